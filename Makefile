@@ -1,0 +1,24 @@
+# make demo   train on the embedded digits, sample, evaluate, write runs/demo/report.html
+# make test   run the tests
+# make lint   style and types
+# Each makes .venv first, once. TORCH=cpu|cuda picks the build (auto: cuda where there is an NVIDIA driver).
+PYTHON ?= python3
+TORCH  ?= auto
+VENV   := .venv
+BIN    := $(VENV)/bin
+.PHONY: demo test lint clean
+
+demo:
+	@$(PYTHON) tools/setup_env.py $(VENV) --torch $(TORCH)
+	@$(BIN)/kakusan demo --out runs/demo
+
+test:
+	@$(PYTHON) tools/setup_env.py $(VENV) --torch $(TORCH) --group test
+	@$(BIN)/python -m pytest -n 2
+
+lint:
+	@$(PYTHON) tools/setup_env.py $(VENV) --torch $(TORCH) --group test --group lint
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/pyrefly check
+
+clean:
+	rm -rf $(VENV)

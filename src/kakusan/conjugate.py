@@ -1,0 +1,158 @@
+"""The Dirichlet-multinomial model: the one member of the family where everything is known (S59-S68).
+
+z ~ Dirichlet(alpha) on the simplex, x | z ~ Multinomial(n, z), posterior Dirichlet(x + alpha).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from kakusan.chain import LatentChain
+from kakusan.distributions import Dirichlet, Multinomial
+from kakusan.errors import InputError
+
+
+class DirichletMultinomial(nn.Module, LatentChain):
+    """Counts over K >= 2 categories with a Dirichlet prior on their probabilities.
+
+    Methods take counts of shape (K,) or (b, K) and return nats of shape () or (b,). As a `LatentChain` of depth
+    1 its encoder is the exact posterior, so that every path is tight.
+
+    Args:
+        concentration: alpha, K positive numbers.
+        total_count: n, needed only to draw counts.
+
+    Raises:
+        InputError: For K < 2 (a simplex of one point: every gamma would be stationary, E26), a concentration that
+            is not positive and finite, or counts that are negative, fractional, or not K of them.
+    """
+
+    depth = 1
+
+    def __init__(self, concentration: Tensor | Sequence[float], total_count: int | None = None):
+        super().__init__()
+        concentration = torch.as_tensor(concentration)
+        if not concentration.is_floating_point():
+            concentration = concentration.to(torch.get_default_dtype())
+        if concentration.dim() != 1 or len(concentration) < 2:
+            raise InputError(f"concentration needs K >= 2 positive numbers, got shape {tuple(concentration.shape)}")
+        _check_positive("concentration", concentration)
+        if total_count is not None and total_count < 0:
+            raise InputError(f"total_count must be 0 or more, got {total_count}")
+        self.register_buffer("concentration", concentration)
+        self.total_count = total_count
+
+    # The chain
+
+    def prior(self) -> Dirichlet:
+        return Dirichlet(self.concentration[None])
+
+    def decode(self, z: Tensor, t: int) -> Multinomial:
+        return Multinomial(z, self.total_count)
+
+    def encode(self, z: Tensor, t: int) -> Dirichlet:
+        return Dirichlet(self.posterior(z))
+
+    def terms(self, x: Tensor, generator: torch.Generator | None = None) -> dict[str, Tensor]:
+        """Reconstruction and minus KL of the exact posterior to the prior, both in closed form; nats, each (b,)."""
+        counts, gamma = self._counts(x), self.posterior(x)
+        mean_log = _mean_log(gamma)
+        reconstruction = _log_coefficient(counts) + (counts * mean_log).sum(-1)
+        return {"reconstruction": reconstruction, "level 1": self.elbo(x, gamma) - reconstruction}
+
+    # What is known exactly
+
+    def log_evidence(self, counts: Tensor | Sequence[float]) -> Tensor:
+        """log p(x) in nats (S65)."""
+        counts, alpha = self._counts(counts), self.concentration
+        ratio = torch.lgamma(counts + alpha).sum(-1) - torch.lgamma(alpha).sum()
+        total = torch.lgamma(alpha.sum()) - torch.lgamma(counts.sum(-1) + alpha.sum())
+        return _log_coefficient(counts) + total + ratio
+
+    def posterior(self, counts: Tensor | Sequence[float]) -> Tensor:
+        """Concentration of p(z | x): counts + alpha (S64)."""
+        return self._counts(counts) + self.concentration
+
+    def map_estimate(self, counts: Tensor | Sequence[float]) -> Tensor:
+        """The z at the maximum of p(z | x), on the simplex.
+
+        (c_k - 1) / sum (c_j - 1) for c = counts + alpha where all c_k >= 1 (and one above); otherwise the density is
+        unbounded and there is no maximum.
+
+        Raises:
+            InputError: If the posterior has no mode.
+        """
+        weight = self.posterior(counts) - 1
+        if (weight < 0).any() or (weight.sum(-1) <= 0).any():
+            raise InputError(
+                "the posterior has no single mode: every counts + concentration must be at least 1 and one above 1, "
+                f"got {self.posterior(counts).min().item():g}; use posterior(counts) and its mean instead"
+            )
+        return weight / weight.sum(-1, keepdim=True)
+
+    # The bound of any Dirichlet(gamma)
+
+    def elbo(self, counts: Tensor | Sequence[float], gamma: Tensor | Sequence[float]) -> Tensor:
+        """Exact ELBO of q = Dirichlet(gamma), constants included (S66); log_evidence at gamma = counts + alpha."""
+        counts, gamma = self._counts(counts), self._gamma(gamma)
+        alpha = self.concentration
+        constant = _log_coefficient(counts) + torch.lgamma(alpha.sum()) - torch.lgamma(alpha).sum()
+        entropy = torch.lgamma(gamma).sum(-1) - torch.lgamma(gamma.sum(-1))
+        return ((counts + alpha - gamma) * _mean_log(gamma)).sum(-1) + entropy + constant
+
+    def elbo_grad(self, counts: Tensor | Sequence[float], gamma: Tensor | Sequence[float]) -> Tensor:
+        """Gradient of `elbo` in gamma, shape (..., K) (S67)."""
+        counts, gamma = self._counts(counts), self._gamma(gamma)
+        rest = counts + self.concentration - gamma
+        trigamma = torch.special.polygamma
+        return rest * trigamma(1, gamma) - trigamma(1, gamma.sum(-1, keepdim=True)) * rest.sum(-1, keepdim=True)
+
+    def natural_step(self, counts: Tensor | Sequence[float], gamma: Tensor | Sequence[float], size: float = 1.0) -> Tensor:
+        """gamma + size * F^-1 grad, F the Fisher matrix of Dirichlet(gamma); size 1 lands on counts + alpha (S68).
+
+        F = diag(psi1(gamma)) - psi1(gamma_0) 11^T is inverted by the Sherman-Morrison formula, from the gradient.
+        """
+        gamma = self._gamma(gamma)
+        gradient = self.elbo_grad(counts, gamma)
+        diagonal = torch.special.polygamma(1, gamma)
+        scale = torch.special.polygamma(1, gamma.sum(-1, keepdim=True))
+        scaled = gradient / diagonal
+        correction = scale * scaled.sum(-1, keepdim=True) / (1 - scale * (1 / diagonal).sum(-1, keepdim=True))
+        return gamma + size * (scaled + correction / diagonal)
+
+    def _counts(self, counts: Tensor | Sequence[float]) -> Tensor:
+        counts = torch.as_tensor(counts, device=self.concentration.device)
+        if counts.dim() not in (1, 2) or counts.shape[-1] != len(self.concentration):
+            raise InputError(
+                f"counts must have shape (K,) or (b, K) with K = {len(self.concentration)}, got {tuple(counts.shape)}"
+            )
+        counts = counts.to(self.concentration.dtype)
+        bad = ~((counts >= 0) & (counts == counts.round()) & counts.isfinite())
+        if bad.any():
+            raise InputError(f"counts must be whole numbers >= 0, got {counts[bad][0].item():g}")
+        return counts
+
+    def _gamma(self, gamma: Tensor | Sequence[float]) -> Tensor:
+        gamma = torch.as_tensor(gamma, dtype=self.concentration.dtype, device=self.concentration.device)
+        if gamma.shape[-1:] != self.concentration.shape:
+            raise InputError(f"gamma must have K = {len(self.concentration)} entries, got shape {tuple(gamma.shape)}")
+        _check_positive("gamma", gamma)
+        return gamma
+
+
+def _check_positive(name: str, values: Tensor) -> None:
+    bad = ~((values > 0) & values.isfinite())
+    if bad.any():
+        raise InputError(f"every {name} must be positive and finite, got {values[bad][0].item():g}")
+
+
+def _mean_log(gamma: Tensor) -> Tensor:
+    """E log z under Dirichlet(gamma)."""
+    return torch.digamma(gamma) - torch.digamma(gamma.sum(-1, keepdim=True))
+
+
+def _log_coefficient(counts: Tensor) -> Tensor:
+    return torch.lgamma(counts.sum(-1) + 1) - torch.lgamma(counts + 1).sum(-1)

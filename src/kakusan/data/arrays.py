@@ -1,0 +1,84 @@
+"""Arrays of images or counts, in memory or from `.npy` and `.npz` files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kakusan.data.dataset import Dataset, Kind, from_arrays
+from kakusan.errors import InputError
+
+TRAIN_NAMES = ("train_images", "x_train", "train")
+TEST_NAMES = ("test_images", "x_test", "test")
+LARGEST_EVENT_CHANNELS = 4
+
+
+def read_array_file(path: Path) -> Dataset:
+    """`.npy` holds one array; `.npz` one, or a training and a test array under the usual names."""
+    try:
+        loaded = np.load(path, allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        raise InputError(f"{path}: expected a .npy or .npz file of numbers, got one that numpy cannot read ({error})") from error
+    if isinstance(loaded, np.ndarray):
+        return dataset_of(path.name, loaded)
+    names = loaded.files
+    train = [name for name in TRAIN_NAMES if name in names]
+    test = [name for name in TEST_NAMES if name in names]
+    if train:
+        return dataset_of(path.name, loaded[train[0]], loaded[test[0]] if test else None)
+    if len(names) == 1:
+        return dataset_of(path.name, loaded[names[0]])
+    raise InputError(
+        f"{path}: expected one array, or arrays named {TRAIN_NAMES[0]} and {TEST_NAMES[0]}, got {', '.join(names) or 'none'}"
+    )
+
+
+def dataset_of(name: str, train: np.ndarray, test: np.ndarray | None = None) -> Dataset:
+    """uint8 (N, H, W[, C]) or (N, C, H, W) are images, whole numbers (N, K) are counts."""
+    kind = _kind(name, train)
+    convert = _images if kind == "images" else _counts
+    if test is not None and _kind(name, test) != kind:
+        raise InputError(f"{name}: training and test arrays must be of one kind, got {train.dtype} and {test.dtype}")
+    return from_arrays(name, kind, convert(name, train), None if test is None else convert(name, test))
+
+
+def _kind(name: str, array: np.ndarray) -> Kind:
+    if array.ndim in (3, 4):
+        if array.dtype != np.uint8:
+            raise InputError(
+                f"{name}: images must be uint8 from 0 to 255, got {array.dtype}; "
+                "for values in [0, 1] save (255 * x).round().astype('uint8')"
+            )
+        return "images"
+    if array.ndim == 2:
+        return "counts"
+    raise InputError(
+        f"{name}: expected images (N, H, W), (N, H, W, C) or counts (N, K), got shape {array.shape} of {array.dtype}"
+    )
+
+
+def _images(name: str, array: np.ndarray) -> Tensor:
+    if array.ndim == 3:
+        array = array[:, None]
+    elif array.shape[3] <= LARGEST_EVENT_CHANNELS:
+        array = array.transpose(0, 3, 1, 2)
+    elif array.shape[1] > LARGEST_EVENT_CHANNELS:
+        raise InputError(f"{name}: expected 1 to {LARGEST_EVENT_CHANNELS} channels last, got shape {array.shape}")
+    if min(array.shape[1:]) < 1:
+        raise InputError(f"{name}: images must not be empty, got shape {array.shape}")
+    return torch.from_numpy(np.ascontiguousarray(array))
+
+
+def _counts(name: str, array: np.ndarray) -> Tensor:
+    if array.dtype.kind not in "iuf":
+        raise InputError(f"{name}: counts must be numbers, got {array.dtype}")
+    if array.shape[1] < 2:
+        raise InputError(f"{name}: counts need K >= 2 categories, got shape {array.shape}")
+    bad = ~((array >= 0) & (array == np.round(array)) & np.isfinite(array))
+    if bad.any():
+        row, column = (int(index[0]) for index in bad.nonzero())
+        raise InputError(f"{name}: counts must be whole numbers >= 0, got {array[row, column]} in row {row}, column {column}")
+    return torch.from_numpy(array.astype(np.float64))

@@ -1,0 +1,44 @@
+"""8-bit pixels to the numbers a model sees, and back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kakusan.noise import Randomness, rand
+
+TOP = 255
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Pixels 0..255 to [low, high] in 256 equal steps, or to random bits."""
+
+    low: float
+    high: float
+    binary: bool = False  # each pixel is 1 with probability u / 255: dynamic binarisation
+
+    @property
+    def bin_width(self) -> float:
+        """Distance of neighbouring grey levels."""
+        return (self.high - self.low) / TOP
+
+    def to_model(self, pixels: Tensor, randomness: Randomness = None) -> Tensor:
+        """uint8 (b, C, H, W) to float32; `randomness` is for binarisation alone."""
+        grey = pixels.float() / TOP
+        if self.binary:
+            return (rand(grey.shape, randomness, grey.dtype, grey.device) < grey).float()
+        return grey * (self.high - self.low) + self.low
+
+    def to_pixels(self, values: Tensor) -> np.ndarray:
+        """Model values (b, C, H, W) to uint8 (b, H, W, C), rounded to the nearest level and cut at the ends."""
+        grey = (values - self.low) / (self.high - self.low)
+        return (grey * TOP).round().clamp(0, TOP).to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+
+
+SIGNED = Scale(-1.0, 1.0)  # discretised likelihoods and diffusion
+UNIT = Scale(0.0, 1.0)  # the notes' VAEs
+BINARY = Scale(0.0, 1.0, binary=True)

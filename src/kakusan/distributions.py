@@ -1,0 +1,241 @@
+"""The distributions of our chains: over whole examples, with randomness as an argument.
+
+Every one has `sample(randomness)`, `log_prob(value)` in nats of shape (b,), `mean`, and `expand(n)`.
+`torch.distributions` takes no generator and reduces nothing over an example, which is why we have our own;
+the tests hold them against it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Protocol, Self
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from kakusan.noise import Randomness, rand, randn
+
+HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
+
+
+class Distribution(Protocol):
+    """Law: exp(log_prob) integrates (or sums) to one, and sample draws from it."""
+
+    @property
+    def mean(self) -> Tensor:
+        """Expectation, shape (b, *event); b may be 1 for a law that is the same for all examples."""
+        ...
+
+    def sample(self, randomness: Randomness = None) -> Tensor:
+        """One draw for each example, shape (b, *event)."""
+        ...
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Log-density or log-probability in nats, summed over the event, shape (b,)."""
+        ...
+
+    def expand(self, num_examples: int) -> Self:
+        """The same law for `num_examples` examples, if it now has a batch of one."""
+        ...
+
+
+def sum_event(values: Tensor) -> Tensor:
+    """(b, *event) -> (b,)."""
+    return values.flatten(1).sum(1)
+
+
+@dataclass(frozen=True)
+class Normal:
+    """N(mean, diag(std^2)) over whole examples; the first dimension is the batch.
+
+    Built from `std`, or with `from_log_var` from log-variances, which stay finite where a variance
+    underflows (theory E29). std = 0 is a point mass: it can be sampled, and has no density.
+    """
+
+    mean: Tensor  # (b, *event)
+    std: Tensor  # broadcasts against mean; a standard deviation, never a variance
+    log_var: Tensor | None = None  # 2 log std, kept when it was what was given
+
+    def __post_init__(self):
+        if self.log_var is None:
+            object.__setattr__(self, "log_var", 2 * self.std.log())
+
+    @classmethod
+    def from_log_var(cls, mean: Tensor, log_var: Tensor) -> Normal:
+        """N(mean, diag(exp(log_var)))."""
+        return cls(mean, (0.5 * log_var).exp(), log_var)
+
+    @classmethod
+    def from_var(cls, mean: Tensor, var: Tensor) -> Normal:
+        """N(mean, diag(var)); var = 0 is allowed and is a point mass."""
+        return cls(mean, var.sqrt(), var.log())
+
+    @property
+    def var(self) -> Tensor:
+        return self.log_var.exp()
+
+    def sample(self, randomness: Randomness = None) -> Tensor:
+        shape = torch.broadcast_shapes(self.mean.shape, self.std.shape)
+        return self.mean + self.std * randn(shape, randomness, self.mean.dtype, self.mean.device)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        u = (value - self.mean) / self.std
+        return sum_event(-0.5 * u.square() - 0.5 * self.log_var - HALF_LOG_2PI)
+
+    def entropy(self) -> Tensor:
+        """In nats, shape (b,)."""
+        return sum_event(0.5 + 0.5 * self.log_var.expand_as(self.mean) + HALF_LOG_2PI)
+
+    def cross_entropy(self, value: Tensor, var: Tensor) -> Tensor:
+        """-E log_prob(X) for X ~ N(value, diag(var)), in nats, shape (b,)."""
+        squared = (value - self.mean).square() + var
+        return sum_event(0.5 * squared * (-self.log_var).exp() + 0.5 * self.log_var + HALF_LOG_2PI)
+
+    def expand(self, num_examples: int) -> Normal:
+        std, log_var = self.std.expand_as(self.mean), self.log_var.expand_as(self.mean)
+        return Normal(_expand(self.mean, num_examples), _expand(std, num_examples), _expand(log_var, num_examples))
+
+
+def normal_kl(q: Normal, p: Normal) -> Tensor:
+    """KL(q || p) in nats, shape (b,); from log-variances, so that a vanishing variance of q costs no inf (E29).
+
+    Theory S22, S23, O1: sum of [ln(s_p^2 / s_q^2) + (s_q^2 + (m_q - m_p)^2) / s_p^2 - 1] / 2.
+    """
+    log_ratio = q.log_var - p.log_var
+    squared = (q.mean - p.mean).square() * (-p.log_var).exp()
+    return sum_event(0.5 * (log_ratio.expm1() - log_ratio + squared))
+
+
+@dataclass(frozen=True)
+class Bernoulli:
+    """Independent bits with the given log-odds."""
+
+    logits: Tensor  # (b, *event)
+
+    @property
+    def mean(self) -> Tensor:
+        return self.logits.sigmoid()
+
+    def sample(self, randomness: Randomness = None) -> Tensor:
+        uniform = rand(self.logits.shape, randomness, self.logits.dtype, self.logits.device)
+        return (uniform < self.mean).to(self.logits.dtype)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        # value may have a larger batch than the logits, so no binary_cross_entropy_with_logits
+        return sum_event(value * F.logsigmoid(self.logits) + (1 - value) * F.logsigmoid(-self.logits))
+
+    def expand(self, num_examples: int) -> Bernoulli:
+        return Bernoulli(_expand(self.logits, num_examples))
+
+
+@dataclass(frozen=True)
+class DiscretizedNormal:
+    """A Gaussian rounded to `levels` equal bins over [-1, 1]; the two end bins take the tails (theory M10).
+
+    Level u = 0, ..., levels - 1 stands at x = 2 u / (levels - 1) - 1. The probabilities of the levels sum to 1.
+    """
+
+    normal: Normal  # of the value before rounding, in the scale of x
+    levels: int = 256
+
+    @property
+    def mean(self) -> Tensor:
+        return self.normal.mean
+
+    def sample(self, randomness: Randomness = None) -> Tensor:
+        half_width = 1 / (self.levels - 1)
+        grid = ((self.normal.sample(randomness) + 1) / (2 * half_width)).round()
+        return grid.clamp(0, self.levels - 1) * (2 * half_width) - 1
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        # Phi(b) - Phi(a) is 0 - 0 or 1 - 1 in the tails. Mirrored so that both lie in the lower tail, and
+        # in logs, it is exact there: log Phi(b) + log(1 - Phi(a) / Phi(b)).
+        half_width = 1 / (self.levels - 1)
+        distance = value - self.normal.mean
+        side = torch.where(distance > 0, -1.0, 1.0).to(distance.dtype)
+        near = (side * distance + half_width) / self.normal.std
+        far = (side * distance - half_width) / self.normal.std
+        log_near, log_far = torch.special.log_ndtr(near), torch.special.log_ndtr(far)
+        inner = log_near + (-(log_far - log_near).expm1()).clamp(min=torch.finfo(near.dtype).tiny).log()
+        # An end bin reaches to infinity: away from the centre it is a whole tail, across it all but a tail.
+        at_end = torch.where(value > 0, value > 1 - half_width, value < half_width - 1)
+        outward = (value > 0) == (distance > 0)
+        tail = torch.where(outward, log_near, torch.special.log_ndtr(-far))
+        return sum_event(torch.where(at_end, tail, inner))
+
+    def expand(self, num_examples: int) -> DiscretizedNormal:
+        return DiscretizedNormal(self.normal.expand(num_examples), self.levels)
+
+
+@dataclass(frozen=True)
+class Dirichlet:
+    """Dirichlet(concentration) on the simplex of K >= 2 corners."""
+
+    concentration: Tensor  # (b, K), positive
+
+    @property
+    def mean(self) -> Tensor:
+        return self.concentration / self.concentration.sum(-1, keepdim=True)
+
+    def sample(self, randomness: Randomness = None) -> Tensor:
+        # In logs: for a small concentration a gamma variate underflows, its logarithm does not.
+        # G(a) = G(a + 1) U^(1/a) in law.
+        a = self.concentration
+        if randomness is None or isinstance(randomness, torch.Generator):
+            gamma = torch._standard_gamma(a + 1, generator=randomness)
+        else:
+            gamma = torch.stack([torch._standard_gamma(row + 1, generator=g) for row, g in zip(a, randomness)])
+        log_gamma = gamma.log() + rand(a.shape, randomness, a.dtype, a.device).log() / a
+        return log_gamma.softmax(-1)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        a = self.concentration
+        log_norm = torch.lgamma(a).sum(-1) - torch.lgamma(a.sum(-1))
+        return torch.xlogy(a - 1, value).sum(-1) - log_norm
+
+    def expand(self, num_examples: int) -> Dirichlet:
+        return Dirichlet(_expand(self.concentration, num_examples))
+
+
+@dataclass(frozen=True)
+class Multinomial:
+    """Counts of `total_count` independent draws from K categories.
+
+    total_count may be None for a law that is only asked for probabilities: a count vector brings its own total.
+    """
+
+    probs: Tensor  # (b, K)
+    total_count: int | None = None
+
+    @property
+    def mean(self) -> Tensor:
+        return self.probs * self._known_total()
+
+    def sample(self, randomness: Randomness = None) -> Tensor:
+        total = self._known_total()
+        if total == 0:
+            return torch.zeros_like(self.probs)
+        if randomness is None or isinstance(randomness, torch.Generator):
+            draws = torch.multinomial(self.probs, total, replacement=True, generator=randomness)
+        else:
+            rows = zip(self.probs, randomness)
+            draws = torch.stack([torch.multinomial(p, total, replacement=True, generator=g) for p, g in rows])
+        return torch.zeros_like(self.probs).scatter_add_(1, draws, torch.ones_like(draws, dtype=self.probs.dtype))
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        coefficient = torch.lgamma(value.sum(-1) + 1) - torch.lgamma(value + 1).sum(-1)
+        return coefficient + torch.xlogy(value, self.probs).sum(-1)
+
+    def expand(self, num_examples: int) -> Multinomial:
+        return Multinomial(_expand(self.probs, num_examples), self.total_count)
+
+    def _known_total(self) -> int:
+        if self.total_count is None:
+            raise ValueError("drawing counts needs their total: build the model with total_count=, e.g. total_count=100")
+        return self.total_count
+
+
+def _expand(tensor: Tensor, num_examples: int) -> Tensor:
+    return tensor.expand(num_examples, *tensor.shape[1:])

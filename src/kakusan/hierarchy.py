@@ -1,0 +1,107 @@
+"""The hierarchical VAE: L learned latent levels, Markov in both directions (S9-S31)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from kakusan.chain import LatentChain, log_weight
+from kakusan.distributions import Distribution, Normal, normal_kl
+from kakusan.bound import sample_path
+from kakusan.errors import InputError
+from kakusan.noise import Randomness
+from kakusan.observation import Likelihood, Output, check_likelihood, gaussian, observation
+from kakusan.vae import as_shape, reference, standard_normal
+
+ThirdTerm = Literal["exact", "notes"]
+
+
+class HierarchicalVAE(nn.Module, LatentChain):
+    """L levels: encoder l reads z_{l-1} and gives q(z_l | z_{l-1}), decoder l reads z_l and gives p(z_{l-1} | z_l).
+
+    All lists run from the data upwards: 2 L networks, and no network sees more than one neighbour (S9, S10).
+
+    Args:
+        encoders: encoders[l](z_l) -> (mean, log_var) of z_{l+1}, with z_0 = x.
+        decoders: decoders[l](z_{l+1}) -> the mean of z_l, with unit variance unless it returns
+            (mean, log_var); decoders[0] gives what the likelihood needs (see `observation`).
+        latent_shapes: Shapes of z_1, ..., z_L; an int is a vector's length.
+        likelihood: Of the data: "gaussian" (the notes'), "bernoulli" or "discretized".
+        third_term: "exact" is the ELBO. "notes" is the study notes' form, in which every level below the top
+            costs KL(q(z_l | z_{l-1}) || p(z_l | z_{l+1})) as if z_{l+1} had not been drawn from z_l. It is a bound
+            too, a looser one (theory E5, S19): at two levels, with I the mutual information of z_1 and z_2
+            under q given x,
+
+                ELBO = notes' form + sum_h Cov_q(z_1h, mean_h of p(z_1 | z_2)),
+                notes' form = (ELBO of the family q(z_1 | x) q(z_2 | x)) - I  <=  log p(x).
+    """
+
+    def __init__(
+        self,
+        encoders: Sequence[Callable[[Tensor], tuple[Tensor, Tensor]]],
+        decoders: Sequence[Callable[[Tensor], Output]],
+        latent_shapes: Sequence[Sequence[int] | int],
+        likelihood: Likelihood = "gaussian",
+        third_term: ThirdTerm = "exact",
+    ):
+        super().__init__()
+        check_likelihood(likelihood)
+        if third_term not in get_args(ThirdTerm):
+            raise InputError(f"third_term must be 'exact' or 'notes', got {third_term!r}")
+        if not len(encoders) == len(decoders) == len(latent_shapes) >= 1:
+            raise InputError(
+                "L levels need L encoders, L decoders and L latent shapes, L >= 1; "
+                f"got {len(encoders)}, {len(decoders)} and {len(latent_shapes)}"
+            )
+        self.encoders, self.decoders = _held(encoders), _held(decoders)
+        self.latent_shapes = tuple(as_shape(shape) for shape in latent_shapes)
+        self.likelihood = likelihood
+        self.third_term = third_term
+        self.depth = len(self.latent_shapes)
+        self.register_buffer("_zero", torch.zeros(()), persistent=False)
+
+    def prior(self) -> Normal:
+        return standard_normal(self.latent_shapes[-1], reference(self))
+
+    def decode(self, z: Tensor, t: int) -> Distribution:
+        output = self.decoders[t - 1](z)
+        return observation(self.likelihood, output) if t == 1 else gaussian(output)
+
+    def encode(self, z: Tensor, t: int) -> Normal:
+        return gaussian(self.encoders[t - 1](z))
+
+    def bound_on(self, path: list[Tensor]) -> Tensor:
+        return log_weight(self, path) if self.third_term == "exact" else sum(self.terms_on(path).values())
+
+    def terms_on(self, path: list[Tensor]) -> dict[str, Tensor]:
+        """The objective's terms on one path [x, z_1, ..., z_L], in closed form where that is right; nats, each (b,).
+
+        The top level is always -KL(q(z_L | z_{L-1}) || p(z_L)) (S17). A level below it is, in the exact form,
+        the entropy of q(z_l | z_{l-1}) plus log p(z_l | z_{l+1}) at the *drawn* z_l (S24: z_{l+1} was drawn from
+        it), and in the notes' form a KL as well (S19).
+        """
+        terms = {"reconstruction": self.decode(path[1], 1).log_prob(path[0])}
+        for level in range(1, self.depth):
+            q = self.encode(path[level - 1], level)
+            p = self.decode(path[level + 1], level + 1)
+            if self.third_term == "notes":
+                terms[f"level {level}"] = -normal_kl(q, p)
+            else:
+                terms[f"level {level}"] = q.entropy() + p.log_prob(path[level])
+        top = self.encode(path[-2], self.depth)
+        terms[f"level {self.depth}"] = -normal_kl(top, self.prior())
+        return terms
+
+    def terms(self, x: Tensor, generator: Randomness = None) -> dict[str, Tensor]:
+        """Terms of the objective on one drawn path (S20); their sum is the ELBO in mean, or the notes' form of it."""
+        return self.terms_on(sample_path(self, x, generator))
+
+
+def _held(networks: Sequence[Callable]) -> Sequence[Callable]:
+    """Modules are registered, so that their parameters are the model's; plain functions are kept as they are."""
+    if all(isinstance(network, nn.Module) for network in networks):
+        return nn.ModuleList(networks)
+    return tuple(networks)

@@ -1,0 +1,62 @@
+"""p(x | z): what a decoder's output means for the data. The three likelihoods of a VAE's lowest level."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from kakusan.distributions import Bernoulli, DiscretizedNormal, Distribution, Normal
+from kakusan.errors import InputError
+
+Likelihood = Literal["gaussian", "bernoulli", "discretized"]
+Output = Tensor | tuple[Tensor, Tensor]
+
+
+def check_likelihood(likelihood: str) -> None:
+    """Raise InputError unless the name is one of ours."""
+    if likelihood not in get_args(Likelihood):
+        raise InputError(f"likelihood must be one of {', '.join(get_args(Likelihood))}, got {likelihood!r}")
+
+
+def gaussian(output: Output) -> Normal:
+    """A mean alone has unit variance, as in the notes (S4, S13); a pair is (mean, log_var)."""
+    if isinstance(output, tuple):
+        mean, log_var = output
+        return Normal.from_log_var(mean, limit_log_var(log_var))
+    return Normal(output, torch.ones_like(output[:1]), torch.zeros_like(output[:1]))
+
+
+def observation(likelihood: Likelihood, output: Output) -> Distribution:
+    """The distribution of x that a decoder's output stands for.
+
+    Args:
+        likelihood: "gaussian": real x, output is the mean or (mean, log_var).
+            "discretized": x on the 256-level grid of [-1, 1], output as for "gaussian" (theory M10).
+            "bernoulli": x in {0, 1}, output is the log-odds.
+        output: What the decoder returned, shape (b, *event).
+    """
+    match likelihood:
+        case "gaussian":
+            return gaussian(output)
+        case "discretized":
+            return DiscretizedNormal(gaussian(output))
+        case "bernoulli":
+            if isinstance(output, tuple):
+                raise InputError("a bernoulli decoder returns log-odds, one tensor; got a tuple")
+            return Bernoulli(output)
+    check_likelihood(likelihood)
+    raise AssertionError("unreachable")
+
+
+def limit_log_var(log_var: Tensor) -> Tensor:
+    """Keep log-variances where float32 can compute with them.
+
+    Above 88.7 a float32 variance is inf, and the KL of an example sums `num_dims` of them; below -200 the
+    standard deviation leaves even the subnormal numbers. No fit comes near either end; a diverging
+    encoder does, and its gradient should push it back rather than be NaN (theory E29, O30).
+    """
+    num_dims = log_var[0].numel() if len(log_var) else 1
+    ceiling = 88.3 - torch.tensor(float(num_dims)).log().item()
+    return log_var.clamp(-200.0, ceiling)

@@ -1,0 +1,158 @@
+"""How fast the data drown in noise: tables over t = 0..T, in float64, index 0 = data (S35, S37, S54)."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from kakusan.errors import InputError, ScheduleWarning
+
+# A chain whose last step keeps this much of the data is reported: the prior KL of unit-variance data, bits/dim.
+PRIOR_BITS_WORTH_A_WARNING = 0.01
+
+
+@dataclass(frozen=True, eq=False)
+class Schedule:
+    """beta[1..T], 0 < beta < 1, and what follows from it; every table has T + 1 entries, float64.
+
+    q(z_t | z_{t-1}) = N(sqrt(1 - beta_t) z_{t-1}, beta_t I), q(z_t | x) = N(sqrt(alpha_bar_t) x, noise_var_t I).
+    """
+
+    beta: Tensor  # (T+1,), beta[0] = 0
+
+    @classmethod
+    def from_betas(cls, betas: Tensor | list[float]) -> Schedule:
+        """From beta_1, ..., beta_T.
+
+        Raises:
+            InputError: If there is none, or one lies outside (0, 1).
+
+        Warns:
+            ScheduleWarning: If alpha_bar at T is so far from 0 that the prior term is felt (S37, E12).
+        """
+        betas = torch.as_tensor(betas, dtype=torch.float64).detach().cpu()
+        if betas.dim() != 1 or len(betas) < 1:
+            raise InputError(f"a schedule needs a list of T >= 1 betas, got shape {tuple(betas.shape)}")
+        bad = ~((betas > 0) & (betas < 1))
+        if bad.any():
+            t = int(bad.nonzero()[0]) + 1
+            raise InputError(f"every beta must lie in (0, 1), got beta_{t} = {betas[t - 1].item():g}")
+        schedule = cls(torch.cat([torch.zeros(1, dtype=torch.float64), betas]))
+        bits = -0.5 * schedule.noise_var[-1].log().item() / math.log(2)
+        if bits > PRIOR_BITS_WORTH_A_WARNING:
+            left = schedule.alpha_bar[-1].item()
+            warnings.warn(
+                f"alpha_bar at T = {schedule.depth} is {left:.3g}, far from 0: the prior term costs about {bits:.3g} "
+                "bits/dim on data of unit variance; use more steps or larger betas",
+                ScheduleWarning,
+                stacklevel=3,
+            )
+        return schedule
+
+    @classmethod
+    def linear(cls, depth: int, beta_min: float = 1e-4, beta_max: float = 0.02) -> Schedule:
+        """beta_t from beta_min to beta_max in equal steps. Source: Ho, Jain and Abbeel 2020, section 4.
+
+        The default betas fit depth 1000. At depth 100 the chain ends at alpha_bar = 0.36, far from the prior;
+        the numbers are kept, and the warning states the cost.
+        """
+        _check_depth(depth)
+        return cls.from_betas(torch.linspace(beta_min, beta_max, depth, dtype=torch.float64))
+
+    @classmethod
+    def cosine(cls, depth: int, offset: float = 0.008, max_beta: float = 0.999) -> Schedule:
+        """alpha_bar_t proportional to cos^2((t/T + offset) / (1 + offset) pi/2), beta_t capped at max_beta.
+
+        Source: Nichol and Dhariwal 2021, equation 17.
+        """
+        _check_depth(depth)
+        u = torch.arange(depth + 1, dtype=torch.float64) / depth
+        return cls._from_curve(((u + offset) / (1 + offset) * math.pi / 2).cos().square(), max_beta)
+
+    @classmethod
+    def sigmoid(
+        cls, depth: int, start: float = -3.0, end: float = 3.0, tau: float = 1.0, max_beta: float = 0.999
+    ) -> Schedule:
+        """alpha_bar_t a falling logistic curve between start and end, scaled to run from 1 to 0.
+
+        Source: Jabri, Fleet and Chen 2023, section 2.
+        """
+        _check_depth(depth)
+        if not (start < end and tau > 0):
+            raise InputError(f"a sigmoid schedule needs start < end and tau > 0, got {start}, {end}, {tau}")
+        u = torch.arange(depth + 1, dtype=torch.float64) / depth
+        low, high = torch.tensor([start / tau, end / tau], dtype=torch.float64).sigmoid()
+        return cls._from_curve((high - ((start + u * (end - start)) / tau).sigmoid()) / (high - low), max_beta)
+
+    @classmethod
+    def _from_curve(cls, alpha_bar: Tensor, max_beta: float) -> Schedule:
+        """From a falling curve that may end at 0; the cap keeps the last beta below 1."""
+        if not 0 < max_beta < 1:
+            raise InputError(f"max_beta must lie in (0, 1), got {max_beta}")
+        return cls.from_betas((1 - alpha_bar[1:] / alpha_bar[:-1]).clamp(max=max_beta))
+
+    @property
+    def depth(self) -> int:
+        """T."""
+        return len(self.beta) - 1
+
+    @cached_property
+    def _log_alpha_bar(self) -> Tensor:
+        return (-self.beta).log1p().cumsum(0)
+
+    @cached_property
+    def alpha_bar(self) -> Tensor:
+        """prod_{s <= t} (1 - beta_s): the share of signal variance left at t; alpha_bar[0] = 1."""
+        return self._log_alpha_bar.exp()
+
+    @cached_property
+    def noise_var(self) -> Tensor:
+        """1 - alpha_bar, without the cancellation at small t."""
+        return -self._log_alpha_bar.expm1()
+
+    @cached_property
+    def snr(self) -> Tensor:
+        """alpha_bar / (1 - alpha_bar); snr[0] = inf."""
+        return self.alpha_bar / self.noise_var
+
+    @cached_property
+    def log_snr(self) -> Tensor:
+        """log snr; inf at 0."""
+        return self._log_alpha_bar - self.noise_var.log()
+
+    @cached_property
+    def beta_tilde(self) -> Tensor:
+        """Variance of q(z_{t-1} | z_t, x): beta_t (1 - alpha_bar_{t-1}) / (1 - alpha_bar_t); 0 at t = 1, and at 0."""
+        return self._with_zero(self.beta[1:] * self.noise_var[:-1] / self.noise_var[1:])
+
+    @cached_property
+    def mean_coef_x(self) -> Tensor:
+        """Weight of x in the mean of q(z_{t-1} | z_t, x): sqrt(alpha_bar_{t-1}) beta_t / (1 - alpha_bar_t)."""
+        return self._with_zero(self.alpha_bar[:-1].sqrt() * self.beta[1:] / self.noise_var[1:])
+
+    @cached_property
+    def mean_coef_z(self) -> Tensor:
+        """Weight of z_t in that mean: sqrt(1 - beta_t) (1 - alpha_bar_{t-1}) / (1 - alpha_bar_t)."""
+        return self._with_zero((1 - self.beta[1:]).sqrt() * self.noise_var[:-1] / self.noise_var[1:])
+
+    def respaced(self, times: list[int]) -> Schedule:
+        """The coarser chain that visits only 0 < times[0] < ... < times[-1]; its marginals are the same (S53, S54)."""
+        if times != sorted(set(times)) or times[0] < 1 or times[-1] > self.depth:
+            raise InputError(f"times must rise within 1..{self.depth}, got {times[:3]} ... {times[-1]}")
+        log_alpha_bar = self._log_alpha_bar[torch.tensor([0, *times])]
+        beta = -(log_alpha_bar[1:] - log_alpha_bar[:-1]).expm1()
+        return Schedule(torch.cat([torch.zeros(1, dtype=torch.float64), beta]))
+
+    @staticmethod
+    def _with_zero(table: Tensor) -> Tensor:
+        return torch.cat([torch.zeros(1, dtype=torch.float64), table])
+
+
+def _check_depth(depth: int) -> None:
+    if isinstance(depth, bool) or not isinstance(depth, int) or depth < 1:
+        raise InputError(f"the number of steps T must be a whole number >= 1, got {depth!r}")

@@ -1,0 +1,81 @@
+"""The variational autoencoder: one learned latent level (S3-S8)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from kakusan.chain import LatentChain
+from kakusan.distributions import Distribution, Normal, normal_kl
+from kakusan.errors import InputError
+from kakusan.noise import Randomness
+from kakusan.observation import Likelihood, Output, check_likelihood, gaussian, observation
+
+
+class VAE(nn.Module, LatentChain):
+    """p(z) = N(0, I), p(x | z) by a decoder, q(z | x) = N(mean, diag(exp(log_var))) by an encoder.
+
+    Args:
+        encoder: x -> (mean, log_var), each (b, *latent_shape).
+        decoder: z -> what the likelihood needs (see `observation`): the mean, with unit variance unless it
+            returns (mean, log_var); for "bernoulli" the log-odds.
+        latent_shape: Shape of z without the batch, e.g. (20,); an int is one dimension.
+        likelihood: "gaussian" (the notes'), "bernoulli" or "discretized".
+
+    Source: Kingma and Welling 2014; theory S3-S8.
+    """
+
+    depth = 1
+
+    def __init__(
+        self,
+        encoder: Callable[[Tensor], tuple[Tensor, Tensor]],
+        decoder: Callable[[Tensor], Output],
+        latent_shape: Sequence[int] | int,
+        likelihood: Likelihood = "gaussian",
+    ):
+        super().__init__()
+        check_likelihood(likelihood)
+        self.encoder, self.decoder = encoder, decoder
+        self.latent_shape = as_shape(latent_shape)
+        self.likelihood = likelihood
+        self.register_buffer("_zero", torch.zeros(()), persistent=False)
+
+    def prior(self) -> Normal:
+        return standard_normal(self.latent_shape, reference(self))
+
+    def decode(self, z: Tensor, t: int) -> Distribution:
+        return observation(self.likelihood, self.decoder(z))
+
+    def encode(self, z: Tensor, t: int) -> Normal:
+        return gaussian(self.encoder(z))
+
+    def terms(self, x: Tensor, generator: Randomness = None) -> dict[str, Tensor]:
+        """Terms whose sum is an unbiased one-draw ELBO with the KL in closed form (S7); nats, each (b,)."""
+        q = self.encode(x, 1)
+        reconstruction = self.decode(q.sample(generator), 1).log_prob(x)
+        return {"reconstruction": reconstruction, "level 1": -normal_kl(q, self.prior())}
+
+
+def as_shape(shape: Sequence[int] | int) -> tuple[int, ...]:
+    """An int is a vector's length."""
+    sizes = (shape,) if isinstance(shape, int) else tuple(shape)
+    if not sizes or any(size < 1 for size in sizes):
+        raise InputError(f"a shape needs positive sizes, got {shape}; e.g. (20,)")
+    return sizes
+
+
+def standard_normal(shape: tuple[int, ...], like: Tensor) -> Normal:
+    """N(0, I) with a batch of one, in the dtype and on the device of `like`; no parameters (S3)."""
+    zeros = torch.zeros((1, *shape), dtype=like.dtype, device=like.device)
+    return Normal(zeros, torch.ones_like(zeros), zeros)
+
+
+def reference(module: nn.Module) -> Tensor:
+    """A tensor that shows a module's dtype and device: its first parameter, else its first buffer."""
+    for tensor in (*module.parameters(), *module.buffers()):
+        if tensor.is_floating_point():
+            return tensor
+    raise AssertionError("every chain of ours has a buffer")
