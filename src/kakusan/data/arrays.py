@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -20,17 +21,25 @@ def read_array_file(path: Path) -> Dataset:
     """`.npy` holds one array; `.npz` one, or a training and a test array under the usual names."""
     try:
         loaded = np.load(path, allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        raise InputError(f"{path}: expected a .npy or .npz file of numbers, got one that numpy cannot read ({error})") from error
-    if isinstance(loaded, np.ndarray):
-        return dataset_of(path.name, loaded)
-    names = loaded.files
+        if isinstance(loaded, np.ndarray):
+            return dataset_of(path.name, loaded)
+        with loaded:
+            train, test = _pick(path, loaded.files)
+            return dataset_of(path.name, loaded[train], None if test is None else loaded[test])
+    except InputError:
+        raise
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path}: expected a .npy or .npz file of numbers; numpy cannot read it ({error})") from error
+
+
+def _pick(path: Path, names: list[str]) -> tuple[str, str | None]:
+    """Which array of a .npz is for training and which is held out."""
     train = [name for name in TRAIN_NAMES if name in names]
     test = [name for name in TEST_NAMES if name in names]
     if train:
-        return dataset_of(path.name, loaded[train[0]], loaded[test[0]] if test else None)
+        return train[0], test[0] if test else None
     if len(names) == 1:
-        return dataset_of(path.name, loaded[names[0]])
+        return names[0], None
     raise InputError(
         f"{path}: expected one array, or arrays named {TRAIN_NAMES[0]} and {TEST_NAMES[0]}, got {', '.join(names) or 'none'}"
     )
@@ -69,7 +78,7 @@ def _images(name: str, array: np.ndarray) -> Tensor:
         raise InputError(f"{name}: expected 1 to {LARGEST_EVENT_CHANNELS} channels last, got shape {array.shape}")
     if min(array.shape[1:]) < 1:
         raise InputError(f"{name}: images must not be empty, got shape {array.shape}")
-    return torch.from_numpy(np.ascontiguousarray(array))
+    return torch.from_numpy(np.array(array, order="C"))  # a copy: a file's bytes cannot be written to
 
 
 def _counts(name: str, array: np.ndarray) -> Tensor:

@@ -1,0 +1,274 @@
+"""The command line: parse, call, print. torch is imported only by the verbs that need it."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from tyro.conf import FlagCreatePairsOff, Positional, arg
+
+from kakusan import __version__
+from kakusan.errors import InputError
+
+USAGE = """\
+kakusan trains, measures and uses generative models under one ELBO.
+
+  kakusan demo                          digits in minutes: trains, samples, evaluates, writes a report
+  kakusan train RECIPE [--minutes 3]    train a recipe; --data for your own images or counts
+  kakusan train --resume RUN            go on where a run stopped
+  kakusan sample RUN -n 64              new examples: a picture and an array
+  kakusan evaluate RUN [--json]         bits per dimension with a standard error
+  kakusan report RUN                    one HTML page
+  kakusan recipes                       what can be trained, for how long, how well
+  kakusan data PATH                     what is in a data file or folder
+  kakusan info FILE                     what a run, a checkpoint or a picture is
+
+Each has --help; kakusan train RECIPE --help shows every setting of that recipe.
+"""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Draw new examples from a trained run: a picture and an array."""
+
+    run: Positional[Path]
+    """The run directory."""
+    n: Annotated[int, arg(aliases=["-n"])] = 64
+    """How many."""
+    steps: int | None = None
+    """Network calls for each example, 1 to T; diffusion models only, 50 unless given."""
+    sampler: str | None = None
+    """ddim (the default) or ancestral; diffusion models only."""
+    seed: int = 0
+    """Example i is a function of the seed and i alone."""
+    out: Path | None = None
+    """Folder for samples.png and samples.npy; samples/RUN-seedS-nN unless given."""
+    device: str = "auto"
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Bits per dimension of a trained run, each example counted once."""
+
+    run: Positional[Path]
+    """The run directory."""
+    split: Literal["test", "train"] = "test"
+    """test is what was held out."""
+    limit: int | None = None
+    """Only the first so many examples."""
+    data: str | None = None
+    """Other data of the same shape."""
+    importance: int | None = None
+    """K of the importance-weighted bound, for VAE and hierarchical VAE."""
+    seed: int = 0
+    json: bool = False
+    """One JSON object on stdout, and nothing else there."""
+    device: str = "auto"
+
+
+@dataclass(frozen=True)
+class Report:
+    """Write the page of a finished run."""
+
+    run: Positional[Path]
+    """The run directory."""
+    out: Path | None = None
+    """The file; RUN-report.html in this folder unless given."""
+
+
+@dataclass(frozen=True)
+class Recipes:
+    """List what can be trained."""
+
+
+@dataclass(frozen=True)
+class Data:
+    """Say what is in a data file or folder, changing nothing."""
+
+    path: Positional[str]
+    """mnist, a folder of IDX files, or a .npy or .npz file."""
+
+
+@dataclass(frozen=True)
+class Info:
+    """Say what a run directory, a .safetensors file or a picture is."""
+
+    file: Positional[Path]
+
+
+@dataclass(frozen=True)
+class Demo:
+    """Train the digits DDPM, sample it, evaluate it, and say where to look."""
+
+    out: Path = Path("runs/demo")
+    """The run directory. A finished one is shown again, an interrupted one goes on."""
+    minutes: float | None = None
+    """Training time; the recipe's own unless given."""
+    seed: int = 0
+    device: str = "auto"
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point: exits 0, 2 for a user's mistake, 130 when interrupted."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    try:
+        status = _dispatch(arguments)
+    except InputError as error:
+        print(f"kakusan: {error}", file=sys.stderr)
+        status = 2
+    except KeyboardInterrupt:
+        print("kakusan: interrupted", file=sys.stderr)
+        status = 130
+    except BrokenPipeError:  # the reader of our output has gone
+        sys.stderr.close()
+        status = 1
+    sys.exit(status)
+
+
+def _dispatch(arguments: list[str]) -> int:
+    verbs: dict[str, Callable[[list[str]], int]] = {
+        "train": _train,
+        "sample": lambda rest: _run("sample", Sample, rest),
+        "evaluate": lambda rest: _run("evaluate", Evaluate, rest),
+        "report": lambda rest: _run("report", Report, rest),
+        "recipes": lambda rest: _run("recipes", Recipes, rest),
+        "data": lambda rest: _run("data", Data, rest),
+        "info": lambda rest: _run("info", Info, rest),
+        "demo": lambda rest: _run("demo", Demo, rest),
+    }
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(USAGE, end="")
+        return 0
+    verb, *rest = arguments
+    if verb == "--version":
+        print(__version__)
+        return 0
+    if verb not in verbs:
+        near = difflib.get_close_matches(verb, verbs, n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise InputError(f"no command {verb!r}; {hint}There are: {', '.join(verbs)}")
+    return verbs[verb](rest)
+
+
+def _run(verb: str, kind: type, arguments: list[str]) -> int:
+    """Parse, then hand the parsed command to kakusan.commands.VERB.main."""
+    import importlib
+
+    command = parse(kind, arguments, f"kakusan {verb}")
+    return importlib.import_module(f"kakusan.commands.{verb}").main(command)
+
+
+def _train(arguments: list[str]) -> int:
+    from kakusan.recipes import RECIPES, find
+
+    if "--resume" in arguments:
+        resume = parse(Resume, arguments, "kakusan train")
+        from kakusan.commands import train
+
+        return train.resume(resume.resume, resume.minutes, resume.steps, resume.device)
+    name, rest = (arguments[0], arguments[1:]) if arguments else ("--help", [])
+    if name in ("-h", "--help"):
+        print("usage: kakusan train RECIPE [flags]   or   kakusan train --resume RUN [--minutes M or --steps N]\n")
+        for recipe in RECIPES.values():
+            print(f"  {recipe.name:<18}{recipe.summary}")
+        print("\nkakusan train RECIPE --help shows every setting of that recipe.")
+        return 0
+    if name.startswith("-"):
+        raise InputError(f"a recipe comes first, got {name!r}; e.g. kakusan train {next(iter(RECIPES))} {name} ...")
+    recipe = find(name)
+    defaults = _train_command(recipe)
+    command = parse(type(defaults), rest, f"kakusan train {name}", defaults)
+    from kakusan.commands import train
+
+    return train.start(_start(recipe, command), ["kakusan", "train", *arguments])
+
+
+@dataclass(frozen=True)
+class Resume:
+    """Go on with a run where its newest checkpoint stands."""
+
+    resume: Path
+    """The run directory."""
+    minutes: float | None = None
+    """A new budget, counted from the run's beginning."""
+    steps: int | None = None
+    """A new budget, counted from the run's beginning."""
+    device: str | None = None
+
+
+def _train_command(recipe):
+    """The flags of one recipe, with its own values as defaults."""
+    fields = [
+        ("data", str, recipe.data, "mnist, mnist-labels, a folder of IDX files, or a .npy or .npz file"),
+        ("out", Path | None, None, "the run directory; runs/RECIPE-DATE-TIME unless given"),
+        ("minutes", float | None, recipe.minutes, "train so long"),
+        ("steps", int | None, recipe.steps, "train so many steps instead"),
+        ("seed", int, 0, "of weights, batches and noise"),
+        ("device", str, "auto", "auto, cpu, cuda or cuda:N; auto takes a GPU if there is one"),
+        ("model", type(recipe.model), recipe.model, None),
+        ("optim", type(recipe.optim), recipe.optim, None),
+    ]
+    kind = dataclasses.make_dataclass(
+        "Train",
+        [
+            (name, Annotated[hint, arg(help=text)] if text else hint, dataclasses.field(default_factory=lambda v=v: v))
+            for name, hint, v, text in fields
+        ],
+        frozen=True,
+    )
+    kind.__doc__ = f"{recipe.summary}."
+    return kind()
+
+
+def _start(recipe, command):
+    from kakusan.commands.train import Start
+
+    minutes, steps = command.minutes, command.steps
+    if minutes is not None and steps is not None:  # one came from the recipe, the other was typed
+        typed_minutes, typed_steps = minutes != recipe.minutes, steps != recipe.steps
+        if typed_minutes and typed_steps:
+            raise InputError("give --minutes or --steps, not both")
+        minutes, steps = (minutes, None) if typed_minutes else (None, steps)
+    changed = dataclasses.replace(
+        recipe, data=command.data, model=command.model, optim=command.optim, minutes=minutes, steps=steps
+    )
+    return Start(changed, command.out or _default_out(recipe.name), command.seed, command.device)
+
+
+def _default_out(name: str) -> Path:
+    import time
+
+    return Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
+
+
+def parse(kind: type, arguments: list[str], program: str, default=None):
+    """Flags to a dataclass; a mistake is one line and exit 2."""
+    import contextlib
+    import io
+
+    import tyro
+
+    extra = {} if default is None else {"default": default}
+    words = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(words):
+            return tyro.cli(kind, args=arguments, prog=program, config=(FlagCreatePairsOff,), **extra)
+    except SystemExit as stop:
+        if stop.code != 2:
+            raise
+        raise InputError(_one_line(words.getvalue()) or f"{program}: cannot read these flags") from None
+
+
+def _one_line(box: str) -> str:
+    """The words inside a drawn box."""
+    lines = (line.strip("│╭╮╰╯─ ") for line in box.splitlines())
+    return "; ".join(line for line in lines if line).replace(":;", ":")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,29 @@
+"""kakusan demo: the digits DDPM from nothing to a report."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from kakusan.cli import Demo
+from kakusan.commands import train
+from kakusan.recipes import find
+from kakusan.rundir import RunDirectory
+
+RECIPE = "mnist-ddpm"
+
+
+def main(command: Demo) -> int:
+    """Train, or go on, or show again what is finished."""
+    path = command.out
+    if not (path / "run.json").exists():
+        recipe = find(RECIPE)
+        if command.minutes is not None:
+            recipe = dataclasses.replace(recipe, minutes=command.minutes, steps=None)
+        typed = ["kakusan", "demo", "--out", str(path)]
+        return train.start(train.Start(recipe, path, command.seed, command.device), typed)
+    run = RunDirectory.open(path)
+    if not run.finished:
+        return train.resume(path, None, None, None)
+    print(f"{path} is finished; delete it to train anew")
+    train.conclude(run)
+    return 0

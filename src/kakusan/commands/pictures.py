@@ -1,0 +1,79 @@
+"""The pictures of a run: samples, both directions of the chain, reconstructions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from kakusan.bound import sample_path
+from kakusan.data.dataset import Dataset
+from kakusan.diffusion import Diffusion
+from kakusan.images import Images
+from kakusan.model import TrainedModel
+from kakusan.noise import example_streams, stream
+from kakusan.samplers import ddim_steps
+
+GRID_SAMPLES = 16
+GRID_STEPS = 25
+FINAL_SAMPLES = 64
+STRIP_ROWS = 4
+STRIP_COLUMNS = 9
+
+
+def sample_grid(model: TrainedModel, path: Path) -> None:
+    """Sixteen samples, always from the same noise, so that the eye can follow them over a run."""
+    steps = min(GRID_STEPS, model.chain.depth) if isinstance(model.chain, Diffusion) else None
+    model.sample(GRID_SAMPLES, seed=0, steps=steps).save(path)
+
+
+def final_pictures(model: TrainedModel, dataset: Dataset, folder: Path) -> None:
+    """samples.png, and what shows how the family works."""
+    model.sample(FINAL_SAMPLES, seed=0).save(folder / "samples.png", seed=0, recipe=model.recipe.name)
+    if isinstance(model.chain, Diffusion):
+        forward_strip(model, dataset).save(folder / "forward.png", columns=STRIP_COLUMNS)
+        reverse_strip(model).save(folder / "reverse.png", columns=STRIP_COLUMNS)
+    else:
+        reconstructions(model, dataset).save(folder / "reconstructions.png", columns=STRIP_COLUMNS)
+
+
+@torch.no_grad()
+def forward_strip(model: TrainedModel, dataset: Dataset) -> Images:
+    """Rows are test images, columns z_t for t from 0 to T: one row's noise is one path, drawn step by step."""
+    x = model.batches(dataset.test)(torch.arange(STRIP_ROWS))
+    path = sample_path(model.chain, x, stream(0, "forward strip"))
+    shown = np.linspace(0, model.chain.depth, STRIP_COLUMNS).round().astype(int)
+    return _rows(model, [path[t] for t in shown])
+
+
+def reverse_strip(model: TrainedModel) -> Images:
+    """Two rows for each sample: z_t from t = T to 0, and beneath it the guess of x at the same t."""
+    depth = min(GRID_STEPS, model.chain.depth)
+    coarse = model.chain.respaced(depth)
+    streams = example_streams(0, range(STRIP_ROWS // 2))
+    states, guesses = [], []
+    for z, x_hat in ddim_steps(coarse, len(streams), streams):
+        states.append(z)
+        guesses.append(x_hat)
+    shown = np.linspace(0, len(states) - 1, STRIP_COLUMNS).round().astype(int)
+    upper, lower = _rows(model, [states[k] for k in shown]), _rows(model, [guesses[k] for k in shown])
+    both = [np.asarray(part).reshape(len(streams), STRIP_COLUMNS, *part.shape[1:]) for part in (upper, lower)]
+    return Images(np.stack(both, axis=1).reshape(-1, *upper.shape[1:]))
+
+
+@torch.no_grad()
+def reconstructions(model: TrainedModel, dataset: Dataset) -> Images:
+    """Pairs of rows: test images, and the mean of p(x | z_1) for z_1 drawn from q(z_1 | x)."""
+    x = model.batches(dataset.test)(torch.arange(2 * STRIP_COLUMNS))
+    again = model.chain.decode(model.chain.encode(x, 1).sample(stream(0, "reconstructions")), 1).mean
+    pairs = [part for half in (slice(0, STRIP_COLUMNS), slice(STRIP_COLUMNS, None)) for part in (x[half], again[half])]
+    return Images(np.concatenate([model.scale.to_pixels(part) for part in pairs]))
+
+
+def _rows(model: TrainedModel, columns: list[torch.Tensor]) -> Images:
+    """Columns of (rows, C, H, W) to one reading order."""
+    stacked = torch.stack(columns, dim=1).flatten(0, 1)
+    return Images(model.scale.to_pixels(stacked))
+
+

@@ -1,0 +1,16 @@
+"""kakusan report: the page of a run, made anew."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from kakusan.cli import Report
+from kakusan.report.page import write_report
+from kakusan.rundir import RunDirectory
+
+
+def main(command: Report) -> int:
+    """Write the page outside the run, which is kept as it is; prints where."""
+    run = RunDirectory.open(command.run)
+    print(write_report(run, command.out or Path(f"{command.run.resolve().name}-report.html")))
+    return 0

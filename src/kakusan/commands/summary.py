@@ -1,0 +1,49 @@
+"""The numbers of a finished run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kakusan.data.dataset import Dataset
+from kakusan.diffusion import Diffusion
+from kakusan.likelihood import three_estimates
+from kakusan.measure.digits import recognised_share
+from kakusan.model import TrainedModel
+
+RECOGNISED_SAMPLES = 1000
+
+
+def summarise_run(model: TrainedModel, dataset: Dataset) -> dict[str, Any]:
+    """Everything measured at the end, and the lines that say it to a person."""
+    result = model.evaluate(dataset.test)
+    summary: dict[str, Any] = {"likelihood": result.record()}
+    lines = [
+        f"held-out bound: {result} = {result.bits_per_example:.1f} bits an example "
+        f"({result.num_images:,} examples, {result.network_evaluations:,} network calls)"
+    ]
+    if isinstance(model.chain, Diffusion):
+        summary["three_estimates"] = three_estimates(model.chain, model.batches(dataset.test), len(dataset.test))
+        lines += three_lines(summary["three_estimates"])
+    if dataset.name == "mnist":
+        samples = model.sample(RECOGNISED_SAMPLES, seed=1)
+        real = dataset.test.permute(0, 2, 3, 1).numpy()
+        summary["recognised"] = {
+            "samples": recognised_share(samples),
+            "real": recognised_share(real),
+            "num_samples": len(samples),
+        }
+        lines.append(
+            f"the digit classifier is at least 90 % sure of {summary['recognised']['samples']:.1%} of {len(samples):,} samples "
+            f"(of {summary['recognised']['real']:.1%} of the real test digits)"
+        )
+    summary["lines"] = lines
+    return summary
+
+
+def three_lines(estimates: dict[str, dict[str, float]]) -> list[str]:
+    """One line for each of path, pair and single."""
+    return [
+        f"  {name:<6} {e['bits_per_dim']:9.4f} ± {e['standard_error']:.4f} bits/dim from {e['network_evaluations']:,} calls"
+        + ("" if name == "path" else f", {e['errors_from_path']:+.1f} standard errors from path")
+        for name, e in estimates.items()
+    ]

@@ -1,0 +1,64 @@
+"""A batch of 8-bit pictures: an array that can show itself."""
+
+from __future__ import annotations
+
+import io
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+GAP = 2
+GAP_GREY = 96
+SMALLEST_CELL = 56  # pixels: smaller pictures are enlarged, each pixel to a square
+
+
+class Images(np.ndarray):
+    """uint8 (N, H, W, C). Notebooks show it as a grid; slicing and numpy work as on any array."""
+
+    def __new__(cls, array: np.ndarray) -> Images:
+        array = np.asarray(array)
+        if array.dtype != np.uint8 or array.ndim != 4 or array.shape[3] not in (1, 3, 4):
+            raise ValueError(f"expected uint8 (N, H, W, 1, 3 or 4), got {array.dtype} {array.shape}")
+        return array.view(cls)
+
+    def grid(self, columns: int | None = None) -> Image.Image:
+        """All pictures on one sheet, in reading order; as square as it goes unless columns are given."""
+        if self.ndim != 4 or not len(self):
+            raise ValueError(f"a grid needs pictures (N, H, W, C), got shape {self.shape}")
+        plain = np.asarray(self)
+        count, height, width, channels = plain.shape
+        columns = columns or math.ceil(math.sqrt(count))
+        rows = math.ceil(count / columns)
+        zoom = max(1, SMALLEST_CELL // max(height, width))
+        plain = plain.repeat(zoom, axis=1).repeat(zoom, axis=2)
+        height, width = height * zoom, width * zoom
+        sheet = np.full(
+            (rows * (height + GAP) + GAP, columns * (width + GAP) + GAP, channels), GAP_GREY, dtype=np.uint8
+        )
+        for index, picture in enumerate(plain):
+            top = GAP + index // columns * (height + GAP)
+            left = GAP + index % columns * (width + GAP)
+            sheet[top : top + height, left : left + width] = picture
+        return Image.fromarray(sheet[:, :, 0] if channels == 1 else sheet)
+
+    def save(self, path: Path | str, columns: int | None = None, **facts: Any) -> None:
+        """Write the grid as PNG; facts go into its text chunks, so that a picture tells where it came from."""
+        text = PngInfo()
+        for name, value in facts.items():
+            text.add_text(f"kakusan:{name}", str(value))
+        self.grid(columns).save(path, format="PNG", pnginfo=text)
+
+    def numpy(self) -> np.ndarray:
+        """The plain array."""
+        return np.asarray(self)
+
+    def _repr_png_(self) -> bytes | None:
+        if self.ndim != 4 or not len(self):
+            return None
+        buffer = io.BytesIO()
+        self.grid().save(buffer, format="PNG")
+        return buffer.getvalue()

@@ -1,0 +1,222 @@
+"""Bits per dimension of a data set, by term, with a standard error."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from kakusan.diffusion import Diffusion
+from kakusan.noise import Randomness, stream
+from kakusan.units import bits_per_dim
+
+PILOT_CALLS = 512
+PILOT_BINS = 24
+UNIFORM_SHARE = 0.1  # of the step distribution, against a pilot that was too sure of itself
+
+GetBatch = Callable[[Tensor], Tensor]  # indices -> x in the model's scale
+
+
+class Bounded(Protocol):
+    """A chain with named terms of its bound, as VAE, HierarchicalVAE and DirichletMultinomial have."""
+
+    def terms(self, x: Tensor, generator: Randomness = None) -> dict[str, Tensor]:
+        """Nats for each example; their sum is an unbiased estimate of the bound."""
+        ...
+
+
+@dataclass(frozen=True)
+class Likelihood:
+    """A bound on the log-likelihood of a data set, as rates: lower is better."""
+
+    bits_per_dim: float
+    standard_error: float  # of bits_per_dim: images drawn from a population, and noise
+    nats: float  # minus the bound, per example
+    bits_per_example: float
+    num_images: int
+    num_dims: int
+    network_evaluations: int
+    terms: dict[str, float]  # bits per dimension; they sum to bits_per_dim
+    estimator: str
+
+    def record(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        return f"{self.bits_per_dim:.4f} ± {self.standard_error:.4f} bits/dim"
+
+
+def summarise(terms: dict[str, Tensor], num_dims: int, calls: int, estimator: str, offset_nats: float = 0.0) -> Likelihood:
+    """From nats of each term for each example (b,), every example once.
+
+    offset_nats is added to the bound of each example, e.g. num_dims * log(bin width) for a density of grid values.
+    """
+    terms = {name: value.double() for name, value in terms.items()}
+    if offset_nats:
+        shape = next(iter(terms.values()))
+        terms["grid"] = torch.full_like(shape, offset_nats)
+    total = sum(terms.values())
+    num = len(total)
+    spread = total.std().item() / math.sqrt(num) if num > 1 else math.nan
+    mean = total.mean().item()
+    return Likelihood(
+        bits_per_dim=bits_per_dim(mean, num_dims),
+        standard_error=-bits_per_dim(spread, num_dims),
+        nats=-mean,
+        bits_per_example=-mean / math.log(2),
+        num_images=num,
+        num_dims=num_dims,
+        network_evaluations=calls,
+        terms={name: bits_per_dim(value.mean().item(), num_dims) for name, value in terms.items()},
+        estimator=estimator,
+    )
+
+
+@torch.no_grad()
+def of_terms(
+    chain: Bounded, batch: GetBatch, num: int, num_dims: int, seed: int = 0, size: int = 500, offset_nats: float = 0.0
+) -> Likelihood:
+    """Of a chain with closed-form terms: one draw of the latents for each example."""
+    collected: dict[str, list[Tensor]] = {}
+    for first in range(0, num, size):
+        indices = torch.arange(first, min(first + size, num))
+        values = chain.terms(batch(indices), stream(seed, "evaluate", first))
+        for name, value in values.items():
+            collected.setdefault(name, []).append(value.cpu())
+    calls = 2 * getattr(chain, "depth", 1) * num
+    terms = {name: torch.cat(values) for name, values in collected.items()}
+    return summarise(terms, num_dims, calls, "one draw of the latents, KL terms in closed form", offset_nats)
+
+
+@dataclass(frozen=True)
+class StepLaw:
+    """Which step t to spend a network call on: probabilities over 1..T."""
+
+    probs: Tensor  # (T,), float64; position t - 1 holds step t
+
+    def draw(self, num: int, generator: torch.Generator) -> Tensor:
+        """num steps, one from each of num equally likely strata, in random order: int64 (num,)."""
+        strata = (torch.randperm(num, generator=generator) + torch.rand(num, generator=generator, dtype=torch.float64)) / num
+        return torch.searchsorted(self.probs.cumsum(0), strata).clamp(max=len(self.probs) - 1) + 1
+
+    def prob(self, t: Tensor) -> Tensor:
+        """Probability of the steps t."""
+        return self.probs[t - 1]
+
+
+@torch.no_grad()
+def pilot(model: Diffusion, batch: GetBatch, num: int, seed: int = 0, calls: int = PILOT_CALLS) -> StepLaw:
+    """A step law near the best one, p(t) proportional to sqrt(E cost_t^2) (M6.6), from a few hundred calls.
+
+    Steps are grouped in bins of equal log-SNR width; t = 1, whose term is of another kind, has its own.
+    """
+    depth = model.depth
+    generator = stream(seed, "pilot")
+    uniform = StepLaw(torch.full((depth,), 1 / depth, dtype=torch.float64))
+    if depth < PILOT_BINS:
+        return uniform
+    log_snr = model.schedule.log_snr[2:]
+    edges = torch.linspace(log_snr[0].item(), log_snr[-1].item(), PILOT_BINS, dtype=torch.float64)
+    bin_of = torch.cat([torch.zeros(1, dtype=torch.int64), 1 + torch.bucketize(-log_snr, -edges[1:-1])])
+    occupied = bin_of.unique()
+    per_bin = max(4, calls // len(occupied))
+    t = torch.cat([
+        (bin_of == b).nonzero()[:, 0][torch.randint(int((bin_of == b).sum()), (per_bin,), generator=generator)] + 1
+        for b in occupied
+    ])
+    examples = torch.randint(num, (len(t),), generator=generator)
+    costs = _costs(model, batch, examples, t, generator)
+    scale = torch.zeros(PILOT_BINS + 1, dtype=torch.float64)
+    for b in occupied:
+        scale[b] = costs[bin_of[t - 1] == b].square().mean().sqrt()
+    best = scale[bin_of]
+    return StepLaw((1 - UNIFORM_SHARE) * best / best.sum() + UNIFORM_SHARE / depth)
+
+
+@torch.no_grad()
+def of_diffusion(
+    model: Diffusion, batch: GetBatch, num: int, law: StepLaw | None = None, seed: int = 0, offset_nats: float = 0.0
+) -> Likelihood:
+    """Of a diffusion model with one network call for each example.
+
+    Example i is asked about one step t_i, and its cost divided by the step's probability: with the prior term in
+    closed form this is unbiased for its ELBO (M5, KL form). The t_i are stratified over the data set, and the
+    standard error, which ignores that, is on the safe side.
+    """
+    calls = num
+    if law is None:
+        law = pilot(model, batch, num, seed)
+        calls += PILOT_CALLS
+    generator = stream(seed, "evaluate")
+    t = law.draw(num, generator)
+    examples = torch.arange(num)
+    weighted = _costs(model, batch, examples, t, generator) / law.prob(t)
+    first = t == 1
+    zero = torch.zeros_like(weighted)
+    prior = torch.cat([model.prior_kl(batch(part)).cpu() for part in examples.split(1000)])
+    terms = {
+        "prior": -prior,
+        "diffusion": -torch.where(first, zero, weighted),
+        "reconstruction": -torch.where(first, weighted, zero),
+    }
+    return summarise(terms, model.num_dims, calls, "one step an image, importance-sampled and stratified", offset_nats)
+
+
+def _costs(
+    model: Diffusion, batch: GetBatch, examples: Tensor, t: Tensor, generator: torch.Generator, size: int = 250
+) -> Tensor:
+    """step_cost of some examples at some steps, float64 (n,), in chunks."""
+    costs = []
+    for rows in torch.arange(len(t)).split(size):
+        x = batch(examples[rows])
+        steps = t[rows].to(x.device)
+        z_t = model.marginal(x, steps).sample(generator)
+        costs.append(model.step_cost(x, z_t, steps).double().cpu())
+    return torch.cat(costs)
+
+
+@torch.no_grad()
+def three_estimates(
+    model: Diffusion, batch: GetBatch, num: int, seed: int = 0, repeats: int = 2, images: int = 8
+) -> dict[str, dict[str, float]]:
+    """The same ELBO of the same few images from whole paths, from pairs and from single latents (S43).
+
+    Args:
+        model: The model.
+        batch: The data.
+        num: How many examples there are.
+        seed: Of images and noise.
+        repeats: How many paths for each image; pairs and singles get as many network calls as that costs.
+        images: How many images, the first ones.
+
+    Returns:
+        For each estimator its mean and Monte-Carlo standard error in bits/dim, its calls, and how many standard
+        errors it lies from the path's.
+    """
+    x = batch(torch.arange(min(images, num)))
+    many = x.repeat_interleave(repeats, dim=0)
+    generator = stream(seed, "three estimates")
+    draws = {"path": [model.elbo_path(many, generator).view(len(x), -1)]}
+    for name, estimate in (("pair", model.elbo_pair), ("single", model.elbo_single)):
+        draws[name] = [estimate(many, generator).view(len(x), -1) for _ in range(model.depth)]
+    result = {}
+    for name, parts in draws.items():
+        values = torch.cat(parts, dim=1).double()
+        mean = values.mean().item()
+        # path draws of one image share nothing but the image; a spread needs at least two of them
+        within = values.var(dim=1) / values.shape[1]
+        result[name] = {
+            "bits_per_dim": bits_per_dim(mean, model.num_dims),
+            "standard_error": -bits_per_dim(within.mean().sqrt().item() / math.sqrt(len(x)), model.num_dims),
+            "network_evaluations": values.numel() * (model.depth if name == "path" else 1),
+        }
+    for estimate in result.values():
+        error = math.hypot(estimate["standard_error"], result["path"]["standard_error"])
+        estimate["errors_from_path"] = (estimate["bits_per_dim"] - result["path"]["bits_per_dim"]) / error if error else 0.0
+    return result
+

@@ -1,0 +1,164 @@
+"""A trained model as its users meet it: load, sample, evaluate."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from kakusan import likelihood
+from kakusan.bound import ancestral_sample, importance_bound
+from kakusan.data.dataset import Dataset
+from kakusan.data.scale import Scale
+from kakusan.diffusion import Diffusion
+from kakusan.errors import InputError
+from kakusan.images import Images
+from kakusan.likelihood import GetBatch, Likelihood
+from kakusan.noise import example_streams, stream
+from kakusan.recipes.build import build, exact_chain, scale_of
+from kakusan.recipes.config import DirichletConfig, Recipe, from_record
+from kakusan.rundir import RunDirectory
+from kakusan.samplers import sampler
+from kakusan.train import checkpoint
+from kakusan.train.device import device_named
+
+SAMPLE_BATCH = 250
+DEFAULT_STEPS = 50
+
+
+class TrainedModel:
+    """A chain with what it needs to speak pixels or counts.
+
+    Attributes:
+        chain: The `LatentChain`, in evaluation mode.
+        recipe: The settings that it was built and trained with.
+    """
+
+    def __init__(self, recipe: Recipe, module: nn.Module, event_shape: tuple[int, ...], device: torch.device):
+        self.recipe = recipe
+        self.chain = exact_chain(module).to(device).eval()
+        self.event_shape = event_shape
+        self.device = device
+        self.is_counts = isinstance(recipe.model, DirichletConfig)
+        self.scale: Scale | None = None if self.is_counts else scale_of(recipe.model)
+
+    @property
+    def num_dims(self) -> int:
+        """Scalars in one example."""
+        return math.prod(self.event_shape)
+
+    def sample(
+        self, n: int, seed: int = 0, steps: int | None = None, sampler_name: str | None = None, first: int = 0
+    ) -> Images | np.ndarray:
+        """Draw n examples. Example i depends on (seed, first + i) alone: not on n, nor on any batch.
+
+        Args:
+            n: How many.
+            seed: Of the noise.
+            steps: Network calls for each example, diffusion only; 50 unless given.
+            sampler_name: "ddim" (the default) or "ancestral", diffusion only.
+            first: Index of the first one.
+
+        Returns:
+            For 8-bit images uint8 (n, H, W, C) that notebooks show as a grid; for counts int64 (n, K).
+        """
+        if n < 0:
+            raise InputError(f"the number of samples must be 0 or more, got {n}")
+        if not isinstance(self.chain, Diffusion) and (steps is not None or sampler_name is not None):
+            raise InputError(f"steps and sampler are for diffusion models; {self.recipe.name} samples in one pass")
+        parts = []
+        for start in range(first, first + n, SAMPLE_BATCH):
+            streams = example_streams(seed, range(start, min(start + SAMPLE_BATCH, first + n)))
+            parts.append(self._draw(streams, steps, sampler_name))
+        if self.is_counts:
+            return torch.cat(parts).cpu().numpy().astype(np.int64) if parts else np.zeros((0, *self.event_shape), np.int64)
+        channels, height, width = self.event_shape
+        empty = np.zeros((0, height, width, channels), np.uint8)
+        return Images(np.concatenate([empty, *(self.scale.to_pixels(part) for part in parts)]))
+
+    def _draw(self, streams: list[torch.Generator], steps: int | None, sampler_name: str | None) -> Tensor:
+        if isinstance(self.chain, Diffusion):
+            coarse = self.chain.respaced(min(DEFAULT_STEPS, self.chain.depth) if steps is None else steps)
+            return sampler(sampler_name or "ddim")(coarse, len(streams), streams)
+        return ancestral_sample(self.chain, len(streams), streams, mean_output=not self.is_counts)
+
+    def evaluate(self, data: Tensor, seed: int = 0, importance_samples: int | None = None) -> Likelihood:
+        """Bits per dimension of examples (uint8 images or counts), each counted once.
+
+        Args:
+            data: As `Dataset.train` and `Dataset.test` hold it.
+            seed: Of the noise.
+            importance_samples: K of the importance-weighted bound, for VAE and hierarchical VAE; None for the ELBO.
+        """
+        if not len(data):
+            raise InputError("there is nothing to evaluate: expected at least one example, got none")
+        batch, num = self.batches(data, seed), len(data)
+        offset = self._grid_nats()
+        if importance_samples is not None:
+            return self._importance(batch, num, importance_samples, seed, offset)
+        if isinstance(self.chain, Diffusion):
+            return likelihood.of_diffusion(self.chain, batch, num, seed=seed, offset_nats=offset)
+        return likelihood.of_terms(self.chain, batch, num, self.num_dims, seed, offset_nats=offset)
+
+    def _importance(self, batch: GetBatch, num: int, samples: int, seed: int, offset: float) -> Likelihood:
+        if isinstance(self.chain, Diffusion) or self.is_counts:
+            raise InputError("the importance-weighted bound is offered for VAE and hierarchical VAE; leave it out here")
+        with torch.no_grad():
+            bounds = [
+                importance_bound(self.chain, batch(part), samples, stream(seed, "importance", int(part[0]))).cpu()
+                for part in torch.arange(num).split(SAMPLE_BATCH)
+            ]
+        calls = 2 * self.chain.depth * num * samples
+        terms = {"bound": torch.cat(bounds)}
+        return likelihood.summarise(terms, self.num_dims, calls, f"importance-weighted, K = {samples}", offset)
+
+    def batches(self, data: Tensor, seed: int = 0) -> GetBatch:
+        """indices -> examples in the model's scale, on its device; binarised ones are a fixed draw of the seed."""
+        if self.is_counts:
+            return lambda indices: data[indices].to(self.device)
+
+        def batch(indices: Tensor) -> Tensor:
+            randomness = [stream(seed, "binarise", int(i)) for i in indices] if self.scale.binary else None
+            return self.scale.to_model(data[indices].to(self.device), randomness)
+
+        return batch
+
+    def _grid_nats(self) -> float:
+        """What turns a density of scaled pixels into a probability of grey levels, approximately (M11); else 0."""
+        if self.is_counts or getattr(self.recipe.model, "likelihood", None) != "gaussian":
+            return 0.0
+        return self.num_dims * math.log(self.scale.bin_width)
+
+    def check_data(self, dataset: Dataset) -> None:
+        """InputError unless the examples have the model's shape."""
+        if dataset.event_shape != self.event_shape:
+            raise InputError(
+                f"the model was trained on examples of shape {self.event_shape}, and {dataset.name} has "
+                f"{dataset.event_shape}; give --data with that shape"
+            )
+
+    def __repr__(self) -> str:
+        parameters = sum(p.numel() for p in self.chain.parameters())
+        return f"TrainedModel({self.recipe.name}, depth {self.chain.depth}, {parameters:,} parameters, on {self.device})"
+
+
+def load(run: Path | str, device: str = "auto") -> TrainedModel:
+    """The model of a run directory, with its averaged weights; everything is rebuilt from the run's own record."""
+    directory = RunDirectory.open(Path(run))
+    record = directory.read("run.json")
+    recipe = from_record(record["recipe"])
+    event_shape = tuple(directory.read("data.json")["event_shape"])
+    where = device_named(device)
+    module = build(recipe.model, event_shape)
+    weights = checkpoint.averaged_weights(directory.checkpoints)
+    if "log_gamma" in weights:
+        module.log_gamma = nn.Parameter(torch.zeros_like(weights["log_gamma"]))
+    try:
+        module.load_state_dict(weights)
+    except RuntimeError as error:
+        raise InputError(f"{run}: the weights do not fit the run's own record ({error.args[0].splitlines()[0]})") from error
+    return TrainedModel(recipe, module, event_shape, where)
+

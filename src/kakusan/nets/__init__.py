@@ -1,0 +1,1 @@
+"""Networks: they know shapes, not probability."""

@@ -1,0 +1,45 @@
+"""Multi-layer perceptrons between shapes: the encoders and decoders of the study notes (S27)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+
+class GaussianMLP(nn.Module):
+    """(b, *in_shape) -> (mean, log_var), each (b, *out_shape): hidden ReLU layers and two linear heads."""
+
+    def __init__(self, in_shape: Sequence[int], hidden: Sequence[int], out_shape: Sequence[int]):
+        super().__init__()
+        self.out_shape = tuple(out_shape)
+        self.body = _body(math.prod(in_shape), hidden)
+        self.mean = nn.Linear(hidden[-1], math.prod(out_shape))
+        self.log_var = nn.Linear(hidden[-1], math.prod(out_shape))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        h = self.body(x.flatten(1))
+        return self.mean(h).unflatten(1, self.out_shape), self.log_var(h).unflatten(1, self.out_shape)
+
+
+class MLP(nn.Module):
+    """(b, *in_shape) -> (b, *out_shape), through a sigmoid if asked (pixels in [0, 1])."""
+
+    def __init__(self, in_shape: Sequence[int], hidden: Sequence[int], out_shape: Sequence[int], sigmoid: bool = False):
+        super().__init__()
+        self.out_shape, self.sigmoid = tuple(out_shape), sigmoid
+        self.body = _body(math.prod(in_shape), hidden)
+        self.out = nn.Linear(hidden[-1], math.prod(out_shape))
+
+    def forward(self, z: Tensor) -> Tensor:
+        y = self.out(self.body(z.flatten(1))).unflatten(1, self.out_shape)
+        return y.sigmoid() if self.sigmoid else y
+
+
+def _body(size: int, hidden: Sequence[int]) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for width in hidden:
+        layers += [nn.Linear(size, width), nn.ReLU()]
+        size = width
+    return nn.Sequential(*layers)

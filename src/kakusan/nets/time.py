@@ -1,0 +1,43 @@
+"""How a network is told the step t: a table of vectors, or sinusoids of t (S39, S40, M12)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+def sinusoids(t: Tensor, width: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    """e[2i] = sin(t w_i), e[2i+1] = cos(t w_i), w_i = 10000^(-2i/width); shape (b, width), squared norm width / 2.
+
+    Smooth in t, and inner products depend on t - s alone. Source: Vaswani et al. 2017, section 3.5.
+    """
+    frequencies = 10_000.0 ** (-torch.arange(0, width, 2, device=t.device, dtype=dtype) / width)
+    angles = t.to(dtype)[:, None] * frequencies
+    return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)
+
+
+class SinusoidalTime(nn.Module):
+    """t (b,) -> (b, width): sinusoids, then a small network."""
+
+    def __init__(self, width: int, features: int = 64):
+        super().__init__()
+        self.features = features
+        self.net = nn.Sequential(nn.Linear(features, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU())
+
+    def forward(self, t: Tensor) -> Tensor:
+        return self.net(sinusoids(t, self.features, self.net[0].weight.dtype))
+
+
+class TableTime(nn.Module):
+    """t (b,) in 0..depth -> (b, width): one learned row for each t.
+
+    Exactly what a one-hot label through a linear layer computes: it selects a column of the weights. Nothing is
+    shared between neighbouring t, and a row learns only when its t is drawn (M12).
+    """
+
+    def __init__(self, width: int, depth: int):
+        super().__init__()
+        self.table = nn.Embedding(depth + 1, width)
+
+    def forward(self, t: Tensor) -> Tensor:
+        return self.table(t)

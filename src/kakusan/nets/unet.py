@@ -1,0 +1,140 @@
+"""A small image network made for few operations: half of the picture's detail is folded into channels first.
+
+A CPU's cost is convolution at full size. Space-to-depth by two makes the finest level a quarter as large, one
+further halving makes the coarse level cheap enough for most of the width, and there a layer across all
+positions joins distant strokes, which convolutions of this depth cannot (measured in docs/log.md).
+"""
+
+from __future__ import annotations
+
+from typing import Literal, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from kakusan.errors import InputError
+from kakusan.nets.time import SinusoidalTime, TableTime
+
+FOLD = 2  # pixels of a side that become channels
+HALVINGS = 1  # levels below the finest
+GROUPS = 8  # of the normalisation
+Layer = TypeVar("Layer", nn.Conv2d, nn.Linear)
+
+
+class UNet(nn.Module):
+    """(z_t (b, C, H, W), t (b,)) -> prediction of z_t's shape, and with `gate` also v in [0, 1] of that shape.
+
+    Any height and width: the picture is padded to a multiple of four and cut back, so that bounds count real pixels.
+
+    Args:
+        channels: C.
+        size: (H, W).
+        depth: T, for the time table.
+        width: Channels at the finest level, a multiple of 8.
+        inner_width: Channels at the coarse level, a multiple of 8.
+        blocks: Residual blocks at the coarse level.
+        time: "sinusoidal" features of t, or a "table" with a row for each t (M12).
+        gate: Also return the learned variance's v (M7).
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        size: tuple[int, int],
+        depth: int,
+        width: int = 32,
+        inner_width: int = 96,
+        blocks: int = 2,
+        time: Literal["sinusoidal", "table"] = "sinusoidal",
+        gate: bool = False,
+        time_width: int = 128,
+    ):
+        super().__init__()
+        if width < GROUPS or inner_width < GROUPS or width % GROUPS or inner_width % GROUPS or blocks < 1:
+            raise InputError(
+                f"widths must be multiples of {GROUPS} and blocks at least 1, got {width}, {inner_width} and {blocks}"
+            )
+        step = FOLD * 2**HALVINGS
+        self.padding = tuple(-side % step for side in size)
+        coarse = tuple((side + pad) // step for side, pad in zip(size, self.padding))
+        self.gate = gate
+        self.time = SinusoidalTime(time_width) if time == "sinusoidal" else TableTime(time_width, depth)
+        folded = channels * FOLD**2
+        self.first = nn.Conv2d(folded, width, 3, padding=1)
+        self.fine_down = ResidualBlock(width, time_width)
+        self.down = nn.Conv2d(width, inner_width, 2, stride=2)
+        self.coarse = nn.ModuleList([ResidualBlock(inner_width, time_width) for _ in range(blocks)])
+        self.mixers = nn.ModuleList([PositionMixer(inner_width, coarse[0] * coarse[1]) for _ in range(blocks)])
+        self.up = nn.Conv2d(inner_width, 4 * width, 1)
+        self.merge = nn.Conv2d(2 * width, width, 1)
+        self.fine_up = ResidualBlock(width, time_width)
+        self.last_norm = nn.GroupNorm(GROUPS, width)
+        self.last = _zero(nn.Conv2d(width, folded * (2 if gate else 1), 3, padding=1))
+        self.to(memory_format=torch.channels_last)
+
+    def forward(self, z: Tensor, t: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        height, width = z.shape[2:]
+        e = self.time(t)
+        h = F.pixel_unshuffle(F.pad(z, (0, self.padding[1], 0, self.padding[0])), FOLD)
+        h = self.fine_down(self.first(h.contiguous(memory_format=torch.channels_last)), e)
+        inner = self.down(h)
+        for block, mixer in zip(self.coarse, self.mixers):
+            inner = mixer(block(inner, e))
+        h = self.merge(torch.cat([F.pixel_shuffle(self.up(inner), 2), h], dim=1))
+        h = self.last(F.silu(self.last_norm(self.fine_up(h, e))))
+        y = F.pixel_shuffle(h, FOLD)[:, :, :height, :width]
+        if not self.gate:
+            return y
+        prediction, logit = y.chunk(2, dim=1)
+        return prediction, logit.sigmoid()
+
+    def hidden_matrices(self) -> list[Tensor]:
+        """Weights between hidden layers: those that an orthogonalising optimiser is for."""
+        inner = (self.fine_down, self.down, self.coarse, self.mixers, self.up, self.merge, self.fine_up)
+        return [
+            layer.weight
+            for part in inner
+            for layer in part.modules()
+            if isinstance(layer, nn.Conv2d) or (isinstance(layer, nn.Linear) and not getattr(layer, "modulates", False))
+        ]
+
+
+class ResidualBlock(nn.Module):
+    """Two 3 x 3 convolutions around a scale and shift that t decides; starts as the identity."""
+
+    def __init__(self, width: int, time_width: int):
+        super().__init__()
+        self.norm1, self.norm2 = nn.GroupNorm(GROUPS, width), nn.GroupNorm(GROUPS, width)
+        self.conv1 = nn.Conv2d(width, width, 3, padding=1)
+        self.conv2 = _zero(nn.Conv2d(width, width, 3, padding=1))
+        self.modulation = nn.Linear(time_width, 2 * width)
+        self.modulation.modulates = True
+
+    def forward(self, x: Tensor, e: Tensor) -> Tensor:
+        scale, shift = self.modulation(e)[:, :, None, None].chunk(2, dim=1)
+        h = self.norm2(self.conv1(F.silu(self.norm1(x))))
+        return x + self.conv2(F.silu(torch.addcmul(h + shift, h, scale)))
+
+
+class PositionMixer(nn.Module):
+    """A two-layer perceptron across all positions, the same for each channel; starts as the identity.
+
+    Source: Tolstikhin et al. 2021, the token mixing of the MLP-Mixer.
+    """
+
+    def __init__(self, width: int, positions: int, hidden: int = 128):
+        super().__init__()
+        self.norm = nn.GroupNorm(GROUPS, width)
+        self.into = nn.Linear(positions, hidden)
+        self.back = _zero(nn.Linear(hidden, positions))
+
+    def forward(self, x: Tensor) -> Tensor:
+        mixed = self.back(F.silu(self.into(self.norm(x).flatten(2))))
+        return x + mixed.view_as(x)
+
+
+def _zero(layer: Layer) -> Layer:
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer

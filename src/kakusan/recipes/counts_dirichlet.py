@@ -1,0 +1,13 @@
+"""The model where everything is known: gradient ascent on the ELBO ends at gamma = x + alpha."""
+
+from kakusan.recipes.config import DirichletConfig, Recipe
+from kakusan.train.settings import Optim
+
+RECIPE = Recipe(
+    name="counts-dirichlet",
+    summary="Dirichlet-multinomial of counts; the fitted posterior is compared with the exact one",
+    model=DirichletConfig(),
+    data="mnist-labels",
+    optim=Optim(lr=0.1, weight_decay=0.0, warmup=0, clip=None, batch=1000, ema=0.0),
+    steps=2000,
+)

@@ -1,0 +1,14 @@
+"""The study notes' two-level model with exactly their numbers: 784, 100, 20, 30 epochs, 1e-3, batch 32."""
+
+from kakusan.recipes.config import HierarchyConfig, Recipe
+from kakusan.train.settings import Optim
+
+EPOCHS, TRAINING_IMAGES, BATCH = 30, 60_000, 32
+
+RECIPE = Recipe(
+    name="mnist-hvae",
+    summary="the study notes' two-level VAE: 784-100-20-20, unit variances, 30 epochs",
+    model=HierarchyConfig(hidden=100, latents=(20, 20), likelihood="gaussian", third_term="exact"),
+    optim=Optim(lr=1e-3, weight_decay=0.0, warmup=0, decay="none", clip=None, batch=BATCH, ema=0.0),
+    steps=EPOCHS * TRAINING_IMAGES // BATCH,
+)

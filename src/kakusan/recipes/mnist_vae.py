@@ -1,0 +1,12 @@
+"""A VAE of 8-bit digits in two minutes."""
+
+from kakusan.recipes.config import Recipe, VAEConfig
+from kakusan.train.settings import Optim
+
+RECIPE = Recipe(
+    name="mnist-vae",
+    summary="VAE of 8-bit digits, 32 latents, multi-layer perceptrons",
+    model=VAEConfig(),
+    optim=Optim(lr=1e-3, batch=128, ema=0.1),
+    minutes=2.0,
+)

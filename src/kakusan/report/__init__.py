@@ -1,0 +1,1 @@
+"""One page for one run: knows a run directory, not a model."""

@@ -1,0 +1,65 @@
+"""Curves as SVG, drawn for a light and a dark page alike."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+
+INK, ACCENT, SECOND = "#7a7f87", "#2f81c5", "#d1743a"
+STYLE = {
+    "font.size": 11,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "kakusan",
+}
+
+
+def bound_curve(history: list[dict[str, Any]]) -> bytes:
+    """Held-out bits/dim over examples seen, with two standard errors."""
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(figsize=(6.4, 3.2))
+        seen = [max(line["examples"], 1) for line in history]
+        rate = [line["bits_per_dim"] for line in history]
+        error = [2 * line["standard_error"] for line in history]
+        axes.fill_between(
+            seen, [r - e for r, e in zip(rate, error)], [r + e for r, e in zip(rate, error)], color=ACCENT, alpha=0.2, lw=0
+        )
+        axes.plot(seen, rate, color=ACCENT, marker="o", ms=4)
+        axes.set(xscale="log", xlabel="examples seen", ylabel="held-out bits/dim")
+        if max(rate) > 10 * min(rate) > 0:
+            axes.set_yscale("log")
+        return _svg(figure)
+
+
+def term_bars(terms: dict[str, float]) -> bytes:
+    """Where the bits go: one bar for each term of the bound."""
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(figsize=(6.4, 0.5 + 0.45 * len(terms)))
+        names = list(terms)[::-1]
+        values = [terms[name] for name in names]
+        bars = axes.barh(names, values, color=[ACCENT if value >= 0 else SECOND for value in values], height=0.6)
+        axes.bar_label(bars, fmt="%.3f", padding=4, color=INK)
+        axes.margins(x=0.15)
+        axes.set_xlabel("bits/dim")
+        return _svg(figure)
+
+
+def _svg(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    figure.tight_layout()
+    figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    plt.close(figure)
+    return buffer.getvalue()

@@ -1,0 +1,106 @@
+"""report.html: one self-contained file, readable without scripts, a pure function of the run directory."""
+
+from __future__ import annotations
+
+import base64
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from kakusan.errors import InputError
+from kakusan.report.figures import bound_curve, term_bars
+from kakusan.rundir import RunDirectory
+
+SHOWN_STAGES = 6
+STAGE = re.compile(r"step-(\d+)\.png")
+PICTURES = {
+    "forward": (
+        "Forward: noise comes",
+        "Four test digits, left to right from t = 0 to t = T: along a row one noise path, until only noise is left.",
+    ),
+    "reverse": (
+        "Reverse: noise goes",
+        "Two samples, left to right from t = T to t = 0: above the latent z_t, beneath it the network's guess of the data.",
+    ),
+    "reconstructions": (
+        "Reconstructions",
+        "Rows in pairs: test images above, what the model makes of them beneath.",
+    ),
+}
+
+
+def write_report(run: RunDirectory, out: Path | None = None) -> Path:
+    """Write the page of a finished run; where it is."""
+    out = out or run.report
+    page = render(run)
+    try:
+        out.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"cannot write {out} ({error.strerror}); choose another --out") from error
+    return out
+
+
+def render(run: RunDirectory) -> str:
+    """The page as text."""
+    if not run.finished:
+        raise InputError(f"{run.path} is not finished; go on with: kakusan train --resume {run.path}")
+    record, data, summary = run.read("run.json"), run.read("data.json"), run.read("summary.json")
+    history = run.history()
+    environment = Environment(
+        loader=PackageLoader("kakusan", "report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    likelihood = summary["likelihood"]
+    return environment.get_template("page.html.j2").render(
+        name=record["recipe"]["name"],
+        record=record,
+        data=data,
+        summary=summary,
+        likelihood=likelihood,
+        minutes=summary["seconds"] / 60,
+        command=shlex.join(record["command"]),
+        samples=_png(run.samples / "samples.png"),
+        stages=_stages(run, history),
+        strips=[
+            {"title": title, "alt": alt, "source": source}
+            for name, (title, alt) in PICTURES.items()
+            if (source := _png(run.samples / f"{name}.png"))
+        ],
+        curve=_data_url(bound_curve(history), "svg+xml") if history else None,
+        bars=_data_url(term_bars(likelihood["terms"]), "svg+xml"),
+        history=history,
+        settings=_flat({"model": record["recipe"]["model"], "optim": record["recipe"]["optim"]}),
+    )
+
+
+def _stages(run: RunDirectory, history: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Some of the sample sheets over the run, the last one among them."""
+    rates = {line["step"]: line for line in history}
+    found = sorted((int(match[1]), path) for path in run.samples.iterdir() if (match := STAGE.fullmatch(path.name)))
+    if len(found) > SHOWN_STAGES:
+        picked = {round(i * (len(found) - 1) / (SHOWN_STAGES - 1)) for i in range(SHOWN_STAGES)}
+        found = [found[i] for i in sorted(picked)]
+    return [
+        {"step": step, "source": _png(path), "bits_per_dim": rates[step]["bits_per_dim"] if step in rates else None}
+        for step, path in found
+    ]
+
+
+def _png(path: Path) -> str | None:
+    return _data_url(path.read_bytes(), "png") if path.is_file() else None
+
+
+def _data_url(content: bytes, kind: str) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def _flat(table: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    rows = []
+    for name, value in table.items():
+        if isinstance(value, dict):
+            rows += _flat(value, f"{prefix}{name}.")
+        else:
+            rows.append((prefix + name, ", ".join(map(str, value)) if isinstance(value, list) else str(value)))
+    return rows

@@ -1,0 +1,1 @@
+"""The trainer: knows a loss, not a model."""

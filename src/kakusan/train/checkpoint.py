@@ -1,0 +1,90 @@
+"""Checkpoints: safetensors and JSON in a directory that appears whole or not at all. No pickle."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from kakusan.errors import InputError
+from kakusan.train.loop import State, Trainer
+
+KEPT = 2
+
+
+def save(trainer: Trainer, folder: Path) -> Path:
+    """Write folder/step-NNNNNNNN and drop all but the newest two; on the disk when this returns."""
+    final = folder / f"step-{trainer.state.step:08d}"
+    if final.exists():  # the same step, hence the same state
+        return final
+    draft = folder / f".draft-{final.name}"
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir(parents=True)
+    _write_tensors(draft / "model.safetensors", trainer.module.state_dict())
+    _write_tensors(draft / "ema.safetensors", trainer.ema.module.state_dict())
+    _write_tensors(draft / "optimizer.safetensors", trainer.optimizers.tensors())
+    _write_synced(draft / "state.json", json.dumps(asdict(trainer.state), indent=1).encode())
+    _sync(draft)
+    draft.rename(final)
+    _sync(folder)
+    for old in _checkpoints(folder)[:-KEPT]:
+        shutil.rmtree(old)
+    return final
+
+
+def restore(trainer: Trainer, folder: Path) -> None:
+    """Take up the newest checkpoint of a run."""
+    newest = latest(folder)
+    device = str(trainer.device)
+    trainer.module.load_state_dict(load_file(newest / "model.safetensors", device=device))
+    trainer.ema.module.load_state_dict(load_file(newest / "ema.safetensors", device=device))
+    trainer.optimizers.load(load_file(newest / "optimizer.safetensors", device=device))
+    trainer.state = read_state(folder)
+
+
+def read_state(folder: Path) -> State:
+    """Where the newest checkpoint stands."""
+    return State(**json.loads((latest(folder) / "state.json").read_text()))
+
+
+def averaged_weights(folder: Path) -> dict[str, Tensor]:
+    """The averaged weights of the newest checkpoint: those a model is used with."""
+    return load_file(latest(folder) / "ema.safetensors")
+
+
+def latest(folder: Path) -> Path:
+    """The newest checkpoint; InputError if there is none."""
+    found = _checkpoints(folder)
+    if not found:
+        raise InputError(f"{folder.parent} holds no checkpoint yet; train it first, or delete it")
+    return found[-1]
+
+
+def _checkpoints(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.glob("step-*") if path.is_dir()) if folder.is_dir() else []
+
+
+def _write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
+    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
+def _write_synced(path: Path, content: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,61 @@
+"""Optimisers from settings, and their state as flat tensors."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from kakusan.train.muon import Muon
+from kakusan.train.settings import Optim
+
+BETAS = (0.9, 0.98)  # a short second memory: runs of minutes have a few thousand steps
+
+
+class Optimizers:
+    """One or two torch optimisers that move as one, their learning rates scaled together."""
+
+    def __init__(self, module: nn.Module, settings: Optim):
+        trainable = {name: p for name, p in module.named_parameters() if p.requires_grad}
+        matrices = {}
+        if settings.method == "muon":
+            marked = {id(p) for m in module.modules() for p in getattr(m, "hidden_matrices", list)()}
+            matrices = {name: p for name, p in trainable.items() if id(p) in marked}
+        rest = {name: p for name, p in trainable.items() if name not in matrices}
+        self._all: list[tuple[torch.optim.Optimizer, float, list[str]]] = []
+        if rest:
+            adam = torch.optim.AdamW(
+                rest.values(), settings.lr, betas=BETAS, weight_decay=settings.weight_decay, fused=True
+            )
+            self._all.append((adam, settings.lr, list(rest)))
+        if matrices:
+            muon = Muon(matrices.values(), settings.matrix_lr, weight_decay=settings.weight_decay)
+            self._all.append((muon, settings.matrix_lr, list(matrices)))
+
+    def step(self, scale: float) -> None:
+        """One step at `scale` times the peak learning rates, then clear the gradients."""
+        for optimizer, peak, _ in self._all:
+            for group in optimizer.param_groups:
+                group["lr"] = peak * scale
+            optimizer.step()
+            optimizer.zero_grad()
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Every tensor of the state, named slot.parameter."""
+        return {
+            f"{slot}.{name}": value if value.dim() else value[None]
+            for optimizer, _, names in self._all
+            for index, state in optimizer.state_dict()["state"].items()
+            for slot, value in state.items()
+            for name in [names[index]]
+        }
+
+    def load(self, tensors: dict[str, Tensor]) -> None:
+        """Take up a state that `tensors` gave."""
+        for optimizer, _, names in self._all:
+            full = optimizer.state_dict()
+            state: dict[int, dict[str, Tensor]] = {}
+            for index, name in enumerate(names):
+                slots = {key[: -len(name) - 1]: value for key, value in tensors.items() if key.endswith(f".{name}")}
+                slots = {slot: value for slot, value in slots.items() if "." not in slot}
+                state[index] = {slot: value[0] if slot == "step" else value for slot, value in slots.items()}
+            optimizer.load_state_dict({"state": state, "param_groups": full["param_groups"]})

@@ -1,0 +1,228 @@
+"""The bound for any chain: tight where the model is exact, a bound elsewhere, tighter with more draws."""
+
+import math
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from kakusan.bound import ancestral_sample, elbo, importance_bound, sample_path
+from kakusan.chain import LatentChain, log_weight
+from kakusan.conjugate import DirichletMultinomial
+from kakusan.diffusion import Diffusion
+from kakusan.distributions import Normal
+from kakusan.errors import InputError
+from kakusan.noise import example_streams
+from kakusan.schedule import Schedule
+from kakusan.vae import VAE
+from support import (
+    F64,
+    affine_diffusion,
+    assert_covariance,
+    assert_mean,
+    f64,
+    gauss_hermite,
+    mean_of,
+    oracle,
+    seeded,
+    standard_errors_off,
+)
+
+N = 100_000  # draws of a random test
+
+
+class GaussianWorld(LatentChain):
+    """Data N(1.5, 0.25) under noise, and the exact reverse of it: z_t has mean m_t and variance v_t."""
+
+    def __init__(self, powers=(1.0, 0.9, 0.7, 0.4, 0.1)):
+        self.power = f64(powers)
+        self.depth = len(powers) - 1
+        self.mean, self.var = self.power.sqrt() * 1.5, self.power * 0.25 + 1 - self.power
+
+    def prior(self):
+        return Normal(self.mean[-1].reshape(1, 1), self.var[-1].sqrt().reshape(1, 1))
+
+    def encode(self, z, t):
+        keep = self.power[t] / self.power[t - 1]
+        return Normal(keep.sqrt() * z, (1 - keep).sqrt().reshape(1, 1))
+
+    def decode(self, z, t):
+        keep = (self.power[t] / self.power[t - 1]).sqrt()
+        gain = keep * self.var[t - 1] / self.var[t]
+        rest = self.var[t - 1] * (1 - keep * gain)
+        return Normal(self.mean[t - 1] + gain * (z - self.mean[t]), rest.sqrt().reshape(1, 1))
+
+
+class ShiftedEncoder(GaussianWorld):  # a mutant: t is off by one in the encoder
+    def encode(self, z, t):
+        return super().encode(z, max(t - 1, 1))
+
+
+class ShiftedDecoder(GaussianWorld):  # a mutant: t is off by one in the decoder
+    def decode(self, z, t):
+        return super().decode(z, min(t + 1, self.depth))
+
+
+X = torch.linspace(-2, 3, 7, dtype=F64).reshape(-1, 1)
+
+
+def assert_tight(world):
+    log_px = torch.distributions.Normal(f64(1.5), f64(0.5)).log_prob(X).sum(1)
+    for seed in range(3):
+        assert_close(elbo(world(), X, seeded(seed)), log_px, rtol=0, atol=1e-10)  # float64, four steps
+        assert_close(importance_bound(world(), X, 3, seeded(seed)), log_px, rtol=0, atol=1e-10)
+
+
+def test_an_exact_model_makes_every_path_tight():
+    assert_tight(GaussianWorld)
+
+
+@pytest.mark.parametrize("mutant", [ShiftedEncoder, ShiftedDecoder])
+def test_a_step_off_by_one_is_caught(mutant):
+    with pytest.raises(AssertionError):
+        assert_tight(mutant)
+
+
+def test_a_diffusion_model_of_standard_normal_data_is_tight_on_every_path():
+    # For data N(0, I) every marginal is N(0, I), and the exact reverse is the encoder itself (theory M7: beta at s = 1)
+    schedule = Schedule.linear(50, 1e-3, 0.3)
+
+    def exact(z, t):
+        return (1 - schedule.beta[t]).sqrt()[:, None] * z
+
+    model = Diffusion(exact, schedule, 2, prediction="mean", variance="beta").double()
+    x = torch.randn(5, 2, generator=seeded(0), dtype=F64)
+    log_px = torch.distributions.Normal(0.0, 1.0).log_prob(x).sum(1)
+    assert_close(elbo(model, x, seeded(1)), log_px, rtol=0, atol=1e-9)  # 50 steps of terms up to 5
+
+
+def test_the_bound_of_counts_is_tight_on_every_path():
+    model = DirichletMultinomial(f64([0.5, 1.0, 2.0]))
+    counts = f64([[3, 0, 2], [0, 0, 0], [10, 1, 4]])
+    assert_close(elbo(model, counts, seeded(0)), model.log_evidence(counts), rtol=0, atol=1e-10)
+
+
+def test_a_path_starts_at_the_data_and_has_one_entry_a_level():
+    path = sample_path(GaussianWorld(), X, seeded(0))
+    assert len(path) == 5
+    assert path[0] is X
+    assert all(z.shape == X.shape for z in path)
+
+
+def test_log_weight_uses_no_randomness():
+    path = sample_path(ShiftedDecoder(), X, seeded(0))
+    before = torch.get_rng_state()
+    assert torch.equal(log_weight(ShiftedDecoder(), path), log_weight(ShiftedDecoder(), path))
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_the_same_generator_gives_the_same_bound():
+    world = ShiftedDecoder()
+    assert torch.equal(elbo(world, X, seeded(5)), elbo(world, X, seeded(5)))
+    assert not torch.equal(elbo(world, X, seeded(5)), elbo(world, X, seeded(6)))
+    streams = example_streams(0, range(7))
+    alone = elbo(world, X[4:5], example_streams(0, range(4, 5)))
+    assert_close(elbo(world, X, streams)[4:5], alone, rtol=1e-12, atol=0)  # one generator an example
+
+
+# A bound, and its tightening: a linear VAE whose encoder is not the posterior (O6, given_q)
+
+
+def linear_vae(case):
+    inputs = oracle("linear_vae")[case]["inputs"]
+    w, c, v, d, s = (f64(inputs[key]) for key in ("W", "c", "V", "d", "s"))
+    model = VAE(lambda x: (x @ v.T + d, (2 * s.log()).expand(len(x), -1)), lambda z: z @ w.T + c, len(s)).double()
+    return model, f64(inputs["x"])[None], oracle("linear_vae")[case]["outputs"]
+
+
+def test_weights_average_to_the_evidence_and_their_logs_to_less():  # O29, theory S45
+    model, x, known = linear_vae("generic_W")
+    weights = elbo(model, x.expand(N, -1), seeded(0))
+    assert_mean(weights, known["given_q"]["elbo"])  # 4.5 s.e.
+    assert_mean(weights.exp(), math.exp(known["log_marginal"]))
+    assert known["given_q"]["elbo"] < known["log_marginal"]
+
+
+def test_the_importance_bound_rises_with_the_number_of_draws():  # O29
+    model, x, known = linear_vae("generic_W")
+    draws = {k: importance_bound(model, x.expand(N // k, -1), k, seeded(k)) for k in (1, 4, 16, 64)}
+    means = [draws[k].mean().item() for k in draws]
+    assert_mean(draws[1], known["given_q"]["elbo"])
+    # gaps fall like 1/K from 0.058 nats; the standard errors, like 1/K too, stay below 0.0015
+    assert means == sorted(means)
+    assert means[-1] < known["log_marginal"] + 4.5 * draws[64].std().item() / math.sqrt(len(draws[64]))
+    assert known["log_marginal"] - means[-1] < 0.1 * (known["log_marginal"] - means[0])
+
+
+def test_importance_weights_of_a_diffusion_model_do_not_pass_its_evidence():  # O29, O12
+    known = oracle("diffusion_linear_T5_D2")["optimal_beta"]["outputs"]
+    model, x = affine_diffusion("optimal", "beta"), f64([[0.9, -0.5]])
+    one, many = (importance_bound(model, x.expand(20_000, -1), k, seeded(k)) for k in (1, 16))
+    assert_mean(one, known["elbo"])  # 4.5 s.e.
+    gain = known["log_p_x0"] - known["elbo"]
+    assert known["log_p_x0"] - 0.5 * gain < many.mean() < known["log_p_x0"]  # s.e. 1e-3 beside a gain of 0.087
+
+
+def test_the_running_form_is_the_log_mean_exp_of_the_same_paths():
+    world = ShiftedDecoder()
+    generator = seeded(3)
+    paths = [log_weight(world, sample_path(world, X, generator)) for _ in range(5)]
+    expected = torch.stack(paths).logsumexp(0) - math.log(5)
+    assert_close(importance_bound(world, X, 5, seeded(3)), expected, rtol=1e-12, atol=0)
+    assert torch.equal(importance_bound(world, X, 1, seeded(3)), elbo(world, X, seeded(3)))
+
+
+def test_a_bound_by_no_draws_is_refused():
+    with pytest.raises(InputError, match="num_samples"):
+        importance_bound(GaussianWorld(), X, 0)
+
+
+def test_the_bound_is_the_evidence_minus_a_kl_for_any_encoder():  # theory M1, S61
+    eps, weights = gauss_hermite(4)
+    world, x = ShiftedEncoder(), f64([[0.7]])
+    path = [x.expand(len(eps), 1)]
+    for t in range(1, 5):
+        down = world.encode(path[-1], t)
+        path.append(down.mean + down.std * eps[:, t - 1 : t])
+    exact = mean_of(log_weight(world, path), weights)
+    assert exact < torch.distributions.Normal(f64(1.5), f64(0.5)).log_prob(x).item()
+    assert_mean(elbo(world, x.expand(N, 1), seeded(0)), exact)  # 4.5 s.e.
+
+
+# Generation
+
+
+def test_ancestral_samples_follow_the_law_of_the_model():
+    draws = ancestral_sample(GaussianWorld(), N, seeded(0))
+    assert_mean(draws, 1.5)  # 4.5 s.e.
+    assert_covariance(draws, f64([[0.25]]))
+
+
+def test_the_mean_output_lacks_the_last_noise_alone():
+    world = GaussianWorld()
+    draws = ancestral_sample(world, N, seeded(0), mean_output=True)
+    last = world.decode(f64([[0.0]]), 1).var
+    assert_mean(draws, 1.5)
+    assert_covariance(draws, 0.25 - last)
+
+
+def test_samples_of_a_shifted_decoder_are_caught():
+    assert (standard_errors_off(ancestral_sample(ShiftedDecoder(), N, seeded(0)), 1.5) > 9).all()
+
+
+def test_sample_i_is_the_same_for_any_batch():
+    world = GaussianWorld()
+    many = ancestral_sample(world, 6, example_streams(11, range(6)))
+    few = ancestral_sample(world, 2, example_streams(11, range(2, 4)))
+    assert_close(many[2:4], few, rtol=1e-12, atol=0)
+
+
+def test_no_samples_are_an_empty_batch_and_fewer_are_refused():
+    assert ancestral_sample(GaussianWorld(), 0).shape == (0, 1)
+    with pytest.raises(InputError, match="number of samples"):
+        ancestral_sample(GaussianWorld(), -1)
+
+
+def test_sampling_needs_no_gradient():
+    model, _, _ = linear_vae("generic_W")
+    assert not ancestral_sample(model, 3).requires_grad

@@ -1,0 +1,53 @@
+"""Recipes are typed records that come back from JSON as they went."""
+
+import json
+
+import pytest
+
+from kakusan.errors import InputError
+from kakusan.recipes import RECIPES, find
+from kakusan.recipes.config import from_record
+from kakusan.train.settings import Budget
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_survives_its_json_record(name):
+    assert from_record(json.loads(json.dumps(RECIPES[name].record()))) == RECIPES[name]
+
+
+def test_the_notes_recipe_has_the_notes_numbers():
+    recipe = find("mnist-hvae")
+    assert (recipe.model.hidden, recipe.model.latents, recipe.optim.lr, recipe.optim.batch) == (100, (20, 20), 1e-3, 32)
+    assert recipe.steps * recipe.optim.batch == 30 * 60_000
+    assert recipe.model.third_term == "exact"
+
+
+def test_an_unknown_recipe_names_the_nearest():
+    with pytest.raises(InputError, match="did you mean 'mnist-vae'"):
+        find("mnist-vea")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"family": "gan"}, "family"),
+        ({"model": {"depht": 3}}, "depht"),
+        ({"model": {"depth": "many"}}, "model.depth"),
+        ({"model": {"depth": True}}, "model.depth"),
+        ({"model": {"schedule": "cosin"}}, "model.schedule"),
+        ({"model": []}, "table of settings"),
+        ({"optim": {"lr": None}}, "optim.lr"),
+    ],
+)
+def test_a_damaged_record_is_refused_by_name(change, words):
+    record = RECIPES["mnist-ddpm"].record()
+    with pytest.raises(InputError, match=words):
+        from_record({**record, **change})
+
+
+@pytest.mark.parametrize(
+    "budget", [{}, {"minutes": 1, "steps": 1}, {"minutes": 0}, {"steps": -3}, {"minutes": float("nan")}]
+)
+def test_a_budget_is_one_positive_amount(budget):
+    with pytest.raises(InputError, match="budget"):
+        Budget(**budget)

@@ -1,0 +1,41 @@
+"""Nats to bits per dimension."""
+
+import math
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from kakusan.errors import InputError
+from kakusan.units import bits_per_dim, density_to_bits_per_dim
+from support import oracle
+
+BPD = oracle("gaussians")["bpd"]
+
+
+def test_rates_of_discrete_and_continuous_data_are_the_oracles():
+    nats, dims, rates = BPD["inputs"]["elbo_nats"], BPD["inputs"]["D"], BPD["outputs"]
+    assert bits_per_dim(nats, dims) == pytest.approx(rates["discrete_log_prob"], rel=1e-12)  # O22, float64
+    for key, width in (
+        ("density_of_x=u/127.5-1_(bin_2/255)", 2 / 255),
+        ("density_of_dequantised_x=2(u+U)/256-1_(bin_1/128)", 1 / 128),
+        ("density_of_dequantised_x=(u+U)/256_(bin_1/256)", 1 / 256),
+        ("density_of_x=u/255_(bin_1/255)", 1 / 255),
+    ):
+        assert density_to_bits_per_dim(nats, dims, width) == pytest.approx(rates[key], rel=1e-12)
+
+
+def test_a_uniform_law_over_256_levels_costs_eight_bits_a_dimension():
+    nats = torch.full((3,), -784 * math.log(256), dtype=torch.float64)
+    assert_close(bits_per_dim(nats, 784), torch.full_like(nats, 8.0), rtol=1e-14, atol=0)
+    assert density_to_bits_per_dim(-10 * math.log(2.0), 10, 2 / 256) == pytest.approx(8.0, rel=1e-14)  # 1/2 on [-1, 1]
+
+
+def test_a_better_likelihood_is_a_lower_rate():
+    assert bits_per_dim(-1.0, 1) < bits_per_dim(-2.0, 1)
+
+
+@pytest.mark.parametrize("num_dims", [0, -3])
+def test_a_rate_over_no_dimensions_is_refused(num_dims):
+    with pytest.raises(InputError, match="num_dims"):
+        bits_per_dim(1.0, num_dims)
