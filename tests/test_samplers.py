@@ -143,6 +143,18 @@ def test_ddim_keeps_the_marginals_of_a_known_example(eta):  # Song, Meng and Erm
     assert_close(z, x.expand_as(z), rtol=1e-12, atol=0)
 
 
+@pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
+def test_a_step_of_ddim_replaces_a_share_eta_squared_of_the_noise(eta):  # Song, Meng and Ermon 2021, equation 12
+    model, generator = optimal_model(), seeded(9)
+    start, fresh = (torch.randn(4, 2, generator=generator, dtype=F64) for _ in range(2))
+    z, x_hat = next(ddim_steps(model, 4, seeded(9), eta))
+    table = model.schedule
+    eps_hat = (start - table.alpha_bar[5].sqrt() * x_hat) / table.noise_var[5].sqrt()
+    var = eta**2 * table.beta_tilde[5]
+    expected = table.alpha_bar[4].sqrt() * x_hat + (table.noise_var[4] - var).sqrt() * eps_hat + var.sqrt() * fresh
+    assert_close(z, expected, rtol=1e-12, atol=1e-12)
+
+
 def test_ddim_draws_nothing_after_its_start():
     model, generator = optimal_model(), seeded(4)
     ddim(model, 5, generator)

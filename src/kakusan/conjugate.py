@@ -107,8 +107,8 @@ class DirichletMultinomial(nn.Module, LatentChain):
         """Gradient of `elbo` in gamma, shape (..., K) (S67)."""
         counts, gamma = self._counts(counts), self._gamma(gamma)
         rest = counts + self.concentration - gamma
-        trigamma = torch.special.polygamma
-        return rest * trigamma(1, gamma) - trigamma(1, gamma.sum(-1, keepdim=True)) * rest.sum(-1, keepdim=True)
+        total = gamma.sum(-1, keepdim=True)
+        return rest * _trigamma(gamma) - _trigamma(total) * rest.sum(-1, keepdim=True)
 
     def natural_step(self, counts: Tensor | Sequence[float], gamma: Tensor | Sequence[float], size: float = 1.0) -> Tensor:
         """gamma + size * F^-1 grad, F the Fisher matrix of Dirichlet(gamma); size 1 lands on counts + alpha (S68).
@@ -117,8 +117,8 @@ class DirichletMultinomial(nn.Module, LatentChain):
         """
         gamma = self._gamma(gamma)
         gradient = self.elbo_grad(counts, gamma)
-        diagonal = torch.special.polygamma(1, gamma)
-        scale = torch.special.polygamma(1, gamma.sum(-1, keepdim=True))
+        diagonal = _trigamma(gamma)
+        scale = _trigamma(gamma.sum(-1, keepdim=True))
         scaled = gradient / diagonal
         correction = scale * scaled.sum(-1, keepdim=True) / (1 - scale * (1 / diagonal).sum(-1, keepdim=True))
         return gamma + size * (scaled + correction / diagonal)
@@ -152,6 +152,11 @@ def _check_positive(name: str, values: Tensor) -> None:
 def _mean_log(gamma: Tensor) -> Tensor:
     """E log z under Dirichlet(gamma)."""
     return torch.digamma(gamma) - torch.digamma(gamma.sum(-1, keepdim=True))
+
+
+def _trigamma(x: Tensor) -> Tensor:
+    """psi1; torch's polygamma(1, .) is right to 5e-10 only, the Hurwitz zeta function to rounding."""
+    return torch.special.zeta(torch.full_like(x, 2.0), x)
 
 
 def _log_coefficient(counts: Tensor) -> Tensor:

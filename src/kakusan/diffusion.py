@@ -336,7 +336,7 @@ class Diffusion(nn.Module, LatentChain):
             prediction="x",
             variance=self.variance,
             likelihood=self.likelihood,
-        )
+        ).to(reference(self))
 
     # Tables
 

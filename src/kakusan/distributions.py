@@ -188,7 +188,8 @@ class Dirichlet:
         else:
             gamma = torch.stack([torch._standard_gamma(row + 1, generator=g) for row, g in zip(a, randomness)])
         log_gamma = gamma.log() + rand(a.shape, randomness, a.dtype, a.device).log() / a
-        return log_gamma.softmax(-1)
+        # A corner's neighbours underflow to 0, where the density is 0 or inf; the smallest number stands for them.
+        return log_gamma.softmax(-1).clamp(min=torch.finfo(a.dtype).tiny)
 
     def log_prob(self, value: Tensor) -> Tensor:
         a = self.concentration

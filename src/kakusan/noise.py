@@ -53,5 +53,5 @@ def _draw(law, shape, randomness, dtype, device) -> Tensor:
         return law(*shape, generator=randomness, dtype=dtype, device=randomness.device).to(device)
     if len(randomness) != shape[0]:
         raise ValueError(f"one generator an example: expected {shape[0]} generators, got {len(randomness)}")
-    rows = [law(*shape[1:], generator=one, dtype=dtype, device=one.device) for one in randomness]
+    rows = [law(tuple(shape[1:]), generator=one, dtype=dtype, device=one.device) for one in randomness]
     return torch.stack(rows).to(device)

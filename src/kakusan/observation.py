@@ -55,7 +55,7 @@ def limit_log_var(log_var: Tensor) -> Tensor:
 
     Above 88.7 a float32 variance is inf, and the KL of an example sums `num_dims` of them; below -200 the
     standard deviation leaves even the subnormal numbers. No fit comes near either end; a diverging
-    encoder does, and its gradient should push it back rather than be NaN (theory E29, O30).
+    encoder does, and beyond them its gradient is zero rather than NaN (theory E29, O30).
     """
     num_dims = log_var[0].numel() if len(log_var) else 1
     ceiling = 88.3 - torch.tensor(float(num_dims)).log().item()

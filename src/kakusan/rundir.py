@@ -4,7 +4,8 @@
     data.json       what the data were: shape, counts, digest                    written once
     history.jsonl   one line for each time the model was measured
     checkpoints/    the newest two
-    samples/        pictures over the run, always from the same noise
+    samples/        sheets of samples over the run, always from the same noise
+    *.png           samples at the end, both directions of the chain or reconstructions
     summary.json    the numbers at the end; its presence says that the run is finished
     report.html     all of it on one page
 """
@@ -32,18 +33,10 @@ class RunDirectory:
 
     @classmethod
     def create(cls, path: Path) -> RunDirectory:
-        """A new run, locked; InputError if the place is taken."""
+        """A new run, locked; InputError if the place is taken, and nothing in it is touched then."""
         run = cls(path)
-        if run._file("run.json").exists():
-            run.lock()
-            run.unlock()
-            state = "a finished run" if run.finished else "an unfinished run"
-            raise InputError(
-                f"{path} already holds {state}; go on with: kakusan train --resume {path}"
-                f"{' --minutes 10' if run.finished else ''}   or choose another --out"
-            )
-        if path.exists() and (not path.is_dir() or any(item.name != "lock" for item in path.iterdir())):
-            raise InputError(f"{path} exists and is not a run; choose another --out")
+        if path.exists():
+            run._check_free()
         try:
             run.samples.mkdir(parents=True, exist_ok=True)
             run.checkpoints.mkdir(exist_ok=True)
@@ -51,6 +44,23 @@ class RunDirectory:
             raise InputError(f"cannot make the run directory {path} ({error.strerror}); choose another --out") from error
         run.lock()
         return run
+
+    def _check_free(self) -> None:
+        """InputError unless the existing path is empty or the start of a run that nobody works on."""
+        if not self.path.is_dir():
+            raise InputError(f"{self.path} exists and is not a folder; choose another --out")
+        names = {item.name for item in self.path.iterdir()}
+        if "lock" in names:
+            self.lock()
+            self.unlock()
+        if "run.json" in names:
+            state, more = ("a finished run", " --minutes 10") if self.finished else ("an unfinished run", "")
+            raise InputError(
+                f"{self.path} already holds {state}; go on with: kakusan train --resume {self.path}{more}   "
+                "or choose another --out"
+            )
+        if names - {"lock", self.samples.name, self.checkpoints.name}:
+            raise InputError(f"{self.path} exists and is not a run; choose another --out")
 
     @classmethod
     def open(cls, path: Path) -> RunDirectory:

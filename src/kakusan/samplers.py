@@ -33,6 +33,10 @@ def ddim_steps(
     model: Diffusion, n: int, randomness: Randomness = None, eta: float = 0.0
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yields (z_{t-1}, the data estimate from z_t) for t = T, ..., 1."""
+    if n < 0:
+        raise InputError(f"the number of samples must be 0 or more, got {n}")
+    if not 0 <= eta <= 1:
+        raise InputError(f"eta must lie in [0, 1], got {eta}")
     with torch.no_grad():
         z = model.prior().expand(n).sample(randomness)
         schedule = model.schedule

@@ -113,7 +113,7 @@ class Schedule:
     @cached_property
     def noise_var(self) -> Tensor:
         """1 - alpha_bar, without the cancellation at small t."""
-        return -self._log_alpha_bar.expm1()
+        return 0 - self._log_alpha_bar.expm1()  # 0 - 0 is +0, so that snr[0] is +inf
 
     @cached_property
     def snr(self) -> Tensor:
@@ -142,8 +142,8 @@ class Schedule:
 
     def respaced(self, times: list[int]) -> Schedule:
         """The coarser chain that visits only 0 < times[0] < ... < times[-1]; its marginals are the same (S53, S54)."""
-        if times != sorted(set(times)) or times[0] < 1 or times[-1] > self.depth:
-            raise InputError(f"times must rise within 1..{self.depth}, got {times[:3]} ... {times[-1]}")
+        if not times or times != sorted(set(times)) or times[0] < 1 or times[-1] > self.depth:
+            raise InputError(f"times must rise within 1..{self.depth}, got {times}")
         log_alpha_bar = self._log_alpha_bar[torch.tensor([0, *times])]
         beta = -(log_alpha_bar[1:] - log_alpha_bar[:-1]).expm1()
         return Schedule(torch.cat([torch.zeros(1, dtype=torch.float64), beta]))

@@ -29,7 +29,7 @@ def sample_grid(model: TrainedModel, path: Path) -> None:
 
 
 def final_pictures(model: TrainedModel, dataset: Dataset, folder: Path) -> None:
-    """samples.png, and what shows how the family works."""
+    """samples.png, and pictures of how the family works."""
     model.sample(FINAL_SAMPLES, seed=0).save(folder / "samples.png", seed=0, recipe=model.recipe.name)
     if isinstance(model.chain, Diffusion):
         forward_strip(model, dataset).save(folder / "forward.png", columns=STRIP_COLUMNS)

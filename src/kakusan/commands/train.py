@@ -182,7 +182,7 @@ def finish(run: RunDirectory, recipe: Recipe, dataset: Dataset, trainer: Trainer
     """Measure on the whole held-out part, draw the pictures, write the summary and the report."""
     model = TrainedModel(recipe, trainer.ema.module, dataset.event_shape, trainer.device)
     if dataset.kind == "images":
-        final_pictures(model, dataset, run.samples)
+        final_pictures(model, dataset, run.path)
     summary = summarise_run(model, dataset)
     summary |= {
         "steps": trainer.state.step,

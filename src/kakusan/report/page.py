@@ -61,12 +61,12 @@ def render(run: RunDirectory) -> str:
         likelihood=likelihood,
         minutes=summary["seconds"] / 60,
         command=shlex.join(record["command"]),
-        samples=_png(run.samples / "samples.png"),
+        samples=_png(run.path / "samples.png"),
         stages=_stages(run, history),
         strips=[
             {"title": title, "alt": alt, "source": source}
             for name, (title, alt) in PICTURES.items()
-            if (source := _png(run.samples / f"{name}.png"))
+            if (source := _png(run.path / f"{name}.png"))
         ],
         curve=_data_url(bound_curve(history), "svg+xml") if history else None,
         bars=_data_url(term_bars(likelihood["terms"]), "svg+xml"),

@@ -1,0 +1,206 @@
+"""The commands as a user types them, on small data."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+
+import kakusan
+from kakusan.cli import main
+
+TINY = ["--model.width", "8", "--model.inner-width", "8", "--model.blocks", "1", "--model.depth", "20", "--optim.batch", "16"]
+
+
+def call(capsys, *arguments):
+    """Exit status, stdout, stderr."""
+    with pytest.raises(SystemExit) as stop:
+        main([str(argument) for argument in arguments])
+    out, err = capsys.readouterr()
+    return stop.value.code, out, err
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    """Bright squares on black, 9 x 7 pixels."""
+    rng = np.random.default_rng(0)
+    x = np.zeros((120, 9, 7), np.uint8)
+    for picture, (row, column) in zip(x, rng.integers(0, 4, (120, 2))):
+        picture[row : row + 4, column : column + 3] = 255
+    path = tmp_path_factory.mktemp("data") / "squares.npy"
+    np.save(path, x)
+    return path
+
+
+@pytest.fixture(scope="module")
+def runs(pictures, tmp_path_factory):
+    """One finished run of each family."""
+    root = tmp_path_factory.mktemp("runs")
+    counts = root / "counts.npy"
+    np.save(counts, np.random.default_rng(1).multinomial(30, [0.5, 0.3, 0.2], 40))
+    for family, arguments in {
+        "ddpm": ["mnist-ddpm", "--data", pictures, "--steps", "30", *TINY],
+        "vae": ["mnist-vae", "--data", pictures, "--steps", "30", "--model.hidden", "16", "--model.latent", "3"],
+        "hvae": ["mnist-hvae", "--data", pictures, "--steps", "30", "--model.hidden", "16", "--model.latents", "4", "3", "2"],
+        "counts": ["counts-dirichlet", "--data", counts, "--steps", "800"],
+    }.items():
+        with pytest.raises(SystemExit) as stop:
+            main(["train", *map(str, arguments), "--out", str(root / family)])
+        assert stop.value.code == 0, family
+    return root
+
+
+@pytest.mark.parametrize("family", ["ddpm", "vae", "hvae", "counts"])
+def test_a_run_holds_what_the_readme_promises(runs, family):
+    names = {path.name for path in (runs / family).iterdir()}
+    assert {"run.json", "data.json", "history.jsonl", "summary.json", "report.html", "checkpoints"} <= names
+    assert ("samples.png" in names) == (family != "counts")
+    page = (runs / family / "report.html").read_text()
+    assert not re.findall(r'(?:src|href)="(?!data:)', page), "the page must not ask the network for anything"
+    assert all(re.search(r'alt="[^"]{10,}', tag) for tag in re.findall(r"<img[^>]*>", page))
+
+
+@pytest.mark.parametrize("family", ["ddpm", "vae", "hvae", "counts"])
+def test_evaluate_json_is_one_object_alone_on_stdout(capsys, runs, family):
+    code, out, _ = call(capsys, "evaluate", runs / family, "--json")
+    result = json.loads(out)
+    assert code == 0
+    assert {"bits_per_dim", "standard_error", "nats", "num_images", "num_dims", "network_evaluations", "terms"} <= set(result)
+    assert sum(result["terms"].values()) == pytest.approx(result["bits_per_dim"], rel=1e-9)
+    assert result["nats"] / result["num_dims"] / np.log(2) == pytest.approx(result["bits_per_dim"], rel=1e-9)
+
+
+@pytest.mark.parametrize("family", ["ddpm", "vae", "hvae"])
+def test_sample_writes_a_picture_and_an_array(capsys, runs, tmp_path, family):
+    code, out, _ = call(capsys, "sample", runs / family, "-n", "5", "--seed", "3", "--out", tmp_path / "s")
+    samples = np.load(tmp_path / "s" / "samples.npy")
+    assert code == 0
+    assert (samples.shape, samples.dtype) == ((5, 9, 7, 1), np.uint8)
+    assert "samples.png" in out
+    assert np.array_equal(samples, kakusan.load(runs / family).sample(5, seed=3))
+
+
+def test_sampled_counts_have_the_data_s_total(capsys, runs, tmp_path):
+    call(capsys, "sample", runs / "counts", "-n", "4", "--out", tmp_path)
+    samples = np.load(tmp_path / "samples.npy")
+    assert samples.dtype == np.int64
+    assert samples.sum(1).tolist() == [30] * 4
+
+
+def test_gradient_ascent_ends_at_the_exact_posterior(runs):
+    summary = json.loads((runs / "counts" / "summary.json").read_text())
+    assert summary["largest_relative_distance_to_exact_posterior"] < 1e-3
+
+
+def test_evaluate_names_both_forms_of_the_third_term(capsys, runs):
+    _, out, _ = call(capsys, "evaluate", runs / "hvae")
+    assert re.search(r"third term exact +\d", out)
+    assert re.search(r"third term notes +\d", out)
+
+
+def test_evaluate_prints_one_estimate_from_each_of_path_pair_and_single(capsys, runs):
+    _, out, _ = call(capsys, "evaluate", runs / "ddpm")
+    for name in ("path", "pair", "single"):
+        assert re.search(rf"{name} +\d+\.\d+ ± \d", out)
+
+
+def test_the_importance_bound_is_better_than_the_elbo(capsys, runs):
+    plain = json.loads(call(capsys, "evaluate", runs / "vae", "--json")[1])
+    weighted = json.loads(call(capsys, "evaluate", runs / "vae", "--json", "--importance", "20")[1])
+    assert weighted["bits_per_dim"] < plain["bits_per_dim"]
+
+
+def test_sample_i_is_sample_i_whatever_the_count(runs):
+    model = kakusan.load(runs / "ddpm")
+    alone, among = model.sample(1, seed=5, first=7)[0], model.sample(9, seed=5)[7]
+    # the noise is the same bit for bit; the network's sums may be ordered otherwise, a level at most
+    assert np.abs(alone.astype(int) - among.astype(int)).max() <= 1
+
+
+def test_a_finished_run_is_left_as_it_is(capsys, runs, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    before = {path: path.stat().st_mtime_ns for path in (runs / "vae").rglob("*")}
+    assert call(capsys, "train", "mnist-vae", "--out", runs / "vae", "--steps", "5")[0] == 2
+    for verb in ("evaluate", "sample", "report", "info"):
+        assert call(capsys, verb, runs / "vae")[0] == 0
+    assert call(capsys, "train", "--resume", runs / "vae")[0] == 2
+    after = {path: path.stat().st_mtime_ns for path in (runs / "vae").rglob("*")}
+    assert {p: t for p, t in after.items() if p.name != "lock"} == {p: t for p, t in before.items() if p.name != "lock"}
+
+
+def test_a_finished_run_goes_on_with_a_larger_budget(capsys, pictures, tmp_path):
+    common = ["mnist-vae", "--data", pictures, "--model.hidden", "8", "--model.latent", "2", "--out", tmp_path / "r"]
+    assert call(capsys, "train", *common, "--steps", "10")[0] == 0
+    assert call(capsys, "train", "--resume", tmp_path / "r", "--steps", "20")[0] == 0
+    summary = json.loads((tmp_path / "r" / "summary.json").read_text())
+    history = [json.loads(line)["step"] for line in (tmp_path / "r" / "history.jsonl").read_text().splitlines()]
+    assert summary["steps"] == 20
+    assert history == sorted(set(history))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["train", "mnist-ddmp"], "did you mean 'mnist-ddpm'"),
+        (["tarin", "mnist-ddpm"], "did you mean 'train'"),
+        (["train", "mnist-ddpm", "--data", "nowhere"], "no data at 'nowhere'"),
+        (["train", "mnist-ddpm", "--data", "mnist-labels"], "counts-dirichlet"),
+        (["train", "mnist-ddpm", "--steps", "0"], "positive"),
+        (["train", "mnist-ddpm", "--steps", "3", "--minutes", "1"], "not both"),
+        (["train", "mnist-ddpm", "--model.depth", "0"], "whole number >= 1, got 0"),
+        (["train", "mnist-ddpm", "--model.width", "9"], "multiples of 8"),
+        (["train", "mnist-ddpm", "--model.scheduel", "linear"], "--model.schedule"),
+        (["train", "mnist-ddpm", "--device", "quantum"], "device must be"),
+        (["train", "--resume", "nowhere"], "no run at nowhere"),
+        (["train", "--steps", "3"], "a recipe comes first"),
+        (["sample", "nowhere"], "no run at nowhere"),
+        (["evaluate", "nowhere", "--json"], "no run at nowhere"),
+        (["info", "nowhere"], "nowhere"),
+        (["data", "nowhere"], "no data at"),
+        (["sample"], "kakusan sample"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_2(capsys, tmp_path, monkeypatch, arguments, words):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = call(capsys, *arguments)
+    assert code == 2
+    assert words in err
+    assert err.startswith("kakusan: ")
+    assert err.count("\n") == 1
+    assert out == ""
+    assert list(tmp_path.iterdir()) == [], "a mistake leaves nothing behind"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["sample", "vae", "--steps", "10"], "diffusion"),
+        (["sample", "ddpm", "--steps", "21"], "1..20"),
+        (["sample", "ddpm", "--sampler", "euler"], "ancestral, ddim"),
+        (["sample", "ddpm", "-n", "0"], "at least 1"),
+        (["evaluate", "ddpm", "--data", "mnist"], "shape"),
+        (["evaluate", "ddpm", "--importance", "5"], "VAE"),
+        (["evaluate", "ddpm", "--limit", "0"], "--limit"),
+    ],
+)
+def test_a_mistake_about_a_run_is_one_line_and_exit_2(capsys, runs, tmp_path, monkeypatch, arguments, words):
+    monkeypatch.chdir(tmp_path)
+    verb, family, *rest = arguments
+    code, _, err = call(capsys, verb, runs / family, *rest)
+    assert code == 2
+    assert words in err
+    assert err.count("\n") == 1
+
+
+def test_help_recipes_and_version_answer_at_once(capsys):
+    assert "kakusan train" in call(capsys, "--help")[1]
+    assert "mnist-hvae" in call(capsys, "recipes")[1]
+    assert call(capsys, "--version")[1].strip() == kakusan.__version__
+    assert "--model.third-term" in call(capsys, "train", "mnist-hvae", "--help")[1]
+
+
+def test_a_picture_tells_where_it_came_from(capsys, runs, tmp_path):
+    call(capsys, "sample", runs / "ddpm", "-n", "4", "--steps", "5", "--out", tmp_path)
+    out = call(capsys, "info", tmp_path / "samples.png")[1]
+    assert "--steps 5" in out
+    assert "kakusan sample" in out
