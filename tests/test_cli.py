@@ -9,7 +9,18 @@ import pytest
 import kakusan
 from kakusan.cli import main
 
-TINY = ["--model.width", "8", "--model.inner-width", "8", "--model.blocks", "1", "--model.depth", "20", "--optim.batch", "16"]
+TINY = [
+    "--model.width",
+    "8",
+    "--model.inner-width",
+    "8",
+    "--model.blocks",
+    "1",
+    "--model.depth",
+    "20",
+    "--optim.batch",
+    "16",
+]
 
 
 def call(capsys, *arguments):
@@ -41,7 +52,19 @@ def runs(pictures, tmp_path_factory):
     for family, arguments in {
         "ddpm": ["mnist-ddpm", "--data", pictures, "--steps", "30", *TINY],
         "vae": ["mnist-vae", "--data", pictures, "--steps", "30", "--model.hidden", "16", "--model.latent", "3"],
-        "hvae": ["mnist-hvae", "--data", pictures, "--steps", "30", "--model.hidden", "16", "--model.latents", "4", "3", "2"],
+        "hvae": [
+            "mnist-hvae",
+            "--data",
+            pictures,
+            "--steps",
+            "30",
+            "--model.hidden",
+            "16",
+            "--model.latents",
+            "4",
+            "3",
+            "2",
+        ],
         "counts": ["counts-dirichlet", "--data", counts, "--steps", "800"],
     }.items():
         with pytest.raises(SystemExit) as stop:
@@ -65,7 +88,9 @@ def test_evaluate_json_is_one_object_alone_on_stdout(capsys, runs, family):
     code, out, _ = call(capsys, "evaluate", runs / family, "--json")
     result = json.loads(out)
     assert code == 0
-    assert {"bits_per_dim", "standard_error", "nats", "num_images", "num_dims", "network_evaluations", "terms"} <= set(result)
+    assert {"bits_per_dim", "standard_error", "nats", "num_images", "num_dims", "network_evaluations", "terms"} <= set(
+        result
+    )
     assert sum(result["terms"].values()) == pytest.approx(result["bits_per_dim"], rel=1e-9)
     assert result["nats"] / result["num_dims"] / np.log(2) == pytest.approx(result["bits_per_dim"], rel=1e-9)
 

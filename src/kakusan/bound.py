@@ -34,9 +34,7 @@ def elbo(chain: LatentChain, x: Tensor, generator: Randomness = None) -> Tensor:
     return chain.bound_on(sample_path(chain, x, generator))
 
 
-def importance_bound(
-    chain: LatentChain, x: Tensor, num_samples: int, generator: Randomness = None
-) -> Tensor:
+def importance_bound(chain: LatentChain, x: Tensor, num_samples: int, generator: Randomness = None) -> Tensor:
     """One-draw estimate of E log (1/K) sum_k p(x, z_k) / q(z_k | x), K = num_samples (S45, O29).
 
     K = 1 is the ELBO; the expectation rises with K towards log p(x). Source: Burda, Grosse and
@@ -57,9 +55,7 @@ def importance_bound(
     return total - math.log(num_samples)
 
 
-def ancestral_sample(
-    chain: LatentChain, n: int, generator: Randomness = None, *, mean_output: bool = False
-) -> Tensor:
+def ancestral_sample(chain: LatentChain, n: int, generator: Randomness = None, *, mean_output: bool = False) -> Tensor:
     """n draws x ~ p(x): z_T from the prior, then down the generative chain (S6, S31, M13).
 
     Args:

@@ -110,7 +110,9 @@ class DirichletMultinomial(nn.Module, LatentChain):
         total = gamma.sum(-1, keepdim=True)
         return rest * _trigamma(gamma) - _trigamma(total) * rest.sum(-1, keepdim=True)
 
-    def natural_step(self, counts: Tensor | Sequence[float], gamma: Tensor | Sequence[float], size: float = 1.0) -> Tensor:
+    def natural_step(
+        self, counts: Tensor | Sequence[float], gamma: Tensor | Sequence[float], size: float = 1.0
+    ) -> Tensor:
         """gamma + size * F^-1 grad, F the Fisher matrix of Dirichlet(gamma); size 1 lands on counts + alpha (S68).
 
         F = diag(psi1(gamma)) - psi1(gamma_0) 11^T is inverted by the Sherman-Morrison formula, from the gradient.

@@ -13,9 +13,9 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from kakusan.bound import sample_path
 from kakusan.chain import LatentChain
 from kakusan.distributions import HALF_LOG_2PI, DiscretizedNormal, Distribution, Normal, normal_kl, sum_event
-from kakusan.bound import sample_path
 from kakusan.errors import InputError
 from kakusan.noise import Randomness, rand, randn
 from kakusan.schedule import Schedule

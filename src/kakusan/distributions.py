@@ -234,7 +234,9 @@ class Multinomial:
 
     def _known_total(self) -> int:
         if self.total_count is None:
-            raise ValueError("drawing counts needs their total: build the model with total_count=, e.g. total_count=100")
+            raise ValueError(
+                "drawing counts needs their total: build the model with total_count=, e.g. total_count=100"
+            )
         return self.total_count
 
 

@@ -8,9 +8,9 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from kakusan.bound import sample_path
 from kakusan.chain import LatentChain, log_weight
 from kakusan.distributions import Distribution, Normal, normal_kl
-from kakusan.bound import sample_path
 from kakusan.errors import InputError
 from kakusan.noise import Randomness
 from kakusan.observation import Likelihood, Output, check_likelihood, gaussian, observation

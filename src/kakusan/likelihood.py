@@ -51,7 +51,9 @@ class Likelihood:
         return f"{self.bits_per_dim:.4f} ± {self.standard_error:.4f} bits/dim"
 
 
-def summarise(terms: dict[str, Tensor], num_dims: int, calls: int, estimator: str, offset_nats: float = 0.0) -> Likelihood:
+def summarise(
+    terms: dict[str, Tensor], num_dims: int, calls: int, estimator: str, offset_nats: float = 0.0
+) -> Likelihood:
     """From nats of each term for each example (b,), every example once.
 
     offset_nats is added to the bound of each example, e.g. num_dims * log(bin width) for a density of grid values.
@@ -101,7 +103,9 @@ class StepLaw:
 
     def draw(self, num: int, generator: torch.Generator) -> Tensor:
         """num steps, one from each of num equally likely strata, in random order: int64 (num,)."""
-        strata = (torch.randperm(num, generator=generator) + torch.rand(num, generator=generator, dtype=torch.float64)) / num
+        strata = (
+            torch.randperm(num, generator=generator) + torch.rand(num, generator=generator, dtype=torch.float64)
+        ) / num
         return torch.searchsorted(self.probs.cumsum(0), strata).clamp(max=len(self.probs) - 1) + 1
 
     def prob(self, t: Tensor) -> Tensor:
@@ -125,10 +129,12 @@ def pilot(model: Diffusion, batch: GetBatch, num: int, seed: int = 0, calls: int
     bin_of = torch.cat([torch.zeros(1, dtype=torch.int64), 1 + torch.bucketize(-log_snr, -edges[1:-1])])
     occupied = bin_of.unique()
     per_bin = max(4, calls // len(occupied))
-    t = torch.cat([
-        (bin_of == b).nonzero()[:, 0][torch.randint(int((bin_of == b).sum()), (per_bin,), generator=generator)] + 1
-        for b in occupied
-    ])
+    t = torch.cat(
+        [
+            (bin_of == b).nonzero()[:, 0][torch.randint(int((bin_of == b).sum()), (per_bin,), generator=generator)] + 1
+            for b in occupied
+        ]
+    )
     examples = torch.randint(num, (len(t),), generator=generator)
     costs = _costs(model, batch, examples, t, generator)
     scale = torch.zeros(PILOT_BINS + 1, dtype=torch.float64)
@@ -217,6 +223,7 @@ def three_estimates(
         }
     for estimate in result.values():
         error = math.hypot(estimate["standard_error"], result["path"]["standard_error"])
-        estimate["errors_from_path"] = (estimate["bits_per_dim"] - result["path"]["bits_per_dim"]) / error if error else 0.0
+        estimate["errors_from_path"] = (
+            (estimate["bits_per_dim"] - result["path"]["bits_per_dim"]) / error if error else 0.0
+        )
     return result
-

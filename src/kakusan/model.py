@@ -74,7 +74,9 @@ class TrainedModel:
             streams = example_streams(seed, range(start, min(start + SAMPLE_BATCH, first + n)))
             parts.append(self._draw(streams, steps, sampler_name))
         if self.is_counts:
-            return torch.cat(parts).cpu().numpy().astype(np.int64) if parts else np.zeros((0, *self.event_shape), np.int64)
+            return (
+                torch.cat(parts).cpu().numpy().astype(np.int64) if parts else np.zeros((0, *self.event_shape), np.int64)
+            )
         channels, height, width = self.event_shape
         empty = np.zeros((0, height, width, channels), np.uint8)
         return Images(np.concatenate([empty, *(self.scale.to_pixels(part) for part in parts)]))
@@ -142,7 +144,9 @@ class TrainedModel:
 
     def __repr__(self) -> str:
         parameters = sum(p.numel() for p in self.chain.parameters())
-        return f"TrainedModel({self.recipe.name}, depth {self.chain.depth}, {parameters:,} parameters, on {self.device})"
+        return (
+            f"TrainedModel({self.recipe.name}, depth {self.chain.depth}, {parameters:,} parameters, on {self.device})"
+        )
 
 
 def load(run: Path | str, device: str = "auto") -> TrainedModel:
@@ -159,6 +163,7 @@ def load(run: Path | str, device: str = "auto") -> TrainedModel:
     try:
         module.load_state_dict(weights)
     except RuntimeError as error:
-        raise InputError(f"{run}: the weights do not fit the run's own record ({error.args[0].splitlines()[0]})") from error
+        raise InputError(
+            f"{run}: the weights do not fit the run's own record ({error.args[0].splitlines()[0]})"
+        ) from error
     return TrainedModel(recipe, module, event_shape, where)
-

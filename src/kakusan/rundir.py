@@ -1,13 +1,13 @@
 """A run directory: what lies in it, and that only one process writes there. No torch here.
 
-    run.json        recipe with every setting, seed, versions, command line     written once
-    data.json       what the data were: shape, counts, digest                    written once
-    history.jsonl   one line for each time the model was measured
-    checkpoints/    the newest two
-    samples/        sheets of samples over the run, always from the same noise
-    *.png           samples at the end, both directions of the chain or reconstructions
-    summary.json    the numbers at the end; its presence says that the run is finished
-    report.html     all of it on one page
+run.json        recipe with every setting, seed, versions, command line     written once
+data.json       what the data were: shape, counts, digest                    written once
+history.jsonl   one line for each time the model was measured
+checkpoints/    the newest two
+samples/        sheets of samples over the run, always from the same noise
+*.png           samples at the end, both directions of the chain or reconstructions
+summary.json    the numbers at the end; its presence says that the run is finished
+report.html     all of it on one page
 """
 
 from __future__ import annotations
@@ -41,7 +41,9 @@ class RunDirectory:
             run.samples.mkdir(parents=True, exist_ok=True)
             run.checkpoints.mkdir(exist_ok=True)
         except OSError as error:
-            raise InputError(f"cannot make the run directory {path} ({error.strerror}); choose another --out") from error
+            raise InputError(
+                f"cannot make the run directory {path} ({error.strerror}); choose another --out"
+            ) from error
         run.lock()
         return run
 
@@ -76,7 +78,9 @@ class RunDirectory:
         try:
             lock.acquire(timeout=0)
         except Timeout as error:
-            raise InputError(f"{self.path} is in use by another process; wait for it, or choose another --out") from error
+            raise InputError(
+                f"{self.path} is in use by another process; wait for it, or choose another --out"
+            ) from error
         self._lock = lock
 
     def unlock(self) -> None:

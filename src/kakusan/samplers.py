@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from kakusan.diffusion import Diffusion
 from kakusan.bound import ancestral_sample
+from kakusan.diffusion import Diffusion
 from kakusan.errors import InputError
 from kakusan.noise import Randomness, randn
 
@@ -23,9 +23,8 @@ def ddim(model: Diffusion, n: int, randomness: Randomness = None, eta: float = 0
 
     eta = 1 has the variance beta_tilde of the ancestral step. Source: Song, Meng and Ermon 2021, equation 12.
     """
-    z = None
-    for z, _ in ddim_steps(model, n, randomness, eta):
-        pass
+    for step in ddim_steps(model, n, randomness, eta):
+        z = step[0]
     return z
 
 

@@ -10,7 +10,9 @@ def main(command: Data) -> int:
     """Read everything, say what it is, change nothing."""
     dataset = open_data(command.path)
     print(dataset.describe())
-    print(f"values from {dataset.train.min().item():g} to {dataset.train.max().item():g}, mean {dataset.train.double().mean():.4g}")
+    print(
+        f"values from {dataset.train.min().item():g} to {dataset.train.max().item():g}, mean {dataset.train.double().mean():.4g}"
+    )
     print(f"SHA-256 {dataset.digest()}")
     recipe = "counts-dirichlet" if dataset.kind == "counts" else "mnist-ddpm"
     print(f"train on it with: kakusan train {recipe} --data {command.path}")

@@ -34,13 +34,17 @@ def main(command: Evaluate) -> int:
         print(json.dumps({**result.record(), **extra}))
         return 0
     print(f"{result}   ({result.nats:.2f} nats, {result.bits_per_example:.1f} bits an example)")
-    print(f"{result.num_images:,} examples of {dataset.name}, {result.network_evaluations:,} network calls; {result.estimator}")
+    print(
+        f"{result.num_images:,} examples of {dataset.name}, {result.network_evaluations:,} network calls; {result.estimator}"
+    )
     for name, value in result.terms.items():
         print(f"  {name:<16}{value:10.4f} bits/dim")
     for line in three_lines(three) if three else []:
         print(line)
     for name, values in notes.items():
-        print(f"  third term {name:<8}{values['bits_per_dim']:10.4f} ± {values['standard_error']:.4f} bits/dim, {values['nats']:.3f} nats")
+        print(
+            f"  third term {name:<8}{values['bits_per_dim']:10.4f} ± {values['standard_error']:.4f} bits/dim, {values['nats']:.3f} nats"
+        )
     return 0
 
 

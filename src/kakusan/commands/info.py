@@ -30,7 +30,9 @@ def _run(path: Path) -> None:
     run = RunDirectory.open(path)
     record, data = run.read("run.json"), run.read("data.json")
     print(f"{path}: {record['recipe']['name']}, {record['parameters']:,} parameters, started {record['started']}")
-    print(f"data: {data['name']}, {data['train']:,} to train, {data['held_out']:,} held out, shape {tuple(data['event_shape'])}")
+    print(
+        f"data: {data['name']}, {data['train']:,} to train, {data['held_out']:,} held out, shape {tuple(data['event_shape'])}"
+    )
     if run.finished:
         for line in run.read("summary.json")["lines"]:
             print(line)

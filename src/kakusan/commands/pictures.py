@@ -75,5 +75,3 @@ def _rows(model: TrainedModel, columns: list[torch.Tensor]) -> Images:
     """Columns of (rows, C, H, W) to one reading order."""
     stacked = torch.stack(columns, dim=1).flatten(0, 1)
     return Images(model.scale.to_pixels(stacked))
-
-

@@ -14,8 +14,8 @@ import torch
 from torch import nn
 
 import kakusan
-from kakusan.commands.say import tell
 from kakusan.commands.pictures import final_pictures, sample_grid
+from kakusan.commands.say import tell
 from kakusan.commands.summary import summarise_run
 from kakusan.data.dataset import Dataset
 from kakusan.data.open import open_data
@@ -59,15 +59,18 @@ def start(wanted: Start, command: list[str]) -> int:
     module = build(recipe.model, dataset.event_shape)  # bad settings show before anything is written
     run = RunDirectory.create(wanted.out)
     try:
-        run.write("run.json", {
-            "recipe": recipe.record(),
-            "seed": wanted.seed,
-            "device": str(device),
-            "parameters": count_parameters(module),
-            "command": command,
-            "started": time.strftime("%Y-%m-%d %H:%M:%S %Z"),
-            "versions": versions(),
-        })
+        run.write(
+            "run.json",
+            {
+                "recipe": recipe.record(),
+                "seed": wanted.seed,
+                "device": str(device),
+                "parameters": count_parameters(module),
+                "command": command,
+                "started": time.strftime("%Y-%m-%d %H:%M:%S %Z"),
+                "versions": versions(),
+            },
+        )
         run.write("data.json", data_record(dataset))
         return _train(run, recipe, dataset, module, budget, wanted.seed, device, fresh=True)
     finally:
@@ -91,7 +94,9 @@ def resume(path: Path, minutes: float | None, steps: int | None, device_name: st
         dataset = open_data(recipe.data)
         known = run.read("data.json")["digest"]
         if dataset.digest() != known:
-            raise InputError(f"{recipe.data} has changed since {path} was started; give the run the data that it began with")
+            raise InputError(
+                f"{recipe.data} has changed since {path} was started; give the run the data that it began with"
+            )
         torch.manual_seed(record["seed"])
         module = build(recipe.model, dataset.event_shape)
         if run.finished:
@@ -239,4 +244,3 @@ def versions() -> dict[str, str]:
         "threads": str(torch.get_num_threads()),
         "machine": f"{platform.system()} {platform.machine()}",
     }
-

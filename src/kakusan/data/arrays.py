@@ -89,5 +89,7 @@ def _counts(name: str, array: np.ndarray) -> Tensor:
     bad = ~((array >= 0) & (array == np.round(array)) & np.isfinite(array))
     if bad.any():
         row, column = (int(index[0]) for index in bad.nonzero())
-        raise InputError(f"{name}: counts must be whole numbers >= 0, got {array[row, column]} in row {row}, column {column}")
+        raise InputError(
+            f"{name}: counts must be whole numbers >= 0, got {array[row, column]} in row {row}, column {column}"
+        )
     return torch.from_numpy(array.astype(np.float64))

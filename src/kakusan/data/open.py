@@ -26,7 +26,11 @@ def open_data(spec: str) -> Dataset:
     if path.is_dir():
         return read_idx_folder(path)
     if not path.exists():
-        raise InputError(f"no data at {spec!r}; give {', '.join(EMBEDDED)}, a folder of IDX files, or a .npy or .npz file")
+        raise InputError(
+            f"no data at {spec!r}; give {', '.join(EMBEDDED)}, a folder of IDX files, or a .npy or .npz file"
+        )
     if path.suffix not in ARRAY_SUFFIXES:
-        raise InputError(f"{spec}: expected a .npy or .npz file or a folder of IDX files, got a file {path.suffix or 'without ending'}")
+        raise InputError(
+            f"{spec}: expected a .npy or .npz file or a folder of IDX files, got a file {path.suffix or 'without ending'}"
+        )
     return read_array_file(path)

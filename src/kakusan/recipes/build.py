@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+
 from torch import Tensor, nn
 
-from kakusan.conjugate import DirichletMultinomial
 from kakusan.data.dataset import Dataset
 from kakusan.data.scale import BINARY, SIGNED, UNIT, Scale
 from kakusan.diffusion import Diffusion
@@ -116,13 +117,13 @@ def _hierarchy(config: HierarchyConfig, event_shape: tuple[int, ...]) -> Hierarc
     _check_sizes(hidden=(config.hidden,), latents=config.latents)
     shapes = [event_shape, *((size,) for size in config.latents)]
     hidden = (config.hidden,)
-    encoders = [GaussianMLP(below, hidden, above) for below, above in zip(shapes, shapes[1:])]
+    encoders = [GaussianMLP(below, hidden, above) for below, above in itertools.pairwise(shapes)]
     decoders: list[nn.Module] = [
         GaussianMLP(shapes[1], hidden, event_shape)
         if config.likelihood == "discretized"
         else MLP(shapes[1], hidden, event_shape, sigmoid=config.likelihood == "gaussian")
     ]
-    decoders += [MLP(above, hidden, below) for below, above in zip(shapes[1:], shapes[2:])]
+    decoders += [MLP(above, hidden, below) for below, above in itertools.pairwise(shapes[1:])]
     return HierarchicalVAE(encoders, decoders, shapes[1:], config.likelihood, config.third_term)
 
 
@@ -140,4 +141,3 @@ def exact_chain(module: nn.Module) -> nn.Module:
 def count_parameters(module: nn.Module) -> int:
     """Trainable numbers."""
     return sum(p.numel() for p in module.parameters() if p.requires_grad)
-

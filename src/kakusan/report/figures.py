@@ -35,7 +35,12 @@ def bound_curve(history: list[dict[str, Any]]) -> bytes:
         rate = [line["bits_per_dim"] for line in history]
         error = [2 * line["standard_error"] for line in history]
         axes.fill_between(
-            seen, [r - e for r, e in zip(rate, error)], [r + e for r, e in zip(rate, error)], color=ACCENT, alpha=0.2, lw=0
+            seen,
+            [r - e for r, e in zip(rate, error)],
+            [r + e for r, e in zip(rate, error)],
+            color=ACCENT,
+            alpha=0.2,
+            lw=0,
         )
         axes.plot(seen, rate, color=ACCENT, marker="o", ms=4)
         axes.set(xscale="log", xlabel="examples seen", ylabel="held-out bits/dim")
