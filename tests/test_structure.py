@@ -11,6 +11,7 @@ PACKAGE = Path(__file__).parent.parent / "src" / "kakusan"
 ROWS = [
     {"errors", "noise", "units", "images"},
     {"distributions", "schedule"},
+    {"steps"},
     {"chain"},
     {"bound", "observation"},
     {"conjugate", "vae", "hierarchy", "diffusion"},

@@ -22,7 +22,7 @@ def regression(steps, method="adam", **changes):
     module.hidden_matrices = lambda: [module[2].weight]
     x = torch.linspace(-1, 1, 64)[:, None]
 
-    def loss(module, indices, randomness):
+    def loss(indices, randomness):
         noisy = x[indices] + 0.01 * torch.randn(len(indices), 1, generator=randomness)
         return (module(noisy) - 3 * x[indices] + 1).square().squeeze(1)
 

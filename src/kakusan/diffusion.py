@@ -19,6 +19,7 @@ from kakusan.distributions import HALF_LOG_2PI, DiscretizedNormal, Distribution,
 from kakusan.errors import InputError
 from kakusan.noise import Randomness, rand, randn
 from kakusan.schedule import Schedule
+from kakusan.steps import StepLaw
 from kakusan.vae import as_shape, reference, standard_normal
 
 Prediction = Literal["eps", "x", "v", "mean", "score"]
@@ -70,14 +71,11 @@ class Diffusion(nn.Module, LatentChain):
                 raise InputError(f"{name} must be one of {', '.join(get_args(choices))}, got {value!r}")
         self.denoiser = denoiser
         self.schedule = schedule
+        self.depth = schedule.depth
         self.event_shape = as_shape(event_shape)
         self.prediction, self.variance, self.likelihood, self.clip = prediction, variance, likelihood, clip
         self.register_buffer("_zero", torch.zeros(()), persistent=False)
         self._tables: dict[tuple[str, torch.device], Tensor] = {}
-
-    @property
-    def depth(self) -> int:
-        return self.schedule.depth
 
     @property
     def num_dims(self) -> int:
@@ -179,6 +177,7 @@ class Diffusion(nn.Module, LatentChain):
             case "beta_tilde":
                 return self._at("log_beta_tilde", t, like)
             case "learned":
+                assert v is not None, "_predict has seen to it"
                 return v * self._at("log_beta", t, like) + (1 - v) * self._at("log_beta_tilde", t, like)
 
     # Terms of the bound, pure in (x, z_t, t)
@@ -283,13 +282,15 @@ class Diffusion(nn.Module, LatentChain):
 
     # Training
 
-    def loss(self, x: Tensor, generator: Randomness = None, objective: Objective = "simple") -> Tensor:
+    def loss(
+        self, x: Tensor, generator: Randomness = None, objective: Objective = "simple", law: StepLaw | None = None
+    ) -> Tensor:
         """What training minimises, for each example, in units of the data's dimensions, shape (b,).
 
-        "simple" is the squared error of what the network predicts, every t alike: for eps the loss of Ho et
-        al. 2020, equation 14, another objective than the bound with the same minimiser over unrestricted
-        functions (K7). Its t are spread evenly over the batch. With a learned variance, 1e-3 of the bound is
-        added, without a gradient into the mean. "path", "pair" and "single" are minus the ELBO estimates.
+        "simple" is the squared error of what the network predicts, with t from `law`, all alike unless given: for
+        eps the loss of Ho et al. 2020, equation 14, another objective than the bound with the same minimiser
+        over unrestricted functions (K7). With a learned variance, 1e-3 of the bound is added, without a gradient
+        into the mean. "path", "pair" and "single" are minus the ELBO estimates.
         """
         match objective:
             case "path":
@@ -299,13 +300,11 @@ class Diffusion(nn.Module, LatentChain):
             case "single":
                 return -self.elbo_single(x, generator) / self.num_dims
             case "simple":
-                return self._simple_loss(x, generator)
+                return self._simple_loss(x, generator, law or StepLaw.uniform(self.depth))
         raise InputError(f"objective must be one of {', '.join(get_args(Objective))}, got {objective!r}")
 
-    def _simple_loss(self, x: Tensor, generator: Randomness) -> Tensor:
-        offset = rand((len(x),), generator, torch.float64, x.device)[:1]
-        strata = (torch.arange(len(x), device=x.device) + offset) / len(x)
-        t = (strata * self.depth).long().clamp(max=self.depth - 1) + 1
+    def _simple_loss(self, x: Tensor, generator: Randomness, law: StepLaw) -> Tensor:
+        t = law.draw(len(x), generator, x.device)
         eps = randn(x.shape, generator, x.dtype, x.device)
         z_t = self._at("alpha_bar", t, x).sqrt() * x + self._at("noise_var", t, x).sqrt() * eps
         prediction, v = self._predict(z_t, t)
@@ -314,7 +313,7 @@ class Diffusion(nn.Module, LatentChain):
             x_hat = self._data_estimate(z_t, t, prediction.detach())
             mean = self._at("mean_coef_x", t, x) * x_hat + self._at("mean_coef_z", t, x) * z_t
             down = Normal.from_log_var(mean, self._log_var(t, x, v))
-            loss = loss + HYBRID_BOUND_WEIGHT * self.depth * self._cost(x, z_t, t, down)
+            loss = loss + HYBRID_BOUND_WEIGHT * self._cost(x, z_t, t, down) / law.prob(t).to(x.dtype)
         return loss / self.num_dims
 
     # Fewer steps

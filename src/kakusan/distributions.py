@@ -7,7 +7,9 @@ the tests hold them against it.
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol, Self
 
@@ -41,6 +43,11 @@ class Distribution(Protocol):
         ...
 
 
+def add(terms: Iterable[Tensor]) -> Tensor:
+    """Sum of tensors of one shape; at least one."""
+    return functools.reduce(torch.add, terms)
+
+
 def sum_event(values: Tensor) -> Tensor:
     """(b, *event) -> (b,)."""
     return values.flatten(1).sum(1)
@@ -56,7 +63,7 @@ class Normal:
 
     mean: Tensor  # (b, *event)
     std: Tensor  # broadcasts against mean; a standard deviation, never a variance
-    log_var: Tensor | None = None  # 2 log std, kept when it was what was given
+    log_var: Tensor = None  # type: ignore[assignment]  # 2 log std; kept when it was what was given, computed otherwise
 
     def __post_init__(self):
         if self.log_var is None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 from kakusan.bound import sample_path
 from kakusan.chain import LatentChain, log_weight
-from kakusan.distributions import Distribution, Normal, normal_kl
+from kakusan.distributions import Distribution, Normal, add, normal_kl
 from kakusan.errors import InputError
 from kakusan.noise import Randomness
 from kakusan.observation import Likelihood, Output, check_likelihood, gaussian, observation
@@ -74,7 +74,7 @@ class HierarchicalVAE(nn.Module, LatentChain):
         return gaussian(self.encoders[t - 1](z))
 
     def bound_on(self, path: list[Tensor]) -> Tensor:
-        return log_weight(self, path) if self.third_term == "exact" else sum(self.terms_on(path).values())
+        return log_weight(self, path) if self.third_term == "exact" else add(self.terms_on(path).values())
 
     def terms_on(self, path: list[Tensor]) -> dict[str, Tensor]:
         """The objective's terms on one path [x, z_1, ..., z_L], in closed form where that is right; nats, each (b,).
@@ -86,7 +86,7 @@ class HierarchicalVAE(nn.Module, LatentChain):
         terms = {"reconstruction": self.decode(path[1], 1).log_prob(path[0])}
         for level in range(1, self.depth):
             q = self.encode(path[level - 1], level)
-            p = self.decode(path[level + 1], level + 1)
+            p = gaussian(self.decoders[level](path[level + 1]))
             if self.third_term == "notes":
                 terms[f"level {level}"] = -normal_kl(q, p)
             else:
@@ -100,8 +100,7 @@ class HierarchicalVAE(nn.Module, LatentChain):
         return self.terms_on(sample_path(self, x, generator))
 
 
-def _held(networks: Sequence[Callable]) -> Sequence[Callable]:
+def _held(networks: Sequence[Callable]) -> Any:
     """Modules are registered, so that their parameters are the model's; plain functions are kept as they are."""
-    if all(isinstance(network, nn.Module) for network in networks):
-        return nn.ModuleList(networks)
-    return tuple(networks)
+    modules = [network for network in networks if isinstance(network, nn.Module)]
+    return nn.ModuleList(modules) if len(modules) == len(networks) else tuple(networks)

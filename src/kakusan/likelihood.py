@@ -11,7 +11,9 @@ import torch
 from torch import Tensor
 
 from kakusan.diffusion import Diffusion
+from kakusan.distributions import add
 from kakusan.noise import Randomness, stream
+from kakusan.steps import StepLaw
 from kakusan.units import bits_per_dim
 
 PILOT_CALLS = 512
@@ -23,6 +25,8 @@ GetBatch = Callable[[Tensor], Tensor]  # indices -> x in the model's scale
 
 class Bounded(Protocol):
     """A chain with named terms of its bound, as VAE, HierarchicalVAE and DirichletMultinomial have."""
+
+    depth: int
 
     def terms(self, x: Tensor, generator: Randomness = None) -> dict[str, Tensor]:
         """Nats for each example; their sum is an unbiased estimate of the bound."""
@@ -62,7 +66,7 @@ def summarise(
     if offset_nats:
         shape = next(iter(terms.values()))
         terms["grid"] = torch.full_like(shape, offset_nats)
-    total = sum(terms.values())
+    total = add(terms.values())
     num = len(total)
     spread = total.std().item() / math.sqrt(num) if num > 1 else math.nan
     mean = total.mean().item()
@@ -90,27 +94,9 @@ def of_terms(
         values = chain.terms(batch(indices), stream(seed, "evaluate", first))
         for name, value in values.items():
             collected.setdefault(name, []).append(value.cpu())
-    calls = 2 * getattr(chain, "depth", 1) * num
+    calls = 2 * chain.depth * num
     terms = {name: torch.cat(values) for name, values in collected.items()}
     return summarise(terms, num_dims, calls, "one draw of the latents, KL terms in closed form", offset_nats)
-
-
-@dataclass(frozen=True)
-class StepLaw:
-    """Which step t to spend a network call on: probabilities over 1..T."""
-
-    probs: Tensor  # (T,), float64; position t - 1 holds step t
-
-    def draw(self, num: int, generator: torch.Generator) -> Tensor:
-        """num steps, one from each of num equally likely strata, in random order: int64 (num,)."""
-        strata = (
-            torch.randperm(num, generator=generator) + torch.rand(num, generator=generator, dtype=torch.float64)
-        ) / num
-        return torch.searchsorted(self.probs.cumsum(0), strata).clamp(max=len(self.probs) - 1) + 1
-
-    def prob(self, t: Tensor) -> Tensor:
-        """Probability of the steps t."""
-        return self.probs[t - 1]
 
 
 @torch.no_grad()
@@ -121,9 +107,8 @@ def pilot(model: Diffusion, batch: GetBatch, num: int, seed: int = 0, calls: int
     """
     depth = model.depth
     generator = stream(seed, "pilot")
-    uniform = StepLaw(torch.full((depth,), 1 / depth, dtype=torch.float64))
     if depth < PILOT_BINS:
-        return uniform
+        return StepLaw.uniform(depth)
     log_snr = model.schedule.log_snr[2:]
     edges = torch.linspace(log_snr[0].item(), log_snr[-1].item(), PILOT_BINS, dtype=torch.float64)
     bin_of = torch.cat([torch.zeros(1, dtype=torch.int64), 1 + torch.bucketize(-log_snr, -edges[1:-1])])
@@ -188,42 +173,53 @@ def _costs(
 
 @torch.no_grad()
 def three_estimates(
-    model: Diffusion, batch: GetBatch, num: int, seed: int = 0, repeats: int = 2, images: int = 8
+    model: Diffusion, batch: GetBatch, num: int, seed: int = 0, images: int = 4, paths: int = 2
 ) -> dict[str, dict[str, float]]:
-    """The same ELBO of the same few images from whole paths, from pairs and from single latents (S43).
+    """The same ELBO of the same few examples from whole paths, from pairs and from single latents (S43).
 
     Args:
         model: The model.
         batch: The data.
         num: How many examples there are.
-        seed: Of images and noise.
-        repeats: How many paths for each image; pairs and singles get as many network calls as that costs.
-        images: How many images, the first ones.
+        seed: Of the noise.
+        images: How many examples to ask about, the first ones.
+        paths: Paths for each, at least 2; pairs and singles get as many network calls as those cost.
 
     Returns:
-        For each estimator its mean and Monte-Carlo standard error in bits/dim, its calls, and how many standard
-        errors it lies from the path's.
+        For each estimator its mean and Monte-Carlo standard error in bits/dim, its network calls, and how many
+        standard errors of the difference it lies from the path's.
     """
     x = batch(torch.arange(min(images, num)))
-    many = x.repeat_interleave(repeats, dim=0)
-    generator = stream(seed, "three estimates")
-    draws = {"path": [model.elbo_path(many, generator).view(len(x), -1)]}
-    for name, estimate in (("pair", model.elbo_pair), ("single", model.elbo_single)):
-        draws[name] = [estimate(many, generator).view(len(x), -1) for _ in range(model.depth)]
-    result = {}
-    for name, parts in draws.items():
-        values = torch.cat(parts, dim=1).double()
-        mean = values.mean().item()
-        # path draws of one image share nothing but the image; a spread needs at least two of them
-        within = values.var(dim=1) / values.shape[1]
+    calls = paths * model.depth
+    estimates = {
+        "path": _draws(model.elbo_path, x, paths, stream(seed, "path")),
+        "pair": _draws(model.elbo_pair, x, calls, stream(seed, "pair")),
+        "single": _draws(model.elbo_single, x, calls, stream(seed, "single")),
+    }
+    result: dict[str, dict[str, float]] = {}
+    for name, draws in estimates.items():
+        error = (draws.var(dim=1) / draws.shape[1]).mean().sqrt().item() / math.sqrt(len(x))
+        mean = bits_per_dim(draws.mean().item(), model.num_dims)
         result[name] = {
-            "bits_per_dim": bits_per_dim(mean, model.num_dims),
-            "standard_error": -bits_per_dim(within.mean().sqrt().item() / math.sqrt(len(x)), model.num_dims),
-            "network_evaluations": values.numel() * (model.depth if name == "path" else 1),
+            "bits_per_dim": mean,
+            "standard_error": -bits_per_dim(error, model.num_dims),
+            "network_evaluations": len(x) * calls,
         }
-    for estimate in result.values():
-        error = math.hypot(estimate["standard_error"], result["path"]["standard_error"])
-        estimate["errors_from_path"] = (
-            (estimate["bits_per_dim"] - result["path"]["bits_per_dim"]) / error if error else 0.0
-        )
+        if name != "path":
+            path = result["path"]
+            spread = math.hypot(result[name]["standard_error"], path["standard_error"])
+            result[name]["errors_from_path"] = (mean - path["bits_per_dim"]) / spread
     return result
+
+
+def _draws(
+    estimate: Callable[[Tensor, torch.Generator], Tensor],
+    x: Tensor,
+    repeats: int,
+    generator: torch.Generator,
+    size: int = 250,
+) -> Tensor:
+    """`repeats` estimates for each example, float64 (len(x), repeats), in chunks."""
+    rows = torch.arange(len(x)).repeat_interleave(repeats)
+    parts = [estimate(x[part.to(x.device)], generator).double().cpu() for part in rows.split(size)]
+    return torch.cat(parts).view(len(x), repeats)

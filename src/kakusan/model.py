@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from kakusan import likelihood
 from kakusan.bound import ancestral_sample, importance_bound
@@ -18,8 +18,9 @@ from kakusan.errors import InputError
 from kakusan.images import Images
 from kakusan.likelihood import GetBatch, Likelihood
 from kakusan.noise import example_streams, stream
-from kakusan.recipes.build import build, exact_chain, scale_of
+from kakusan.recipes.build import Model, Trainable, build, exact_chain, scale_of
 from kakusan.recipes.config import DirichletConfig, Recipe, from_record
+from kakusan.recipes.conjugate_fit import ConjugateFit
 from kakusan.rundir import RunDirectory
 from kakusan.samplers import sampler
 from kakusan.train import checkpoint
@@ -37,13 +38,17 @@ class TrainedModel:
         recipe: The settings that it was built and trained with.
     """
 
-    def __init__(self, recipe: Recipe, module: nn.Module, event_shape: tuple[int, ...], device: torch.device):
+    def __init__(self, recipe: Recipe, module: Trainable, event_shape: tuple[int, ...], device: torch.device):
         self.recipe = recipe
-        self.chain = exact_chain(module).to(device).eval()
+        self.chain: Model = exact_chain(module).to(device).eval()
         self.event_shape = event_shape
         self.device = device
         self.is_counts = isinstance(recipe.model, DirichletConfig)
-        self.scale: Scale | None = None if self.is_counts else scale_of(recipe.model)
+
+    @property
+    def scale(self) -> Scale:
+        """Between pixels and the model's numbers; for images alone."""
+        return scale_of(self.recipe.model)
 
     @property
     def num_dims(self) -> int:
@@ -158,8 +163,8 @@ def load(run: Path | str, device: str = "auto") -> TrainedModel:
     where = device_named(device)
     module = build(recipe.model, event_shape)
     weights = checkpoint.averaged_weights(directory.checkpoints)
-    if "log_gamma" in weights:
-        module.log_gamma = nn.Parameter(torch.zeros_like(weights["log_gamma"]))
+    if isinstance(module, ConjugateFit):
+        module.start_at(torch.zeros_like(weights["log_gamma"]))
     try:
         module.load_state_dict(weights)
     except RuntimeError as error:

@@ -23,8 +23,10 @@ def ddim(model: Diffusion, n: int, randomness: Randomness = None, eta: float = 0
 
     eta = 1 has the variance beta_tilde of the ancestral step. Source: Song, Meng and Ermon 2021, equation 12.
     """
+    z = None
     for step in ddim_steps(model, n, randomness, eta):
         z = step[0]
+    assert z is not None, "a chain has a step"
     return z
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from typing import TypeVar
 
 from torch import Tensor
 
 from kakusan.errors import InputError
 
+Nats = TypeVar("Nats", Tensor, float)
 
-def bits_per_dim(nats: Tensor | float, num_dims: int) -> Tensor | float:
+
+def bits_per_dim(nats: Nats, num_dims: int) -> Nats:
     """Turn a log-likelihood, or a lower bound of one, into a rate (theory M11).
 
     Args:
@@ -31,7 +34,7 @@ def bits_per_dim(nats: Tensor | float, num_dims: int) -> Tensor | float:
     return -nats / (num_dims * math.log(2))
 
 
-def density_to_bits_per_dim(nats: Tensor | float, num_dims: int, bin_width: float) -> Tensor | float:
+def density_to_bits_per_dim(nats: Nats, num_dims: int, bin_width: float) -> Nats:
     """Rate of data that lie on a grid, from the log-density of a continuous model of them (theory M11).
 
     A bin of width w holds about density * w of probability, so `num_dims * log(w)` is added to the nats.

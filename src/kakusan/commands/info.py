@@ -61,7 +61,8 @@ def _picture(path: Path) -> None:
 
     try:
         with Image.open(path, formats=("PNG",)) as picture:
-            facts = {k.removeprefix("kakusan:"): v for k, v in picture.info.items() if str(k).startswith("kakusan:")}
+            texts = {str(name): str(value) for name, value in picture.info.items()}
+            facts = {k.removeprefix("kakusan:"): v for k, v in texts.items() if k.startswith("kakusan:")}
             print(f"{path}: {picture.width} x {picture.height} {picture.mode}")
     except (OSError, UnidentifiedImageError) as error:
         raise InputError(f"{path}: not a PNG picture ({error})") from error

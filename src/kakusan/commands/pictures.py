@@ -25,12 +25,12 @@ STRIP_COLUMNS = 9
 def sample_grid(model: TrainedModel, path: Path) -> None:
     """Sixteen samples, always from the same noise, so that the eye can follow them over a run."""
     steps = min(GRID_STEPS, model.chain.depth) if isinstance(model.chain, Diffusion) else None
-    model.sample(GRID_SAMPLES, seed=0, steps=steps).save(path)
+    Images(model.sample(GRID_SAMPLES, seed=0, steps=steps)).save(path)
 
 
 def final_pictures(model: TrainedModel, dataset: Dataset, folder: Path) -> None:
     """samples.png, and pictures of how the family works."""
-    model.sample(FINAL_SAMPLES, seed=0).save(folder / "samples.png", seed=0, recipe=model.recipe.name)
+    Images(model.sample(FINAL_SAMPLES, seed=0)).save(folder / "samples.png", seed=0, recipe=model.recipe.name)
     if isinstance(model.chain, Diffusion):
         forward_strip(model, dataset).save(folder / "forward.png", columns=STRIP_COLUMNS)
         reverse_strip(model).save(folder / "reverse.png", columns=STRIP_COLUMNS)

@@ -44,6 +44,6 @@ def three_lines(estimates: dict[str, dict[str, float]]) -> list[str]:
     """One line for each of path, pair and single."""
     return [
         f"  {name:<6} {e['bits_per_dim']:9.4f} ± {e['standard_error']:.4f} bits/dim from {e['network_evaluations']:,} calls"
-        + ("" if name == "path" else f", {e['errors_from_path']:+.1f} standard errors from path")
+        + (f", {e['errors_from_path']:+.1f} standard errors from path" if "errors_from_path" in e else "")
         for name, e in estimates.items()
     ]

@@ -7,7 +7,7 @@ import hashlib
 import platform
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from kakusan.data.dataset import Dataset
 from kakusan.data.open import open_data
 from kakusan.errors import InputError
 from kakusan.model import TrainedModel
-from kakusan.recipes.build import build, check_kind, count_parameters, training_loss
+from kakusan.recipes.build import Trainable, build, check_kind, count_parameters, training_loss
 from kakusan.recipes.config import Recipe, from_record
 from kakusan.recipes.conjugate_fit import ConjugateFit
 from kakusan.report.page import write_report
@@ -117,7 +117,7 @@ def _train(
     run: RunDirectory,
     recipe: Recipe,
     dataset: Dataset,
-    module: nn.Module,
+    module: Trainable,
     budget: Budget,
     seed: int,
     device: torch.device,
@@ -128,7 +128,7 @@ def _train(
     if isinstance(module, ConjugateFit):
         module.start_at(data)
     settings = dataclasses.replace(recipe.optim, batch=min(recipe.optim.batch, len(data)))
-    trainer = Trainer(module, training_loss(recipe.model, data), len(data), settings, budget, seed, device)
+    trainer = Trainer(module, training_loss(module, recipe.model, data), len(data), settings, budget, seed, device)
     tell(dataset.describe())
     if fresh:
         tell(f"{recipe.name}: {count_parameters(module):,} parameters on {device}, {budget}; writing {run.path}")
@@ -166,7 +166,7 @@ def _train(
 
 def measure(trainer: Trainer, recipe: Recipe, dataset: Dataset, run: RunDirectory) -> dict[str, Any]:
     """The held-out bound and a sheet of samples, always with the same noise."""
-    model = TrainedModel(recipe, trainer.ema.module, dataset.event_shape, trainer.device)
+    model = averaged_model(trainer, recipe, dataset)
     rate = trainer.state.images(trainer.settings.batch) / max(trainer.state.seconds, 1e-9)
     result = model.evaluate(dataset.test[:MEASURED_IMAGES])
     if dataset.kind == "images":
@@ -183,9 +183,15 @@ def measure(trainer: Trainer, recipe: Recipe, dataset: Dataset, run: RunDirector
     }
 
 
+def averaged_model(trainer: Trainer, recipe: Recipe, dataset: Dataset) -> TrainedModel:
+    """The model with the weights that it is used with."""
+    module = cast(Trainable, trainer.ema.module)
+    return TrainedModel(recipe, module, dataset.event_shape, trainer.device)
+
+
 def finish(run: RunDirectory, recipe: Recipe, dataset: Dataset, trainer: Trainer) -> None:
     """Measure on the whole held-out part, draw the pictures, write the summary and the report."""
-    model = TrainedModel(recipe, trainer.ema.module, dataset.event_shape, trainer.device)
+    model = averaged_model(trainer, recipe, dataset)
     if dataset.kind == "images":
         final_pictures(model, dataset, run.path)
     summary = summarise_run(model, dataset)

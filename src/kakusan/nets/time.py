@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 
 def sinusoids(t: Tensor, width: int, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -21,11 +22,11 @@ class SinusoidalTime(nn.Module):
 
     def __init__(self, width: int, features: int = 64):
         super().__init__()
-        self.features = features
-        self.net = nn.Sequential(nn.Linear(features, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU())
+        self.first, self.second = nn.Linear(features, width), nn.Linear(width, width)
 
     def forward(self, t: Tensor) -> Tensor:
-        return self.net(sinusoids(t, self.features, self.net[0].weight.dtype))
+        weight = self.first.weight
+        return F.silu(self.second(F.silu(self.first(sinusoids(t, weight.shape[1], weight.dtype)))))
 
 
 class TableTime(nn.Module):

@@ -71,7 +71,9 @@ class UNet(nn.Module):
         self.fine_up = ResidualBlock(width, time_width)
         self.last_norm = nn.GroupNorm(GROUPS, width)
         self.last = _zero(nn.Conv2d(width, folded * (2 if gate else 1), 3, padding=1))
-        self.to(memory_format=torch.channels_last)
+        for layer in self.modules():
+            if isinstance(layer, nn.Conv2d):
+                layer.weight.data = layer.weight.data.contiguous(memory_format=torch.channels_last)
 
     def forward(self, z: Tensor, t: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         height, width = z.shape[2:]
@@ -92,12 +94,9 @@ class UNet(nn.Module):
     def hidden_matrices(self) -> list[Tensor]:
         """Weights between hidden layers: those that an orthogonalising optimiser is for."""
         inner = (self.fine_down, self.down, self.coarse, self.mixers, self.up, self.merge, self.fine_up)
-        return [
-            layer.weight
-            for part in inner
-            for layer in part.modules()
-            if isinstance(layer, nn.Conv2d) or (isinstance(layer, nn.Linear) and not getattr(layer, "modulates", False))
-        ]
+        layers = [layer for part in inner for layer in part.modules()]
+        # exactly these types: a Modulation is no hidden layer
+        return [layer.weight for layer in layers if type(layer) is nn.Conv2d or type(layer) is nn.Linear]
 
 
 class ResidualBlock(nn.Module):
@@ -108,13 +107,16 @@ class ResidualBlock(nn.Module):
         self.norm1, self.norm2 = nn.GroupNorm(GROUPS, width), nn.GroupNorm(GROUPS, width)
         self.conv1 = nn.Conv2d(width, width, 3, padding=1)
         self.conv2 = _zero(nn.Conv2d(width, width, 3, padding=1))
-        self.modulation = nn.Linear(time_width, 2 * width)
-        self.modulation.modulates = True
+        self.modulation = Modulation(time_width, 2 * width)
 
     def forward(self, x: Tensor, e: Tensor) -> Tensor:
         scale, shift = self.modulation(e)[:, :, None, None].chunk(2, dim=1)
         h = self.norm2(self.conv1(F.silu(self.norm1(x))))
         return x + self.conv2(F.silu(torch.addcmul(h + shift, h, scale)))
+
+
+class Modulation(nn.Linear):
+    """From the time's features to scales and shifts."""
 
 
 class PositionMixer(nn.Module):
@@ -135,6 +137,6 @@ class PositionMixer(nn.Module):
 
 
 def _zero(layer: Layer) -> Layer:
-    nn.init.zeros_(layer.weight)
-    nn.init.zeros_(layer.bias)
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
     return layer

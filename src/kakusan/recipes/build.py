@@ -6,9 +6,11 @@ import itertools
 
 from torch import Tensor, nn
 
+from kakusan.conjugate import DirichletMultinomial
 from kakusan.data.dataset import Dataset
 from kakusan.data.scale import BINARY, SIGNED, UNIT, Scale
 from kakusan.diffusion import Diffusion
+from kakusan.distributions import add
 from kakusan.errors import InputError
 from kakusan.hierarchy import HierarchicalVAE
 from kakusan.nets.mlp import MLP, GaussianMLP
@@ -24,12 +26,16 @@ from kakusan.recipes.config import (
 )
 from kakusan.recipes.conjugate_fit import ConjugateFit
 from kakusan.schedule import Schedule
+from kakusan.steps import StepLaw
 from kakusan.train.loop import Loss
 from kakusan.vae import VAE
 
+Model = Diffusion | VAE | HierarchicalVAE | DirichletMultinomial
+Trainable = Diffusion | VAE | HierarchicalVAE | ConjugateFit
 
-def build(config: ModelConfig, event_shape: tuple[int, ...]) -> nn.Module:
-    """An untrained model of examples of this shape. All but the Dirichlet one are `LatentChain`s."""
+
+def build(config: ModelConfig, event_shape: tuple[int, ...]) -> Trainable:
+    """An untrained model of examples of this shape."""
     match config:
         case DiffusionConfig():
             return _diffusion(config, event_shape)
@@ -59,24 +65,36 @@ def check_kind(recipe: Recipe, dataset: Dataset) -> None:
         )
 
 
-def training_loss(config: ModelConfig, data: Tensor) -> Loss:
+def training_loss(module: Trainable, config: ModelConfig, data: Tensor) -> Loss:
     """What the trainer minimises, as a function of example indices; `data` is the training part, on the device."""
-    if isinstance(config, DirichletConfig):
-        return lambda module, indices, randomness: -module.elbo(data[indices], indices)
+    if isinstance(module, ConjugateFit):
+        return lambda indices, randomness: -module.elbo(data[indices], indices)
     scale = scale_of(config)
+    if isinstance(module, Diffusion):
+        assert isinstance(config, DiffusionConfig)
+        law = step_law(config)
+        return lambda indices, randomness: module.loss(
+            scale.to_model(data[indices], randomness), randomness, config.objective, law
+        )
 
-    def diffusion(module: nn.Module, indices: Tensor, randomness: Randomness) -> Tensor:
-        return module.loss(scale.to_model(data[indices], randomness), randomness, config.objective)
-
-    def variational(module: nn.Module, indices: Tensor, randomness: Randomness) -> Tensor:
+    def negative_elbo(indices: Tensor, randomness: Randomness) -> Tensor:
         x = scale.to_model(data[indices], randomness)
-        return -sum(module.terms(x, randomness).values()) / x[0].numel()
+        return -add(module.terms(x, randomness).values()) / x[0].numel()
 
-    return diffusion if isinstance(config, DiffusionConfig) else variational
+    return negative_elbo
+
+
+def step_law(config: DiffusionConfig) -> StepLaw | None:
+    """Which steps the simple loss trains at; None for all alike."""
+    return None if config.focus is None else StepLaw.log_snr_normal(_schedule(config), *config.focus)
+
+
+def _schedule(config: DiffusionConfig) -> Schedule:
+    return getattr(Schedule, config.schedule)(config.depth)
 
 
 def _diffusion(config: DiffusionConfig, event_shape: tuple[int, ...]) -> Diffusion:
-    schedule = getattr(Schedule, config.schedule)(config.depth)
+    schedule = _schedule(config)
     channels, height, width = event_shape
     network = UNet(
         channels,
@@ -133,7 +151,7 @@ def _check_sizes(**sizes: tuple[int, ...]) -> None:
             raise InputError(f"{name} needs one or more sizes of at least 1, got {values}")
 
 
-def exact_chain(module: nn.Module) -> nn.Module:
+def exact_chain(module: Trainable) -> Model:
     """The chain to use a trained module by: itself, or what a conjugate fit arrived at."""
     return module.chain() if isinstance(module, ConjugateFit) else module
 

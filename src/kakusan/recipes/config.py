@@ -28,6 +28,8 @@ class DiffusionConfig:
     """Of the data given z_1."""
     objective: Literal["simple", "path", "pair", "single"] = "simple"
     """The training loss: the simple one, or minus an ELBO estimate from T, two or one drawn latents."""
+    focus: tuple[float, float] | None = (-1.0, 1.8)
+    """Mean and spread of the log SNR that the simple loss trains at; None for every step alike."""
     time: Literal["sinusoidal", "table"] = "sinusoidal"
     """How the network is told t; table is what a one-hot label amounts to."""
     width: int = 32

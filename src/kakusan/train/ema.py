@@ -24,6 +24,7 @@ class Ema:
     def update(self, module: nn.Module, step: int) -> None:
         """After optimiser step number `step` >= 1."""
         keep = (1 - 1 / step) ** (1 / self.share - 1) if self.share > 0 else 0.0
-        torch._foreach_lerp_(list(self.module.parameters()), list(module.parameters()), 1 - keep)
+        for mine, theirs in zip(self.module.parameters(), module.parameters()):
+            mine.lerp_(theirs, 1 - keep)
         for mine, theirs in zip(self.module.buffers(), module.buffers()):
             mine.copy_(theirs)

@@ -17,7 +17,7 @@ from kakusan.train.ema import Ema
 from kakusan.train.optimizers import Optimizers
 from kakusan.train.settings import Budget, Optim
 
-Loss = Callable[[nn.Module, Tensor, Randomness], Tensor]  # (module, indices, randomness) -> (b,), to be minimised
+Loss = Callable[[Tensor, Randomness], Tensor]  # (indices, randomness) -> (b,), to be minimised
 
 
 @dataclass
@@ -43,7 +43,7 @@ class Trainer:
 
     Args:
         module: Its parameters move.
-        loss: What falls, for each example.
+        loss: What falls, for each example; reads `module`.
         num_examples: How many there are to draw from.
         settings: Of the optimiser.
         budget: Minutes or steps.
@@ -103,10 +103,10 @@ class Trainer:
         """Share of the budget that is used up."""
         return self.budget.progress(self.state.step, self.state.seconds)
 
-    def _step(self, batches: Batches, parameters: list[Tensor], progress: float) -> None:
+    def _step(self, batches: Batches, parameters: list[nn.Parameter], progress: float) -> None:
         step = self.state.step
         randomness = stream(self.seed, "step", step, device=self.device)
-        loss = self.loss(self.module, batches.indices(step), randomness).mean()
+        loss = self.loss(batches.indices(step), randomness).mean()
         if self.device.type == "cpu" and not loss.isfinite():
             raise NonFiniteLossError(f"the loss is {loss.item()} at step {step + 1}")
         loss.backward()

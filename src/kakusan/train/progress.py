@@ -27,7 +27,6 @@ class ProgressLine:
         self._window: tuple[float, int] | None = None
         self._rate = 0.0
         self._live: Progress | None = None
-        self._task = None
 
     def __enter__(self) -> Self:
         if self.console.is_terminal:
@@ -35,7 +34,7 @@ class ProgressLine:
                 BarColumn(bar_width=28), TextColumn("{task.description}"), console=self.console, transient=False
             )
             self._live.start()
-            self._task = self._live.add_task("", total=1.0)
+            self._live.add_task("", total=1.0)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None):
@@ -55,7 +54,7 @@ class ProgressLine:
         self._shown_at = now
         text = self._text(trainer)
         if self._live is not None:
-            self._live.update(self._task, completed=min(1.0, trainer.progress), description=text)
+            self._live.update(self._live.task_ids[0], completed=min(1.0, trainer.progress), description=text)
         else:
             print(f"{min(1.0, trainer.progress):4.0%}  {text}", file=sys.stderr, flush=True)
 

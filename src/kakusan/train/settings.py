@@ -41,13 +41,16 @@ class Budget:
     def __post_init__(self):
         if (self.minutes is None) == (self.steps is None):
             raise InputError(f"a budget is either minutes or steps, got minutes={self.minutes}, steps={self.steps}")
-        amount = self.minutes if self.steps is None else self.steps
+        amount = self.minutes or self.steps or 0
         if not (amount > 0 and math.isfinite(amount)):
             raise InputError(f"a budget must be positive, got {self}; e.g. --minutes 3")
 
     def progress(self, step: int, seconds: float) -> float:
         """Share of the budget that is used up, 0 to 1 and beyond."""
-        return step / self.steps if self.steps is not None else seconds / (60 * self.minutes)
+        if self.steps is not None:
+            return step / self.steps
+        assert self.minutes is not None, "checked at the start"
+        return seconds / (60 * self.minutes)
 
     def __str__(self) -> str:
         return f"{self.steps:,} steps" if self.steps is not None else f"{self.minutes:g} minutes"

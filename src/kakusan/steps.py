@@ -1,0 +1,61 @@
+"""Which steps t of a chain to spend network calls on: in training by choice, in evaluation by a pilot."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from kakusan.errors import InputError
+from kakusan.noise import Randomness, rand
+from kakusan.schedule import Schedule
+
+
+@dataclass(frozen=True, eq=False)
+class StepLaw:
+    """Probabilities of the steps 1..T."""
+
+    probs: Tensor  # (T,), float64, sums to 1; position t - 1 holds step t
+
+    @classmethod
+    def uniform(cls, depth: int) -> StepLaw:
+        """Every step alike."""
+        return cls(torch.full((depth,), 1 / depth, dtype=torch.float64))
+
+    @classmethod
+    def log_snr_normal(cls, schedule: Schedule, mean: float, std: float) -> StepLaw:
+        """As if log SNR were drawn from N(mean, std^2), whatever the schedule: each step weighs what it spans there.
+
+        Source: Karras et al. 2022, section 5, for the noise level; here on the grid of a discrete chain.
+        """
+        if not std > 0:
+            raise InputError(f"the spread of log SNR must be positive, got {std}")
+        edges = schedule.log_snr.flip(0)  # rising; the data end at +inf
+        mass = torch.special.ndtr((edges - mean) / std).diff().flip(0)
+        if not mass.sum() > 0:
+            raise InputError(
+                f"no step of the schedule has log SNR near {mean}; its range ends at {edges[0].item():.1f}"
+            )
+        return cls(mass / mass.sum())
+
+    @cached_property
+    def _cumulative(self) -> Tensor:
+        return self.probs.cumsum(0)
+
+    def draw(self, num: int, randomness: Randomness, device: torch.device | str = "cpu") -> Tensor:
+        """num steps, int64 (num,). One from each of num equally likely strata, in random order; so each alone has
+        this law, and together they cover it evenly. With one generator an example they are independent instead."""
+        uniform = rand((num,), randomness, torch.float64, device)
+        if randomness is None or isinstance(randomness, torch.Generator):
+            where = None if randomness is None else randomness.device
+            order = torch.randperm(num, generator=randomness, device=where).to(device)
+            uniform = (order + uniform) / num
+        # a cumulative sum may end a rounding error below 1
+        last = len(self.probs) - 1
+        return torch.searchsorted(self._cumulative.to(uniform.device), uniform).clamp(max=last) + 1
+
+    def prob(self, t: Tensor) -> Tensor:
+        """Probability of the steps t, float64."""
+        return self.probs.to(t.device)[t - 1]
