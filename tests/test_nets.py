@@ -79,7 +79,7 @@ def test_hidden_matrices_are_weights_without_the_first_the_last_and_the_time():
     net = UNet(1, (28, 28), depth=10)
     hidden = {id(p) for p in net.hidden_matrices()}
     names = {name for name, p in net.named_parameters() if id(p) in hidden}
-    assert "fine_down.conv1.weight" in names
+    assert "fine.conv1.weight" in names
     assert "mixers.0.into.weight" in names
     assert not any(name.startswith(("first", "last", "time")) or "modulation" in name for name in names)
     assert SinusoidalTime(8)(torch.tensor([3])).shape == (1, 8)

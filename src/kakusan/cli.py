@@ -43,7 +43,7 @@ class Sample:
     steps: int | None = None
     """Network calls for each example, 1 to T; diffusion models only, 50 unless given."""
     sampler: str | None = None
-    """ddim (the default) or ancestral; diffusion models only."""
+    """ancestral (the default) or ddim; diffusion models only."""
     seed: int = 0
     """Example i is a function of the seed and i alone."""
     out: Path | None = None

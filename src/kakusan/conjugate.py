@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from kakusan.chain import LatentChain
 from kakusan.distributions import Dirichlet, Multinomial
 from kakusan.errors import InputError
+from kakusan.noise import Randomness
 
 
 class DirichletMultinomial(nn.Module, LatentChain):
@@ -56,7 +57,7 @@ class DirichletMultinomial(nn.Module, LatentChain):
     def encode(self, z: Tensor, t: int) -> Dirichlet:
         return Dirichlet(self.posterior(z))
 
-    def terms(self, x: Tensor, generator: torch.Generator | None = None) -> dict[str, Tensor]:
+    def terms(self, x: Tensor, generator: Randomness = None) -> dict[str, Tensor]:
         """Reconstruction and minus KL of the exact posterior to the prior, both in closed form; nats, each (b,)."""
         counts, gamma = self._counts(x), self.posterior(x)
         mean_log = _mean_log(gamma)

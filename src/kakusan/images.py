@@ -45,10 +45,10 @@ class Images(np.ndarray):
             sheet[top : top + height, left : left + width] = picture
         return Image.fromarray(sheet[:, :, 0] if channels == 1 else sheet)
 
-    def save(self, path: Path | str, columns: int | None = None, **facts: Any) -> None:
+    def save(self, path: Path | str, facts: dict[str, Any] | None = None, columns: int | None = None) -> None:
         """Write the grid as PNG; facts go into its text chunks, so that a picture tells where it came from."""
         text = PngInfo()
-        for name, value in facts.items():
+        for name, value in (facts or {}).items():
             text.add_text(f"kakusan:{name}", str(value))
         self.grid(columns).save(path, format="PNG", pnginfo=text)
 

@@ -16,7 +16,7 @@ from kakusan.noise import Randomness, stream
 from kakusan.steps import StepLaw
 from kakusan.units import bits_per_dim
 
-PILOT_CALLS = 512
+PILOT_CALLS = 256
 PILOT_BINS = 24
 UNIFORM_SHARE = 0.1  # of the step distribution, against a pilot that was too sure of itself
 

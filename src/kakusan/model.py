@@ -28,6 +28,7 @@ from kakusan.train.device import device_named
 
 SAMPLE_BATCH = 250
 DEFAULT_STEPS = 50
+DEFAULT_SAMPLER = "ancestral"
 
 
 class TrainedModel:
@@ -64,7 +65,7 @@ class TrainedModel:
             n: How many.
             seed: Of the noise.
             steps: Network calls for each example, diffusion only; 50 unless given.
-            sampler_name: "ddim" (the default) or "ancestral", diffusion only.
+            sampler_name: "ancestral" (the default) or "ddim", diffusion only.
             first: Index of the first one.
 
         Returns:
@@ -89,7 +90,7 @@ class TrainedModel:
     def _draw(self, streams: list[torch.Generator], steps: int | None, sampler_name: str | None) -> Tensor:
         if isinstance(self.chain, Diffusion):
             coarse = self.chain.respaced(min(DEFAULT_STEPS, self.chain.depth) if steps is None else steps)
-            return sampler(sampler_name or "ddim")(coarse, len(streams), streams)
+            return sampler(sampler_name or DEFAULT_SAMPLER)(coarse, len(streams), streams)
         return ancestral_sample(self.chain, len(streams), streams, mean_output=not self.is_counts)
 
     def evaluate(self, data: Tensor, seed: int = 0, importance_samples: int | None = None) -> Likelihood:

@@ -16,7 +16,7 @@ from kakusan.noise import example_streams, stream
 from kakusan.samplers import ddim_steps
 
 GRID_SAMPLES = 16
-GRID_STEPS = 25
+GRID_STEPS = 20
 FINAL_SAMPLES = 64
 STRIP_ROWS = 4
 STRIP_COLUMNS = 9
@@ -30,7 +30,7 @@ def sample_grid(model: TrainedModel, path: Path) -> None:
 
 def final_pictures(model: TrainedModel, dataset: Dataset, folder: Path) -> None:
     """samples.png, and pictures of how the family works."""
-    Images(model.sample(FINAL_SAMPLES, seed=0)).save(folder / "samples.png", seed=0, recipe=model.recipe.name)
+    Images(model.sample(FINAL_SAMPLES, seed=0)).save(folder / "samples.png", {"recipe": model.recipe.name, "seed": 0})
     if isinstance(model.chain, Diffusion):
         forward_strip(model, dataset).save(folder / "forward.png", columns=STRIP_COLUMNS)
         reverse_strip(model).save(folder / "reverse.png", columns=STRIP_COLUMNS)
@@ -49,6 +49,7 @@ def forward_strip(model: TrainedModel, dataset: Dataset) -> Images:
 
 def reverse_strip(model: TrainedModel) -> Images:
     """Two rows for each sample: z_t from t = T to 0, and beneath it the guess of x at the same t."""
+    assert isinstance(model.chain, Diffusion)
     depth = min(GRID_STEPS, model.chain.depth)
     coarse = model.chain.respaced(depth)
     streams = example_streams(0, range(STRIP_ROWS // 2))

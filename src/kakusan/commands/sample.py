@@ -32,7 +32,7 @@ def main(command: Sample) -> int:
     written = [out / "samples.npy"]
     if isinstance(samples, Images):
         facts = {"run": command.run, "seed": command.seed, "steps": command.steps, "sampler": command.sampler}
-        Images(samples[:LARGEST_SHEET]).save(out / "samples.png", **{k: v for k, v in facts.items() if v is not None})
+        Images(samples[:LARGEST_SHEET]).save(out / "samples.png", {k: v for k, v in facts.items() if v is not None})
         written.insert(0, out / "samples.png")
         if len(samples) > LARGEST_SHEET:
             tell(f"the picture shows the first {LARGEST_SHEET}; the array holds all {len(samples):,}")

@@ -32,8 +32,8 @@ from kakusan.train.loop import Trainer
 from kakusan.train.progress import ProgressLine
 from kakusan.train.settings import Budget
 
-MARKS = [0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9, 1.0]
-MEASURED_IMAGES = 500
+MARKS = [0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0]
+MEASURED_IMAGES = 250
 SAVE_SECONDS = 60.0
 INTERRUPTED = 130
 

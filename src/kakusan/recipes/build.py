@@ -84,9 +84,13 @@ def training_loss(module: Trainable, config: ModelConfig, data: Tensor) -> Loss:
     return negative_elbo
 
 
-def step_law(config: DiffusionConfig) -> StepLaw | None:
-    """Which steps the simple loss trains at; None for all alike."""
-    return None if config.focus is None else StepLaw.log_snr_normal(_schedule(config), *config.focus)
+def step_law(config: DiffusionConfig) -> StepLaw:
+    """Which steps the simple loss trains at."""
+    if not 0 <= config.focus_share <= 1:
+        raise InputError(f"focus_share must lie in [0, 1], got {config.focus_share}")
+    schedule = _schedule(config)
+    focused, even = StepLaw.log_snr_normal(schedule, *config.focus), StepLaw.uniform(config.depth)
+    return StepLaw(config.focus_share * focused.probs + (1 - config.focus_share) * even.probs)
 
 
 def _schedule(config: DiffusionConfig) -> Schedule:

@@ -22,14 +22,16 @@ class DiffusionConfig:
     """linear: beta from 1e-4 to 0.02, made for depth 1000."""
     prediction: Literal["eps", "x", "v", "mean", "score"] = "v"
     """What the network predicts."""
-    variance: Literal["unit", "beta", "beta_tilde", "learned"] = "learned"
+    variance: Literal["unit", "beta", "beta_tilde", "learned"] = "beta_tilde"
     """Of the reverse steps; unit is the study notes'."""
     likelihood: Literal["gaussian", "discretized"] = "discretized"
     """Of the data given z_1."""
     objective: Literal["simple", "path", "pair", "single"] = "simple"
     """The training loss: the simple one, or minus an ELBO estimate from T, two or one drawn latents."""
-    focus: tuple[float, float] | None = (-1.0, 1.8)
-    """Mean and spread of the log SNR that the simple loss trains at; None for every step alike."""
+    focus: tuple[float, float] = (-1.0, 1.2)
+    """Mean and spread of the log SNR where the shapes of things are decided."""
+    focus_share: float = 0.7
+    """Share of the simple loss's steps that are drawn there; the others are drawn from all steps alike."""
     time: Literal["sinusoidal", "table"] = "sinusoidal"
     """How the network is told t; table is what a one-hot label amounts to."""
     width: int = 32
