@@ -64,7 +64,9 @@ class UNet(nn.Module):
         self.first = nn.Conv2d(folded, width, 3, padding=1)
         self.down = nn.Conv2d(width, inner_width, 2, stride=2)
         self.coarse = nn.ModuleList([ResidualBlock(inner_width, time_width) for _ in range(blocks)])
-        self.mixers = nn.ModuleList([PositionMixer(inner_width, coarse[0] * coarse[1]) for _ in range(blocks)])
+        positions = coarse[0] * coarse[1]
+        self.mixers = nn.ModuleList([PositionMixer(inner_width, positions) for _ in range(blocks)])
+        self.wholes = nn.ModuleList([WholeImage(inner_width, positions) for _ in range(blocks)])
         self.up = nn.Conv2d(inner_width, 4 * width, 1)
         self.merge = nn.Conv2d(2 * width, width, 1)
         self.fine = ResidualBlock(width, time_width)
@@ -80,8 +82,8 @@ class UNet(nn.Module):
         h = F.pixel_unshuffle(F.pad(z, (0, self.padding[1], 0, self.padding[0])), FOLD)
         h = self.first(h.contiguous(memory_format=torch.channels_last))
         inner = self.down(h)
-        for block, mixer in zip(self.coarse, self.mixers):
-            inner = mixer(block(inner, e))
+        for block, mixer, whole in zip(self.coarse, self.mixers, self.wholes):
+            inner = whole(mixer(block(inner, e)))
         h = self.merge(torch.cat([F.pixel_shuffle(self.up(inner), 2), h], dim=1))
         h = self.last(F.silu(self.last_norm(self.fine(h, e))))
         y = F.pixel_shuffle(h, FOLD)[:, :, :height, :width]
@@ -94,7 +96,8 @@ class UNet(nn.Module):
         """Weights between hidden layers: those that an orthogonalising optimiser is for."""
         inner = (self.down, self.coarse, self.mixers, self.up, self.merge, self.fine)
         layers = [layer for part in inner for layer in part.modules()]
-        # exactly these types: a Modulation is no hidden layer
+        # exactly these types: a Modulation is no hidden layer. The whole-image layers are left out as too large:
+        # orthogonalising them would cost more than it gains.
         return [layer.weight for layer in layers if type(layer) is nn.Conv2d or type(layer) is nn.Linear]
 
 
@@ -133,6 +136,25 @@ class PositionMixer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         mixed = self.back(F.silu(self.into(self.norm(x).flatten(2))))
         return x + mixed.view_as(x)
+
+
+class WholeImage(nn.Module):
+    """A few channels of every position through one perceptron: the only layer that sees the whole image at once.
+
+    A multiplication a weight and image makes it almost free beside convolutions. Starts as the identity.
+    """
+
+    def __init__(self, width: int, positions: int, channels: int = 8, hidden: int = 256):
+        super().__init__()
+        self.norm = nn.GroupNorm(GROUPS, width)
+        self.squeeze = nn.Conv2d(width, channels, 1)
+        self.into = nn.Linear(channels * positions, hidden)
+        self.back = nn.Linear(hidden, channels * positions)
+        self.expand = _zero(nn.Conv2d(channels, width, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.squeeze(self.norm(x))
+        return x + self.expand(self.back(F.silu(self.into(h.flatten(1)))).view_as(h))
 
 
 def _zero(layer: Layer) -> Layer:

@@ -28,17 +28,17 @@ class DiffusionConfig:
     """Of the data given z_1."""
     objective: Literal["simple", "path", "pair", "single"] = "simple"
     """The training loss: the simple one, or minus an ELBO estimate from T, two or one drawn latents."""
-    focus: tuple[float, float] = (-1.0, 1.2)
+    focus: tuple[float, float] = (-0.8, 1.0)
     """Mean and spread of the log SNR where the shapes of things are decided."""
-    focus_share: float = 0.7
+    focus_share: float = 0.8
     """Share of the simple loss's steps that are drawn there; the others are drawn from all steps alike."""
     time: Literal["sinusoidal", "table"] = "sinusoidal"
     """How the network is told t; table is what a one-hot label amounts to."""
     width: int = 32
     """Channels at the finest level of the U-Net; a multiple of 8."""
-    inner_width: int = 96
+    inner_width: int = 64
     """Channels at its coarse level; a multiple of 8."""
-    blocks: int = 2
+    blocks: int = 3
     """Residual blocks at the coarse level."""
 
 
