@@ -254,7 +254,7 @@ def test_the_exact_posterior_makes_every_path_tight_at_any_depth(slopes):
 
 def test_three_levels_that_are_mismatched_leave_a_gap():
     model, law = exact_chain(0.7, -1.1, 2.0)
-    model.encoders = (model.encoders[0], model.encoders[0], model.encoders[2])
+    model.encoders = torch.nn.ModuleList([model.encoders[0], model.encoders[0], model.encoders[2]])
     x = f64([[0.4]])
     path, weights = exact_path(model, x)
     bound = mean_of(log_weight(model, path), weights)

@@ -188,3 +188,35 @@ def test_history_forgets_a_torn_line_and_what_came_after_a_step(tmp_path):
     run.cut_history(2)
     assert [line["step"] for line in run.history()] == [1, 2]
     run.unlock()
+
+
+def test_resuming_keeps_the_memory_layout_of_convolutions(tmp_path):
+    def convolution(steps):
+        torch.manual_seed(0)
+        module = torch.nn.Conv2d(3, 5, 3)
+        module.weight.data = module.weight.data.contiguous(memory_format=torch.channels_last)
+        x = torch.randn(16, 3, 6, 6)
+        settings = Optim(lr=1e-2, batch=8, warmup=0)
+
+        def loss(indices, randomness):
+            return (module(x[indices]) - 1).square().flatten(1).mean(1)
+
+        return Trainer(module, loss, len(x), settings, Budget(steps=steps), seed=1, device=CPU)
+
+    whole = convolution(20)
+    run(whole)
+    broken = convolution(20)
+    run(broken, stop_at=7)
+    checkpoint.save(broken, tmp_path)
+    resumed = convolution(20)
+    checkpoint.restore(resumed, tmp_path)
+    run(resumed)
+    assert torch.equal(weights(whole), weights(resumed))
+
+
+@pytest.mark.parametrize(
+    "change", [{"batch": 0}, {"lr": -1.0}, {"ema": 1.0}, {"clip": 0.0}, {"warmup": -1}, {"betas": (0.9, 1.0)}]
+)
+def test_settings_that_cannot_work_are_refused(change):
+    with pytest.raises(InputError, match=f"optim.{next(iter(change))}"):
+        Optim(**change)

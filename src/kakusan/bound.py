@@ -23,6 +23,8 @@ def sample_path(chain: LatentChain, x: Tensor, generator: Randomness = None) -> 
 def elbo(chain: LatentChain, x: Tensor, generator: Randomness = None) -> Tensor:
     """One-draw, unbiased estimate of ELBO(x) = E_q[log p(x, z) - log q(z | x)] <= log p(x) (S7, S8, S44).
 
+    For a `HierarchicalVAE` built with third_term="notes" it is the study notes' form instead, as asked by name.
+
     Args:
         chain: The model.
         x: Data, shape (b, *event).

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import sys
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,7 +118,9 @@ def main(arguments: list[str] | None = None) -> None:
     """Entry point: exits 0, 2 for a user's mistake, 130 when interrupted."""
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
-        status = _dispatch(arguments)
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            status = _dispatch(arguments)
     except InputError as error:
         print(f"kakusan: {error}", file=sys.stderr)
         status = 2
@@ -128,6 +131,13 @@ def main(arguments: list[str] | None = None) -> None:
         sys.stderr.close()
         status = 1
     sys.exit(status)
+
+
+def _show_warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, file=None, line: str | None = None
+) -> None:
+    """One line, as for mistakes; where in our code it arose is of no use to a user."""
+    print(f"kakusan: warning: {message}", file=sys.stderr)
 
 
 def _dispatch(arguments: list[str]) -> int:
@@ -166,6 +176,7 @@ def _run(verb: str, kind: type, arguments: list[str]) -> int:
 def _train(arguments: list[str]) -> int:
     from kakusan.recipes import RECIPES, find
 
+    arguments = [part for word in arguments for part in (word.split("=", 1) if word.startswith("--") else [word])]
     if "--resume" in arguments:
         resume = parse(Resume, arguments, "kakusan train")
         from kakusan.commands import train
@@ -206,8 +217,8 @@ def _train_command(recipe):
     fields = [
         ("data", str, recipe.data, "mnist, mnist-labels, a folder of IDX files, or a .npy or .npz file"),
         ("out", Path | None, None, "the run directory; runs/RECIPE-DATE-TIME unless given"),
-        ("minutes", float | None, recipe.minutes, "train so long"),
-        ("steps", int | None, recipe.steps, "train so many steps instead"),
+        ("minutes", float | None, None, f"train so long{_own(recipe.minutes)}"),
+        ("steps", int | None, None, f"train so many steps instead{_own(recipe.steps)}"),
         ("seed", int, 0, "of weights, batches and noise"),
         ("device", str, "auto", "auto, cpu, cuda or cuda:N; auto takes a GPU if there is one"),
         ("model", type(recipe.model), recipe.model, None),
@@ -225,15 +236,18 @@ def _train_command(recipe):
     return kind()
 
 
+def _own(amount) -> str:
+    return "" if amount is None else f"; {amount:,} unless told otherwise"
+
+
 def _start(recipe, command):
     from kakusan.commands.train import Start
 
     minutes, steps = command.minutes, command.steps
-    if minutes is not None and steps is not None:  # one came from the recipe, the other was typed
-        typed_minutes, typed_steps = minutes != recipe.minutes, steps != recipe.steps
-        if typed_minutes and typed_steps:
-            raise InputError("give --minutes or --steps, not both")
-        minutes, steps = (minutes, None) if typed_minutes else (None, steps)
+    if minutes is not None and steps is not None:
+        raise InputError("give --minutes or --steps, not both")
+    if minutes is None and steps is None:
+        minutes, steps = recipe.minutes, recipe.steps
     changed = dataclasses.replace(
         recipe, data=command.data, model=command.model, optim=command.optim, minutes=minutes, steps=steps
     )

@@ -164,6 +164,8 @@ class DiscretizedNormal:
         side = torch.where(distance > 0, -1.0, 1.0).to(distance.dtype)
         near = (side * distance + half_width) / self.normal.std
         far = (side * distance - half_width) / self.normal.std
+        # Where the square of `far` leaves float32 both logs are -inf, and their difference NaN; 1e18 is beyond any use.
+        near, far = near.clamp(min=-1e18, max=1e18), far.clamp(min=-1e18, max=1e18)
         log_near, log_far = torch.special.log_ndtr(near), torch.special.log_ndtr(far)
         inner = log_near + (-(log_far - log_near).expm1()).clamp(min=torch.finfo(near.dtype).tiny).log()
         # An end bin reaches to infinity: away from the centre it is a whole tail, across it all but a tail.
@@ -190,10 +192,13 @@ class Dirichlet:
         # In logs: for a small concentration a gamma variate underflows, its logarithm does not.
         # G(a) = G(a + 1) U^(1/a) in law.
         a = self.concentration
-        if randomness is None or isinstance(randomness, torch.Generator):
-            gamma = torch._standard_gamma(a + 1, generator=randomness)
+        if randomness is None:
+            gamma = torch._standard_gamma(a + 1)
+        elif isinstance(randomness, torch.Generator):
+            gamma = torch._standard_gamma(a.to(randomness.device) + 1, generator=randomness).to(a.device)
         else:
-            gamma = torch.stack([torch._standard_gamma(row + 1, generator=g) for row, g in zip(a, randomness)])
+            rows = [torch._standard_gamma(row.to(g.device) + 1, generator=g) for row, g in zip(a, randomness)]
+            gamma = torch.stack(rows).to(a.device)
         log_gamma = gamma.log() + rand(a.shape, randomness, a.dtype, a.device).log() / a
         # A corner's neighbours underflow to 0, where the density is 0 or inf; the smallest number stands for them.
         return log_gamma.softmax(-1).clamp(min=torch.finfo(a.dtype).tiny)
@@ -225,11 +230,17 @@ class Multinomial:
         total = self._known_total()
         if total == 0:
             return torch.zeros_like(self.probs)
-        if randomness is None or isinstance(randomness, torch.Generator):
-            draws = torch.multinomial(self.probs, total, replacement=True, generator=randomness)
+        if randomness is None:
+            draws = torch.multinomial(self.probs, total, replacement=True)
+        elif isinstance(randomness, torch.Generator):
+            probs = self.probs.to(randomness.device)
+            draws = torch.multinomial(probs, total, replacement=True, generator=randomness).to(self.probs.device)
         else:
-            rows = zip(self.probs, randomness)
-            draws = torch.stack([torch.multinomial(p, total, replacement=True, generator=g) for p, g in rows])
+            rows = [
+                torch.multinomial(p.to(g.device), total, replacement=True, generator=g)
+                for p, g in zip(self.probs, randomness)
+            ]
+            draws = torch.stack(rows).to(self.probs.device)
         return torch.zeros_like(self.probs).scatter_add_(1, draws, torch.ones_like(draws, dtype=self.probs.dtype))
 
     def log_prob(self, value: Tensor) -> Tensor:

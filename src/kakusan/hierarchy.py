@@ -76,8 +76,10 @@ class HierarchicalVAE(nn.Module, LatentChain):
     def bound_on(self, path: list[Tensor]) -> Tensor:
         return log_weight(self, path) if self.third_term == "exact" else add(self.terms_on(path).values())
 
-    def terms_on(self, path: list[Tensor]) -> dict[str, Tensor]:
+    def terms_on(self, path: list[Tensor], third_term: ThirdTerm | None = None) -> dict[str, Tensor]:
         """The objective's terms on one path [x, z_1, ..., z_L], in closed form where that is right; nats, each (b,).
+
+        third_term is the model's own unless given.
 
         The top level is always -KL(q(z_L | z_{L-1}) || p(z_L)) (S17). A level below it is, in the exact form,
         the entropy of q(z_l | z_{l-1}) plus log p(z_l | z_{l+1}) at the *drawn* z_l (S24: z_{l+1} was drawn from
@@ -87,7 +89,7 @@ class HierarchicalVAE(nn.Module, LatentChain):
         for level in range(1, self.depth):
             q = self.encode(path[level - 1], level)
             p = gaussian(self.decoders[level](path[level + 1]))
-            if self.third_term == "notes":
+            if (third_term or self.third_term) == "notes":
                 terms[f"level {level}"] = -normal_kl(q, p)
             else:
                 terms[f"level {level}"] = q.entropy() + p.log_prob(path[level])
@@ -95,12 +97,22 @@ class HierarchicalVAE(nn.Module, LatentChain):
         terms[f"level {self.depth}"] = -normal_kl(top, self.prior())
         return terms
 
-    def terms(self, x: Tensor, generator: Randomness = None) -> dict[str, Tensor]:
+    def terms(self, x: Tensor, generator: Randomness = None, third_term: ThirdTerm | None = None) -> dict[str, Tensor]:
         """Terms of the objective on one drawn path (S20); their sum is the ELBO in mean, or the notes' form of it."""
-        return self.terms_on(sample_path(self, x, generator))
+        return self.terms_on(sample_path(self, x, generator), third_term)
 
 
-def _held(networks: Sequence[Callable]) -> Any:
-    """Modules are registered, so that their parameters are the model's; plain functions are kept as they are."""
-    modules = [network for network in networks if isinstance(network, nn.Module)]
-    return nn.ModuleList(modules) if len(modules) == len(networks) else tuple(networks)
+class _Plain(nn.Module):
+    """A function without parameters, where a module is expected."""
+
+    def __init__(self, function: Callable):
+        super().__init__()
+        self.function = function
+
+    def forward(self, z: Tensor) -> Any:
+        return self.function(z)
+
+
+def _held(networks: Sequence[Callable]) -> nn.ModuleList:
+    """Registered, so that the parameters of those that have some are the model's."""
+    return nn.ModuleList([net if isinstance(net, nn.Module) else _Plain(net) for net in networks])

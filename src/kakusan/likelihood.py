@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,22 +23,20 @@ UNIFORM_SHARE = 0.1  # of the step distribution, against a pilot that was too su
 GetBatch = Callable[[Tensor], Tensor]  # indices -> x in the model's scale
 
 
-class Bounded(Protocol):
-    """A chain with named terms of its bound, as VAE, HierarchicalVAE and DirichletMultinomial have."""
+Terms = Callable[[Tensor, Randomness], dict[str, Tensor]]  # x -> nats of each term for each example
 
-    depth: int
 
-    def terms(self, x: Tensor, generator: Randomness = None) -> dict[str, Tensor]:
-        """Nats for each example; their sum is an unbiased estimate of the bound."""
-        ...
+def spread(standard_error: float | None) -> str:
+    """For people; one example has no spread."""
+    return "?" if standard_error is None else f"{standard_error:.4f}"
 
 
 @dataclass(frozen=True)
-class Likelihood:
+class Evaluation:
     """A bound on the log-likelihood of a data set, as rates: lower is better."""
 
     bits_per_dim: float
-    standard_error: float  # of bits_per_dim: images drawn from a population, and noise
+    standard_error: float | None  # of bits_per_dim: images drawn from a population, and noise; None for one image
     nats: float  # minus the bound, per example
     bits_per_example: float
     num_images: int
@@ -52,12 +50,12 @@ class Likelihood:
         return asdict(self)
 
     def __str__(self) -> str:
-        return f"{self.bits_per_dim:.4f} ± {self.standard_error:.4f} bits/dim"
+        return f"{self.bits_per_dim:.4f} ± {spread(self.standard_error)} bits/dim"
 
 
 def summarise(
     terms: dict[str, Tensor], num_dims: int, calls: int, estimator: str, offset_nats: float = 0.0
-) -> Likelihood:
+) -> Evaluation:
     """From nats of each term for each example (b,), every example once.
 
     offset_nats is added to the bound of each example, e.g. num_dims * log(bin width) for a density of grid values.
@@ -68,13 +66,13 @@ def summarise(
         terms["grid"] = torch.full_like(shape, offset_nats)
     total = add(terms.values())
     num = len(total)
-    spread = total.std().item() / math.sqrt(num) if num > 1 else math.nan
+    spread = total.std().item() / math.sqrt(num) if num > 1 else None
     mean = total.mean().item()
-    return Likelihood(
+    return Evaluation(
         bits_per_dim=bits_per_dim(mean, num_dims),
-        standard_error=-bits_per_dim(spread, num_dims),
+        standard_error=None if spread is None else -bits_per_dim(spread, num_dims),
         nats=-mean,
-        bits_per_example=-mean / math.log(2),
+        bits_per_example=bits_per_dim(mean, 1),
         num_images=num,
         num_dims=num_dims,
         network_evaluations=calls,
@@ -85,30 +83,49 @@ def summarise(
 
 @torch.no_grad()
 def of_terms(
-    chain: Bounded, batch: GetBatch, num: int, num_dims: int, seed: int = 0, size: int = 500, offset_nats: float = 0.0
-) -> Likelihood:
-    """Of a chain with closed-form terms: one draw of the latents for each example."""
+    terms: Terms,
+    batch: GetBatch,
+    num: int,
+    num_dims: int,
+    calls: int,
+    estimator: str,
+    seed: int = 0,
+    size: int = 500,
+    offset_nats: float = 0.0,
+) -> Evaluation:
+    """Of a chain by terms whose sum is an unbiased estimate of its bound; every example once.
+
+    Args:
+        terms: (x, generator) -> nats of each term for each example.
+        batch: The data.
+        num: How many examples there are.
+        num_dims: Scalars in one.
+        calls: Network calls that `terms` makes for one example.
+        estimator: What it does, in words.
+        seed: Of the draws.
+        size: Examples at a time.
+        offset_nats: See `summarise`.
+    """
     collected: dict[str, list[Tensor]] = {}
-    for first in range(0, num, size):
-        indices = torch.arange(first, min(first + size, num))
-        values = chain.terms(batch(indices), stream(seed, "evaluate", first))
+    for indices in torch.arange(num).split(size):
+        values = terms(batch(indices), stream(seed, "evaluate", int(indices[0])))
         for name, value in values.items():
             collected.setdefault(name, []).append(value.cpu())
-    calls = 2 * chain.depth * num
-    terms = {name: torch.cat(values) for name, values in collected.items()}
-    return summarise(terms, num_dims, calls, "one draw of the latents, KL terms in closed form", offset_nats)
+    joined = {name: torch.cat(values) for name, values in collected.items()}
+    return summarise(joined, num_dims, calls * num, estimator, offset_nats)
 
 
 @torch.no_grad()
-def pilot(model: Diffusion, batch: GetBatch, num: int, seed: int = 0, calls: int = PILOT_CALLS) -> StepLaw:
+def pilot(model: Diffusion, batch: GetBatch, num: int, seed: int = 0, calls: int = PILOT_CALLS) -> tuple[StepLaw, int]:
     """A step law near the best one, p(t) proportional to sqrt(E cost_t^2) (M6.6), from a few hundred calls.
 
-    Steps are grouped in bins of equal log-SNR width; t = 1, whose term is of another kind, has its own.
+    Steps are grouped in bins of equal log-SNR width; t = 1, whose term is of another kind, has its own. Also
+    returned is how many network calls it took; short chains are asked uniformly, without any.
     """
     depth = model.depth
     generator = stream(seed, "pilot")
     if depth < PILOT_BINS:
-        return StepLaw.uniform(depth)
+        return StepLaw.uniform(depth), 0
     log_snr = model.schedule.log_snr[2:]
     edges = torch.linspace(log_snr[0].item(), log_snr[-1].item(), PILOT_BINS, dtype=torch.float64)
     bin_of = torch.cat([torch.zeros(1, dtype=torch.int64), 1 + torch.bucketize(-log_snr, -edges[1:-1])])
@@ -126,13 +143,13 @@ def pilot(model: Diffusion, batch: GetBatch, num: int, seed: int = 0, calls: int
     for b in occupied:
         scale[b] = costs[bin_of[t - 1] == b].square().mean().sqrt()
     best = scale[bin_of]
-    return StepLaw((1 - UNIFORM_SHARE) * best / best.sum() + UNIFORM_SHARE / depth)
+    return StepLaw((1 - UNIFORM_SHARE) * best / best.sum() + UNIFORM_SHARE / depth), len(t)
 
 
 @torch.no_grad()
 def of_diffusion(
     model: Diffusion, batch: GetBatch, num: int, law: StepLaw | None = None, seed: int = 0, offset_nats: float = 0.0
-) -> Likelihood:
+) -> Evaluation:
     """Of a diffusion model with one network call for each example.
 
     Example i is asked about one step t_i, and its cost divided by the step's probability: with the prior term in
@@ -141,8 +158,8 @@ def of_diffusion(
     """
     calls = num
     if law is None:
-        law = pilot(model, batch, num, seed)
-        calls += PILOT_CALLS
+        law, pilot_calls = pilot(model, batch, num, seed)
+        calls += pilot_calls
     generator = stream(seed, "evaluate")
     t = law.draw(num, generator)
     examples = torch.arange(num)
@@ -173,7 +190,13 @@ def _costs(
 
 @torch.no_grad()
 def three_estimates(
-    model: Diffusion, batch: GetBatch, num: int, seed: int = 0, images: int = 4, paths: int = 2
+    model: Diffusion,
+    batch: GetBatch,
+    num: int,
+    seed: int = 0,
+    images: int = 4,
+    paths: int = 2,
+    offset_nats: float = 0.0,
 ) -> dict[str, dict[str, float]]:
     """The same ELBO of the same few examples from whole paths, from pairs and from single latents (S43).
 
@@ -184,6 +207,7 @@ def three_estimates(
         seed: Of the noise.
         images: How many examples to ask about, the first ones.
         paths: Paths for each, at least 2; pairs and singles get as many network calls as those cost.
+        offset_nats: See `summarise`.
 
     Returns:
         For each estimator its mean and Monte-Carlo standard error in bits/dim, its network calls, and how many
@@ -199,7 +223,7 @@ def three_estimates(
     result: dict[str, dict[str, float]] = {}
     for name, draws in estimates.items():
         error = (draws.var(dim=1) / draws.shape[1]).mean().sqrt().item() / math.sqrt(len(x))
-        mean = bits_per_dim(draws.mean().item(), model.num_dims)
+        mean = bits_per_dim(draws.mean().item() + offset_nats, model.num_dims)
         result[name] = {
             "bits_per_dim": mean,
             "standard_error": -bits_per_dim(error, model.num_dims),
@@ -207,8 +231,8 @@ def three_estimates(
         }
         if name != "path":
             path = result["path"]
-            spread = math.hypot(result[name]["standard_error"], path["standard_error"])
-            result[name]["errors_from_path"] = (mean - path["bits_per_dim"]) / spread
+            both = math.hypot(result[name]["standard_error"], path["standard_error"])
+            result[name]["errors_from_path"] = (mean - path["bits_per_dim"]) / both if both else 0.0
     return result
 
 

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
 from kakusan import likelihood
 from kakusan.bound import ancestral_sample, importance_bound
+from kakusan.conjugate import DirichletMultinomial
 from kakusan.data.dataset import Dataset
 from kakusan.data.scale import Scale
 from kakusan.diffusion import Diffusion
 from kakusan.errors import InputError
+from kakusan.hierarchy import HierarchicalVAE, ThirdTerm
 from kakusan.images import Images
-from kakusan.likelihood import GetBatch, Likelihood
+from kakusan.likelihood import Evaluation, GetBatch
 from kakusan.noise import example_streams, stream
 from kakusan.recipes.build import Model, Trainable, build, exact_chain, scale_of
 from kakusan.recipes.config import DirichletConfig, Recipe, from_record
@@ -25,6 +30,7 @@ from kakusan.rundir import RunDirectory
 from kakusan.samplers import sampler
 from kakusan.train import checkpoint
 from kakusan.train.device import device_named
+from kakusan.vae import VAE
 
 SAMPLE_BATCH = 250
 DEFAULT_STEPS = 50
@@ -93,7 +99,7 @@ class TrainedModel:
             return sampler(sampler_name or DEFAULT_SAMPLER)(coarse, len(streams), streams)
         return ancestral_sample(self.chain, len(streams), streams, mean_output=not self.is_counts)
 
-    def evaluate(self, data: Tensor, seed: int = 0, importance_samples: int | None = None) -> Likelihood:
+    def evaluate(self, data: Tensor, seed: int = 0, importance_samples: int | None = None) -> Evaluation:
         """Bits per dimension of examples (uint8 images or counts), each counted once.
 
         Args:
@@ -104,14 +110,32 @@ class TrainedModel:
         if not len(data):
             raise InputError("there is nothing to evaluate: expected at least one example, got none")
         batch, num = self.batches(data, seed), len(data)
-        offset = self._grid_nats()
+        offset = self.grid_nats()
         if importance_samples is not None:
             return self._importance(batch, num, importance_samples, seed, offset)
         if isinstance(self.chain, Diffusion):
             return likelihood.of_diffusion(self.chain, batch, num, seed=seed, offset_nats=offset)
-        return likelihood.of_terms(self.chain, batch, num, self.num_dims, seed, offset_nats=offset)
+        return self._by_terms(batch, num, "exact", seed, offset)
 
-    def _importance(self, batch: GetBatch, num: int, samples: int, seed: int, offset: float) -> Likelihood:
+    def evaluate_third_terms(self, data: Tensor, seed: int = 0) -> dict[str, Evaluation]:
+        """Of a hierarchy: the ELBO, and the study notes' form of it, from the same draws; else nothing (S19)."""
+        if not isinstance(self.chain, HierarchicalVAE) or self.chain.depth < 2:
+            return {}
+        batch, offset = self.batches(data, seed), self.grid_nats()
+        return {form: self._by_terms(batch, len(data), form, seed, offset) for form in get_args(ThirdTerm)}
+
+    def _by_terms(self, batch: GetBatch, num: int, form: ThirdTerm, seed: int, offset: float) -> Evaluation:
+        chain, words = self.chain, "one draw of the latents, KL terms in closed form"
+        if isinstance(chain, HierarchicalVAE):  # every encoder is asked on the way up and again for its density
+            terms, calls = functools.partial(chain.terms, third_term=form), 3 * chain.depth
+        elif isinstance(chain, VAE):
+            terms, calls = chain.terms, 2
+        else:
+            assert isinstance(chain, DirichletMultinomial)
+            terms, calls, words = chain.terms, 0, "in closed form; the bound is the log-likelihood itself"
+        return likelihood.of_terms(terms, batch, num, self.num_dims, calls, words, seed, offset_nats=offset)
+
+    def _importance(self, batch: GetBatch, num: int, samples: int, seed: int, offset: float) -> Evaluation:
         if isinstance(self.chain, Diffusion) or self.is_counts:
             raise InputError("the importance-weighted bound is offered for VAE and hierarchical VAE; leave it out here")
         with torch.no_grad():
@@ -119,7 +143,7 @@ class TrainedModel:
                 importance_bound(self.chain, batch(part), samples, stream(seed, "importance", int(part[0]))).cpu()
                 for part in torch.arange(num).split(SAMPLE_BATCH)
             ]
-        calls = 2 * self.chain.depth * num * samples
+        calls = 3 * self.chain.depth * num * samples
         terms = {"bound": torch.cat(bounds)}
         return likelihood.summarise(terms, self.num_dims, calls, f"importance-weighted, K = {samples}", offset)
 
@@ -134,7 +158,7 @@ class TrainedModel:
 
         return batch
 
-    def _grid_nats(self) -> float:
+    def grid_nats(self) -> float:
         """What turns a density of scaled pixels into a probability of grey levels, approximately (M11); else 0."""
         if self.is_counts or getattr(self.recipe.model, "likelihood", None) != "gaussian":
             return 0.0
@@ -163,7 +187,10 @@ def load(run: Path | str, device: str = "auto") -> TrainedModel:
     event_shape = tuple(directory.read("data.json")["event_shape"])
     where = device_named(device)
     module = build(recipe.model, event_shape)
-    weights = checkpoint.averaged_weights(directory.checkpoints)
+    try:
+        weights = checkpoint.averaged_weights(directory.checkpoints)
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{run}: the newest checkpoint is damaged ({error})") from error
     if isinstance(module, ConjugateFit):
         module.start_at(torch.zeros_like(weights["log_gamma"]))
     try:

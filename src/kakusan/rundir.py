@@ -52,16 +52,21 @@ class RunDirectory:
         if not self.path.is_dir():
             raise InputError(f"{self.path} exists and is not a folder; choose another --out")
         names = {item.name for item in self.path.iterdir()}
+        if self.finished:
+            raise InputError(
+                f"{self.path} already holds a finished run; go on with: kakusan train --resume {self.path} --minutes 10   "
+                "or choose another --out"
+            )
         if "lock" in names:
             self.lock()
             self.unlock()
         if "run.json" in names:
-            state, more = ("a finished run", " --minutes 10") if self.finished else ("an unfinished run", "")
             raise InputError(
-                f"{self.path} already holds {state}; go on with: kakusan train --resume {self.path}{more}   "
+                f"{self.path} already holds an unfinished run; go on with: kakusan train --resume {self.path}   "
                 "or choose another --out"
             )
-        if names - {"lock", self.samples.name, self.checkpoints.name}:
+        own = [folder for folder in (self.samples, self.checkpoints) if folder.is_dir() and not any(folder.iterdir())]
+        if names - {"lock", *(folder.name for folder in own)}:
             raise InputError(f"{self.path} exists and is not a run; choose another --out")
 
     @classmethod
@@ -107,10 +112,6 @@ class RunDirectory:
         except (OSError, json.JSONDecodeError) as error:
             raise InputError(f"{self._file(name)} cannot be read ({error}); the run is damaged") from error
 
-    def remove(self, name: str) -> None:
-        """Remove a file of the run if it is there."""
-        self._file(name).unlink(missing_ok=True)
-
     def append_history(self, line: dict[str, Any]) -> None:
         """Add one measurement."""
         with self._file("history.jsonl").open("a") as file:
@@ -123,7 +124,10 @@ class RunDirectory:
         return [json.loads(line) for line in lines if line.endswith("\n")]
 
     def cut_history(self, step: int) -> None:
-        """Forget measurements after a step: the run goes on from there."""
+        """Forget what was measured and drawn after a step: the run goes on from there."""
+        for sheet in self.samples.glob("step-*.png"):
+            if int(sheet.stem.removeprefix("step-")) > step:
+                sheet.unlink()
         kept = [line for line in self.history() if line["step"] <= step]
         draft = self._file(".history.draft")
         draft.write_text("".join(json.dumps(line) + "\n" for line in kept))
@@ -131,3 +135,11 @@ class RunDirectory:
 
     def _file(self, name: str) -> Path:
         return self.path / name
+
+
+def refuse_inside_a_run(path: Path) -> None:
+    """InputError if writing to this path would change a run, which is kept as it is."""
+    absolute = path.resolve()
+    for folder in (absolute, *absolute.parents):
+        if (folder / "run.json").is_file():
+            raise InputError(f"{path} lies inside the run {folder}, which is kept as it is; choose another --out")

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from kakusan.errors import InputError, ScheduleWarning
+from kakusan.units import bits_per_dim
 
 # A chain whose last step keeps this much of the data is reported: the prior KL of unit-variance data, bits/dim.
 PRIOR_BITS_WORTH_A_WARNING = 0.01
@@ -43,7 +44,7 @@ class Schedule:
             t = int(bad.nonzero()[0]) + 1
             raise InputError(f"every beta must lie in (0, 1), got beta_{t} = {betas[t - 1].item():g}")
         schedule = cls(torch.cat([torch.zeros(1, dtype=torch.float64), betas]))
-        bits = -0.5 * schedule.noise_var[-1].log().item() / math.log(2)
+        bits = bits_per_dim(0.5 * schedule.noise_var[-1].log().item(), num_dims=1)
         if bits > PRIOR_BITS_WORTH_A_WARNING:
             left = schedule.alpha_bar[-1].item()
             warnings.warn(

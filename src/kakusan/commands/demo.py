@@ -6,6 +6,8 @@ import dataclasses
 
 from kakusan.cli import Demo
 from kakusan.commands import train
+from kakusan.commands.say import tell
+from kakusan.errors import InputError
 from kakusan.recipes import find
 from kakusan.rundir import RunDirectory
 
@@ -17,12 +19,17 @@ def main(command: Demo) -> int:
     path = command.out
     if not (path / "run.json").exists():
         recipe = find(RECIPE)
+        typed = ["kakusan", "demo", "--out", str(path), "--seed", str(command.seed)]
         if command.minutes is not None:
             recipe = dataclasses.replace(recipe, minutes=command.minutes, steps=None)
-        typed = ["kakusan", "demo", "--out", str(path)]
+            typed += ["--minutes", str(command.minutes)]
         return train.start(train.Start(recipe, path, command.seed, command.device), typed)
     run = RunDirectory.open(path)
+    name = run.read("run.json")["recipe"].get("name")
+    if name != RECIPE:
+        raise InputError(f"{path} holds a run of {name}, not the demo's {RECIPE}; choose another --out")
     if not run.finished:
+        tell(f"{path} was interrupted; going on with the settings that it began with")
         return train.resume(path, None, None, None)
     print(f"{path} is finished; delete it to train anew")
     train.conclude(run)

@@ -6,7 +6,7 @@ import json
 
 from kakusan.cli import Evaluate
 from kakusan.commands.say import tell
-from kakusan.commands.summary import three_lines
+from kakusan.commands.summary import third_term_lines, three_lines
 from kakusan.data.open import open_data
 from kakusan.diffusion import Diffusion
 from kakusan.errors import InputError
@@ -26,11 +26,13 @@ def main(command: Evaluate) -> int:
     three = None
     if isinstance(model.chain, Diffusion):
         tell("estimating the same bound from paths, pairs and single latents")
-        three = three_estimates(model.chain, model.batches(data), len(data), command.seed)
-    notes = notes_form(model, data, command.seed)
+        three = three_estimates(
+            model.chain, model.batches(data), len(data), command.seed, offset_nats=model.grid_nats()
+        )
+    forms = {form: e.record() for form, e in model.evaluate_third_terms(data, command.seed).items()}
     if command.json:
         extra = {"three_estimates": three} if three else {}
-        extra |= {"third_term": notes} if notes else {}
+        extra |= {"third_term": forms} if forms else {}
         print(json.dumps({**result.record(), **extra}))
         return 0
     print(f"{result}   ({result.nats:.2f} nats, {result.bits_per_example:.1f} bits an example)")
@@ -41,31 +43,6 @@ def main(command: Evaluate) -> int:
         print(f"  {name:<16}{value:10.4f} bits/dim")
     for line in three_lines(three) if three else []:
         print(line)
-    for name, values in notes.items():
-        print(
-            f"  third term {name:<8}{values['bits_per_dim']:10.4f} ± {values['standard_error']:.4f} bits/dim, {values['nats']:.3f} nats"
-        )
+    for line in third_term_lines(forms):
+        print(line)
     return 0
-
-
-def notes_form(model, data, seed: int) -> dict[str, dict[str, float]]:
-    """For a hierarchy: the bound with the exact and with the notes' third term, from the same draws."""
-    from kakusan.hierarchy import HierarchicalVAE
-
-    chain = model.chain
-    if not isinstance(chain, HierarchicalVAE) or chain.depth < 2:
-        return {}
-    trained_with = chain.third_term
-    forms = {}
-    try:
-        for form in ("exact", "notes"):
-            chain.third_term = form
-            result = model.evaluate(data, seed)
-            forms[form] = {
-                "bits_per_dim": result.bits_per_dim,
-                "standard_error": result.standard_error,
-                "nats": result.nats,
-            }
-    finally:
-        chain.third_term = trained_with
-    return forms

@@ -69,5 +69,5 @@ def _picture(path: Path) -> None:
     for name, value in facts.items():
         print(f"{name}: {value}")
     if {"run", "seed"} <= facts.keys():
-        flags = "".join(f" --{name} {facts[name]}" for name in ("steps", "sampler", "seed") if name in facts)
+        flags = "".join(f" --{name} {facts[name]}" for name in ("n", "steps", "sampler", "seed") if name in facts)
         print(f"made by: kakusan sample {facts['run']}{flags}")

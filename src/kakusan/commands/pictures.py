@@ -35,13 +35,14 @@ def final_pictures(model: TrainedModel, dataset: Dataset, folder: Path) -> None:
         forward_strip(model, dataset).save(folder / "forward.png", columns=STRIP_COLUMNS)
         reverse_strip(model).save(folder / "reverse.png", columns=STRIP_COLUMNS)
     else:
-        reconstructions(model, dataset).save(folder / "reconstructions.png", columns=STRIP_COLUMNS)
+        columns = min(STRIP_COLUMNS, len(dataset.test))
+        reconstructions(model, dataset).save(folder / "reconstructions.png", columns=columns)
 
 
 @torch.no_grad()
 def forward_strip(model: TrainedModel, dataset: Dataset) -> Images:
     """Rows are test images, columns z_t for t from 0 to T: one row's noise is one path, drawn step by step."""
-    x = model.batches(dataset.test)(torch.arange(STRIP_ROWS))
+    x = model.batches(dataset.test)(torch.arange(min(STRIP_ROWS, len(dataset.test))))
     path = sample_path(model.chain, x, stream(0, "forward strip"))
     shown = np.linspace(0, model.chain.depth, STRIP_COLUMNS).round().astype(int)
     return _rows(model, [path[t] for t in shown])
@@ -66,9 +67,9 @@ def reverse_strip(model: TrainedModel) -> Images:
 @torch.no_grad()
 def reconstructions(model: TrainedModel, dataset: Dataset) -> Images:
     """Pairs of rows: test images, and the mean of p(x | z_1) for z_1 drawn from q(z_1 | x)."""
-    x = model.batches(dataset.test)(torch.arange(2 * STRIP_COLUMNS))
+    x = model.batches(dataset.test)(torch.arange(min(2 * STRIP_COLUMNS, len(dataset.test))))
     again = model.chain.decode(model.chain.encode(x, 1).sample(stream(0, "reconstructions")), 1).mean
-    pairs = [part for half in (slice(0, STRIP_COLUMNS), slice(STRIP_COLUMNS, None)) for part in (x[half], again[half])]
+    pairs = [part for rows in zip(x.split(STRIP_COLUMNS), again.split(STRIP_COLUMNS)) for part in rows]
     return Images(np.concatenate([model.scale.to_pixels(part) for part in pairs]))
 
 

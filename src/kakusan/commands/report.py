@@ -6,11 +6,13 @@ from pathlib import Path
 
 from kakusan.cli import Report
 from kakusan.report.page import write_report
-from kakusan.rundir import RunDirectory
+from kakusan.rundir import RunDirectory, refuse_inside_a_run
 
 
 def main(command: Report) -> int:
     """Write the page outside the run, which is kept as it is; prints where."""
     run = RunDirectory.open(command.run)
-    print(write_report(run, command.out or Path(f"{command.run.resolve().name}-report.html")))
+    out = command.out or Path(f"{command.run.resolve().name}-report.html")
+    refuse_inside_a_run(out)
+    print(write_report(run, out))
     return 0

@@ -11,6 +11,7 @@ from kakusan.commands.say import tell
 from kakusan.errors import InputError
 from kakusan.images import Images
 from kakusan.model import load
+from kakusan.rundir import refuse_inside_a_run
 
 LARGEST_SHEET = 400
 
@@ -20,18 +21,23 @@ def main(command: Sample) -> int:
     if command.n < 1:
         raise InputError(f"-n must be at least 1, got {command.n}")
     model = load(command.run, command.device)
-    out = command.out or Path("samples") / f"{command.run.resolve().name}-seed{command.seed}-n{command.n}"
-    if out.resolve().is_relative_to(command.run.resolve()):
-        raise InputError(f"{out} lies inside the run, which is kept as it is; choose another --out")
+    out = command.out or Path("samples") / _name(command)
+    refuse_inside_a_run(out)
+    samples = model.sample(command.n, command.seed, command.steps, command.sampler)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"cannot make the folder {out} ({error.strerror}); choose another --out") from error
-    samples = model.sample(command.n, command.seed, command.steps, command.sampler)
     np.save(out / "samples.npy", np.asarray(samples))
     written = [out / "samples.npy"]
     if isinstance(samples, Images):
-        facts = {"run": command.run, "seed": command.seed, "steps": command.steps, "sampler": command.sampler}
+        facts = {
+            "run": command.run,
+            "n": command.n,
+            "seed": command.seed,
+            "steps": command.steps,
+            "sampler": command.sampler,
+        }
         Images(samples[:LARGEST_SHEET]).save(out / "samples.png", {k: v for k, v in facts.items() if v is not None})
         written.insert(0, out / "samples.png")
         if len(samples) > LARGEST_SHEET:
@@ -39,3 +45,10 @@ def main(command: Sample) -> int:
     for path in written:
         print(path)
     return 0
+
+
+def _name(command: Sample) -> str:
+    """A folder for each different request."""
+    sampler = f"-{command.sampler}" if command.sampler else ""
+    steps = f"-steps{command.steps}" if command.steps is not None else ""
+    return f"{command.run.resolve().name}{sampler}{steps}-seed{command.seed}-n{command.n}"

@@ -6,7 +6,7 @@ from typing import Any
 
 from kakusan.data.dataset import Dataset
 from kakusan.diffusion import Diffusion
-from kakusan.likelihood import three_estimates
+from kakusan.likelihood import spread, three_estimates
 from kakusan.measure.digits import recognised_share
 from kakusan.model import TrainedModel
 
@@ -22,9 +22,13 @@ def summarise_run(model: TrainedModel, dataset: Dataset) -> dict[str, Any]:
         f"({result.num_images:,} examples, {result.network_evaluations:,} network calls)"
     ]
     if isinstance(model.chain, Diffusion):
-        summary["three_estimates"] = three_estimates(model.chain, model.batches(dataset.test), len(dataset.test))
+        summary["three_estimates"] = three_estimates(
+            model.chain, model.batches(dataset.test), len(dataset.test), offset_nats=model.grid_nats()
+        )
         lines += three_lines(summary["three_estimates"])
-    if dataset.name == "mnist":
+    summary["third_term"] = {form: e.record() for form, e in model.evaluate_third_terms(dataset.test).items()}
+    lines += third_term_lines(summary["third_term"])
+    if model.recipe.data == "mnist":
         samples = model.sample(RECOGNISED_SAMPLES, seed=1)
         real = dataset.test.permute(0, 2, 3, 1).numpy()
         summary["recognised"] = {
@@ -46,4 +50,13 @@ def three_lines(estimates: dict[str, dict[str, float]]) -> list[str]:
         f"  {name:<6} {e['bits_per_dim']:9.4f} ± {e['standard_error']:.4f} bits/dim from {e['network_evaluations']:,} calls"
         + (f", {e['errors_from_path']:+.1f} standard errors from path" if "errors_from_path" in e else "")
         for name, e in estimates.items()
+    ]
+
+
+def third_term_lines(forms: dict[str, dict[str, Any]]) -> list[str]:
+    """One line for each form of the terms between a hierarchy's levels."""
+    words = {"exact": "the ELBO", "notes": "the study notes' form, a looser bound of another family"}
+    return [
+        f"  third term {form:<6}{e['bits_per_dim']:9.4f} ± {spread(e['standard_error'])} bits/dim = {e['nats']:.3f} nats: {words[form]}"
+        for form, e in forms.items()
     ]

@@ -20,11 +20,12 @@ from kakusan.commands.summary import summarise_run
 from kakusan.data.dataset import Dataset
 from kakusan.data.open import open_data
 from kakusan.errors import InputError
+from kakusan.likelihood import spread
 from kakusan.model import TrainedModel
 from kakusan.recipes.build import Trainable, build, check_kind, count_parameters, training_loss
 from kakusan.recipes.config import Recipe, from_record
 from kakusan.recipes.conjugate_fit import ConjugateFit
-from kakusan.report.page import write_report
+from kakusan.report.page import render
 from kakusan.rundir import RunDirectory
 from kakusan.train import checkpoint
 from kakusan.train.device import device_named
@@ -87,7 +88,8 @@ def resume(path: Path, minutes: float | None, steps: int | None, device_name: st
     try:
         record = run.read("run.json")
         recipe = from_record(record["recipe"])
-        if minutes is not None or steps is not None:
+        longer = minutes is not None or steps is not None
+        if longer:
             recipe = dataclasses.replace(recipe, minutes=minutes, steps=steps)
         budget = Budget(recipe.minutes, recipe.steps)
         device = device_named(device_name or record["device"])
@@ -106,9 +108,8 @@ def resume(path: Path, minutes: float | None, steps: int | None, device_name: st
                     f"{path} is finished ({state.step:,} steps, {state.seconds / 60:.1f} minutes); to train it longer name "
                     f"a larger budget, e.g. kakusan train --resume {path} --minutes {2 * max(1, round(state.seconds / 60))}"
                 )
-            run.remove("summary.json")
         run.write("run.json", {**record, "recipe": recipe.record()})
-        return _train(run, recipe, dataset, module, budget, record["seed"], device, fresh=False)
+        return _train(run, recipe, dataset, module, budget, record["seed"], device, fresh=False, new_budget=longer)
     finally:
         run.unlock()
 
@@ -122,6 +123,7 @@ def _train(
     seed: int,
     device: torch.device,
     fresh: bool,
+    new_budget: bool = False,
 ) -> int:
     data = dataset.train.to(device)
     module = module.to(device)
@@ -133,8 +135,10 @@ def _train(
     if fresh:
         tell(f"{recipe.name}: {count_parameters(module):,} parameters on {device}, {budget}; writing {run.path}")
     else:
-        checkpoint.restore(trainer, run.checkpoints)
-        trainer.state.marks = sum(mark <= trainer.progress for mark in MARKS)
+        if checkpoint.exists(run.checkpoints):
+            checkpoint.restore(trainer, run.checkpoints)
+        if new_budget:
+            trainer.state.marks = sum(mark <= trainer.progress for mark in MARKS)
         run.cut_history(trainer.state.step)
         tell(f"{recipe.name}: going on from step {trainer.state.step:,}, {budget}; writing {run.path}")
     unit = "rows" if dataset.kind == "counts" else "images"
@@ -143,15 +147,17 @@ def _train(
     with ProgressLine(settings.batch, unit) as progress:
 
         def on_mark(trainer: Trainer) -> None:
+            trainer.check_finite()
             line = measure(trainer, recipe, dataset, run)
             run.append_history(line)
-            progress.measured = f"{line['bits_per_dim']:.3f} ± {line['standard_error']:.3f} bits/dim"
+            progress.measured = f"{line['bits_per_dim']:.3f} ± {spread(line['standard_error'])} bits/dim"
             checkpoint.save(trainer, run.checkpoints)
 
         def on_step(trainer: Trainer) -> None:
             nonlocal saved_at
             progress.update(trainer)
             if time.monotonic() - saved_at > SAVE_SECONDS:
+                trainer.check_finite()
                 checkpoint.save(trainer, run.checkpoints)
                 saved_at = time.monotonic()
 
@@ -202,11 +208,11 @@ def finish(run: RunDirectory, recipe: Recipe, dataset: Dataset, trainer: Trainer
         "weights_sha256": weights_digest(trainer.ema.module),
     }
     if isinstance(trainer.module, ConjugateFit):
-        distance = trainer.module.distance_to_exact(dataset.train)
+        distance = trainer.module.distance_to_exact(dataset.train.to(trainer.device))
         summary["largest_relative_distance_to_exact_posterior"] = distance
         summary["lines"].append(f"gradient ascent ended at gamma = (x + alpha)(1 ± {distance:.1e})")
-    run.write("summary.json", summary)
-    write_report(run)
+    run.report.write_text(render(run, summary), encoding="utf-8")
+    run.write("summary.json", summary)  # last: it says that the run is finished
     conclude(run)
 
 

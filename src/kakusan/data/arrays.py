@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from kakusan.errors import InputError
 
 TRAIN_NAMES = ("train_images", "x_train", "train")
 TEST_NAMES = ("test_images", "x_test", "test")
-LARGEST_EVENT_CHANNELS = 4
+CHANNELS = (1, 3, 4)
 
 
 def read_array_file(path: Path) -> Dataset:
@@ -28,7 +29,7 @@ def read_array_file(path: Path) -> Dataset:
             return dataset_of(path.name, loaded[train], None if test is None else loaded[test])
     except InputError:
         raise
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(f"{path}: expected a .npy or .npz file of numbers; numpy cannot read it ({error})") from error
 
 
@@ -72,10 +73,10 @@ def _kind(name: str, array: np.ndarray) -> Kind:
 def _images(name: str, array: np.ndarray) -> Tensor:
     if array.ndim == 3:
         array = array[:, None]
-    elif array.shape[3] <= LARGEST_EVENT_CHANNELS:
+    elif array.shape[3] in CHANNELS:
         array = array.transpose(0, 3, 1, 2)
-    elif array.shape[1] > LARGEST_EVENT_CHANNELS:
-        raise InputError(f"{name}: expected 1 to {LARGEST_EVENT_CHANNELS} channels last, got shape {array.shape}")
+    elif array.shape[1] not in CHANNELS:
+        raise InputError(f"{name}: expected 1, 3 or 4 channels, last or second, got shape {array.shape}")
     if min(array.shape[1:]) < 1:
         raise InputError(f"{name}: images must not be empty, got shape {array.shape}")
     return torch.from_numpy(np.array(array, order="C"))  # a copy: a file's bytes cannot be written to

@@ -99,6 +99,7 @@ def _schedule(config: DiffusionConfig) -> Schedule:
 
 def _diffusion(config: DiffusionConfig, event_shape: tuple[int, ...]) -> Diffusion:
     schedule = _schedule(config)
+    step_law(config)  # bad settings show now, not when training starts
     channels, height, width = event_shape
     network = UNet(
         channels,

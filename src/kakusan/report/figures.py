@@ -33,7 +33,7 @@ def bound_curve(history: list[dict[str, Any]]) -> bytes:
         figure, axes = plt.subplots(figsize=(6.4, 3.2))
         seen = [max(line["examples"], 1) for line in history]
         rate = [line["bits_per_dim"] for line in history]
-        error = [2 * line["standard_error"] for line in history]
+        error = [2 * (line["standard_error"] or 0.0) for line in history]
         axes.fill_between(
             seen,
             [r - e for r, e in zip(rate, error)],

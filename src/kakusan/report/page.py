@@ -32,10 +32,11 @@ PICTURES = {
 }
 
 
-def write_report(run: RunDirectory, out: Path | None = None) -> Path:
+def write_report(run: RunDirectory, out: Path) -> Path:
     """Write the page of a finished run; where it is."""
-    out = out or run.report
-    page = render(run)
+    if not run.finished:
+        raise InputError(f"{run.path} is not finished; go on with: kakusan train --resume {run.path}")
+    page = render(run, run.read("summary.json"))
     try:
         out.write_text(page, encoding="utf-8")
     except OSError as error:
@@ -43,11 +44,9 @@ def write_report(run: RunDirectory, out: Path | None = None) -> Path:
     return out
 
 
-def render(run: RunDirectory) -> str:
+def render(run: RunDirectory, summary: dict[str, Any]) -> str:
     """The page as text."""
-    if not run.finished:
-        raise InputError(f"{run.path} is not finished; go on with: kakusan train --resume {run.path}")
-    record, data, summary = run.read("run.json"), run.read("data.json"), run.read("summary.json")
+    record, data = run.read("run.json"), run.read("data.json")
     history = run.history()
     environment = Environment(
         loader=PackageLoader("kakusan", "report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True

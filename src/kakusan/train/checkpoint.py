@@ -57,6 +57,11 @@ def averaged_weights(folder: Path) -> dict[str, Tensor]:
     return load_file(latest(folder) / "ema.safetensors")
 
 
+def exists(folder: Path) -> bool:
+    """Whether there is a checkpoint to take up; a run that was killed at once has none and begins anew."""
+    return bool(_checkpoints(folder))
+
+
 def latest(folder: Path) -> Path:
     """The newest checkpoint; InputError if there is none."""
     found = _checkpoints(folder)

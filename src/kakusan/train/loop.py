@@ -11,12 +11,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from kakusan.errors import InputError
 from kakusan.noise import Randomness, stream
 from kakusan.train.batches import Batches
 from kakusan.train.ema import Ema
 from kakusan.train.optimizers import Optimizers
 from kakusan.train.settings import Budget, Optim
 
+ADVICE = "the last checkpoint is whole; start again with smaller learning rates: --optim.lr, --optim.matrix-lr"
 Loss = Callable[[Tensor, Randomness], Tensor]  # (indices, randomness) -> (b,), to be minimised
 
 
@@ -33,8 +35,8 @@ class State:
         return self.step * batch
 
 
-class NonFiniteLossError(RuntimeError):
-    """The loss became inf or NaN: the weights are those before that step."""
+class NonFiniteLossError(InputError):
+    """The loss became inf or NaN. It is found before it reaches the weights on a CPU, before they are saved on a GPU."""
 
 
 @dataclass
@@ -98,6 +100,11 @@ class Trainer:
                 self._step(batches, parameters, progress)
                 on_step(self)
 
+    def check_finite(self) -> None:
+        """NonFiniteLossError if the loss has not been finite; asks the device, so not for every step."""
+        if self.recent_loss is not None and not self.recent_loss.isfinite():
+            raise NonFiniteLossError(f"the loss is not finite before step {self.state.step}; {ADVICE}")
+
     @property
     def progress(self) -> float:
         """Share of the budget that is used up."""
@@ -108,7 +115,7 @@ class Trainer:
         randomness = stream(self.seed, "step", step, device=self.device)
         loss = self.loss(batches.indices(step), randomness).mean()
         if self.device.type == "cpu" and not loss.isfinite():
-            raise NonFiniteLossError(f"the loss is {loss.item()} at step {step + 1}")
+            raise NonFiniteLossError(f"the loss is {loss.item()} at step {step + 1}; {ADVICE}")
         loss.backward()
         if self.settings.clip is not None:
             torch.nn.utils.clip_grad_norm_(parameters, self.settings.clip)

@@ -8,8 +8,6 @@ from torch import Tensor, nn
 from kakusan.train.muon import Muon
 from kakusan.train.settings import Optim
 
-BETAS = (0.9, 0.98)  # a short second memory: runs of minutes have a few thousand steps
-
 
 class Optimizers:
     """One or two torch optimisers that move as one, their learning rates scaled together."""
@@ -24,7 +22,7 @@ class Optimizers:
         self._all: list[tuple[torch.optim.Optimizer, float, list[str]]] = []
         if rest:
             adam = torch.optim.AdamW(
-                rest.values(), settings.lr, betas=BETAS, weight_decay=settings.weight_decay, fused=True
+                rest.values(), settings.lr, betas=settings.betas, weight_decay=settings.weight_decay, fused=True
             )
             self._all.append((adam, settings.lr, list(rest)))
         if matrices:
@@ -53,9 +51,14 @@ class Optimizers:
         """Take up a state that `tensors` gave."""
         for optimizer, _, names in self._all:
             full = optimizer.state_dict()
+            # in the memory layout of the parameters: the fused step walks both as flat memory
+            parameters = [p for group in optimizer.param_groups for p in group["params"]]
             state: dict[int, dict[str, Tensor]] = {}
             for index, name in enumerate(names):
                 slots = {key[: -len(name) - 1]: value for key, value in tensors.items() if key.endswith(f".{name}")}
-                slots = {slot: value for slot, value in slots.items() if "." not in slot}
-                state[index] = {slot: value[0] if slot == "step" else value for slot, value in slots.items()}
+                state[index] = {
+                    slot: value[0] if slot == "step" else torch.empty_like(parameters[index]).copy_(value)
+                    for slot, value in slots.items()
+                    if "." not in slot
+                }
             optimizer.load_state_dict({"state": state, "param_groups": full["param_groups"]})

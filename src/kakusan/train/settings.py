@@ -28,7 +28,23 @@ class Optim:
     """Largest gradient norm; None for no limit."""
     batch: int = 64
     ema: float = 0.1
-    """Share of the run that the averaged weights look back on; 0 for none."""
+    """Share of the run that the averaged weights look back on, below 1; 0 for none."""
+    betas: tuple[float, float] = (0.9, 0.98)
+    """Memories of AdamW's mean and square; a short second one suits runs of a few thousand steps."""
+
+    def __post_init__(self):
+        for name, value, good in (
+            ("batch", self.batch, self.batch >= 1),
+            ("lr", self.lr, self.lr >= 0),
+            ("matrix_lr", self.matrix_lr, self.matrix_lr >= 0),
+            ("weight_decay", self.weight_decay, self.weight_decay >= 0),
+            ("warmup", self.warmup, self.warmup >= 0),
+            ("clip", self.clip, self.clip is None or self.clip > 0),
+            ("ema", self.ema, 0 <= self.ema < 1),
+            ("betas", self.betas, len(self.betas) == 2 and all(0 <= beta < 1 for beta in self.betas)),
+        ):
+            if not good:
+                raise InputError(f"optim.{name} cannot be {value}; see kakusan train RECIPE --help for what it means")
 
 
 @dataclass(frozen=True)
