@@ -88,8 +88,9 @@ class Trainer:
             while True:
                 self.state.seconds = time.monotonic() - started
                 progress = self.progress
-                while self.state.marks < len(marks) and progress >= marks[self.state.marks]:
-                    self.state.marks += 1
+                passed = sum(mark <= progress for mark in marks)
+                if passed > self.state.marks:  # a short run may pass several at once
+                    self.state.marks = passed
                     on_mark(self)
                     self.state.seconds = time.monotonic() - started
                     progress = self.progress
