@@ -97,7 +97,7 @@ def test_the_average_is_the_mean_of_a_power_profile():
     ema = Ema(module, share=0.5)
     for step in range(1, 11):
         module.weight.data.fill_(float(step))
-        ema.update(module, step)
+        ema.update(step)
     assert ema.module.weight.item() == pytest.approx(5.5, abs=1e-5)  # float32 arithmetic on ten numbers
 
 
@@ -105,7 +105,7 @@ def test_no_average_is_the_last_weights():
     module = torch.nn.Linear(1, 1)
     ema = Ema(module, share=0.0)
     module.weight.data.fill_(3.0)
-    ema.update(module, 7)
+    ema.update(7)
     assert ema.module.weight.item() == 3.0
 
 
@@ -113,7 +113,7 @@ def test_the_average_copies_buffers():
     module = torch.nn.BatchNorm1d(2)
     ema = Ema(module, share=0.5)
     module.running_mean.fill_(4.0)
-    ema.update(module, 3)
+    ema.update(3)
     assert ema.module.running_mean.tolist() == [4.0, 4.0]
 
 

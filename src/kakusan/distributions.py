@@ -84,8 +84,7 @@ class Normal:
         return self.log_var.exp()
 
     def sample(self, randomness: Randomness = None) -> Tensor:
-        shape = torch.broadcast_shapes(self.mean.shape, self.std.shape)
-        return self.mean + self.std * randn(shape, randomness, self.mean.dtype, self.mean.device)
+        return self.mean + self.std * randn(self.mean.shape, randomness, self.mean.dtype, self.mean.device)
 
     def log_prob(self, value: Tensor) -> Tensor:
         u = (value - self.mean) / self.std

@@ -8,7 +8,6 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from kakusan.bound import sample_path
 from kakusan.chain import LatentChain, log_weight
 from kakusan.distributions import Distribution, Normal, add, normal_kl
 from kakusan.errors import InputError
@@ -79,27 +78,31 @@ class HierarchicalVAE(nn.Module, LatentChain):
     def terms_on(self, path: list[Tensor], third_term: ThirdTerm | None = None) -> dict[str, Tensor]:
         """The objective's terms on one path [x, z_1, ..., z_L], in closed form where that is right; nats, each (b,).
 
-        third_term is the model's own unless given.
-
         The top level is always -KL(q(z_L | z_{L-1}) || p(z_L)) (S17). A level below it is, in the exact form,
         the entropy of q(z_l | z_{l-1}) plus log p(z_l | z_{l+1}) at the *drawn* z_l (S24: z_{l+1} was drawn from
-        it), and in the notes' form a KL as well (S19).
+        it), and in the notes' form a KL as well (S19). third_term is the model's own unless given.
         """
-        terms = {"reconstruction": self.decode(path[1], 1).log_prob(path[0])}
-        for level in range(1, self.depth):
-            q = self.encode(path[level - 1], level)
-            p = gaussian(self.decoders[level](path[level + 1]))
-            if (third_term or self.third_term) == "notes":
-                terms[f"level {level}"] = -normal_kl(q, p)
-            else:
-                terms[f"level {level}"] = q.entropy() + p.log_prob(path[level])
-        top = self.encode(path[-2], self.depth)
-        terms[f"level {self.depth}"] = -normal_kl(top, self.prior())
-        return terms
+        return self._terms(path, [self.encode(z, t) for t, z in enumerate(path[:-1], start=1)], third_term)
 
     def terms(self, x: Tensor, generator: Randomness = None, third_term: ThirdTerm | None = None) -> dict[str, Tensor]:
         """Terms of the objective on one drawn path (S20); their sum is the ELBO in mean, or the notes' form of it."""
-        return self.terms_on(sample_path(self, x, generator), third_term)
+        path, posteriors = [x], []
+        for t in range(1, self.depth + 1):
+            posteriors.append(self.encode(path[-1], t))
+            path.append(posteriors[-1].sample(generator))
+        return self._terms(path, posteriors, third_term)
+
+    def _terms(self, path: list[Tensor], q: list[Normal], third_term: ThirdTerm | None) -> dict[str, Tensor]:
+        """As `terms_on`, with q[l - 1] = q(z_l | z_{l-1}) at hand: each network is asked once."""
+        terms = {"reconstruction": self.decode(path[1], 1).log_prob(path[0])}
+        for level in range(1, self.depth):
+            p = gaussian(self.decoders[level](path[level + 1]))
+            if (third_term or self.third_term) == "notes":
+                terms[f"level {level}"] = -normal_kl(q[level - 1], p)
+            else:
+                terms[f"level {level}"] = q[level - 1].entropy() + p.log_prob(path[level])
+        terms[f"level {self.depth}"] = -normal_kl(q[-1], self.prior())
+        return terms
 
 
 class _Plain(nn.Module):

@@ -126,8 +126,8 @@ class TrainedModel:
 
     def _by_terms(self, batch: GetBatch, num: int, form: ThirdTerm, seed: int, offset: float) -> Evaluation:
         chain, words = self.chain, "one draw of the latents, KL terms in closed form"
-        if isinstance(chain, HierarchicalVAE):  # every encoder is asked on the way up and again for its density
-            terms, calls = functools.partial(chain.terms, third_term=form), 3 * chain.depth
+        if isinstance(chain, HierarchicalVAE):
+            terms, calls = functools.partial(chain.terms, third_term=form), 2 * chain.depth
         elif isinstance(chain, VAE):
             terms, calls = chain.terms, 2
         else:

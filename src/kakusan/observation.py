@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal, get_args
 
 import torch
@@ -58,5 +59,5 @@ def limit_log_var(log_var: Tensor) -> Tensor:
     encoder does, and beyond them its gradient is zero rather than NaN (theory E29, O30).
     """
     num_dims = log_var[0].numel() if len(log_var) else 1
-    ceiling = 88.3 - torch.tensor(float(num_dims)).log().item()
+    ceiling = 88.3 - math.log(num_dims)
     return log_var.clamp(-200.0, ceiling)

@@ -19,12 +19,14 @@ class Ema:
     def __init__(self, module: nn.Module, share: float):
         self.share = share
         self.module = copy.deepcopy(module).eval().requires_grad_(False)
+        # found once: walking a module's tree costs more than averaging a small one
+        self._mine, self._theirs = list(self.module.parameters()), list(module.parameters())
+        self._my_buffers, self._their_buffers = list(self.module.buffers()), list(module.buffers())
 
     @torch.no_grad()
-    def update(self, module: nn.Module, step: int) -> None:
+    def update(self, step: int) -> None:
         """After optimiser step number `step` >= 1."""
         keep = (1 - 1 / step) ** (1 / self.share - 1) if self.share > 0 else 0.0
-        for mine, theirs in zip(self.module.parameters(), module.parameters()):
-            mine.lerp_(theirs, 1 - keep)
-        for mine, theirs in zip(self.module.buffers(), module.buffers()):
-            mine.copy_(theirs)
+        torch._foreach_lerp_(self._mine, self._theirs, 1 - keep)
+        if self._my_buffers:
+            torch._foreach_copy_(self._my_buffers, self._their_buffers)

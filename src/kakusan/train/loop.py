@@ -123,7 +123,7 @@ class Trainer:
         warm = min(1.0, (step + 1) / self.settings.warmup) if self.settings.warmup else 1.0
         self.optimizers.step(warm * (1 - progress if self.settings.decay == "linear" else 1.0))
         self.state.step = step + 1
-        self.ema.update(self.module, self.state.step)
+        self.ema.update(self.state.step)
         detached = loss.detach()
         self.recent_loss = detached if self.recent_loss is None else self.recent_loss.lerp(detached, 0.02)
 
