@@ -83,16 +83,20 @@ class Normal:
     def var(self) -> Tensor:
         return self.log_var.exp()
 
+    @property
+    def _num_dims(self) -> int:
+        return math.prod(self.mean.shape[1:])
+
     def sample(self, randomness: Randomness = None) -> Tensor:
         return self.mean + self.std * randn(self.mean.shape, randomness, self.mean.dtype, self.mean.device)
 
     def log_prob(self, value: Tensor) -> Tensor:
         u = (value - self.mean) / self.std
-        return sum_event(-0.5 * u.square() - 0.5 * self.log_var - HALF_LOG_2PI)
+        return -0.5 * sum_event(u.square() + self.log_var) - self._num_dims * HALF_LOG_2PI
 
     def entropy(self) -> Tensor:
         """In nats, shape (b,)."""
-        return sum_event(0.5 + 0.5 * self.log_var.expand_as(self.mean) + HALF_LOG_2PI)
+        return 0.5 * sum_event(self.log_var.expand_as(self.mean)) + self._num_dims * (0.5 + HALF_LOG_2PI)
 
     def cross_entropy(self, value: Tensor, var: Tensor) -> Tensor:
         """-E log_prob(X) for X ~ N(value, diag(var)), in nats, shape (b,)."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from typing import Literal, get_args
 
-import torch
 from torch import Tensor
 
 from kakusan.distributions import Bernoulli, DiscretizedNormal, Distribution, Normal
@@ -26,7 +25,7 @@ def gaussian(output: Output) -> Normal:
     if isinstance(output, tuple):
         mean, log_var = output
         return Normal.from_log_var(mean, limit_log_var(log_var))
-    return Normal(output, torch.ones_like(output[:1]), torch.zeros_like(output[:1]))
+    return Normal(output, output.new_ones(()), output.new_zeros(()))
 
 
 def observation(likelihood: Likelihood, output: Output) -> Distribution:
