@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 class Ema:
@@ -20,13 +20,14 @@ class Ema:
         self.share = share
         self.module = copy.deepcopy(module).eval().requires_grad_(False)
         # found once: walking a module's tree costs more than averaging a small one
-        self._mine, self._theirs = list(self.module.parameters()), list(module.parameters())
+        self._mine: list[Tensor] = list(self.module.parameters())
+        self._theirs: list[Tensor] = list(module.parameters())
         self._my_buffers, self._their_buffers = list(self.module.buffers()), list(module.buffers())
 
     @torch.no_grad()
     def update(self, step: int) -> None:
         """After optimiser step number `step` >= 1."""
-        keep = (1 - 1 / step) ** (1 / self.share - 1) if self.share > 0 else 0.0
+        keep: float = (1 - 1 / step) ** (1 / self.share - 1) if self.share > 0 else 0.0
         torch._foreach_lerp_(self._mine, self._theirs, 1 - keep)
         if self._my_buffers:
             torch._foreach_copy_(self._my_buffers, self._their_buffers)
