@@ -824,3 +824,13 @@ def test_images_keep_their_shape_through_every_function():
     for values in (model.step_cost(x, x, t), model.elbo_path(x), model.elbo_pair(x), model.loss(x), elbo(model, x)):
         assert values.shape == (4,)
     assert ancestral_sample(model, 3).shape == (3, 2, 3, 3)
+
+
+def test_the_prior_kl_is_right_in_float32_where_one_minus_alpha_bar_rounds_to_one():
+    # oracle O7: the cosine schedule ends at alpha_bar = 2.43e-9, below float32's 6e-8 beside 1. M9 to first order in
+    # it is alpha_bar |x|^2 / 2; the next order is 1e-9 of that.
+    model = Diffusion(lambda z, t: z, Schedule.cosine(1000), (784,))
+    alpha_bar = 2.4287669070344683560e-9
+    kl = model.prior_kl(torch.full((1, 784), 0.5))
+    assert kl.dtype == torch.float32
+    assert kl.item() == pytest.approx(alpha_bar * 784 * 0.25 / 2, rel=1e-6)

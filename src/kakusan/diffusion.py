@@ -108,8 +108,10 @@ class Diffusion(nn.Module, LatentChain):
 
     def prior_kl(self, x: Tensor) -> Tensor:
         """KL(q(z_T | x) || N(0, I)) in nats, shape (b,); it has no parameters (M9)."""
-        alpha_bar, noise_var = self._at("alpha_bar", self.depth, x), self._at("noise_var", self.depth, x)
-        return 0.5 * (alpha_bar * (sum_event(x.square()) - self.num_dims) - self.num_dims * noise_var.log())
+        # In float64 and by log1p: in float32 a good schedule's noise_var rounds to 1, and the KL came out negative.
+        alpha_bar = self.schedule.alpha_bar[-1].item()
+        left = -math.log1p(-alpha_bar) - alpha_bar
+        return 0.5 * (alpha_bar * sum_event(x.square()) + self.num_dims * left)
 
     # The network's words, translated
 

@@ -11,6 +11,7 @@ matplotlib.use("Agg")
 
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 INK, ACCENT, SECOND = "#7a7f87", "#2f81c5", "#d1743a"
 STYLE = {
@@ -44,6 +45,7 @@ def bound_curve(history: list[dict[str, Any]]) -> bytes:
         )
         axes.plot(seen, rate, color=ACCENT, marker="o", ms=4)
         axes.set(xscale="log", xlabel="examples seen", ylabel="held-out bits/dim")
+        axes.xaxis.set_minor_formatter(NullFormatter())
         if max(rate) > 10 * min(rate) > 0:
             axes.set_yscale("log")
         return _svg(figure)
