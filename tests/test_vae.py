@@ -201,3 +201,17 @@ def test_the_probabilities_of_a_bit_sum_to_one():
 def test_a_model_that_cannot_be_is_refused(latent_shape, likelihood):
     with pytest.raises(InputError):
         VAE(nn.Identity(), nn.Identity(), latent_shape, likelihood)
+
+
+@pytest.mark.parametrize("log_var", [-300.0, -100.0, -16.0, 0.0, 300.0])
+def test_an_overconfident_decoder_of_grey_levels_keeps_finite_values_and_gradients(log_var):
+    from kakusan.observation import observation
+
+    x = torch.linspace(-1, 1, 256)[None]
+    mean = torch.zeros(1, 256, requires_grad=True)
+    spread = torch.full((1, 256), log_var, requires_grad=True)
+    value = observation("discretized", (mean, spread)).log_prob(x)
+    value.sum().backward()
+    assert value.isfinite().all()
+    assert mean.grad.isfinite().all()
+    assert spread.grad.isfinite().all()

@@ -11,6 +11,8 @@ from kakusan.distributions import Bernoulli, DiscretizedNormal, Distribution, No
 from kakusan.errors import InputError
 
 Likelihood = Literal["gaussian", "bernoulli", "discretized"]
+# On the grid of 2 / 255 a bin is then 23 standard deviations wide: narrower gains nothing, and its gradients overflow.
+LOWEST_GRID_LOG_VAR = -16.0
 Output = Tensor | tuple[Tensor, Tensor]
 
 
@@ -20,11 +22,11 @@ def check_likelihood(likelihood: str) -> None:
         raise InputError(f"likelihood must be one of {', '.join(get_args(Likelihood))}, got {likelihood!r}")
 
 
-def gaussian(output: Output) -> Normal:
+def gaussian(output: Output, lowest_log_var: float = -200.0) -> Normal:
     """A mean alone has unit variance, as in the notes (S4, S13); a pair is (mean, log_var)."""
     if isinstance(output, tuple):
         mean, log_var = output
-        return Normal.from_log_var(mean, limit_log_var(log_var))
+        return Normal.from_log_var(mean, limit_log_var(log_var, lowest_log_var))
     return Normal(output, output.new_ones(()), output.new_zeros(()))
 
 
@@ -41,7 +43,7 @@ def observation(likelihood: Likelihood, output: Output) -> Distribution:
         case "gaussian":
             return gaussian(output)
         case "discretized":
-            return DiscretizedNormal(gaussian(output))
+            return DiscretizedNormal(gaussian(output, LOWEST_GRID_LOG_VAR))
         case "bernoulli":
             if isinstance(output, tuple):
                 raise InputError("a bernoulli decoder returns log-odds, one tensor; got a tuple")
@@ -50,7 +52,7 @@ def observation(likelihood: Likelihood, output: Output) -> Distribution:
     raise AssertionError("unreachable")
 
 
-def limit_log_var(log_var: Tensor) -> Tensor:
+def limit_log_var(log_var: Tensor, lowest: float = -200.0) -> Tensor:
     """Keep log-variances where float32 can compute with them.
 
     Above 88.7 a float32 variance is inf, and the KL of an example sums `num_dims` of them; below -200 the
@@ -59,4 +61,4 @@ def limit_log_var(log_var: Tensor) -> Tensor:
     """
     num_dims = log_var[0].numel() if len(log_var) else 1
     ceiling = 88.3 - math.log(num_dims)
-    return log_var.clamp(-200.0, ceiling)
+    return log_var.clamp(lowest, ceiling)
