@@ -7,6 +7,6 @@ RECIPE = Recipe(
     name="mnist-vae",
     summary="VAE of 8-bit digits, 32 latents, multi-layer perceptrons",
     model=VAEConfig(),
-    optim=Optim(lr=1e-3, batch=128, ema=0.1),
+    optim=Optim(lr=5e-4, batch=128, ema=0.1, betas=(0.9, 0.999)),
     minutes=2.0,
 )
