@@ -105,6 +105,27 @@ def test_sample_writes_a_picture_and_an_array(capsys, runs, tmp_path, family):
     assert np.array_equal(samples, kakusan.load(runs / family).sample(5, seed=3))
 
 
+def test_samples_are_guided_by_the_runs_beginning_unless_told_otherwise(runs):
+    model = kakusan.load(runs / "ddpm")
+    assert model.recipe.model.guidance > 1
+    default, same, none = (
+        model.sample(4),
+        model.sample(4, guidance=model.recipe.model.guidance),
+        model.sample(4, guidance=1),
+    )
+    assert np.array_equal(default, same)
+    assert not np.array_equal(default, none)
+
+
+def test_guidance_without_early_weights_is_a_mistake_in_one_line(capsys, pictures, tmp_path):
+    arguments = ["--data", pictures, "--steps", "3", *TINY, "--optim.early", "None", "--out", tmp_path / "run"]
+    assert call(capsys, "train", "mnist-ddpm", *arguments)[0] == 0
+    code, _, err = call(capsys, "sample", tmp_path / "run", "--guidance", "2")
+    assert code == 2
+    assert "--optim.early 0.1" in err
+    assert call(capsys, "sample", tmp_path / "run", "-n", "2", "--out", tmp_path / "s")[0] == 0
+
+
 def test_sampled_counts_have_the_data_s_total(capsys, runs, tmp_path):
     call(capsys, "sample", runs / "counts", "-n", "4", "--out", tmp_path)
     samples = np.load(tmp_path / "samples.npy")

@@ -83,6 +83,28 @@ def test_a_stopped_run_ends_with_the_same_bits_as_an_unbroken_one(tmp_path, meth
     assert torch.equal(weights(whole), weights(resumed))
 
 
+def test_the_early_weights_are_those_of_their_moment_and_survive_a_resume(tmp_path):
+    moment = regression(6, decay="none")  # without decay the first six steps are the same for any budget
+    run(moment)
+    broken = regression(60, decay="none", early=0.1)
+    run(broken, stop_at=23)
+    checkpoint.save(broken, tmp_path)
+    resumed = regression(60, decay="none", early=0.1)
+    checkpoint.restore(resumed, tmp_path)
+    run(resumed)
+    for name, value in moment.ema.module.state_dict().items():
+        assert torch.equal(resumed.early[name], value)
+        assert not torch.equal(resumed.early[name], resumed.ema.module.state_dict()[name])
+
+
+def test_a_run_keeps_no_early_weights_unless_asked(tmp_path):
+    trainer = regression(10)
+    run(trainer)
+    checkpoint.save(trainer, tmp_path)
+    assert trainer.early is None
+    assert checkpoint.early_weights(tmp_path) is None
+
+
 def test_checkpoints_keep_the_newest_two(tmp_path):
     trainer = regression(10)
     for _ in range(4):

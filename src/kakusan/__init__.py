@@ -24,6 +24,7 @@ _HOMES = {
     "HierarchicalVAE": "hierarchy",
     "Schedule": "schedule",
     "Diffusion": "diffusion",
+    "guided": "guidance",
     "load": "model",
 }
 __all__ = [*_HOMES]

@@ -42,9 +42,11 @@ class Sample:
     n: Annotated[int, arg(aliases=["-n"])] = 64
     """How many."""
     steps: int | None = None
-    """Network calls for each example, 1 to T; diffusion models only, 50 unless given."""
+    """Steps down the chain, 1 to T; diffusion models only, 50 unless given."""
     sampler: str | None = None
     """ancestral (the default) or ddim; diffusion models only."""
+    guidance: float | None = None
+    """Weight of the guidance by the run's early weights, 1 for none; diffusion models only, the recipe's unless given."""
     seed: int = 0
     """Example i is a function of the seed and i alone."""
     out: Path | None = None

@@ -117,7 +117,7 @@ class Diffusion(nn.Module, LatentChain):
 
     def reverse(self, z_t: Tensor, t: Time) -> Normal:
         """p(z_{t-1} | z_t) as a Gaussian, also at t = 1; one network call."""
-        prediction, v = self._predict(z_t, t)
+        prediction, v = self.predict(z_t, t)
         if self.prediction == "mean" and self.clip is None:
             mean = prediction
         else:
@@ -127,9 +127,10 @@ class Diffusion(nn.Module, LatentChain):
 
     def data_estimate(self, z_t: Tensor, t: Time) -> Tensor:
         """The model's guess of x from z_t, shape of z_t; one network call."""
-        return self._data_estimate(z_t, t, self._predict(z_t, t)[0])
+        return self._data_estimate(z_t, t, self.predict(z_t, t)[0])
 
-    def _predict(self, z_t: Tensor, t: Time) -> tuple[Tensor, Tensor | None]:
+    def predict(self, z_t: Tensor, t: Time) -> tuple[Tensor, Tensor | None]:
+        """What the network says of z_t, in the terms of `prediction`, and v if the variance is learned; one call."""
         if isinstance(t, int):
             t = torch.full((len(z_t),), t, device=z_t.device)
         output = self.denoiser(z_t, t)
@@ -179,7 +180,7 @@ class Diffusion(nn.Module, LatentChain):
             case "beta_tilde":
                 return self._at("log_beta_tilde", t, like)
             case "learned":
-                assert v is not None, "_predict has seen to it"
+                assert v is not None, "predict has seen to it"
                 return v * self._at("log_beta", t, like) + (1 - v) * self._at("log_beta_tilde", t, like)
 
     # Terms of the bound, pure in (x, z_t, t)
@@ -309,7 +310,7 @@ class Diffusion(nn.Module, LatentChain):
         t = law.draw(len(x), generator, x.device)
         eps = randn(x.shape, generator, x.dtype, x.device)
         z_t = self._at("alpha_bar", t, x).sqrt() * x + self._at("noise_var", t, x).sqrt() * eps
-        prediction, v = self._predict(z_t, t)
+        prediction, v = self.predict(z_t, t)
         loss = sum_event((prediction - self._target(x, z_t, eps, t)).square())
         if v is not None:
             x_hat = self._data_estimate(z_t, t, prediction.detach())
@@ -372,6 +373,6 @@ class _Respaced(nn.Module):
 
     def forward(self, z_t: Tensor, t: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         own = self.times.to(t.device)[t]
-        prediction, v = self.model._predict(z_t, own)
+        prediction, v = self.model.predict(z_t, own)
         x_hat = self.model._data_estimate(z_t, own, prediction)
         return x_hat if v is None else (x_hat, v)

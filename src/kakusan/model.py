@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from pathlib import Path
-from typing import get_args
+from typing import cast, get_args
 
 import numpy as np
 import torch
@@ -19,12 +19,13 @@ from kakusan.data.dataset import Dataset
 from kakusan.data.scale import Scale
 from kakusan.diffusion import Diffusion
 from kakusan.errors import InputError
+from kakusan.guidance import guided
 from kakusan.hierarchy import HierarchicalVAE, ThirdTerm
 from kakusan.images import Images
 from kakusan.likelihood import Evaluation, GetBatch
 from kakusan.noise import example_streams, stream
 from kakusan.recipes.build import Model, Trainable, build, exact_chain, scale_of
-from kakusan.recipes.config import DirichletConfig, Recipe, from_record
+from kakusan.recipes.config import DiffusionConfig, DirichletConfig, Recipe, from_record
 from kakusan.recipes.conjugate_fit import ConjugateFit
 from kakusan.rundir import RunDirectory
 from kakusan.samplers import sampler
@@ -43,10 +44,22 @@ class TrainedModel:
     Attributes:
         chain: The `LatentChain`, in evaluation mode.
         recipe: The settings that it was built and trained with.
+        weaker: The same chain with the weights of the run's beginning, if they were kept; it guides sampling.
     """
 
-    def __init__(self, recipe: Recipe, module: Trainable, event_shape: tuple[int, ...], device: torch.device):
+    def __init__(
+        self,
+        recipe: Recipe,
+        module: Trainable,
+        event_shape: tuple[int, ...],
+        device: torch.device,
+        early: dict[str, Tensor] | None = None,
+    ):
         self.recipe = recipe
+        self.weaker: Diffusion | None = None
+        if early is not None and isinstance(module, Diffusion):
+            self.weaker = cast(Diffusion, build(recipe.model, event_shape)).to(device).eval()
+            self.weaker.load_state_dict(early)
         self.chain: Model = exact_chain(module).to(device).eval()
         self.event_shape = event_shape
         self.device = device
@@ -63,28 +76,39 @@ class TrainedModel:
         return math.prod(self.event_shape)
 
     def sample(
-        self, n: int, seed: int = 0, steps: int | None = None, sampler_name: str | None = None, first: int = 0
+        self,
+        n: int,
+        seed: int = 0,
+        steps: int | None = None,
+        sampler_name: str | None = None,
+        first: int = 0,
+        guidance: float | None = None,
     ) -> Images | np.ndarray:
         """Draw n examples. Example i depends on (seed, first + i) alone: not on n, nor on any batch.
 
         Args:
             n: How many.
             seed: Of the noise.
-            steps: Network calls for each example, diffusion only; 50 unless given.
+            steps: Steps down the chain, diffusion only; 50 unless given. Each is a network call, two where guided.
             sampler_name: "ancestral" (the default) or "ddim", diffusion only.
             first: Index of the first one.
+            guidance: Weight of the guidance by the run's early weights, diffusion only; 1 for none, the recipe's unless
+                given.
 
         Returns:
             For 8-bit images uint8 (n, H, W, C) that notebooks show as a grid; for counts int64 (n, K).
         """
         if n < 0:
             raise InputError(f"the number of samples must be 0 or more, got {n}")
-        if not isinstance(self.chain, Diffusion) and (steps is not None or sampler_name is not None):
-            raise InputError(f"steps and sampler are for diffusion models; {self.recipe.name} samples in one pass")
+        chosen = any(choice is not None for choice in (steps, sampler_name, guidance))
+        if chosen and not isinstance(self.chain, Diffusion):
+            raise InputError(
+                f"steps, sampler and guidance are for diffusion models; {self.recipe.name} samples in one pass"
+            )
         parts = []
         for start in range(first, first + n, SAMPLE_BATCH):
             streams = example_streams(seed, range(start, min(start + SAMPLE_BATCH, first + n)))
-            parts.append(self._draw(streams, steps, sampler_name))
+            parts.append(self._draw(streams, steps, sampler_name, guidance))
         if self.is_counts:
             return (
                 torch.cat(parts).cpu().numpy().astype(np.int64) if parts else np.zeros((0, *self.event_shape), np.int64)
@@ -93,11 +117,27 @@ class TrainedModel:
         empty = np.zeros((0, height, width, channels), np.uint8)
         return Images(np.concatenate([empty, *(self.scale.to_pixels(part) for part in parts)]))
 
-    def _draw(self, streams: list[torch.Generator], steps: int | None, sampler_name: str | None) -> Tensor:
+    def _draw(
+        self, streams: list[torch.Generator], steps: int | None, sampler_name: str | None, guidance: float | None
+    ) -> Tensor:
         if isinstance(self.chain, Diffusion):
-            coarse = self.chain.respaced(min(DEFAULT_STEPS, self.chain.depth) if steps is None else steps)
-            return sampler(sampler_name or DEFAULT_SAMPLER)(coarse, len(streams), streams)
+            return sampler(sampler_name or DEFAULT_SAMPLER)(self.sampling_chain(steps, guidance), len(streams), streams)
         return ancestral_sample(self.chain, len(streams), streams, mean_output=not self.is_counts)
+
+    def sampling_chain(self, steps: int | None = None, guidance: float | None = None) -> Diffusion:
+        """The chain that samples come from: of fewer steps, and guided; arguments as `sample`."""
+        assert isinstance(self.chain, Diffusion)
+        assert isinstance(self.recipe.model, DiffusionConfig)
+        chain, config = self.chain, self.recipe.model
+        if self.weaker is not None:
+            weight = config.guidance if guidance is None else guidance
+            chain = guided(chain, self.weaker, weight, config.guidance_range)
+        elif guidance not in (None, 1):
+            raise InputError(
+                f"guidance {guidance} needs weights of the run's beginning, and this run kept none; "
+                "leave it out, or train with --optim.early 0.1"
+            )
+        return chain.respaced(min(DEFAULT_STEPS, chain.depth) if steps is None else steps)
 
     def evaluate(self, data: Tensor, seed: int = 0, importance_samples: int | None = None) -> Evaluation:
         """Bits per dimension of examples (uint8 images or counts), each counted once.
@@ -199,4 +239,4 @@ def load(run: Path | str, device: str = "auto") -> TrainedModel:
         raise InputError(
             f"{run}: the weights do not fit the run's own record ({error.args[0].splitlines()[0]})"
         ) from error
-    return TrainedModel(recipe, module, event_shape, where)
+    return TrainedModel(recipe, module, event_shape, where, checkpoint.early_weights(directory.checkpoints))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 
 import torch
@@ -75,7 +76,7 @@ def standard_normal(shape: tuple[int, ...], like: Tensor) -> Normal:
 
 def reference(module: nn.Module) -> Tensor:
     """A tensor that shows a module's dtype and device: its first parameter, else its first buffer."""
-    for tensor in (*module.parameters(), *module.buffers()):
+    for tensor in itertools.chain(module.parameters(), module.buffers()):  # a walk of the whole tree is slow
         if tensor.is_floating_point():
             return tensor
     raise AssertionError("every chain of ours has a buffer")

@@ -51,8 +51,7 @@ def forward_strip(model: TrainedModel, dataset: Dataset) -> Images:
 def reverse_strip(model: TrainedModel) -> Images:
     """Two rows for each sample: z_t from t = T to 0, and beneath it the guess of x at the same t."""
     assert isinstance(model.chain, Diffusion)
-    depth = min(GRID_STEPS, model.chain.depth)
-    coarse = model.chain.respaced(depth)
+    coarse = model.sampling_chain(min(GRID_STEPS, model.chain.depth))
     streams = example_streams(0, range(STRIP_ROWS // 2))
     states, guesses = [], []
     for z, x_hat in ddim_steps(coarse, len(streams), streams):

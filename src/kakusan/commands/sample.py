@@ -23,7 +23,7 @@ def main(command: Sample) -> int:
     model = load(command.run, command.device)
     out = command.out or Path("samples") / _name(command)
     refuse_inside_a_run(out)
-    samples = model.sample(command.n, command.seed, command.steps, command.sampler)
+    samples = model.sample(command.n, command.seed, command.steps, command.sampler, guidance=command.guidance)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -37,6 +37,7 @@ def main(command: Sample) -> int:
             "seed": command.seed,
             "steps": command.steps,
             "sampler": command.sampler,
+            "guidance": command.guidance,
         }
         Images(samples[:LARGEST_SHEET]).save(out / "samples.png", {k: v for k, v in facts.items() if v is not None})
         written.insert(0, out / "samples.png")
@@ -51,4 +52,5 @@ def _name(command: Sample) -> str:
     """A folder for each different request."""
     sampler = f"-{command.sampler}" if command.sampler else ""
     steps = f"-steps{command.steps}" if command.steps is not None else ""
-    return f"{command.run.resolve().name}{sampler}{steps}-seed{command.seed}-n{command.n}"
+    guidance = f"-guidance{command.guidance:g}" if command.guidance is not None else ""
+    return f"{command.run.resolve().name}{sampler}{steps}{guidance}-seed{command.seed}-n{command.n}"

@@ -192,7 +192,7 @@ def measure(trainer: Trainer, recipe: Recipe, dataset: Dataset, run: RunDirector
 def averaged_model(trainer: Trainer, recipe: Recipe, dataset: Dataset) -> TrainedModel:
     """The model with the weights that it is used with."""
     module = cast(Trainable, trainer.ema.module)
-    return TrainedModel(recipe, module, dataset.event_shape, trainer.device)
+    return TrainedModel(recipe, module, dataset.event_shape, trainer.device, trainer.early)
 
 
 def finish(run: RunDirectory, recipe: Recipe, dataset: Dataset, trainer: Trainer) -> None:

@@ -32,6 +32,10 @@ class DiffusionConfig:
     """Mean and spread of the log SNR where the shapes of things are decided."""
     focus_share: float = 0.8
     """Share of the simple loss's steps that are drawn there; the others are drawn from all steps alike."""
+    guidance: float = 3.0
+    """Of samples: how far to prolong the step from the run's early weights to its last ones; 1 for none. Not in the bound."""
+    guidance_range: tuple[float, float] = (-3.0, 1.0)
+    """Between which log SNR samples are guided."""
     time: Literal["sinusoidal", "table"] = "sinusoidal"
     """How the network is told t; table is what a one-hot label amounts to."""
     width: int = 32

@@ -28,6 +28,8 @@ def save(trainer: Trainer, folder: Path) -> Path:
     _write_tensors(draft / "model.safetensors", trainer.module.state_dict())
     _write_tensors(draft / "ema.safetensors", trainer.ema.module.state_dict())
     _write_tensors(draft / "optimizer.safetensors", trainer.optimizers.tensors())
+    if trainer.early is not None:
+        _write_tensors(draft / "early.safetensors", trainer.early)
     _write_synced(draft / "state.json", json.dumps(asdict(trainer.state), indent=1).encode())
     _sync(draft)
     draft.rename(final)
@@ -44,6 +46,8 @@ def restore(trainer: Trainer, folder: Path) -> None:
     trainer.module.load_state_dict(load_file(newest / "model.safetensors", device=device))
     trainer.ema.module.load_state_dict(load_file(newest / "ema.safetensors", device=device))
     trainer.optimizers.load(load_file(newest / "optimizer.safetensors", device=device))
+    early = early_weights(folder)
+    trainer.early = early and {name: value.to(trainer.device) for name, value in early.items()}
     trainer.state = read_state(folder)
 
 
@@ -55,6 +59,12 @@ def read_state(folder: Path) -> State:
 def averaged_weights(folder: Path) -> dict[str, Tensor]:
     """The averaged weights of the newest checkpoint: those a model is used with."""
     return load_file(latest(folder) / "ema.safetensors")
+
+
+def early_weights(folder: Path) -> dict[str, Tensor] | None:
+    """The averaged weights that the newest checkpoint keeps of the run's beginning, if it does."""
+    path = latest(folder) / "early.safetensors"
+    return load_file(path) if path.exists() else None
 
 
 def exists(folder: Path) -> bool:

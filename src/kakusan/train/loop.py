@@ -65,6 +65,7 @@ class Trainer:
         self.state = State()
         self.ema = Ema(self.module, self.settings.ema)
         self.optimizers = Optimizers(self.module, self.settings)
+        self.early: dict[str, Tensor] | None = None  # averaged weights of the run's beginning, see settings.early
         self.recent_loss: Tensor | None = None  # running mean, on the device
 
     def run(
@@ -88,6 +89,8 @@ class Trainer:
             while True:
                 self.state.seconds = time.monotonic() - started
                 progress = self.progress
+                if self.early is None and self.settings.early is not None and progress >= self.settings.early:
+                    self.early = {name: value.clone() for name, value in self.ema.module.state_dict().items()}
                 passed = sum(mark <= progress for mark in marks)
                 if passed > self.state.marks:  # a short run may pass several at once
                     self.state.marks = passed

@@ -29,6 +29,8 @@ class Optim:
     batch: int = 64
     ema: float = 0.1
     """Share of the run that the averaged weights look back on, below 1; 0 for none."""
+    early: float | None = None
+    """Share of the budget after which the averaged weights are kept once, as the weaker self that guides sampling."""
     betas: tuple[float, float] = (0.9, 0.98)
     """Memories of AdamW's mean and square; a short second one suits runs of a few thousand steps."""
 
@@ -41,6 +43,7 @@ class Optim:
             ("warmup", self.warmup, self.warmup >= 0),
             ("clip", self.clip, self.clip is None or self.clip > 0),
             ("ema", self.ema, 0 <= self.ema < 1),
+            ("early", self.early, self.early is None or 0 < self.early < 1),
             ("betas", self.betas, len(self.betas) == 2 and all(0 <= beta < 1 for beta in self.betas)),
         ):
             if not good:

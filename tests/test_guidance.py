@@ -1,0 +1,108 @@
+"""Guidance extrapolates from a weaker model through a better one; with affine denoisers the result is affine too."""
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from kakusan.bound import ancestral_sample
+from kakusan.diffusion import Diffusion
+from kakusan.errors import InputError
+from kakusan.guidance import guided
+from kakusan.schedule import Schedule
+from support import F64, SMALL_BETAS, affine_diffusion, f64, gaussian_x_denoiser, seeded
+
+SCHEDULE = Schedule.from_betas(SMALL_BETAS)
+GENTLE = gaussian_x_denoiser(SCHEDULE, f64([0.0, 0.0]), torch.eye(2, dtype=F64) * 2)
+SHARP = gaussian_x_denoiser(SCHEDULE, f64([0.4, -0.2]), torch.eye(2, dtype=F64) * 0.5)
+
+
+def model(denoiser, **options):
+    return Diffusion(denoiser, SCHEDULE, 2, prediction="x", **options).double()
+
+
+def asked(denoiser):
+    """The denoiser, and the list of times that it was asked about."""
+    times = []
+
+    def ask(z, t):
+        times.extend(t.tolist())
+        return denoiser(z, t)
+
+    return ask, times
+
+
+@pytest.mark.parametrize("t", [1, 3, 5])
+def test_the_guess_of_the_data_is_prolonged_by_the_weight(t):
+    z = torch.randn(7, 2, generator=seeded(0), dtype=F64)
+    both = guided(model(SHARP), model(GENTLE), 2.5).data_estimate(z, t)
+    weak, sharp = (model(one).data_estimate(z, t) for one in (GENTLE, SHARP))
+    assert_close(both, weak + 2.5 * (sharp - weak), rtol=1e-12, atol=1e-12)
+
+
+def test_every_parametrisation_is_guided_to_the_same_guess():
+    z, t = torch.randn(4, 2, generator=seeded(1), dtype=F64), 3
+    a, b = SCHEDULE.alpha_bar[t].sqrt(), SCHEDULE.noise_var[t].sqrt()
+
+    def saying(word, x_hat):
+        def eps_hat(z, t):
+            return (z - a * x_hat(z, t)) / b
+
+        says = {"x": x_hat, "eps": eps_hat, "v": lambda z, t: a * eps_hat(z, t) - b * x_hat(z, t)}
+        return Diffusion(says[word], SCHEDULE, 2, prediction=word).double()
+
+    guesses = [guided(saying(w, SHARP), saying(w, GENTLE), 3.0).data_estimate(z, t) for w in ("x", "eps", "v")]
+    assert_close(guesses[1], guesses[0], rtol=1e-10, atol=1e-10)
+    assert_close(guesses[2], guesses[0], rtol=1e-10, atol=1e-10)
+
+
+def test_the_weaker_model_is_asked_only_within_the_range():
+    weak, times = asked(GENTLE)
+    low, high = SCHEDULE.log_snr[4].item() - 1e-9, SCHEDULE.log_snr[2].item() + 1e-9
+    chain = guided(model(SHARP), model(weak), 2.0, (low, high))
+    t = torch.tensor([1, 2, 3, 4, 5])
+    z = torch.randn(5, 2, generator=seeded(2), dtype=F64)
+    x_hat = chain.data_estimate(z, t)
+    assert times == [2, 3, 4]
+    plain = model(SHARP).data_estimate(z, t)
+    assert torch.equal(x_hat[[0, 4]], plain[[0, 4]])
+    assert not torch.isclose(x_hat[1:4], plain[1:4]).any()
+
+
+def test_a_weight_of_one_is_the_model_itself():
+    strong = model(SHARP)
+    assert guided(strong, model(GENTLE), 1.0) is strong
+
+
+def test_a_guided_chain_is_a_chain_that_can_be_respaced_sampled_and_measured():
+    chain = guided(model(SHARP), model(GENTLE), 2.0).respaced(2)
+    assert chain.depth == 2
+    x = ancestral_sample(chain, 3, seeded(3))
+    assert chain.elbo_single(x, seeded(4)).isfinite().all()
+
+
+def test_a_guided_model_keeps_the_better_ones_learned_variance():
+    strong, weak = affine_diffusion("optimal", "learned_diag"), affine_diffusion("arbitrary", "learned_diag")
+    z = torch.randn(3, 2, generator=seeded(5), dtype=F64)
+    down, plain = guided(strong, weak, 2.0).reverse(z, 2), strong.reverse(z, 2)
+    assert torch.equal(down.log_var, plain.log_var)
+    assert not torch.isclose(down.mean, plain.mean).any()
+
+
+def test_a_guess_limited_to_a_range_stays_in_it():
+    chain = guided(model(SHARP, clip=(-1.0, 1.0)), model(GENTLE, clip=(-1.0, 1.0)), 50.0)
+    x_hat = chain.data_estimate(torch.randn(9, 2, generator=seeded(6), dtype=F64), 2)
+    assert x_hat.abs().max() == 1.0
+
+
+@pytest.mark.parametrize(
+    ("weaker", "weight", "log_snr", "words"),
+    [
+        (model(GENTLE), 0.5, None, "at least 1"),
+        (model(GENTLE), 2.0, (1.0, -1.0), "rising range"),
+        (affine_diffusion("optimal", "beta"), 2.0, None, "same thing"),
+        (Diffusion(GENTLE, Schedule.cosine(5), 2, prediction="x"), 2.0, None, "same schedule"),
+    ],
+)
+def test_guidance_that_makes_no_sense_is_refused(weaker, weight, log_snr, words):
+    with pytest.raises(InputError, match=words):
+        guided(model(SHARP), weaker, weight, log_snr)
