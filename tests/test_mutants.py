@@ -1,0 +1,77 @@
+"""Every planted fault makes the test fail that is there to catch it."""
+
+import ast
+import functools
+import os
+
+import pytest
+
+from mutants import FAULTS, Fault
+from planting import CAUGHT, PACKAGE, PASSED, ids_in, start_server, verdict, verdict_without
+
+FEWEST = 44
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="a fault is planted in a fork of a process")
+
+
+@pytest.fixture(scope="session")
+def server():
+    with pytest.MonkeyPatch.context() as patch:
+        for library in ("OMP", "OPENBLAS", "MKL"):
+            patch.setenv(f"{library}_NUM_THREADS", "1")  # a process that is forked from must have one thread
+        start_server()
+
+
+@functools.cache
+def syntax(text: str) -> str:
+    return ast.dump(ast.parse(text))
+
+
+def source(fault: Fault) -> str:
+    return (PACKAGE / fault.file).read_text()
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
+def test_a_planted_fault_is_caught(server, tmp_path, fault):
+    changed = source(fault).replace(fault.old, fault.new, 1)
+    found = verdict(fault.caught_by, fault.file, changed, tmp_path)
+    assert found == CAUGHT, f"{fault.name}: {fault.caught_by} was to fail, but {found}"
+
+
+def test_every_fault_still_has_its_place_in_the_source():
+    moved = [f"{fault.name} ({fault.file}: {source(fault).count(fault.old)} times)" for fault in FAULTS]
+    moved = [line for line in moved if not line.endswith(": 1 times)")]
+    assert not moved, f"the text that these faults change must occur once: {'; '.join(moved)}"
+
+
+def test_every_fault_changes_the_program_and_leaves_it_one():
+    for fault in FAULTS:
+        before = source(fault)
+        assert syntax(before) != syntax(before.replace(fault.old, fault.new, 1)), fault.name
+
+
+def test_every_test_that_is_to_catch_a_fault_exists(server, tmp_path):
+    named = {fault.caught_by for fault in FAULTS}
+    known = ids_in(sorted({name.split("::")[0] for name in named}), tmp_path)
+    known = {*known, *(name.split("[")[0] for name in known)}  # a name without a parameter stands for all of them
+    assert not named - known
+
+
+def test_without_a_fault_they_all_pass(server, tmp_path):
+    assert verdict_without(sorted({fault.caught_by for fault in FAULTS}), tmp_path) == PASSED
+
+
+def test_there_are_many_faults_and_no_two_of_a_name():
+    assert len(FAULTS) >= FEWEST
+    assert len({fault.name for fault in FAULTS}) == len(FAULTS)
+    assert len({(fault.file, fault.old, fault.new) for fault in FAULTS}) == len(FAULTS)
+
+
+def test_a_test_that_does_not_notice_is_not_taken_for_one_that_does(server, tmp_path):
+    units = (PACKAGE / "units.py").read_text()
+    unnoticed = "test_units.py::test_a_better_likelihood_is_a_lower_rate"
+    assert verdict(unnoticed, "units.py", units.replace("math.log(2)", "1.0"), tmp_path) == "passed"
+    assert verdict(unnoticed, "units.py", units.replace("math.log(2)", "log2"), tmp_path).startswith("broke down")
+    assert verdict(unnoticed, "data/idx.py", "", tmp_path) == "the test does not use data/idx.py"
+    assert verdict("test_units.py::test_nothing", "units.py", units, tmp_path) == "no test ran"
+    assert verdict("test_units.py", "units.py", "raise ImportError", tmp_path) == "no test ran"
