@@ -16,12 +16,12 @@ ROWS = [
     {"bound", "observation"},
     {"conjugate", "vae", "hierarchy", "diffusion"},
     {"samplers", "guidance", "likelihood"},
-    {"train", "rundir", "report", "data", "nets", "measure"},
+    {"train", "rundir", "report", "data", "nets", "measure", "oracles"},
     {"recipes"},
     {"model"},
     {"commands", "cli"},
 ]
-SIDE = {"train", "report", "data", "nets", "measure"}  # rooms that know nothing of each other
+SIDE = {"train", "report", "data", "nets", "measure", "oracles"}  # rooms that know nothing of each other
 
 
 def room(path: Path) -> str:

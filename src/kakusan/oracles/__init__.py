@@ -1,0 +1,27 @@
+"""Exactly solvable worlds, for testing any code of this kind, ours or not.
+
+Each world is a law of the data with its log-density, and with what a perfect model would say of it: the best
+denoiser, the posterior, the exact ELBO, the law that a sampler ends with. Plain formulas in float64, which share no
+code with the models; a schedule is a tensor of betas.
+"""
+
+from kakusan.oracles.bound import Bound
+from kakusan.oracles.dirichlet import DirichletWorld
+from kakusan.oracles.gaussian import GaussianWorld
+from kakusan.oracles.linear_hierarchy import AffineEncoders, LinearHierarchyWorld
+from kakusan.oracles.linear_vae import LinearVAEWorld
+from kakusan.oracles.mixture import MixtureWorld
+from kakusan.oracles.noising import Noising
+from kakusan.oracles.world import NoisyWorld
+
+__all__ = [
+    "AffineEncoders",
+    "Bound",
+    "DirichletWorld",
+    "GaussianWorld",
+    "LinearHierarchyWorld",
+    "LinearVAEWorld",
+    "MixtureWorld",
+    "Noising",
+    "NoisyWorld",
+]

@@ -1,0 +1,70 @@
+"""What a user gives, as float64 tensors of the expected shape, or an error that says what was expected."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from kakusan.errors import InputError
+
+F64 = torch.float64
+Numbers = Tensor | Sequence | float
+
+
+def numbers(name: str, value: Numbers) -> Tensor:
+    """Finite numbers, on the CPU and without a gradient."""
+    tensor = torch.as_tensor(value, dtype=F64).detach().cpu()
+    if not tensor.isfinite().all():
+        raise InputError(f"{name} must be finite numbers, got {tensor[~tensor.isfinite()][0].item()}")
+    return tensor
+
+
+def vector(name: str, value: Numbers, length: int | None = None) -> Tensor:
+    """Shape (D,); a plain number is a vector of one."""
+    tensor = numbers(name, value)
+    tensor = tensor.reshape(1) if tensor.dim() == 0 else tensor
+    if tensor.dim() != 1 or len(tensor) < 1 or length not in (None, len(tensor)):
+        wanted = "at least one number" if length is None else f"{length} numbers"
+        raise InputError(f"{name} must be a vector of {wanted}, got shape {tuple(tensor.shape)}")
+    return tensor
+
+
+def matrix(name: str, value: Numbers, rows: int, columns: int | None = None) -> Tensor:
+    """Shape (rows, columns); a plain number is a matrix of one entry."""
+    tensor = numbers(name, value)
+    tensor = tensor.reshape(1, 1) if tensor.dim() == 0 else tensor
+    if tensor.dim() != 2 or len(tensor) != rows or columns not in (None, tensor.shape[1]):
+        wanted = f"{rows} rows" + ("" if columns is None else f" and {columns} columns")
+        raise InputError(f"{name} must be a matrix of {wanted}, got shape {tuple(tensor.shape)}")
+    return tensor
+
+
+def covariance(name: str, value: Numbers, size: int) -> tuple[Tensor, Tensor, Tensor]:
+    """A covariance (D, D), its variances along its principal axes (D,), and the axes as columns (D, D)."""
+    cov = matrix(name, value, size, size)
+    variances, axes = torch.linalg.eigh(cov)
+    rounding = size * torch.finfo(F64).eps * cov.abs().max()
+    if (cov - cov.T).abs().max() > rounding or (variances < -rounding).any():
+        raise InputError(f"{name} must be symmetric with no negative eigenvalue, got one of {variances.min().item():g}")
+    return cov, torch.where(variances > rounding, variances, 0.0), axes
+
+
+def examples(name: str, value: Tensor, num_dims: int) -> Tensor:
+    """A batch of vectors, shape (n, D)."""
+    tensor = numbers(name, value)
+    if tensor.dim() != 2 or tensor.shape[1] != num_dims:
+        raise InputError(
+            f"{name} must have shape (n, {num_dims}), a row an example, got {tuple(tensor.shape)}; "
+            f"reshape it by .reshape(-1, {num_dims})"
+        )
+    return tensor
+
+
+def level(a: Numbers, b: Numbers) -> tuple[Tensor, Tensor]:
+    """A noise level (a, b) of z = a x + b eps as columns (1, 1), or (n, 1) for one level an example."""
+    a, b = (numbers(name, value).reshape(-1, 1) for name, value in (("a", a), ("b", b)))
+    if (b < 0).any():
+        raise InputError(f"the noise b is a standard deviation and must be 0 or more, got {b.min().item():g}")
+    return a, b

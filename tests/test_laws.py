@@ -1,0 +1,449 @@
+"""One suite of laws for every distribution, schedule, chain and sampler: a new one is tested by being listed here.
+
+What is not listed fails: the lists are held against the source. Sums and quadratures stand in for draws wherever
+they are exact; the few random tests have fixed seeds and allow 4.5 standard errors, a false alarm in 7e-6 a number.
+"""
+
+import ast
+import inspect
+import itertools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.testing import assert_close
+
+import kakusan
+from kakusan import noise, samplers
+from kakusan.bound import ancestral_sample, sample_path
+from kakusan.chain import LatentChain, log_weight
+from kakusan.conjugate import DirichletMultinomial
+from kakusan.diffusion import Diffusion
+from kakusan.distributions import Bernoulli, Dirichlet, DiscretizedNormal, Distribution, Multinomial, Normal
+from kakusan.hierarchy import HierarchicalVAE
+from kakusan.oracles import DirichletWorld, GaussianWorld, LinearHierarchyWorld, LinearVAEWorld, Noising
+from kakusan.samplers import SAMPLER_ORDERS, SAMPLERS, ddim
+from kakusan.schedule import Schedule
+from kakusan.vae import VAE
+from support import F64, SMALL_BETAS, assert_covariance, assert_mean, f64, seeded
+
+N = 100_000  # draws of a random test
+
+
+def classes() -> list[ast.ClassDef]:
+    """Of the whole package, but for the worlds, which are no part of a model."""
+    root = Path(kakusan.__path__[0])
+    files = [path for path in root.rglob("*.py") if "oracles" not in path.relative_to(root).parts]
+    return [node for path in files for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ClassDef)]
+
+
+def bases(node: ast.ClassDef) -> set[str]:
+    return {ast.unparse(base).rsplit(".", 1)[-1] for base in node.bases}
+
+
+# Distributions
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A law with a batch of one, and points and weights with sum w exp(log_prob) f = E f."""
+
+    law: Distribution
+    points: Tensor  # (m, *event)
+    weights: Tensor  # (m,)
+    mean_off: float = 1e-10  # how far `mean` may lie from the expectation
+
+
+def line(low: float, high: float, num: int) -> tuple[Tensor, Tensor]:
+    """The trapezoid rule, for smooth functions that vanish at both ends."""
+    x = torch.linspace(low, high, num, dtype=F64)
+    return x, torch.full_like(x, (high - low) / (num - 1))
+
+
+def products(*rules: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """One rule for each coordinate -> points (m, D) and weights (m,)."""
+    points, weights = zip(*rules)
+    return torch.cartesian_prod(*points), torch.cartesian_prod(*weights).prod(1)
+
+
+def choices(values: list[float], dims: int) -> tuple[Tensor, Tensor]:
+    """All combinations, each counted once."""
+    return products(*[(f64(values), torch.ones(len(values), dtype=F64))] * dims)
+
+
+def simplex(num: int) -> tuple[Tensor, Tensor]:
+    """Gauss-Legendre on the triangle by (u, (1 - u) v): exact for polynomials of degree below 2 num - 1."""
+    x, w = (f64(values) for values in np.polynomial.legendre.leggauss(num))
+    points, weights = products(((x + 1) / 2, w / 2), ((x + 1) / 2, w / 2))
+    u, v = points[:, 0], points[:, 1]
+    return torch.stack([u, (1 - u) * v, (1 - u) * (1 - v)], 1), weights * (1 - u)
+
+
+def normal_listed(build: Callable[[Tensor, Tensor], Normal]) -> Listed:
+    mean, std = f64([[[0.4, -1.0]]]), f64([[[0.8, 0.3]]])
+    points, weights = products(line(-9, 10, 201), line(-5, 3, 201))  # ten standard deviations, steps of an eighth
+    return Listed(build(mean, std), points[:, None], weights)
+
+
+COUNTS = f64([[i, j, 4 - i - j] for i in range(5) for j in range(5 - i)])
+DISTRIBUTIONS = {
+    "Normal": lambda: normal_listed(Normal),
+    "Normal.from_var": lambda: normal_listed(lambda mean, std: Normal.from_var(mean, std.square())),
+    "Normal.from_log_var": lambda: normal_listed(lambda mean, std: Normal.from_log_var(mean, 2 * std.log())),
+    "Bernoulli": lambda: Listed(Bernoulli(f64([[-2.0, 0.3, 1.0]])), *choices([0, 1], 3)),
+    # its mean is that of the value before rounding: at most half a level off, if the tails beyond [-1, 1] are thin
+    "DiscretizedNormal": lambda: Listed(
+        DiscretizedNormal(Normal(f64([[0.1, -0.25]]), f64([[0.2, 0.15]])), levels=9),
+        *choices(torch.linspace(-1, 1, 9).tolist(), 2),
+        mean_off=1 / 8,
+    ),
+    "Dirichlet": lambda: Listed(Dirichlet(f64([[2.0, 3.0, 4.0]])), *simplex(40)),
+    "Multinomial": lambda: Listed(Multinomial(f64([[0.2, 0.5, 0.3]]), 4), COUNTS, torch.ones(15, dtype=F64)),
+}
+every_distribution = pytest.mark.parametrize("name", DISTRIBUTIONS)
+
+
+def test_every_distribution_is_listed():
+    found = set()
+    for node in classes():
+        methods = {item.name for item in node.body if isinstance(item, ast.FunctionDef)}
+        if {"sample", "log_prob"} <= methods and "Protocol" not in bases(node):
+            found.add(node.name)
+            for item in node.body:
+                if isinstance(item, ast.FunctionDef) and "classmethod" in map(ast.unparse, item.decorator_list):
+                    found.add(f"{node.name}.{item.name}")
+    assert found == set(DISTRIBUTIONS)
+
+
+@every_distribution
+def test_its_shapes_are_those_of_whole_examples(name):
+    listed = DISTRIBUTIONS[name]()
+    event = listed.points.shape[1:]
+    for law, size in ((listed.law, 1), (listed.law.expand(3), 3)):
+        assert law.mean.shape == (size, *event)
+        assert law.sample(seeded(0)).shape == (size, *event)
+        assert law.sample(seeded(0)).dtype == F64
+        assert law.log_prob(law.sample(seeded(0))).shape == (size,)
+    assert listed.law.log_prob(listed.points).shape == (len(listed.points),)
+
+
+@every_distribution
+def test_its_probability_is_one_and_its_mean_its_first_moment(name):
+    listed = DISTRIBUTIONS[name]()
+    mass = listed.weights * listed.law.log_prob(listed.points).exp()
+    # sums are exact, the two quadratures converge exponentially or are exact for polynomials
+    assert mass.sum().item() == pytest.approx(1, rel=1e-10)
+    first = torch.einsum("m,m...->...", mass, listed.points)
+    assert (first - listed.law.mean[0]).abs().max() < listed.mean_off
+
+
+@every_distribution
+def test_its_draws_have_the_moments_of_its_log_density(name):
+    listed = DISTRIBUTIONS[name]()
+    log_prob = listed.law.log_prob(listed.points)
+    mass = listed.weights * log_prob.exp()
+
+    def moments(x, log_prob):
+        flat = x.flatten(1)
+        return torch.cat([flat, (flat[:, :, None] * flat[:, None]).flatten(1), log_prob[:, None]], 1)
+
+    expected = torch.einsum("m,mk->k", mass, moments(listed.points, log_prob.nan_to_num(neginf=0.0)))
+    law = listed.law.expand(N)
+    draws = law.sample(seeded(1))
+    # 4.5 s.e., at most 13 numbers a law: false alarm below 7e-4 in all. Quadrature of z log z at the corners of the
+    # simplex errs by less than 1e-6, beside standard errors of 1e-3
+    assert_mean(moments(draws, law.log_prob(draws)), expected)
+
+
+# Schedules
+
+
+SCHEDULES = {
+    "from_betas": lambda: Schedule.from_betas(SMALL_BETAS),
+    "linear": lambda: Schedule.linear(20, 0.01, 0.5),
+    "cosine": lambda: Schedule.cosine(12),
+    "sigmoid": lambda: Schedule.sigmoid(12),
+    "respaced": lambda: Schedule.cosine(30).respaced([3, 10, 11, 30]),
+}
+every_schedule = pytest.mark.parametrize("name", SCHEDULES)
+
+
+def test_every_way_to_a_schedule_is_listed():
+    members = inspect.getmembers(Schedule, lambda member: inspect.isfunction(member) or inspect.ismethod(member))
+    ways = {name for name, member in members if inspect.signature(member).return_annotation == "Schedule"}
+    assert {name for name in ways if not name.startswith("_")} == set(SCHEDULES)
+
+
+@every_schedule
+def test_its_signal_falls_from_one_and_its_tables_are_those_of_the_definition(name):
+    schedule = SCHEDULES[name]()
+    assert schedule.alpha_bar[0] == 1
+    assert (schedule.alpha_bar.diff() < 0).all()
+    assert schedule.alpha_bar[-1] > 0
+    tables = Noising.from_betas(schedule.beta[1:])
+    # products of up to 30 factors, by two routes
+    close = {"rtol": 1e-12, "atol": 0}
+    assert_close(schedule.alpha_bar.sqrt(), tables.a, **close)
+    assert_close(schedule.noise_var.sqrt(), tables.b, **close)
+    assert_close(schedule.beta_tilde, tables.between_var, **close)
+    assert_close(schedule.mean_coef_x, tables.from_x, **close)
+    assert_close(schedule.mean_coef_z, tables.from_z, **close)
+    assert_close(schedule.snr[1:], (tables.a / tables.b)[1:].square(), **close)
+    assert_close(schedule.log_snr[1:], 2 * (tables.a / tables.b)[1:].log(), rtol=1e-12, atol=1e-12)  # near 0 at SNR 1
+
+
+@every_schedule
+def test_its_closed_form_is_the_composition_of_its_steps(name):
+    schedule, x = SCHEDULES[name](), f64([[0.9, -0.5]])
+    model = Diffusion(lambda z, t: z, schedule, 2).double()
+    mean, var = x, torch.zeros_like(x)
+    for t in range(1, model.depth + 1):
+        # a step is affine: its gain and its own variance, read at 0 and at 1
+        zero, one = model.encode(torch.zeros_like(x), t), model.encode(torch.ones_like(x), t)
+        gain = one.mean - zero.mean
+        mean, var = zero.mean + gain * mean, gain.square() * var + zero.var
+        q = model.marginal(x, t)
+        assert_close(q.mean, mean, rtol=1e-12, atol=0)
+        assert_close(q.var.expand_as(var), var, rtol=1e-12, atol=0)
+
+
+@every_schedule
+def test_its_posterior_is_bayes_rule_at_every_step_and_point(name):
+    schedule, generator = SCHEDULES[name](), seeded(2)
+    model = Diffusion(lambda z, t: z, schedule, 2).double()
+    x, before, after = (torch.randn(50, 2, generator=generator, dtype=F64) for _ in range(3))
+    for t in range(2, model.depth + 1):
+        joint = model.posterior(after, x, t).log_prob(before) + model.marginal(x, t).log_prob(after)
+        other = model.marginal(x, t - 1).log_prob(before) + model.encode(before, t).log_prob(after)
+        # squares of up to 4 / beta cancel
+        assert_close(joint, other, rtol=1e-10, atol=1e-10)
+
+
+# Chains: each with decoders and encoders that are each other's exact reverse
+
+
+@dataclass(frozen=True)
+class Exact:
+    """A chain that is tight, data for it, and what is known of them."""
+
+    chain: LatentChain
+    x: Tensor
+    log_prob: Callable[[Tensor], Tensor]
+    mean_log_prob: float  # E log p(x) for x ~ p
+
+
+def exact_counts() -> Exact:
+    world = DirichletWorld(["1/2", 1, "5/2"])
+    table = {tuple(row): world.log_evidence(row) for row in itertools.product(range(5), repeat=3) if sum(row) == 4}
+
+    def log_prob(x):
+        return f64([table[tuple(row)] for row in x.int().tolist()])
+
+    chain = DirichletMultinomial(f64([0.5, 1.0, 2.5]), total_count=4)
+    x = f64([[4, 0, 0], [1, 1, 2], [0, 0, 4]])
+    return Exact(chain, x, log_prob, sum(math.exp(value) * value for value in table.values()))
+
+
+def exact_vae() -> Exact:
+    world = LinearVAEWorld([[1.2, 0.5], [0.6, -1.0], [0.0, 0.0], [-0.4, 0.0]], [0.1, -0.2, 0.3, 0.0], noise_var=0.25)
+
+    def encoder(x):
+        mean, cov = world.posterior(x)  # diagonal: the columns of the weight are orthogonal
+        return mean, cov.diag().log().expand_as(mean)
+
+    def decoder(z):
+        mean = z @ world.weight.T + world.bias
+        return mean, torch.full_like(mean, math.log(0.25))
+
+    x = world.sample(4, seeded(3))
+    return Exact(VAE(encoder, decoder, 2).double(), x, world.log_prob, -world.data.entropy().item())
+
+
+def exact_hierarchy() -> Exact:
+    w1, w2, c1, c2 = f64([0.8, -1.5]), f64([2.0, 0.4]), f64([0.3, 0.0]), f64([-0.5, 1.0])
+    world = LinearHierarchyWorld(w1.diag(), c1, w2.diag(), c2)  # two independent scalar hierarchies
+    prior1 = w2.square() + 1
+    precision1, precision2 = w1.square() + 1 / prior1, w2.square() + 1
+    encoders = [
+        lambda x: ((w1 * (x - c1) + c2 / prior1) / precision1, -precision1.log().expand_as(x)),
+        lambda z: (w2 * (z - c2) / precision2, -precision2.log().expand_as(z)),
+    ]
+    chain = HierarchicalVAE(encoders, [lambda z: w1 * z + c1, lambda z: w2 * z + c2], [2, 2]).double()
+    return Exact(chain, world.sample(4, seeded(4)), world.log_prob, -world.data.entropy().item())
+
+
+def exact_diffusion() -> Exact:
+    # the last two steps leave 1e-10 of the amplitude, so that the end is the prior
+    betas = f64([*SMALL_BETAS, 1 - 1e-10, 1 - 1e-10])
+    variances = f64([0.25, 4.0])  # of the data: one inside, one outside of what lies between beta_tilde and beta
+    world, tables = GaussianWorld([0.3, -0.2], variances.diag()), Noising.from_betas(betas)
+    marginal = tables.a.square()[:, None] * variances + tables.b.square()[:, None]
+    exact_log_var = (marginal[:-1] * betas[:, None] / marginal[1:]).log()
+    low, high = tables.between_var[1:].clone(), betas
+    low[0] = low[1]  # as the model has it
+    v = (exact_log_var - low.log()[:, None]) / (high / low).log()[:, None]
+    network = world.network(tables, "x")
+    chain = Diffusion(lambda z, t: (network(z, t), v[t - 1]), Schedule.from_betas(betas), 2, "x", "learned").double()
+    return Exact(chain, world.sample(4, seeded(5)), world.log_prob, -world.entropy().item())
+
+
+CHAINS = {
+    "DirichletMultinomial": exact_counts,
+    "VAE": exact_vae,
+    "HierarchicalVAE": exact_hierarchy,
+    "Diffusion": exact_diffusion,
+}
+every_chain = pytest.mark.parametrize("name", CHAINS)
+
+
+def test_every_chain_is_listed():
+    assert {node.name for node in classes() if "LatentChain" in bases(node)} == set(CHAINS)
+
+
+@every_chain
+def test_each_of_its_steps_leads_to_the_shape_of_its_neighbour(name):
+    exact = CHAINS[name]()
+    chain, path = exact.chain, sample_path(exact.chain, exact.x, seeded(6))
+    assert len(path) == chain.depth + 1
+    assert chain.prior().mean.shape == (1, *path[-1].shape[1:])
+    for t in range(1, chain.depth + 1):
+        up, down = chain.encode(path[t - 1], t), chain.decode(path[t], t)
+        assert up.mean.shape == path[t].shape
+        assert down.mean.shape == path[t - 1].shape
+        assert up.log_prob(path[t]).shape == down.log_prob(path[t - 1]).shape == (len(exact.x),)
+    assert ancestral_sample(chain, 3, seeded(0)).shape == (3, *exact.x.shape[1:])
+
+
+@every_chain
+def test_every_path_of_an_exact_chain_weighs_the_evidence(name):
+    exact = CHAINS[name]()
+    for seed in range(3):
+        weight = log_weight(exact.chain, sample_path(exact.chain, exact.x, seeded(seed)))
+        # the diffusion chain ends 1e-10 from its prior; elsewhere rounding alone
+        assert_close(weight, exact.log_prob(exact.x), rtol=0, atol=1e-8)
+
+
+@every_chain
+def test_its_draws_follow_its_evidence(name):
+    exact = CHAINS[name]()
+    draws = ancestral_sample(exact.chain, 20_000, seeded(7))
+    assert_mean(exact.log_prob(draws), exact.mean_log_prob)  # 4.5 s.e., at most 21 numbers a chain
+    data = getattr(exact.log_prob, "__self__", None)
+    if data is not None:
+        law = getattr(data, "data", data)
+        assert_mean(draws, law.mean)
+        assert_covariance(draws, law.cov)
+
+
+# Samplers: with an affine network each is an affine map of its noise, and its law is computed
+
+
+WORLD = GaussianWorld([0.3, -0.2], [[0.6, 0.25], [0.25, 0.4]])
+
+
+def perfect_model(steps: int, variance: str) -> Diffusion:
+    """Equal steps of the angle whose cosine is the signal, down to 1e-8 of the amplitude: the end is the prior."""
+    angle = torch.linspace(0, math.pi / 2 - 1e-8, steps + 1, dtype=F64)
+    alpha_bar = angle.cos().square()
+    schedule = Schedule.from_betas(1 - alpha_bar[1:] / alpha_bar[:-1])
+    return Diffusion(WORLD.network(schedule.beta[1:], "x"), schedule, 2, "x", variance).double()
+
+
+def law_of(sampler, model: Diffusion, monkeypatch) -> tuple[Tensor, Tensor]:
+    """Mean and covariance of a sampler's result, without a random number.
+
+    Row 0 is given zeros wherever noise is drawn, every further row a single one in a single coordinate of a single
+    draw, and the last two rows arbitrary numbers, which show that the map is affine indeed.
+    """
+    dims, most = model.num_dims, 2 * model.depth + 2  # draws
+    rows = 1 + dims * most + 2
+    given = []
+
+    def draw(law, shape, randomness, dtype, device):
+        assert law is torch.randn, "a uniform draw makes no affine map"
+        values = torch.zeros(rows, dims, dtype=dtype)
+        start = 1 + dims * len(given)
+        values[start : start + dims] = torch.eye(dims, dtype=dtype)
+        values[-2:] = torch.randn(2, dims, generator=seeded(len(given)), dtype=dtype)
+        given.append(values[-2:])
+        assert len(given) <= most, "more draws than two a step"
+        return values.reshape(shape).to(device)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(noise, "_draw", draw)
+        out = sampler(model, rows, None).flatten(1)
+    response = out[1 : 1 + dims * len(given)] - out[0]
+    assert_close(out[-2:], out[0] + torch.cat(given, 1) @ response, rtol=1e-9, atol=1e-9)
+    return out[0], response.T @ response
+
+
+def observed_order(sampler, variance: str, monkeypatch) -> float:
+    """log2 of how much the error of the law falls as the number of steps doubles: of its mean or covariance, the lower."""
+    errors = []
+    for steps in (128, 256):
+        mean, cov = law_of(sampler, perfect_model(steps, variance), monkeypatch)
+        errors.append(torch.stack([(mean - WORLD.mean).norm(), (cov - WORLD.cov).norm()]))
+    seen = errors[1] > 1e-6  # the start is 1e-8 from the noised data; our samplers move the mean without error
+    return (errors[0] / errors[1])[seen].log2().min().item()
+
+
+def assert_order(sampler, order: int, variance: str, monkeypatch) -> None:
+    # what the next order adds at 128 steps is 0.05 at most; a method of another order is off by one
+    assert observed_order(sampler, variance, monkeypatch) == pytest.approx(order, abs=0.1)
+
+
+def test_every_sampler_is_listed_with_its_order():
+    assert set(SAMPLER_ORDERS) == set(SAMPLERS)
+    for name, function in inspect.getmembers(samplers, inspect.isfunction):
+        signature = inspect.signature(function)
+        if "model" in signature.parameters and signature.return_annotation == "Tensor":
+            assert function.__module__ != samplers.__name__ or function in SAMPLERS.values(), name
+
+
+@pytest.mark.parametrize("variance", ["beta", "beta_tilde"])
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_its_law_nears_the_data_at_its_declared_order(name, variance, monkeypatch):
+    assert_order(SAMPLERS[name], SAMPLER_ORDERS[name], variance, monkeypatch)
+
+
+def test_the_computed_law_of_ancestral_sampling_is_the_worlds(monkeypatch):
+    for variance in ("unit", "beta", "beta_tilde"):
+        model = perfect_model(8, variance)
+        mean, cov = law_of(samplers.ancestral, model, monkeypatch)
+        known = WORLD.generated_law(model.schedule.beta[1:], variance, last_noise=False)
+        assert_close(mean, known.mean, rtol=1e-10, atol=1e-12)
+        assert_close(cov, known.cov, rtol=1e-10, atol=1e-12)
+
+
+def heun(model, n, randomness=None):
+    """Of second order: dz / d angle = v, by the trapezoid rule; the last step is ddim's."""
+    schedule = model.schedule
+    a, b = schedule.alpha_bar.sqrt(), schedule.noise_var.sqrt()
+    angle = torch.atan2(b, a)
+
+    def v(z, t):
+        return (a[t] * z - model.data_estimate(z, t)) / b[t]
+
+    z = model.prior().expand(n).sample(randomness)
+    for t in range(model.depth, 1, -1):
+        step, slope = angle[t - 1] - angle[t], v(z, t)
+        z = z + step / 2 * (slope + v(z + step * slope, t - 1))
+    return model.data_estimate(z, 1)
+
+
+def test_a_method_of_second_order_is_seen_to_be_one(monkeypatch):
+    assert_order(heun, 2, "beta", monkeypatch)
+    with pytest.raises(AssertionError):
+        assert_order(heun, 1, "beta", monkeypatch)
+
+
+def test_a_sampler_that_does_not_near_the_data_is_caught(monkeypatch):
+    with pytest.raises(AssertionError):  # the notes' unit variance
+        assert_order(samplers.ancestral, 1, "unit", monkeypatch)
+    with pytest.raises(AssertionError):  # the start is too wide by a hundredth
+        assert_order(lambda model, n, r: 1.01 * (ddim(model, n, r) - WORLD.mean) + WORLD.mean, 1, "beta", monkeypatch)
