@@ -1,12 +1,13 @@
 # make demo   train on the embedded digits, sample, evaluate, write runs/demo/report.html
 # make test   run the tests
 # make lint   style and types
+# make evidence   write docs/evidence.md from tests/evidence.py
 # Each makes .venv first, once. TORCH=cpu|cuda picks the build (auto: cuda where there is an NVIDIA driver).
 PYTHON ?= python3
 TORCH  ?= auto
 VENV   := .venv
 BIN    := $(VENV)/bin
-.PHONY: demo test lint clean
+.PHONY: demo test lint evidence clean
 
 demo:
 	@$(PYTHON) tools/setup_env.py $(VENV) --torch $(TORCH)
@@ -19,6 +20,9 @@ test:
 lint:
 	@$(PYTHON) tools/setup_env.py $(VENV) --torch $(TORCH) --group test --group lint
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/pyrefly check
+
+evidence:
+	@$(PYTHON) tools/evidence.py
 
 clean:
 	rm -rf $(VENV)

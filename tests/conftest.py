@@ -1,0 +1,53 @@
+"""At the end of a full run, fail unless every test that the evidence names has passed.
+
+A statement of the theory is held by tests that are named in `evidence.py`. A test that was renamed, skipped or
+expected to fail no longer holds it, and nothing else would notice. A run of a part of the tests is left alone.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+
+from evidence import named_tests, unproven
+
+HERE = Path(__file__).parent
+PARTIAL = ("keyword", "markexpr", "deselect", "ignore", "ignore_glob", "lf", "stepwise", "collectonly")
+outcomes: dict[str, set[str]] = defaultdict(set)  # of file::test, over its parameters and phases
+failures: list[str] = []
+
+
+def is_full(config: pytest.Config) -> bool:
+    """Whether all tests were asked for: no part chosen by name, mark, file or history."""
+    if any(config.getoption(option, default=None) for option in PARTIAL):
+        return False
+    asked = {(config.invocation_params.dir / argument.split("::")[0]).resolve() for argument in config.args}
+    return asked <= {HERE, HERE.parent} and not any("::" in argument for argument in config.args)
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    file, *_, test = report.nodeid.split("[")[0].split("::")
+    name = f"{Path(file).name}::{test}"
+    if hasattr(report, "wasxfail"):
+        outcomes[name].add("expected to fail")
+    elif report.when == "call" or not report.passed:
+        outcomes[name].add(report.outcome)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    stopped = session.shouldstop or session.shouldfail or exitstatus not in (0, 1)
+    if hasattr(session.config, "workerinput") or stopped or not is_full(session.config):
+        return  # a worker of several sees its own share alone
+    failures.extend(unproven(named_tests(), outcomes))
+    if failures:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if failures:
+        terminalreporter.section("statements without a passing test (tests/evidence.py)", red=True)
+        for line in failures:
+            terminalreporter.line(line)
