@@ -1,4 +1,4 @@
-"""At the end of a full run, fail unless every test that the evidence names has passed.
+"""One thread a worker; and at the end of a full run, fail unless every test that the evidence names has passed.
 
 A statement of the theory is held by tests that are named in `evidence.py`. A test that was renamed, skipped or
 expected to fail no longer holds it, and nothing else would notice. A run of a part of the tests is left alone.
@@ -10,6 +10,7 @@ from collections import defaultdict
 from pathlib import Path
 
 import pytest
+import torch
 
 from evidence import named_tests, unproven
 
@@ -17,6 +18,11 @@ HERE = Path(__file__).parent
 PARTIAL = ("keyword", "markexpr", "deselect", "ignore", "ignore_glob", "lf", "stepwise", "collectonly")
 outcomes: dict[str, set[str]] = defaultdict(set)  # of file::test, over its parameters and phases
 failures: list[str] = []
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if hasattr(config, "workerinput"):  # one process a core: threads of several would wait for one another
+        torch.set_num_threads(1)
 
 
 def is_full(config: pytest.Config) -> bool:

@@ -7,9 +7,12 @@ import math
 import torch
 from torch import Tensor
 
-from kakusan.chain import LatentChain, log_weight
+from kakusan.chain import LatentChain
+from kakusan.distributions import Distribution, copies, repeat
 from kakusan.errors import InputError
 from kakusan.noise import Randomness
+
+ROWS = 2000  # paths at a time: more do not run faster, and their pixels would leave the caches
 
 
 def sample_path(chain: LatentChain, x: Tensor, generator: Randomness = None) -> list[Tensor]:
@@ -50,11 +53,37 @@ def importance_bound(chain: LatentChain, x: Tensor, num_samples: int, generator:
     """
     if num_samples < 1:
         raise InputError(f"num_samples must be at least 1, got {num_samples}; 1 is the ELBO itself")
-    # log-sum-exp in a running form: memory does not grow with the number of draws
-    total = log_weight(chain, sample_path(chain, x, generator))
-    for _ in range(num_samples - 1):
-        total = torch.logaddexp(total, log_weight(chain, sample_path(chain, x, generator)))
+    # log-sum-exp in a running form: without gradients, memory does not grow with the number of draws
+    at_once = min(num_samples, max(1, ROWS // max(1, len(x))))
+    first, total = chain.encode(x, 1), None
+    for drawn in range(0, num_samples, at_once):
+        part = _log_weights(chain, x, first, min(at_once, num_samples - drawn), generator).logsumexp(0)
+        total = part if total is None else torch.logaddexp(total, part)
+    assert total is not None, "there is at least one draw"
     return total - math.log(num_samples)
+
+
+def _log_weights(chain: LatentChain, x: Tensor, first: Distribution, num_samples: int, generator: Randomness) -> Tensor:
+    """log_weight of num_samples paths for each example, shape (num_samples, b); all paths are one batch.
+
+    It differs from `log_weight` of a `sample_path` in cost alone: `first` = q(z_1 | x), which all paths of an
+    example share, is given, and every other network is asked once.
+    """
+    randomness = (
+        generator if generator is None or isinstance(generator, torch.Generator) else [*generator] * num_samples
+    )
+    below, q = copies(x, num_samples), repeat(first, num_samples)
+    up, down = [], []
+    for t in range(1, chain.depth + 1):
+        q = q if t == 1 else chain.encode(below, t)
+        z = q.sample(randomness)
+        down.append(chain.decode(z, t).log_prob(below))
+        up.append(q.log_prob(z))
+        below = z
+    total = chain.prior().log_prob(below)
+    for p, q_of_z in zip(down, up):  # in the order of `log_weight`, so that one draw gives the same bits
+        total = total + p - q_of_z
+    return total.view(num_samples, len(x))
 
 
 def ancestral_sample(chain: LatentChain, n: int, generator: Randomness = None, *, mean_output: bool = False) -> Tensor:

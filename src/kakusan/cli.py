@@ -24,6 +24,7 @@ kakusan trains, measures and uses generative models under one ELBO.
   kakusan train --resume RUN            go on where a run stopped
   kakusan sample RUN -n 64              new examples: a picture and an array
   kakusan evaluate RUN [--json]         bits per dimension with a standard error
+  kakusan compare RUN RUN               which of two is better, with the error of the paired difference
   kakusan report RUN                    one HTML page
   kakusan recipes                       what can be trained, for how long, how well
   kakusan data PATH                     what is in a data file or folder
@@ -68,6 +69,26 @@ class Evaluate:
     """Other data of the same shape."""
     importance: int | None = None
     """K of the importance-weighted bound, for VAE and hierarchical VAE."""
+    seed: int = 0
+    json: bool = False
+    """One JSON object on stdout, and nothing else there."""
+    device: str = "auto"
+
+
+@dataclass(frozen=True)
+class Compare:
+    """The difference of two runs on the same examples with the same noise: its error leaves out what they share."""
+
+    first: Positional[Path]
+    """A run directory."""
+    second: Positional[Path]
+    """Another one, of the same kind of data."""
+    split: Literal["test", "train"] = "test"
+    """test is what was held out."""
+    limit: int | None = None
+    """Only the first so many examples."""
+    data: str | None = None
+    """Data of the same shape; the first run's own unless given."""
     seed: int = 0
     json: bool = False
     """One JSON object on stdout, and nothing else there."""
@@ -147,6 +168,7 @@ def _dispatch(arguments: list[str]) -> int:
         "train": _train,
         "sample": lambda rest: _run("sample", Sample, rest),
         "evaluate": lambda rest: _run("evaluate", Evaluate, rest),
+        "compare": lambda rest: _run("compare", Compare, rest),
         "report": lambda rest: _run("report", Report, rest),
         "recipes": lambda rest: _run("recipes", Recipes, rest),
         "data": lambda rest: _run("data", Data, rest),

@@ -7,11 +7,12 @@ the tests hold them against it.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Protocol, Self
+from typing import Any, Protocol, Self, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -20,6 +21,7 @@ from torch.nn import functional as F
 from kakusan.noise import Randomness, rand, randn
 
 HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
+Law = TypeVar("Law", bound="Distribution")
 
 
 class Distribution(Protocol):
@@ -133,8 +135,8 @@ class Bernoulli:
         return (uniform < self.mean).to(self.logits.dtype)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        # value may have a larger batch than the logits, so no binary_cross_entropy_with_logits
-        return sum_event(value * F.logsigmoid(self.logits) + (1 - value) * F.logsigmoid(-self.logits))
+        logits = self.logits.expand_as(value)
+        return -sum_event(F.binary_cross_entropy_with_logits(logits, value, reduction="none"))
 
     def expand(self, num_examples: int) -> Bernoulli:
         return Bernoulli(_expand(self.logits, num_examples))
@@ -259,6 +261,22 @@ class Multinomial:
                 "drawing counts needs their total: build the model with total_count=, e.g. total_count=100"
             )
         return self.total_count
+
+
+def repeat(law: Law, times: int) -> Law:
+    """A batch of laws `times` times over, copy after copy, as one batch of times * b examples."""
+    if isinstance(law, DiscretizedNormal):
+        return dataclasses.replace(law, normal=repeat(law.normal, times))
+    law = law.expand(len(law.mean))  # parameters that all examples shared stand beside each of them now
+    parts = {field.name: getattr(law, field.name) for field in dataclasses.fields(cast(Any, law))}
+    return dataclasses.replace(
+        cast(Any, law), **{k: copies(v, times) for k, v in parts.items() if isinstance(v, Tensor)}
+    )
+
+
+def copies(batch: Tensor, times: int) -> Tensor:
+    """(b, *event) to (times * b, *event): the whole batch, then the whole batch again."""
+    return batch.repeat(times, *[1] * (batch.dim() - 1))
 
 
 def _expand(tensor: Tensor, num_examples: int) -> Tensor:

@@ -12,28 +12,33 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from kakusan import likelihood
 from kakusan.bound import ancestral_sample, importance_bound
 from kakusan.conjugate import DirichletMultinomial
 from kakusan.data.dataset import Dataset
 from kakusan.data.scale import Scale
 from kakusan.diffusion import Diffusion
+from kakusan.distributions import add
 from kakusan.errors import InputError
 from kakusan.guidance import guided
 from kakusan.hierarchy import HierarchicalVAE, ThirdTerm
 from kakusan.images import Images
-from kakusan.likelihood import Evaluation, GetBatch
+from kakusan.likelihood.chains import GetBatch, of_terms
+from kakusan.likelihood.diffusion import of_diffusion
+from kakusan.likelihood.evaluation import Estimate, Evaluation, mean_spread, summarise
+from kakusan.likelihood.information import LatentLevel, of_latents
 from kakusan.noise import example_streams, stream
 from kakusan.recipes.build import Model, Trainable, build, exact_chain, scale_of
 from kakusan.recipes.config import DiffusionConfig, DirichletConfig, Recipe, from_record
 from kakusan.recipes.conjugate_fit import ConjugateFit
 from kakusan.rundir import RunDirectory
 from kakusan.samplers import sampler
+from kakusan.steps import StepLaw
 from kakusan.train import checkpoint
 from kakusan.train.device import device_named
 from kakusan.vae import VAE
 
 SAMPLE_BATCH = 250
+DRAWS = 2  # of the latents of each example, in an evaluation of a VAE
 DEFAULT_STEPS = 50
 DEFAULT_SAMPLER = "ancestral"
 
@@ -139,13 +144,16 @@ class TrainedModel:
             )
         return chain.respaced(min(DEFAULT_STEPS, chain.depth) if steps is None else steps)
 
-    def evaluate(self, data: Tensor, seed: int = 0, importance_samples: int | None = None) -> Evaluation:
+    def evaluate(
+        self, data: Tensor, seed: int = 0, importance_samples: int | None = None, law: StepLaw | None = None
+    ) -> Evaluation:
         """Bits per dimension of examples (uint8 images or counts), each counted once.
 
         Args:
             data: As `Dataset.train` and `Dataset.test` hold it.
             seed: Of the noise.
             importance_samples: K of the importance-weighted bound, for VAE and hierarchical VAE; None for the ELBO.
+            law: Of the steps that a diffusion model is asked about; likelihood.diffusion.default_law unless given.
         """
         if not len(data):
             raise InputError("there is nothing to evaluate: expected at least one example, got none")
@@ -154,7 +162,7 @@ class TrainedModel:
         if importance_samples is not None:
             return self._importance(batch, num, importance_samples, seed, offset)
         if isinstance(self.chain, Diffusion):
-            return likelihood.of_diffusion(self.chain, batch, num, seed=seed, offset_nats=offset)
+            return summarise(of_diffusion(self.chain, batch, num, seed, law), self.num_dims, offset)
         return self._by_terms(batch, num, "exact", seed, offset)
 
     def evaluate_third_terms(self, data: Tensor, seed: int = 0) -> dict[str, Evaluation]:
@@ -165,15 +173,13 @@ class TrainedModel:
         return {form: self._by_terms(batch, len(data), form, seed, offset) for form in get_args(ThirdTerm)}
 
     def _by_terms(self, batch: GetBatch, num: int, form: ThirdTerm, seed: int, offset: float) -> Evaluation:
-        chain, words = self.chain, "one draw of the latents, KL terms in closed form"
-        if isinstance(chain, HierarchicalVAE):
-            terms, calls = functools.partial(chain.terms, third_term=form), 2 * chain.depth
-        elif isinstance(chain, VAE):
-            terms, calls = chain.terms, 2
-        else:
-            assert isinstance(chain, DirichletMultinomial)
-            terms, calls, words = chain.terms, 0, "in closed form; the bound is the log-likelihood itself"
-        return likelihood.of_terms(terms, batch, num, self.num_dims, calls, words, seed, offset_nats=offset)
+        chain = self.chain
+        if isinstance(chain, DirichletMultinomial):
+            return summarise(_in_closed_form(chain, batch(torch.arange(num))), self.num_dims)
+        assert isinstance(chain, HierarchicalVAE | VAE)
+        terms = functools.partial(chain.terms, third_term=form) if isinstance(chain, HierarchicalVAE) else chain.terms
+        words = f"{DRAWS} draws of the latents an example, KL terms in closed form"
+        return summarise(of_terms(terms, batch, num, DRAWS, 2 * chain.depth, words, seed), self.num_dims, offset)
 
     def _importance(self, batch: GetBatch, num: int, samples: int, seed: int, offset: float) -> Evaluation:
         if isinstance(self.chain, Diffusion) or self.is_counts:
@@ -183,9 +189,11 @@ class TrainedModel:
                 importance_bound(self.chain, batch(part), samples, stream(seed, "importance", int(part[0]))).cpu()
                 for part in torch.arange(num).split(SAMPLE_BATCH)
             ]
-        calls = 3 * self.chain.depth * num * samples
-        terms = {"bound": torch.cat(bounds)}
-        return likelihood.summarise(terms, self.num_dims, calls, f"importance-weighted, K = {samples}", offset)
+        calls = num * (1 + (2 * self.chain.depth - 1) * samples)  # the lowest encoder once an image
+        terms = {"bound": torch.cat(bounds).double()}
+        spread = mean_spread(terms["bound"])
+        words = f"importance-weighted, K = {samples}"
+        return summarise(Estimate(terms, {"bound": spread}, spread, None, calls, words), self.num_dims, offset)
 
     def batches(self, data: Tensor, seed: int = 0) -> GetBatch:
         """indices -> examples in the model's scale, on its device; binarised ones are a fixed draw of the seed."""
@@ -204,6 +212,19 @@ class TrainedModel:
             return 0.0
         return self.num_dims * math.log(self.scale.bin_width)
 
+    @property
+    def measured_in(self) -> str:
+        """What the rate counts the bits of: two models with different answers cannot be compared."""
+        if self.is_counts:
+            return "counts"
+        return "random bits" if self.scale.binary else "grey levels"
+
+    def latents(self, data: Tensor, seed: int = 0) -> list[LatentLevel]:
+        """What each latent of a VAE or a hierarchy tells, in bits; nothing for other models."""
+        if not isinstance(self.chain, VAE | HierarchicalVAE):
+            return []
+        return of_latents(self.chain, self.batches(data, seed), len(data), seed)
+
     def check_data(self, dataset: Dataset) -> None:
         """InputError unless the examples have the model's shape."""
         if dataset.event_shape != self.event_shape:
@@ -217,6 +238,13 @@ class TrainedModel:
         return (
             f"TrainedModel({self.recipe.name}, depth {self.chain.depth}, {parameters:,} parameters, on {self.device})"
         )
+
+
+def _in_closed_form(chain: DirichletMultinomial, counts: Tensor) -> Estimate:
+    terms = {name: value.double().cpu() for name, value in chain.terms(counts).items()}
+    spreads = {name: mean_spread(value) for name, value in terms.items()}
+    words = "in closed form; the bound is the log-likelihood itself"
+    return Estimate(terms, spreads, mean_spread(add(terms.values())), 0.0, 0, words)
 
 
 def load(run: Path | str, device: str = "auto") -> TrainedModel:

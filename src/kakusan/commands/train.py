@@ -20,7 +20,7 @@ from kakusan.commands.summary import summarise_run
 from kakusan.data.dataset import Dataset
 from kakusan.data.open import open_data
 from kakusan.errors import InputError
-from kakusan.likelihood import spread
+from kakusan.likelihood.evaluation import spread_words
 from kakusan.model import TrainedModel
 from kakusan.recipes.build import Trainable, build, check_kind, count_parameters, training_loss
 from kakusan.recipes.config import Recipe, from_record
@@ -34,7 +34,7 @@ from kakusan.train.progress import ProgressLine
 from kakusan.train.settings import Budget
 
 MARKS = [0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0]
-MEASURED_IMAGES = 250
+MEASURED_IMAGES = 500
 SAVE_SECONDS = 60.0
 INTERRUPTED = 130
 
@@ -150,7 +150,7 @@ def _train(
             trainer.check_finite()
             line = measure(trainer, recipe, dataset, run)
             run.append_history(line)
-            progress.measured = f"{line['bits_per_dim']:.3f} ± {spread(line['standard_error'])} bits/dim"
+            progress.measured = f"{line['bits_per_dim']:.3f} ± {spread_words(line['standard_error'])} bits/dim"
             checkpoint.save(trainer, run.checkpoints)
 
         def on_step(trainer: Trainer) -> None:

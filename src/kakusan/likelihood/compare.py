@@ -1,0 +1,54 @@
+"""Two models on the same examples: a difference whose error leaves out what they share."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from kakusan.errors import InputError
+from kakusan.likelihood.evaluation import Evaluation
+from kakusan.units import bits_per_dim
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """First minus second, in bits per dimension: below 0 the first is better."""
+
+    difference: float
+    standard_error: float  # of the paired difference
+    unpaired_error: float  # what it would be had the two been measured on different examples
+    correlation: float  # between the two models' examples
+    nats: float  # per example, first minus second
+    num_images: int
+
+    def record(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        return asdict(self)
+
+
+def compare(first: Evaluation, second: Evaluation) -> Comparison:
+    """The paired difference of two evaluations of the same examples in the same order; at least two of them."""
+    if first.num_images != second.num_images or first.num_dims != second.num_dims:
+        raise InputError(
+            f"a paired comparison needs the same examples, got {first.num_images} of {first.num_dims} values "
+            f"and {second.num_images} of {second.num_dims}"
+        )
+    if first.num_images < 2:
+        raise InputError("a paired comparison needs at least two examples")
+    both = torch.stack([first.per_example, second.per_example])
+    difference = both[0] - both[1]
+    root = math.sqrt(first.num_images)
+    spread = both.std(1)
+    product = (spread[0] * spread[1]).item()
+    covariance = torch.cov(both)[0, 1].item()
+    return Comparison(
+        difference=bits_per_dim(difference.mean().item(), first.num_dims),
+        standard_error=-bits_per_dim(difference.std().item() / root, first.num_dims),
+        unpaired_error=-bits_per_dim(math.hypot(*spread.tolist()) / root, first.num_dims),
+        correlation=covariance / product if product else 1.0,
+        nats=-difference.mean().item(),
+        num_images=first.num_images,
+    )

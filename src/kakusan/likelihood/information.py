@@ -1,0 +1,80 @@
+"""What each latent tells about the data, in bits: where a VAE or a hierarchy keeps its information."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kakusan.distributions import Normal
+from kakusan.hierarchy import HierarchicalVAE
+from kakusan.likelihood.chains import CHUNK, GetBatch
+from kakusan.noise import stream
+from kakusan.units import bits_per_dim
+from kakusan.vae import VAE
+
+COLLAPSED = 0.01  # nats: below, a latent's posterior is the prior for practical purposes
+LARGEST = 2000  # examples
+
+
+@dataclass(frozen=True)
+class LatentLevel:
+    """One level of latents. A latent's bits are its part of the bound's cost of that level, averaged over the data."""
+
+    name: str
+    bits: list[float]  # of each latent, in its own order
+    collapsed: list[int]  # positions of the latents that tell less than 0.01 nats
+
+    @property
+    def total(self) -> float:
+        """Bits of the level."""
+        return sum(self.bits)
+
+    def record(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        return {"name": self.name, "bits": self.bits, "total": self.total, "collapsed": self.collapsed}
+
+
+@torch.no_grad()
+def of_latents(chain: VAE | HierarchicalVAE, batch: GetBatch, num: int, seed: int = 0) -> list[LatentLevel]:
+    """E[log q(z_l | z_{l-1}) - log p(z_l | z_{l+1})] for each latent, over at most 2,000 examples.
+
+    At the top the mean over z_l is in closed form; below, z_{l+1} was drawn from it, and the drawn z_l is used (S18).
+    """
+    num = min(num, LARGEST)
+    sums: list[Tensor | float] = [0.0] * chain.depth
+    for rows in torch.arange(num).split(CHUNK):
+        below, drawn, posteriors = batch(rows), [], []
+        generator = stream(seed, "information", int(rows[0]))
+        for t in range(1, chain.depth + 1):
+            posteriors.append(chain.encode(below, t))
+            below = posteriors[-1].sample(generator)
+            drawn.append(below)
+        for level, (q, z) in enumerate(zip(posteriors, drawn)):
+            if level == chain.depth - 1:
+                cost = _kl(q, chain.prior())
+            else:
+                p = chain.decode(drawn[level + 1], level + 2)
+                assert isinstance(p, Normal), "latents are Gaussian given the level above"
+                cost = _log_ratio(q, p, z)
+            sums[level] = sums[level] + cost.flatten(1).double().sum(0).cpu()
+    levels = []
+    for level, total in enumerate(sums, start=1):
+        assert isinstance(total, Tensor), "there is at least one example"
+        nats = total / num
+        collapsed = (nats.abs() < COLLAPSED).nonzero()[:, 0].tolist()
+        levels.append(LatentLevel(f"level {level}", bits_per_dim(-nats, 1).tolist(), collapsed))
+    return levels
+
+
+def _kl(q: Normal, p: Normal) -> Tensor:
+    """Of each latent, shape of z."""
+    log_ratio = (q.log_var - p.log_var).expand_as(q.mean)
+    return 0.5 * (log_ratio.expm1() - log_ratio + (q.mean - p.mean).square() * (-p.log_var).exp())
+
+
+def _log_ratio(q: Normal, p: Normal, z: Tensor) -> Tensor:
+    """Mean of log q over its own draws, less log p at the drawn z; of each latent, shape of z."""
+    return 0.5 * (p.log_var - q.log_var - 1 + (z - p.mean).square() * (-p.log_var).exp()).expand_as(z)

@@ -1,0 +1,285 @@
+"""Estimators of bits per dimension against worlds where the answer is known, and their errors against their spread."""
+
+import math
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from kakusan.diffusion import Diffusion
+from kakusan.distributions import add
+from kakusan.errors import InputError
+from kakusan.hierarchy import HierarchicalVAE
+from kakusan.likelihood.chains import of_terms
+from kakusan.likelihood.compare import compare
+from kakusan.likelihood.diffusion import StepGroups, default_law, free_cost, of_diffusion, stratified_spread
+from kakusan.likelihood.evaluation import Estimate, summarise
+from kakusan.likelihood.information import of_latents
+from kakusan.oracles import GaussianWorld, LinearVAEWorld, MixtureWorld
+from kakusan.schedule import Schedule
+from kakusan.steps import StepLaw
+from kakusan.vae import VAE
+from support import F64, LIMIT, f64, seeded
+
+GAUSSIAN = GaussianWorld([0.3, -0.2], [[0.5, 0.2], [0.2, 0.3]])
+MIXTURE = MixtureWorld([0.3, 0.7], [[-0.6], [0.5]], [[[0.04]], [[0.09]]])
+
+
+def model_of(world, betas, variance="beta", asked=None, **options):
+    network = world.network(betas, "x")
+
+    def counted(z, t):
+        if asked is not None:
+            asked.append(t)
+        return network(z, t)
+
+    schedule = Schedule.from_betas(betas)
+    return Diffusion(counted, schedule, world.num_dims, prediction="x", variance=variance, **options).double()
+
+
+def betas_of(depth):
+    return Schedule.linear(depth, 0.1 / depth, 20 / depth).beta[1:].tolist() if depth > 30 else [0.1] * depth
+
+
+def total_of(estimate: Estimate):
+    return add(estimate.terms.values())
+
+
+# Diffusion: the mean
+
+
+@pytest.mark.parametrize("variance", ["unit", "beta", "beta_tilde"])
+@pytest.mark.parametrize("control", [True, False])
+def test_one_call_an_example_is_unbiased_for_the_exact_bound_of_these_very_examples(variance, control):
+    betas, num = betas_of(60), 400
+    x = GAUSSIAN.sample(num, seeded(1))
+    exact = GAUSSIAN.exact_elbo(betas, variance, x).mean().item()
+    model = model_of(GAUSSIAN, betas, variance)
+    estimates = [of_diffusion(model, lambda rows: x[rows], num, seed, control=control) for seed in range(30)]
+    means = f64([total_of(one).mean().item() for one in estimates])
+    error = math.sqrt(sum(one.spread_monte_carlo for one in estimates)) / len(estimates)
+    # stated errors are no smaller than true ones, so the false-alarm rate is below that of 4.5 s.e., 7e-6
+    assert abs(means.mean().item() - exact) < LIMIT * error + 1e-9
+    assert means.std().item() < 1.5 * error * math.sqrt(len(estimates)) + 1e-9  # 30 seeds: 1.5 has a rate of 1e-4
+
+
+def test_in_a_gaussian_world_the_control_variate_leaves_next_to_nothing_to_chance():
+    betas, num = betas_of(60), 1000
+    x, model = GAUSSIAN.sample(num, seeded(2)), model_of(GAUSSIAN, betas)
+    errors = {
+        control: of_diffusion(model, lambda rows: x[rows], num, control=control).spread_monte_carlo ** 0.5
+        for control in (True, False)
+    }
+    # the network is a Wiener filter there, up to the estimated covariance and its floor
+    assert errors[True] < errors[False] / 5
+
+
+def test_the_control_variate_and_the_step_law_pay_in_a_world_that_is_not_gaussian():
+    betas, num = betas_of(200), 2000
+    x, model = MIXTURE.sample(num, seeded(3)), model_of(MIXTURE, betas, "beta_tilde")
+    best = of_diffusion(model, lambda rows: x[rows], num)
+    plain = of_diffusion(model, lambda rows: x[rows], num, law=StepLaw.uniform(200), control=False)
+    assert best.spread_monte_carlo < plain.spread_monte_carlo / 3
+
+
+def test_every_example_is_counted_once_and_asked_once():
+    asked, num = [], 1003
+    x, model = MIXTURE.sample(num, seeded(4)), model_of(MIXTURE, betas_of(60), asked=asked)
+    estimate = of_diffusion(model, lambda rows: x[rows], num)
+    assert sum(len(t) for t in asked) == num == estimate.calls
+    assert all(len(values) == num for values in estimate.terms.values())
+
+
+def test_the_examples_stand_in_the_order_of_the_data():
+    betas, num = betas_of(60), 600
+    x = GAUSSIAN.sample(num, seeded(5))
+    estimate = of_diffusion(model_of(GAUSSIAN, betas), lambda rows: x[rows], num)
+    exact = GAUSSIAN.exact_elbo(betas, "beta", x)
+    assert torch.corrcoef(torch.stack([total_of(estimate), exact]))[0, 1] > 0.95
+
+
+def test_terms_levels_and_bound_add_up():
+    num = 700
+    x, model = MIXTURE.sample(num, seeded(6)), model_of(MIXTURE, betas_of(100))
+    estimate = of_diffusion(model, lambda rows: x[rows], num)
+    levels = add(values for _, _, values, _ in estimate.levels)
+    assert_close(levels + estimate.terms["prior"], total_of(estimate), rtol=1e-10, atol=1e-10)
+    found = summarise(estimate, 1)
+    assert sum(found.terms.values()) == pytest.approx(found.bits_per_dim, rel=1e-12)
+    squares = found.standard_error_monte_carlo**2 + found.standard_error_images**2
+    assert found.standard_error**2 == pytest.approx(squares, rel=1e-9)
+
+
+def test_each_term_has_the_exact_mean():
+    betas, num = betas_of(60), 4000
+    x = MIXTURE.sample(num, seeded(7))
+    estimate, exact = of_diffusion(model_of(MIXTURE, betas), lambda rows: x[rows], num), MIXTURE.mean_bound(betas)
+    expected = {"prior": -exact.prior_kl, "reconstruction": exact.reconstruction, "diffusion": -exact.step_kl.sum()}
+    for name, value in expected.items():
+        off = (estimate.terms[name].mean() - value).item()
+        assert abs(off) < LIMIT * math.sqrt(estimate.spreads[name]) + 1e-9, name
+
+
+@pytest.mark.parametrize("variance", ["unit", "beta", "beta_tilde"])
+def test_what_no_network_changes_is_known_without_one(variance):
+    betas = betas_of(40)
+    model = model_of(GAUSSIAN, betas, variance)
+    x = GAUSSIAN.sample(3, seeded(8))
+    knowing = Diffusion(lambda z, t: x, model.schedule, 2, prediction="x", variance=variance).double()
+    for t in (2, 17, 40):
+        cost = knowing.step_cost(x, knowing.marginal(x, t).sample(seeded(t)), t)
+        assert_close(cost, free_cost(model)[t - 1].expand(3), rtol=1e-9, atol=1e-12)
+
+
+def test_a_learned_variance_is_measured_too():
+    betas, num = betas_of(60), 500
+    schedule = Schedule.from_betas(betas)
+    network = GAUSSIAN.network(betas, "x")
+    fixed = Diffusion(network, schedule, 2, prediction="x", variance="beta").double()
+    learned = Diffusion(
+        lambda z, t: (network(z, t), torch.ones_like(z)), schedule, 2, prediction="x", variance="learned"
+    ).double()
+    x = GAUSSIAN.sample(num, seeded(9))
+    both = [total_of(of_diffusion(one, lambda rows: x[rows], num, law=default_law(fixed))) for one in (fixed, learned)]
+    exact = GAUSSIAN.exact_elbo(betas, "beta", x).mean()
+    spread = of_diffusion(learned, lambda rows: x[rows], num, law=default_law(fixed)).spread_monte_carlo
+    assert abs(both[1].mean() - exact) < LIMIT * math.sqrt(spread)  # v = 1 is the variance beta
+
+
+@pytest.mark.parametrize("depth", [1, 2, 5, 24, 25, 60])
+def test_groups_of_steps_cover_the_chain_in_order(depth):
+    groups = StepGroups.of(model_of(GAUSSIAN, betas_of(depth)))
+    assert groups.of_step.diff().min() >= 0 if depth > 1 else True
+    assert groups.of_step.unique().tolist() == list(range(groups.num))
+    assert (groups.of_step == 0).sum() == 1  # the first step, of another kind, stands alone
+    assert groups.law().probs.sum() == pytest.approx(1, abs=1e-12)
+    assert groups.slope.abs().max() <= 1 + 1e-9
+    assert groups.names[0] == "t = 1"
+
+
+@pytest.mark.parametrize("num", [1, 2, 7])
+def test_a_handful_of_examples_can_be_measured(num):
+    x, model = MIXTURE.sample(num, seeded(10)), model_of(MIXTURE, betas_of(60))
+    found = summarise(of_diffusion(model, lambda rows: x[rows], num), 1)
+    assert math.isfinite(found.bits_per_dim)
+    assert (found.standard_error is None) == (num == 1)
+
+
+# Diffusion: the errors
+
+
+def covered(world, betas, num, replicates, **options):
+    """Share of the replicates whose 95 % interval holds the exact mean bound of the world."""
+    model, exact = model_of(world, betas), world.mean_bound(betas).elbo.item()
+    inside = 0
+    for k in range(replicates):
+        x = world.sample(num, seeded(10_000 + k))
+        estimate = of_diffusion(model, lambda rows, x=x: x[rows], num, seed=k, **options)
+        inside += abs(total_of(estimate).mean().item() - exact) < 1.96 * math.sqrt(estimate.spread)
+    return inside / replicates
+
+
+def test_the_95_percent_interval_covers_the_exact_bound():
+    # 2,000 replicates: a right 95 % interval leaves 93.5 to 96.5 % once in 500 (3.1 binomial standard errors)
+    assert 0.935 <= covered(MIXTURE, betas_of(8), 350, 2000) <= 0.965
+
+
+def test_the_95_percent_interval_covers_with_the_control_variate_too():
+    # 150 replicates (benchmarks/likelihood.py has 2,000): a right interval falls below 0.9 once in 150
+    assert covered(MIXTURE, betas_of(40), 400, 150) >= 0.9
+
+
+def test_neighbours_tell_the_spread_of_a_stratified_mean():
+    values = f64([0.0, 1.0, 10.0, 11.0])  # two strata far apart: only the spread within them is noise
+    expected = 4 * ((1 + 81 + 1) / 3 / 2) / 16
+    assert stratified_spread(values, [torch.tensor([0, 1, 2, 3])]) == pytest.approx(expected)
+    assert stratified_spread(values[:1], [torch.tensor([0])]) is None
+    many = torch.linspace(0, 1, 1000, dtype=F64) + 0.1 * torch.randn(1000, generator=seeded(11), dtype=F64)
+    # noise of variance 0.01 on a slope that stratification takes out; 1,000 values: 5 % is 1 s.e., 4.5 of them 20 %
+    assert stratified_spread(many, [torch.arange(1000)]) == pytest.approx(0.01 / 1000, rel=0.2)
+
+
+# VAE and hierarchy
+
+WORLD = LinearVAEWorld([[1.0, 0.2], [0.3, -0.8], [0.5, 0.5]], [0.1, 0.0, -0.2])
+SPREAD = f64([0.7, 0.4])
+
+
+def linear_vae():
+    mean = lambda x: WORLD.posterior(x)[0] + 0.3  # noqa: E731
+    encoder = lambda x: (mean(x), SPREAD.log().expand(len(x), 2))  # noqa: E731
+    return VAE(encoder, lambda z: z @ WORLD.weight.T + WORLD.bias, 2).double(), mean
+
+
+def test_draws_of_a_vae_average_to_its_exact_bound_and_their_error_is_told_from_the_examples():
+    vae, mean = linear_vae()
+    num = 1500
+    x = WORLD.sample(num, seeded(12))
+    estimate = of_terms(vae.terms, lambda rows: x[rows], num, draws=2, calls=2, words="")
+    exact = WORLD.elbo(x, mean(x), SPREAD)
+    off = (total_of(estimate).mean() - exact.mean()).item()
+    assert abs(off) < LIMIT * math.sqrt(estimate.spread_monte_carlo)  # these examples: noise of the draws alone
+    examples = exact.var().item() / num
+    # a variance from 1,500 examples is right to 5 % or so; 4.5 times that
+    assert estimate.spread - estimate.spread_monte_carlo == pytest.approx(examples, rel=0.25)
+
+
+def test_one_draw_cannot_say_how_far_draws_lie_apart():
+    vae, _ = linear_vae()
+    x = WORLD.sample(10, seeded(13))
+    found = summarise(of_terms(vae.terms, lambda rows: x[rows], 10, draws=1, calls=2, words=""), 3)
+    assert found.standard_error_monte_carlo is None
+    assert found.standard_error_images is None
+
+
+def test_a_latent_tells_its_kl_in_bits_and_an_idle_one_is_named():
+    mean, log_var = f64([0.5, 0.0, -1.0]), f64([-2.0, 0.0, 0.3])
+    vae = VAE(lambda x: (mean.expand(len(x), 3), log_var.expand(len(x), 3)), lambda z: z.sum(1)[:, None], 3).double()
+    (level,) = of_latents(vae, lambda rows: torch.zeros(len(rows), 1, dtype=F64), 5)
+    nats = 0.5 * (mean.square() + log_var.exp() - 1 - log_var)
+    assert level.bits == pytest.approx((nats / math.log(2)).tolist(), rel=1e-12)
+    assert level.collapsed == [1]
+    assert level.total == pytest.approx(nats.sum().item() / math.log(2), rel=1e-12)
+
+
+def test_the_levels_of_a_hierarchy_tell_what_its_bound_pays_for_them():
+    gain = f64([[0.9, 0.1], [0.0, 0.5]])
+    encoders = [lambda x: (0.6 * x, torch.full_like(x, -1.0)), lambda z: (z @ gain, torch.full_like(z, -0.5))]
+    decoders = [lambda z: z, lambda z: z @ gain.T]
+    model = HierarchicalVAE(encoders, decoders, [2, 2]).double()
+    x = torch.randn(2000, 2, generator=seeded(14), dtype=F64)
+    levels = of_latents(model, lambda rows: x[rows], len(x))
+    estimate = of_terms(model.terms, lambda rows: x[rows], len(x), draws=8, calls=4, words="")
+    for level in levels:
+        paid = -estimate.terms[level.name]
+        error = math.sqrt(2 * paid.var().item() / len(x) + 8 * estimate.spreads[level.name])
+        assert abs(level.total * math.log(2) - paid.mean().item()) < LIMIT * error
+
+
+# Comparisons
+
+
+def evaluated(values, num_dims=2):
+    return summarise(Estimate({"bound": values}, {"bound": None}, None, None, 0, ""), num_dims)
+
+
+def test_a_paired_difference_leaves_out_what_the_examples_share():
+    shared = 100 * torch.randn(500, generator=seeded(15), dtype=F64)
+    first, second = evaluated(shared + 1), evaluated(shared + 0.1 * torch.randn(500, generator=seeded(16), dtype=F64))
+    found = compare(first, second)
+    assert found.difference == pytest.approx(-1 / (2 * math.log(2)), abs=LIMIT * found.standard_error)
+    assert found.standard_error < found.unpaired_error / 100
+    assert found.correlation > 0.999
+
+
+def test_a_model_does_not_differ_from_itself():
+    x, model = MIXTURE.sample(500, seeded(17)), model_of(MIXTURE, betas_of(60))
+    both = [summarise(of_diffusion(model, lambda rows: x[rows], 500, seed=3), 1) for _ in range(2)]
+    assert compare(*both).difference == 0
+    assert compare(*both).standard_error == 0
+
+
+@pytest.mark.parametrize(("first", "second"), [(3, 4), (1, 1)])
+def test_a_comparison_needs_the_same_examples_and_two_of_them(first, second):
+    with pytest.raises(InputError, match="examples"):
+        compare(evaluated(torch.zeros(first, dtype=F64)), evaluated(torch.zeros(second, dtype=F64)))
