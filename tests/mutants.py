@@ -1001,6 +1001,93 @@ DATA = [
     ),
 ]
 
+LIKELIHOOD = [
+    Fault(
+        "the cost is not divided by the step's probability",
+        "likelihood/diffusion.py",
+        "residual / block.prob",
+        "residual",
+        "test_likelihood.py::test_one_call_an_example_is_unbiased_for_the_exact_bound_of_these_very_examples[False-beta]",
+    ),
+    Fault(
+        "the fitted part is taken out and not put back",
+        "likelihood/diffusion.py",
+        "            by_group[block.rows] += predictors.sums(block.rows, coefficients)\n",
+        "",
+        "test_likelihood.py::test_one_call_an_example_is_unbiased_for_the_exact_bound_of_these_very_examples[True-beta]",
+    ),
+    Fault(
+        "what no network changes is dropped",
+        "likelihood/diffusion.py",
+        "free = 0.5 * model.num_dims * (ratio - 1 - ratio.log())",
+        "free = 0.0 * model.num_dims * (ratio - 1 - ratio.log())",
+        "test_likelihood.py::test_what_no_network_changes_is_known_without_one[unit]",
+    ),
+    Fault(
+        "the prior term is left out of the bound",
+        "likelihood/diffusion.py",
+        'terms = {"prior": -prior,',
+        'terms = {"prior": 0 * prior,',
+        "test_likelihood.py::test_each_term_has_the_exact_mean",
+    ),
+    Fault(
+        "the spread of a mean is not divided by the number of examples",
+        "likelihood/diffusion.py",
+        "return total / len(values) ** 2",
+        "return total / len(values)",
+        "test_likelihood.py::test_neighbours_tell_the_spread_of_a_stratified_mean",
+    ),
+    Fault(
+        "half of the squared difference is forgotten",
+        "likelihood/diffusion.py",
+        ".diff().square().mean().item() / 2",
+        ".diff().square().mean().item()",
+        "test_likelihood.py::test_neighbours_tell_the_spread_of_a_stratified_mean",
+    ),
+    Fault(
+        "the filter's mean cost lacks the noise it lets through",
+        "likelihood/wiener.py",
+        "self._per_square[t - 1] * y.square()).sum(1) + self._per_noise[t - 1]",
+        "self._per_square[t - 1] * y.square()).sum(1)",
+        "test_likelihood.py::test_one_call_an_example_is_unbiased_for_the_exact_bound_of_these_very_examples[True-beta]",
+    ),
+    Fault(
+        "the filter's cost is summed over another step",
+        "likelihood/wiener.py",
+        "index_add_(0, group, self._per_square)",
+        "index_add_(0, group, self._per_square.roll(1, 0))",
+        "test_likelihood.py::test_the_filters_mean_cost_is_the_exact_mean_of_its_cost_and_sums_over_the_steps",
+    ),
+    Fault(
+        "the noise on a wall is not centred",
+        "likelihood/control.py",
+        "(eps.square() - 1) * kind",
+        "eps.square() * kind",
+        "test_likelihood.py::test_one_call_an_example_is_unbiased_for_the_exact_bound_of_these_very_examples[True-beta]",
+    ),
+    Fault(
+        "the Monte-Carlo part is stated for a single example",
+        "likelihood/chains.py",
+        "total.var(0).mean().item() / (draws * num)",
+        "total.var(0).mean().item() / draws",
+        "test_likelihood.py::test_draws_of_a_vae_average_to_its_exact_bound_and_their_error_is_told_from_the_examples",
+    ),
+    Fault(
+        "a latent's KL lacks the change of its mean",
+        "likelihood/information.py",
+        "+ (q.mean - p.mean).square() * (-p.log_var).exp())\n\n",
+        "+ 0)\n\n",
+        "test_likelihood.py::test_a_latent_tells_its_kl_in_bits_and_an_idle_one_is_named",
+    ),
+    Fault(
+        "a comparison forgets that its examples are paired",
+        "likelihood/compare.py",
+        "bits_per_dim(difference.std().item() / root, first.num_dims)",
+        "bits_per_dim(math.hypot(*spread.tolist()) / root, first.num_dims)",
+        "test_likelihood.py::test_a_paired_difference_leaves_out_what_the_examples_share",
+    ),
+]
+
 FAULTS = [
     *SCHEDULE,
     *DISTRIBUTIONS,
@@ -1012,4 +1099,5 @@ FAULTS = [
     *STEPS,
     *TRAINING,
     *DATA,
+    *LIKELIHOOD,
 ]

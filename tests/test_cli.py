@@ -117,6 +117,50 @@ def test_samples_are_guided_by_the_runs_beginning_unless_told_otherwise(runs):
     assert not np.array_equal(default, none)
 
 
+@pytest.mark.parametrize("family", ["ddpm", "vae", "hvae", "counts"])
+def test_the_error_is_split_into_what_calls_and_what_examples_lower(capsys, runs, family):
+    result = json.loads(call(capsys, "evaluate", runs / family, "--json")[1])
+    squares = result["standard_error_monte_carlo"] ** 2 + result["standard_error_images"] ** 2
+    # the examples' part is what is left of the whole, and 0 where a stratified whole comes out below its own part
+    assert squares >= result["standard_error"] ** 2 * (1 - 1e-9)
+    assert result["term_errors"].keys() == result["terms"].keys()
+    assert bool(result["levels"]) == (family == "ddpm")
+    assert ("latents" in result) == (family in ("vae", "hvae"))
+    assert (result["standard_error_monte_carlo"] == 0) == (family == "counts")
+
+
+def test_a_run_is_compared_with_another_on_the_same_examples(capsys, runs):
+    code, out, _ = call(capsys, "compare", runs / "ddpm", runs / "vae", "--json")
+    found = json.loads(out)
+    first, second = (run["bits_per_dim"] for run in found["runs"].values())
+    assert code == 0
+    assert found["difference"] == pytest.approx(first - second, rel=1e-9)
+    assert found["standard_error"] > 0
+    code, out, _ = call(capsys, "compare", runs / "ddpm", runs / "ddpm")
+    assert code == 0
+    assert "difference +0.0000 ± 0.0000" in out
+
+
+def test_runs_that_measure_different_things_are_not_compared(capsys, runs):
+    code, _, err = call(capsys, "compare", runs / "ddpm", runs / "counts")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "grey levels" in err
+
+
+def test_a_run_finds_its_data_from_any_folder_and_notices_when_they_changed(capsys, pictures, tmp_path, monkeypatch):
+    mine = tmp_path / "mine.npy"
+    mine.write_bytes(pictures.read_bytes())
+    monkeypatch.chdir(tmp_path)
+    assert call(capsys, "train", "mnist-ddpm", "--data", "mine.npy", "--steps", "3", *TINY, "--out", "run")[0] == 0
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert call(capsys, "evaluate", tmp_path / "run", "--json")[0] == 0
+    np.save(mine, np.load(mine)[:, ::-1])
+    code, _, err = call(capsys, "evaluate", tmp_path / "run")
+    assert code == 2
+    assert "has changed" in err
+
+
 def test_guidance_without_early_weights_is_a_mistake_in_one_line(capsys, pictures, tmp_path):
     arguments = ["--data", pictures, "--steps", "3", *TINY, "--optim.early", "None", "--out", tmp_path / "run"]
     assert call(capsys, "train", "mnist-ddpm", *arguments)[0] == 0

@@ -15,11 +15,12 @@ from kakusan.likelihood.compare import compare
 from kakusan.likelihood.diffusion import StepGroups, default_law, free_cost, of_diffusion, stratified_spread
 from kakusan.likelihood.evaluation import Estimate, summarise
 from kakusan.likelihood.information import of_latents
+from kakusan.likelihood.wiener import Wiener
 from kakusan.oracles import GaussianWorld, LinearVAEWorld, MixtureWorld
 from kakusan.schedule import Schedule
 from kakusan.steps import StepLaw
 from kakusan.vae import VAE
-from support import F64, LIMIT, f64, seeded
+from support import F64, LIMIT, f64, gauss_hermite, seeded
 
 GAUSSIAN = GaussianWorld([0.3, -0.2], [[0.5, 0.2], [0.2, 0.3]])
 MIXTURE = MixtureWorld([0.3, 0.7], [[-0.6], [0.5]], [[[0.04]], [[0.09]]])
@@ -163,6 +164,37 @@ def test_a_handful_of_examples_can_be_measured(num):
     found = summarise(of_diffusion(model, lambda rows: x[rows], num), 1)
     assert math.isfinite(found.bits_per_dim)
     assert (found.standard_error is None) == (num == 1)
+
+
+# The control variate
+
+
+def test_the_filters_mean_cost_is_the_exact_mean_of_its_cost_and_sums_over_the_steps():
+    model = model_of(GAUSSIAN, betas_of(30))
+    x = GAUSSIAN.sample(200, seeded(18))
+    filtered = Wiener(model, x)
+    y, eps, weights = filtered.coordinates(x[:1]), *gauss_hermite(2)
+    group = torch.arange(30) // 7
+    for t in (1, 2, 30):
+        at = torch.full((len(eps),), t)
+        costs = filtered.cost(y.expand(len(eps), 2), eps, at)
+        assert_close((costs * weights).sum(), filtered.mean_cost(y, at[:1])[0], rtol=1e-12, atol=0)
+    each = torch.stack([filtered.mean_cost(y, torch.tensor([t])) for t in range(1, 31)], 1)
+    summed = torch.zeros(1, 5, dtype=F64).index_add_(1, group, each)
+    assert_close(filtered.summed(y, group, 5), summed, rtol=1e-12, atol=0)
+
+
+def test_the_filters_cost_is_what_a_wiener_network_would_pay():
+    betas = betas_of(30)
+    x = GAUSSIAN.sample(100_000, seeded(19))
+    model = model_of(GAUSSIAN, betas)
+    filtered, eps = Wiener(model, x), torch.randn(4, 2, generator=seeded(20), dtype=F64)
+    for t in (2, 15, 30):
+        q = model.marginal(x[:4], t)
+        paid = model.step_cost(x[:4], q.mean + q.std * eps, t) - free_cost(model)[t - 1]
+        cost = filtered.cost(filtered.coordinates(x[:4]), eps, torch.full((4,), t))
+        # the filter's covariance is that of 100,000 examples, and carries a floor of 1 % of the variance
+        assert_close(cost, paid, rtol=0.2, atol=0.02 * paid.mean().item())
 
 
 # Diffusion: the errors

@@ -105,6 +105,14 @@ def test_a_run_keeps_no_early_weights_unless_asked(tmp_path):
     assert checkpoint.early_weights(tmp_path) is None
 
 
+def test_a_loss_that_is_not_finite_is_never_saved(tmp_path):
+    trainer = regression(10)
+    trainer.recent_loss = torch.tensor(float("nan"))  # as a device that is not asked at every step leaves it
+    with pytest.raises(NonFiniteLossError):
+        checkpoint.save(trainer, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
 def test_checkpoints_keep_the_newest_two(tmp_path):
     trainer = regression(10)
     for _ in range(4):

@@ -14,6 +14,7 @@ from kakusan.errors import InputError
 from kakusan.likelihood.evaluation import Part, spread_words
 from kakusan.likelihood.three import three_estimates
 from kakusan.model import load
+from kakusan.rundir import RunDirectory
 
 
 def main(command: Evaluate) -> int:
@@ -23,6 +24,10 @@ def main(command: Evaluate) -> int:
     model = load(command.run, command.device)
     dataset = open_data(command.data or model.recipe.data)
     model.check_data(dataset)
+    if command.data is None and dataset.digest() != RunDirectory.open(command.run).read("data.json")["digest"]:
+        raise InputError(
+            f"{model.recipe.data} has changed since {command.run} was trained on it; name the data to evaluate with --data"
+        )
     data = (dataset.test if command.split == "test" else dataset.train)[: command.limit]
     result = model.evaluate(data, command.seed, command.importance)
     three = None

@@ -45,7 +45,7 @@ def compare(first: Evaluation, second: Evaluation) -> Comparison:
     product = (spread[0] * spread[1]).item()
     covariance = torch.cov(both)[0, 1].item()
     return Comparison(
-        difference=bits_per_dim(difference.mean().item(), first.num_dims),
+        difference=bits_per_dim(difference.mean().item(), first.num_dims) + 0.0,  # no minus before a zero
         standard_error=-bits_per_dim(difference.std().item() / root, first.num_dims),
         unpaired_error=-bits_per_dim(math.hypot(*spread.tolist()) / root, first.num_dims),
         correlation=covariance / product if product else 1.0,

@@ -12,6 +12,8 @@ from torch import Tensor
 from kakusan.distributions import add
 from kakusan.units import bits_per_dim
 
+APPROXIMATE = "approximate, as a density times the width of a grey level stands for its probability"
+
 
 @dataclass(frozen=True)
 class Part:
@@ -99,6 +101,7 @@ def summarise(estimate: Estimate, num_dims: int, offset_nats: float = 0.0) -> Ev
     if offset_nats:
         terms["grid"] = torch.full_like(next(iter(terms.values())), offset_nats)
         spreads["grid"] = 0.0
+    words = estimate.words + (f"; {APPROXIMATE}" if offset_nats else "")
     total = add(terms.values())
     mean = total.mean().item()
     whole, noise = estimate.spread, estimate.spread_monte_carlo
@@ -124,7 +127,7 @@ def summarise(estimate: Estimate, num_dims: int, offset_nats: float = 0.0) -> Ev
             Part(name, bits_per_dim(value.mean().item(), num_dims), error(variance), _closed(log_snr))
             for name, log_snr, value, variance in estimate.levels
         ],
-        estimator=estimate.words,
+        estimator=words,
         per_example=total,
     )
 

@@ -64,6 +64,39 @@ def term_bars(terms: dict[str, float]) -> bytes:
         return _svg(figure)
 
 
+def level_bars(levels: list[dict[str, Any]]) -> bytes:
+    """Bits/dim of each range of noise levels, from the data's side down to pure noise, with two standard errors."""
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(figsize=(6.4, 0.6 + 0.3 * len(levels)))
+        names = [_level_name(level) for level in levels][::-1]
+        values = [level["bits_per_dim"] for level in levels][::-1]
+        errors = [2 * (level["standard_error"] or 0.0) for level in levels][::-1]
+        bars = axes.barh(names, values, xerr=errors, color=ACCENT, ecolor=INK, height=0.7)
+        axes.bar_label(bars, fmt="%.4f", padding=4, color=INK, fontsize=9)
+        axes.margins(x=0.15, y=0.01)
+        axes.set_xlabel("bits/dim")
+        return _svg(figure)
+
+
+def _level_name(level: dict[str, Any]) -> str:
+    if level["log_snr"] is None:
+        return level["name"]
+    return f"{level['name']}   log SNR {level['log_snr'][0]:+.1f}"
+
+
+def latent_bars(levels: list[dict[str, Any]]) -> bytes:
+    """Bits of each latent, the fullest first, a panel for each level of the hierarchy."""
+    with plt.rc_context(STYLE):
+        figure, panels = plt.subplots(len(levels), 1, figsize=(6.4, 0.4 + 1.7 * len(levels)), squeeze=False)
+        for axes, level in zip(panels[:, 0], levels):
+            axes.bar(range(len(level["bits"])), sorted(level["bits"], reverse=True), color=ACCENT)
+            axes.set(
+                ylabel="bits", title=f"{level['name']}: {level['total']:.1f} bits, {len(level['collapsed'])} collapsed"
+            )
+            axes.set_xticks([])
+        return _svg(figure)
+
+
 def _svg(figure: Figure) -> bytes:
     buffer = io.BytesIO()
     figure.tight_layout()

@@ -11,10 +11,11 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from kakusan.errors import InputError
-from kakusan.report.figures import bound_curve, term_bars
+from kakusan.report.figures import bound_curve, latent_bars, level_bars, term_bars
 from kakusan.rundir import RunDirectory
 
 SHOWN_STAGES = 6
+SMALLEST_LEVEL = 1e-4  # bits/dim
 STAGE = re.compile(r"step-(\d+)\.png")
 PICTURES = {
     "forward": (
@@ -68,10 +69,33 @@ def render(run: RunDirectory, summary: dict[str, Any]) -> str:
             if (source := _png(run.path / f"{name}.png"))
         ],
         curve=_data_url(bound_curve(history), "svg+xml") if history else None,
+        profile=_profile(likelihood, summary.get("latents") or []),
         bars=_data_url(term_bars(likelihood["terms"]), "svg+xml"),
         history=history,
         settings=_flat({"model": record["recipe"]["model"], "optim": record["recipe"]["optim"]}),
     )
+
+
+def _profile(likelihood: dict[str, Any], latents: list[dict[str, Any]]) -> dict[str, str] | None:
+    """What each noise level or each latent tells, as a figure with its words; nothing for other models."""
+    levels = [level for level in likelihood.get("levels", []) if abs(level["bits_per_dim"]) >= SMALLEST_LEVEL]
+    if levels:
+        told = ", ".join(f"{level['name']} {level['bits_per_dim']:.4f}" for level in levels)
+        return {
+            "source": _data_url(level_bars(levels), "svg+xml"),
+            "alt": f"Bits per dimension of each range of noise levels: {told}",
+            "caption": "The network's part of the bound by noise level, the data's side first, with two standard errors: "
+            "what it takes to undo that much of the noise. Levels below 0.0001 are left out.",
+        }
+    if latents:
+        told = "; ".join(f"{level['name']} {level['total']:.1f} bits" for level in latents)
+        return {
+            "source": _data_url(latent_bars(latents), "svg+xml"),
+            "alt": f"Bits of each latent, sorted: {told}",
+            "caption": "What each latent tells about an image, the fullest first. A latent below 0.01 nats is called collapsed: "
+            "its posterior is the prior.",
+        }
+    return None
 
 
 def _stages(run: RunDirectory, history: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -18,7 +18,11 @@ KEPT = 2
 
 
 def save(trainer: Trainer, folder: Path) -> Path:
-    """Write folder/step-NNNNNNNN and drop all but the newest two; on the disk when this returns."""
+    """Write folder/step-NNNNNNNN and drop all but the newest two; on the disk when this returns.
+
+    NonFiniteLossError, and nothing written, if the loss has not been finite.
+    """
+    trainer.check_finite()
     final = folder / f"step-{trainer.state.step:08d}"
     if final.exists():  # the same step, hence the same state
         return final
