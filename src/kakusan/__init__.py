@@ -31,10 +31,12 @@ __all__ = [*_HOMES]
 
 
 def __getattr__(name: str):
+    if name == "oracles":
+        return importlib.import_module("kakusan.oracles")
     if name not in _HOMES:
         raise AttributeError(f"module 'kakusan' has no attribute {name!r}")
     return getattr(importlib.import_module(f"kakusan.{_HOMES[name]}"), name)
 
 
 def __dir__():
-    return [*__all__, "__version__"]
+    return [*__all__, "oracles", "__version__"]
