@@ -1032,16 +1032,16 @@ LIKELIHOOD = [
     ),
     Fault(
         "the spread of a mean is not divided by the number of examples",
-        "likelihood/diffusion.py",
+        "likelihood/evaluation.py",
         "return total / len(values) ** 2",
         "return total / len(values)",
         "test_likelihood.py::test_neighbours_tell_the_spread_of_a_stratified_mean",
     ),
     Fault(
         "half of the squared difference is forgotten",
-        "likelihood/diffusion.py",
-        ".diff().square().mean().item() / 2",
-        ".diff().square().mean().item()",
+        "likelihood/evaluation.py",
+        ".square().mean().item() / 2",
+        ".square().mean().item()",
         "test_likelihood.py::test_neighbours_tell_the_spread_of_a_stratified_mean",
     ),
     Fault(
@@ -1082,8 +1082,8 @@ LIKELIHOOD = [
     Fault(
         "a comparison forgets that its examples are paired",
         "likelihood/compare.py",
-        "bits_per_dim(difference.std().item() / root, first.num_dims)",
-        "bits_per_dim(math.hypot(*spread.tolist()) / root, first.num_dims)",
+        "bits_per_dim(math.sqrt(spread), first.num_dims)",
+        "bits_per_dim(math.sqrt(sum(own)), first.num_dims)",
         "test_likelihood.py::test_a_paired_difference_leaves_out_what_the_examples_share",
     ),
 ]

@@ -98,6 +98,7 @@ def test_a_guess_limited_to_a_range_stays_in_it():
     ("weaker", "weight", "log_snr", "words"),
     [
         (model(GENTLE), 0.5, None, "at least 1"),
+        (model(GENTLE), float("nan"), None, "at least 1"),
         (model(GENTLE), 2.0, (1.0, -1.0), "rising range"),
         (affine_diffusion("optimal", "beta"), 2.0, None, "same thing"),
         (Diffusion(GENTLE, Schedule.cosine(5), 2, prediction="x"), 2.0, None, "same schedule"),

@@ -12,8 +12,8 @@ from kakusan.errors import InputError
 from kakusan.hierarchy import HierarchicalVAE
 from kakusan.likelihood.chains import of_terms
 from kakusan.likelihood.compare import compare
-from kakusan.likelihood.diffusion import StepGroups, default_law, free_cost, of_diffusion, stratified_spread
-from kakusan.likelihood.evaluation import Estimate, summarise
+from kakusan.likelihood.diffusion import StepGroups, default_law, free_cost, of_diffusion
+from kakusan.likelihood.evaluation import Estimate, stratified_spread, summarise
 from kakusan.likelihood.information import of_latents
 from kakusan.likelihood.wiener import Wiener
 from kakusan.oracles import GaussianWorld, LinearVAEWorld, MixtureWorld
@@ -163,7 +163,13 @@ def test_a_handful_of_examples_can_be_measured(num):
     x, model = MIXTURE.sample(num, seeded(10)), model_of(MIXTURE, betas_of(60))
     found = summarise(of_diffusion(model, lambda rows: x[rows], num), 1)
     assert math.isfinite(found.bits_per_dim)
-    assert (found.standard_error is None) == (num == 1)
+    assert (found.standard_error is None) == (found.standard_error_monte_carlo is None) == (num == 1)
+
+
+@pytest.mark.parametrize("law", [StepLaw.uniform(59), StepLaw(torch.cat([torch.zeros(1), torch.full((59,), 1 / 59)]))])
+def test_a_step_law_that_leaves_steps_out_is_refused(law):
+    with pytest.raises(InputError, match="each of the 60 steps"):
+        of_diffusion(model_of(MIXTURE, betas_of(60)), lambda rows: torch.zeros(len(rows), 1, dtype=F64), 5, law=law)
 
 
 # The control variate
@@ -223,7 +229,7 @@ def test_the_95_percent_interval_covers_with_the_control_variate_too():
 
 def test_neighbours_tell_the_spread_of_a_stratified_mean():
     values = f64([0.0, 1.0, 10.0, 11.0])  # two strata far apart: only the spread within them is noise
-    expected = 4 * ((1 + 81 + 1) / 3 / 2) / 16
+    expected = 4 * ((1 + 81 + 1 + 121) / 4 / 2) / 16
     assert stratified_spread(values, [torch.tensor([0, 1, 2, 3])]) == pytest.approx(expected)
     assert stratified_spread(values[:1], [torch.tensor([0])]) is None
     many = torch.linspace(0, 1, 1000, dtype=F64) + 0.1 * torch.randn(1000, generator=seeded(11), dtype=F64)
@@ -272,6 +278,13 @@ def test_a_latent_tells_its_kl_in_bits_and_an_idle_one_is_named():
     assert level.bits == pytest.approx((nats / math.log(2)).tolist(), rel=1e-12)
     assert level.collapsed == [1]
     assert level.total == pytest.approx(nats.sum().item() / math.log(2), rel=1e-12)
+
+
+def test_an_idle_latent_below_the_top_is_named_too():
+    prior = lambda z: (torch.zeros(len(z), 3, dtype=F64), torch.zeros(len(z), 3, dtype=F64))  # noqa: E731
+    model = HierarchicalVAE([prior, prior], [lambda z: z, lambda z: torch.zeros_like(z)], [3, 3]).double()
+    levels = of_latents(model, lambda rows: torch.zeros(len(rows), 3, dtype=F64), 50)
+    assert [level.collapsed for level in levels] == [[0, 1, 2], [0, 1, 2]]
 
 
 def test_the_levels_of_a_hierarchy_tell_what_its_bound_pays_for_them():

@@ -239,7 +239,7 @@ class Resume:
 def _train_command(recipe):
     """The flags of one recipe, with its own values as defaults."""
     fields = [
-        ("data", str, recipe.data, "mnist, mnist-labels, a folder of IDX files, or a .npy or .npz file"),
+        ("data", str, recipe.data, "mnist, mnist-binary, mnist-labels, a folder of IDX files, or a .npy or .npz file"),
         ("out", Path | None, None, "the run directory; runs/RECIPE-DATE-TIME unless given"),
         ("minutes", float | None, None, f"train so long{_own(recipe.minutes)}"),
         ("steps", int | None, None, f"train so many steps instead{_own(recipe.steps)}"),

@@ -7,6 +7,8 @@ equation 3; limited to middle noise as in Kynkäänniemi et al. 2024.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -30,16 +32,13 @@ def guided(model: Diffusion, weaker: Diffusion, weight: float, log_snr: tuple[fl
     Raises:
         InputError: If the two do not predict the same thing on the same schedule, or the weight is below 1.
     """
-    if weight < 1:
-        raise InputError(f"the weight of guidance must be at least 1, which is none, got {weight}")
+    check_guidance(weight, log_snr)
     same = model.prediction == weaker.prediction and torch.equal(model.schedule.beta, weaker.schedule.beta)
     if not same or model.event_shape != weaker.event_shape:
         raise InputError("guidance needs two models of one shape that predict the same thing on the same schedule")
     if weight == 1:
         return model
     low, high = log_snr or (-torch.inf, torch.inf)
-    if not low < high:
-        raise InputError(f"guidance needs a rising range of log SNR, got {low} to {high}")
     where = (model.schedule.log_snr >= low) & (model.schedule.log_snr <= high)
     return Diffusion(
         _Guided(model, weaker, weight, where),
@@ -50,6 +49,14 @@ def guided(model: Diffusion, weaker: Diffusion, weight: float, log_snr: tuple[fl
         likelihood=model.likelihood,
         clip=model.clip,
     )
+
+
+def check_guidance(weight: float, log_snr: tuple[float, float] | None = None) -> None:
+    """InputError for a weight or a range that no model can be guided with."""
+    if not 1 <= weight < math.inf:
+        raise InputError(f"the weight of guidance must be at least 1, which is none, got {weight}")
+    if log_snr is not None and not log_snr[0] < log_snr[1]:
+        raise InputError(f"guidance needs a rising range of log SNR, got {log_snr[0]} to {log_snr[1]}")
 
 
 class _Guided(nn.Module):

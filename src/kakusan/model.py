@@ -27,7 +27,7 @@ from kakusan.likelihood.diffusion import of_diffusion
 from kakusan.likelihood.evaluation import Estimate, Evaluation, mean_spread, summarise
 from kakusan.likelihood.information import LatentLevel, of_latents
 from kakusan.noise import example_streams, stream
-from kakusan.recipes.build import Model, Trainable, build, exact_chain, scale_of
+from kakusan.recipes.build import Model, Trainable, build, check_kind, exact_chain, scale_of
 from kakusan.recipes.config import DiffusionConfig, DirichletConfig, Recipe, from_record
 from kakusan.recipes.conjugate_fit import ConjugateFit
 from kakusan.rundir import RunDirectory
@@ -163,6 +163,8 @@ class TrainedModel:
             return self._importance(batch, num, importance_samples, seed, offset)
         if isinstance(self.chain, Diffusion):
             return summarise(of_diffusion(self.chain, batch, num, seed, law), self.num_dims, offset)
+        if law is not None:
+            raise InputError(f"a step law is for diffusion models; {self.recipe.name} has none to choose")
         return self._by_terms(batch, num, "exact", seed, offset)
 
     def evaluate_third_terms(self, data: Tensor, seed: int = 0) -> dict[str, Evaluation]:
@@ -226,12 +228,13 @@ class TrainedModel:
         return of_latents(self.chain, self.batches(data, seed), len(data), seed)
 
     def check_data(self, dataset: Dataset) -> None:
-        """InputError unless the examples have the model's shape."""
+        """InputError unless the examples have the model's shape and kind of values."""
         if dataset.event_shape != self.event_shape:
             raise InputError(
                 f"the model was trained on examples of shape {self.event_shape}, and {dataset.name} has "
                 f"{dataset.event_shape}; give --data with that shape"
             )
+        check_kind(self.recipe, dataset)
 
     def __repr__(self) -> str:
         parameters = sum(p.numel() for p in self.chain.parameters())
@@ -257,14 +260,15 @@ def load(run: Path | str, device: str = "auto") -> TrainedModel:
     module = build(recipe.model, event_shape)
     try:
         weights = checkpoint.averaged_weights(directory.checkpoints)
+        early = checkpoint.early_weights(directory.checkpoints)
     except (OSError, SafetensorError) as error:
         raise InputError(f"{run}: the newest checkpoint is damaged ({error})") from error
     if isinstance(module, ConjugateFit):
         module.start_at(torch.zeros_like(weights["log_gamma"]))
     try:
         module.load_state_dict(weights)
+        return TrainedModel(recipe, module, event_shape, where, early)
     except RuntimeError as error:
         raise InputError(
             f"{run}: the weights do not fit the run's own record ({error.args[0].splitlines()[0]})"
         ) from error
-    return TrainedModel(recipe, module, event_shape, where, checkpoint.early_weights(directory.checkpoints))

@@ -1,4 +1,4 @@
-"""Which steps t of a chain to spend network calls on: in training by choice, in evaluation by a pilot."""
+"""Which steps t of a chain to spend network calls on: in training by choice, in evaluation by what they roughly cost."""
 
 from __future__ import annotations
 

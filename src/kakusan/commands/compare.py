@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from kakusan.cli import Compare
-from kakusan.data.open import open_data
+from kakusan.commands.given import data_of
 from kakusan.diffusion import Diffusion
 from kakusan.errors import InputError
 from kakusan.likelihood.compare import compare
@@ -24,9 +24,8 @@ def main(command: Compare) -> int:
         raise InputError(
             f"{command.first} measures {kinds[0]} and {command.second} {kinds[1]}; they cannot be compared"
         )
-    dataset = open_data(command.data or models[0].recipe.data)
-    for model in models:
-        model.check_data(dataset)
+    dataset = data_of(command.first, models[0], command.data)
+    models[1].check_data(dataset)
     data = (dataset.test if command.split == "test" else dataset.train)[: command.limit]
     law = _common_law(models)
     results = [model.evaluate(data, command.seed, law=law) for model in models]

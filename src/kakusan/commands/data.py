@@ -14,6 +14,7 @@ def main(command: Data) -> int:
         f"values from {dataset.train.min().item():g} to {dataset.train.max().item():g}, mean {dataset.train.double().mean():.4g}"
     )
     print(f"SHA-256 {dataset.digest()}")
-    recipe = "counts-dirichlet" if dataset.kind == "counts" else "mnist-ddpm"
+    images = "binary-best" if dataset.bits else "mnist-ddpm"
+    recipe = "counts-dirichlet" if dataset.kind == "counts" else images
     print(f"train on it with: kakusan train {recipe} --data {command.path}")
     return 0

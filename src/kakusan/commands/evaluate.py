@@ -6,15 +6,14 @@ import json
 from typing import Any
 
 from kakusan.cli import Evaluate
+from kakusan.commands.given import data_of
 from kakusan.commands.say import tell
 from kakusan.commands.summary import error_words, latent_lines, third_term_lines, three_lines
-from kakusan.data.open import open_data
 from kakusan.diffusion import Diffusion
 from kakusan.errors import InputError
 from kakusan.likelihood.evaluation import Part, spread_words
 from kakusan.likelihood.three import three_estimates
 from kakusan.model import load
-from kakusan.rundir import RunDirectory
 
 
 def main(command: Evaluate) -> int:
@@ -22,12 +21,7 @@ def main(command: Evaluate) -> int:
     if command.limit is not None and command.limit < 1:
         raise InputError(f"--limit must be at least 1, got {command.limit}")
     model = load(command.run, command.device)
-    dataset = open_data(command.data or model.recipe.data)
-    model.check_data(dataset)
-    if command.data is None and dataset.digest() != RunDirectory.open(command.run).read("data.json")["digest"]:
-        raise InputError(
-            f"{model.recipe.data} has changed since {command.run} was trained on it; name the data to evaluate with --data"
-        )
+    dataset = data_of(command.run, model, command.data)
     data = (dataset.test if command.split == "test" else dataset.train)[: command.limit]
     result = model.evaluate(data, command.seed, command.importance)
     three = None

@@ -18,11 +18,11 @@ from kakusan.commands.pictures import final_pictures, sample_grid
 from kakusan.commands.say import tell
 from kakusan.commands.summary import summarise_run
 from kakusan.data.dataset import Dataset
-from kakusan.data.open import open_data
+from kakusan.data.open import lasting, open_data
 from kakusan.errors import InputError
 from kakusan.likelihood.evaluation import spread_words
 from kakusan.model import TrainedModel
-from kakusan.recipes.build import Trainable, build, check_kind, count_parameters, training_loss
+from kakusan.recipes.build import Trainable, build, check_kind, count_parameters, start_at, training_loss
 from kakusan.recipes.config import Recipe, from_record
 from kakusan.recipes.conjugate_fit import ConjugateFit
 from kakusan.report.page import render
@@ -55,6 +55,7 @@ def start(wanted: Start, command: list[str]) -> int:
     budget = Budget(recipe.minutes, recipe.steps)
     device = device_named(wanted.device)
     dataset = open_data(recipe.data)
+    recipe = dataclasses.replace(recipe, data=lasting(recipe.data))
     check_kind(recipe, dataset)
     torch.manual_seed(wanted.seed)
     module = build(recipe.model, dataset.event_shape)  # bad settings show before anything is written
@@ -127,8 +128,7 @@ def _train(
 ) -> int:
     data = dataset.train.to(device)
     module = module.to(device)
-    if isinstance(module, ConjugateFit):
-        module.start_at(data)
+    start_at(module, data)
     settings = dataclasses.replace(recipe.optim, batch=min(recipe.optim.batch, len(data)))
     trainer = Trainer(module, training_loss(module, recipe.model, data), len(data), settings, budget, seed, device)
     tell(dataset.describe())
@@ -157,7 +157,6 @@ def _train(
             nonlocal saved_at
             progress.update(trainer)
             if time.monotonic() - saved_at > SAVE_SECONDS:
-                trainer.check_finite()
                 checkpoint.save(trainer, run.checkpoints)
                 saved_at = time.monotonic()
 

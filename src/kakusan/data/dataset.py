@@ -25,6 +25,7 @@ class Dataset:
     train: Tensor
     test: Tensor
     source: str  # how `train` and `test` came apart, for the record
+    bits: bool = False  # `test` is a draw of 0 and 255 from grey levels, `train` is grey: for a Bernoulli likelihood
 
     @property
     def event_shape(self) -> tuple[int, ...]:
@@ -50,7 +51,7 @@ class Dataset:
             return f"{self.name}: {total:,} count vectors of {self.event_shape[0]} categories; {split}"
         channels, height, width = self.event_shape
         kind = {1: "gray", 3: "colour", 4: "colour with alpha"}.get(channels, f"{channels}-channel")
-        return f"{self.name}: {total:,} {kind} images, {height} x {width}, 8-bit; {split}"
+        return f"{self.name}: {total:,} {kind} images, {height} x {width}, {'bits' if self.bits else '8-bit'}; {split}"
 
 
 def from_arrays(name: str, kind: Kind, train: Tensor, test: Tensor | None) -> Dataset:

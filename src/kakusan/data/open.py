@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from kakusan.data.arrays import read_array_file
+from kakusan.data.binarized import mnist_binary
 from kakusan.data.dataset import Dataset
 from kakusan.data.idx import read_idx_folder
 from kakusan.data.mnist import mnist, mnist_label_counts
 from kakusan.errors import InputError
 
-EMBEDDED = {"mnist": mnist, "mnist-labels": mnist_label_counts}
+EMBEDDED = {"mnist": mnist, "mnist-binary": mnist_binary, "mnist-labels": mnist_label_counts}
 ARRAY_SUFFIXES = (".npy", ".npz")
 
 
@@ -34,3 +35,8 @@ def open_data(spec: str) -> Dataset:
             f"{spec}: expected a .npy or .npz file or a folder of IDX files, got a file {path.suffix or 'without ending'}"
         )
     return read_array_file(path)
+
+
+def lasting(spec: str) -> str:
+    """The same `--data` argument, to be understood from any folder."""
+    return spec if spec in EMBEDDED else str(Path(spec).resolve())

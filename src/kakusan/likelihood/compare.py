@@ -7,9 +7,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from kakusan.errors import InputError
-from kakusan.likelihood.evaluation import Evaluation
+from kakusan.likelihood.evaluation import Evaluation, mean_spread, stratified_spread
 from kakusan.units import bits_per_dim
 
 
@@ -40,15 +41,25 @@ def compare(first: Evaluation, second: Evaluation) -> Comparison:
         raise InputError("a paired comparison needs at least two examples")
     both = torch.stack([first.per_example, second.per_example])
     difference = both[0] - both[1]
-    root = math.sqrt(first.num_images)
-    spread = both.std(1)
-    product = (spread[0] * spread[1]).item()
-    covariance = torch.cov(both)[0, 1].item()
+    strata = first.strata if _alike(first.strata, second.strata) else None
+    spread = _spread(difference, strata)
+    own = [_spread(result.per_example, result.strata) for result in (first, second)]
+    deviations = both.std(1).prod().item()
     return Comparison(
         difference=bits_per_dim(difference.mean().item(), first.num_dims) + 0.0,  # no minus before a zero
-        standard_error=-bits_per_dim(difference.std().item() / root, first.num_dims),
-        unpaired_error=-bits_per_dim(math.hypot(*spread.tolist()) / root, first.num_dims),
-        correlation=covariance / product if product else 1.0,
+        standard_error=-bits_per_dim(math.sqrt(spread), first.num_dims),
+        unpaired_error=-bits_per_dim(math.sqrt(sum(own)), first.num_dims),
+        correlation=torch.cov(both)[0, 1].item() / deviations if deviations else 1.0,
         nats=-difference.mean().item(),
         num_images=first.num_images,
     )
+
+
+def _alike(first: list[Tensor] | None, second: list[Tensor] | None) -> bool:
+    return first is not None and second is not None and all(map(torch.equal, first, second))
+
+
+def _spread(values: Tensor, strata: list[Tensor] | None) -> float:
+    found = mean_spread(values) if strata is None else stratified_spread(values, strata)
+    assert found is not None, "there are two examples"
+    return found

@@ -9,12 +9,14 @@ to the noise that it is used on.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from kakusan.likelihood.chains import CHUNK, GetBatch
 from kakusan.likelihood.wiener import Wiener
 
 FARTHEST = 5.0  # standard deviations of a feature
@@ -23,11 +25,11 @@ RIDGE = 1.0  # calls' worth of trust that a group of steps behaves like all of t
 
 
 def features(x: Tensor, kinds: list[Tensor]) -> Tensor:
-    """What of an example foretells how hard it is to denoise, without the network; standardised, float64 (n, k).
+    """What of an example foretells how hard it is to denoise, without the network; float64 (n, k).
 
     Level and energy, how many values are of each kind, and for pictures how much neighbours differ, to first and second
     order and from their surroundings: with MNIST the second order explains most of what images differ by
-    (docs/log.md). Then the squares of all these. x: (n, *event).
+    (docs/log.md). x: (n, *event).
     """
     low, inner, _ = kinds
     axes = range(2, x.dim())
@@ -40,8 +42,12 @@ def features(x: Tensor, kinds: list[Tensor]) -> Tensor:
         above = _above_surroundings(x)
         border = low & (F.max_pool2d((~low).to(x.dtype), 3, 1, 1) > 0)
         maps += [border, above.abs(), above.square(), inner * above.abs(), inner * above.square()]
-    plain = _standardised(torch.stack([values.flatten(1).double().mean(1) for values in maps], 1))
-    return torch.cat([plain, _standardised(plain.square())], 1)
+    return _means(maps)
+
+
+def _means(maps: list[Tensor]) -> Tensor:
+    """Each (n, *event), in double precision over the event: (n, len(maps))."""
+    return torch.stack([values.flatten(1).double().mean(1) for values in maps], 1)
 
 
 def _standardised(columns: Tensor) -> Tensor:
@@ -61,28 +67,40 @@ class Predictors:
     no value lies below the low end need not guess about what was pushed there, so the direction matters.
     """
 
-    def __init__(self, wiener: Wiener, typical: Tensor, slope: Tensor, group: Tensor, num_groups: int, x: Tensor):
+    def __init__(
+        self, wiener: Wiener, typical: Tensor, slope: Tensor, group: Tensor, num_groups: int, batch: GetBatch, num: int
+    ):
         """typical: (T,), rough size of the cost of each step; slope: (T,), its place in its group; group: (T,)."""
-        self.x = x
-        self._walls = [end if (x == end).double().mean() > ENDS else torch.nan for end in (x.min(), x.max())]
-        constant = torch.ones(len(x), 1, dtype=torch.float64)
-        self.own = torch.cat([constant, features(x, self._kinds(x))], 1)  # (N, k)
-        self.wiener, self.typical, self.slope = wiener, typical, typical * slope
-        self.y = wiener.coordinates(x)
+        chunks = torch.arange(num).split(CHUNK)
+        ends = torch.stack([torch.stack([(x := batch(part)).min(), x.max()]) for part in chunks]).cpu()
+        self._walls = (ends[:, 0].min().item(), ends[:, 1].max().item())
+        shares = torch.cat(
+            [_means([kind.double() for kind in self._kinds(batch(part).cpu())]) for part in chunks]
+        ).mean(0)
+        self._walls = tuple(wall if shares[k] > ENDS else math.nan for wall, k in zip(self._walls, (0, 2)))
         zero = torch.zeros(num_groups, dtype=torch.float64)
+        self.wiener, self.typical, self.slope = wiener, typical, typical * slope
         self._typical_sums = zero.index_add(0, group, self.typical)
         self._slope_sums = zero.index_add(0, group, self.slope)
-        self._wiener_sums = wiener.summed(self.y, group, num_groups)  # (N, groups)
+        plain, sums = [], []
+        for part in chunks:
+            x = batch(part).cpu()
+            plain.append(features(x, self._kinds(x)))
+            sums.append(wiener.summed(wiener.coordinates(x), group, num_groups))
+        self._wiener_sums = torch.cat(sums)  # (N, groups)
+        scaled = _standardised(torch.cat(plain))
+        constant = torch.ones(num, 1, dtype=torch.float64)
+        self.own = torch.cat([constant, scaled, _standardised(scaled.square())], 1)  # (N, k)
 
-    def at(self, rows: Tensor, t: Tensor, eps: Tensor) -> Tensor:
-        """u of the examples `rows` at steps t with noise eps, (n, columns)."""
-        x, y, typical = self.x[rows], self.y[rows], self.typical[t - 1, None]
+    def at(self, rows: Tensor, x: Tensor, t: Tensor, eps: Tensor) -> Tensor:
+        """u of the examples x = batch(rows) at steps t with noise eps, (n, columns); all on the CPU."""
+        y, typical = self.wiener.coordinates(x), self.typical[t - 1, None]
         mean = self.wiener.mean_cost(y, t)[:, None]
         noise = self.wiener.cost(y, eps, t)[:, None] - mean
         kinds = self._kinds(x)
         weighted = [(eps.square() - 1) * kind for kind in kinds] + [eps * kind for kind in kinds]
         weighted += [eps * x * kinds[1], eps * _above_surroundings(x)]
-        centred = torch.stack([values.flatten(1).double().mean(1) for values in weighted], 1)
+        centred = _means(weighted)
         return torch.cat([typical * self.own[rows], self.slope[t - 1, None], mean, noise, typical * centred], 1)
 
     def sums(self, rows: Tensor, coefficients: Tensor) -> Tensor:
@@ -111,9 +129,6 @@ class Calls:
     u: Tensor  # (n, columns) predictors
     cost: Tensor  # (n,) nats, less what no network changes of it
 
-    def __getitem__(self, keep: Tensor) -> Calls:
-        return Calls(self.rows[keep], self.t[keep], self.prob[keep], self.u[keep], self.cost[keep])
-
 
 def fit(calls: Calls, group: Tensor, num_groups: int) -> Tensor:
     """Coefficients (groups, columns) that make (cost - u . coefficients) / prob small in the mean square.
@@ -128,9 +143,17 @@ def fit(calls: Calls, group: Tensor, num_groups: int) -> Tensor:
     size = shared.square().mean(0).sqrt().clamp(min=1e-12)
     shared = shared / size
     width = shared.shape[1]
-    member = F.one_hot(group[calls.t - 1], num_groups).double()
-    design = torch.cat([shared, (member[:, :, None] * shared[:, None, :]).flatten(1)], 1)
-    penalty = torch.full((design.shape[1],), RIDGE, dtype=torch.float64)
+    # a group's deviations meet the shared coefficients and themselves alone: the system is filled block by block
+    gram = torch.zeros(2 * [(1 + num_groups) * width], dtype=torch.float64)
+    right = torch.zeros(len(gram), dtype=torch.float64)
+    for k in range(num_groups):
+        mine = group[calls.t - 1] == k
+        own, squares = slice((1 + k) * width, (2 + k) * width), shared[mine].T @ shared[mine]
+        right[own] = shared[mine].T @ target[mine]
+        gram[own, own] = gram[:width, own] = gram[own, :width] = squares
+        gram[:width, :width] += squares
+        right[:width] += right[own]
+    penalty = torch.full((len(gram),), RIDGE, dtype=torch.float64)
     penalty[:width] = 1e-3 * RIDGE
-    solution = torch.linalg.solve(design.T @ design + penalty.diag(), design.T @ target)
+    solution = torch.linalg.solve(gram + penalty.diag(), right)
     return (solution[:width] + solution[width:].view(num_groups, width)) / size

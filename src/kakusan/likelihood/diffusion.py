@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 
 from kakusan.diffusion import Diffusion
+from kakusan.errors import InputError
 from kakusan.likelihood.chains import GetBatch
 from kakusan.likelihood.control import Calls, Predictors, fit
-from kakusan.likelihood.evaluation import Estimate
+from kakusan.likelihood.evaluation import Estimate, stratified_spread
 from kakusan.likelihood.wiener import SEEN, Wiener, step_weight
 from kakusan.noise import randn, stream
 from kakusan.steps import StepLaw
@@ -37,7 +38,7 @@ def of_diffusion(
 
     The variance of the mean is taken from neighbours in the order of the steps, so that what stratification saves is
     seen. That of the Monte-Carlo part includes what an example's cost differs from its prediction at all steps
-    alike, which is no noise: it is somewhat too large, never too small in mean.
+    alike, which is no noise: it is somewhat too large rather than too small.
 
     Args:
         model: The model.
@@ -47,12 +48,19 @@ def of_diffusion(
         law: Of the steps; `default_law` unless given.
         control: Use the control variate.
     """
+    if law is not None and (law.probs.shape != (model.depth,) or not (law.probs > 0).all()):
+        raise InputError(
+            f"the step law needs a positive probability for each of the {model.depth} steps, got {len(law.probs)}, the "
+            f"least {law.probs.min().item():g}; mix in StepLaw.uniform({model.depth})"
+        )
     groups = StepGroups.of(model)
     everything = torch.arange(num)
     predictors = None
     if control and num >= ENOUGH_FOR_CONTROL:
-        x = torch.cat([batch(part).cpu() for part in everything.split(1000)])
-        predictors = Predictors(Wiener(model, x[:SEEN]), groups.typical, groups.slope, groups.of_step, groups.num, x)
+        wiener = Wiener(model, batch(everything[:SEEN]).cpu())
+        predictors = Predictors(
+            wiener, groups.typical, groups.slope, groups.of_step, groups.num, lambda rows: batch(rows).cpu(), num
+        )
     generator = stream(seed, "evaluate")
     rows = torch.randperm(num, generator=generator)
     blocks = _asked(model, batch, predictors, rows, law or groups.law(), groups.free, generator)
@@ -81,9 +89,10 @@ def of_diffusion(
         terms=terms,
         spreads={name: spread(values) for name, values in terms.items()},
         spread=spread(total),
-        spread_monte_carlo=spread(left) or 0.0,
+        spread_monte_carlo=spread(left),
         calls=num,
         words="one call an example at stratified steps" + (", with a fitted control variate" if predictors else ""),
+        strata=order_of_steps,
         levels=[
             (name, limits, -by_group[:, k], spread(-by_group[:, k]))
             for k, (name, limits) in enumerate(zip(groups.names, groups.limits))
@@ -94,23 +103,6 @@ def of_diffusion(
 def default_law(model: Diffusion) -> StepLaw:
     """In proportion to what a step would cost a filter of unit variance, with some calls for all noise levels alike."""
     return StepGroups.of(model).law()
-
-
-def stratified_spread(values: Tensor, blocks: list[Tensor]) -> float | None:
-    """Variance of the mean of values, of which each block's neighbours stand for one stratum; None for fewer than two.
-
-    Half the squared difference of neighbours, averaged: what strata save is not counted as noise. Source: Cochran,
-    Sampling Techniques, section 5A.12, collapsed strata.
-    """
-    if len(values) < 2:
-        return None
-    total = 0.0
-    for rows in blocks:
-        if len(rows) == 1:
-            total += values.var().item()
-        elif len(rows) > 1:
-            total += len(rows) * values[rows].diff().square().mean().item() / 2
-    return total / len(values) ** 2
 
 
 @dataclass(frozen=True)
@@ -191,7 +183,9 @@ def _asked(
             steps = t[part].to(x.device)
             q = model.marginal(x, steps)
             cost.append(model.step_cost(x, q.mean + q.std * eps, steps).double().cpu())
-            u.append(predictors.at(mine[part], t[part], eps.cpu()) if predictors else torch.zeros(len(part), 0))
+            u.append(
+                predictors.at(mine[part], x.cpu(), t[part], eps.cpu()) if predictors else torch.zeros(len(part), 0)
+            )
         blocks.append(Calls(mine, t, law.prob(t), torch.cat(u), torch.cat(cost) - free[t - 1]))
     return blocks
 

@@ -39,6 +39,7 @@ class Estimate:
     spread_monte_carlo: float | None  # of the bound's mean, with the examples given; None where it was not measured
     calls: int
     words: str
+    strata: list[Tensor] | None = None  # examples in the order of their strata, block by block; None if independent
     levels: list[tuple[str, tuple[float, float], Tensor, float | None]] = field(default_factory=list)
 
 
@@ -49,12 +50,13 @@ class Evaluation:
     Attributes:
         standard_error: Of bits_per_dim as a statement about the law that the examples were drawn from; None for one.
         standard_error_monte_carlo: Of bits_per_dim as a statement about these very examples: what more network calls
-            would lower. Never below the truth in mean (`likelihood.diffusion`); None where it was not measured.
+            would lower. Rather too large than too small (`likelihood.diffusion`); None where it was not measured.
         standard_error_images: What is left of standard_error: what only more examples would lower.
         nats: Minus the bound, per example.
         terms: Bits per dimension; they sum to bits_per_dim.
         term_errors: Standard errors of the terms, of the kind of standard_error.
         levels: Of a diffusion model, the bits of each range of noise levels.
+        strata: Which examples stand for one stratum, as `Estimate` has it; not recorded.
         per_example: Nats of the bound (N,), in the order of the data, for paired comparisons; not recorded.
     """
 
@@ -72,11 +74,12 @@ class Evaluation:
     term_errors: dict[str, float | None]
     levels: list[Part]
     estimator: str
+    strata: list[Tensor] | None = field(repr=False, compare=False)
     per_example: Tensor = field(repr=False, compare=False)
 
     def record(self) -> dict[str, Any]:
         """As plain JSON values, without the examples."""
-        plain = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "per_example"}
+        plain = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("strata", "per_example")}
         plain["levels"] = [{f.name: getattr(part, f.name) for f in fields(part)} for part in self.levels]
         return plain
 
@@ -128,6 +131,7 @@ def summarise(estimate: Estimate, num_dims: int, offset_nats: float = 0.0) -> Ev
             for name, log_snr, value, variance in estimate.levels
         ],
         estimator=words,
+        strata=estimate.strata,
         per_example=total,
     )
 
@@ -139,3 +143,21 @@ def _closed(log_snr: tuple[float, float]) -> tuple[float, float] | None:
 def mean_spread(values: Tensor) -> float | None:
     """Variance of the mean of independent values (N,); None for one value."""
     return values.var().item() / len(values) if len(values) > 1 else None
+
+
+def stratified_spread(values: Tensor, blocks: list[Tensor]) -> float | None:
+    """Variance of the mean of values, of which each block's neighbours stand for one stratum; None for fewer than two.
+
+    Half the squared difference of neighbours, averaged: what strata save is not counted as noise. The last and the first
+    are neighbours too, so that each value counts twice. Source: Cochran, Sampling Techniques, section 5A.12, collapsed
+    strata.
+    """
+    if len(values) < 2:
+        return None
+    total = 0.0
+    for rows in blocks:
+        if len(rows) == 1:
+            total += values.var().item()
+        elif len(rows) > 1:
+            total += len(rows) * (values[rows] - values[rows.roll(1)]).square().mean().item() / 2
+    return total / len(values) ** 2

@@ -76,5 +76,6 @@ def _kl(q: Normal, p: Normal) -> Tensor:
 
 
 def _log_ratio(q: Normal, p: Normal, z: Tensor) -> Tensor:
-    """Mean of log q over its own draws, less log p at the drawn z; of each latent, shape of z."""
-    return 0.5 * (p.log_var - q.log_var - 1 + (z - p.mean).square() * (-p.log_var).exp()).expand_as(z)
+    """log q - log p at the drawn z, of each latent, shape of z: the same draw in both, so that equal laws differ by 0."""
+    from_q, from_p = (z - q.mean).square() * (-q.log_var).exp(), (z - p.mean).square() * (-p.log_var).exp()
+    return 0.5 * (p.log_var - q.log_var + from_p - from_q).expand_as(z)

@@ -13,7 +13,7 @@ from torch import Tensor
 from kakusan.diffusion import Diffusion
 
 LARGEST_COVARIANCE = 1200  # dimensions; above, each coordinate is filtered alone
-SEEN = 4000  # examples that the covariance is taken from
+SEEN = 3000  # examples that the covariance is taken from
 FLOOR = 0.01  # of the mean variance, added to that of each direction
 
 
@@ -39,7 +39,6 @@ class Wiener:
         self._kappa = kappa[:, None]
         self._per_square = kappa[:, None] * self._left.square()  # of y^2, (T, D)
         self._per_noise = kappa * self._noise.square().sum(1)  # (T,)
-        self.typical = kappa * (var * self._left.square() + self._noise.square()).sum(1)  # mean over the examples, (T,)
 
     def coordinates(self, x: Tensor) -> Tensor:
         """y of the examples x (n, *event), float64 (n, D)."""

@@ -1,20 +1,31 @@
-"""Multi-layer perceptrons between shapes: the encoders and decoders of the study notes (S27)."""
+"""Multi-layer perceptrons between shapes: the encoders and decoders of the study notes (S27), and deeper ones."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Literal
 
 from torch import Tensor, nn
 
+Activation = Literal["relu", "tanh", "silu"]
+ACTIVATIONS: dict[Activation, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh, "silu": nn.SiLU}
+
 
 class GaussianMLP(nn.Module):
-    """(b, *in_shape) -> (mean, log_var), each (b, *out_shape): hidden ReLU layers and two linear heads."""
+    """(b, *in_shape) -> (mean, log_var), each (b, *out_shape): hidden layers and two linear heads."""
 
-    def __init__(self, in_shape: Sequence[int], hidden: Sequence[int], out_shape: Sequence[int]):
+    def __init__(
+        self,
+        in_shape: Sequence[int],
+        hidden: Sequence[int],
+        out_shape: Sequence[int],
+        activation: Activation = "relu",
+        residual: bool = False,
+    ):
         super().__init__()
         self.out_shape = tuple(out_shape)
-        self.body = _body(math.prod(in_shape), hidden)
+        self.body = _body(math.prod(in_shape), hidden, activation, residual)
         self.mean = nn.Linear(hidden[-1], math.prod(out_shape))
         self.log_var = nn.Linear(hidden[-1], math.prod(out_shape))
 
@@ -26,10 +37,18 @@ class GaussianMLP(nn.Module):
 class MLP(nn.Module):
     """(b, *in_shape) -> (b, *out_shape), through a sigmoid if asked (pixels in [0, 1])."""
 
-    def __init__(self, in_shape: Sequence[int], hidden: Sequence[int], out_shape: Sequence[int], sigmoid: bool = False):
+    def __init__(
+        self,
+        in_shape: Sequence[int],
+        hidden: Sequence[int],
+        out_shape: Sequence[int],
+        sigmoid: bool = False,
+        activation: Activation = "relu",
+        residual: bool = False,
+    ):
         super().__init__()
         self.out_shape, self.sigmoid = tuple(out_shape), sigmoid
-        self.body = _body(math.prod(in_shape), hidden)
+        self.body = _body(math.prod(in_shape), hidden, activation, residual)
         self.out = nn.Linear(hidden[-1], math.prod(out_shape))
 
     def forward(self, z: Tensor) -> Tensor:
@@ -37,9 +56,22 @@ class MLP(nn.Module):
         return y.sigmoid() if self.sigmoid else y
 
 
-def _body(size: int, hidden: Sequence[int]) -> nn.Sequential:
+class Residual(nn.Module):
+    """h + layer(h)."""
+
+    def __init__(self, layer: nn.Module):
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, h: Tensor) -> Tensor:
+        return h + self.layer(h)
+
+
+def _body(size: int, hidden: Sequence[int], activation: Activation, residual: bool) -> nn.Sequential:
+    """Linear layers, each with its activation; with `residual`, one as wide as what it reads is added to it."""
     layers: list[nn.Module] = []
     for width in hidden:
-        layers += [nn.Linear(size, width), nn.ReLU()]
+        layer = [nn.Linear(size, width), ACTIVATIONS[activation]()]
+        layers += [Residual(nn.Sequential(*layer))] if residual and width == size else layer
         size = width
     return nn.Sequential(*layers)

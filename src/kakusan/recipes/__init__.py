@@ -5,11 +5,12 @@ from __future__ import annotations
 import difflib
 
 from kakusan.errors import InputError
-from kakusan.recipes import counts_dirichlet, mnist_ddpm, mnist_hvae, mnist_vae
+from kakusan.recipes import binary_best, binary_iwae, counts_dirichlet, mnist_ddpm, mnist_hvae, mnist_vae
 from kakusan.recipes.config import Recipe
 
 RECIPES: dict[str, Recipe] = {
-    module.RECIPE.name: module.RECIPE for module in (mnist_ddpm, mnist_vae, mnist_hvae, counts_dirichlet)
+    module.RECIPE.name: module.RECIPE
+    for module in (mnist_ddpm, mnist_vae, mnist_hvae, binary_iwae, binary_best, counts_dirichlet)
 }
 
 

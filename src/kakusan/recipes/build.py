@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
+from collections.abc import Callable
 
 from torch import Tensor, nn
 
+from kakusan.bound import importance_bound
 from kakusan.conjugate import DirichletMultinomial
 from kakusan.data.dataset import Dataset
-from kakusan.data.scale import BINARY, SIGNED, UNIT, Scale
+from kakusan.data.scale import BINARY, SIGNED, TOP, UNIT, Scale
 from kakusan.diffusion import Diffusion
 from kakusan.distributions import add
 from kakusan.errors import InputError
+from kakusan.guidance import check_guidance
 from kakusan.hierarchy import HierarchicalVAE
 from kakusan.nets.mlp import MLP, GaussianMLP
 from kakusan.nets.unet import UNet
@@ -32,6 +36,7 @@ from kakusan.vae import VAE
 
 Model = Diffusion | VAE | HierarchicalVAE | DirichletMultinomial
 Trainable = Diffusion | VAE | HierarchicalVAE | ConjugateFit
+MEAN_RANGE = (1e-3, 1 - 1e-3)  # beyond it log-odds say that a pixel is never or always set; training may find so
 
 
 def build(config: ModelConfig, event_shape: tuple[int, ...]) -> Trainable:
@@ -63,6 +68,25 @@ def check_kind(recipe: Recipe, dataset: Dataset) -> None:
         raise InputError(
             f"recipe {recipe.name} needs {needed}, and {dataset.name} holds {dataset.kind}; try: kakusan train {other}"
         )
+    if dataset.bits and getattr(recipe.model, "likelihood", None) != "bernoulli":
+        raise InputError(
+            f"{dataset.name} is held out as bits, and recipe {recipe.name} gives probabilities of other values; "
+            "try: kakusan train binary-best"
+        )
+
+
+def start_at(module: Trainable, data: Tensor) -> None:
+    """What an untrained module takes from the training part: room for its rows of counts, or the mean image of bits.
+
+    A Bernoulli decoder then begins with the log-odds of each pixel's mean, whatever z is: it need not learn them.
+    """
+    if isinstance(module, ConjugateFit):
+        module.start_at(data)
+    elif isinstance(module, VAE | HierarchicalVAE) and module.likelihood == "bernoulli":
+        decoder = module.decoder if isinstance(module, VAE) else module.decoders[0]
+        assert isinstance(decoder, MLP), "built here"
+        mean = (data.float().mean(0) / TOP).clamp(*MEAN_RANGE)
+        decoder.out.bias.data.copy_(mean.logit().flatten())
 
 
 def training_loss(module: Trainable, config: ModelConfig, data: Tensor) -> Loss:
@@ -77,11 +101,16 @@ def training_loss(module: Trainable, config: ModelConfig, data: Tensor) -> Loss:
             scale.to_model(data[indices], randomness), randomness, config.objective, law
         )
 
-    def negative_elbo(indices: Tensor, randomness: Randomness) -> Tensor:
-        x = scale.to_model(data[indices], randomness)
-        return -add(module.terms(x, randomness).values()) / x[0].numel()
+    assert isinstance(config, VAEConfig | HierarchyConfig)
+    num_samples = config.importance_samples
 
-    return negative_elbo
+    def negative_bound(indices: Tensor, randomness: Randomness) -> Tensor:
+        x = scale.to_model(data[indices], randomness)
+        if num_samples == 1:
+            return -add(module.terms(x, randomness).values()) / x[0].numel()
+        return -importance_bound(module, x, num_samples, randomness) / x[0].numel()
+
+    return negative_bound
 
 
 def step_law(config: DiffusionConfig) -> StepLaw:
@@ -100,6 +129,7 @@ def _schedule(config: DiffusionConfig) -> Schedule:
 def _diffusion(config: DiffusionConfig, event_shape: tuple[int, ...]) -> Diffusion:
     schedule = _schedule(config)
     step_law(config)  # bad settings show now, not when training starts
+    check_guidance(config.guidance, config.guidance_range)
     channels, height, width = event_shape
     network = UNet(
         channels,
@@ -124,30 +154,49 @@ def _diffusion(config: DiffusionConfig, event_shape: tuple[int, ...]) -> Diffusi
 
 
 def _vae(config: VAEConfig, event_shape: tuple[int, ...]) -> VAE:
-    _check_sizes(hidden=config.hidden, latent=(config.latent,))
+    _check_sizes(hidden=config.hidden, latent=(config.latent,), importance_samples=(config.importance_samples,))
     latent = (config.latent,)
     upwards, downwards = config.hidden, config.hidden[::-1]
+    gaussian_mlp, mlp = _perceptrons(config)
     # 8-bit digits need a spread for each pixel: the background is certain, the edges are not.
     decoder = (
-        GaussianMLP(latent, downwards, event_shape)
+        gaussian_mlp(latent, downwards, event_shape)
         if config.likelihood == "discretized"
-        else MLP(latent, downwards, event_shape, sigmoid=config.likelihood == "gaussian")
+        else mlp(latent, downwards, event_shape, sigmoid=config.likelihood == "gaussian")
     )
-    return VAE(GaussianMLP(event_shape, upwards, latent), decoder, latent, config.likelihood)
+    return VAE(gaussian_mlp(event_shape, upwards, latent), decoder, latent, config.likelihood)
 
 
 def _hierarchy(config: HierarchyConfig, event_shape: tuple[int, ...]) -> HierarchicalVAE:
-    _check_sizes(hidden=(config.hidden,), latents=config.latents)
+    upper_hidden = config.hidden if config.upper_hidden is None else config.upper_hidden
+    _check_sizes(
+        hidden=(config.hidden,),
+        upper_hidden=(upper_hidden,),
+        layers=(config.layers,),
+        latents=config.latents,
+        importance_samples=(config.importance_samples,),
+    )
+    if config.importance_samples > 1 and config.third_term == "notes":
+        raise InputError("importance_samples above 1 raise a bound of the exact form; leave third_term exact with them")
+    gaussian_mlp, mlp = _perceptrons(config)
     shapes = [event_shape, *((size,) for size in config.latents)]
-    hidden = (config.hidden,)
-    encoders = [GaussianMLP(below, hidden, above) for below, above in itertools.pairwise(shapes)]
+    pairs = list(itertools.pairwise(shapes))
+    hidden = [(config.hidden,) * config.layers, *[(upper_hidden,) * config.layers] * (len(pairs) - 1)]
+    encoders = [gaussian_mlp(below, wide, above) for (below, above), wide in zip(pairs, hidden)]
     decoders: list[nn.Module] = [
-        GaussianMLP(shapes[1], hidden, event_shape)
+        gaussian_mlp(shapes[1], hidden[0], event_shape)
         if config.likelihood == "discretized"
-        else MLP(shapes[1], hidden, event_shape, sigmoid=config.likelihood == "gaussian")
+        else mlp(shapes[1], hidden[0], event_shape, sigmoid=config.likelihood == "gaussian")
     ]
-    decoders += [MLP(above, hidden, below) for below, above in itertools.pairwise(shapes[1:])]
+    upper = gaussian_mlp if config.variance == "learned" else mlp
+    decoders += [upper(above, wide, below) for (below, above), wide in zip(pairs[1:], hidden[1:])]
     return HierarchicalVAE(encoders, decoders, shapes[1:], config.likelihood, config.third_term)
+
+
+def _perceptrons(config: VAEConfig | HierarchyConfig) -> tuple[Callable[..., GaussianMLP], Callable[..., MLP]]:
+    """Both kinds, with the config's hidden layers."""
+    layers = {"activation": config.activation, "residual": config.residual}
+    return functools.partial(GaussianMLP, **layers), functools.partial(MLP, **layers)
 
 
 def _check_sizes(**sizes: tuple[int, ...]) -> None:

@@ -55,18 +55,37 @@ class VAEConfig:
     latent: int = 32
     likelihood: Literal["gaussian", "bernoulli", "discretized"] = "discretized"
     """gaussian: unit variance on [0, 1], the study notes'. bernoulli: pixels as random bits. discretized: 8-bit levels."""
+    activation: Literal["relu", "tanh", "silu"] = "relu"
+    """Of the hidden layers."""
+    residual: bool = False
+    """Add a hidden layer to what it reads, wherever both are as wide."""
+    importance_samples: int = 1
+    """K of the importance-weighted bound that training raises; 1 is the ELBO, with its KL in closed form."""
 
 
 @dataclass(frozen=True)
 class HierarchyConfig:
-    """A hierarchical VAE with the study notes' networks; the number of latent sizes is the number of levels."""
+    """A hierarchical VAE, the study notes' unless told otherwise; the number of latent sizes is the number of levels."""
 
     hidden: int = 100
+    """Units of a hidden layer between the data and z_1."""
+    upper_hidden: int | None = None
+    """Units of a hidden layer above z_1; as many as below unless given."""
+    layers: int = 1
+    """Hidden layers of each network."""
     latents: tuple[int, ...] = (20, 20)
     """Sizes of z_1, ..., z_L."""
     likelihood: Literal["gaussian", "bernoulli", "discretized"] = "gaussian"
+    variance: Literal["unit", "learned"] = "unit"
+    """Of p(z_l | z_{l+1}); unit is the study notes'."""
+    activation: Literal["relu", "tanh", "silu"] = "relu"
+    """Of the hidden layers."""
+    residual: bool = False
+    """Add a hidden layer to what it reads, wherever both are as wide."""
     third_term: Literal["exact", "notes"] = "exact"
     """exact: the ELBO. notes: the study notes' form of the terms between the levels, a looser bound."""
+    importance_samples: int = 1
+    """K of the importance-weighted bound that training raises; 1 is the ELBO, with its top KL in closed form."""
 
 
 @dataclass(frozen=True)

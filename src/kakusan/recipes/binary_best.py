@@ -1,0 +1,26 @@
+"""The lowest held-out negative log-likelihood of binarised digits that we know for ten minutes of two CPU cores.
+
+Residual perceptrons with SiLU units, large steps that fall linearly, averaged weights, and a second level of latents
+with learned variances; what each of them gained stands in docs/log.md.
+"""
+
+from kakusan.recipes.config import HierarchyConfig, Recipe
+from kakusan.train.settings import Optim
+
+RECIPE = Recipe(
+    name="binary-best",
+    summary="the best two-level VAE of binarised digits for ten minutes",
+    model=HierarchyConfig(
+        hidden=400,
+        upper_hidden=150,
+        layers=3,
+        latents=(50, 32),
+        likelihood="bernoulli",
+        variance="learned",
+        activation="silu",
+        residual=True,
+    ),
+    data="mnist-binary",
+    optim=Optim(lr=4e-3, weight_decay=0.0, clip=None, batch=256, ema=0.1, betas=(0.9, 0.999)),
+    minutes=10.0,
+)

@@ -1,0 +1,18 @@
+"""The one-layer network of the importance-weighted autoencoder on binarised digits: 784-200-200-50, tanh units.
+
+The paper trains in batches of 20 for 3,280 epochs with Adam and eight falling learning rates. Here batches of 128, a
+learning rate that falls linearly and averaged weights suit ten minutes of two CPU cores; K is --model.importance-samples
+(1, 5 and 50 in the paper's table). Source: Burda, Grosse and Salakhutdinov 2016, section 5.
+"""
+
+from kakusan.recipes.config import Recipe, VAEConfig
+from kakusan.train.settings import Optim
+
+RECIPE = Recipe(
+    name="binary-iwae",
+    summary="the importance-weighted autoencoder's one-layer network on binarised digits",
+    model=VAEConfig(hidden=(200, 200), latent=50, likelihood="bernoulli", activation="tanh"),
+    data="mnist-binary",
+    optim=Optim(lr=3e-3, weight_decay=0.0, batch=128, ema=0.1, betas=(0.9, 0.999)),
+    minutes=10.0,
+)
