@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -159,6 +160,38 @@ def test_a_run_finds_its_data_from_any_folder_and_notices_when_they_changed(caps
     code, _, err = call(capsys, "evaluate", tmp_path / "run")
     assert code == 2
     assert "has changed" in err
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "ema.safetensors", "optimizer.safetensors", "state.json"])
+def test_a_damaged_checkpoint_is_one_line_with_what_to_type(capsys, runs, tmp_path, name):
+    run = tmp_path / "run"
+    shutil.copytree(runs / "vae", run)
+    newest = sorted((run / "checkpoints").iterdir())[-1]
+    (newest / name).write_bytes((newest / name).read_bytes()[:20])
+    code, _, err = call(capsys, "train", "--resume", run, "--steps", 40)
+    assert code == 2
+    assert "Traceback" not in err
+    assert "delete that folder to go on from step-" in err.splitlines()[-1]
+
+
+def test_a_budget_that_is_used_up_already_is_refused(capsys, runs):
+    code, _, err = call(capsys, "train", "--resume", runs / "vae", "--steps", 5)
+    assert code == 2
+    assert "counts from the run's beginning" in err
+
+
+@pytest.mark.parametrize("seed", [2**70, -(2**70), -1])
+def test_any_whole_number_is_a_seed(capsys, pictures, tmp_path, seed):
+    arguments = ["--data", pictures, "--steps", "2", *TINY, "--seed", seed, "--out", tmp_path / "run"]
+    assert call(capsys, "train", "mnist-ddpm", *arguments)[0] == 0
+
+
+def test_a_longer_run_says_all_that_was_typed(capsys, runs, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(runs / "counts", run)
+    assert call(capsys, "train", "--resume", run, "--steps", 820)[0] == 0
+    assert "--steps 820" in call(capsys, "info", run)[1]
+    assert "--steps 820" in (run / "report.html").read_text()
 
 
 def test_guidance_without_early_weights_is_a_mistake_in_one_line(capsys, pictures, tmp_path):

@@ -262,7 +262,7 @@ def load(run: Path | str, device: str = "auto") -> TrainedModel:
         weights = checkpoint.averaged_weights(directory.checkpoints)
         early = checkpoint.early_weights(directory.checkpoints)
     except (OSError, SafetensorError) as error:
-        raise InputError(f"{run}: the newest checkpoint is damaged ({error})") from error
+        raise checkpoint.damaged(directory.checkpoints, error) from error
     if isinstance(module, ConjugateFit):
         module.start_at(torch.zeros_like(weights["log_gamma"]))
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 from kakusan.cli import Info
@@ -39,7 +40,8 @@ def _run(path: Path) -> None:
         print(f"sample it: kakusan sample {path} -n 64")
     else:
         print(f"not finished; go on with: kakusan train --resume {path}")
-    print(f"made by: {' '.join(record['command'])}")
+    for command in (record["command"], *record.get("resumed", [])):
+        print(f"made by: {shlex.join(command)}")
 
 
 def _weights(path: Path) -> None:

@@ -13,6 +13,7 @@ from kakusan.measure.digits import recognised_share
 from kakusan.model import TrainedModel
 
 RECOGNISED_SAMPLES = 1000
+NAMED = 8  # collapsed latents; all of them stand in --json
 
 
 def summarise_run(model: TrainedModel, dataset: Dataset) -> dict[str, Any]:
@@ -72,17 +73,17 @@ def error_words(result: Evaluation) -> str:
     """Where the error comes from."""
     if result.standard_error_monte_carlo is None:
         return "of the error, how much is the draws' was not measured"
-    return (
-        f"of the error: {result.standard_error_monte_carlo:.4f} Monte Carlo (more calls lower it), "
-        f"{spread_words(result.standard_error_images)} between examples (more examples lower it)"
-    )
+    noise = f"of the error: {result.standard_error_monte_carlo:.4f} Monte Carlo (more calls lower it), "
+    if not result.standard_error_images:
+        return noise + "what examples differ by too small to tell"
+    return noise + f"{spread_words(result.standard_error_images)} between examples (more examples lower it)"
 
 
 def latent_lines(levels: list[LatentLevel]) -> list[str]:
     """One line for each level of latents."""
     lines = []
     for level in levels:
-        idle = f"; collapsed: {', '.join(map(str, level.collapsed))}" if level.collapsed else ""
+        idle = f" ({', '.join(map(str, level.collapsed))})" if 0 < len(level.collapsed) <= NAMED else ""
         lines.append(
             f"  {level.name}: {level.total:.1f} bits in {len(level.bits)} latents, {max(level.bits):.2f} in the fullest, "
             f"{len(level.collapsed)} collapsed{idle}"

@@ -29,7 +29,7 @@ from kakusan.report.page import render
 from kakusan.rundir import RunDirectory
 from kakusan.train import checkpoint
 from kakusan.train.device import device_named
-from kakusan.train.loop import Trainer
+from kakusan.train.loop import State, Trainer
 from kakusan.train.progress import ProgressLine
 from kakusan.train.settings import Budget
 
@@ -57,7 +57,7 @@ def start(wanted: Start, command: list[str]) -> int:
     dataset = open_data(recipe.data)
     recipe = dataclasses.replace(recipe, data=lasting(recipe.data))
     check_kind(recipe, dataset)
-    torch.manual_seed(wanted.seed)
+    torch.manual_seed(wanted.seed % 2**63)
     module = build(recipe.model, dataset.event_shape)  # bad settings show before anything is written
     run = RunDirectory.create(wanted.out)
     try:
@@ -100,19 +100,28 @@ def resume(path: Path, minutes: float | None, steps: int | None, device_name: st
             raise InputError(
                 f"{recipe.data} has changed since {path} was started; give the run the data that it began with"
             )
-        torch.manual_seed(record["seed"])
+        torch.manual_seed(record["seed"] % 2**63)
         module = build(recipe.model, dataset.event_shape)
-        if run.finished:
-            state = checkpoint.read_state(run.checkpoints)
-            if budget.progress(state.step, state.seconds) >= 1:
-                raise InputError(
-                    f"{path} is finished ({state.step:,} steps, {state.seconds / 60:.1f} minutes); to train it longer name "
-                    f"a larger budget, e.g. kakusan train --resume {path} --minutes {2 * max(1, round(state.seconds / 60))}"
-                )
+        if checkpoint.exists(run.checkpoints) and (run.finished or longer):
+            _check_budget(path, checkpoint.read_state(run.checkpoints), budget, run.finished)
+        if longer:
+            typed = ["--minutes", f"{minutes:g}"] if minutes is not None else ["--steps", str(steps)]
+            resumed = [*record.get("resumed", []), ["kakusan", "train", "--resume", str(path), *typed]]
+            record["resumed"] = resumed
         run.write("run.json", {**record, "recipe": recipe.record()})
         return _train(run, recipe, dataset, module, budget, record["seed"], device, fresh=False, new_budget=longer)
     finally:
         run.unlock()
+
+
+def _check_budget(path: Path, state: State, budget: Budget, finished: bool) -> None:
+    if budget.progress(state.step, state.seconds) >= 1:
+        stands = f"{state.step:,} steps, {state.seconds / 60:.1f} minutes"
+        larger = f"kakusan train --resume {path} --minutes {2 * max(1, round(state.seconds / 60))}"
+        raise InputError(
+            f"{path} is {'finished' if finished else 'already further than that'} ({stands}); a budget counts from the "
+            f"run's beginning: name a larger one, e.g. {larger}"
+        )
 
 
 def _train(

@@ -58,16 +58,27 @@ def dataset_of(name: str, train: np.ndarray, test: np.ndarray | None = None) -> 
 def _kind(name: str, array: np.ndarray) -> Kind:
     if array.ndim in (3, 4):
         if array.dtype != np.uint8:
-            raise InputError(
-                f"{name}: images must be uint8 from 0 to 255, got {array.dtype}; "
-                "for values in [0, 1] save (255 * x).round().astype('uint8')"
-            )
+            raise InputError(f"{name}: images must be uint8 from 0 to 255, got {array.dtype}; {_advice(array)}")
         return "images"
     if array.ndim == 2:
         return "counts"
     raise InputError(
         f"{name}: expected images (N, H, W), (N, H, W, C) or counts (N, K), got shape {array.shape} of {array.dtype}"
     )
+
+
+def _advice(array: np.ndarray) -> str:
+    """How to save an array of numbers as pixels, from what is in it."""
+    if array.dtype.kind not in "iuf" or not array.size:
+        return "save numbers from 0 to 255 with .astype('uint8')"
+    if not np.isfinite(array).all():
+        return "it holds NaN or infinite values, which no pixel has"
+    low, high = array.min(), array.max()
+    if low >= 0 and high <= 1 and array.dtype.kind == "f":
+        return "for values in [0, 1] save (255 * x).round().astype('uint8')"
+    if low >= 0 and high <= 255:
+        return "for values in [0, 255] save x.round().astype('uint8')"
+    return f"its values run from {low:g} to {high:g}: scale them to [0, 255], then save x.round().astype('uint8')"
 
 
 def _images(name: str, array: np.ndarray) -> Tensor:

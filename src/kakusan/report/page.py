@@ -20,7 +20,7 @@ STAGE = re.compile(r"step-(\d+)\.png")
 PICTURES = {
     "forward": (
         "Forward: noise comes",
-        "Four test digits, left to right from t = 0 to t = T: along a row one noise path, until only noise is left.",
+        "Four test images, left to right from t = 0 to t = T: along a row one noise path, until only noise is left.",
     ),
     "reverse": (
         "Reverse: noise goes",
@@ -60,7 +60,7 @@ def render(run: RunDirectory, summary: dict[str, Any]) -> str:
         summary=summary,
         likelihood=likelihood,
         minutes=summary["seconds"] / 60,
-        command=shlex.join(record["command"]),
+        command="\n".join(map(shlex.join, [record["command"], *record.get("resumed", [])])),
         samples=_png(run.path / "samples.png"),
         stages=_stages(run, history),
         strips=[

@@ -8,6 +8,7 @@ import shutil
 from dataclasses import asdict
 from pathlib import Path
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -44,20 +45,36 @@ def save(trainer: Trainer, folder: Path) -> Path:
 
 
 def restore(trainer: Trainer, folder: Path) -> None:
-    """Take up the newest checkpoint of a run."""
+    """Take up the newest checkpoint of a run; InputError, with what to type, if it is damaged."""
     newest = latest(folder)
     device = str(trainer.device)
-    trainer.module.load_state_dict(load_file(newest / "model.safetensors", device=device))
-    trainer.ema.module.load_state_dict(load_file(newest / "ema.safetensors", device=device))
-    trainer.optimizers.load(load_file(newest / "optimizer.safetensors", device=device))
-    early = early_weights(folder)
+    state = read_state(folder)
+    try:
+        trainer.module.load_state_dict(load_file(newest / "model.safetensors", device=device))
+        trainer.ema.module.load_state_dict(load_file(newest / "ema.safetensors", device=device))
+        trainer.optimizers.load(load_file(newest / "optimizer.safetensors", device=device))
+        early = early_weights(folder)
+    except (OSError, SafetensorError, RuntimeError, KeyError, ValueError) as error:
+        raise damaged(folder, error) from error
     trainer.early = early and {name: value.to(trainer.device) for name, value in early.items()}
-    trainer.state = read_state(folder)
+    trainer.state = state
 
 
 def read_state(folder: Path) -> State:
-    """Where the newest checkpoint stands."""
-    return State(**json.loads((latest(folder) / "state.json").read_text()))
+    """Where the newest checkpoint stands; InputError if it is damaged."""
+    try:
+        return State(**json.loads((latest(folder) / "state.json").read_text()))
+    except (OSError, ValueError, TypeError) as error:
+        raise damaged(folder, error) from error
+
+
+def damaged(folder: Path, error: Exception) -> InputError:
+    """What to say of a newest checkpoint that cannot be read."""
+    *older, newest = _checkpoints(folder)
+    way = f"go on from {older[-1].name}" if older else "begin the run anew"
+    return InputError(
+        f"the newest checkpoint {newest} is damaged ({str(error).splitlines()[0]}); delete that folder to {way}"
+    )
 
 
 def averaged_weights(folder: Path) -> dict[str, Tensor]:
