@@ -24,7 +24,7 @@ from kakusan.oracles import MixtureWorld
 from kakusan.schedule import Schedule
 from kakusan.steps import StepLaw
 
-REPLICATES, EXAMPLES, DEPTH = 2000, 400, 40
+REPLICATES, EXAMPLES, DEPTH = 2000, 1000, 40
 
 
 def coverage() -> dict[str, float]:

@@ -34,7 +34,7 @@ from kakusan.train.progress import ProgressLine
 from kakusan.train.settings import Budget
 
 MARKS = [0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0]
-MEASURED_IMAGES = 500
+MEASURED_IMAGES = 1000
 SAVE_SECONDS = 60.0
 INTERRUPTED = 130
 
