@@ -1074,10 +1074,17 @@ LIKELIHOOD = [
     ),
     Fault(
         "a latent's KL lacks the change of its mean",
-        "likelihood/information.py",
-        "+ (q.mean - p.mean).square() * (-p.log_var).exp())\n\n",
-        "+ 0)\n\n",
+        "distributions.py",
+        "squared = (q.mean - p.mean).square() * (-p.log_var).exp()",
+        "squared = 0 * q.mean",
         "test_likelihood.py::test_a_latent_tells_its_kl_in_bits_and_an_idle_one_is_named",
+    ),
+    Fault(
+        "a latent below the top is measured with two different draws",
+        "likelihood/information.py",
+        "p.log_var - q.log_var + from_p - from_q",
+        "p.log_var - q.log_var + from_p - 1",
+        "test_likelihood.py::test_an_idle_latent_below_the_top_is_named_too",
     ),
     Fault(
         "a comparison forgets that its examples are paired",

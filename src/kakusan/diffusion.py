@@ -183,6 +183,15 @@ class Diffusion(nn.Module, LatentChain):
                 assert v is not None, "predict has seen to it"
                 return v * self._at("log_beta", t, like) + (1 - v) * self._at("log_beta_tilde", t, like)
 
+    @property
+    def known_log_var(self) -> Tensor:
+        """log variance of p(z_{t-1} | z_t) as far as no network decides it, float64 (T + 1,); nothing at t = 0.
+
+        For a learned variance its lower end, that of beta_tilde.
+        """
+        known = {"unit": torch.zeros_like(self.schedule.beta), "beta": self._table("log_beta")}
+        return known.get(self.variance, self._table("log_beta_tilde"))
+
     # Terms of the bound, pure in (x, z_t, t)
 
     def step_log_prob(self, z_before: Tensor, z_t: Tensor, t: Time) -> Tensor:
@@ -267,10 +276,7 @@ class Diffusion(nn.Module, LatentChain):
         With a learned variance nothing is parameter-free; the entropy of q(z_{t-1} | z_t, x) then stands in,
         which leaves -KL_t: any known function of t keeps the mean.
         """
-        log_var = {
-            "unit": torch.zeros_like(self.schedule.beta),
-            "beta": self._table("log_beta"),
-        }.get(self.variance, self._table("log_beta_tilde"))
+        log_var = self.known_log_var
         free = -0.5 * log_var - HALF_LOG_2PI
         if not pair:
             free = free - 0.5 * self.schedule.beta_tilde * (-log_var).exp()

@@ -111,13 +111,18 @@ class Normal:
 
 
 def normal_kl(q: Normal, p: Normal) -> Tensor:
-    """KL(q || p) in nats, shape (b,); from log-variances, so that a vanishing variance of q costs no inf (E29).
+    """KL(q || p) in nats, shape (b,): `normal_kl_each` summed over the event."""
+    return sum_event(normal_kl_each(q, p))
+
+
+def normal_kl_each(q: Normal, p: Normal) -> Tensor:
+    """KL of each coordinate, (b, *event); from log-variances, so that a vanishing variance of q costs no inf (E29).
 
     Theory S22, S23, O1: sum of [ln(s_p^2 / s_q^2) + (s_q^2 + (m_q - m_p)^2) / s_p^2 - 1] / 2.
     """
     log_ratio = q.log_var - p.log_var
     squared = (q.mean - p.mean).square() * (-p.log_var).exp()
-    return sum_event(0.5 * (log_ratio.expm1() - log_ratio + squared))
+    return 0.5 * (log_ratio.expm1() - log_ratio + squared)
 
 
 @dataclass(frozen=True)

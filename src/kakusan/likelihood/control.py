@@ -10,6 +10,7 @@ to the noise that it is used on.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -63,28 +64,24 @@ class Predictors:
     In units of the step's typical cost, known without the noise: a constant, features of the example, a slope over the
     group's steps; then the mean cost of a Wiener filter. Of mean 0 over the noise: what the very noise adds to the
     filter's cost, and how large, and how much upwards, it is on values at the low end of the scale, between, and at the
-    high end, and on those above their surroundings. A network that knows that
-    no value lies below the low end need not guess about what was pushed there, so the direction matters.
+    high end, and on those above their surroundings. A network that knows that no value lies below the low end need not
+    guess about what was pushed there, so the direction matters.
     """
 
     def __init__(
         self, wiener: Wiener, typical: Tensor, slope: Tensor, group: Tensor, num_groups: int, batch: GetBatch, num: int
     ):
-        """typical: (T,), rough size of the cost of each step; slope: (T,), its place in its group; group: (T,)."""
+        """typical: (T,), rough size of the cost of each step; slope: (T,), its place in its group; group: (T,).
+        batch: Gives examples on the CPU."""
         chunks = torch.arange(num).split(CHUNK)
-        ends = torch.stack([torch.stack([(x := batch(part)).min(), x.max()]) for part in chunks]).cpu()
-        self._walls = (ends[:, 0].min().item(), ends[:, 1].max().item())
-        shares = torch.cat(
-            [_means([kind.double() for kind in self._kinds(batch(part).cpu())]) for part in chunks]
-        ).mean(0)
-        self._walls = tuple(wall if shares[k] > ENDS else math.nan for wall, k in zip(self._walls, (0, 2)))
+        self._walls = _walls(batch(part) for part in chunks)
         zero = torch.zeros(num_groups, dtype=torch.float64)
         self.wiener, self.typical, self.slope = wiener, typical, typical * slope
         self._typical_sums = zero.index_add(0, group, self.typical)
         self._slope_sums = zero.index_add(0, group, self.slope)
         plain, sums = [], []
         for part in chunks:
-            x = batch(part).cpu()
+            x = batch(part)
             plain.append(features(x, self._kinds(x)))
             sums.append(wiener.summed(wiener.coordinates(x), group, num_groups))
         self._wiener_sums = torch.cat(sums)  # (N, groups)
@@ -112,6 +109,17 @@ class Predictors:
     def _kinds(self, x: Tensor) -> list[Tensor]:
         low, high = (x == wall for wall in self._walls)
         return [low, ~(low | high), high]
+
+
+def _walls(chunks: Iterable[Tensor]) -> tuple[float, float]:
+    """Both ends of the values' scale; NaN, which nothing equals, for one at which few values lie."""
+    least, most, at_least, at_most, number = math.inf, -math.inf, 0, 0, 0
+    for x in chunks:
+        low, high = x.min().item(), x.max().item()
+        at_least = (at_least if least <= low else 0) + (int((x == low).sum()) if low <= least else 0)
+        at_most = (at_most if most >= high else 0) + (int((x == high).sum()) if high >= most else 0)
+        least, most, number = min(least, low), max(most, high), number + x.numel()
+    return least if at_least > ENDS * number else math.nan, most if at_most > ENDS * number else math.nan
 
 
 def _above_surroundings(x: Tensor) -> Tensor:

@@ -155,9 +155,7 @@ def free_cost(model: Diffusion) -> Tensor:
 
     A learned variance is not known without the network: then 0, and so at t = 1, where the cost is of another kind.
     """
-    beta, beta_tilde = model.schedule.beta[1:], model.schedule.beta_tilde[1:]
-    var = {"unit": torch.ones_like(beta), "beta": beta}.get(model.variance, beta_tilde)
-    ratio = beta_tilde / var
+    ratio = model.schedule.beta_tilde[1:] * (-model.known_log_var[1:]).exp()
     free = 0.5 * model.num_dims * (ratio - 1 - ratio.log())
     free[0] = 0.0
     return free

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kakusan.distributions import Normal
+from kakusan.distributions import Normal, normal_kl_each
 from kakusan.hierarchy import HierarchicalVAE
 from kakusan.likelihood.chains import CHUNK, GetBatch
 from kakusan.noise import stream
@@ -54,7 +54,7 @@ def of_latents(chain: VAE | HierarchicalVAE, batch: GetBatch, num: int, seed: in
             drawn.append(below)
         for level, (q, z) in enumerate(zip(posteriors, drawn)):
             if level == chain.depth - 1:
-                cost = _kl(q, chain.prior())
+                cost = normal_kl_each(q, chain.prior())
             else:
                 p = chain.decode(drawn[level + 1], level + 2)
                 assert isinstance(p, Normal), "latents are Gaussian given the level above"
@@ -67,12 +67,6 @@ def of_latents(chain: VAE | HierarchicalVAE, batch: GetBatch, num: int, seed: in
         collapsed = (nats.abs() < COLLAPSED).nonzero()[:, 0].tolist()
         levels.append(LatentLevel(f"level {level}", bits_per_dim(-nats, 1).tolist(), collapsed))
     return levels
-
-
-def _kl(q: Normal, p: Normal) -> Tensor:
-    """Of each latent, shape of z."""
-    log_ratio = (q.log_var - p.log_var).expand_as(q.mean)
-    return 0.5 * (log_ratio.expm1() - log_ratio + (q.mean - p.mean).square() * (-p.log_var).exp())
 
 
 def _log_ratio(q: Normal, p: Normal, z: Tensor) -> Tensor:

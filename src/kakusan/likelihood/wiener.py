@@ -66,13 +66,6 @@ class Wiener:
 
 def step_weight(model: Diffusion) -> Tensor:
     """kappa_t = c0_t^2 / (2 var_t), float64 (T + 1,): what a squared error of the data estimate costs at step t (M5)."""
-    schedule = model.schedule
-    var = schedule.beta_tilde.clone()
-    var[1] = schedule.beta_tilde[2] if model.depth > 1 else schedule.beta[1]
-    if model.variance == "unit":
-        var = torch.ones_like(var)
-    elif model.variance == "beta":
-        var = schedule.beta
-    weight = schedule.mean_coef_x.square() / (2 * var)
+    weight = 0.5 * model.schedule.mean_coef_x.square() * (-model.known_log_var).exp()
     weight[0] = 0.0
     return weight

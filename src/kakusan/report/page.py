@@ -80,22 +80,26 @@ def _profile(likelihood: dict[str, Any], latents: list[dict[str, Any]]) -> dict[
     """What each noise level or each latent tells, as a figure with its words; nothing for other models."""
     levels = [level for level in likelihood.get("levels", []) if abs(level["bits_per_dim"]) >= SMALLEST_LEVEL]
     if levels:
-        told = ", ".join(f"{level['name']} {level['bits_per_dim']:.4f}" for level in levels)
-        return {
-            "source": _data_url(level_bars(levels), "svg+xml"),
-            "alt": f"Bits per dimension of each range of noise levels: {told}",
-            "caption": "The network's part of the bound by noise level, the data's side first, with two standard errors: "
+        return _figure(
+            level_bars(levels),
+            "Bits per dimension of each range of noise levels: "
+            + ", ".join(f"{level['name']} {level['bits_per_dim']:.4f}" for level in levels),
+            "The network's part of the bound by noise level, the data's side first, with two standard errors: "
             "what it takes to undo that much of the noise. Levels below 0.0001 are left out.",
-        }
+        )
     if latents:
-        told = "; ".join(f"{level['name']} {level['total']:.1f} bits" for level in latents)
-        return {
-            "source": _data_url(latent_bars(latents), "svg+xml"),
-            "alt": f"Bits of each latent, sorted: {told}",
-            "caption": "What each latent tells about an image, the fullest first. A latent below 0.01 nats is called collapsed: "
+        return _figure(
+            latent_bars(latents),
+            "Bits of each latent, sorted: "
+            + "; ".join(f"{level['name']} {level['total']:.1f} bits" for level in latents),
+            "What each latent tells about an image, the fullest first. A latent below 0.01 nats is called collapsed: "
             "its posterior is the prior.",
-        }
+        )
     return None
+
+
+def _figure(svg: bytes, alt: str, caption: str) -> dict[str, str]:
+    return {"source": _data_url(svg, "svg+xml"), "alt": alt, "caption": caption}
 
 
 def _stages(run: RunDirectory, history: list[dict[str, Any]]) -> list[dict[str, Any]]:
