@@ -11,6 +11,8 @@ import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from kakusan.storage import files
+
 GAP = 2
 GAP_GREY = 96
 SMALLEST_CELL = 56  # pixels: smaller pictures are enlarged, each pixel to a square
@@ -50,7 +52,9 @@ class Images(np.ndarray):
         text = PngInfo()
         for name, value in (facts or {}).items():
             text.add_text(f"kakusan:{name}", str(value))
-        self.grid(columns).save(path, format="PNG", pnginfo=text)
+        buffer = io.BytesIO()
+        self.grid(columns).save(buffer, format="PNG", pnginfo=text)
+        files.replace(Path(path), buffer.getvalue())
 
     def numpy(self) -> np.ndarray:
         """The plain array."""

@@ -1,126 +1,235 @@
-"""Checkpoints: safetensors and JSON in a directory that appears whole or not at all. No pickle."""
+"""Checkpoints: safetensors and JSON in folders that appear whole or not at all. No pickle.
+
+The newest that is whole is used. A damaged one is told of and left as it is; `kakusan doctor` lists what is wrong.
+"""
 
 from __future__ import annotations
 
+import functools
 import json
-import os
-import shutil
-from dataclasses import asdict
+import operator
+import shlex
+import warnings
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
-from kakusan.errors import InputError
-from kakusan.train.loop import State, Trainer
+from kakusan import sharing
+from kakusan.errors import DamageWarning, InputError, SaveError
+from kakusan.storage import commit, files
+from kakusan.storage import tensors as storage
+from kakusan.train import parts
+from kakusan.train.loop import Trainer
+from kakusan.train.state import State
 
 KEPT = 2
+MOST_COPIES = 5  # of a module in a checkpoint: weights, averaged, early, and two moments of an optimiser
+SUFFIX = ".safetensors"
+STATE = "state.json"
+Tensors = dict[str, dict[str, Tensor]]  # file without its ending -> name -> tensor
 
 
-def save(trainer: Trainer, folder: Path) -> Path:
-    """Write folder/step-NNNNNNNN and drop all but the newest two; on the disk when this returns.
+def write(folder: Path, step: int, tensors: Tensors, state: Mapping[str, Any]) -> Path:
+    """Write folder/step-NNNNNNNN and drop all but the newest two that are whole; on the disk when this returns.
 
-    NonFiniteLossError, and nothing written, if the loss has not been finite.
+    All processes of a job must call it together; each writes what it holds.
+
+    Args:
+        folder: Of all checkpoints; made if it is not there.
+        step: At which the state is.
+        tensors: By file and name, on any device, whole or in parts.
+        state: What else resuming needs, as JSON.
+
+    Raises:
+        SaveError: With the bytes needed and free; the checkpoints before it are as they were.
+        InputError: If a tensor is not finite; nothing is written then.
     """
-    trainer.check_finite()
-    final = folder / f"step-{trainer.state.step:08d}"
-    if final.exists():  # the same step, hence the same state
-        return final
-    draft = folder / f".draft-{final.name}"
-    shutil.rmtree(draft, ignore_errors=True)
-    draft.mkdir(parents=True)
-    _write_tensors(draft / "model.safetensors", trainer.module.state_dict())
-    _write_tensors(draft / "ema.safetensors", trainer.ema.module.state_dict())
-    _write_tensors(draft / "optimizer.safetensors", trainer.optimizers.tensors())
-    if trainer.early is not None:
-        _write_tensors(draft / "early.safetensors", trainer.early)
-    _write_synced(draft / "state.json", json.dumps(asdict(trainer.state), indent=1).encode())
-    _sync(draft)
-    draft.rename(final)
-    _sync(folder)
-    for old in _checkpoints(folder)[:-KEPT]:
-        shutil.rmtree(old)
+    final = folder / f"step-{step:08d}"
+    mine = parts.own(tensors)
+
+    def begin() -> commit.Draft | None:
+        files.make_folders(folder)
+        if not _has_its_place(final):
+            return commit.Draft(folder, final.name)
+        files.sync_folder(folder)  # the same step, hence the same state
+        return None
+
+    def fill(draft: commit.Draft) -> None:
+        for stem, named in mine.items():
+            draft.write(stem + SUFFIX, storage.to_bytes(named))
+        if sharing.is_first():
+            draft.write(STATE, json.dumps(state, indent=1).encode())
+
+    try:
+        draft = sharing.by_first(begin)
+        place = sharing.all_bytes(str(draft.path).encode() if draft else b"")[0].decode()
+        if place:
+            with draft or commit.Draft(folder, final.name, Path(place)) as draft:
+                sharing.by_all(lambda: fill(draft))
+                entries = [json.loads(one) for one in sharing.all_bytes(json.dumps(draft.entries).encode())]
+                sharing.by_first(lambda: draft.publish(functools.reduce(operator.or_, entries)))
+    except OSError as error:
+        raise _save_error(final, error, _size(mine)) from error
+    sharing.by_first(lambda: _prune(folder, final))
     return final
 
 
-def restore(trainer: Trainer, folder: Path) -> None:
-    """Take up the newest checkpoint of a run; InputError, with what to type, if it is damaged."""
-    newest = latest(folder)
-    device = str(trainer.device)
-    state = read_state(folder)
+def _prune(folder: Path, final: Path) -> None:
     try:
-        trainer.module.load_state_dict(load_file(newest / "model.safetensors", device=device))
-        trainer.ema.module.load_state_dict(load_file(newest / "ema.safetensors", device=device))
-        trainer.optimizers.load(load_file(newest / "optimizer.safetensors", device=device))
-        early = early_weights(folder)
-    except (OSError, SafetensorError, RuntimeError, KeyError, ValueError) as error:
-        raise damaged(folder, error) from error
-    trainer.early = early and {name: value.to(trainer.device) for name, value in early.items()}
-    trainer.state = state
+        commit.prune(folder, KEPT)
+    except OSError as error:
+        words = (
+            f"{final} is saved, but an older checkpoint cannot be removed ({error.strerror}); the next save tries again"
+        )
+        warnings.warn(words, DamageWarning, stacklevel=4)
+
+
+def save(trainer: Trainer, folder: Path) -> Path:
+    """Write where a trainer stands, see `write`."""
+    tensors, state = trainer.snapshot()
+    return write(folder, trainer.state.step, tensors, state)
+
+
+def restore(trainer: Trainer, folder: Path, at_most: int | None = None) -> None:
+    """Take up the newest whole checkpoint; InputError, and the trainer is as it was, if it is not one of its kind.
+
+    Args:
+        trainer: Of the same settings as the one that was saved.
+        folder: Of all checkpoints.
+        at_most: Take up the newest that is not beyond this step; if there is none the trainer stays at its beginning.
+    """
+    if at_most is not None and commit.newest_good(folder, at_most)[0] is None:
+        return
+    newest = latest(folder, at_most)
+    expected = {
+        "model": _kinds(trainer.module.state_dict()),
+        "ema": _kinds(trainer.ema.tensors),
+        "optimizer": _kinds_in_optimizer(newest, trainer.module),
+    }
+    if (newest / f"early{SUFFIX}").exists():
+        expected["early"] = expected["ema"]
+    trainer.take_up({stem: _read(newest, stem, kinds) for stem, kinds in expected.items()}, _state(newest))
 
 
 def read_state(folder: Path) -> State:
-    """Where the newest checkpoint stands; InputError if it is damaged."""
-    try:
-        return State(**json.loads((latest(folder) / "state.json").read_text()))
-    except (OSError, ValueError, TypeError) as error:
-        raise damaged(folder, error) from error
-
-
-def damaged(folder: Path, error: Exception) -> InputError:
-    """What to say of a newest checkpoint that cannot be read."""
-    *older, newest = _checkpoints(folder)
-    way = f"go on from {older[-1].name}" if older else "begin the run anew"
-    return InputError(
-        f"the newest checkpoint {newest} is damaged ({str(error).splitlines()[0]}); delete that folder to {way}"
-    )
+    """Where the newest whole checkpoint stands."""
+    return _state(latest(folder))
 
 
 def averaged_weights(folder: Path) -> dict[str, Tensor]:
-    """The averaged weights of the newest checkpoint: those a model is used with."""
-    return load_file(latest(folder) / "ema.safetensors")
+    """The averaged weights of the newest whole checkpoint: those a model is used with."""
+    return _read(latest(folder), "ema")
 
 
 def early_weights(folder: Path) -> dict[str, Tensor] | None:
-    """The averaged weights that the newest checkpoint keeps of the run's beginning, if it does."""
-    path = latest(folder) / "early.safetensors"
-    return load_file(path) if path.exists() else None
+    """The averaged weights that the newest whole checkpoint keeps of the run's beginning, if it does."""
+    newest = latest(folder)
+    return _read(newest, "early") if (newest / f"early{SUFFIX}").exists() else None
 
 
 def exists(folder: Path) -> bool:
-    """Whether there is a checkpoint to take up; a run that was killed at once has none and begins anew."""
-    return bool(_checkpoints(folder))
+    """Whether there is a checkpoint, whole or damaged; a run that was killed at once has none and begins anew."""
+    return bool(commit.published(folder))
 
 
-def latest(folder: Path) -> Path:
-    """The newest checkpoint; InputError if there is none."""
-    found = _checkpoints(folder)
-    if not found:
+def latest(folder: Path, at_most: int | None = None) -> Path:
+    """The newest whole checkpoint, with a DamageWarning for each newer one; InputError if there is none."""
+    newest, damaged_ones = commit.newest_good(folder, at_most)
+    if newest is None and not damaged_ones:
         raise InputError(f"{folder.parent} holds no checkpoint yet; train it first, or delete it")
-    return found[-1]
+    if newest is None:
+        path, problem = damaged_ones[0]
+        raise InputError(
+            f"no checkpoint of {folder.parent} is whole, the newest is {path.name}: {problem}; to train it anew, "
+            f"type: mv {_quoted(folder)} {_quoted(folder.with_name('damaged'))} "
+            f"&& kakusan train --resume {_quoted(folder.parent)}"
+        )
+    for path, problem in damaged_ones:
+        words = f"the checkpoint {path} is damaged ({problem}) and left as it is; using {newest.name}"
+        warnings.warn(words, DamageWarning, stacklevel=1)  # from one place, and so said once
+    return newest
 
 
-def _checkpoints(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.glob("step-*") if path.is_dir()) if folder.is_dir() else []
+def damaged(folder: Path, error: Exception) -> InputError:
+    """What to say of checkpoints that are whole and still cannot be read."""
+    reason = str(error).splitlines()[0]
+    return InputError(f"{folder} cannot be read ({reason}); look at it with: kakusan doctor {_quoted(folder.parent)}")
 
 
-def _write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
-    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())
+def check_room(folder: Path, module: nn.Module) -> None:
+    """InputError unless the disk of an existing folder has room for all the checkpoints a run keeps, and one more."""
+    largest = MOST_COPIES * _size({"model": module.state_dict()})
+    there = sum(file.stat().st_size for path in commit.published(folder) for file in path.iterdir())
+    needed, free = (KEPT + 1) * largest - there, files.free_bytes(folder)
+    if free < needed:
+        raise InputError(
+            f"{folder} needs up to {needed:,} bytes for {KEPT + 1} checkpoints and its disk has {free:,} free; "
+            "free some, or choose another --out"
+        )
 
 
-def _write_synced(path: Path, content: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+def _has_its_place(final: Path) -> bool:
+    """Whether this checkpoint is there and whole; one that is there and damaged is given another name."""
+    if final.exists() and commit.verify(final):
+        aside = commit.set_aside(final)
+        warnings.warn(f"the checkpoint {final} is damaged; it is kept as {aside.name}", DamageWarning, stacklevel=3)
+    return final.exists()
 
 
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
+def _save_error(final: Path, error: OSError, needed: int) -> SaveError:
+    return SaveError(
+        f"cannot save {final} ({error.strerror}); it needs {needed:,} bytes, {files.free_words(final.parent)}; "
+        "the checkpoints before it are as they were"
+    )
+
+
+def _size(tensors: Tensors) -> int:
+    return sum(tensor.numel() * tensor.element_size() for named in tensors.values() for tensor in named.values())
+
+
+def _state(checkpoint: Path) -> State:
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        return State(**json.loads(files.read(checkpoint / STATE)))
+    except (ValueError, TypeError) as error:
+        raise InputError(
+            f"{checkpoint / STATE} is not what this version of kakusan writes ({error}); "
+            "use the version that made the run, which run.json names"
+        ) from error
+
+
+def _paths(checkpoint: Path, stem: str) -> list[Path]:
+    there = [path.name.removesuffix(SUFFIX) for path in checkpoint.glob(f"*{SUFFIX}")]
+    return [checkpoint / (name + SUFFIX) for name in parts.files_of(stem, there)]
+
+
+def _read(checkpoint: Path, stem: str, expected: storage.Expected | None = None) -> dict[str, Tensor]:
+    """The tensors of one file, or of its parts, whole."""
+    paths = _paths(checkpoint, stem)
+    if len(paths) == 1:
+        return storage.read(paths[0], expected)[0]
+    tensors = parts.together([storage.read(path)[0] for path in paths])
+    if expected is not None:
+        storage.check_expected(_kinds(tensors), expected, checkpoint / stem)
+    return tensors
+
+
+def _kinds(tensors: Mapping[str, Tensor]) -> storage.Expected:
+    return {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in tensors.items()}
+
+
+def _kinds_in_optimizer(checkpoint: Path, module: nn.Module) -> storage.Expected:
+    """What a file of an optimiser's state must hold: slot.weight for weights that are trained, of their shape."""
+    trained = _kinds({name: p for name, p in module.named_parameters() if p.requires_grad})
+    kinds = {}
+    for name in storage.header(_paths(checkpoint, "optimizer")[0]).entries:
+        slot, _, weight = name.partition(".")
+        if weight in trained:
+            kinds[name] = ((1,), torch.float32) if slot == "step" else trained[weight]
+    return kinds
+
+
+def _quoted(path: Path) -> str:
+    return shlex.quote(str(path))

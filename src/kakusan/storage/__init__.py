@@ -1,0 +1,1 @@
+"""Bytes to the disk and back: whole, checked, durable. Knows no model."""

@@ -1,0 +1,228 @@
+"""A folder that appears whole or not at all, and whose damage is noticed.
+
+A draft is written under a hidden name, every file synced. Then `manifest.json` (name, size and SHA-256 of each file),
+the folder, a look at what the disk now holds, the rename, and the parent: a folder that is visible is complete, and one
+that `publish` returned outlasts a power cut. Whatever is removed is hidden first, lastingly, so a power cut never
+leaves half of it in sight. Source of the order: what POSIX promises of fsync and rename, and no more.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import re
+from pathlib import Path
+from stat import S_ISREG
+from types import TracebackType
+from typing import TypedDict
+
+from kakusan.storage import files
+
+MANIFEST = "manifest.json"
+FORMAT = 1
+PUBLISHED = re.compile(r"step-(\d{8,})")
+LEFT_OVER = (".tmp-*", ".dead-*", ".draft-*")
+FEWEST_KEPT = 2  # with one, damage to it leaves none
+
+
+class Entry(TypedDict):
+    """What a manifest says of a file."""
+
+    bytes: int
+    sha256: str
+
+
+class Draft:
+    """A folder in the making; leaving its `with` block without `publish` removes it.
+
+    Several processes may write files into one draft: one of them makes it, tells the others its `path`, gathers their
+    `entries` and publishes.
+    """
+
+    def __init__(self, root: Path, name: str, path: Path | None = None):
+        self.root, self.name = root, name
+        self.path = path or root / f".tmp-{name}-{os.getpid()}"
+        self.entries: dict[str, Entry] = {}
+        self._is_mine = path is None
+        if self._is_mine:
+            if self.path.exists():  # of a process that had this number and was killed
+                files.remove(self.path)
+            files.make_folder(self.path)
+
+    def write(self, name: str, content: bytes) -> None:
+        """Add a file, synced."""
+        files.write(self.path / name, content)
+        self.entries[name] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+
+    def publish(self, others: dict[str, Entry] | None = None) -> Path:
+        """Make it appear, lastingly; OSError, and it has not appeared, if the disk does not hold what was written.
+
+        Args:
+            others: The entries of other processes that wrote into this draft.
+        """
+        entries = self.entries | (others or {})
+        files.write(self.path / MANIFEST, _manifest(self.name, entries))
+        files.sync_folder(self.path)
+        problems = verify(self.path, self.name, entries, from_device=True)
+        if problems:
+            raise OSError(errno.EIO, f"the disk holds something else than was written: {problems[0]}", str(self.path))
+        final = self.root / self.name
+        files.rename(self.path, final)
+        files.sync_folder(self.root)
+        return final
+
+    def __enter__(self) -> Draft:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if not self._is_mine or not self.path.exists():
+            return
+        try:
+            files.remove(self.path)
+        except OSError as second:
+            if error is None:
+                raise
+            error.add_note(f"{self.path} could not be removed either ({second})")  # `sweep` will
+
+
+def verify(
+    folder: Path, name: str | None = None, entries: dict[str, Entry] | None = None, from_device: bool = False
+) -> list[str]:
+    """What is wrong with a published folder, one sentence for each file; empty if nothing is.
+
+    Args:
+        folder: Where it lies.
+        name: What its manifest must call it; the folder's own name unless given.
+        entries: What its manifest must list, if that is known.
+        from_device: Read past what the system remembers of the files.
+    """
+    try:
+        if not _is_plain(folder / MANIFEST):
+            return [f"{MANIFEST} is not a plain file"]
+        content = b"".join(files.chunks(folder / MANIFEST, from_device))
+        listed = _entries(content, name or folder.name)
+        if entries is not None and listed != entries:
+            return [f"{MANIFEST} does not list what was written"]
+        problems = [_problem(folder / file, entry, from_device) for file, entry in sorted(listed.items())]
+        found = {path.name for path in folder.iterdir()} - {MANIFEST}
+    except FileNotFoundError:
+        return [f"it has no {MANIFEST}" if folder.is_dir() else "there is no such folder"]
+    except OSError as error:
+        return [f"{MANIFEST} cannot be read ({error.strerror})"]
+    except ValueError as error:
+        return [f"{MANIFEST} {error}"]
+    strangers = [f"{file!r} does not belong to it" for file in sorted(found - listed.keys())]
+    return [problem for problem in problems if problem] + strangers
+
+
+def published(root: Path) -> list[Path]:
+    """The folders of a root in the order of their steps, damaged ones too."""
+    numbered = [(PUBLISHED.fullmatch(path.name), path) for path in root.iterdir()] if root.is_dir() else []
+    found = [(int(match[1]), path) for match, path in numbered if match and path.is_dir()]
+    return [path for _, path in sorted(found)]
+
+
+def step_of(folder: Path) -> int:
+    """The step in a published folder's name."""
+    return int(folder.name.removeprefix("step-"))
+
+
+def newest_good(root: Path, at_most: int | None = None) -> tuple[Path | None, list[tuple[Path, str]]]:
+    """The newest folder without damage, of those up to a step if one is given, and the newer ones with what is wrong."""
+    damaged = []
+    for folder in reversed(published(root)):
+        if at_most is not None and step_of(folder) > at_most:
+            continue
+        problems = verify(folder)
+        if not problems:
+            return folder, damaged
+        damaged.append((folder, "; ".join(problems)))
+    return None, damaged
+
+
+def prune(root: Path, keep: int) -> None:
+    """Remove all but the newest `keep` folders without damage; damaged ones are neither counted nor touched."""
+    if keep < FEWEST_KEPT:
+        raise ValueError(f"keep must be at least {FEWEST_KEPT}, got {keep}: damage to a single one would leave none")
+    good = [folder for folder in reversed(published(root)) if not verify(folder)]
+    hidden = []
+    for folder in good[keep:]:
+        grave = root / f".dead-{folder.name}"
+        if grave.exists():  # an earlier removal was cut short
+            files.remove(grave)
+        files.rename(folder, grave)
+        hidden.append(grave)
+    if hidden:
+        files.sync_folder(root)
+    for grave in hidden:
+        files.remove(grave)
+
+
+def set_aside(folder: Path) -> Path:
+    """Give a damaged folder another name, for one that is whole to take its place; nothing is removed."""
+    number = 1
+    while (aside := folder.with_name(f"damaged-{number}-{folder.name}")).exists():
+        number += 1
+    files.rename(folder, aside)
+    return aside
+
+
+def sweep(root: Path) -> None:
+    """Remove what a killed process left; only for the one writer of a root."""
+    for pattern in LEFT_OVER:
+        for path in sorted(root.glob(pattern)):
+            files.remove(path)
+
+
+def _manifest(name: str, entries: dict[str, Entry]) -> bytes:
+    ordered = {file: entries[file] for file in sorted(entries)}
+    return (json.dumps({"format": FORMAT, "name": name, "files": ordered}, indent=1) + "\n").encode()
+
+
+def _entries(content: bytes, name: str) -> dict[str, Entry]:
+    """What a manifest lists; ValueError, worded to follow its name, if it is not one that `_manifest` wrote."""
+    try:
+        record = json.loads(content)
+        entries = record["files"]
+        if record["format"] != FORMAT:
+            raise ValueError(f"has format {record['format']!r}, this version of kakusan reads {FORMAT}")
+        whole = _manifest(record["name"], entries) == content
+        fits = all(
+            type(entry["bytes"]) is int and len(entry["sha256"]) == 64 and Path(file).name == file
+            for file, entry in entries.items()
+        )
+    except (json.JSONDecodeError, UnicodeDecodeError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise ValueError("is damaged") from error
+    if not whole or not fits:  # a changed byte changes a value, or the spelling that _manifest gives it
+        raise ValueError("is damaged")
+    if record["name"] != name:
+        raise ValueError(f"is that of {record['name']!r}")
+    return entries
+
+
+def _is_plain(path: Path) -> bool:
+    return S_ISREG(path.lstat().st_mode)
+
+
+def _problem(path: Path, entry: Entry, from_device: bool) -> str | None:
+    """What is wrong with one file."""
+    try:
+        if not _is_plain(path):
+            return f"{path.name} is not a plain file"
+        digest, size = hashlib.sha256(), 0
+        for piece in files.chunks(path, from_device):
+            digest.update(piece)
+            size += len(piece)
+    except FileNotFoundError:
+        return f"{path.name} is missing"
+    except OSError as error:
+        return f"{path.name} cannot be read ({error.strerror})"
+    if size != entry["bytes"]:
+        return f"{path.name} has {size:,} bytes, expected {entry['bytes']:,}"
+    if digest.hexdigest() != entry["sha256"]:
+        return f"the content of {path.name} has changed (SHA-256)"
+    return None

@@ -1,0 +1,150 @@
+"""The one door to the disk: every write, sync, rename, new folder and removal in a run directory goes through here.
+
+A name lasts when its folder was synced, a content when its file was: POSIX promises no more. `watch` is told of every
+operation before it happens, so a test can record them, or fail or end the process at any one of them.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+CHUNK_BYTES = 1 << 22
+FULL_SYNC: int | None = getattr(fcntl, "F_FULLFSYNC", None)  # macOS, where fsync leaves bytes in the drive's own memory
+# (operation, path, the content written or the new name or nothing); operations are the strings of _about_to below
+watch: Callable[[str, Path, bytes | Path | None], None] | None = None
+
+
+def write(path: Path, content: bytes) -> None:
+    """Make or overwrite a file, synced; its name lasts once its folder is synced."""
+    _about_to("create", path)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+    _write_and_close(descriptor, "write", path, content)
+
+
+def append(path: Path, content: bytes) -> None:
+    """Add to the end of a file, synced; makes it, with a lasting name, if there is none."""
+    if not path.exists():
+        write(path, b"")
+        sync_folder(path.parent)
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND)
+    _write_and_close(descriptor, "append", path, content)
+
+
+def replace(path: Path, content: bytes) -> None:
+    """Make a file, or put another in its place: whoever reads it, after a power cut too, finds the old or the new one."""
+    draft = path.with_name(f".{path.name}.draft")
+    write(draft, content)
+    rename(draft, path)
+    sync_folder(path.parent)
+
+
+def make_folder(path: Path) -> None:
+    """A new folder; its name lasts once its parent is synced."""
+    _about_to("make folder", path)
+    path.mkdir()
+
+
+def make_folders(path: Path) -> None:
+    """A folder and the parents it lacks, each with a lasting name; nothing if it is there."""
+    if path.is_dir():
+        return
+    make_folders(path.parent)
+    make_folder(path)
+    sync_folder(path.parent)
+
+
+def rename(old: Path, new: Path) -> None:
+    """Within one folder; a file takes the place of another, a folder only that of none or of an empty one."""
+    _about_to("rename", old, new)
+    old.rename(new)
+
+
+def sync_folder(path: Path) -> None:
+    """Make the names in a folder last."""
+    _about_to("sync folder", path)
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        _sync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, or a folder with all that is in it."""
+    if path.is_dir() and not path.is_symlink():
+        for inner in sorted(path.iterdir()):
+            remove(inner)
+        _about_to("remove folder", path)
+        path.rmdir()
+    else:
+        _about_to("remove", path)
+        path.unlink()
+
+
+def read(path: Path) -> bytes:
+    """All of a file."""
+    return b"".join(chunks(path))
+
+
+def chunks(path: Path, from_device: bool = False) -> Iterator[bytes]:
+    """A file piece by piece; `from_device` asks the system to forget what it remembers of it, where it can be asked."""
+    _about_to("read", path)
+    with path.open("rb", buffering=0) as file:
+        if from_device and hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        while piece := file.read(CHUNK_BYTES):
+            yield piece
+
+
+def ends_in_newline(path: Path) -> bool:
+    """Whether the last line of a file is whole; there is none in an empty one."""
+    with path.open("rb") as file:
+        if not file.seek(0, os.SEEK_END):
+            return True
+        file.seek(-1, os.SEEK_END)
+        return file.read() == b"\n"
+
+
+def free_bytes(folder: Path) -> int:
+    """How much this user may still write on the disk of a folder."""
+    return shutil.disk_usage(folder).free
+
+
+def free_words(folder: Path) -> str:
+    """The same for a message about a disk that may be beyond an answer."""
+    try:
+        return f"{free_bytes(folder):,} bytes are free"
+    except OSError as error:
+        return f"how many bytes are free cannot be told ({error.strerror})"
+
+
+def _write_and_close(descriptor: int, operation: str, path: Path, content: bytes) -> None:
+    try:
+        _about_to(operation, path, content)
+        rest = memoryview(content)
+        while rest:
+            written = os.write(descriptor, rest)
+            if not written:
+                raise OSError(errno.EIO, "nothing was written", str(path))
+            rest = rest[written:]
+        _about_to("sync", path)
+        _sync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sync(descriptor: int) -> None:
+    if FULL_SYNC is None:
+        os.fsync(descriptor)
+    else:
+        fcntl.fcntl(descriptor, FULL_SYNC)
+
+
+def _about_to(operation: str, path: Path, other: bytes | Path | None = None) -> None:
+    if watch is not None:
+        watch(operation, path, other)
