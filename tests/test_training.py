@@ -8,7 +8,7 @@ from kakusan.rundir import RunDirectory
 from kakusan.train import checkpoint
 from kakusan.train.batches import Batches
 from kakusan.train.ema import Ema
-from kakusan.train.loop import NonFiniteLossError, Trainer
+from kakusan.train.loop import Trainer
 from kakusan.train.muon import Muon, orthogonalised
 from kakusan.train.settings import Budget, Optim
 
@@ -66,7 +66,7 @@ def test_a_batch_may_be_larger_than_the_data():
 def test_training_finds_the_line(method):
     trainer = regression(400, method)
     assert run(trainer)
-    assert trainer.recent_loss < 0.01  # the variance of the targets is 3
+    assert trainer.state.loss < 0.01  # the variance of the targets is 3
 
 
 @pytest.mark.parametrize("method", ["adam", "muon"])
@@ -103,14 +103,6 @@ def test_a_run_keeps_no_early_weights_unless_asked(tmp_path):
     checkpoint.save(trainer, tmp_path)
     assert trainer.early is None
     assert checkpoint.early_weights(tmp_path) is None
-
-
-def test_a_loss_that_is_not_finite_is_never_saved(tmp_path):
-    trainer = regression(10)
-    trainer.recent_loss = torch.tensor(float("nan"))  # as a device that is not asked at every step leaves it
-    with pytest.raises(NonFiniteLossError):
-        checkpoint.save(trainer, tmp_path)
-    assert not list(tmp_path.iterdir())
 
 
 def test_checkpoints_keep_the_newest_two(tmp_path):
@@ -167,22 +159,11 @@ def test_muon_steps_along_the_gradient_of_any_matrix_shape():
     assert (kernel * kernel.grad).sum() < 0
 
 
-def test_a_non_finite_loss_stops_before_it_reaches_the_weights():
-    trainer = regression(10)
-    honest = trainer.loss
-    trainer.loss = lambda indices, randomness: (
-        honest(indices, randomness) * (float("nan") if trainer.state.step == 3 else 1.0)
-    )
-    with pytest.raises(NonFiniteLossError, match="step 4"):
-        run(trainer)
-    assert weights(trainer).isfinite().all()
-
-
 def test_the_learning_rate_falls_to_zero_over_the_budget():
     trainer = regression(50)
     scales = []
     step = trainer.optimizers.step
-    trainer.optimizers.step = lambda scale: (scales.append(scale), step(scale))
+    trainer.optimizers.step = lambda scale, skip=None: (scales.append(scale), step(scale))
     run(trainer)
     assert scales[0] == pytest.approx(0.2)  # the first of five warm-up steps
     assert scales[25] == pytest.approx(0.5)

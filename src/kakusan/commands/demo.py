@@ -6,6 +6,7 @@ import dataclasses
 
 from kakusan.cli import Demo
 from kakusan.commands import train
+from kakusan.commands.finish import conclude
 from kakusan.commands.say import tell
 from kakusan.errors import InputError
 from kakusan.recipes import find
@@ -30,7 +31,7 @@ def main(command: Demo) -> int:
         raise InputError(f"{path} holds a run of {name}, not the demo's {RECIPE}; choose another --out")
     if not run.finished:
         tell(f"{path} was interrupted; going on with the settings that it began with")
-        return train.resume(path, None, None, None)
+        return train.resume(train.Resume(path))
     print(f"{path} is finished; delete it to train anew")
-    train.conclude(run)
+    conclude(run)
     return 0

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
+from kakusan import sharing
 from kakusan.bound import sample_path
 from kakusan.data.dataset import Dataset
 from kakusan.diffusion import Diffusion
+from kakusan.errors import SaveError
 from kakusan.images import Images
 from kakusan.model import TrainedModel
 from kakusan.noise import example_streams, stream
 from kakusan.samplers import ddim_steps
+from kakusan.storage import files
 
 GRID_SAMPLES = 16
 GRID_STEPS = 20
@@ -25,18 +29,19 @@ STRIP_COLUMNS = 9
 def sample_grid(model: TrainedModel, path: Path) -> None:
     """Sixteen samples, always from the same noise, so that the eye can follow them over a run."""
     steps = min(GRID_STEPS, model.chain.depth) if isinstance(model.chain, Diffusion) else None
-    Images(model.sample(GRID_SAMPLES, seed=0, steps=steps)).save(path)
+    _save(Images(model.sample(GRID_SAMPLES, seed=0, steps=steps)), path)
 
 
 def final_pictures(model: TrainedModel, dataset: Dataset, folder: Path) -> None:
     """samples.png, and pictures of how the family works."""
-    Images(model.sample(FINAL_SAMPLES, seed=0)).save(folder / "samples.png", {"recipe": model.recipe.name, "seed": 0})
+    facts = {"recipe": model.recipe.name, "seed": 0}
+    _save(Images(model.sample(FINAL_SAMPLES, seed=0)), folder / "samples.png", facts)
     if isinstance(model.chain, Diffusion):
-        forward_strip(model, dataset).save(folder / "forward.png", columns=STRIP_COLUMNS)
-        reverse_strip(model).save(folder / "reverse.png", columns=STRIP_COLUMNS)
+        _save(forward_strip(model, dataset), folder / "forward.png", columns=STRIP_COLUMNS)
+        _save(reverse_strip(model), folder / "reverse.png", columns=STRIP_COLUMNS)
     else:
         columns = min(STRIP_COLUMNS, len(dataset.test))
-        reconstructions(model, dataset).save(folder / "reconstructions.png", columns=columns)
+        _save(reconstructions(model, dataset), folder / "reconstructions.png", columns=columns)
 
 
 @torch.no_grad()
@@ -70,6 +75,21 @@ def reconstructions(model: TrainedModel, dataset: Dataset) -> Images:
     again = model.chain.decode(model.chain.encode(x, 1).sample(stream(0, "reconstructions")), 1).mean
     pairs = [part for rows in zip(x.split(STRIP_COLUMNS), again.split(STRIP_COLUMNS)) for part in rows]
     return Images(np.concatenate([model.scale.to_pixels(part) for part in pairs]))
+
+
+def closest_pairs(model: TrainedModel, dataset: Dataset, closest: list[dict[str, Any]], seed: int, path: Path) -> None:
+    """Above the samples most like copies, beneath each its nearest training picture; as `measure.samples` found them."""
+    samples = [np.asarray(model.sample(1, seed, first=pair["sample"]))[0] for pair in closest]
+    train = [dataset.train[pair["train"]].permute(1, 2, 0).numpy() for pair in closest]
+    _save(Images(np.stack([*samples, *train])), path, columns=len(closest))
+
+
+def _save(images: Images, path: Path, facts: dict[str, Any] | None = None, columns: int | None = None) -> None:
+    if sharing.is_first():
+        try:
+            images.save(path, facts, columns)
+        except OSError as error:
+            raise SaveError(f"cannot write {path} ({error.strerror}); {files.free_words(path.parent)}") from error
 
 
 def _rows(model: TrainedModel, columns: list[torch.Tensor]) -> Images:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 
 def tell(line: str) -> None:
-    """To stderr, so that stdout stays for results."""
-    print(line, file=sys.stderr, flush=True)
+    """To stderr, so that stdout stays for results; of several processes the first speaks."""
+    if os.environ.get("RANK", "0") == "0":
+        print(line, file=sys.stderr, flush=True)

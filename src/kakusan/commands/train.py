@@ -3,43 +3,39 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import platform
+import os
 import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import numpy as np
 import torch
-from torch import nn
 
-import kakusan
-from kakusan.commands.pictures import final_pictures, sample_grid
+from kakusan import sharing
+from kakusan.commands.finish import finish, measure
+from kakusan.commands.job import Job, reopened, trainer_of, wind_clock
+from kakusan.commands.origin import check_origin, origin, versions
 from kakusan.commands.say import tell
-from kakusan.commands.summary import summarise_run
 from kakusan.data.dataset import Dataset
 from kakusan.data.open import lasting, open_data
-from kakusan.errors import InputError
+from kakusan.errors import InputError, SaveError, Stopped
 from kakusan.likelihood.evaluation import spread_words
-from kakusan.model import TrainedModel
-from kakusan.recipes.build import Trainable, build, check_kind, count_parameters, start_at, training_loss
+from kakusan.recipes.build import build, check_kind, count_parameters
 from kakusan.recipes.config import Recipe, from_record
-from kakusan.recipes.conjugate_fit import ConjugateFit
-from kakusan.report.page import render
 from kakusan.rundir import RunDirectory
+from kakusan.signals import EXIT_STATUS
 from kakusan.train import checkpoint
 from kakusan.train.device import device_named
-from kakusan.train.loop import State, Trainer
+from kakusan.train.engine import process_group
+from kakusan.train.loop import Trainer
 from kakusan.train.progress import ProgressLine
 from kakusan.train.settings import Budget
+from kakusan.train.state import State
 
 MARKS = [0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0]
-MEASURED_IMAGES = 1000
-SAVE_SECONDS = 60.0
-INTERRUPTED = 130
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class Start:
     """A new run."""
 
@@ -47,71 +43,103 @@ class Start:
     out: Path
     seed: int
     device: str
+    shard: bool = False
+
+
+@dataclass(frozen=True)
+class Resume:
+    """How to go on with a run; what is not given stays as it was."""
+
+    path: Path
+    minutes: float | None = None
+    steps: int | None = None
+    device: str | None = None
+    rollback: bool = False
+    shard: bool = False
 
 
 def start(wanted: Start, command: list[str]) -> int:
     """Train a new run; the exit status."""
-    recipe = wanted.recipe
-    budget = Budget(recipe.minutes, recipe.steps)
     device = device_named(wanted.device)
-    dataset = open_data(recipe.data)
-    recipe = dataclasses.replace(recipe, data=lasting(recipe.data))
-    check_kind(recipe, dataset)
-    torch.manual_seed(wanted.seed % 2**63)
-    module = build(recipe.model, dataset.event_shape)  # bad settings show before anything is written
-    run = RunDirectory.create(wanted.out)
-    try:
-        run.write(
-            "run.json",
-            {
-                "recipe": recipe.record(),
-                "seed": wanted.seed,
-                "device": str(device),
-                "parameters": count_parameters(module),
-                "command": command,
-                "started": time.strftime("%Y-%m-%d %H:%M:%S %Z"),
-                "versions": versions(),
-            },
-        )
-        run.write("data.json", data_record(dataset))
-        return _train(run, recipe, dataset, module, budget, wanted.seed, device, fresh=True)
-    finally:
-        run.unlock()
+    if int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) and (wanted.out / "run.json").exists():
+        return resume(Resume(wanted.out, device=wanted.device, shard=wanted.shard))  # after a process died
+    with process_group(device):
+        recipe = _with_groups(wanted.recipe)
+        budget = Budget(recipe.minutes, recipe.steps)
+        dataset = open_data(recipe.data, recipe.pictures, tell)
+        recipe = dataclasses.replace(recipe, data=lasting(recipe.data))
+        check_kind(recipe, dataset)
+        torch.manual_seed(wanted.seed % 2**63)
+        module = build(recipe.model, dataset.event_shape)  # bad settings show before anything is written
+        record = {
+            "recipe": recipe.record(),
+            "seed": wanted.seed,
+            "device": str(device),
+            "parameters": count_parameters(module),
+            "command": command,
+            "started": time.strftime("%Y-%m-%d %H:%M:%S %Z"),
+            "versions": versions(device),
+            "processes": sharing.world(),
+        }
+        run = sharing.by_first(lambda: RunDirectory.create(wanted.out)) or RunDirectory(wanted.out)
+        try:
+            sharing.by_first(lambda: _write_records(run, record, dataset))
+            return _train(Job(run, recipe, dataset, module, budget, wanted.seed, device, wanted.shard), fresh=True)
+        finally:
+            run.unlock()
 
 
-def resume(path: Path, minutes: float | None, steps: int | None, device_name: str | None) -> int:
-    """Go on with a run where its newest checkpoint stands; the exit status.
+def _write_records(run: RunDirectory, record: dict[str, Any], dataset: Dataset) -> None:
+    run.write("data.json", data_record(dataset))
+    run.write("run.json", record)  # last: from here on there is a run to go on with
+
+
+def resume(wanted: Resume) -> int:
+    """Go on with a run where its newest whole checkpoint stands; the exit status.
 
     A larger budget may be given; that of the run is kept otherwise.
     """
-    run = RunDirectory.open(path)
-    run.lock()
-    try:
-        record = run.read("run.json")
-        recipe = from_record(record["recipe"])
-        longer = minutes is not None or steps is not None
-        if longer:
-            recipe = dataclasses.replace(recipe, minutes=minutes, steps=steps)
-        budget = Budget(recipe.minutes, recipe.steps)
-        device = device_named(device_name or record["device"])
-        dataset = open_data(recipe.data)
-        known = run.read("data.json")["digest"]
-        if dataset.digest() != known:
-            raise InputError(
-                f"{recipe.data} has changed since {path} was started; give the run the data that it began with"
-            )
-        torch.manual_seed(record["seed"] % 2**63)
-        module = build(recipe.model, dataset.event_shape)
-        if checkpoint.exists(run.checkpoints) and (run.finished or longer):
-            _check_budget(path, checkpoint.read_state(run.checkpoints), budget, run.finished)
-        if longer:
-            typed = ["--minutes", f"{minutes:g}"] if minutes is not None else ["--steps", str(steps)]
-            resumed = [*record.get("resumed", []), ["kakusan", "train", "--resume", str(path), *typed]]
-            record["resumed"] = resumed
-        run.write("run.json", {**record, "recipe": recipe.record()})
-        return _train(run, recipe, dataset, module, budget, record["seed"], device, fresh=False, new_budget=longer)
-    finally:
-        run.unlock()
+    run = RunDirectory.open(wanted.path)
+    record = run.read("run.json")
+    device = device_named(wanted.device or record["device"].split(":")[0])
+    with process_group(device):
+        try:
+            sharing.by_first(run.lock)
+            return _go_on(run, run.read("run.json"), wanted, device)
+        finally:
+            run.unlock()
+
+
+def _go_on(run: RunDirectory, record: dict[str, Any], wanted: Resume, device: torch.device) -> int:
+    recipe = from_record(record["recipe"])
+    longer = wanted.minutes is not None or wanted.steps is not None
+    if longer:
+        recipe = dataclasses.replace(recipe, minutes=wanted.minutes, steps=wanted.steps)
+    job = reopened(run, {**record, "recipe": recipe.record()}, device, wanted.shard)
+    if checkpoint.exists(run.checkpoints):
+        state = checkpoint.read_state(run.checkpoints)
+        if run.finished or longer:
+            _check_budget(run.path, state, job.budget, run.finished)
+        if wanted.rollback:
+            job.rollbacks.append(state.step)
+    elif wanted.rollback:
+        job.rollbacks.append(0)
+    if longer:
+        typed = ["--minutes", f"{wanted.minutes:g}"] if wanted.minutes is not None else ["--steps", str(wanted.steps)]
+        command = ["kakusan", "train", "--resume", str(run.path), *typed]
+        record["resumed"] = [*record.get("resumed", []), command]
+    if job.rollbacks:
+        record["rollbacks"] = job.rollbacks
+    sharing.by_first(lambda: run.write("run.json", {**record, "recipe": recipe.record()}))
+    return _train(job, fresh=False, other_steps=longer or wanted.rollback)
+
+
+def _with_groups(recipe: Recipe) -> Recipe:
+    """As many groups as processes, unless the recipe says how many."""
+    if recipe.optim.groups == 1 and sharing.world() > 1:
+        batch = recipe.optim.batch + -recipe.optim.batch % sharing.world()
+        return dataclasses.replace(recipe, optim=dataclasses.replace(recipe.optim, groups=sharing.world(), batch=batch))
+    return recipe
 
 
 def _check_budget(path: Path, state: State, budget: Budget, finished: bool) -> None:
@@ -124,121 +152,76 @@ def _check_budget(path: Path, state: State, budget: Budget, finished: bool) -> N
         )
 
 
-def _train(
-    run: RunDirectory,
-    recipe: Recipe,
-    dataset: Dataset,
-    module: Trainable,
-    budget: Budget,
-    seed: int,
-    device: torch.device,
-    fresh: bool,
-    new_budget: bool = False,
-) -> int:
-    data = dataset.train.to(device)
-    module = module.to(device)
-    start_at(module, data)
-    settings = dataclasses.replace(recipe.optim, batch=min(recipe.optim.batch, len(data)))
-    trainer = Trainer(module, training_loss(module, recipe.model, data), len(data), settings, budget, seed, device)
+def _train(job: Job, fresh: bool, other_steps: bool = False) -> int:
+    """Train, measure, save; `other_steps`: those after the checkpoint are not to be done as they were before."""
+    try:
+        stopped_by = _to_the_end(job, fresh, other_steps)
+    except Stopped as stopped:
+        stopped_by = stopped.number
+    if not stopped_by:
+        return 0
+    tell(f"stopped; go on with: kakusan train --resume {job.run.path}")
+    return EXIT_STATUS + stopped_by
+
+
+def _to_the_end(job: Job, fresh: bool, other_steps: bool) -> int:
+    """0, or the number of the signal that asked to stop."""
+    run, recipe, dataset = job.run, job.recipe, job.dataset
+    trainer = trainer_of(job)
     tell(dataset.describe())
-    if fresh:
-        tell(f"{recipe.name}: {count_parameters(module):,} parameters on {device}, {budget}; writing {run.path}")
-    else:
+    beginning = f"{recipe.name}: {count_parameters(job.module):,} parameters on {_place(job)}, {job.budget}"
+    if not fresh:
         if checkpoint.exists(run.checkpoints):
             checkpoint.restore(trainer, run.checkpoints)
-        if new_budget:
+        if other_steps:
             trainer.state.marks = sum(mark <= trainer.progress for mark in MARKS)
-        run.cut_history(trainer.state.step)
-        tell(f"{recipe.name}: going on from step {trainer.state.step:,}, {budget}; writing {run.path}")
-    unit = "rows" if dataset.kind == "counts" else "images"
-    saved_at = time.monotonic()
+        beginning = f"{recipe.name}: going on from step {trainer.state.step:,}, {job.budget}"
+    made_by = origin(recipe, job.seed, dataset.digest(), job.device)
+    for line in check_origin(run.path, trainer.state.made_by, made_by) if trainer.state.made_by else []:
+        tell(f"from here on not to the bits of an unbroken run: {line}")
+    trainer.state.made_by = made_by
+    wind_clock(trainer, run, other_steps)
+    sharing.by_first(lambda: run.cut_history(trainer.state.step))
+    if fresh:
+        sharing.by_first(lambda: checkpoint.check_room(run.checkpoints, job.module))
+    tell(f"{beginning}; writing {run.path}")
+    failed: InputError | None = None  # of the last save
 
-    with ProgressLine(settings.batch, unit) as progress:
+    with ProgressLine(trainer.settings.batch, "rows" if dataset.kind == "counts" else "images") as progress:
+
+        def on_save(trainer: Trainer) -> None:
+            nonlocal failed
+            try:
+                checkpoint.save(trainer, run.checkpoints)
+                failed = None
+            except (SaveError, sharing.PeerFailed) as error:
+                tell(f"{error}; training goes on, the next save tries again")
+                failed = error
 
         def on_mark(trainer: Trainer) -> None:
-            trainer.check_finite()
-            line = measure(trainer, recipe, dataset, run)
-            run.append_history(line)
-            progress.measured = f"{line['bits_per_dim']:.3f} ± {spread_words(line['standard_error'])} bits/dim"
-            checkpoint.save(trainer, run.checkpoints)
+            measured = sharing.is_first() and any(line["step"] == trainer.state.step for line in run.history())
+            if sharing.told([float(measured)])[0]:
+                return  # and the run was stopped right after
+            try:
+                line = measure(trainer, recipe, dataset, run)
+                progress.measured = f"{line['bits_per_dim']:.3f} ± {spread_words(line['standard_error'])} bits/dim"
+                if sharing.is_first():
+                    run.append_history(line)
+            except SaveError as error:
+                tell(f"{error}; training goes on")
 
-        def on_step(trainer: Trainer) -> None:
-            nonlocal saved_at
-            progress.update(trainer)
-            if time.monotonic() - saved_at > SAVE_SECONDS:
-                checkpoint.save(trainer, run.checkpoints)
-                saved_at = time.monotonic()
-
-        finished = trainer.run(MARKS, on_mark, on_step)
-    if not finished:
-        checkpoint.save(trainer, run.checkpoints)
-        tell(f"stopped at step {trainer.state.step:,}; go on with: kakusan train --resume {run.path}")
-        return INTERRUPTED
-    finish(run, recipe, dataset, trainer)
-    return 0
+        finished = trainer.run(MARKS, on_mark, progress.update, on_save)
+    if failed is not None:
+        raise failed
+    if finished:
+        finish(run, recipe, dataset, trainer)
+    return trainer.stopped_by
 
 
-def measure(trainer: Trainer, recipe: Recipe, dataset: Dataset, run: RunDirectory) -> dict[str, Any]:
-    """The held-out bound and a sheet of samples, always with the same noise."""
-    model = averaged_model(trainer, recipe, dataset)
-    rate = trainer.state.images(trainer.settings.batch) / max(trainer.state.seconds, 1e-9)
-    result = model.evaluate(dataset.test[:MEASURED_IMAGES])
-    if dataset.kind == "images":
-        sample_grid(model, run.samples / f"step-{trainer.state.step:08d}.png")
-    return {
-        "step": trainer.state.step,
-        "seconds": round(trainer.state.seconds, 2),
-        "examples": trainer.state.images(trainer.settings.batch),
-        "examples_per_second": round(rate, 1),
-        "loss": None if trainer.recent_loss is None else round(trainer.recent_loss.item(), 6),
-        "bits_per_dim": result.bits_per_dim,
-        "standard_error": result.standard_error,
-        "terms": result.terms,
-    }
-
-
-def averaged_model(trainer: Trainer, recipe: Recipe, dataset: Dataset) -> TrainedModel:
-    """The model with the weights that it is used with."""
-    module = cast(Trainable, trainer.ema.module)
-    return TrainedModel(recipe, module, dataset.event_shape, trainer.device, trainer.early)
-
-
-def finish(run: RunDirectory, recipe: Recipe, dataset: Dataset, trainer: Trainer) -> None:
-    """Measure on the whole held-out part, draw the pictures, write the summary and the report."""
-    model = averaged_model(trainer, recipe, dataset)
-    if dataset.kind == "images":
-        final_pictures(model, dataset, run.path)
-    summary = summarise_run(model, dataset)
-    summary |= {
-        "steps": trainer.state.step,
-        "seconds": round(trainer.state.seconds, 1),
-        "examples": trainer.state.images(trainer.settings.batch),
-        "weights_sha256": weights_digest(trainer.ema.module),
-    }
-    if isinstance(trainer.module, ConjugateFit):
-        distance = trainer.module.distance_to_exact(dataset.train.to(trainer.device))
-        summary["largest_relative_distance_to_exact_posterior"] = distance
-        summary["lines"].append(f"gradient ascent ended at gamma = (x + alpha)(1 ± {distance:.1e})")
-    run.report.write_text(render(run, summary), encoding="utf-8")
-    run.write("summary.json", summary)  # last: it says that the run is finished
-    conclude(run)
-
-
-def conclude(run: RunDirectory) -> None:
-    """The numbers of a finished run and where to look, on stdout."""
-    summary = run.read("summary.json")
-    print(*summary["lines"], sep="\n")
-    print(f"weights {summary['weights_sha256']}")
-    print(f"\nlook at   {run.report}\nthen try  kakusan sample {run.path} -n 100")
-
-
-def weights_digest(module: nn.Module) -> str:
-    """SHA-256 over the weights by name: two runs with the same digest are the same model."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(module.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
+def _place(job: Job) -> str:
+    if sharing.world() == 1:
+        return str(job.device)
+    return f"{sharing.world()} x {job.device.type}{', in parts' if job.shard else ''}"
 
 
 def data_record(dataset: Dataset) -> dict[str, Any]:
@@ -250,17 +233,7 @@ def data_record(dataset: Dataset) -> dict[str, Any]:
         "train": len(dataset.train),
         "held_out": len(dataset.test),
         "split": dataset.source,
+        "prepared": dataset.prepared,
+        "skipped": dataset.skipped,
         "digest": dataset.digest(),
-    }
-
-
-def versions() -> dict[str, str]:
-    """What the run stands on."""
-    return {
-        "kakusan": kakusan.__version__,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-        "threads": str(torch.get_num_threads()),
-        "machine": f"{platform.system()} {platform.machine()}",
     }

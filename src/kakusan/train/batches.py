@@ -1,4 +1,4 @@
-"""Which examples a step sees: a pure function of (seed, step), so that resuming needs no generator state."""
+"""Which examples a step sees: a pure function of (seed, step, group), so that resuming needs no generator state."""
 
 from __future__ import annotations
 
@@ -12,16 +12,25 @@ class Batches:
     """Positions step * batch .. (step + 1) * batch of an endless row of freshly shuffled epochs.
 
     Every example is seen once an epoch, no batch is short, and step k costs the same for any k.
+
+    Args:
+        num_examples: How many there are.
+        batch: Examples of a step.
+        seed: Of the shuffles.
+        device: Where the indices are wanted.
+        groups: Equal slices of a batch.
+        salt: Another one gives other shuffles of the same seed.
     """
 
-    def __init__(self, num_examples: int, batch: int, seed: int, device: torch.device):
-        self.num_examples, self.batch, self.seed, self.device = num_examples, batch, seed, device
+    def __init__(self, num_examples: int, batch: int, seed: int, device: torch.device, groups: int = 1, salt: int = 0):
+        self.num_examples, self.batch, self.seed, self.device, self.salt = num_examples, batch, seed, device, salt
+        self.slice = batch // groups
         self._orders: dict[int, Tensor] = {}
 
-    def indices(self, step: int) -> Tensor:
-        """Indices of the examples of one step, int64 (batch,); steps count from 0."""
-        first = step * self.batch
-        parts, needed = [], self.batch
+    def indices(self, step: int, group: int = 0) -> Tensor:
+        """Indices of the examples of one group of a step, int64 (batch / groups,); steps count from 0."""
+        first = step * self.batch + group * self.slice
+        parts, needed = [], self.slice
         while needed:
             epoch, position = divmod(first, self.num_examples)
             part = self._order(epoch)[position : position + needed]
@@ -33,6 +42,6 @@ class Batches:
         if epoch not in self._orders:
             if len(self._orders) > 1:  # a batch spans two epochs at most, or many tiny ones
                 self._orders.clear()
-            order = torch.randperm(self.num_examples, generator=stream(self.seed, "order", epoch))
-            self._orders[epoch] = order.to(self.device)
+            generator = stream(self.seed, "order", self.salt, epoch)
+            self._orders[epoch] = torch.randperm(self.num_examples, generator=generator).to(self.device)
         return self._orders[epoch]

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
+
 import torch
 
 from kakusan.errors import InputError
 
 
 def device_named(name: str) -> torch.device:
-    """auto, cpu, cuda or cuda:N; InputError if it is not there."""
+    """auto, cpu, cuda or cuda:N; of several processes on a machine each gets its own. InputError if it is not there."""
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
     except RuntimeError:
@@ -19,4 +21,8 @@ def device_named(name: str) -> torch.device:
         raise InputError(f"device must be auto, cpu, cuda or cuda:N, got {name!r}")
     if device.type == "cuda" and not torch.cuda.is_available():
         raise InputError(f"device {name!r} asked for, but this torch sees no GPU; type --device cpu")
+    if device.type == "cuda" and device.index is None and "LOCAL_RANK" in os.environ:
+        return torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise InputError(f"device {name!r} asked for, and there are {torch.cuda.device_count()}, numbered from 0")
     return device

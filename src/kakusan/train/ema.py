@@ -6,6 +6,9 @@ import copy
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+
+from kakusan.train.engine import part, whole
 
 
 class Ema:
@@ -14,15 +17,27 @@ class Ema:
     The average always spans the same share of the run so far, so a short run is not stuck at its initial
     weights, and a resumed one needs nothing but its step. Buffers are copied, never averaged.
     Source: the power-function profile of Karras et al. 2024, section 3.1.
+
+    Args:
+        module: Whose weights are averaged, as they move; they may be held in parts by several processes.
+        share: Of the run that the average looks back on, below 1; 0 for the last weights.
+        copy_of: A whole copy of the module, to hold the average; made here unless given.
     """
 
-    def __init__(self, module: nn.Module, share: float):
+    def __init__(self, module: nn.Module, share: float, copy_of: nn.Module | None = None):
         self.share = share
-        self.module = copy.deepcopy(module).eval().requires_grad_(False)
+        self._whole = (copy_of or copy.deepcopy(module)).eval().requires_grad_(False)
         # found once: walking a module's tree costs more than averaging a small one
-        self._mine: list[Tensor] = list(self.module.parameters())
-        self._theirs: list[Tensor] = list(module.parameters())
-        self._my_buffers, self._their_buffers = list(self.module.buffers()), list(module.buffers())
+        theirs = dict(module.named_parameters())
+        self._in_parts = any(isinstance(p, DTensor) for p in theirs.values())
+        own = dict(self._whole.named_parameters())
+        self.tensors: dict[str, Tensor] = {
+            name: p.detach().clone() if self._in_parts else own[name].detach() for name, p in theirs.items()
+        }
+        self._mine: list[Tensor] = [part(tensor) for tensor in self.tensors.values()]
+        self._theirs: list[Tensor] = [part(p.detach()) for p in theirs.values()]
+        self._my_buffers, self._their_buffers = list(self._whole.buffers()), list(module.buffers())
+        self.tensors |= {name: tensor for name, tensor in self._whole.state_dict().items() if name not in self.tensors}
 
     @torch.no_grad()
     def update(self, step: int) -> None:
@@ -31,3 +46,11 @@ class Ema:
         torch._foreach_lerp_(self._mine, self._theirs, 1 - keep)
         if self._my_buffers:
             torch._foreach_copy_(self._my_buffers, self._their_buffers)
+
+    @property
+    def module(self) -> nn.Module:
+        """A whole module with the average, not to be trained; all processes must ask together."""
+        if self._in_parts:
+            for name, p in self._whole.named_parameters():
+                p.data.copy_(whole(self.tensors[name]))
+        return self._whole

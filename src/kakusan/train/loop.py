@@ -1,56 +1,73 @@
-"""The loop: draw, differentiate, step, average, tell."""
+"""The loop: draw, differentiate, agree, step, average, tell."""
 
 from __future__ import annotations
 
-import signal
+import copy
+import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from kakusan.errors import InputError
+from kakusan import sharing
 from kakusan.noise import Randomness, stream
 from kakusan.train.batches import Batches
+from kakusan.train.clock import Clock, Reading
 from kakusan.train.ema import Ema
+from kakusan.train.engine import Engine, cut, gradient_norm, part
 from kakusan.train.optimizers import Optimizers
 from kakusan.train.settings import Budget, Optim
+from kakusan.train.state import State
+from kakusan.train.stopping import StopRequests, stop_requests
 
-ADVICE = "the last checkpoint is whole; start again with smaller learning rates: --optim.lr, --optim.matrix-lr"
 Loss = Callable[[Tensor, Randomness], Tensor]  # (indices, randomness) -> (b,), to be minimised
+UNREAD_STEPS = 32  # on a GPU, whose verdict on a step is not waited for
+LOSS_MEMORY = 0.02  # weight of the newest step in the running mean of the loss
 
 
-@dataclass
-class State:
-    """Where a run is: everything that resuming needs beside the tensors."""
+class Told(NamedTuple):
+    """What all processes know of a step; wishes are followed before the next one."""
 
-    step: int = 0
-    seconds: float = 0.0
-    marks: int = 0  # how many of the marks have been told
-
-    def images(self, batch: int) -> int:
-        """Examples seen so far."""
-        return self.step * batch
+    bad: bool = False
+    loss: float = 0.0
+    stop: int = 0  # number of a signal
+    save: bool = False
+    reading: Reading | None = None
 
 
-class NonFiniteLossError(InputError):
-    """The loss became inf or NaN. It is found before it reaches the weights on a CPU, before they are saved on a GPU."""
+class Objective(nn.Module):
+    """The loss as a module that holds the trained one, which is what torch's engines wrap."""
+
+    def __init__(self, module: nn.Module, loss: Loss):
+        super().__init__()
+        self.module, self.loss = module, loss
+
+    def forward(self, indices: Tensor, randomness: Randomness) -> Tensor:
+        """Mean over the examples."""
+        return self.loss(indices, randomness).mean()
 
 
 @dataclass
 class Trainer:
     """Trains `module` on `loss` until the budget is used up.
 
+    Every process of a job makes one and calls it alike; each does its share of a batch's groups.
+
     Args:
-        module: Its parameters move.
+        module: Its parameters move; with `shard` they become parts of themselves.
         loss: What falls, for each example; reads `module`.
         num_examples: How many there are to draw from.
         settings: Of the optimiser.
         budget: Minutes or steps.
-        seed: Batches and noise are pure functions of it and the step.
+        seed: Batches and noise are pure functions of it, the step and the group.
         device: Where the indices and the noise are drawn.
+        shard: Hold a part of every weight on each process instead of a copy.
+        rollbacks: Steps at which the run was taken back for other noise; from each on the noise is another.
+        save_seconds: Between saves that no mark asks for.
     """
 
     module: nn.Module
@@ -60,95 +77,205 @@ class Trainer:
     budget: Budget
     seed: int
     device: torch.device
+    shard: bool = False
+    rollbacks: list[int] = field(default_factory=list)
+    save_seconds: float = 60.0
 
     def __post_init__(self):
         self.state = State()
-        self.ema = Ema(self.module, self.settings.ema)
+        self.clock = Clock(self.state.readings)
+        self.engine = Engine(self.settings.groups, self.shard)
+        copied = copy.deepcopy(self.module)
+        self.objective = self.engine.wrap(
+            Objective(self.module, lambda indices, randomness: self.loss(indices, randomness))
+        )
+        self.ema = Ema(self.module, self.settings.ema, copied)
         self.optimizers = Optimizers(self.module, self.settings)
         self.early: dict[str, Tensor] | None = None  # averaged weights of the run's beginning, see settings.early
-        self.recent_loss: Tensor | None = None  # running mean, on the device
+        self.stopped_by = 0  # number of the signal that ended the last `run`
+        self._parameters = [p for p in self.module.parameters() if p.requires_grad]
+        self._unread: list[tuple[int, Tensor, Tensor]] = []  # steps whose verdict and loss are still on the device
+        self._shuffled: Batches | None = None
 
     def run(
         self,
         marks: list[float],
         on_mark: Callable[[Trainer], None],
         on_step: Callable[[Trainer], None],
+        on_save: Callable[[Trainer], None] = lambda trainer: None,
     ) -> bool:
-        """Train; True when the budget is used up, False when a signal asked to stop.
+        """Train; True when the budget is used up, False when a signal asked to stop and all is saved.
 
         Args:
-            marks: Rising shares of the budget at which `on_mark` is called; 1.0 is the end.
-            on_mark: Told at each mark; its time counts.
+            marks: Rising shares of the budget at which `on_save` and then `on_mark` are called; 1.0 is the end.
+            on_mark: Told at each mark; its time counts. A signal leaves it at once.
             on_step: Told after each step; must be cheap.
+            on_save: Told when it is time to save: at marks, every `save_seconds`, and when a signal asks to stop.
         """
-        batches = Batches(self.num_examples, self.settings.batch, self.seed, self.device)
-        parameters = [p for p in self.module.parameters() if p.requires_grad]
-        started = time.monotonic() - self.state.seconds
+        self.clock.start(self.state.step)
         self.module.train()
-        with _stop_requests() as stop_requested:
+        saved_at, told = time.monotonic(), Told()
+        with stop_requests() as requests:
             while True:
-                self.state.seconds = time.monotonic() - started
-                progress = self.progress
-                if self.early is None and self.settings.early is not None and progress >= self.settings.early:
-                    self.early = {name: value.clone() for name, value in self.ema.module.state_dict().items()}
-                passed = sum(mark <= progress for mark in marks)
-                if passed > self.state.marks:  # a short run may pass several at once
-                    self.state.marks = passed
-                    on_mark(self)
-                    self.state.seconds = time.monotonic() - started
-                    progress = self.progress
-                if progress >= 1:
-                    return True
-                if stop_requested():
+                self._advance(told)
+                passed = sum(mark <= self.progress for mark in marks)
+                marked = passed > self.state.marks  # a short run may pass several at once
+                if marked or told.save or told.stop:
+                    on_save(self)
+                    saved_at = time.monotonic()
+                if told.stop:
+                    self.stopped_by = told.stop
                     return False
-                self._step(batches, parameters, progress)
+                if marked:
+                    with requests.at_once() if sharing.world() == 1 else nullcontext():  # others would wait for us
+                        on_mark(self)
+                    self.state.marks = passed
+                    self._advance(Told(reading=self._reading(paused=True)))
+                if self.early is None and self.settings.early is not None and self.progress >= self.settings.early:
+                    self.early = {name: value.clone() for name, value in self.ema.module.state_dict().items()}
+                if self.progress >= 1:
+                    self.settle()
+                    return True
+                told = self._step(requests, time.monotonic() - saved_at > self.save_seconds)
                 on_step(self)
 
-    def check_finite(self) -> None:
-        """NonFiniteLossError if the loss has not been finite; asks the device, so not for every step."""
-        if self.recent_loss is not None and not self.recent_loss.isfinite():
-            raise NonFiniteLossError(f"the loss is not finite before step {self.state.step}; {ADVICE}")
+    def go_to(self, step: int) -> None:
+        """Do the steps before this one, and nothing else."""
+        self.clock.start(self.state.step)
+        self.module.train()
+        self._advance(Told())
+        while self.state.step < step:
+            self._advance(self._step(StopRequests(), save=False))
 
     @property
     def progress(self) -> float:
         """Share of the budget that is used up."""
         return self.budget.progress(self.state.step, self.state.seconds)
 
-    def _step(self, batches: Batches, parameters: list[nn.Parameter], progress: float) -> None:
+    def settle(self) -> None:
+        """Read the verdicts that are still on the device; NonFiniteLossError if too many steps were skipped."""
+        unread, self._unread = self._unread, []
+        for step, bad, loss in unread:
+            self._note(step, bool(bad), loss.item())
+
+    def snapshot(self) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
+        """Tensors by file and name, as this process holds them, and the state as plain values."""
+        self.settle()
+        tensors = {
+            "model": dict(self.module.state_dict()),
+            "ema": self.ema.tensors,
+            "optimizer": self.optimizers.tensors(),
+        }
+        if self.early is not None:
+            tensors["early"] = self.early
+        return tensors, asdict(self.state)
+
+    def take_up(self, tensors: dict[str, dict[str, Tensor]], state: State) -> None:
+        """Go on from a snapshot, whose tensors are whole."""
+        for held, content in ((dict(self.module.state_dict()), tensors["model"]), (self.ema.tensors, tensors["ema"])):
+            for name, tensor in held.items():
+                part(tensor).copy_(part(cut(content[name].to(self.device), tensor)))
+        self.optimizers.load({name: tensor.to(self.device) for name, tensor in tensors["optimizer"].items()})
+        early = tensors.get("early")
+        self.early = None if early is None else {name: value.to(self.device) for name, value in early.items()}
+        self.state = state
+        self.clock.readings = state.readings
+
+    def salt(self, step: int) -> int:
+        """Which noise a step has, of all that its seed could have."""
+        return sum(back <= step for back in self.rollbacks)
+
+    def draws(self, step: int, group: int) -> tuple[Tensor, torch.Generator]:
+        """Indices of the examples of one group of a step, and its noise."""
+        salt = self.salt(step)
+        batches = self._batches(salt)
+        return batches.indices(step, group), stream(self.seed, "step", salt, step, group, device=self.device)
+
+    def gradients(self, step: int) -> tuple[Tensor, Tensor]:
+        """Leave a step's gradients in the parameters; the mean loss of this process's groups, and their norm."""
+        groups, losses = self.engine.groups, []
+        for group in groups:
+            indices, randomness = self.draws(step, group)
+            with self.engine.backward(self.objective, last=group == groups[-1]):
+                loss = self.objective(indices, randomness) / len(groups)
+                loss.backward()
+            losses.append(loss.detach())
+        return sum(losses[1:], losses[0]), gradient_norm(self._parameters)
+
+    def scale(self) -> float:
+        """Of the learning rates at the present step."""
+        warm = min(1.0, (self.state.step + 1) / self.settings.warmup) if self.settings.warmup else 1.0
+        return warm * (1 - self.progress if self.settings.decay == "linear" else 1.0)
+
+    def _step(self, requests: StopRequests, save: bool) -> Told:
         step = self.state.step
-        randomness = stream(self.seed, "step", step, device=self.device)
-        loss = self.loss(batches.indices(step), randomness).mean()
-        if self.device.type == "cpu" and not loss.isfinite():
-            raise NonFiniteLossError(f"the loss is {loss.item()} at step {step + 1}; {ADVICE}")
-        loss.backward()
-        if self.settings.clip is not None:
-            torch.nn.utils.clip_grad_norm_(parameters, self.settings.clip)
-        warm = min(1.0, (step + 1) / self.settings.warmup) if self.settings.warmup else 1.0
-        self.optimizers.step(warm * (1 - progress if self.settings.decay == "linear" else 1.0))
+        loss, norm = self.gradients(step)
+        limit = self.settings.skip_above or float("inf")
+        waits = self.device.type == "cpu" or sharing.world() > 1
+        if waits:
+            numbers = loss.item(), norm.item()
+            bad = not (all(map(math.isfinite, numbers)) and numbers[1] <= limit)
+            told = self._agree(bad, numbers[0], requests.asked, save)
+            self._note(step, told.bad, told.loss)
+        else:
+            bad = ~(loss.isfinite() & norm.isfinite() & (norm <= limit))
+            told = Told(stop=requests.asked, save=save, reading=self._reading(next_step=True))
+            self._unread.append((step, bad, loss))
+            if len(self._unread) >= UNREAD_STEPS:
+                self.settle()
+        if told.bad:
+            self.optimizers.clear()
+        else:
+            if self.settings.clip is not None:
+                factor = (self.settings.clip / (norm + 1e-6)).clamp(max=1.0)
+                torch._foreach_mul_([part(p.grad) for p in self._parameters if p.grad is not None], factor)
+            self.optimizers.step(self.scale(), bad.float() if isinstance(bad, Tensor) else None)
         self.state.step = step + 1
         self.ema.update(self.state.step)
-        detached = loss.detach()
-        self.recent_loss = detached if self.recent_loss is None else self.recent_loss.lerp(detached, 0.02)
+        return told
 
+    def _agree(self, bad: bool, loss: float, stop: int, save: bool) -> Told:
+        """One small sum over the processes a step: what any finds bad is bad for all, what the first wishes is done."""
+        reading = self._reading(next_step=True) if sharing.is_first() else None
+        if sharing.world() == 1:
+            return Told(bad, loss, stop, save, reading)
+        said = [bad, loss, stop, stop > 0, save and sharing.is_first(), reading is not None, *(reading or (0, 0, 0))]
+        bad_too, losses, signals, asking, save_too, has, *numbers = sharing.total([float(value) for value in said])
+        return Told(
+            bad=bad_too > 0,
+            loss=losses / sharing.world(),
+            stop=stop or (round(signals / asking) if asking else 0),
+            save=save_too > 0,
+            reading=Reading(int(numbers[0]), numbers[1], numbers[2]) if has else None,
+        )
 
-@contextmanager
-def _stop_requests() -> Iterator[Callable[[], bool]]:
-    """The first Ctrl-C or SIGTERM asks to stop after the current step; a second one acts at once."""
-    asked = False
-    previous = {}
+    def _note(self, step: int, bad: bool, loss: float) -> None:
+        if bad:
+            self.state.skip(step)
+        else:
+            mean = self.state.loss
+            self.state.loss = loss if mean is None else mean + LOSS_MEMORY * (loss - mean)
 
-    def ask(number, frame):
-        nonlocal asked
-        asked = True
-        signal.signal(number, previous[number])
+    def _reading(self, next_step: bool = False, paused: bool = False) -> Reading | None:
+        """What the first process's clock has to say, on every process if the step is not about to agree on it."""
+        if self.clock.ahead:
+            return None
+        reading = self.clock.wanted(self.state.step + next_step, paused)
+        if not paused:
+            return reading
+        step, seconds, pace = sharing.told([float(value) for value in reading or (0, 0.0, 0.0)])
+        return Reading(int(step), seconds, pace)
 
-    try:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            previous[number] = signal.signal(number, ask)
-    except ValueError:  # signals belong to the main thread; elsewhere nobody can ask
-        pass
-    try:
-        yield lambda: asked
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+    def _advance(self, told: Told) -> None:
+        """Let the clock go on to the present step."""
+        if told.reading is not None:
+            self.clock.take(told.reading)
+        self.clock.follow(self.state.step)
+        self.state.seconds = self.clock.seconds(self.state.step)
+
+    def _batches(self, salt: int) -> Batches:
+        if self._shuffled is None or self._shuffled.salt != salt:
+            self._shuffled = Batches(
+                self.num_examples, self.settings.batch, self.seed, self.device, self.settings.groups, salt
+            )
+        return self._shuffled

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor
 
+from kakusan.train.engine import cut, part, whole
+
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 ITERATIONS = 5
 
@@ -27,8 +29,9 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
-        """One update of every parameter that has a gradient; a closure is not supported."""
+        """One update of every parameter that has a gradient, unless `found_inf` is set; a closure is not supported."""
         assert closure is None
+        skip: Tensor | None = getattr(self, "found_inf", None)  # torch's own name for it, as its fused optimisers have
         for group in self.param_groups:
             for p in group["params"]:
                 if p.grad is None:
@@ -36,12 +39,14 @@ class Muon(torch.optim.Optimizer):
                 state = self.state[p]
                 if not state:
                     state["momentum"] = torch.zeros_like(p)
-                mean = state["momentum"].lerp_(p.grad, 1 - group["momentum"])
-                ahead = p.grad.lerp(mean, group["momentum"]).flatten(1)
+                mean = state["momentum"].lerp(p.grad, 1 - group["momentum"])
+                ahead = whole(p.grad.lerp(mean, group["momentum"])).flatten(1)
                 rows, columns = ahead.shape
-                p.mul_(1 - group["lr"] * group["weight_decay"])
-                update = orthogonalised(ahead).view_as(p)
-                p.add_(update, alpha=-group["lr"] * max(1.0, rows / columns) ** 0.5)
+                update = cut(orthogonalised(ahead).view(p.shape), p)
+                moved = p * (1 - group["lr"] * group["weight_decay"])
+                moved.add_(update, alpha=-group["lr"] * max(1.0, rows / columns) ** 0.5)
+                for tensor, new in ((state["momentum"], mean), (p, moved)):
+                    part(tensor).copy_(part(new) if skip is None else torch.where(skip > 0, part(tensor), part(new)))
 
 
 def orthogonalised(matrix: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from kakusan.train.engine import cut, part
 from kakusan.train.muon import Muon
 from kakusan.train.settings import Optim
 
@@ -29,12 +30,23 @@ class Optimizers:
             muon = Muon(matrices.values(), settings.matrix_lr, weight_decay=settings.weight_decay)
             self._all.append((muon, settings.matrix_lr, list(matrices)))
 
-    def step(self, scale: float) -> None:
-        """One step at `scale` times the peak learning rates, then clear the gradients."""
+    def step(self, scale: float, skip: Tensor | None = None) -> None:
+        """One step at `scale` times the peak learning rates, then clear the gradients.
+
+        Args:
+            scale: Of the learning rates.
+            skip: A number on the device, where 1 makes this step change nothing at all, and nobody waits to know.
+        """
         for optimizer, peak, _ in self._all:
+            optimizer.found_inf = skip  # type: ignore[attr-defined]
             for group in optimizer.param_groups:
                 group["lr"] = peak * scale
             optimizer.step()
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget the gradients."""
+        for optimizer, _, _ in self._all:
             optimizer.zero_grad()
 
     def tensors(self) -> dict[str, Tensor]:
@@ -48,7 +60,7 @@ class Optimizers:
         }
 
     def load(self, tensors: dict[str, Tensor]) -> None:
-        """Take up a state that `tensors` gave."""
+        """Take up a state that `tensors` gave, whole, however the parameters are held."""
         for optimizer, _, names in self._all:
             full = optimizer.state_dict()
             # in the memory layout of the parameters: the fused step walks both as flat memory
@@ -57,8 +69,14 @@ class Optimizers:
             for index, name in enumerate(names):
                 slots = {key[: -len(name) - 1]: value for key, value in tensors.items() if key.endswith(f".{name}")}
                 state[index] = {
-                    slot: value[0] if slot == "step" else torch.empty_like(parameters[index]).copy_(value)
+                    slot: value[0] if slot == "step" else _held_as(parameters[index], value)
                     for slot, value in slots.items()
                     if "." not in slot
                 }
             optimizer.load_state_dict({"state": state, "param_groups": full["param_groups"]})
+
+
+def _held_as(parameter: Tensor, content: Tensor) -> Tensor:
+    held = torch.empty_like(parameter)
+    part(held).copy_(part(cut(content, parameter)))
+    return held

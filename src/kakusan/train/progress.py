@@ -10,6 +10,7 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
+from kakusan import sharing
 from kakusan.train.loop import Trainer
 
 PLAIN_SECONDS = 10.0
@@ -29,7 +30,7 @@ class ProgressLine:
         self._live: Progress | None = None
 
     def __enter__(self) -> Self:
-        if self.console.is_terminal:
+        if self.console.is_terminal and sharing.is_first():
             self._live = Progress(
                 BarColumn(bar_width=28), TextColumn("{task.description}"), console=self.console, transient=False
             )
@@ -44,7 +45,7 @@ class ProgressLine:
     def update(self, trainer: Trainer) -> None:
         """Called after each step; shows something only now and then."""
         now = time.monotonic()
-        if now - self._shown_at < (LIVE_SECONDS if self._live is not None else PLAIN_SECONDS):
+        if not sharing.is_first() or now - self._shown_at < (LIVE_SECONDS if self._live is not None else PLAIN_SECONDS):
             return
         images = trainer.state.images(self.batch)
         if self._window is not None and now - self._window[0] > 0:
@@ -61,7 +62,7 @@ class ProgressLine:
     def _text(self, trainer: Trainer) -> str:
         done, seconds = trainer.progress, trainer.state.seconds
         left = seconds * (1 - done) / done if done > 0 else 0.0
-        loss = "" if trainer.recent_loss is None else f"  loss {trainer.recent_loss.item():.4f}"
+        loss = "" if trainer.state.loss is None else f"  loss {trainer.state.loss:.4f}"
         measured = f"  {self.measured}" if self.measured else ""
         minutes, secs = divmod(round(max(left, 0.0)), 60)
         return f"{minutes}:{secs:02d} left  {self._rate:,.0f} {self.unit}/s{loss}{measured}"

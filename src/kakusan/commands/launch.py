@@ -1,0 +1,49 @@
+"""Several processes on this machine, by torch's own launcher: what `torchrun -m kakusan train ...` does, in one command."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import uuid
+
+from torch.distributed.elastic.multiprocessing.api import SignalException
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+from kakusan.signals import EXIT_STATUS
+
+
+def launch(arguments: list[str], processes: int, restarts: int) -> int:
+    """Run `kakusan ARGUMENTS` in so many processes that train together; the exit status.
+
+    Args:
+        arguments: Of the command line, without those of this launcher.
+        processes: On this machine.
+        restarts: How often all of them begin again, from the last checkpoint, after one has died.
+    """
+    for name in ("torch.distributed.elastic", "torch.distributed.launcher"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # its tables of exit codes; ours is one line
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
+    config = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=processes,
+        run_id=uuid.uuid4().hex,
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        max_restarts=restarts,
+        monitor_interval=0.1,
+    )
+    try:
+        elastic_launch(config, sys.executable)("-m", "kakusan", *arguments)
+    except SignalException as stopped:
+        return EXIT_STATUS + stopped.sigval
+    except ChildFailedError as failed:
+        codes = [failure.exitcode for failure in failed.failures.values()]
+        died = [code for code in codes if code < 0]
+        if died:
+            words = f"kakusan: a process was killed by signal {-died[0]}; go on with: kakusan train --resume RUN"
+            print(words, file=sys.stderr)
+        return next((code for code in codes if code > 0), 1)
+    return 0

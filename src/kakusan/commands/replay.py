@@ -1,0 +1,83 @@
+"""kakusan replay: do one step of a run again and say what was in it. A step is a function of the run's record alone."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import torch
+
+from kakusan.cli import Replay
+from kakusan.commands.job import reopened, trainer_of, wind_clock
+from kakusan.commands.say import tell
+from kakusan.errors import InputError
+from kakusan.images import Images
+from kakusan.recipes.build import training_terms
+from kakusan.rundir import RunDirectory
+from kakusan.train import checkpoint
+from kakusan.train.device import device_named
+
+SHOWN = 16  # examples of a batch, named in the text; all of them stand in --json
+
+
+def main(command: Replay) -> int:
+    """Take up the last checkpoint before the step, or begin anew, go there, and show it; nothing is written."""
+    run = RunDirectory.open(command.run)
+    job = reopened(run, run.read("run.json"), device_named(command.device))
+    trainer = trainer_of(job)
+    done = checkpoint.read_state(run.checkpoints).step if checkpoint.exists(run.checkpoints) else 0
+    if not 1 <= command.step <= done + 1:
+        raise InputError(
+            f"--step must lie in 1..{done + 1}, what {run.path} has saved and one more; got {command.step}"
+        )
+    before = command.step - 1  # steps are counted from 1 for people, from 0 inside
+    checkpoint.restore(trainer, run.checkpoints, at_most=before)
+    wind_clock(trainer, run, write=False)
+    tell(f"going from step {trainer.state.step:,} to {command.step:,}")
+    trainer.go_to(before)
+    trainer.optimizers.clear()
+    loss, norm = trainer.gradients(before)
+    batches, each = [], {}
+    with torch.no_grad():
+        for group in trainer.engine.groups:
+            indices, noise = trainer.draws(before, group)
+            parts = {"loss": trainer.loss(indices, noise)}
+            noise = trainer.draws(before, group)[1]  # the same once more
+            parts |= training_terms(job.module, job.recipe.model, job.dataset.train.to(job.device), indices, noise)
+            batches.append(indices.cpu())
+            for name, values in parts.items():
+                each.setdefault(name, []).extend(values.double().cpu().tolist())
+    indices = torch.cat(batches)
+    worst = int(np.nanargmax(each["loss"])) if np.isfinite(each["loss"]).any() else 0
+    record = {
+        "step": command.step,
+        "progress": trainer.progress,
+        "learning_rate_scale": trainer.scale(),
+        "loss": loss.item(),
+        "gradient_norm": norm.item(),
+        "skipped": not (loss.isfinite() and norm.isfinite()),
+        "terms": {name: float(np.mean(values)) for name, values in each.items()},
+        "batch": indices.tolist(),
+        "losses": each["loss"],
+        "worst_example": int(indices[worst]),
+    }
+    if command.out is not None:
+        pictures = job.dataset.train[indices].permute(0, 2, 3, 1).numpy()
+        Images(pictures).save(command.out, {"run": command.run, "step": command.step})
+    if command.json:
+        print(json.dumps(record))
+        return 0
+    print(
+        f"step {command.step:,}, {record['progress']:.1%} of the budget, learning rates at {record['learning_rate_scale']:.4f} of their peak"
+    )
+    print(
+        f"loss {record['loss']:.6f}, gradient norm {record['gradient_norm']:.6f}"
+        + (", skipped" if record["skipped"] else "")
+    )
+    for name, value in record["terms"].items():
+        print(f"  {name:<16}{value:14.6f} on average")
+    more = f" and {len(indices) - SHOWN} more" if len(indices) > SHOWN else ""
+    print(
+        f"batch: examples {', '.join(map(str, indices[:SHOWN].tolist()))}{more}; the largest loss, {max(each['loss']):.6f}, has {record['worst_example']}"
+    )
+    return 0

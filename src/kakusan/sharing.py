@@ -1,0 +1,132 @@
+"""Work on many examples shared among the processes of one job; with one process, plain loops.
+
+Every process calls the same functions in the same order (torchrun, `--devices`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import torch
+import torch.distributed as dist
+from safetensors.torch import load, save
+from torch import Tensor
+
+from kakusan.errors import InputError
+
+Result = TypeVar("Result")
+
+
+class PeerFailed(InputError):
+    """Another process could not do its part; it says why."""
+
+
+def rank() -> int:
+    """Which process of the job this is, from 0."""
+    return dist.get_rank() if _together() else 0
+
+
+def world() -> int:
+    """How many processes the job has."""
+    return dist.get_world_size() if _together() else 1
+
+
+def is_first() -> bool:
+    """Whether this process is the one that speaks and writes."""
+    return rank() == 0
+
+
+def is_mine(number: int) -> bool:
+    """Whether this process does that part of the work; parts are dealt out in turn."""
+    return number % world() == rank()
+
+
+def gathered(done: dict[int, dict[str, Tensor]]) -> list[dict[str, Tensor]]:
+    """What all processes did, by number of the part, on every process; with several, on the CPU."""
+    if world() > 1:
+        flat = {f"{number}.{name}": value.cpu() for number, named in done.items() for name, value in named.items()}
+        done = {}
+        for content in all_bytes(save(flat)):
+            for key, value in load(content).items():
+                number, _, name = key.partition(".")
+                done.setdefault(int(number), {})[name] = value
+    return [done[number] for number in sorted(done)]
+
+
+def told(values: list[float]) -> list[float]:
+    """The first process's values, on every process."""
+    if world() == 1:
+        return values
+    both = torch.tensor(values, dtype=torch.float64, device=_device())
+    dist.broadcast(both, src=0)
+    return both.tolist()
+
+
+def total(values: list[float]) -> list[float]:
+    """Sums over the processes, on every process."""
+    if world() == 1:
+        return values
+    both = torch.tensor(values, dtype=torch.float64, device=_device())
+    dist.all_reduce(both)
+    return both.tolist()
+
+
+def all_bytes(content: bytes) -> list[bytes]:
+    """Every process's content, in their order, on every process."""
+    if world() == 1:
+        return [content]
+    sizes = [0.0] * world()
+    sizes[rank()] = float(len(content))
+    lengths = [int(size) for size in total(sizes)]
+    padded = torch.zeros(max(1, *lengths), dtype=torch.uint8)
+    padded[: len(content)] = torch.frombuffer(bytearray(content), dtype=torch.uint8) if content else padded[:0]
+    padded = padded.to(_device())
+    gathered = [torch.empty_like(padded) for _ in lengths]
+    dist.all_gather(gathered, padded)
+    return [part[:length].cpu().numpy().tobytes() for part, length in zip(gathered, lengths)]
+
+
+def wait() -> None:
+    """Until all processes have come here."""
+    total([0.0])
+
+
+def by_first(action: Callable[[], Result]) -> Result | None:
+    """What only one process may do, the others waiting; they get None, or PeerFailed if it fails."""
+    if world() == 1:
+        return action()
+    result, failure = None, None
+    if is_first():
+        try:
+            result = action()
+        except BaseException as error:  # raised again once the others know
+            failure = error
+    (failed,) = told([float(failure is not None)])
+    if failure is not None:
+        raise failure
+    if failed:
+        raise PeerFailed("the first process failed, and says why")
+    return result
+
+
+def by_all(action: Callable[[], None]) -> None:
+    """What every process does at the same time; PeerFailed for those that could where another could not."""
+    failure = None
+    try:
+        action()
+    except BaseException as error:  # raised again once the others know
+        failure = error
+    (failed,) = total([float(failure is not None)])
+    if failure is not None:
+        raise failure
+    if failed:
+        raise PeerFailed("another process failed, and says why")
+
+
+def _together() -> bool:
+    return dist.is_available() and dist.is_initialized()
+
+
+def _device() -> torch.device:
+    return torch.device("cuda", torch.cuda.current_device()) if dist.get_backend() == "nccl" else torch.device("cpu")

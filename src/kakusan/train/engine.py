@@ -1,0 +1,122 @@
+"""One process or many: the same training on torch's own distributed engine.
+
+One process starts no process group. Several hold copies of the weights and average gradients (DDP), or hold a part
+of every weight each (`shard`, FSDP2). Whatever depends on a whole tensor, a gradient's norm or an orthogonalised
+step, is computed from the whole tensor on every process, so that both come to the same bits as one process does.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.nn.parallel import DistributedDataParallel
+
+from kakusan import sharing
+from kakusan.errors import InputError, Stopped
+from kakusan.signals import Received
+
+PEER_LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe")  # in gloo's words
+PATIENCE = timedelta(minutes=30)  # for the slowest process, which may be measuring or saving
+
+
+@contextmanager
+def process_group(device: torch.device) -> Iterator[None]:
+    """The group that torchrun or `--devices` promised in the environment; none for one process."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield
+        return
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
+    try:
+        yield
+    except RuntimeError as error:
+        if Received.number:  # all were asked to leave, and another was quicker
+            raise Stopped(Received.number) from error
+        if any(words in str(error) for words in PEER_LOST):
+            raise sharing.PeerFailed("another process of the job has died; go on from the last checkpoint") from error
+        raise
+    finally:
+        dist.destroy_process_group()
+
+
+class Engine:
+    """How the gradients of a batch's groups come together.
+
+    Args:
+        groups: Slices of the batch; a multiple of the number of processes.
+        shard: Keep a part of every weight on each process instead of a copy.
+    """
+
+    def __init__(self, groups: int = 1, shard: bool = False):
+        self.shard = shard and sharing.world() > 1
+        if groups % sharing.world():
+            raise InputError(
+                f"{sharing.world()} processes share {groups} groups of a batch: expected a multiple of {sharing.world()}; "
+                f"start a run with --optim.groups {sharing.world() * max(1, round(groups / sharing.world()))}, or go on "
+                f"with {_largest_divisor(groups, sharing.world())} processes"
+            )
+        share = groups // sharing.world()
+        self.groups = range(sharing.rank() * share, (sharing.rank() + 1) * share)
+
+    def wrap(self, objective: nn.Module) -> nn.Module:
+        """The objective, to be called in place of itself; with `shard` its parameters become parts of themselves."""
+        if sharing.world() == 1:
+            return objective
+        if not self.shard:
+            return DistributedDataParallel(objective, forward_sync_buffers=False, gradient_as_bucket_view=True)
+        from torch.distributed.fsdp import fully_shard
+
+        for parameter in objective.parameters():  # parts are cut from plain memory
+            parameter.data = parameter.data.contiguous()
+        fully_shard(objective)
+        return objective
+
+    @contextmanager
+    def backward(self, wrapped: nn.Module, last: bool) -> Iterator[None]:
+        """Gradients meet those of other processes at the last group alone."""
+        if isinstance(wrapped, DistributedDataParallel) and not last:
+            with wrapped.no_sync():
+                yield
+            return
+        if self.shard:
+            wrapped.set_requires_gradient_sync(last)  # type: ignore[operator]
+        yield
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """A tensor that may be held in parts, in one piece; all processes must ask together."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def part(tensor: Tensor) -> Tensor:
+    """What this process holds of a tensor, sharing its memory."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
+def cut(content: Tensor, like: Tensor) -> Tensor:
+    """A whole tensor, held as `like` is: in parts, each process keeping its own, or as it is."""
+    if not isinstance(like, DTensor):
+        return content
+    return distribute_tensor(content, like.device_mesh, like.placements, src_data_rank=None)
+
+
+def gradient_norm(parameters: list[nn.Parameter]) -> Tensor:
+    """Euclidean norm of all gradients, the same bits however they are held."""
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    if any(isinstance(gradient, DTensor) for gradient in gradients):  # whole ones one at a time
+        norms = [torch.linalg.vector_norm(whole(gradient)) for gradient in gradients]
+    else:
+        norms = torch._foreach_norm(gradients)
+    return torch.linalg.vector_norm(torch.stack(norms))
+
+
+def _largest_divisor(number: int, below: int) -> int:
+    return next(d for d in range(min(number, below), 0, -1) if number % d == 0)

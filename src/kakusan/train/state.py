@@ -1,0 +1,54 @@
+"""Where a run is: everything that resuming needs beside the tensors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from kakusan.errors import InputError
+from kakusan.train.clock import Reading
+
+IN_A_ROW = 10  # skipped steps after which a run gives up
+WINDOW, SHARE = 1000, 0.05  # or so many of the last steps
+
+
+@dataclass
+class State:
+    """Plain values, as state.json keeps them."""
+
+    step: int = 0  # steps done
+    seconds: float = 0.0
+    marks: int = 0  # how many of the marks have been told
+    skipped: list[int] = field(default_factory=list)  # of the last 1,000 steps, those that changed nothing
+    num_skipped: int = 0  # of all steps
+    loss: float | None = None  # running mean
+    made_by: dict[str, str] = field(default_factory=dict)  # fingerprints of what it was trained with
+    readings: list[Reading] = field(default_factory=lambda: [Reading(0, 0.0, 0.0)])  # of the clock
+
+    def __post_init__(self):
+        self.readings = [Reading(*reading) for reading in self.readings]
+
+    def images(self, batch: int) -> int:
+        """Examples seen so far."""
+        return self.step * batch
+
+    def skip(self, step: int) -> None:
+        """Note that a step changed nothing; NonFiniteLossError if that has become the rule."""
+        self.skipped = [one for one in self.skipped if one > step - WINDOW] + [step]
+        self.num_skipped += 1
+        row = 0
+        while step - row in self.skipped:
+            row += 1
+        if row >= IN_A_ROW or len(self.skipped) >= SHARE * WINDOW:
+            raise NonFiniteLossError(step, row, len(self.skipped))
+
+
+class NonFiniteLossError(InputError):
+    """The loss or its gradient was not finite at too many steps; none of them reached the weights."""
+
+    def __init__(self, step: int, row: int, recent: int):
+        often = f"{row} steps in a row" if row >= IN_A_ROW else f"{recent} of the last {WINDOW:,} steps"
+        super().__init__(
+            f"the loss or its gradient was not finite at {often}, the last of them step {step + 1}; the weights are "
+            "whole: go on from the last checkpoint with other noise (--resume RUN --rollback), or start again with "
+            "smaller learning rates (--optim.lr, --optim.matrix-lr)"
+        )

@@ -1,0 +1,46 @@
+"""Signals while training: the first asks to stop after the current step, the second leaves at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from kakusan.errors import Stopped
+from kakusan.signals import handled_by
+
+
+class StopRequests:
+    """What was asked so far.
+
+    Attributes:
+        asked: Number of the signal that asked to stop; 0 if none did.
+    """
+
+    def __init__(self):
+        self.asked = 0
+        self._at_once = False
+
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Leave by `Stopped` at the first signal already: for work that can be done again after all was saved."""
+        if self.asked:
+            raise Stopped(self.asked)
+        self._at_once = True
+        try:
+            yield
+        finally:
+            self._at_once = False
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        again, self.asked = self.asked, number
+        if again or self._at_once:
+            raise Stopped(number)
+
+
+@contextmanager
+def stop_requests() -> Iterator[StopRequests]:
+    """Listen to signals that ask to leave; as before afterwards."""
+    requests = StopRequests()
+    with handled_by(requests._ask):
+        yield requests

@@ -1,0 +1,84 @@
+"""A run goes on as the run that it was, or says what has changed: twelve changes, twelve right answers."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+import torture
+from kakusan.cli import main
+from kakusan.commands import origin
+
+
+def kakusan(*arguments):
+    """The command in this process; its exit status."""
+    with pytest.raises(SystemExit) as done:
+        main([str(argument) for argument in arguments])
+    return done.value.code
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A finished run, and its data."""
+    data = torture.make_data(tmp_path_factory.mktemp("data"))
+    path = tmp_path_factory.mktemp("runs") / "run"
+    assert kakusan("train", *torture.FAMILIES["vae"], "--data", data, "--out", path, *torture.COMMON) == 0
+    return path, data
+
+
+def copied(run, tmp_path, change=lambda record: None):
+    """A copy of the run whose run.json was changed by hand."""
+    path = shutil.copytree(run[0], tmp_path / "run")
+    record = json.loads((path / "run.json").read_text())
+    change(record)
+    (path / "run.json").write_text(json.dumps(record))
+    return path
+
+
+def test_a_run_that_is_as_it_was_goes_on_without_a_word(run, tmp_path, capsys):
+    assert kakusan("train", "--resume", copied(run, tmp_path), "--steps", "14") == 0
+    assert "bits of an unbroken run" not in capsys.readouterr().err
+
+
+CHANGES = {
+    "a setting of the model": lambda record: record["recipe"]["model"].update(likelihood="gaussian"),
+    "a setting of the optimiser": lambda record: record["recipe"]["optim"].update(lr=0.5),
+    "the number of groups": lambda record: record["recipe"]["optim"].update(groups=2),
+    "the seed": lambda record: record.update(seed=6),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_run_with_other_settings_is_another_run(run, tmp_path, capsys, name):
+    assert kakusan("train", "--resume", copied(run, tmp_path, CHANGES[name]), "--steps", "14") == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    words = "the seed in run.json" if name == "the seed" else "the settings in run.json"
+    assert words in error
+    assert "start a new run with another --out" in error
+
+
+@pytest.mark.parametrize("change", ["values", "shape"])
+def test_a_run_with_other_data_is_another_run(run, tmp_path, capsys, change):
+    path, data = copied(run, tmp_path), run[1]
+    before = data.read_bytes()
+    arrays = dict(np.load(data))
+    arrays["train_images"] = arrays["train_images"] // 2 if change == "values" else arrays["train_images"][:, :3]
+    arrays["test_images"] = arrays["test_images"] if change == "values" else arrays["test_images"][:, :3]
+    try:
+        np.savez(data, **arrays)
+        assert kakusan("train", "--resume", path, "--steps", "14") == 2
+    finally:
+        data.write_bytes(before)
+    assert "has changed since" in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.parametrize("name", ["kakusan", "python", "torch", "numpy", "threads", "machine", "device"])
+def test_other_versions_and_machines_are_named_and_gone_on_with(run, tmp_path, capsys, monkeypatch, name):
+    honest = origin.versions
+    monkeypatch.setattr(origin, "versions", lambda device: {**honest(device), name: "another"})
+    assert kakusan("train", "--resume", copied(run, tmp_path), "--steps", "14") == 0
+    said = [line for line in capsys.readouterr().err.splitlines() if "bits of an unbroken run" in line]
+    assert len(said) == 1
+    assert f": {name} was " in said[0]
+    assert said[0].endswith("is another")

@@ -1,0 +1,149 @@
+"""NaN and infinity never reach weights, averages or moments; signals stop a run where all is saved."""
+
+import os
+import signal
+
+import pytest
+import torch
+
+import engine_job
+from kakusan.errors import Stopped
+from kakusan.train.state import IN_A_ROW, NonFiniteLossError, State
+
+
+def broken_at(bad, how, **changes):
+    """A trainer whose loss, or whose gradient alone, is not finite at some steps."""
+    one = engine_job.trainer(**changes)
+    honest = one.loss
+
+    def loss(indices, noise):
+        right = honest(indices, noise)
+        if one.state.step not in bad:
+            return right
+        if how == "gradient":  # sqrt has value 0 and slope infinity at 0
+            return right + (0 * one.module[0].weight.flatten()[0]).sqrt()
+        return right * float(how)
+
+    one.loss = loss
+    return one
+
+
+def without(steps, **changes):
+    """The run in which those steps are defined as skipped."""
+    one = engine_job.trainer(**changes)
+    step = one.optimizers.step
+    one.optimizers.step = lambda *scale: one.optimizers.clear() if one.state.step in steps else step(*scale)
+    return engine_job.run(one)
+
+
+@pytest.mark.parametrize("how", ["nan", "inf", "-inf", "gradient"])
+@pytest.mark.parametrize("changes", [{}, {"clip": None}, {"method": "adam"}], ids=["as it is", "no limit", "adam"])
+def test_a_bad_step_changes_nothing_at_all(how, changes):
+    one = engine_job.run(broken_at({0, 4, 5}, how, **changes))
+    assert one.state.skipped == [0, 4, 5]
+    assert one.state.num_skipped == 3
+    assert engine_job.everything(one) == engine_job.everything(without({0, 4, 5}, **changes))
+    assert all(p.isfinite().all() for p in (*one.module.parameters(), *one.ema.module.parameters()))
+
+
+@pytest.mark.parametrize("method", ["adam", "muon"])
+def test_an_optimiser_that_is_told_on_the_device_skips_without_being_waited_for(method):
+    told, plain = engine_job.trainer(method=method), engine_job.trainer(method=method)
+    for one in (told, plain):
+        engine_job.run(one, stop_at=3)
+    before = engine_job.everything(told)
+    told.gradients(3)
+    for p in told.module.parameters():
+        p.grad.fill_(float("nan"))
+    told.optimizers.step(0.5, torch.ones(()))
+    assert engine_job.everything(told) == before
+    for one, skip in ((told, torch.zeros(())), (plain, None)):
+        one.gradients(4)
+        one.optimizers.step(0.5, skip)
+    assert engine_job.everything(told) == engine_job.everything(plain)
+
+
+def test_a_gradient_larger_than_allowed_is_skipped():
+    norms = []
+    plain = engine_job.trainer()
+    gradients = plain.gradients
+    plain.gradients = lambda step: (norms.append(gradients(step)), norms[-1])[1]
+    engine_job.run(plain)
+    limit = sorted(norm.item() for _, norm in norms)[-3]
+    one = engine_job.run(engine_job.trainer(skip_above=limit))
+    assert one.state.num_skipped > 0
+
+
+def test_too_many_bad_steps_in_a_row_stop_the_run_with_advice():
+    one = broken_at(set(range(2, 40)), "nan", steps=40)
+    with pytest.raises(NonFiniteLossError, match=r"10 steps in a row.*--rollback"):
+        engine_job.run(one)
+    assert one.state.step == 1 + IN_A_ROW
+    assert all(p.isfinite().all() for p in one.module.parameters())
+
+
+def test_five_per_cent_of_the_last_thousand_stop_it_too():
+    state = State()
+    for step in range(0, 49 * 19, 19):
+        state.skip(step)
+    with pytest.raises(NonFiniteLossError, match="50 of the last 1,000 steps"):
+        state.skip(49 * 19)
+    sparse = State()
+    for step in range(0, 10_000, 21):
+        sparse.skip(step)
+    assert sparse.num_skipped == 477
+
+
+def test_a_rollback_is_other_noise_and_another_order_from_its_step_on():
+    plain, back = engine_job.trainer(), engine_job.trainer(rollbacks=(6,))
+    for step in range(12):
+        (first, noise), (second, other) = plain.draws(step, 0), back.draws(step, 0)
+        assert torch.equal(first, second) == (step < 6)
+        assert torch.equal(torch.rand(3, generator=noise), torch.rand(3, generator=other)) == (step < 6)
+    assert engine_job.everything(engine_job.run(plain)) != engine_job.everything(engine_job.run(back))
+
+
+def test_groups_have_noise_of_their_own():
+    one = engine_job.trainer(groups=2)
+    drawn = [torch.rand(3, generator=one.draws(4, group)[1]) for group in (0, 1)]
+    assert not torch.equal(*drawn)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+def test_the_first_signal_stops_after_the_step_with_all_saved(number):
+    one, saved = engine_job.trainer(), []
+
+    def on_step(one):
+        if one.state.step == 5:
+            os.kill(os.getpid(), number)
+
+    finished = one.run([1.0], lambda one: None, on_step, lambda one: saved.append(one.state.step))
+    assert not finished
+    assert one.stopped_by == number
+    assert one.state.step == 6  # the wish is followed at the next boundary
+    assert saved == [6]
+
+
+def test_a_second_signal_leaves_at_once():
+    one = engine_job.trainer()
+
+    def on_step(one):
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(Stopped):
+        one.run([1.0], lambda one: None, on_step)
+
+
+def test_a_signal_while_measuring_leaves_at_once_since_all_is_saved():
+    one, saved = engine_job.trainer(), []
+
+    def on_mark(one):
+        os.kill(os.getpid(), signal.SIGTERM)
+        raise AssertionError("measured on")
+
+    with pytest.raises(Stopped) as stopped:
+        one.run([0.5], on_mark, lambda one: None, lambda one: saved.append(one.state.step))
+    assert stopped.value.number == signal.SIGTERM
+    assert saved == [6]
+    assert one.state.marks == 0  # the mark is measured when the run goes on
