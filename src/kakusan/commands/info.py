@@ -8,6 +8,8 @@ from pathlib import Path
 from kakusan.cli import Info
 from kakusan.errors import InputError
 
+SAMPLE_FLAGS = ("n", "sampler", "steps", "spacing", "eta", "churn", "guidance", "seed")
+
 
 def main(command: Info) -> int:
     """Describe it by its kind."""
@@ -45,17 +47,32 @@ def _run(path: Path) -> None:
 
 
 def _weights(path: Path) -> None:
-    from safetensors import SafetensorError, safe_open
+    from kakusan import artefact
+    from kakusan.storage import tensors
 
-    try:
-        with safe_open(path, "np") as file:
-            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118  not a mapping
-            shapes = {name: (part.get_shape(), part.get_dtype()) for name, part in slices.items()}
-    except (SafetensorError, OSError) as error:
-        raise InputError(f"{path}: not a safetensors file ({error})") from error
-    for name, (shape, dtype) in sorted(shapes.items()):
-        print(f"{name:<48}{dtype:<6}{tuple(shape)}")
-    print(f"{len(shapes)} tensors")
+    if artefact.is_artefact(path):
+        _shared(path)
+        return
+    entries = tensors.header(path).entries
+    for name, entry in sorted(entries.items()):
+        print(f"{name:<48}{str(entry.dtype).removeprefix('torch.'):<10}{entry.shape}")
+    print(f"{len(entries)} tensors")
+
+
+def _shared(path: Path) -> None:
+    """A file of `kakusan export`: read whole, so that damage shows."""
+    from kakusan import artefact
+    from kakusan.storage.tensors import digest
+
+    shared = artefact.read(path)
+    facts = shared.facts
+    numbers = sum(tensor.numel() for tensor in shared.weights.values())
+    guides = ", and those of the run's beginning, which guide sampling" if shared.early else ""
+    print(f"{path}: a model to share, recipe {facts.recipe.name}, {numbers:,} numbers{guides}")
+    print(f"data: {facts.data.name}, {facts.data.kind} of shape {facts.event_shape}, sha256 {facts.data.digest}")
+    print(f"made with: {', '.join(f'{name} {version}' for name, version in facts.versions.items())}")
+    print(f"weights {digest(shared.weights)}")
+    print(f"sample it: kakusan sample {path} -n 64")
 
 
 def _picture(path: Path) -> None:
@@ -71,5 +88,5 @@ def _picture(path: Path) -> None:
     for name, value in facts.items():
         print(f"{name}: {value}")
     if {"run", "seed"} <= facts.keys():
-        flags = "".join(f" --{name} {facts[name]}" for name in ("n", "steps", "sampler", "seed") if name in facts)
+        flags = "".join(f" --{name} {facts[name]}" for name in SAMPLE_FLAGS if name in facts)
         print(f"made by: kakusan sample {facts['run']}{flags}")

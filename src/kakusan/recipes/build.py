@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
+import warnings
 from collections.abc import Callable
+from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from kakusan.bound import importance_bound
 from kakusan.conjugate import DirichletMultinomial
+from kakusan.data.arrays import CHANNELS
 from kakusan.data.dataset import Dataset
 from kakusan.data.scale import BINARY, SIGNED, TOP, UNIT, Scale
 from kakusan.diffusion import Diffusion
 from kakusan.distributions import add
-from kakusan.errors import InputError
+from kakusan.errors import InputError, ScheduleWarning, shown
 from kakusan.guidance import check_guidance
 from kakusan.hierarchy import HierarchicalVAE
 from kakusan.nets.mlp import MLP, GaussianMLP
@@ -36,11 +41,34 @@ from kakusan.vae import VAE
 
 Model = Diffusion | VAE | HierarchicalVAE | DirichletMultinomial
 Trainable = Diffusion | VAE | HierarchicalVAE | ConjugateFit
+MOST_DIMS = 2**24  # of one example
+MOST_PARAMETERS = 2_000_000_000
 MEAN_RANGE = (1e-3, 1 - 1e-3)  # beyond it log-odds say that a pixel is never or always set; training may find so
 
 
 def build(config: ModelConfig, event_shape: tuple[int, ...]) -> Trainable:
-    """An untrained model of examples of this shape."""
+    """An untrained model of examples of this shape; InputError, and nothing allocated, if it would be too large."""
+    blueprint(config, event_shape)
+    return _build(config, event_shape)
+
+
+@functools.lru_cache(maxsize=32)
+def blueprint(config: ModelConfig, event_shape: tuple[int, ...]) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
+    """Name, shape and dtype of each tensor of the model, found on torch's meta device: no number is allocated."""
+    if not 2 <= math.prod(event_shape) <= MOST_DIMS:
+        raise InputError(f"an example must have 2 to {MOST_DIMS:,} numbers, got the shape {event_shape}")
+    with torch.device("meta"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", ScheduleWarning)  # it comes when the model is built
+        state = _build(config, event_shape).state_dict()
+    total = sum(tensor.numel() for tensor in state.values())
+    if total > MOST_PARAMETERS:
+        raise InputError(
+            f"this model would have {total:,} parameters, more than {MOST_PARAMETERS:,}; make it narrower or shallower"
+        )
+    return {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in state.items()}
+
+
+def _build(config: ModelConfig, event_shape: tuple[int, ...]) -> Trainable:
     match config:
         case DiffusionConfig():
             return _diffusion(config, event_shape)
@@ -50,6 +78,16 @@ def build(config: ModelConfig, event_shape: tuple[int, ...]) -> Trainable:
             return _hierarchy(config, event_shape)
         case DirichletConfig():
             return ConjugateFit(config, event_shape)
+
+
+def event_shape_of(config: ModelConfig, values: Any) -> tuple[int, ...]:
+    """The shape of an example as a record has it: (C, H, W) of a picture, (K,) of counts; InputError for any other."""
+    whole = isinstance(values, list) and all(type(value) is int and 0 < value <= MOST_DIMS for value in values)
+    picture = whole and len(values) == 3 and values[0] in CHANNELS
+    if not ((whole and len(values) == 1) if isinstance(config, DirichletConfig) else picture):
+        needed = "[categories]" if isinstance(config, DirichletConfig) else "[1, 3 or 4 channels, height, width]"
+        raise InputError(f"the record's event_shape must be {needed}, got {shown(values)}")
+    return tuple(values)
 
 
 def scale_of(config: ModelConfig) -> Scale:
@@ -108,9 +146,18 @@ def training_loss(module: Trainable, config: ModelConfig, data: Tensor) -> Loss:
         x = scale.to_model(data[indices], randomness)
         if num_samples == 1:
             return -add(module.terms(x, randomness).values()) / x[0].numel()
-        return -importance_bound(module, x, num_samples, randomness) / x[0].numel()
+        return -importance_bound(module, x, num_samples, randomness, checked=True) / x[0].numel()
 
     return negative_bound
+
+
+def training_terms(
+    module: Trainable, config: ModelConfig, data: Tensor, indices: Tensor, randomness: Randomness
+) -> dict[str, Tensor]:
+    """What the bound in the loss of each example is made of, in nats, (b,); nothing where it is not a sum of terms."""
+    if not isinstance(module, VAE | HierarchicalVAE):
+        return {}
+    return module.terms(scale_of(config).to_model(data[indices], randomness), randomness)
 
 
 def step_law(config: DiffusionConfig) -> StepLaw:
@@ -118,12 +165,15 @@ def step_law(config: DiffusionConfig) -> StepLaw:
     if not 0 <= config.focus_share <= 1:
         raise InputError(f"focus_share must lie in [0, 1], got {config.focus_share}")
     schedule = _schedule(config)
-    focused, even = StepLaw.log_snr_normal(schedule, *config.focus), StepLaw.uniform(config.depth)
+    with torch.device("cpu"):
+        focused, even = StepLaw.log_snr_normal(schedule, *config.focus), StepLaw.uniform(config.depth)
     return StepLaw(config.focus_share * focused.probs + (1 - config.focus_share) * even.probs)
 
 
 def _schedule(config: DiffusionConfig) -> Schedule:
-    return getattr(Schedule, config.schedule)(config.depth)
+    curves = {"linear": Schedule.linear, "cosine": Schedule.cosine, "sigmoid": Schedule.sigmoid}
+    with torch.device("cpu"):  # its tables are numbers, also where the networks are but shapes
+        return curves[config.schedule](config.depth)
 
 
 def _diffusion(config: DiffusionConfig, event_shape: tuple[int, ...]) -> Diffusion:
@@ -164,7 +214,7 @@ def _vae(config: VAEConfig, event_shape: tuple[int, ...]) -> VAE:
         if config.likelihood == "discretized"
         else mlp(latent, downwards, event_shape, sigmoid=config.likelihood == "gaussian")
     )
-    return VAE(gaussian_mlp(event_shape, upwards, latent), decoder, latent, config.likelihood)
+    return VAE(gaussian_mlp(event_shape, upwards, latent), decoder, latent, config.likelihood, event_shape)
 
 
 def _hierarchy(config: HierarchyConfig, event_shape: tuple[int, ...]) -> HierarchicalVAE:
@@ -190,7 +240,7 @@ def _hierarchy(config: HierarchyConfig, event_shape: tuple[int, ...]) -> Hierarc
     ]
     upper = gaussian_mlp if config.variance == "learned" else mlp
     decoders += [upper(above, wide, below) for (below, above), wide in zip(pairs[1:], hidden[1:])]
-    return HierarchicalVAE(encoders, decoders, shapes[1:], config.likelihood, config.third_term)
+    return HierarchicalVAE(encoders, decoders, shapes[1:], config.likelihood, config.third_term, event_shape)
 
 
 def _perceptrons(config: VAEConfig | HierarchyConfig) -> tuple[Callable[..., GaussianMLP], Callable[..., MLP]]:

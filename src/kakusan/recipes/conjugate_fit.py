@@ -18,8 +18,9 @@ class ConjugateFit(nn.Module):
     def __init__(self, config: DirichletConfig, event_shape: tuple[int, ...]):
         super().__init__()
         (num_categories,) = event_shape
-        start = DirichletMultinomial(torch.full((num_categories,), config.concentration, dtype=torch.float64))
-        self.log_concentration = nn.Parameter(start.concentration.log(), requires_grad=config.learn_concentration)
+        concentration = torch.tensor(config.concentration, dtype=torch.float64, device="cpu")
+        start = torch.full((num_categories,), concentration.log().item(), dtype=torch.float64)
+        self.log_concentration = nn.Parameter(start, requires_grad=config.learn_concentration)
         self.log_gamma = nn.Parameter(torch.zeros(0, num_categories, dtype=torch.float64))
         self.register_buffer("total_count", torch.zeros((), dtype=torch.int64))
 

@@ -1,0 +1,278 @@
+"""Nobody can hurt you with a model file or a configuration: each is used as it says or refused in one line."""
+
+import json
+import os
+import pickle
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+
+import hostile
+from kakusan import load
+from kakusan.errors import InputError, printable, shown
+from kakusan.limits import Between, hints
+from kakusan.recipes.build import blueprint, build
+from kakusan.recipes.config import FAMILIES, DiffusionConfig, VAEConfig, from_record
+from kakusan.storage import records, tensors
+from kakusan.train.settings import Optim
+
+TIMES = 10 if os.environ.get("KAKUSAN_TORTURE") else 1
+needs_limits = pytest.mark.skipif(sys.platform != "linux", reason="the limit of address space works on Linux alone")
+
+
+def child(*arguments: str) -> dict:
+    """What tests/hostile.py reports."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    command = [sys.executable, str(Path(hostile.__file__)), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=280 * TIMES, env=environment, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return json.loads(done.stdout)
+
+
+def check(seen: dict) -> None:
+    """No failure, and no more than a second of processor time and 64 MB for any case."""
+    assert seen["failures"] == []
+    assert seen["slowest_seconds"] <= hostile.SECONDS
+    assert seen["megabytes"] <= hostile.MEGABYTES
+
+
+def refusal(read: Callable[[], object]) -> str:
+    """The message of the InputError that it must end in; nothing else is a refusal."""
+    try:
+        read()
+    except InputError as error:
+        return str(error)
+    except Exception as error:
+        pytest.fail(f"{type(error).__name__}: {error}")
+    pytest.fail("it was accepted")
+
+
+@needs_limits
+def test_no_attack_by_hand_gets_through_or_costs_a_second_or_64_megabytes():
+    seen = child("attacks", "0", "0")
+    check(seen)
+    assert seen["refused"] == len(hostile.ATTACKS) >= 60
+
+
+@needs_limits
+@pytest.mark.parametrize(("kind", "count"), [("files", 20_000), ("configurations", 10_000)])
+def test_no_mutation_crashes_or_costs_a_second_or_64_megabytes(kind, count):
+    seen = child(kind, "0", str(count * TIMES))
+    check(seen)
+    assert seen["refused"] + seen["loaded"] == count * TIMES
+    # a mutator that changes nothing, or damages all beyond recognition, would try little
+    assert seen["loaded"] > 0.02 * count
+    assert seen["refused"] > 0.5 * count
+
+
+@needs_limits
+def test_the_child_notices_what_it_is_there_for():
+    failures = child("planted", "0", "0")["failures"]
+    for fault, words in {
+        "slow": "processor time",
+        "greedy": "MemoryError",
+        "crash": "ZeroDivisionError",
+        "unpickle": "pickle.find_class",
+        "write": "open",
+        "run": "os.system",
+        "lines": "not one short line",
+    }.items():
+        assert any(line.startswith(fault) and words in line for line in failures), fault
+
+
+@pytest.mark.parametrize("name", hostile.ATTACKS)
+def test_an_attack_is_refused_in_one_line(tmp_path, name):
+    path = tmp_path / "model.safetensors"
+    hostile.make(name, path)
+    message = refusal(lambda: load(path, "cpu").sample(1))
+    assert message.isprintable()
+    assert len(message) < 1000
+    # what torch or Python would have said is no answer
+    assert not any(word in message for word in ("Traceback", "size mismatch", "Error("))
+
+
+@pytest.mark.parametrize("name", hostile.HEADERS)
+def test_a_header_alone_shows_what_is_wrong_with_it(tmp_path, name):
+    path = tmp_path / "model.safetensors"
+    hostile.make(name, path)
+    assert refusal(lambda: tensors.header(path)).isprintable()
+
+
+@pytest.mark.parametrize("family", hostile.MODELS)
+def test_the_file_that_the_attacks_are_made_from_is_accepted(tmp_path, family):
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(hostile.together(*hostile.apart(hostile.honest(family))))
+    model = load(path, "cpu")
+    assert len(model.sample(2)) == 2
+    path.write_bytes(hostile.with_record(family, lambda record: None))
+    load(path, "cpu")
+    path.write_bytes(hostile.with_tensors(family, lambda named: None))
+    load(path, "cpu")
+
+
+# The reader of tensors against the library that defined the format
+
+
+def test_what_the_library_writes_is_read_as_it_reads_it(tmp_path):
+    generator = torch.Generator().manual_seed(0)
+    named = {
+        f"of.{dtype}": torch.randint(-9, 9, (3, 2), generator=generator).to(dtype) for dtype in tensors.DTYPES.values()
+    }
+    named |= {"empty": torch.zeros(0, 4), "scalar": torch.tensor(2.5), "deep": torch.zeros((1,) * 8)}
+    path = tmp_path / "x.safetensors"
+    safetensors.torch.save_file(named, path, {"note": "Überraschung"})
+    found, metadata = tensors.read(path)
+    theirs = safetensors.torch.load_file(path)
+    assert metadata == {"note": "Überraschung"}
+    assert found.keys() == theirs.keys()
+    for name, tensor in theirs.items():
+        assert found[name].dtype == tensor.dtype
+        assert torch.equal(found[name], tensor), name
+
+
+def test_what_we_write_is_read_by_the_library(tmp_path):
+    strided = torch.arange(24.0).reshape(1, 2, 3, 4).contiguous(memory_format=torch.channels_last)
+    named = {"a": strided, "b.c": torch.ones(3, dtype=torch.int64), "turned": torch.arange(6.0).reshape(2, 3).T}
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(tensors.to_bytes(named, {"k": "v"}))
+    theirs = safetensors.torch.load_file(path)
+    assert all(torch.equal(theirs[name], tensor) for name, tensor in named.items())
+    ours = tensors.read(path)
+    assert ours[1] == {"k": "v"}
+    assert all(torch.equal(ours[0][name], tensor) for name, tensor in named.items())
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_a_number_that_is_not_finite_is_neither_written_nor_read(tmp_path, value):
+    named = {"fine": torch.zeros(2), "broken.weight": torch.tensor([0.0, value])}
+    with pytest.raises(InputError, match=r"broken\.weight"):
+        tensors.to_bytes(named)
+    safetensors.torch.save_file(named, tmp_path / "x.safetensors")
+    with pytest.raises(InputError, match=r"broken\.weight"):
+        tensors.read(tmp_path / "x.safetensors")
+
+
+def test_a_digest_tells_names_and_bytes_apart():
+    one, two = torch.zeros(2), torch.ones(2)
+    digests = [
+        tensors.digest(named)
+        for named in ({"a": one, "b": two}, {"a": two, "b": one}, {"a": one, "c": two}, {"a": one})
+    ]
+    assert len(set(digests)) == 4
+    assert tensors.digest({"b": two, "a": one}) == digests[0]
+
+
+# Configurations
+
+
+def test_an_unknown_setting_names_the_nearest():
+    record = {"family": "vae", "model": {"latnet": 3}, "optim": {}, "name": "n", "summary": "s"}
+    with pytest.raises(InputError, match="did you mean 'latent'"):
+        from_record(record)
+
+
+NUMBERS = {
+    f"{kind.__name__}.{name}": (kind, name)
+    for kind in (*FAMILIES.values(), Optim)
+    for name, hint in hints(kind).items()
+    if "int" in str(hint) or "float" in str(hint)
+}
+
+
+@pytest.mark.parametrize("setting", NUMBERS)
+def test_a_number_of_a_configuration_has_limits_and_takes_nothing_else(setting):
+    kind, name = NUMBERS[setting]
+    assert "from" in str(hints(kind)[name]) or "above" in str(hints(kind)[name]), "it has no limits"
+    default = getattr(kind(), name)
+    for value in (float("nan"), float("inf"), -1e300, 1e300, 10**400, "1", "x" * 1_000_000, [1], {}, True, 1j):
+        values = tuple(value for _ in default) if isinstance(default, tuple) else value
+        with pytest.raises(InputError, match=name) as refused:
+            kind(**{name: values})
+        assert len(str(refused.value)) < 500
+
+
+@pytest.mark.parametrize(
+    ("limit", "inside", "outside"),
+    [
+        (Between(1, 5), [1, 5, 3.5], [0, 6, 0.999, 5.001]),
+        (Between(0, 1, "[)"), [0, 0.999], [1, -0.001]),
+        (Between(0, 1, "(]"), [0.001, 1], [0, 1.001]),
+        (Between(0, 1, "()"), [0.5], [0, 1]),
+    ],
+)
+def test_a_limit_includes_the_ends_that_it_says(limit, inside, outside):
+    assert all(map(limit.holds, inside))
+    assert not any(map(limit.holds, outside))
+    assert not limit.holds(float("nan"))
+
+
+def test_a_model_that_is_too_large_is_refused_before_it_is_made():
+    with pytest.raises(InputError, match="parameters, more than"):
+        build(VAEConfig(hidden=(65_536,) * 32), (1, 28, 28))
+    with pytest.raises(InputError, match="numbers"):
+        build(VAEConfig(), (3, 100_000, 100_000))
+
+
+@pytest.mark.parametrize("family", hostile.MODELS)
+def test_the_blueprint_is_that_of_the_model_and_leaves_no_trace(family):
+    config, shape = hostile.MODELS[family]
+    before = torch.get_rng_state()
+    blueprint.cache_clear()
+    expected = blueprint(config, shape)
+    assert torch.equal(before, torch.get_rng_state())
+    state = build(config, shape).state_dict()
+    assert expected == {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in state.items()}
+    assert all(tensor.device.type == "cpu" for tensor in state.values())
+
+
+def test_the_schedule_of_a_blueprint_is_still_checked():
+    with pytest.raises(InputError, match="log SNR"):
+        blueprint(DiffusionConfig(focus=(-100.0, 0.01)), (1, 8, 8))
+
+
+def test_a_width_that_leaves_one_number_to_normalise_is_refused():
+    with pytest.raises(InputError, match="inner width"):
+        build(DiffusionConfig(width=8, inner_width=8, blocks=1), (1, 4, 4))
+    build(DiffusionConfig(width=8, inner_width=8, blocks=1), (1, 5, 4))
+
+
+# Records and words
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (b'{"a":1,"a":2}', "'a' stands there twice"),
+        (b'{"a":NaN}', "NaN"),
+        (b'{"a":-Infinity}', "Infinity"),
+        (b'{"a":' + b"9" * 5000 + b"}", "digit"),
+        (b"[" * 10_000, "nested"),
+        (b"\xff", "UTF-8|utf-8|start byte"),
+        (b"{", "not JSON"),
+        (b" " * 70_000, "65,536"),
+    ],
+)
+def test_json_from_outside_is_strict(text, words):
+    with pytest.raises(InputError, match=words) as refused:
+        records.parse(text, "it")
+    assert str(refused.value).isprintable()
+
+
+def test_values_are_shown_short_and_printable():
+    for value in ("\x1b[2J" * 1000, "\ud800", {"a\n": ["\r"] * 1000}, 10**5000, b"\0" * 1000, [[[[[[[[1]]]]]]]]):
+        assert shown(value).isprintable()
+        assert len(shown(value)) < 400
+    assert printable("Größe\x1b[2J\n\u202e") == "Größe\\x1b[2J\\n\\u202e"
+
+
+def test_a_pickle_is_not_unpickled(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(pickle.dumps(hostile.Runs()))
+    with pytest.raises(InputError):
+        load("model.safetensors")
+    assert not (tmp_path / "unpickled").exists()
