@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
@@ -26,6 +26,9 @@ class Dataset:
     test: Tensor
     source: str  # how `train` and `test` came apart, for the record
     bits: bool = False  # `test` is a draw of 0 and 255 from grey levels, `train` is grey: for a Bernoulli likelihood
+    prepared: str = ""  # what was done to the files' pictures to make one tensor, in words
+    files: str = ""  # SHA-256 over names and contents, where every example was a file of its own
+    skipped: dict[str, str] = field(default_factory=dict)  # files that were left out, and why
 
     @property
     def event_shape(self) -> tuple[int, ...]:
@@ -36,11 +39,12 @@ class Dataset:
         return self.train[0].numel()
 
     def digest(self) -> str:
-        """SHA-256 over both parts: two runs with the same digest saw the same data."""
+        """SHA-256 over both parts and the files they came from: two runs with the same digest saw the same data."""
         digest = hashlib.sha256()
         for part in (self.train, self.test):
             digest.update(repr((tuple(part.shape), str(part.dtype))).encode())
-            digest.update(part.numpy().tobytes())
+            digest.update(part.contiguous().numpy().data)
+        digest.update(self.files.encode())
         return digest.hexdigest()
 
     def describe(self) -> str:
@@ -51,7 +55,8 @@ class Dataset:
             return f"{self.name}: {total:,} count vectors of {self.event_shape[0]} categories; {split}"
         channels, height, width = self.event_shape
         kind = {1: "gray", 3: "colour", 4: "colour with alpha"}.get(channels, f"{channels}-channel")
-        return f"{self.name}: {total:,} {kind} images, {height} x {width}, {'bits' if self.bits else '8-bit'}; {split}"
+        prepared = f"; {self.prepared}" if self.prepared else ""
+        return f"{self.name}: {total:,} {kind} images, {height} x {width}, {'bits' if self.bits else '8-bit'}; {split}{prepared}"
 
 
 def from_arrays(name: str, kind: Kind, train: Tensor, test: Tensor | None) -> Dataset:

@@ -11,20 +11,26 @@ import numpy as np
 
 from kakusan.data.arrays import dataset_of
 from kakusan.data.dataset import Dataset
+from kakusan.data.scan import is_picture
 from kakusan.errors import InputError
 
 UNSIGNED_BYTE = 0x08
 IMAGES_NDIM = 3
 
 
+def has_idx(folder: Path) -> bool:
+    """Whether a folder's pictures are in an IDX file, and not each in a file of its own."""
+    return any(
+        path.name.startswith("train-images") and path.is_file() and not is_picture(path.name)
+        for path in folder.iterdir()
+    )
+
+
 def read_idx_folder(folder: Path) -> Dataset:
     """Takes `train-images*` and, if there, `t10k-images*` or `test-images*`."""
     train = _find(folder, ("train-images",))
     if train is None:
-        raise InputError(
-            f"{folder}: expected a file train-images-idx3-ubyte (or .gz), got {_listing(folder)}; "
-            "folders of photographs are not read yet: save them as one uint8 array (N, H, W[, C]) in a .npy file"
-        )
+        raise InputError(f"{folder}: expected a file train-images-idx3-ubyte (or .gz), got {listing(folder)}")
     test = _find(folder, ("t10k-images", "test-images"))
     return dataset_of(folder.name, read_idx(train), None if test is None else read_idx(test))
 
@@ -56,6 +62,7 @@ def _find(folder: Path, prefixes: tuple[str, ...]) -> Path | None:
     return matches[0] if matches else None
 
 
-def _listing(folder: Path) -> str:
+def listing(folder: Path) -> str:
+    """What lies in a folder, shortly."""
     names = sorted(path.name for path in folder.iterdir())
     return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "") or "an empty folder"

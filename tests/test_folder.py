@@ -1,0 +1,605 @@
+"""A folder of pictures becomes one tensor: looked through before training, what is bad named with its reason."""
+
+import json
+import os
+import random
+import re
+import signal
+import struct
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from kakusan.cli import main
+from kakusan.commands.given import data_of
+from kakusan.data.folder import MOST_LINES
+from kakusan.data.header import Header
+from kakusan.data.open import open_data
+from kakusan.data.options import Pictures, size_named
+from kakusan.data.picture import centre, read_picture
+from kakusan.data.scan import scan
+from kakusan.data.unusable import Unusable
+from kakusan.errors import InputError, printable
+from kakusan.model import TrainedModel
+from pictures_corpus import (
+    NUM_GOOD,
+    SIDE,
+    colours,
+    encoded,
+    exif_of,
+    good_files,
+    hostile_files,
+    more_hostile_files,
+    other_files,
+    patched,
+    png,
+)
+
+TINY = ["--model.hidden", "8", "--model.latent", "2", "--optim.batch", "8"]
+AT_16 = Pictures(size=(16, 16))
+SKIP = Pictures(size=(16, 16), bad="skip")
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    """The folder, the names of its good files, and what the reason of each bad one must say."""
+    folder = tmp_path_factory.mktemp("data") / "corpus"
+    folder.mkdir()
+    good = good_files(folder)
+    assert other_files(folder) == 2
+    return folder, good, hostile_files(folder)
+
+
+def save(folder: Path, name: str, pixels: np.ndarray, form: str = "PNG", **options) -> Path:
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(encoded(Image.fromarray(pixels), form, **options))
+    return path
+
+
+def pixels_of(path: Path, wanted: Pictures | None = None) -> np.ndarray:
+    """(H, W, C)."""
+    return read_picture(path, wanted or Pictures()).pixels.transpose(1, 2, 0)
+
+
+def call(capsys, *arguments):
+    """Exit status, stdout, stderr."""
+    with pytest.raises(SystemExit) as stop:
+        main([str(argument) for argument in arguments])
+    out, err = capsys.readouterr()
+    return stop.value.code, out, err
+
+
+# What is bad
+
+
+def test_the_scan_names_exactly_the_40_bad_files_with_their_reasons(corpus):
+    folder, good, bad = corpus
+    found = scan(folder, AT_16)
+    assert len(bad) == 40
+    assert set(found.bad) == {printable(name) for name in bad}
+    for name, words in bad.items():
+        assert words in found.bad[printable(name)], name
+    assert found.names == sorted(good)
+    assert len(good) == NUM_GOOD
+    assert found.others == 2
+
+
+def test_more_kinds_of_bad_files_are_named(tmp_path):
+    expected = more_hostile_files(tmp_path)
+    found = scan(tmp_path, AT_16)
+    assert set(found.bad) == set(expected)
+    for name, words in expected.items():
+        assert words in found.bad[name], name
+
+
+# In a process of its own: reads each file with 64 MiB of address space to spare, and says the reason and the seconds
+MEASURE = """
+import json, os, resource, sys, time
+from pathlib import Path
+from kakusan.data.options import Pictures
+from kakusan.data.picture import read_picture
+from kakusan.data.unusable import Unusable
+
+def read(name):
+    try:
+        read_picture(Path(os.fsdecode(name)), Pictures(size=(16, 16)))
+    except Unusable as reason:
+        return str(reason)
+    return "a picture"
+
+names = [bytes.fromhex(line) for line in sys.stdin.read().split()]
+for name in names[:4]:  # PNG, JPEG, WebP, alpha: what Python and Pillow load once is no file's fault
+    read(name)
+pages = int(Path("/proc/self/statm").read_text().split()[0])
+limit = pages * resource.getpagesize() + 64 * 2**20
+resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+for name in names[4:]:
+    start = time.process_time()
+    print(json.dumps([read(name), time.process_time() - start]))
+"""
+
+
+def largest_files(folder: Path) -> dict[str, str]:
+    """Just within the limits by what they say, and damaged at the end: these cost most."""
+    noise = Image.fromarray(colours(0, 1700, 1700))
+    film = encoded(noise, "WEBP", lossless=True, quality=0, method=0)
+    cut = {
+        "grey.png": encoded(Image.new("L", (5700, 5700)), "PNG"),
+        "colour.png": encoded(Image.new("RGB", (4000, 4000)), "PNG"),
+        "alpha.png": encoded(Image.new("RGBA", (2800, 2800)), "PNG"),
+        "baseline.jpg": encoded(Image.new("RGB", (8000, 8000)), "JPEG"),
+        "passes.jpg": encoded(Image.new("RGB", (4200, 4200)), "JPEG", progressive=True),
+    }
+    for name, content in cut.items():
+        (folder / name).write_bytes(content[: -len(content) // 10])
+    (folder / "last.webp").write_bytes(film[:-3000] + bytes(3000))
+    return dict.fromkeys(cut, "truncated") | {"last.webp": ""}  # WebP does not notice
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="the size of a process is read from /proc")
+def test_no_bad_file_takes_a_second_or_64_mib(corpus, tmp_path):
+    folder, good, bad = corpus
+    paths = {folder / name: words for name, words in bad.items() if name not in ("up", "film.gif")}
+    (tmp_path / "more").mkdir()
+    more = more_hostile_files(tmp_path / "more")
+    paths |= {tmp_path / "more" / name: words for name, words in more.items() if "\\" not in name}
+    paths |= {tmp_path / name: words for name, words in largest_files(tmp_path).items()}
+    first = [
+        next(folder / name for name in good if name.endswith(end)) for end in ("a.png", "i.jpg", "n.webp", "o.webp")
+    ]
+    names = "\n".join(os.fsencode(path).hex() for path in [*first, *paths])
+    done = subprocess.run([sys.executable, "-c", MEASURE], input=names, capture_output=True, text=True, check=True)
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(lines) == len(paths)
+    for (path, words), (reason, seconds) in zip(paths.items(), lines):
+        assert words in reason, f"{path}: {reason}"
+        assert "emory" not in reason, f"{path}: {reason}"
+        assert seconds < 1, f"{path} took {seconds:.1f} s of processor time"
+
+
+def claiming(form: str, side: int, **options) -> bytes:
+    """A small picture whose header says that it is a large one."""
+    small = encoded(Image.fromarray(colours(0)), form, **options)
+    if form == "WEBP":
+        return patched(small, 26, struct.pack("<HH", side, side))
+    frame = small.index(b"\xff\xc2" if "progressive" in options else b"\xff\xc0")
+    return patched(small, frame + 5, struct.pack(">HH", side, side))
+
+
+@pytest.mark.parametrize(
+    ("content", "wanted"),
+    [
+        (png(5900, 5900, rows=b"x"), AT_16),
+        (png(4200, 4200, colour=2, rows=b"x"), AT_16),
+        (png(3000, 3000, colour=6, rows=b"x"), AT_16),
+        (png(2500, 2500, colour=3, rows=b"x"), AT_16),
+        (claiming("WEBP", 1920), AT_16),
+        (claiming("JPEG", 4200), Pictures()),
+        (claiming("JPEG", 8300), AT_16),
+        (claiming("JPEG", 4900, progressive=True), AT_16),
+    ],
+    ids=["grey", "colour", "alpha", "palette", "WebP", "whole JPEG", "JPEG", "progressive"],
+)
+def test_what_lies_a_little_beyond_the_limits_is_refused_unread(tmp_path, content, wanted):
+    """The test above measures what lies just within."""
+    (tmp_path / "x").write_bytes(content)
+    with pytest.raises(Unusable, match="the limits are 64 MiB and 64 megapixels"):
+        read_picture(tmp_path / "x", wanted)
+
+
+def test_a_fifo_put_there_at_the_last_moment_keeps_nobody_waiting(tmp_path, monkeypatch):
+    ordinary = os.stat(__file__)
+    os.mkfifo(tmp_path / "x")
+
+    def waits(*_):
+        raise AssertionError("waits for a writer")
+
+    before = signal.signal(signal.SIGALRM, waits)
+    signal.alarm(5)
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "stat", lambda *_: ordinary)
+            with pytest.raises(Unusable, match="a FIFO"):
+                read_picture(tmp_path / "x", AT_16)
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_bad_pictures_are_refused_with_a_line_for_each_of_the_first(corpus, capsys):
+    folder, _, bad = corpus
+    code, out, err = call(capsys, "train", "mnist-ddpm", "--data", folder, "--size", "16", "--steps", "1")
+    assert (code, out) == (2, "")
+    lines = err.splitlines()
+    assert "40 of 240 files are no usable pictures" in lines[0]
+    assert "--bad-images skip" in lines[0]
+    assert len(lines) == MOST_LINES + 2
+    assert f"{len(bad) - MOST_LINES} more" in lines[-1]
+
+
+@pytest.mark.filterwarnings("default:left out")
+def test_training_goes_on_without_bad_pictures_and_the_record_says_which(corpus, capsys, tmp_path):
+    folder, _, bad = corpus
+    run = tmp_path / "run"
+    flags = ["--data", folder, "--size", 16, "--bad-images", "skip", "--steps", 3, "--out", run, *TINY]
+    code, _, err = call(capsys, "train", "mnist-vae", *flags)
+    assert code == 0, err
+    assert "left out 40 bad of 240 files" in err
+    record = json.loads((run / "data.json").read_text())
+    assert set(record["skipped"]) == {printable(name) for name in bad}
+    assert record["event_shape"] == [3, 16, 16]
+    assert record["train"] + record["held_out"] == NUM_GOOD
+    code, out, err = call(capsys, "evaluate", run, "--limit", 2, "--json")  # opens the same data by the run's record
+    assert code == 0, err
+    assert json.loads(out)["num_images"] == 2
+
+
+def test_kakusan_data_lists_what_is_good_and_all_that_is_bad(corpus, capsys):
+    folder, _, bad = corpus
+    code, out, _ = call(capsys, "data", folder, "--size", "16x12")
+    assert code == 0
+    assert "200 pictures (155 in colour, 45 grey, 44 with an alpha channel)" in out
+    assert "40 files that are no usable pictures" in out
+    assert all(f"  {printable(name)}: " in out for name in bad)
+    assert "16 x 12" in out
+    assert "--size 16x12 --bad-images skip" in out
+
+
+def test_no_name_steers_the_terminal(corpus, capsys):
+    folder, *_ = corpus
+    for arguments in (["data", folder, "--size", 8], ["data", folder], ["train", "mnist-vae", "--data", folder]):
+        _, out, err = call(capsys, *arguments)
+        assert all(letter.isprintable() or letter == "\n" for letter in out + err)
+
+
+def test_a_folder_that_cannot_be_read_is_named(tmp_path, monkeypatch):
+    save(tmp_path, "a.png", colours(0))
+    save(tmp_path, "closed/b.png", colours(0))
+    real = os.scandir
+
+    def scandir(path):
+        if Path(path).name == "closed":
+            raise PermissionError(13, "Permission denied")
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)  # an administrator may read everything: chmod would not do
+    found = scan(tmp_path, Pictures())
+    assert found.names == ["a.png"]
+    assert found.bad == {"closed": "a folder that cannot be read (Permission denied)"}
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path, monkeypatch):
+    path = save(tmp_path, "a.png", colours(0))
+
+    def refuse(*_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(Unusable, match="Permission denied"):
+        read_picture(path, Pictures())
+
+
+def test_folders_deeper_than_the_stack_are_read(tmp_path):
+    here = os.open(tmp_path, os.O_RDONLY)
+    for _ in range(1100):  # by relative steps: the whole path stays below the system's 4,096 bytes
+        os.mkdir("d", dir_fd=here)
+        here, above = os.open("d", os.O_RDONLY, dir_fd=here), here
+        os.close(above)
+    os.close(here)
+    save(tmp_path, "a.png", colours(0))
+    try:
+        assert scan(tmp_path, Pictures()).names == ["a.png"]
+    finally:
+        subprocess.run(["rm", "-r", str(tmp_path / "d")], check=True)  # shutil is recursive
+
+
+def test_damage_of_any_kind_ends_in_a_picture_or_a_reason(tmp_path):
+    """1,500 files with bytes changed, cut away or doubled: none may end in another exception."""
+    draw = random.Random(0)
+    image = Image.fromarray(colours(0))
+    whole = [
+        encoded(image, "PNG"),
+        encoded(image.convert("P"), "PNG", transparency=0, exif=exif_of(6)),
+        encoded(image, "JPEG", exif=exif_of(6)),
+        encoded(image, "JPEG", progressive=True),
+        encoded(image, "WEBP", exif=exif_of(6)),
+        encoded(image.convert("RGBA"), "WEBP", lossless=True),
+    ]
+    path = tmp_path / "x.png"
+    usable = 0
+    for index in range(1500):
+        content = bytearray(whole[index % len(whole)])
+        near = len(content) if index % 2 else min(200, len(content))  # half of them in the header
+        for _ in range(draw.randint(1, 4)):
+            content[draw.randrange(near)] = draw.randrange(256)
+        if draw.random() < 0.2:
+            del content[draw.randrange(len(content)) :]
+        if draw.random() < 0.1:
+            start = draw.randrange(len(content) + 1)
+            content[start:start] = content[start : start + 50]
+        path.write_bytes(content)
+        try:
+            picture = read_picture(path, AT_16)
+        except Unusable:
+            pass
+        else:
+            usable += 1
+            assert picture.pixels.shape[1:] == (16, 16)
+            assert picture.pixels.dtype == np.uint8
+    assert 150 < usable < 1350, "the damage is too weak or too strong to say anything"
+
+
+# What is good
+
+
+@pytest.mark.parametrize("form", ["PNG", "WEBP"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_pixels_are_those_of_the_file(tmp_path, form, channels):
+    expected = colours(0, 9, 7, channels)
+    options = {"lossless": True} if form == "WEBP" else {}
+    read = pixels_of(save(tmp_path, "x", expected, form, **options))
+    if form == "WEBP" and channels == 1:  # WebP has no grey
+        expected = expected[:, :, None].repeat(3, axis=2)
+    assert np.array_equal(read, expected.reshape(9, 7, -1))
+
+
+# As the file holds it, for an upright picture; EXIF 2.3, section 4.6.4: where its row 0 and column 0 are seen
+STORED = {
+    1: lambda a: a,  # top, left
+    2: lambda a: a[:, ::-1],  # top, right
+    3: lambda a: a[::-1, ::-1],  # bottom, right
+    4: lambda a: a[::-1],  # bottom, left
+    5: lambda a: a.swapaxes(0, 1),  # left, top
+    6: lambda a: a[:, ::-1].swapaxes(0, 1),  # right, top
+    7: lambda a: a[::-1, ::-1].swapaxes(0, 1),  # right, bottom
+    8: lambda a: a[::-1].swapaxes(0, 1),  # left, bottom
+}
+
+
+@pytest.mark.parametrize("orientation", STORED)
+@pytest.mark.parametrize("form", ["PNG", "WEBP"])
+def test_pictures_stand_upright_as_exif_says(tmp_path, orientation, form):
+    upright = colours(0, 9, 6)
+    stored = np.ascontiguousarray(STORED[orientation](upright))
+    options = {"lossless": True, "exact": True} if form == "WEBP" else {}
+    path = save(tmp_path, "x", stored, form, exif=exif_of(orientation), **options)
+    assert np.array_equal(pixels_of(path), upright)
+    assert read_picture(path, Pictures()).size == (9, 6)
+    middle = Pictures(size=(9, 2))  # cropped by height and width as seen, at full scale: no pixel is mixed
+    assert np.array_equal(pixels_of(path, middle), upright[:, 2:4])
+
+
+def test_a_jpeg_is_turned_too_and_an_orientation_that_does_not_exist_is_upright(tmp_path):
+    upright = np.zeros((16, 24, 3), np.uint8)
+    upright[:8] = 255
+    turned = np.ascontiguousarray(STORED[6](upright))
+    read = pixels_of(save(tmp_path, "x.jpg", turned, "JPEG", quality=95, exif=exif_of(6)))
+    assert np.abs(read.astype(int) - upright).max() < 10  # JPEG's loss; a turned picture would be off by 255
+    odd = pixels_of(save(tmp_path, "y.png", upright, "PNG", exif=exif_of(9)))
+    assert np.array_equal(odd, upright)
+
+
+def test_what_is_see_through_has_white_behind_it(tmp_path):
+    straight = colours(0, 8, 8, 4)
+    colour, alpha = straight[..., :3].astype(float), straight[..., 3:] / 255
+    expected = alpha * colour + (1 - alpha) * 255
+    read = pixels_of(save(tmp_path, "x.png", straight))
+    assert np.abs(read - expected).max() <= 0.51  # rounding to whole levels
+    assert (pixels_of(save(tmp_path, "clear.png", np.zeros((4, 4, 4), np.uint8))) == 255).all()
+    grey = Image.fromarray(colours(1, 8, 8, 1))
+    path = tmp_path / "grey.png"
+    path.write_bytes(encoded(grey, "PNG", transparency=int(np.asarray(grey)[0, 0])))
+    level = np.asarray(grey)
+    assert np.array_equal(pixels_of(path)[..., 0], np.where(level == level[0, 0], 255, level))
+
+
+def test_the_middle_is_kept_and_resized(tmp_path):
+    stripes = np.zeros((32, 64, 3), np.uint8)
+    stripes[:, :16, 0] = stripes[:, 16:48, 1] = stripes[:, 48:, 2] = 200
+    path = save(tmp_path, "x.png", stripes)
+    tall = save(tmp_path, "y.png", stripes.swapaxes(0, 1).copy())
+    for side, edge in (
+        (32, 0),
+        (16, 3),
+    ):  # at full scale no pixel is mixed; else the filter reaches 3 pixels over the edge
+        middle = slice(edge, side - edge)
+        for each in (path, tall):
+            read = pixels_of(each, Pictures(size=(side, side)))
+            assert (read[middle, middle] == (0, 200, 0)).all()
+            assert read.shape == (side, side, 3)
+    ramp = np.arange(256, dtype=np.uint8)[None].repeat(256, axis=0)
+    halved = pixels_of(save(tmp_path, "z.png", ramp), Pictures(size=(128, 128)))[:, :, 0]
+    expected = 2 * np.arange(128) + 0.5  # a straight ramp stays one under any symmetric filter, but for its ends
+    assert np.abs(halved - expected)[:, 4:-4].max() <= 0.51
+
+
+@pytest.mark.parametrize("own", [(640, 480), (480, 640), (1, 1), (7, 5), (4000, 3)])
+@pytest.mark.parametrize("wanted", [(64, 64), (48, 40), (1, 4096)])
+def test_the_crop_is_as_large_as_its_proportions_allow(own, wanted):
+    left, top, right, bottom = centre(own, wanted)
+    width, height = right - left, bottom - top
+    assert 0 <= left < right <= own[0]
+    assert 0 <= top < bottom <= own[1]
+    assert width == own[0] or height == own[1]
+    assert abs(left - (own[0] - right)) <= 1
+    assert abs(top - (own[1] - bottom)) <= 1
+    assert abs(width - height * wanted[0] / wanted[1]) <= 1 or abs(height - width * wanted[1] / wanted[0]) <= 1
+
+
+def test_a_large_photograph_is_read_at_a_fraction_of_its_size(tmp_path):
+    """48 megapixels, as telephones make them: whole they would take 190 MiB."""
+    fine = Image.fromarray(colours(0, 60, 80)).resize((8000, 6000), Image.Resampling.BICUBIC)
+    path = tmp_path / "photograph.jpg"
+    path.write_bytes(encoded(fine, "JPEG", quality=50))
+    read = pixels_of(path, Pictures(size=(60, 80))).astype(float)
+    expected = np.asarray(fine.reduce(100)).astype(float)  # means of 100 x 100 pixels
+    assert np.abs(read - expected).mean() < 6  # another filter and JPEG's loss; noise of this kind differs by 85
+    with pytest.raises(Unusable, match="would take"):
+        read_picture(path, Pictures())
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_jpeg_is_never_shrunk_below_twice_what_is_wanted(orientation):
+    for wide, tall, want in [(399, 900, 100), (400, 900, 100), (799, 799, 50), (800, 801, 50), (64, 64, 32), (5, 5, 1)]:
+        header = Header("JPEG", wide, tall, orientation, 4.0)
+        shrinks = [by for by in (1, 2, 4, 8) if by == 1 or min(wide, tall) >= 2 * by * want]
+        assert header.shrink((want, want)) == shrinks[-1]
+    lying = Header("JPEG", 400, 200, 1, 4.0)  # height 200 allows for a height of 50
+    assert (lying.shrink((50, 100)), lying.shrink((100, 50))) == (2, 1)
+    standing = Header("JPEG", 400, 200, 6, 4.0)  # seen as 400 high
+    assert (standing.shrink((50, 100)), standing.shrink((100, 50))) == (1, 2)
+    assert Header("PNG", 4000, 4000, 1, 4.0).shrink((1, 1)) == 1
+
+
+def test_grey_pictures_make_one_channel_and_any_colour_three(tmp_path):
+    grey, colour = colours(0, 6, 5, 1), colours(1, 6, 5)
+    for index in range(4):
+        save(tmp_path, f"g{index}.png", grey)
+    assert open_data(str(tmp_path)).event_shape == (1, 6, 5)
+    save(tmp_path, "h.png", colour)
+    data = open_data(str(tmp_path))
+    assert data.event_shape == (3, 6, 5)
+    assert "4 grey ones as colour" in data.describe()
+    read = np.concatenate([data.train, data.test]).astype(int)
+    assert sum(np.array_equal(picture, np.stack([grey] * 3)) for picture in read) == 4
+    data = open_data(str(tmp_path), Pictures(channels=1))
+    assert data.event_shape == (1, 6, 5)
+    assert "1 colour ones as grey" in data.describe()
+    luma = colour @ np.array([0.299, 0.587, 0.114])  # ITU-R BT.601
+    read = np.concatenate([data.train, data.test])[:, 0].astype(float)
+    assert min(np.abs(picture - luma).max() for picture in read) <= 1  # rounding
+
+
+def test_folders_in_folders_and_any_spelling_of_an_ending_are_read(tmp_path):
+    for index, name in enumerate(["a.PNG", "b/c.Jpg", "b/d/e.JPEG", "b/d/f.webp", "g.png"]):
+        save(tmp_path, name, colours(index), {"P": "PNG", "p": "PNG", "J": "JPEG", "w": "WEBP"}[name.split(".")[1][0]])
+    (tmp_path / "linked.png").symlink_to(tmp_path / "g.png")
+    (tmp_path / "notes.txt").write_text("not a picture, and not said to be one")
+    found = scan(tmp_path, Pictures())
+    assert found.names == ["a.PNG", "b/c.Jpg", "b/d/e.JPEG", "b/d/f.webp", "g.png", "linked.png"]
+    assert (found.bad, found.others) == ({}, 1)
+
+
+def test_train_and_test_folders_stay_apart(tmp_path):
+    for index in range(3):
+        save(tmp_path, f"train/class/{index}.png", np.full((4, 4), index, np.uint8))
+    for index in range(2):
+        save(tmp_path, f"test/{index}.png", np.full((4, 4), 10 + index, np.uint8))
+    save(tmp_path, "thumbnail.png", np.full((2, 2), 99, np.uint8))
+    data = open_data(str(tmp_path))
+    assert data.train[:, 0, 0, 0].tolist() == [0, 1, 2]
+    assert data.test[:, 0, 0, 0].tolist() == [10, 11]
+    assert "train and test" in data.describe()
+    for path in (tmp_path / "test").iterdir():
+        path.unlink()
+    with pytest.raises(InputError, match="must both hold pictures, got 3 and 0"):
+        open_data(str(tmp_path))
+
+
+def test_pictures_of_several_sizes_need_a_size(tmp_path, capsys):
+    for index, side in enumerate([40, 40, 40, 30, 20]):
+        save(tmp_path, f"{index}.png", colours(index, side, 50))
+    code, _, err = call(capsys, "train", "mnist-ddpm", "--data", tmp_path, "--steps", 1)
+    assert code == 2
+    assert "40 x 50 (3), 20 x 50 (1), 30 x 50 (1)" in err
+    advice = re.search(r"--size (\d+)", err)
+    assert advice is not None
+    assert open_data(str(tmp_path), Pictures(size=size_named(advice[1]))).event_shape == (3, 40, 40)
+    assert open_data(str(tmp_path), Pictures(size=size_named("48x40"))).event_shape == (3, 48, 40)
+
+
+@pytest.mark.parametrize("words", ["", "x", "64x", "0", "8x8x8", "-4", "4097", "1e3", "٣", "9" * 5000, "64 64"])
+def test_a_size_that_is_none_is_refused_in_one_line(words):
+    with pytest.raises(InputError) as caught:
+        Pictures(size=size_named(words))
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [([], "expected pictures"), (["one.png"], "at least 2 examples, got 1"), (["notes.txt"], "expected pictures")],
+)
+def test_a_folder_with_too_little_in_it_is_refused(tmp_path, names, words):
+    for name in names:
+        save(tmp_path, name, colours(0))
+    with pytest.raises(InputError, match=words):
+        open_data(str(tmp_path))
+
+
+def test_a_folder_of_nothing_but_bad_files_is_refused_even_if_they_are_skipped(tmp_path):
+    (tmp_path / "a.png").write_text("no")
+    with pytest.raises(InputError, match="no usable picture among 1 files"):
+        open_data(str(tmp_path), SKIP)
+
+
+def test_size_and_channels_are_for_folders_of_pictures(tmp_path):
+    np.save(tmp_path / "x.npy", colours(0, 4, 4)[None].repeat(5, 0))
+    for spec in ("mnist", str(tmp_path / "x.npy")):
+        with pytest.raises(InputError, match="folder of pictures"):
+            open_data(spec, Pictures(channels=1))
+
+
+def test_more_pixels_than_memory_are_refused_before_they_are_read(tmp_path, monkeypatch):
+    for index in range(5):
+        save(tmp_path, f"{index}.png", colours(index))
+    monkeypatch.setattr("kakusan.data.scan._room", lambda: 3 * SIDE * SIDE * 3)
+    with pytest.raises(InputError, match="--size 12"):
+        open_data(str(tmp_path))
+
+
+# The same data again
+
+
+def test_the_digest_notices_a_changed_a_renamed_and_a_missing_file(tmp_path):
+    for index in range(6):
+        save(tmp_path, f"{index}.jpg", colours(index), "JPEG")
+    digests = [open_data(str(tmp_path)).digest()]
+    assert open_data(str(tmp_path)).digest() == digests[0]
+    path = tmp_path / "3.jpg"
+    content = path.read_bytes()
+    path.write_bytes(content[:-20] + bytes([content[-20] ^ 4]) + content[-19:])  # decodes, to another picture
+    digests.append(open_data(str(tmp_path)).digest())
+    path.write_bytes(content)
+    path.rename(tmp_path / "3a.jpg")  # the same pictures in the same order
+    digests.append(open_data(str(tmp_path)).digest())
+    (tmp_path / "3a.jpg").unlink()
+    digests.append(open_data(str(tmp_path)).digest())
+    assert len(set(digests)) == 4
+
+
+def test_other_pictures_are_fitted_to_the_model_that_they_are_to_measure(tmp_path, capsys):
+    save(tmp_path, "a.png", colours(1, 50, 40))
+    save(tmp_path, "b.png", colours(2, 30, 40))
+    recipe = SimpleNamespace(data="mnist", pictures=Pictures())
+    model = SimpleNamespace(event_shape=(1, 12, 8), recipe=recipe, check_data=lambda dataset: None)
+    data = data_of(tmp_path, cast(TrainedModel, model), str(tmp_path))
+    assert data.event_shape == (1, 12, 8)
+    assert "cropped in the middle and resized (Lanczos) to 12 x 8" in capsys.readouterr().err  # and it is said
+
+
+def test_a_run_opens_the_same_pictures_again_and_notices_a_changed_one(tmp_path, capsys):
+    folder, run = tmp_path / "data", tmp_path / "run"
+    for index in range(20):
+        save(folder, f"{index:02d}.jpg", colours(index, 20 + index % 2, 20), "JPEG")
+    flags = ["--data", folder, "--size", "12x8", "--channels", 1, "--out", run, *TINY]
+    code, _, err = call(capsys, "train", "mnist-vae", *flags, "--steps", 2)
+    assert code == 0, err
+    recipe = json.loads((run / "run.json").read_text())["recipe"]
+    assert recipe["pictures"] == {"size": [12, 8], "channels": 1, "bad": "refuse"}
+    code, _, err = call(capsys, "train", "--resume", run, "--steps", 4)
+    assert code == 0, err
+    path = folder / "07.jpg"
+    content = path.read_bytes()
+    path.write_bytes(content[:-20] + bytes([content[-20] ^ 4]) + content[-19:])
+    for command in (["train", "--resume", run, "--steps", 6], ["evaluate", run]):
+        code, _, err = call(capsys, *command)
+        assert code == 2
+        assert "has changed" in err
