@@ -10,8 +10,27 @@ from torch.testing import assert_close
 from kakusan.bound import ancestral_sample
 from kakusan.diffusion import Diffusion
 from kakusan.errors import InputError
+from kakusan.guidance import guided
 from kakusan.noise import example_streams
-from kakusan.samplers import SAMPLERS, ancestral, ddim, ddim_steps, sampler
+from kakusan.oracles import GaussianWorld
+from kakusan.samplers import (
+    SAMPLERS,
+    ancestral,
+    ddim,
+    ddim_steps,
+    dpm_solver_2m,
+    dpm_solver_2m_sde,
+    dpm_solver_3m,
+    heun,
+    sampler,
+    times,
+    unipc_2,
+)
+from kakusan.samplers.adams import adams_weights, moment
+from kakusan.samplers.calls import counted
+from kakusan.samplers.dpm_solver import dpm_solver_steps, published_weights
+from kakusan.samplers.dpm_solver_sde import dpm_solver_2m_sde_steps
+from kakusan.samplers.heun import heun_steps
 from kakusan.schedule import Schedule
 from support import (
     F64,
@@ -44,6 +63,13 @@ def gaussian_model(mean, cov, schedule=None, variance="beta", word="x"):
 
 def optimal_model(variance="beta", word="x"):
     return gaussian_model(f64(SETTING["data_mean"]), f64(SETTING["data_cov"]), variance=variance, word=word)
+
+
+class Network(nn.Module):
+    """Says z, and can be listened to."""
+
+    def forward(self, z, t):
+        return z
 
 
 def ddim_law(model):
@@ -171,10 +197,180 @@ def test_the_steps_of_ddim_end_with_its_result():
     assert_close(steps[-1][0], steps[-1][1], rtol=1e-12, atol=0)  # the last step is the data estimate
 
 
-def test_ddim_keeps_a_clipped_estimate_in_its_range():
-    schedule = Schedule.from_betas(SMALL_BETAS)
-    model = Diffusion(lambda z, t: 5 * z, schedule, 2, "x", clip=(-1.0, 1.0)).double()
-    assert ddim(model, 50, seeded(0)).abs().max() <= 1
+# Solvers of higher order: a step against the formulas of the papers, and against quadrature
+
+
+@pytest.mark.parametrize("h", [1e-6, 0.03, 1.0, 7.0, 40.0])
+@pytest.mark.parametrize("k", [0, 1, 2, 3])
+def test_moments_of_the_exponential_are_those_of_quadrature(h, k):
+    v = (torch.arange(400_000, dtype=F64) + 0.5) / 400_000  # the midpoint rule errs by h^2 / 24 / 400,000^2 of it
+    assert moment(h, k) == pytest.approx((h * v**k * ((v - 1) * h).exp()).mean().item(), rel=1e-8)
+
+
+def test_moments_stay_exact_where_their_closed_form_cancels():
+    h = 1e-6  # 1 - (1 - exp(-h)) / h has ten digits left there, the next but one a single one
+    assert moment(h, 1) == pytest.approx(h / 2 - h**2 / 6, rel=1e-12)
+    assert moment(h, 3) == pytest.approx(h / 4 - h**2 / 20, rel=1e-12)
+
+
+@pytest.mark.parametrize("nodes", [[0.0], [0.0, -1.0], [0.0, -0.4, -3.0], [1.0, 0.0, -2.0], [1.0, 0.0, -0.7, -1.1]])
+def test_the_weights_are_exact_for_polynomials_and_not_beyond(nodes):
+    h = 0.8
+    weights = f64(adams_weights(h, nodes))
+    for k in range(len(nodes) + 1):
+        off = abs((weights * f64(nodes) ** k).sum().item() - moment(h, k))
+        assert off < 1e-12 if k < len(nodes) else off > 1e-3
+
+
+def told(model, estimates):
+    """The model, whose estimates are these, one after the other."""
+    words = iter(estimates)
+    model.data_estimate = lambda z, t: next(words)
+    return model
+
+
+def test_a_second_step_of_the_solver_is_that_of_its_paper():  # Lu et al. 2022, "DPM-Solver++", algorithm 2
+    model = optimal_model().respaced(3).double()  # levels 3, 2, 1 and the data
+    estimates = [torch.randn(4, 2, generator=seeded(k), dtype=F64) for k in range(3)]
+    table = model.schedule
+    alpha, sigma, lam = table.alpha_bar.sqrt(), table.noise_var.sqrt(), table.log_snr / 2
+    z = model.prior().expand(4).sample(seeded(0))
+    h1, h2 = lam[2] - lam[3], lam[1] - lam[2]
+    z = sigma[2] / sigma[3] * z - alpha[2] * torch.expm1(-h1) * estimates[0]
+    r = h1 / h2
+    d = (1 + 1 / (2 * r)) * estimates[1] - 1 / (2 * r) * estimates[0]
+    z = sigma[1] / sigma[2] * z - alpha[1] * torch.expm1(-h2) * d
+    states = [state for state, _ in dpm_solver_steps(told(model, estimates), 4, seeded(0), 2, published_weights)]
+    assert_close(states[1], z, rtol=1e-12, atol=1e-12)
+    assert torch.equal(states[2], estimates[2])
+
+
+def test_a_second_step_of_the_stochastic_solver_is_that_of_its_paper():  # ibid., SDE-DPM-Solver++(2M)
+    model, generator = optimal_model().respaced(3).double(), seeded(1)
+    estimates = [torch.randn(4, 2, generator=seeded(k), dtype=F64) for k in range(3)]
+    z, first, second = (torch.randn(4, 2, generator=generator, dtype=F64) for _ in range(3))
+    table = model.schedule
+    alpha, sigma, lam = table.alpha_bar.sqrt(), table.noise_var.sqrt(), table.log_snr / 2
+    before = None
+    for t, x_hat, fresh in ((3, estimates[0], first), (2, estimates[1], second)):
+        h = lam[t - 1] - lam[t]
+        slope = 0 if before is None else (x_hat - estimates[0]) * h / before
+        whole = alpha[t - 1] * (1 - (-2 * h).exp())
+        z = sigma[t - 1] / sigma[t] * (-h).exp() * z + whole * x_hat + whole / 2 * slope
+        z, before = z + sigma[t - 1] * (1 - (-2 * h).exp()).sqrt() * fresh, h
+    states = [state for state, _ in dpm_solver_2m_sde_steps(told(model, estimates), 4, seeded(1))]
+    assert_close(states[1], z, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("function", [ddim, dpm_solver_2m, dpm_solver_3m, heun, unipc_2])
+def test_deterministic_solvers_follow_the_flow_that_the_world_knows(function):
+    world = GaussianWorld([0.3, -0.2], [[0.6, 0.25], [0.25, 0.4]])
+    schedule = Schedule.cosine(400)
+    model = Diffusion(world.network(schedule.beta[1:], "x"), schedule, 2, "x").double()
+    z = model.prior().expand(5).sample(seeded(0))
+    a, b = (table.sqrt().item() for table in (schedule.alpha_bar[-1], schedule.noise_var[-1]))
+    exact = world.transport(z, (a, b), (1.0, 0.0))
+    off = (function(model, 5, seeded(0)) - exact).abs().max().item()
+    assert off < (0.03 if function is ddim else 3e-4)  # order 1 / T, and 1 / T^2 with the last step's error
+
+
+def test_heun_is_the_trapezoid_rule_in_the_angle():
+    model = optimal_model()
+    z = model.prior().expand(4).sample(seeded(0))
+    first, x_hat = next(heun_steps(model, 4, seeded(0)))
+    a, b = model.schedule.alpha_bar.sqrt(), model.schedule.noise_var.sqrt()
+    angle = torch.atan2(b, a)
+
+    def v(z, t):
+        eps = (z - a[t] * model.data_estimate(z, t)) / b[t]
+        return a[t] * eps - b[t] * model.data_estimate(z, t)
+
+    step = angle[4] - angle[5]
+    assert_close(first, z + step * (v(z, 5) + v(z + step * v(z, 5), 4)) / 2, rtol=1e-12, atol=1e-12)
+    assert torch.equal(x_hat, model.data_estimate(z, 5))
+
+
+def test_churn_takes_a_latent_up_the_noising_chain():
+    model, asked, generator = optimal_model(), [], seeded(3)
+    start, first, second = (torch.randn(4, 2, generator=generator, dtype=F64) for _ in range(3))
+    network = model.denoiser
+    model.denoiser = lambda z, t: asked.append((z, int(t[0]))) or network(z, t)
+    states = [z for z, _ in heun_steps(model.respaced([1, 3, 5]).double(), 4, seeded(3), churn=100.0)]
+    # by sqrt(2) at most, to the nearest: from 3 to 4, from 1 to 2; a step begins there and ends where it would have
+    assert [t for _, t in asked] == [5, 3, 4, 1, 2]
+    assert torch.equal(asked[0][0], start)
+    one_step = model.encode(states[0], 4)  # q(z_4 | z_3)
+    assert_close(asked[2][0], one_step.mean + one_step.std * first, rtol=1e-12, atol=1e-12)
+    one_step = model.encode(states[1], 2)
+    assert_close(asked[4][0], one_step.mean + one_step.std * second, rtol=1e-12, atol=1e-12)
+
+
+def test_churn_that_no_step_of_the_chain_is_fine_enough_for_adds_nothing():
+    model = optimal_model()
+    assert torch.equal(heun(model, 3, seeded(0), churn=1e-9), heun(model, 3, seeded(0)))
+
+
+@pytest.mark.parametrize("churn", [-1.0, math.inf, math.nan])
+def test_a_churn_that_is_no_amount_of_noise_is_refused(churn):
+    with pytest.raises(InputError, match="churn"):
+        heun(optimal_model(), 2, churn=churn)
+
+
+@pytest.mark.parametrize("make", [dpm_solver_2m_sde, lambda *a: heun(*a, churn=4.0)])
+def test_fresh_noise_is_drawn_for_each_example(make):
+    model = gaussian_model(f64([0.3, -0.2]), f64(SETTING["data_cov"]), Schedule.cosine(40)).respaced(5).double()
+    many = make(model, 4, example_streams(8, range(4)))
+    assert_close(many[2:3], make(model, 1, example_streams(8, range(2, 3))), rtol=1e-12, atol=1e-12)
+    assert not torch.equal(make(model, 1, seeded(0)), make(model, 1, seeded(1)))
+
+
+def test_sampling_steps_leave_gradients_as_they_found_them():
+    for steps in (ddim_steps(optimal_model(), 2), heun_steps(optimal_model(), 2)):
+        z, _ = next(steps)
+        assert torch.is_grad_enabled()  # between two steps the caller's own work is not touched
+        assert not z.requires_grad
+
+
+# Which steps
+
+
+@pytest.mark.parametrize("spacing", ["uniform", "log-snr", "karras"])
+@pytest.mark.parametrize("num_steps", [1, 2, 10, 999, 1000])
+def test_steps_rise_without_repeats_within_the_chain(spacing, num_steps):
+    found = times(Schedule.cosine(1000), num_steps, spacing)
+    assert len(found) == num_steps
+    assert found == sorted(set(found))
+    assert found[0] >= 1
+    assert found[-1] == 1000  # where the latents start
+
+
+def test_steps_are_equally_spaced_in_what_their_name_says():
+    schedule = Schedule.cosine(100_000)  # so fine that the nearest step is near
+    noise = (-schedule.log_snr / 2).exp()
+    low, high = 1 / 9, 18 / math.pi
+    by_log_snr = noise[times(schedule, 9, "log-snr")][:-1].log()
+    assert_close(by_log_snr, torch.linspace(math.log(low), math.log(high), 8, dtype=F64), rtol=0, atol=1e-3)
+    by_root = noise[times(schedule, 9, "karras")][:-1] ** (1 / 7)
+    assert_close(by_root, torch.linspace(low ** (1 / 7), high ** (1 / 7), 8, dtype=F64), rtol=1e-3, atol=0)
+
+
+def test_a_coarse_chain_knows_the_steps_of_the_finest():
+    model = optimal_model()
+    assert model.finest == (model, [0, 1, 2, 3, 4, 5])
+    once = model.respaced([1, 2, 4])
+    assert once.finest == (model, [0, 1, 2, 4])
+    assert once.respaced([1, 3]).finest == (model, [0, 1, 4])
+
+
+@pytest.mark.parametrize("num_steps", [0, -1, 6])
+def test_more_steps_than_the_chain_has_are_refused(num_steps):
+    with pytest.raises(InputError, match=r"1\.\.5"):
+        times(optimal_model().schedule, num_steps)
+
+
+def test_a_spacing_that_does_not_exist_is_named_beside_those_that_do():
+    with pytest.raises(InputError, match=r"'quadratic'.*uniform, log-snr, karras"):
+        times(optimal_model().schedule, 2, "quadratic")
 
 
 # Fewer steps, and everything that holds for any sampler
@@ -235,6 +431,58 @@ def test_samples_have_the_shape_and_the_numbers_of_the_model_and_no_gradient(nam
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_the_last_step_is_the_data_estimate_of_a_perfect_network(name, depth):
+    # of data that are one point it is that point, however few the steps are: no step divides by what is 0 at t = 0
+    point = f64([0.7, -0.1])
+    model = gaussian_model(point, torch.zeros(2, 2, dtype=F64), Schedule.from_betas([0.5, 0.9, 0.99999][-depth:]))
+    assert_close(sampler(name)(model, 4, seeded(0)), point.expand(4, -1), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_a_clipped_estimate_keeps_samples_in_its_range(name):
+    schedule = Schedule.from_betas(SMALL_BETAS)
+    model = Diffusion(lambda z, t: 5 * z, schedule, 2, "x", clip=(-1.0, 1.0)).double()
+    assert sampler(name)(model, 50, seeded(0)).abs().max() <= 1
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("word", ["eps", "v", "score", "mean"])
+def test_what_the_network_predicts_makes_no_difference(name, word):
+    betas = f64(SMALL_BETAS)
+    world, schedule = GaussianWorld([0.3, -0.2], [[0.6, 0.25], [0.25, 0.4]]), Schedule.from_betas(betas)
+    one, other = (Diffusion(world.network(betas, each), schedule, 2, each).double() for each in ("x", word))
+    # the same number by another route, over five steps
+    assert_close(sampler(name)(one, 4, seeded(0)), sampler(name)(other, 4, seeded(0)), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("num_steps", [1, 2, 5])
+def test_each_sampler_asks_as_often_as_it_says(name, num_steps):
+    network = Network()
+    model = Diffusion(network, Schedule.from_betas(SMALL_BETAS), 3).respaced(num_steps)
+    with counted(network) as calls:
+        sampler(name)(model, 4, seeded(0))
+    assert calls.total == 4 * (2 * num_steps - 1 if name == "heun" else num_steps)
+    sampler(name)(model, 4, seeded(0))
+    assert calls.total == 4 * (2 * num_steps - 1 if name == "heun" else num_steps)  # the count has ended
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_guidance_is_counted_where_it_asks_a_second_network(name):
+    better, weaker = Network(), Network()
+    schedule = Schedule.cosine(20)
+    ours, theirs = (Diffusion(network, schedule, 3) for network in (better, weaker))
+    chain = guided(ours, theirs, 2.0, (-1.0, 1.0)).respaced(10)
+    inside = (chain.schedule.log_snr.abs() <= 1).sum().item()
+    assert 0 < inside < 10
+    with counted(better, weaker) as calls:
+        samples = sampler(name)(chain, 4, seeded(0))
+    assert samples.isfinite().all()
+    assert calls.total == 4 * (19 + 2 * inside if name == "heun" else 10 + inside)
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
 def test_fewer_than_no_samples_are_refused(name):
     with pytest.raises(InputError, match="number of samples"):
         sampler(name)(optimal_model(), -1)
@@ -250,3 +498,13 @@ def test_a_sampler_that_does_not_exist_is_named_beside_those_that_do():
     with pytest.raises(InputError, match=r"'euler'.*ancestral, ddim"):
         sampler("euler")
     assert sampler("ddim") is ddim
+    assert sampler("ddim", eta=None, churn=None) is ddim
+
+
+def test_a_setting_goes_to_the_sampler_that_has_it_and_to_no_other():
+    model = optimal_model()
+    assert torch.equal(sampler("ddim", eta=0.5)(model, 3, seeded(0)), ddim(model, 3, seeded(0), eta=0.5))
+    with pytest.raises(InputError, match="eta is a setting of ddim; heun"):
+        sampler("heun", eta=0.5)
+    with pytest.raises(InputError, match="churn is a setting of heun; dpm"):
+        sampler("dpm++2m", churn=1.0)
