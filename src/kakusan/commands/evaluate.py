@@ -1,19 +1,20 @@
-"""kakusan evaluate: bits per dimension with a standard error, by term."""
+"""kakusan evaluate: bits per dimension with a standard error, by term; and with --samples, how good samples are."""
 
 from __future__ import annotations
 
 import json
-from typing import Any
+from pathlib import Path
 
 from kakusan.cli import Evaluate
 from kakusan.commands.given import data_of
-from kakusan.commands.say import tell
-from kakusan.commands.summary import error_words, latent_lines, third_term_lines, three_lines
-from kakusan.diffusion import Diffusion
+from kakusan.commands.quality import file_quality, sample_quality
+from kakusan.commands.summary import error_words, measure_bound
+from kakusan.data.dataset import Dataset
 from kakusan.errors import InputError
 from kakusan.likelihood.evaluation import Part, spread_words
-from kakusan.likelihood.three import three_estimates
-from kakusan.model import load
+from kakusan.measure.classifier import SHIPPED
+from kakusan.measure.samples import Quality
+from kakusan.model import TrainedModel, load
 
 
 def main(command: Evaluate) -> int:
@@ -22,21 +23,13 @@ def main(command: Evaluate) -> int:
         raise InputError(f"--limit must be at least 1, got {command.limit}")
     model = load(command.run, command.device)
     dataset = data_of(command.run, model, command.data)
+    quality = _quality(command, model, dataset)
     data = (dataset.test if command.split == "test" else dataset.train)[: command.limit]
-    result = model.evaluate(data, command.seed, command.importance)
-    three = None
-    if isinstance(model.chain, Diffusion):
-        tell("estimating the same bound from paths, pairs and single latents")
-        three = three_estimates(
-            model.chain, model.batches(data), len(data), command.seed, offset_nats=model.grid_nats()
-        )
-    forms = {form: e.record() for form, e in model.evaluate_third_terms(data, command.seed).items()}
-    latents = model.latents(data, command.seed)
+    measured = measure_bound(model, data, command.seed, command.importance)
+    result = measured.result
     if command.json:
-        extra: dict[str, Any] = {"three_estimates": three} if three else {}
-        extra |= {"latents": [level.record() for level in latents]} if latents else {}
-        extra |= {"third_term": forms} if forms else {}
-        print(json.dumps({**result.record(), **extra}))
+        samples = {"samples": quality.record()} if quality else {}
+        print(json.dumps({**result.record(), **measured.parts(), **samples}))
         return 0
     print(f"{result}   {error_words(result)}")
     print(
@@ -49,13 +42,25 @@ def main(command: Evaluate) -> int:
         print(f"  {name:<16}{value:10.4f} ± {spread_words(result.term_errors[name])} bits/dim")
     for part in result.levels[1:]:
         print(f"    {part.name:<14}{part.bits_per_dim:10.4f} ± {spread_words(part.standard_error)}{_range(part)}")
-    for line in latent_lines(latents):
-        print(line)
-    for line in three_lines(three) if three else []:
-        print(line)
-    for line in third_term_lines(forms):
+    for line in [*measured.lines(), *(quality.lines() if quality else [])]:
         print(line)
     return 0
+
+
+def _quality(command: Evaluate, model: TrainedModel, dataset: Dataset) -> Quality | None:
+    """What --samples and --features ask for, before the bound: a mistake shows at once."""
+    features = command.features
+    if features is not None and features not in SHIPPED:
+        if command.samples is not None:
+            raise InputError("give --samples, or --features with a file, which brings its samples' features along")
+        return file_quality(Path(features))
+    if command.samples is None:
+        if features is not None:
+            raise InputError(
+                f"--features {features} says by what to measure samples: say how many with --samples 10000"
+            )
+        return None
+    return sample_quality(model, dataset, command.samples, command.seed, features or "digits")
 
 
 def _range(part: Part) -> str:

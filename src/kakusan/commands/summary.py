@@ -1,54 +1,91 @@
-"""The numbers of a finished run."""
+"""The numbers of a model: its bound by term, and its samples beside real pictures."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
+from torch import Tensor
+
+from kakusan.commands.quality import can_measure, sample_quality
 from kakusan.data.dataset import Dataset
 from kakusan.diffusion import Diffusion
 from kakusan.likelihood.evaluation import Evaluation, spread_words
 from kakusan.likelihood.information import LatentLevel
 from kakusan.likelihood.three import three_estimates
-from kakusan.measure.digits import recognised_share
+from kakusan.measure.samples import Quality
 from kakusan.model import TrainedModel
 
-RECOGNISED_SAMPLES = 1000
+SUMMARY_SAMPLES, SUMMARY_SEED = 1000, 1
 NAMED = 8  # collapsed latents; all of them stand in --json
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The bound of some examples, and what goes with it for each family."""
+
+    result: Evaluation
+    three_estimates: dict[str, dict[str, float]]  # of a diffusion model
+    third_term: dict[str, dict[str, Any]]  # of a hierarchy
+    latents: list[LatentLevel]  # of a VAE or a hierarchy
+
+    def parts(self) -> dict[str, Any]:
+        """As plain JSON values, without the bound itself; what a family has not is left out."""
+        found = {
+            "three_estimates": self.three_estimates,
+            "latents": [level.record() for level in self.latents],
+            "third_term": self.third_term,
+        }
+        return {name: part for name, part in found.items() if part}
+
+    def lines(self) -> list[str]:
+        """The parts, for people."""
+        return latent_lines(self.latents) + three_lines(self.three_estimates) + third_term_lines(self.third_term)
+
+
+def measure_bound(model: TrainedModel, data: Tensor, seed: int = 0, importance: int | None = None) -> Measured:
+    """Everything that the bound of these examples tells."""
+    result = model.evaluate(data, seed, importance)
+    three: dict[str, dict[str, float]] = {}
+    if isinstance(model.chain, Diffusion):
+        three = three_estimates(model.chain, model.batches(data), len(data), seed, offset_nats=model.grid_nats())
+    forms = {form: e.record() for form, e in model.evaluate_third_terms(data, seed).items()}
+    return Measured(result, three, forms, model.latents(data, seed))
 
 
 def summarise_run(model: TrainedModel, dataset: Dataset) -> dict[str, Any]:
     """Everything measured at the end, and the lines that say it to a person."""
-    result = model.evaluate(dataset.test)
-    summary: dict[str, Any] = {"likelihood": result.record()}
+    measured = measure_bound(model, dataset.test)
+    result = measured.result
+    summary: dict[str, Any] = {"likelihood": result.record(), **measured.parts()}
     lines = [
         f"held-out bound: {result} = {result.bits_per_example:.1f} bits an example "
         f"({result.num_images:,} examples, {result.network_evaluations:,} network calls)",
         f"  {error_words(result)}",
+        *measured.lines(),
     ]
-    if isinstance(model.chain, Diffusion):
-        summary["three_estimates"] = three_estimates(
-            model.chain, model.batches(dataset.test), len(dataset.test), offset_nats=model.grid_nats()
-        )
-        lines += three_lines(summary["three_estimates"])
-    summary["third_term"] = {form: e.record() for form, e in model.evaluate_third_terms(dataset.test).items()}
-    lines += third_term_lines(summary["third_term"])
-    latents = model.latents(dataset.test)
-    summary["latents"] = [level.record() for level in latents]
-    lines += latent_lines(latents)
-    if model.recipe.data == "mnist":
-        samples = model.sample(RECOGNISED_SAMPLES, seed=1)
-        real = dataset.test.permute(0, 2, 3, 1).numpy()
+    if model.recipe.data == "mnist" and can_measure(model, dataset, SUMMARY_SAMPLES):
+        quality = sample_quality(model, dataset, SUMMARY_SAMPLES, SUMMARY_SEED)
+        summary["samples"] = quality.record()
         summary["recognised"] = {
-            "samples": recognised_share(samples),
-            "real": recognised_share(real),
-            "num_samples": len(samples),
+            "samples": quality.values["recognised"].value,
+            "real": quality.floor["recognised"].value,
+            "num_samples": quality.num_samples,
         }
-        lines.append(
-            f"the digit classifier is at least 90 % sure of {summary['recognised']['samples']:.1%} of {len(samples):,} samples "
-            f"(of {summary['recognised']['real']:.1%} of the real test digits)"
-        )
+        lines += quality_lines(quality)
     summary["lines"] = lines
     return summary
+
+
+def quality_lines(quality: Quality) -> list[str]:
+    """The measures that tell most in few words."""
+    sure, distance = quality.values["recognised"], quality.values["frechet_distance"]
+    return [
+        f"the digit classifier is at least 90 % sure of {sure.value:.1%} of {quality.num_samples:,} samples "
+        f"(of {quality.floor['recognised'].value:.1%} of the real test digits)",
+        f"Frechet distance on its features, n = {quality.num_samples:,}: {distance.value:.2f} ± {distance.standard_error:.2f} "
+        f"(training digits in their place: {quality.floor['frechet_distance'].value:.2f})",
+    ]
 
 
 def three_lines(estimates: dict[str, dict[str, float]]) -> list[str]:

@@ -1,0 +1,504 @@
+"""Measures of samples: against closed forms, against loops that spell out the definitions, and on spoilt digits."""
+
+import itertools
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from kakusan.cli import main
+from kakusan.data.mnist import mnist, mnist_labels
+from kakusan.errors import InputError
+from kakusan.measure import classifier as classifier_module
+from kakusan.measure import neighbours
+from kakusan.measure.classes import class_chi_square, class_shares, recognised
+from kakusan.measure.classifier import classifier, features_and_probabilities
+from kakusan.measure.copies import nearer, nearest_two
+from kakusan.measure.frechet import _jackknife, frechet_distance, frechet_distances
+from kakusan.measure.kernel import discrepancy, kernel_distance
+from kakusan.measure.neighbours import nearest
+from kakusan.measure.precision_recall import precision_recall
+from kakusan.measure.samples import of_features, of_pictures
+from kakusan.measure.two_sample import RIDGE, logistic_regression, two_sample_accuracy
+from support import F64, LIMIT, assert_mean, f64, seeded
+from test_cli import call
+
+T19 = 2.093  # 97.5 % of Student's t with 19 degrees of freedom: 20 blocks
+
+
+def normal(*shape, seed=0):
+    return torch.randn(*shape, generator=seeded(seed), dtype=F64)
+
+
+def with_moments(mean, cov, n=40, seed=0):
+    """n rows whose sample mean and unbiased sample covariance are exactly these."""
+    rows = normal(n, len(mean), seed=seed)
+    rows = rows - rows.mean(0)
+    rows = torch.linalg.solve_triangular(torch.linalg.cholesky(rows.T @ rows / (n - 1)), rows.T, upper=False).T
+    return rows @ torch.linalg.cholesky(cov).T + mean
+
+
+def assert_covers(inside, wanted=0.95):
+    """A share of replicates; 4.5 binomial standard errors."""
+    share, spread = sum(inside) / len(inside), math.sqrt(wanted * (1 - wanted) / len(inside))
+    assert abs(share - wanted) < LIMIT * spread, f"{share:.3f} covered, expected {wanted}"
+
+
+# Frechet distance
+
+
+def two_by_two_overlap(a, b):
+    """tr (A^1/2 B A^1/2)^1/2 of 2 x 2 matrices: the sum of two roots whose squares' sum and product are known."""
+    return math.sqrt((a @ b).trace() + 2 * math.sqrt(torch.linalg.det(a) * torch.linalg.det(b)))
+
+
+CLOSED_FORMS = {
+    "1-D": ([1.0], [[4.0]], [3.0], [[0.25]], (1 - 3) ** 2 + (2 - 0.5) ** 2),
+    "commuting": ([0.0, 0.0], [[4.0, 0], [0, 9.0]], [0.0, 1.0], [[1.0, 0], [0, 16.0]], 1 + (2 - 1) ** 2 + (3 - 4) ** 2),
+    "one covariance": ([0.0, 2.0], [[2.0, 1.0], [1.0, 3.0]], [1.0, 0.0], [[2.0, 1.0], [1.0, 3.0]], 5.0),
+    "not commuting": (
+        [0.0, 0.0],
+        [[2.0, 1.0], [1.0, 3.0]],
+        [0.5, 0.0],
+        [[1.0, -0.5], [-0.5, 4.0]],
+        0.25 + 10 - 2 * two_by_two_overlap(f64([[2.0, 1.0], [1.0, 3.0]]), f64([[1.0, -0.5], [-0.5, 4.0]])),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CLOSED_FORMS)
+def test_the_frechet_distance_of_features_with_given_moments_is_the_closed_form(case):
+    mean_a, cov_a, mean_b, cov_b, expected = CLOSED_FORMS[case]
+    a, b = with_moments(f64(mean_a), f64(cov_a)), with_moments(f64(mean_b), f64(cov_b), n=25, seed=1)
+    assert frechet_distance(a, b) == pytest.approx(expected, rel=1e-11)  # float64, 40 rows
+
+
+def test_the_frechet_distance_is_that_of_the_eigenvalues_of_the_product():
+    a, b = normal(50, 12) @ normal(12, 12, seed=1), normal(70, 12, seed=2) @ normal(12, 12, seed=3) + 1
+    cov_a, cov_b = torch.cov(a.T), torch.cov(b.T)
+    overlap = torch.linalg.eigvals(cov_a @ cov_b).real.sqrt().sum()  # of a matrix that is not symmetric
+    expected = (a.mean(0) - b.mean(0)).square().sum() + cov_a.trace() + cov_b.trace() - 2 * overlap
+    assert frechet_distance(a, b) == pytest.approx(expected.item(), rel=1e-9)
+
+
+def test_the_frechet_distance_needs_no_covariance_of_full_rank():
+    spread = normal(50, 6)
+    few = normal(3, 6, seed=1)  # rank 2 in six dimensions
+    point = torch.full((5, 6), 0.5, dtype=F64)
+    to_point = (spread.mean(0) - 0.5).square().sum() + torch.cov(spread.T).trace()
+    assert frechet_distance(spread, point) == pytest.approx(to_point.item(), rel=1e-11)
+    assert frechet_distance(few, few + 2) == pytest.approx(4 * 6, rel=1e-11)
+    assert abs(frechet_distance(few, few)) < 1e-12
+
+
+def test_the_bias_of_the_frechet_distance_falls_as_one_over_n_and_the_jackknife_takes_it_off():
+    plain, unbiased = {}, {}
+    for n in (100, 200):
+        pairs = [frechet_distances(normal(n, 8, seed=2 * k), normal(400, 8, seed=2 * k + 1)) for k in range(30)]
+        plain[n], unbiased[n] = (torch.tensor([pair[i].value for pair in pairs], dtype=F64) for i in (0, 1))
+    # 0 is the truth; D = 8, of order (1/n + 1/400) D (D + 3) / 4 at one law
+    assert plain[100].mean() > plain[200].mean() > 0.1
+    for n in (100, 200):
+        assert unbiased[n].mean().abs() < 0.1 * plain[n].mean()
+
+
+def test_the_frechet_distances_standard_error_holds_the_truth_as_often_as_it_says():
+    truth = 1 + 2 * (1 - 0.5) ** 2  # shift 1 in the first of three dimensions, half the spread in the other two
+    scale, shift = f64([1.0, 0.5, 0.5]), f64([1.0, 0, 0])
+    inside = []
+    for k in range(100):
+        _, found = frechet_distances(normal(300, 3, seed=2 * k) * scale + shift, normal(500, 3, seed=2 * k + 1))
+        inside.append(abs(found.value - truth) < T19 * found.standard_error)
+    assert_covers(inside)
+
+
+def test_the_jackknife_of_unequal_blocks_finds_a_variances_own_bias():
+    # for s^2 with divisor n the jackknife leaves the unbiased s^2 exactly, where each block is one row
+    x = normal(20)
+    whole = x.var(correction=0).item()
+    parts = [torch.cat([x[:k], x[k + 1 :]]).var(correction=0).item() for k in range(20)]
+    bias, _ = _jackknife(whole, parts, 20)
+    assert whole - bias == pytest.approx(x.var().item(), rel=1e-11)
+    # of a mean: no bias, and s^2 / n, exact for blocks of one row, also where blocks are of sizes 2 and 1
+    mean, sizes = x.mean().item(), x.tensor_split(20)
+    bias, variance = _jackknife(mean, [torch.cat([*sizes[:k], *sizes[k + 1 :]]).mean().item() for k in range(20)], 20)
+    assert abs(bias) < 1e-12
+    assert variance == pytest.approx(x.var().item() / 20, rel=1e-11)
+    blocks = x.tensor_split(13)
+    parts = [torch.cat([*blocks[:k], *blocks[k + 1 :]]).mean().item() for k in range(13)]
+    assert abs(_jackknife(mean, parts, 20)[0]) < 1e-12
+
+
+# Kernel distance
+
+
+def test_the_kernel_distance_of_a_few_rows_is_the_sum_over_pairs():
+    x, y = normal(5, 3), normal(4, 3, seed=1) + 0.3
+
+    def kernel(a, b):
+        return (sum(float(p) * float(q) for p, q in zip(a, b)) / 3 + 1) ** 3
+
+    own = [sum(kernel(a, b) for a, b in itertools.permutations(s, 2)) / (len(s) * (len(s) - 1)) for s in (x, y)]
+    across = sum(kernel(a, b) for a in x for b in y) / 20
+    assert discrepancy(x, y).item() == pytest.approx(sum(own) - 2 * across, rel=1e-11)
+
+
+@pytest.mark.parametrize(("mean", "std"), [(0.0, 1.0), (0.4, 1.2)], ids=["one law", "two laws"])
+def test_the_kernel_distance_is_right_on_average_and_its_error_covers(mean, std):
+    # in one dimension (xy + 1)^3 compares three moments: 3 (m1 - m1')^2 + 3 (m2 - m2')^2 + (m3 - m3')^2
+    truth = 3 * mean**2 + 3 * (mean**2 + std**2 - 1) ** 2 + (mean**3 + 3 * mean * std**2) ** 2
+    found = [
+        kernel_distance(normal(400, 1, seed=2 * k) * std + mean, normal(400, 1, seed=2 * k + 1)) for k in range(200)
+    ]
+    assert_mean(f64([one.value for one in found]), truth)
+    # blocks of a heavy-tailed kernel are skewed where the laws differ: 5 % fewer than 95 % are allowed for
+    inside = sum(abs(one.value - truth) < T19 * one.standard_error for one in found) / len(found)
+    assert inside > 0.90
+
+
+# Neighbours
+
+
+@pytest.mark.parametrize("width", [7, 64, 1000, 1337])
+def test_nearest_neighbours_are_those_of_the_full_table(width, monkeypatch):
+    monkeypatch.setattr(neighbours, "CHUNK_ENTRIES", 3000)  # several chunks
+    queries, points = normal(30, 5), normal(width, 5, seed=1)
+    distances, indices = nearest(queries, points, 3)
+    table = (queries[:, None] - points).square().sum(2).sqrt()
+    expected = table.sort(1)
+    torch.testing.assert_close(distances, expected.values[:, :3], rtol=1e-12, atol=0)
+    assert torch.equal(indices, expected.indices[:, :3])
+
+
+def test_a_copy_of_a_bright_picture_has_distance_nought():
+    points = torch.randint(200, 256, (300, 784), generator=seeded(0), dtype=torch.uint8)
+    distances, indices = nearest(points[40:43], points, 2)
+    assert distances[:, 0].tolist() == [0, 0, 0]
+    assert indices[:, 0].tolist() == [40, 41, 42]
+
+
+# Precision, recall, density, coverage
+
+
+def by_the_definitions(samples, reference):
+    """Kynkaanniemi et al. 2019 with k = 3, Naeem et al. 2020 with k = 5, spelt out."""
+
+    def radius(points, i, k):
+        return sorted(math.dist(points[i], points[j]) for j in range(len(points)) if j != i)[k - 1]
+
+    def among(points, others, k):
+        radii = [radius(others, j, k) for j in range(len(others))]
+        return [[math.dist(p, q) <= r for q, r in zip(others, radii)] for p in points]
+
+    near, wide = among(samples, reference, 3), among(samples, reference, 5)
+    return {
+        "precision": np.mean([any(row) for row in near]),
+        "recall": np.mean([any(row) for row in among(reference, samples, 3)]),
+        "density": np.mean([sum(row) / 5 for row in wide]),
+        "coverage": np.mean([any(column) for column in zip(*wide)]),
+    }
+
+
+def test_precision_recall_density_and_coverage_are_what_their_definitions_say(monkeypatch):
+    monkeypatch.setattr(neighbours, "CHUNK_ENTRIES", 200)
+    samples, reference = 0.5 * normal(40, 2) + f64([1.5, 0.0]), normal(30, 2, seed=1)
+    found = {name: value.value for name, value in precision_recall(samples, reference).items()}
+    assert found == pytest.approx(by_the_definitions(samples.tolist(), reference.tolist()), rel=1e-12)
+    assert len({round(value, 3) for value in found.values()}) == 4  # none stands for another
+
+
+def test_the_same_set_is_precise_and_complete_and_a_far_one_neither():
+    x = normal(100, 3)
+    same, far = precision_recall(x, x), precision_recall(x + 100, x)
+    assert [same[name].value for name in ("precision", "recall", "coverage")] == [1, 1, 1]
+    assert [value.value for value in far.values()] == [0, 0, 0, 0]
+
+
+# Classifier two-sample test
+
+
+def test_two_samples_of_one_law_are_told_apart_as_often_as_by_guessing():
+    found = [two_sample_accuracy(normal(100, 4, seed=2 * k), normal(100, 4, seed=2 * k + 1)) for k in range(100)]
+    assert_mean(f64([one.value for one in found]), 0.5)
+    alarms = sum(one.p_value < 0.05 for one in found)
+    assert alarms <= 15  # 5 expected; more than 15 of 100 have probability 4e-5
+
+
+def test_the_p_value_is_the_chance_to_guess_so_many_answers_or_more():
+    for seed in range(6):  # of one law: p-values from all over [0, 1]
+        found = two_sample_accuracy(normal(200, 3, seed=seed), normal(200, 3, seed=100 + seed))
+        tail = [math.comb(200, k) / 2**200 for k in range(round(200 * found.value), 201)]  # 2 x 100 unseen rows
+        assert found.p_value == pytest.approx(
+            sum(tail) - tail[0] / 2, abs=0.003
+        )  # the normal approximation, at n = 200
+
+
+def test_two_shifted_gaussians_are_told_apart_as_well_as_can_be():
+    found = two_sample_accuracy(normal(6000, 2) + f64([1.0, 0.0]), normal(6000, 2, seed=1))
+    best = 0.5 * (1 + math.erf(0.5 / math.sqrt(2)))  # Phi(1/2)
+    assert abs(found.value - best) < LIMIT * found.standard_error + 0.002  # 6 fitted weights of 6,000 rows cost little
+    assert found.p_value < 1e-50
+
+
+def test_two_laws_of_one_mean_and_two_spreads_are_told_apart():
+    assert two_sample_accuracy(1.5 * normal(1000, 5), normal(1000, 5, seed=1)).p_value < 1e-10
+
+
+def test_logistic_regression_ends_where_the_penalised_log_likelihood_is_flat():
+    x, label = normal(80, 3), (normal(80, seed=1) > 0.2).double()
+    weights = logistic_regression(x, label).requires_grad_()
+    (F.binary_cross_entropy_with_logits(x @ weights, label) + RIDGE / 2 * weights.square().sum()).backward()
+    assert weights.grad.abs().max() < 1e-10
+    separable = logistic_regression(f64([[-1.0], [1.0]]), f64([0.0, 1.0]))  # the ridge keeps it finite
+    assert separable.isfinite().all()
+
+
+# Classes
+
+
+def one_hot(counts):
+    return torch.cat([F.one_hot(torch.full((count,), k), len(counts)) for k, count in enumerate(counts)]).double()
+
+
+def test_the_chi_square_of_two_histograms_is_that_of_a_hand():
+    found = class_chi_square(one_hot([10, 20, 0]), one_hot([20, 10, 0]))  # 15 expected four times: 4 * 25 / 15
+    assert found.value == pytest.approx(20 / 3, rel=1e-12)
+    assert found.p_value == pytest.approx(math.erfc(math.sqrt(10 / 3)), rel=1e-9)  # one degree of freedom
+    assert class_chi_square(one_hot([10, 20, 30]), one_hot([20, 40, 60])).value == pytest.approx(0, abs=1e-12)
+    assert class_shares(one_hot([1, 3])) == [0.25, 0.75]
+    assert recognised(f64([[0.9, 0.1], [0.5, 0.5], [0.05, 0.95], [0.89, 0.11]])).value == 0.5
+
+
+# Copies
+
+
+def test_a_noisy_copy_is_found_and_a_new_picture_is_not():
+    train, held = normal(200, 50), nearest_two(normal(40, 50, seed=1), normal(200, 50))
+    copies = nearest_two(train[:10] + 0.01 * normal(10, 50, seed=2), train)
+    assert (copies.copied.value, held.copied.value) == (1, 0)
+    assert copies.indices[:, 0].tolist() == list(range(10))
+    assert nearer(copies, held).value == 1
+    twice = torch.cat([train, train])
+    assert nearest_two(train[:5], twice).copied.value == 1  # at distance nought of two
+
+
+def test_the_chance_to_be_nearer_is_a_share_of_pairs():
+    train = torch.zeros(2, 1, dtype=F64)
+    ours, theirs = (nearest_two(f64(part)[:, None], train) for part in ([1, 2, 3], [2, 4]))
+    # pairs (1,2) (1,4) (2,4) (3,4) nearer, (2,2) half, (3,2) not
+    assert nearer(ours, theirs).value == pytest.approx(4.5 / 6)
+
+
+def test_the_chance_to_be_nearer_is_a_half_for_one_law_and_its_error_covers():
+    train, found = normal(50, 3), []
+    for k in range(300):
+        parts = [nearest_two(normal(size, 3, seed=1000 + 2 * k + i), train) for i, size in enumerate((80, 60))]
+        found.append(nearer(*parts))
+    assert_mean(f64([one.value for one in found]), 0.5)
+    assert_covers([abs(one.value - 0.5) < 1.96 * one.standard_error for one in found])
+
+
+# The shipped features
+
+
+@pytest.fixture(scope="module")
+def digits():
+    """500 training digits, and all there are."""
+    data = mnist()
+    return data.train[:500], data
+
+
+def noise(x, amount):
+    return (x.float() + amount * torch.randn(x.shape, generator=seeded(1))).clamp(0, 255).byte()
+
+
+def blur(x, amount):
+    weights = torch.exp(-torch.arange(-4.0, 5.0).square() / (2 * amount**2))
+    weights /= weights.sum()
+    across = F.conv2d(x.float(), weights.view(1, 1, 1, 9), padding=(0, 4))
+    return F.conv2d(across, weights.view(1, 1, 9, 1), padding=(4, 0)).clamp(0, 255).byte()
+
+
+def chimeras(x, share):
+    """Right halves of other digits."""
+    mixed, num = x.clone(), round(share * len(x))
+    mixed[:num, :, :, 14:] = x.roll(1, 0)[:num, :, :, 14:]
+    return mixed
+
+
+SPOILS = {"noise": (noise, (16, 32, 64)), "blur": (blur, (0.6, 1.0, 1.5)), "chimeras": (chimeras, (0.3, 0.6, 1.0))}
+
+
+def channels_last(pictures):
+    return pictures.permute(0, 2, 3, 1).numpy()
+
+
+def features_of(pictures):
+    return features_and_probabilities(channels_last(pictures), "digits")[0]
+
+
+@pytest.mark.parametrize("spoil", [*SPOILS, "dropped digits"])
+def test_the_frechet_distance_grows_with_what_spoils_digits(digits, spoil):
+    train, data = digits
+    reference = features_of(data.test[::10])
+    if spoil == "dropped digits":
+        worse = [data.train[:2000][torch.from_numpy(mnist_labels()[0][:2000]) >= k][:500] for k in (1, 3, 5)]
+    else:
+        function, amounts = SPOILS[spoil]
+        worse = [function(train, amount) for amount in amounts]
+    found = [frechet_distance(features_of(part), reference) for part in (train, *worse)]
+    assert found == sorted(found), found
+    assert found[1] > 1.2 * found[0]
+
+
+def test_the_shipped_classifier_names_test_digits_and_their_features_are_of_size_one(digits):
+    found, probabilities = features_and_probabilities(channels_last(digits[1].test[:1000]), "digits")
+    assert (probabilities.argmax(1).numpy() == mnist_labels()[1][:1000]).mean() > 0.985  # 0.992 of all 10,000
+    assert found.square().mean().sqrt().item() == pytest.approx(1, abs=0.1)  # of training digits, 1 by the scale
+
+
+def test_features_of_a_picture_do_not_depend_on_how_many_there_are(digits):
+    pictures = digits[0]
+    torch.testing.assert_close(features_of(pictures[:3]), features_of(pictures)[:3], rtol=1e-5, atol=1e-5)  # float32
+
+
+@pytest.mark.parametrize("name", ["digits", "fashion"])
+def test_the_shipped_weights_are_those_of_their_digest_and_no_others(name, monkeypatch):
+    assert classifier(name).head.out_features == 10
+    monkeypatch.setitem(classifier_module.SHIPPED, name, ("0" * 64, 1.0))
+    classifier.cache_clear()
+    try:
+        with pytest.raises(InputError, match="SHA-256"):
+            classifier(name)
+    finally:
+        classifier.cache_clear()
+
+
+def test_features_are_refused_for_other_shapes_and_names():
+    with pytest.raises(InputError, match=r"28, 28, 1.*--features"):
+        features_and_probabilities(np.zeros((2, 32, 32, 3), np.uint8), "digits")
+    with pytest.raises(InputError, match="digits, fashion"):
+        features_and_probabilities(np.zeros((2, 28, 28, 1), np.uint8), "cats")
+
+
+# All of them together
+
+
+@pytest.fixture(scope="module")
+def some_digits():
+    data = mnist()
+    return data.train[:2500], data.test[:600]
+
+
+def test_real_digits_as_samples_get_the_floor_and_copies_are_called_copies(some_digits):
+    train, test = some_digits
+    real = of_pictures(channels_last(mnist().train[5000:5600]), train, test)
+    for name in ("frechet_distance", "precision", "recall", "two_sample_accuracy", "recognised"):
+        value, floor = real.values[name], real.floor[name]
+        # two draws of one law, but for the held-out digits' own; 4.5 standard errors
+        assert abs(value.value - floor.value) < LIMIT * math.hypot(value.standard_error, floor.standard_error), name
+    assert real.values["copied_pixels"].value == real.values["copied_features"].value == 0
+    copied = of_pictures(channels_last(train[:200]), train, test)
+    assert copied.values["copied_pixels"].value == copied.values["nearer_pixels"].value == 1
+    assert [pair.train for pair in copied.closest] == [pair.sample for pair in copied.closest]
+    assert "frechet_distance_n200" in json.loads(json.dumps(copied.record()))["measures"]
+    assert len(copied.lines()) == 1 + len(copied.values)
+
+
+def test_held_out_data_may_lie_sorted():
+    samples, reference = normal(400, 3), normal(400, 3, seed=1)
+    errors = [
+        of_features("a file", samples, part).values["kernel_distance"].standard_error
+        for part in (reference, reference[reference[:, 0].argsort()])
+    ]
+    assert errors[1] < 2 * errors[0]  # blocks of sorted rows differ so much that it was 5 times as large or more
+
+
+def test_the_same_samples_get_the_same_numbers(some_digits):
+    train, test = (part[:300] for part in some_digits)
+    samples = channels_last(noise(train[:150], 20))
+    first, again = (of_pictures(samples, train, test).record() for _ in range(2))
+    assert first == again
+
+
+def test_features_from_elsewhere_are_measured_with_and_without_a_floor():
+    samples, reference, train = normal(120, 7), normal(150, 7, seed=1), normal(400, 7, seed=2)
+    bare, full = of_features("a file", samples, reference), of_features("a file", samples, reference, train)
+    assert not bare.floor
+    assert {"frechet_distance", "precision", "copied_features"} <= full.floor.keys()
+    assert full.values["kernel_distance"] == bare.values["kernel_distance"]
+    with pytest.raises(InputError, match="at least 100"):
+        of_features("a file", samples[:99], reference)
+
+
+# The command
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A VAE of a few digits, hardly trained."""
+    root = tmp_path_factory.mktemp("measured")
+    np.save(root / "digits.npy", mnist().train[:1200, 0].numpy())
+    arguments = ["--data", root / "digits.npy", "--steps", "3", "--model.hidden", "16", "--model.latent", "3"]
+    with pytest.raises(SystemExit) as stop:
+        main(["train", "mnist-vae", *map(str, arguments), "--out", str(root / "vae")])
+    assert stop.value.code == 0
+    return root / "vae"
+
+
+def test_evaluate_measures_samples_when_asked(run, capsys):
+    plain = json.loads(call(capsys, "evaluate", run, "--json", "--limit", "20")[1])
+    code, out, _ = call(capsys, "evaluate", run, "--json", "--limit", "20", "--samples", "100")
+    found = json.loads(out)
+    assert code == 0
+    assert (
+        found["samples"]["measures"]["frechet_distance_n100"]["value"]
+        > found["samples"]["floor"]["frechet_distance_n100"]["value"]
+    )
+    assert {name: found[name] for name in plain} == plain
+    code, out, _ = call(capsys, "evaluate", run, "--limit", "20", "--samples", "100", "--features", "fashion")
+    assert code == 0
+    assert "features: fashion" in out
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
+def test_evaluate_takes_features_from_a_file(run, tmp_path, capsys, suffix):
+    from safetensors.torch import save_file
+
+    arrays = {"samples": normal(120, 5) + 1, "reference": normal(130, 5, seed=1), "train": normal(300, 5, seed=2)}
+    path = tmp_path / f"features{suffix}"
+    if suffix == ".npz":
+        np.savez(path, **{name: part.numpy() for name, part in arrays.items()})
+    else:
+        save_file(arrays, path)
+    code, out, _ = call(capsys, "evaluate", run, "--json", "--limit", "20", "--features", path)
+    assert code == 0
+    assert json.loads(out)["samples"]["measures"]["frechet_distance_n120"]["value"] == pytest.approx(
+        frechet_distance(arrays["samples"], arrays["reference"])
+    )
+
+
+def test_evaluate_says_what_is_wrong_with_samples_and_features(run, tmp_path, capsys):
+    np.savez(tmp_path / "half.npz", samples=np.ones((200, 3)))
+    np.savez(tmp_path / "flat.npz", samples=np.ones(200), reference=np.ones(200))
+    np.savez(tmp_path / "nan.npz", samples=np.full((200, 3), np.nan), reference=np.ones((200, 3)))
+    (tmp_path / "broken.npz").write_bytes(b"no archive")
+    for flags, words in (
+        (["--samples", "99"], "at least 100"),
+        (["--features", "digits"], "--samples"),
+        (["--features", tmp_path / "half.npz"], "reference"),
+        (["--features", tmp_path / "flat.npz"], "(N, D)"),
+        (["--features", tmp_path / "nan.npz"], "NaN"),
+        (["--features", tmp_path / "broken.npz"], "cannot be read"),
+        (["--features", tmp_path / "none.npz"], "cannot be read"),
+        (["--features", tmp_path / "none.safetensors"], "cannot be read"),
+        (["--features", "inception"], "digits or fashion"),
+        (["--features", tmp_path / "half.npz", "--samples", "100"], "give --samples"),
+    ):
+        code, out, err = call(capsys, "evaluate", run, "--limit", "20", *flags)
+        assert (code, out) == (2, ""), flags
+        assert words in err, err
+        assert err.strip().count("\n") == 0, err
