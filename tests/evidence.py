@@ -108,7 +108,7 @@ VAE_ROWS = (
     Row(
         "S2",
         "trained on digits, samples are nearer to digits than noise and shuffled pixels are",
-        ("kakusan.vae.VAE", "kakusan.measure.digits.classifier"),
+        ("kakusan.vae.VAE", "kakusan.measure.classifier.classifier"),
         (
             "test_statements.py::test_a_little_training_on_digits_raises_the_held_out_bound",
             "test_statements.py::test_samples_are_nearer_to_digits_than_noise_and_shuffled_pixels_are",
@@ -906,7 +906,7 @@ COMPLETED = (
     Row(
         "M11",
         "bits per dimension of a probability, and of a density with its bin width",
-        ("kakusan.units.bits_per_dim", "kakusan.units.density_to_bits_per_dim"),
+        ("kakusan.units.bits_per_dim", "kakusan.units.grid_nats"),
         (
             "test_units.py::test_rates_of_discrete_and_continuous_data_are_the_oracles",
             "test_units.py::test_a_uniform_law_over_256_levels_costs_eight_bits_a_dimension",

@@ -78,29 +78,32 @@ class Witness:
 
 
 def start_server() -> None:
-    """Start the process that forks are taken from; it inherits the environment of this moment."""
+    """Start the process that forks are taken from, with one thread, as such a process must have; once."""
     from multiprocessing import forkserver
 
-    multiprocessing.get_context("forkserver").set_forkserver_preload(SLOW_IMPORTS)
-    forkserver.ensure_running()
+    with pytest.MonkeyPatch.context() as patch:
+        for library in ("OMP", "OPENBLAS", "MKL"):
+            patch.setenv(f"{library}_NUM_THREADS", "1")
+        multiprocessing.get_context("forkserver").set_forkserver_preload(SLOW_IMPORTS)
+        forkserver.ensure_running()
 
 
 def verdict(test: str, file: str, text: str, scratch: Path) -> str:
     """Of one test when `file` of the package reads `text`: CAUGHT, PASSED, or what else happened."""
-    return _in_a_fork(_run_planted, test, file, text, scratch)
+    return in_a_fork(_run_planted, test, file, text, scratch)
 
 
 def verdict_without(tests: list[str], scratch: Path) -> str:
     """Of all these tests in the library as it is, run in the same way."""
-    return _in_a_fork(_run, tests, scratch)
+    return in_a_fork(_run, tests, scratch)
 
 
 def ids_in(files: list[str], scratch: Path) -> list[str]:
     """Ids of all the tests in these files, in the library as it is."""
-    return _in_a_fork(_collect, files, scratch)
+    return in_a_fork(_collect, files, scratch)
 
 
-def _in_a_fork(function: Callable[..., None], *arguments: object) -> Any:
+def in_a_fork(function: Callable[..., None], *arguments: object, limit_s: float = LIMIT_S) -> Any:
     """What `function` sends back; TimeoutError or EOFError if it does not."""
     context = multiprocessing.get_context("forkserver")
     ours, theirs = context.Pipe(duplex=False)
@@ -108,8 +111,8 @@ def _in_a_fork(function: Callable[..., None], *arguments: object) -> Any:
     process.start()
     theirs.close()
     try:
-        if not ours.poll(LIMIT_S):
-            raise TimeoutError(f"no end after {LIMIT_S} s")
+        if not ours.poll(limit_s):
+            raise TimeoutError(f"no end after {limit_s} s")
         return ours.recv()
     finally:
         process.kill()

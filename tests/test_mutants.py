@@ -16,10 +16,7 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="a fault is plan
 
 @pytest.fixture(scope="session")
 def server():
-    with pytest.MonkeyPatch.context() as patch:
-        for library in ("OMP", "OPENBLAS", "MKL"):
-            patch.setenv(f"{library}_NUM_THREADS", "1")  # a process that is forked from must have one thread
-        start_server()
+    start_server()
 
 
 @functools.cache

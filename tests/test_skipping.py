@@ -39,10 +39,10 @@ def without(steps, **changes):
 @pytest.mark.parametrize("how", ["nan", "inf", "-inf", "gradient"])
 @pytest.mark.parametrize("changes", [{}, {"clip": None}, {"method": "adam"}], ids=["as it is", "no limit", "adam"])
 def test_a_bad_step_changes_nothing_at_all(how, changes):
-    one = engine_job.run(broken_at({0, 4, 5}, how, **changes))
-    assert one.state.skipped == [0, 4, 5]
+    one = engine_job.run(broken_at({4, 5, 9}, how, **changes))
+    assert one.state.skipped == [4, 5, 9]
     assert one.state.num_skipped == 3
-    assert engine_job.everything(one) == engine_job.everything(without({0, 4, 5}, **changes))
+    assert engine_job.everything(one) == engine_job.everything(without({4, 5, 9}, **changes))
     assert all(p.isfinite().all() for p in (*one.module.parameters(), *one.ema.module.parameters()))
 
 
@@ -89,8 +89,11 @@ def test_five_per_cent_of_the_last_thousand_stop_it_too():
     with pytest.raises(NonFiniteLossError, match="50 of the last 1,000 steps"):
         state.skip(49 * 19)
     sparse = State()
-    for step in range(0, 10_000, 21):
-        sparse.skip(step)
+    try:
+        for step in range(0, 10_000, 21):
+            sparse.skip(step)
+    except NonFiniteLossError:
+        pytest.fail("48 of 1,000 are not five per cent")
     assert sparse.num_skipped == 477
 
 

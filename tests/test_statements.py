@@ -15,7 +15,7 @@ from kakusan.data.scale import BINARY
 from kakusan.diffusion import Diffusion
 from kakusan.distributions import add
 from kakusan.hierarchy import HierarchicalVAE
-from kakusan.measure.digits import classifier
+from kakusan.measure.classifier import classifier
 from kakusan.nets.mlp import MLP, GaussianMLP
 from kakusan.nets.time import SinusoidalTime, TableTime
 from kakusan.nets.unet import UNet
@@ -153,7 +153,7 @@ def test_samples_are_nearer_to_digits_than_noise_and_shuffled_pixels_are(trained
 
     def distance(pictures: Tensor) -> float:
         """To held-out digits, in the 64 numbers by which a classifier tells digits apart."""
-        features = classifier().features
+        features = classifier("digits").features
         return energy_distance(*(features(2 * x.view(-1, 1, 28, 28) - 1) for x in (pictures, test)))
 
     shuffled = torch.stack([row[torch.randperm(784, generator=seeded(i))] for i, row in enumerate(train[:500])])

@@ -32,6 +32,7 @@ FAMILIES = {
     ],
 }  # fmt: skip
 LIMIT_S = 600  # of a hundred attempts, on a machine that does other things
+INSTANTS = 10
 FILES = ("model.safetensors", "ema.safetensors", "optimizer.safetensors")
 
 
@@ -149,10 +150,10 @@ def _kill_after(step: int) -> None:
 
 
 def _at_instants() -> Iterator[Callable[[], None]]:
-    """At ten instants, drawn from the time that an attempt takes; then let it end."""
-    dice = random.Random(1)
-    for _ in range(10):
-        seconds = dice.uniform(0.0, 1.5)
+    """At ten instants, drawn from the time that a quick attempt takes; then let it end."""
+    dice = random.Random()
+    for _ in range(INSTANTS):
+        seconds = dice.uniform(0.0, 0.4)
         yield lambda seconds=seconds: _kill_in(seconds)
     yield lambda: None
 

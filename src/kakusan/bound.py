@@ -17,6 +17,12 @@ ROWS = 2000  # paths at a time: more do not run faster, and their pixels would l
 
 def sample_path(chain: LatentChain, x: Tensor, generator: Randomness = None) -> list[Tensor]:
     """[x, z_1, ..., z_T] with z ~ q(z | x), by reparameterisation wherever the distributions allow it (S20)."""
+    chain.check(x)
+    return drawn_path(chain, x, generator)
+
+
+def drawn_path(chain: LatentChain, x: Tensor, generator: Randomness = None) -> list[Tensor]:
+    """As `sample_path`, of data that are known to be right: in training."""
     path = [x]
     for t in range(1, chain.depth + 1):
         path.append(chain.encode(path[-1], t).sample(generator))
@@ -35,24 +41,38 @@ def elbo(chain: LatentChain, x: Tensor, generator: Randomness = None) -> Tensor:
 
     Returns:
         Nats per example, higher is better, shape (b,), all constants included.
+
+    Raises:
+        InputError: If x cannot be data of this chain (`LatentChain.check`).
     """
     return chain.bound_on(sample_path(chain, x, generator))
 
 
-def importance_bound(chain: LatentChain, x: Tensor, num_samples: int, generator: Randomness = None) -> Tensor:
+def importance_bound(
+    chain: LatentChain, x: Tensor, num_samples: int, generator: Randomness = None, *, checked: bool = False
+) -> Tensor:
     """One-draw estimate of E log (1/K) sum_k p(x, z_k) / q(z_k | x), K = num_samples (S45, O29).
 
     K = 1 is the ELBO; the expectation rises with K towards log p(x). Source: Burda, Grosse and
     Salakhutdinov 2016, equation 8.
 
+    Args:
+        chain: The model.
+        x: Data, shape (b, *event).
+        num_samples: K.
+        generator: Source of the draws.
+        checked: The data are known to be right and need no look at their values: in training.
+
     Returns:
         Nats per example, shape (b,).
 
     Raises:
-        InputError: If num_samples < 1.
+        InputError: If num_samples < 1, or x cannot be data of this chain.
     """
     if num_samples < 1:
         raise InputError(f"num_samples must be at least 1, got {num_samples}; 1 is the ELBO itself")
+    if not checked:
+        chain.check(x)
     # log-sum-exp in a running form: without gradients, memory does not grow with the number of draws
     at_once = min(num_samples, max(1, ROWS // max(1, len(x))))
     first, total = chain.encode(x, 1), None

@@ -12,7 +12,9 @@ import abc
 
 from torch import Tensor
 
+from kakusan.checks import check_event, check_finite
 from kakusan.distributions import Distribution
+from kakusan.errors import InputError
 
 
 class LatentChain(abc.ABC):
@@ -35,6 +37,14 @@ class LatentChain(abc.ABC):
     def encode(self, z: Tensor, t: int) -> Distribution:
         """q(z_t | z_{t-1} = z) for t in 1..T; t = 1 reads x."""
 
+    def check(self, x: Tensor) -> None:
+        """InputError unless x, shape (b, *event), can be data of this chain: data that pass have a bound.
+
+        Called where data come from outside; it looks at the values, which a training step has no time for.
+        """
+        check_event(x)
+        check_finite(x)
+
     def bound_on(self, path: list[Tensor]) -> Tensor:
         """What one path [x, z_1, ..., z_T] ~ q says of the objective; nats, shape (b,).
 
@@ -48,6 +58,12 @@ def log_weight(chain: LatentChain, path: list[Tensor]) -> Tensor:
 
     Pure: no randomness. Its mean over q is the ELBO (S15, S44), the mean of its exponential is p(x) (S45).
     """
+    if len(path) != chain.depth + 1:
+        raise InputError(
+            f"a path of a chain of depth {chain.depth} is [x, z_1, ..., z_{chain.depth}], "
+            f"{chain.depth + 1} tensors; got {len(path)}"
+        )
+    chain.check(path[0])
     total = chain.prior().log_prob(path[-1])
     for t in range(1, chain.depth + 1):
         total = total + chain.decode(path[t], t).log_prob(path[t - 1])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import os
 import sys
 import warnings
 from collections.abc import Callable
@@ -14,8 +15,15 @@ from typing import Annotated, Literal
 from tyro.conf import FlagCreatePairsOff, Positional, arg
 
 from kakusan import __version__
-from kakusan.errors import InputError
+from kakusan.errors import InputError, Stopped, printable
+from kakusan.signals import EXIT_STATUS, handled_by, stop
 
+DATA_FILES = "a folder of pictures or of IDX files, or a .npy or .npz file"
+PICTURE_FLAGS = {  # for a folder of pictures: type, default, help
+    "size": (str | None, None, "of pictures: pixels a side, or height x width, e.g. 48x40; their own unless given"),
+    "channels": (Literal[1, 3] | None, None, "of pictures: 1 for grey, 3 for colour; 3 unless all are grey"),
+    "bad_images": (Literal["refuse", "skip"], "refuse", "what to do about files that are no usable pictures"),
+}
 USAGE = """\
 kakusan trains, measures and uses generative models under one ELBO.
 
@@ -26,12 +34,21 @@ kakusan trains, measures and uses generative models under one ELBO.
   kakusan evaluate RUN [--json]         bits per dimension with a standard error
   kakusan compare RUN RUN               which of two is better, with the error of the paired difference
   kakusan report RUN                    one HTML page
+  kakusan export RUN                    the model as one file to share; sample, evaluate and info take it as a RUN
+  kakusan doctor RUN [--json]           whether a run is whole, and what to type to go on
+  kakusan replay RUN --step K           do one training step again and show what was in it
   kakusan recipes                       what can be trained, for how long, how well
   kakusan data PATH                     what is in a data file or folder
   kakusan info FILE                     what a run, a checkpoint or a picture is
 
 Each has --help; kakusan train RECIPE --help shows every setting of that recipe.
 """
+
+
+SHARED = ("sample", "evaluate")  # verbs whose work several processes share, as training does: torchrun -m kakusan ...
+Devices = Annotated[int, arg(help="processes on this machine that train together, one for each GPU")]
+Restarts = Annotated[int, arg(help="how often to begin again from the last checkpoint after one of them has died")]
+Shard = Annotated[bool, arg(help="keep a part of every weight on each of them instead of a copy")]
 
 
 @dataclass(frozen=True)
@@ -43,9 +60,15 @@ class Sample:
     n: Annotated[int, arg(aliases=["-n"])] = 64
     """How many."""
     steps: int | None = None
-    """Steps down the chain, 1 to T; diffusion models only, 50 unless given."""
+    """Steps down the chain, 1 to T; diffusion models only, 20 unless given. A step is a network call, two in heun."""
     sampler: str | None = None
-    """ancestral (the default) or ddim; diffusion models only."""
+    """unipc-2 (the default), unipc-3, dpm++2m, dpm++3m, dpm++2m-sde, heun, ddim or ancestral; diffusion models only."""
+    spacing: str | None = None
+    """Which steps: karras (the default), log-snr or uniform; diffusion models only."""
+    eta: float | None = None
+    """Share of fresh noise in ddim, 0 (the default) to 1."""
+    churn: float | None = None
+    """How much fresh noise in heun, from 0 (the default)."""
     guidance: float | None = None
     """Weight of the guidance by the run's early weights, 1 for none; diffusion models only, the recipe's unless given."""
     seed: int = 0
@@ -69,6 +92,11 @@ class Evaluate:
     """Other data of the same shape."""
     importance: int | None = None
     """K of the importance-weighted bound, for VAE and hierarchical VAE."""
+    samples: int | None = None
+    """Draw so many and measure them beside real pictures, e.g. 10000: Frechet distance, precision, copies and more."""
+    features: str | None = None
+    """By whose features: digits (the default) or fashion, shipped; or a .npz or .safetensors FILE of features (N, D)
+    computed elsewhere, as arrays samples, reference (held out) and, for a floor, train."""
     seed: int = 0
     json: bool = False
     """One JSON object on stdout, and nothing else there."""
@@ -96,6 +124,16 @@ class Compare:
 
 
 @dataclass(frozen=True)
+class Export:
+    """Write the model of a run as one file to share: weights and configuration, no paths of this machine."""
+
+    run: Positional[Path]
+    """The run directory."""
+    out: Path | None = None
+    """The file, which must not be there yet; RUN.safetensors in this folder unless given."""
+
+
+@dataclass(frozen=True)
 class Report:
     """Write the page of a finished run."""
 
@@ -103,6 +141,31 @@ class Report:
     """The run directory."""
     out: Path | None = None
     """The file; RUN-report.html in this folder unless given."""
+
+
+@dataclass(frozen=True)
+class Doctor:
+    """Check every checkpoint of a run against its checksums, and its data; exit status 1 if something is damaged."""
+
+    run: Positional[Path]
+    """The run directory; nothing in it is changed."""
+    json: bool = False
+    """One JSON object on stdout, and nothing else there."""
+
+
+@dataclass(frozen=True)
+class Replay:
+    """Do one step of a run again and show its batch, its loss and its gradient; nothing is written."""
+
+    run: Positional[Path]
+    """The run directory."""
+    step: int
+    """Which, from 1 on."""
+    out: Path | None = None
+    """A .png file for the pictures of its batch."""
+    json: bool = False
+    """One JSON object on stdout, and nothing else there."""
+    device: str = "auto"
 
 
 @dataclass(frozen=True)
@@ -115,7 +178,11 @@ class Data:
     """Say what is in a data file or folder, changing nothing."""
 
     path: Positional[str]
-    """mnist, a folder of IDX files, or a .npy or .npz file."""
+    """mnist, a folder of pictures or of IDX files, or a .npy or .npz file."""
+    size: str | None = None
+    """Of a folder of pictures: crop and resize to so many pixels a side, or to height x width, e.g. 48x40."""
+    channels: Literal[1, 3] | None = None
+    """1 for grey, 3 for colour; of a folder of pictures."""
 
 
 @dataclass(frozen=True)
@@ -138,18 +205,21 @@ class Demo:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Entry point: exits 0, 2 for a user's mistake, 130 when interrupted."""
+    """Entry point: exits 0, 2 for a user's mistake, 128 + its number after a signal: 130 for Ctrl-C, 143 for SIGTERM."""
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), handled_by(stop):
             warnings.showwarning = _show_warning
             status = _dispatch(arguments)
     except InputError as error:
-        print(f"kakusan: {error}", file=sys.stderr)
+        if os.environ.get("RANK", "0") == "0":  # of several processes that all see the mistake, one says so
+            notes = map(printable, getattr(error, "__notes__", ()))  # e.g. a line for each bad file
+            print(f"kakusan: {printable(str(error))}", *notes, sep="\n", file=sys.stderr)
         status = 2
-    except KeyboardInterrupt:
-        print("kakusan: interrupted", file=sys.stderr)
-        status = 130
+    except Stopped as stopped:
+        if os.environ.get("RANK", "0") == "0":
+            print("kakusan: interrupted", file=sys.stderr)
+        status = EXIT_STATUS + stopped.number
     except BrokenPipeError:  # the reader of our output has gone
         sys.stderr.close()
         status = 1
@@ -160,7 +230,7 @@ def _show_warning(
     message: Warning | str, category: type[Warning], filename: str, lineno: int, file=None, line: str | None = None
 ) -> None:
     """One line, as for mistakes; where in our code it arose is of no use to a user."""
-    print(f"kakusan: warning: {message}", file=sys.stderr)
+    print(f"kakusan: warning: {printable(str(message))}", file=sys.stderr)
 
 
 def _dispatch(arguments: list[str]) -> int:
@@ -170,6 +240,9 @@ def _dispatch(arguments: list[str]) -> int:
         "evaluate": lambda rest: _run("evaluate", Evaluate, rest),
         "compare": lambda rest: _run("compare", Compare, rest),
         "report": lambda rest: _run("report", Report, rest),
+        "export": lambda rest: _run("export", Export, rest),
+        "doctor": lambda rest: _run("doctor", Doctor, rest),
+        "replay": lambda rest: _run("replay", Replay, rest),
         "recipes": lambda rest: _run("recipes", Recipes, rest),
         "data": lambda rest: _run("data", Data, rest),
         "info": lambda rest: _run("info", Info, rest),
@@ -194,7 +267,16 @@ def _run(verb: str, kind: type, arguments: list[str]) -> int:
     import importlib
 
     command = parse(kind, arguments, f"kakusan {verb}")
-    return importlib.import_module(f"kakusan.commands.{verb}").main(command)
+    main = importlib.import_module(f"kakusan.commands.{verb}").main
+    if verb not in SHARED or os.environ.get("WORLD_SIZE", "1") == "1":
+        return main(command)
+    from kakusan.train.device import device_named
+    from kakusan.train.engine import process_group
+
+    with process_group(device_named(command.device)):
+        if os.environ["RANK"] != "0":  # it helps, and the first one speaks
+            sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - until the process ends
+        return main(command)
 
 
 def _train(arguments: list[str]) -> int:
@@ -202,10 +284,14 @@ def _train(arguments: list[str]) -> int:
 
     arguments = [part for word in arguments for part in (word.split("=", 1) if word.startswith("--") else [word])]
     if "--resume" in arguments:
-        resume = parse(Resume, arguments, "kakusan train")
+        again = parse(Resume, arguments, "kakusan train")
+        if again.devices > 1:
+            return _launch(["train", *arguments], again.devices, again.restarts)
         from kakusan.commands import train
 
-        return train.resume(resume.resume, resume.minutes, resume.steps, resume.device)
+        return train.resume(
+            train.Resume(again.resume, again.minutes, again.steps, again.device, again.rollback, again.shard)
+        )
     name, rest = (arguments[0], arguments[1:]) if arguments else ("--help", [])
     if name in ("-h", "--help"):
         print("usage: kakusan train RECIPE [flags]   or   kakusan train --resume RUN [--minutes M or --steps N]\n")
@@ -218,9 +304,23 @@ def _train(arguments: list[str]) -> int:
     recipe = find(name)
     defaults = _train_command(recipe)
     command = parse(type(defaults), rest, f"kakusan train {name}", defaults)
+    if command.devices > 1:
+        out = command.out or _default_out(recipe.name)  # the same for all
+        return _launch(["train", *arguments, "--out", str(out)], command.devices, command.restarts)
     from kakusan.commands import train
 
     return train.start(_start(recipe, command), ["kakusan", "train", *arguments])
+
+
+def _launch(arguments: list[str], devices: int, restarts: int) -> int:
+    """Start so many processes with the same arguments, less those that are for this one."""
+    from kakusan.commands.launch import launch
+
+    kept = list(arguments)
+    for flag in ("--devices", "--restarts"):
+        while flag in kept:
+            del kept[kept.index(flag) : kept.index(flag) + 2]
+    return launch(kept, devices, restarts)
 
 
 @dataclass(frozen=True)
@@ -234,17 +334,26 @@ class Resume:
     steps: int | None = None
     """A new budget, counted from the run's beginning."""
     device: str | None = None
+    rollback: bool = False
+    """Go on with other noise and another order of the data: after too many steps whose loss was not finite."""
+    devices: Devices = 1
+    restarts: Restarts = 0
+    shard: Shard = False
 
 
 def _train_command(recipe):
     """The flags of one recipe, with its own values as defaults."""
     fields = [
-        ("data", str, recipe.data, "mnist, mnist-binary, mnist-labels, a folder of IDX files, or a .npy or .npz file"),
+        ("data", str, recipe.data, f"mnist, mnist-binary, mnist-labels, {DATA_FILES}"),
+        *((name, hint, default, text) for name, (hint, default, text) in PICTURE_FLAGS.items()),
         ("out", Path | None, None, "the run directory; runs/RECIPE-DATE-TIME unless given"),
         ("minutes", float | None, None, f"train so long{_own(recipe.minutes)}"),
         ("steps", int | None, None, f"train so many steps instead{_own(recipe.steps)}"),
         ("seed", int, 0, "of weights, batches and noise"),
         ("device", str, "auto", "auto, cpu, cuda or cuda:N; auto takes a GPU if there is one"),
+        ("devices", Devices, 1, None),
+        ("restarts", Restarts, 0, None),
+        ("shard", Shard, False, None),
         ("model", type(recipe.model), recipe.model, None),
         ("optim", type(recipe.optim), recipe.optim, None),
     ]
@@ -266,16 +375,17 @@ def _own(amount) -> str:
 
 def _start(recipe, command):
     from kakusan.commands.train import Start
+    from kakusan.data.options import Pictures, size_named
 
     minutes, steps = command.minutes, command.steps
     if minutes is not None and steps is not None:
         raise InputError("give --minutes or --steps, not both")
     if minutes is None and steps is None:
         minutes, steps = recipe.minutes, recipe.steps
-    changed = dataclasses.replace(
-        recipe, data=command.data, model=command.model, optim=command.optim, minutes=minutes, steps=steps
-    )
-    return Start(changed, command.out or _default_out(recipe.name), command.seed, command.device)
+    pictures = Pictures(size_named(command.size), command.channels, command.bad_images)
+    recipe = dataclasses.replace(recipe, data=command.data, pictures=pictures)
+    changed = dataclasses.replace(recipe, model=command.model, optim=command.optim, minutes=minutes, steps=steps)
+    return Start(changed, command.out or _default_out(recipe.name), command.seed, command.device, command.shard)
 
 
 def _default_out(name: str) -> Path:
@@ -299,7 +409,16 @@ def parse(kind: type, arguments: list[str], program: str, default=None):
     except SystemExit as stop:
         if stop.code != 2:
             raise
-        raise InputError(_one_line(words.getvalue()) or f"{program}: cannot read these flags") from None
+        raise _our_own(stop) or InputError(
+            _one_line(words.getvalue()) or f"{program}: cannot read these flags"
+        ) from None
+
+
+def _our_own(error: BaseException | None) -> InputError | None:
+    """What a setting's own check said, beneath what the parser made of it."""
+    while error is not None and not isinstance(error, InputError):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 def _one_line(box: str) -> str:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from kakusan.chain import LatentChain
+from kakusan.checks import check_values
 from kakusan.distributions import Dirichlet, Multinomial
 from kakusan.errors import InputError
 from kakusan.noise import Randomness
@@ -41,12 +42,17 @@ class DirichletMultinomial(nn.Module, LatentChain):
         if concentration.dim() != 1 or len(concentration) < 2:
             raise InputError(f"concentration needs K >= 2 positive numbers, got shape {tuple(concentration.shape)}")
         _check_positive("concentration", concentration)
-        if total_count is not None and total_count < 0:
-            raise InputError(f"total_count must be 0 or more, got {total_count}")
+        if total_count is not None and (not isinstance(total_count, int) or total_count < 0):
+            raise InputError(f"total_count must be a whole number, 0 or more, got {total_count!r}")
         self.register_buffer("concentration", concentration)
         self.total_count = total_count
 
     # The chain
+
+    def check(self, x: Tensor) -> None:
+        if isinstance(x, Tensor) and x.dim() != 2:
+            raise InputError(f"a batch of counts has shape (b, K), a row an example, got {tuple(x.shape)}")
+        self._counts(x)
 
     def prior(self) -> Dirichlet:
         return Dirichlet(self.concentration[None])
@@ -133,9 +139,8 @@ class DirichletMultinomial(nn.Module, LatentChain):
                 f"counts must have shape (K,) or (b, K) with K = {len(self.concentration)}, got {tuple(counts.shape)}"
             )
         counts = counts.to(self.concentration.dtype)
-        bad = ~((counts >= 0) & (counts == counts.round()) & counts.isfinite())
-        if bad.any():
-            raise InputError(f"counts must be whole numbers >= 0, got {counts[bad][0].item():g}")
+        whole = (counts >= 0) & (counts == counts.round()) & counts.isfinite()
+        check_values(counts, whole, "counts must be whole numbers >= 0", "give how often each category was seen")
         return counts
 
     def _gamma(self, gamma: Tensor | Sequence[float]) -> Tensor:
@@ -147,9 +152,8 @@ class DirichletMultinomial(nn.Module, LatentChain):
 
 
 def _check_positive(name: str, values: Tensor) -> None:
-    bad = ~((values > 0) & values.isfinite())
-    if bad.any():
-        raise InputError(f"every {name} must be positive and finite, got {values[bad][0].item():g}")
+    right = (values > 0) & values.isfinite()
+    check_values(values, right, f"every {name} must be positive and finite", "1 for each category is the flat prior")
 
 
 def _mean_log(gamma: Tensor) -> Tensor:

@@ -13,11 +13,13 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from kakusan.bound import sample_path
+from kakusan.bound import drawn_path
 from kakusan.chain import LatentChain
+from kakusan.checks import check_event, check_range
 from kakusan.distributions import HALF_LOG_2PI, DiscretizedNormal, Distribution, Normal, normal_kl, sum_event
 from kakusan.errors import InputError
 from kakusan.noise import Randomness, rand, randn
+from kakusan.observation import check_data
 from kakusan.schedule import Schedule
 from kakusan.steps import StepLaw
 from kakusan.vae import as_shape, reference, standard_normal
@@ -26,6 +28,7 @@ Prediction = Literal["eps", "x", "v", "mean", "score"]
 Variance = Literal["unit", "beta", "beta_tilde", "learned"]
 DataLikelihood = Literal["gaussian", "discretized"]
 Objective = Literal["simple", "path", "pair", "single"]
+Denoiser = Callable[[Tensor, Tensor], Tensor | tuple[Tensor, Tensor]]
 Time = Tensor | int  # int64 of shape (b,) in 1..T, or one step for all examples
 
 HYBRID_BOUND_WEIGHT = 1e-3  # of the bound beside the simple loss when the variance is learned (Nichol, Dhariwal 2021)
@@ -46,14 +49,14 @@ class Diffusion(nn.Module, LatentChain):
             exp(v log beta + (1 - v) log beta_tilde).
         likelihood: Of the data given z_1 (M10): "gaussian" density, or "discretized" on the 256-level grid of [-1, 1].
         clip: If given, the data estimate is limited to this range inside the model, in the bound as in
-            sampling: for data known to lie there.
+            sampling: for data known to lie there, and other data are refused.
 
     Source: Ho, Jain and Abbeel 2020; theory S32-S58.
     """
 
     def __init__(
         self,
-        denoiser: Callable[[Tensor, Tensor], Tensor | tuple[Tensor, Tensor]],
+        denoiser: Denoiser,
         schedule: Schedule,
         event_shape: Sequence[int] | int,
         prediction: Prediction = "eps",
@@ -69,6 +72,8 @@ class Diffusion(nn.Module, LatentChain):
         ):
             if value not in get_args(choices):
                 raise InputError(f"{name} must be one of {', '.join(get_args(choices))}, got {value!r}")
+        if clip is not None and not (len(clip) == 2 and -math.inf < clip[0] < clip[1] < math.inf):
+            raise InputError(f"clip must be a finite range (low, high) with low < high, got {clip}; e.g. (-1, 1)")
         self.denoiser = denoiser
         self.schedule = schedule
         self.depth = schedule.depth
@@ -95,14 +100,21 @@ class Diffusion(nn.Module, LatentChain):
         down = self.reverse(z, t)
         return DiscretizedNormal(down) if t == 1 and self.likelihood == "discretized" else down
 
+    def check(self, x: Tensor) -> None:
+        check_data(self.likelihood, x, self.event_shape)
+        if self.clip is not None:
+            check_range(x, *self.clip)
+
     # The closed forms
 
     def marginal(self, x: Tensor, t: Time) -> Normal:
         """q(z_t | x) = N(sqrt(alpha_bar_t) x, (1 - alpha_bar_t) I) (S54); t = 0 is a point mass on x."""
+        self._check_steps(t, x, lowest=0)
         return Normal.from_var(self._at("alpha_bar", t, x).sqrt() * x, self._at("noise_var", t, x))
 
     def posterior(self, z_t: Tensor, x: Tensor, t: Time) -> Normal:
         """q(z_{t-1} | z_t, x), Gaussian with variance beta_tilde_t (M5); t = 1 is a point mass on x."""
+        self._check_steps(t, x)
         mean = self._at("mean_coef_x", t, x) * x + self._at("mean_coef_z", t, x) * z_t
         return Normal.from_var(mean, self._at("beta_tilde", t, x))
 
@@ -117,6 +129,7 @@ class Diffusion(nn.Module, LatentChain):
 
     def reverse(self, z_t: Tensor, t: Time) -> Normal:
         """p(z_{t-1} | z_t) as a Gaussian, also at t = 1; one network call."""
+        self._check_steps(t, z_t)
         prediction, v = self.predict(z_t, t)
         if self.prediction == "mean" and self.clip is None:
             mean = prediction
@@ -127,6 +140,7 @@ class Diffusion(nn.Module, LatentChain):
 
     def data_estimate(self, z_t: Tensor, t: Time) -> Tensor:
         """The model's guess of x from z_t, shape of z_t; one network call."""
+        self._check_steps(t, z_t)
         return self._data_estimate(z_t, t, self.predict(z_t, t)[0])
 
     def predict(self, z_t: Tensor, t: Time) -> tuple[Tensor, Tensor | None]:
@@ -229,7 +243,9 @@ class Diffusion(nn.Module, LatentChain):
         return log_prob.masked_scatter(first, rows.log_prob(value[first]).to(log_prob.dtype))
 
     def bound_constant(self, x: Tensor) -> Tensor:
-        """C(x) of ELBO = J + C (M2): E log p(z_T) plus the entropy of q(z_1..z_T | x); nats, (b,)."""
+        """C(x) of ELBO = J + C (M2): E log p(z_T) plus the entropy of q(z_1..z_T | x); nats, float64 (b,)."""
+        # the entropy of a thousand steps is a million nats: float32 would round the bound by a tenth
+        x = x.double()
         alpha_bar, noise_var = self._at("alpha_bar", self.depth, x), self._at("noise_var", self.depth, x)
         expected_prior = -self.num_dims * HALF_LOG_2PI - 0.5 * (
             alpha_bar * sum_event(x.square()) + self.num_dims * noise_var
@@ -241,11 +257,15 @@ class Diffusion(nn.Module, LatentChain):
 
     def elbo_path(self, x: Tensor, generator: Randomness = None) -> Tensor:
         """ELBO estimate from one whole path: T drawn latents, T network calls (S48-S51, M3); nats, (b,)."""
-        path = sample_path(self, x, generator)
-        total = self.bound_constant(x)
+        self.check(x)
+        return self._from_path(x, generator)
+
+    def _from_path(self, x: Tensor, generator: Randomness) -> Tensor:
+        path = drawn_path(self, x, generator)
+        total = self.bound_constant(x)  # float64, as the sum of T terms of either sign
         for t in range(1, self.depth + 1):
             total = total + self.step_log_prob(path[t - 1], path[t], t)
-        return total
+        return total.to(x.dtype)
 
     def elbo_pair(self, x: Tensor, generator: Randomness = None, centred: bool = True) -> Tensor:
         """ELBO estimate from two neighbouring latents at one random t: one call (S56, M4); nats, (b,).
@@ -256,19 +276,29 @@ class Diffusion(nn.Module, LatentChain):
             centred: Sum the parameter-free part over all t exactly instead of at the drawn t (M6.5):
                 the same mean, less variance.
         """
+        self.check(x)
+        return self._from_pair(x, generator, centred)
+
+    def _from_pair(self, x: Tensor, generator: Randomness, centred: bool = True) -> Tensor:
         t = self._draw_times(x, generator)
         z_before = self.marginal(x, t - 1).sample(generator)
         beta = self._at("beta", t, x)
         z_t = Normal.from_var((1 - beta).sqrt() * z_before, beta).sample(generator)
         free, free_sum = self._parameter_free(t, x, pair=True) if centred else (0.0, 0.0)
-        return self.bound_constant(x) + free_sum + self.depth * (self.step_log_prob(z_before, z_t, t) - free)
+        bound = self.bound_constant(x) + free_sum + self.depth * (self.step_log_prob(z_before, z_t, t) - free)
+        return bound.to(x.dtype)
 
     def elbo_single(self, x: Tensor, generator: Randomness = None, centred: bool = True) -> Tensor:
         """ELBO estimate from one latent at one random t: one call (S57, M5); nats, (b,). Arguments as `elbo_pair`."""
+        self.check(x)
+        return self._from_single(x, generator, centred)
+
+    def _from_single(self, x: Tensor, generator: Randomness, centred: bool = True) -> Tensor:
         t = self._draw_times(x, generator)
         z_t = self.marginal(x, t).sample(generator)
         free, free_sum = self._parameter_free(t, x, pair=False) if centred else (0.0, 0.0)
-        return self.bound_constant(x) + free_sum + self.depth * (self.step_cross_entropy(x, z_t, t) - free)
+        bound = self.bound_constant(x) + free_sum + self.depth * (self.step_cross_entropy(x, z_t, t) - free)
+        return bound.to(x.dtype)
 
     def _parameter_free(self, t: Tensor, x: Tensor, pair: bool) -> tuple[Tensor, float]:
         """The part of the t-th term that no network moves, and its sum over all t.
@@ -283,7 +313,7 @@ class Diffusion(nn.Module, LatentChain):
         if self.likelihood == "discretized":
             free[1] = 0.0
         free = self.num_dims * free
-        return free.to(t.device)[t].to(x.dtype), free[1:].sum().item()
+        return free.to(t.device)[t], free[1:].sum().item()
 
     def _draw_times(self, x: Tensor, generator: Randomness) -> Tensor:
         uniform = rand((len(x),), generator, torch.float64, x.device)
@@ -301,13 +331,14 @@ class Diffusion(nn.Module, LatentChain):
         over unrestricted functions (K7). With a learned variance, 1e-3 of the bound is added, without a gradient
         into the mean. "path", "pair" and "single" are minus the ELBO estimates.
         """
+        check_event(x, self.event_shape)
         match objective:
             case "path":
-                return -self.elbo_path(x, generator) / self.num_dims
+                return -self._from_path(x, generator) / self.num_dims
             case "pair":
-                return -self.elbo_pair(x, generator) / self.num_dims
+                return -self._from_pair(x, generator) / self.num_dims
             case "single":
-                return -self.elbo_single(x, generator) / self.num_dims
+                return -self._from_single(x, generator) / self.num_dims
             case "simple":
                 return self._simple_loss(x, generator, law or StepLaw.uniform(self.depth))
         raise InputError(f"objective must be one of {', '.join(get_args(Objective))}, got {objective!r}")
@@ -327,26 +358,54 @@ class Diffusion(nn.Module, LatentChain):
 
     # Fewer steps
 
-    def respaced(self, num_steps: int) -> Diffusion:
-        """The same denoiser on a coarser chain of `num_steps` evenly chosen steps, T among them.
+    def respaced(self, steps: int | Sequence[int]) -> Diffusion:
+        """The same denoiser on a coarser chain: of so many evenly chosen steps, T among them, or of the steps named.
 
         It is a diffusion model of its own: it can be sampled, and its bound evaluated.
         """
-        if not 1 <= num_steps <= self.depth:
-            raise InputError(f"steps must lie in 1..{self.depth}, the model's own number, got {num_steps}")
-        if num_steps == self.depth:
+        if isinstance(steps, int):
+            if not 1 <= steps <= self.depth:
+                raise InputError(f"steps must lie in 1..{self.depth}, the model's own number, got {steps}")
+            steps = [round(self.depth * k / steps) for k in range(1, steps + 1)]
+        times = list(steps)
+        schedule = self.schedule.respaced(times)
+        if len(times) == self.depth:
             return self
-        times = [round(self.depth * k / num_steps) for k in range(1, num_steps + 1)]
         return Diffusion(
             _Respaced(self, times),
-            self.schedule.respaced(times),
+            schedule,
             self.event_shape,
             prediction="x",
             variance=self.variance,
             likelihood=self.likelihood,
         ).to(reference(self))
 
+    @property
+    def finest(self) -> tuple[Diffusion, list[int]]:
+        """The chain that this one was respaced from, and which of its steps t = 0..T of this one are."""
+        if not isinstance(self.denoiser, _Respaced):
+            return self, list(range(self.depth + 1))
+        finest, times = self.denoiser.model.finest
+        return finest, [times[t] for t in self.denoiser.times.tolist()]
+
     # Tables
+
+    def _check_steps(self, t: Time, z: Tensor, lowest: int = 1) -> None:
+        """InputError unless z has the model's shape and t lies in lowest..T; a tensor on a device is not asked."""
+        check_event(z, self.event_shape, "z")
+        if isinstance(t, int):
+            right, found = lowest <= t <= self.depth, str(t)
+        elif t.dtype != torch.int64 or t.shape not in ((), (1,), z.shape[:1]):
+            raise InputError(
+                f"t must be a step, or int64 of shape ({len(z)},), one for each example; got {t.dtype} {tuple(t.shape)}"
+            )
+        elif t.device.type != "cpu" or not t.numel():
+            return
+        else:
+            least, most = (int(end) for end in t.aminmax())
+            right, found = lowest <= least <= most <= self.depth, str(least if least < lowest else most)
+        if not right:
+            raise InputError(f"steps t must lie in {lowest}..{self.depth}, got {found}")
 
     def _at(self, name: str, t: Time, like: Tensor) -> Tensor:
         """Entry t of a table, computed in float64 and then cast, shaped to broadcast over examples."""

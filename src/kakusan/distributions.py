@@ -18,8 +18,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from kakusan.checks import check_same_event
 from kakusan.noise import Randomness, rand, randn
 
+LEVELS = 256  # of 8-bit data
 HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 Law = TypeVar("Law", bound="Distribution")
 
@@ -93,6 +95,7 @@ class Normal:
         return self.mean + self.std * randn(self.mean.shape, randomness, self.mean.dtype, self.mean.device)
 
     def log_prob(self, value: Tensor) -> Tensor:
+        check_same_event(value, self.mean)
         u = (value - self.mean) / self.std
         return -0.5 * sum_event(u.square() + self.log_var) - self._num_dims * HALF_LOG_2PI
 
@@ -120,6 +123,7 @@ def normal_kl_each(q: Normal, p: Normal) -> Tensor:
 
     Theory S22, S23, O1: sum of [ln(s_p^2 / s_q^2) + (s_q^2 + (m_q - m_p)^2) / s_p^2 - 1] / 2.
     """
+    check_same_event(q.mean, p.mean)
     log_ratio = q.log_var - p.log_var
     squared = (q.mean - p.mean).square() * (-p.log_var).exp()
     return 0.5 * (log_ratio.expm1() - log_ratio + squared)
@@ -140,6 +144,7 @@ class Bernoulli:
         return (uniform < self.mean).to(self.logits.dtype)
 
     def log_prob(self, value: Tensor) -> Tensor:
+        check_same_event(value, self.logits)
         logits = self.logits.expand_as(value)
         return -sum_event(F.binary_cross_entropy_with_logits(logits, value, reduction="none"))
 
@@ -155,7 +160,7 @@ class DiscretizedNormal:
     """
 
     normal: Normal  # of the value before rounding, in the scale of x
-    levels: int = 256
+    levels: int = LEVELS
 
     @property
     def mean(self) -> Tensor:
@@ -167,6 +172,7 @@ class DiscretizedNormal:
         return grid.clamp(0, self.levels - 1) * (2 * half_width) - 1
 
     def log_prob(self, value: Tensor) -> Tensor:
+        check_same_event(value, self.mean)
         # Phi(b) - Phi(a) is 0 - 0 or 1 - 1 in the tails. Mirrored so that both lie in the lower tail, and
         # in logs, it is exact there: log Phi(b) + log(1 - Phi(a) / Phi(b)).
         half_width = 1 / (self.levels - 1)

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from kakusan.chain import LatentChain, log_weight
+from kakusan.checks import check_event
 from kakusan.distributions import Distribution, Normal, add, normal_kl
 from kakusan.errors import InputError
 from kakusan.noise import Randomness
-from kakusan.observation import Likelihood, Output, check_likelihood, gaussian, observation
+from kakusan.observation import Likelihood, Output, check_data, check_likelihood, gaussian, observation
 from kakusan.vae import as_shape, reference, standard_normal
 
 ThirdTerm = Literal["exact", "notes"]
@@ -36,6 +37,7 @@ class HierarchicalVAE(nn.Module, LatentChain):
 
                 ELBO = notes' form + sum_h Cov_q(z_1h, mean_h of p(z_1 | z_2)),
                 notes' form = (ELBO of the family q(z_1 | x) q(z_2 | x)) - I  <=  log p(x).
+        event_shape: Shape of one example, to tell data of another shape by; None for whatever the networks take.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class HierarchicalVAE(nn.Module, LatentChain):
         latent_shapes: Sequence[Sequence[int] | int],
         likelihood: Likelihood = "gaussian",
         third_term: ThirdTerm = "exact",
+        event_shape: Sequence[int] | int | None = None,
     ):
         super().__init__()
         check_likelihood(likelihood)
@@ -58,6 +61,7 @@ class HierarchicalVAE(nn.Module, LatentChain):
         self.encoders, self.decoders = _held(encoders), _held(decoders)
         self.latent_shapes = tuple(as_shape(shape) for shape in latent_shapes)
         self.likelihood = likelihood
+        self.event_shape = None if event_shape is None else as_shape(event_shape)
         self.third_term = third_term
         self.depth = len(self.latent_shapes)
         self.register_buffer("_zero", torch.zeros(()), persistent=False)
@@ -71,6 +75,9 @@ class HierarchicalVAE(nn.Module, LatentChain):
 
     def encode(self, z: Tensor, t: int) -> Normal:
         return gaussian(self.encoders[t - 1](z))
+
+    def check(self, x: Tensor) -> None:
+        check_data(self.likelihood, x, self.event_shape)
 
     def bound_on(self, path: list[Tensor]) -> Tensor:
         return log_weight(self, path) if self.third_term == "exact" else add(self.terms_on(path).values())
@@ -86,6 +93,7 @@ class HierarchicalVAE(nn.Module, LatentChain):
 
     def terms(self, x: Tensor, generator: Randomness = None, third_term: ThirdTerm | None = None) -> dict[str, Tensor]:
         """Terms of the objective on one drawn path (S20); their sum is the ELBO in mean, or the notes' form of it."""
+        check_event(x, self.event_shape)
         path, posteriors = [x], []
         for t in range(1, self.depth + 1):
             posteriors.append(self.encode(path[-1], t))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Literal, get_args
 
 from torch import Tensor
 
-from kakusan.distributions import Bernoulli, DiscretizedNormal, Distribution, Normal
+from kakusan.checks import check_bits, check_event, check_finite, check_grid
+from kakusan.distributions import LEVELS, Bernoulli, DiscretizedNormal, Distribution, Normal
 from kakusan.errors import InputError
 
 Likelihood = Literal["gaussian", "bernoulli", "discretized"]
@@ -20,6 +22,18 @@ def check_likelihood(likelihood: str) -> None:
     """Raise InputError unless the name is one of ours."""
     if likelihood not in get_args(Likelihood):
         raise InputError(f"likelihood must be one of {', '.join(get_args(Likelihood))}, got {likelihood!r}")
+
+
+def check_data(likelihood: Likelihood, x: Tensor, event_shape: Sequence[int] | None = None) -> None:
+    """InputError unless x is a batch of examples of this shape whose values the likelihood gives a probability to."""
+    check_event(x, event_shape)
+    match likelihood:
+        case "gaussian":
+            check_finite(x)
+        case "discretized":
+            check_grid(x, LEVELS)
+        case "bernoulli":
+            check_bits(x)
 
 
 def gaussian(output: Output, lowest_log_var: float = -200.0) -> Normal:

@@ -171,7 +171,7 @@ class RunDirectory:
         """Read a JSON file; InputError if it is damaged."""
         try:
             return dict(json.loads(files.read(self._file(name))))
-        except (OSError, ValueError, TypeError) as error:
+        except (OSError, ValueError, TypeError, RecursionError) as error:
             raise InputError(f"{self._file(name)} cannot be read ({error}); the run is damaged") from error
 
     def append_history(self, line: dict[str, Any]) -> None:

@@ -34,15 +34,19 @@ def bits_per_dim(nats: Nats, num_dims: int) -> Nats:
     return -nats / (num_dims * math.log(2))
 
 
-def density_to_bits_per_dim(nats: Nats, num_dims: int, bin_width: float) -> Nats:
-    """Rate of data that lie on a grid, from the log-density of a continuous model of them (theory M11).
+def grid_nats(num_dims: int, bin_width: float) -> float:
+    """What turns the log-density of data that lie on a grid into the log-probability of an example, in nats (M11).
 
-    A bin of width w holds about density * w of probability, so `num_dims * log(w)` is added to the nats.
-    It is a bound where the data were dequantised with uniform noise, an approximation where they were not.
+    A bin of width w holds about density * w of probability. With it the bound of a continuous model holds where the
+    data were dequantised with uniform noise; where they were not it is an approximation.
 
     Args:
-        nats: Log-densities of whole examples.
         num_dims: Scalars in one example.
         bin_width: Distance of neighbouring grid values in the scale of the model, e.g. 2 / 255.
+
+    Raises:
+        InputError: If either is not positive.
     """
-    return bits_per_dim(nats + num_dims * math.log(bin_width), num_dims)
+    if num_dims <= 0 or not 0 < bin_width < math.inf:
+        raise InputError(f"a grid needs num_dims > 0 and a finite bin_width > 0, got {num_dims} and {bin_width}")
+    return num_dims * math.log(bin_width)

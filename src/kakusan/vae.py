@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from kakusan.chain import LatentChain
+from kakusan.checks import check_event
 from kakusan.distributions import Distribution, Normal, normal_kl
 from kakusan.errors import InputError
 from kakusan.noise import Randomness
-from kakusan.observation import Likelihood, Output, check_likelihood, gaussian, observation
+from kakusan.observation import Likelihood, Output, check_data, check_likelihood, gaussian, observation
 
 
 class VAE(nn.Module, LatentChain):
@@ -24,6 +25,7 @@ class VAE(nn.Module, LatentChain):
             returns (mean, log_var); for "bernoulli" the log-odds.
         latent_shape: Shape of z without the batch, e.g. (20,); an int is one dimension.
         likelihood: "gaussian" (the notes'), "bernoulli" or "discretized".
+        event_shape: Shape of one example, to tell data of another shape by; None for whatever the networks take.
 
     Source: Kingma and Welling 2014; theory S3-S8.
     """
@@ -36,12 +38,14 @@ class VAE(nn.Module, LatentChain):
         decoder: Callable[[Tensor], Output],
         latent_shape: Sequence[int] | int,
         likelihood: Likelihood = "gaussian",
+        event_shape: Sequence[int] | int | None = None,
     ):
         super().__init__()
         check_likelihood(likelihood)
         self.encoder, self.decoder = encoder, decoder
         self.latent_shape = as_shape(latent_shape)
         self.likelihood = likelihood
+        self.event_shape = None if event_shape is None else as_shape(event_shape)
         self.register_buffer("_zero", torch.zeros(()), persistent=False)
 
     def prior(self) -> Normal:
@@ -53,8 +57,12 @@ class VAE(nn.Module, LatentChain):
     def encode(self, z: Tensor, t: int) -> Normal:
         return gaussian(self.encoder(z))
 
+    def check(self, x: Tensor) -> None:
+        check_data(self.likelihood, x, self.event_shape)
+
     def terms(self, x: Tensor, generator: Randomness = None) -> dict[str, Tensor]:
         """Terms whose sum is an unbiased one-draw ELBO with the KL in closed form (S7); nats, each (b,)."""
+        check_event(x, self.event_shape)
         q = self.encode(x, 1)
         reconstruction = self.decode(q.sample(generator), 1).log_prob(x)
         return {"reconstruction": reconstruction, "level 1": -normal_kl(q, self.prior())}

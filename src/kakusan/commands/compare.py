@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 
 from kakusan.cli import Compare
-from kakusan.commands.given import data_of
+from kakusan.commands.given import data_of, digest_of_data
 from kakusan.commands.say import tell
 from kakusan.diffusion import Diffusion
 from kakusan.errors import InputError
 from kakusan.likelihood.compare import compare
 from kakusan.likelihood.diffusion import default_law
 from kakusan.model import TrainedModel, load
-from kakusan.rundir import RunDirectory
 from kakusan.steps import StepLaw
 
 
@@ -28,7 +27,7 @@ def main(command: Compare) -> int:
         )
     dataset = data_of(command.first, models[0], command.data)
     models[1].check_data(dataset)
-    if RunDirectory.open(command.second).read("data.json")["digest"] != dataset.digest():
+    if digest_of_data(command.second) != dataset.digest():
         tell(
             f"{command.second} was trained on other data or another split: some of these examples may be no news to it"
         )

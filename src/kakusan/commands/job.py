@@ -12,7 +12,7 @@ from kakusan import sharing
 from kakusan.commands.say import tell
 from kakusan.data.dataset import Dataset
 from kakusan.data.open import open_data
-from kakusan.errors import InputError
+from kakusan.errors import InputError, SaveError
 from kakusan.recipes.build import Trainable, build, start_at, training_loss
 from kakusan.recipes.config import Recipe, from_record
 from kakusan.rundir import RunDirectory
@@ -64,16 +64,43 @@ def trainer_of(job: Job) -> Trainer:
     return Trainer(module, loss, len(data), settings, job.budget, job.seed, job.device, job.shard, job.rollbacks)
 
 
-def wind_clock(trainer: Trainer, run: RunDirectory, other_steps: bool = False, write: bool = True) -> None:
-    """Let the run's clock follow what an earlier attempt at the same steps wrote down, and write down what is new."""
+class Journal:
+    """Writes a run's clock down as it is read; after a failure, all of it with the next checkpoint that succeeds."""
+
+    def __init__(self, run: RunDirectory):
+        self._run = run
+        self._behind = False
+
+    def add(self, reading: Reading) -> None:
+        """One reading, unless the disk has failed before."""
+        if self._behind:
+            return
+        try:
+            self._run.append_clock(reading._asdict())
+        except SaveError as error:
+            tell(f"{error}; training goes on, and is exact again from the next checkpoint on")
+            self._behind = True
+
+    def catch_up(self, readings: list[Reading]) -> None:
+        """All readings, if some are missing."""
+        if self._behind:
+            self._run.set_clock([reading._asdict() for reading in readings[1:]])
+            self._behind = False
+
+
+def wind_clock(trainer: Trainer, run: RunDirectory, other_steps: bool = False) -> None:
+    """Let the run's clock follow what an earlier attempt at the same steps wrote down, if they are to be the same."""
     known = [Reading(**line) for line in run.clock()]
     done = trainer.state.readings[1:]
     ahead = [] if other_steps or known[: len(done)] != done else known[len(done) :]
     trainer.clock.ahead = ahead
-    if not write:
-        return
-    sharing.wait()  # all have read
-    if sharing.is_first() and known != done + ahead:
-        run.set_clock([reading._asdict() for reading in done + ahead])
+
+
+def keep_clock(trainer: Trainer, run: RunDirectory) -> Journal:
+    """Have what the clock reads from here on written down."""
+    sharing.wait()  # all have read what was written
+    journal = Journal(run)
     if sharing.is_first():
-        trainer.clock.record = lambda reading: run.append_clock(reading._asdict())
+        run.set_clock([reading._asdict() for reading in (*trainer.state.readings[1:], *trainer.clock.ahead)])
+        trainer.clock.record = journal.add
+    return journal

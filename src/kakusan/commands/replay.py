@@ -32,7 +32,7 @@ def main(command: Replay) -> int:
         )
     before = command.step - 1  # steps are counted from 1 for people, from 0 inside
     checkpoint.restore(trainer, run.checkpoints, at_most=before)
-    wind_clock(trainer, run, write=False)
+    wind_clock(trainer, run)
     tell(f"going from step {trainer.state.step:,} to {command.step:,}")
     trainer.go_to(before)
     trainer.optimizers.clear()

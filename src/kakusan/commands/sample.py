@@ -6,12 +6,14 @@ from pathlib import Path
 
 import numpy as np
 
+from kakusan import sharing
 from kakusan.cli import Sample
 from kakusan.commands.say import tell
 from kakusan.errors import InputError
 from kakusan.images import Images
 from kakusan.model import load
 from kakusan.rundir import refuse_inside_a_run
+from kakusan.samplers.calls import counted
 
 LARGEST_SHEET = 400
 
@@ -23,7 +25,14 @@ def main(command: Sample) -> int:
     model = load(command.run, command.device)
     out = command.out or Path("samples") / _name(command)
     refuse_inside_a_run(out)
-    samples = model.sample(command.n, command.seed, command.steps, command.sampler, guidance=command.guidance)
+    choices = {name: getattr(command, name) for name in ("steps", "guidance", "spacing", "eta", "churn")}
+    with counted(*model.denoisers) as calls:
+        samples = model.sample(command.n, command.seed, sampler_name=command.sampler, **choices)
+    (total,) = sharing.total([float(calls.total)])
+    if total:
+        tell(f"{total / command.n:g} network calls a sample")
+    if not sharing.is_first():
+        return 0
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -31,14 +40,7 @@ def main(command: Sample) -> int:
     np.save(out / "samples.npy", np.asarray(samples))
     written = [out / "samples.npy"]
     if isinstance(samples, Images):
-        facts = {
-            "run": command.run,
-            "n": command.n,
-            "seed": command.seed,
-            "steps": command.steps,
-            "sampler": command.sampler,
-            "guidance": command.guidance,
-        }
+        facts = {"run": command.run, "n": command.n, "seed": command.seed, "sampler": command.sampler, **choices}
         Images(samples[:LARGEST_SHEET]).save(out / "samples.png", {k: v for k, v in facts.items() if v is not None})
         written.insert(0, out / "samples.png")
         if len(samples) > LARGEST_SHEET:
@@ -50,7 +52,9 @@ def main(command: Sample) -> int:
 
 def _name(command: Sample) -> str:
     """A folder for each different request."""
-    sampler = f"-{command.sampler}" if command.sampler else ""
-    steps = f"-steps{command.steps}" if command.steps is not None else ""
-    guidance = f"-guidance{command.guidance:g}" if command.guidance is not None else ""
-    return f"{command.run.resolve().name}{sampler}{steps}{guidance}-seed{command.seed}-n{command.n}"
+    words = "".join(f"-{word}" for word in (command.sampler, command.spacing) if word)
+    given = [(name, getattr(command, name)) for name in ("steps", "eta", "churn", "guidance")]
+    numbers = "".join(f"-{name}{value:g}" for name, value in given if value is not None)
+    run = command.run.resolve()
+    name = run.stem if run.is_file() else run.name
+    return f"{name}{words}{numbers}-seed{command.seed}-n{command.n}"

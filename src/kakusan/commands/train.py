@@ -13,7 +13,7 @@ import torch
 
 from kakusan import sharing
 from kakusan.commands.finish import finish, measure
-from kakusan.commands.job import Job, reopened, trainer_of, wind_clock
+from kakusan.commands.job import Job, keep_clock, reopened, trainer_of, wind_clock
 from kakusan.commands.origin import check_origin, origin, versions
 from kakusan.commands.say import tell
 from kakusan.data.dataset import Dataset
@@ -181,6 +181,7 @@ def _to_the_end(job: Job, fresh: bool, other_steps: bool) -> int:
         tell(f"from here on not to the bits of an unbroken run: {line}")
     trainer.state.made_by = made_by
     wind_clock(trainer, run, other_steps)
+    journal = keep_clock(trainer, run)
     sharing.by_first(lambda: run.cut_history(trainer.state.step))
     if fresh:
         sharing.by_first(lambda: checkpoint.check_room(run.checkpoints, job.module))
@@ -193,6 +194,7 @@ def _to_the_end(job: Job, fresh: bool, other_steps: bool) -> int:
             nonlocal failed
             try:
                 checkpoint.save(trainer, run.checkpoints)
+                journal.catch_up(trainer.state.readings)
                 failed = None
             except (SaveError, sharing.PeerFailed) as error:
                 tell(f"{error}; training goes on, the next save tries again")

@@ -7,6 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from kakusan import sharing
+from kakusan.checks import check_count
 from kakusan.distributions import add
 from kakusan.likelihood.evaluation import Estimate, mean_spread
 from kakusan.noise import Randomness, stream
@@ -34,14 +36,20 @@ def of_terms(
         words: What it does, for people.
         seed: Of the draws.
         size: Examples at a time.
+
+    Raises:
+        InputError: If there is no example, or no draw.
     """
-    parts: dict[str, list[Tensor]] = {}  # of (draws, b)
-    for indices in torch.arange(num).split(size):
-        x = batch(indices)
-        drawn = [terms(x, stream(seed, "evaluate", int(indices[0]), k)) for k in range(draws)]
-        for name in drawn[0]:
-            parts.setdefault(name, []).append(torch.stack([one[name] for one in drawn]).double().cpu())
-    joined = {name: torch.cat(values, dim=1) for name, values in parts.items()}
+    check_count(num)
+    check_count(draws, "draw")
+    done: dict[int, dict[str, Tensor]] = {}  # of (draws, b)
+    for number, indices in enumerate(torch.arange(num).split(size)):
+        if sharing.is_mine(number):
+            x = batch(indices)
+            drawn = [terms(x, stream(seed, "evaluate", int(indices[0]), k)) for k in range(draws)]
+            done[number] = {name: torch.stack([one[name] for one in drawn]).double().cpu() for name in drawn[0]}
+    parts = sharing.gathered(done)
+    joined = {name: torch.cat([part[name] for part in parts], dim=1) for name in parts[0]}
     total = add(joined.values())
     return Estimate(
         terms={name: values.mean(0) for name, values in joined.items()},

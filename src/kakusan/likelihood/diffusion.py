@@ -3,7 +3,8 @@
 Example i is asked about one step t_i, and its cost divided by the step's probability: with the prior term in closed
 form this is unbiased for its ELBO (M5, KL form). Four things make it precise: the steps are stratified over the
 examples; what no network changes of a step's cost is summed over all steps exactly; the steps are drawn in
-proportion to what they roughly cost; and a control variate (`control`) takes out what can be known of a cost without
+proportion to what they roughly leave to chance, between the costs of a filter that knows nothing and of one that knows
+the data's covariance; and a control variate (`control`) takes out what can be known of a cost without
 the network.
 """
 
@@ -14,19 +15,21 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from kakusan import sharing
+from kakusan.checks import check_count
 from kakusan.diffusion import Diffusion
 from kakusan.errors import InputError
 from kakusan.likelihood.chains import GetBatch
 from kakusan.likelihood.control import Calls, Predictors, fit
-from kakusan.likelihood.evaluation import Estimate, stratified_spread
+from kakusan.likelihood.evaluation import Estimate, stratified_spreads
 from kakusan.likelihood.wiener import SEEN, Wiener, step_weight
 from kakusan.noise import randn, stream
 from kakusan.steps import StepLaw
 
 GROUPS = 24  # of steps alike, by log SNR; the first step, whose cost is of another kind, is one of its own
-ENOUGH_FOR_CONTROL = 1000  # examples; with 400 the fit is so loose that 95 % intervals hold 92.8 %
-EVEN_SHARE = 0.1  # of the step law to all groups alike, against a guess that is wrong for this model
-FOLDS = 5
+ENOUGH_FOR_CONTROL = 1000  # examples; with 400, 26 predictors and 5 folds 95 % intervals held 92.8 %
+EVEN_SHARE = 0.05  # of the step law to all groups alike, against a guess that is wrong for this model
+FOLDS = 10  # of which each is predicted from the others
 CHUNK = 250  # examples at a time
 
 
@@ -45,9 +48,13 @@ def of_diffusion(
         batch: The data: indices -> x in the model's scale.
         num: How many examples there are.
         seed: Of the noise.
-        law: Of the steps; `default_law` unless given.
+        law: Of the steps; made from the data unless given, or without control `default_law`.
         control: Use the control variate.
+
+    Raises:
+        InputError: If there is no example, one is not data of the model, or the law leaves steps out.
     """
+    check_count(num)
     if law is not None and (law.probs.shape != (model.depth,) or not (law.probs > 0).all()):
         raise InputError(
             f"the step law needs a positive probability for each of the {model.depth} steps, got {len(law.probs)}, the "
@@ -55,15 +62,17 @@ def of_diffusion(
         )
     groups = StepGroups.of(model)
     everything = torch.arange(num)
-    predictors = None
+    prior = torch.cat([_prior_kl(model, batch(part)) for part in everything.split(1000)])
+    predictors, size = None, groups.typical
     if control and num >= ENOUGH_FOR_CONTROL:
         wiener = Wiener(model, batch(everything[:SEEN]).cpu())
+        size = (groups.typical * torch.maximum(wiener.typical, 1e-6 * groups.typical)).sqrt()  # data may be all alike
         predictors = Predictors(
             wiener, groups.typical, groups.slope, groups.of_step, groups.num, lambda rows: batch(rows).cpu(), num
         )
     generator = stream(seed, "evaluate")
     rows = torch.randperm(num, generator=generator)
-    blocks = _asked(model, batch, predictors, rows, law or groups.law(), groups.free, generator)
+    blocks = _asked(model, batch, predictors, rows, law or groups.law(size), groups.free, generator)
     by_group = torch.zeros(num, groups.num, dtype=torch.float64).index_add_(
         1, groups.of_step, groups.free.expand(num, -1)
     )
@@ -76,33 +85,32 @@ def of_diffusion(
             residual = residual - (block.u * coefficients[groups.of_step[block.t - 1]]).sum(1)
             by_group[block.rows] += predictors.sums(block.rows, coefficients)
         left[block.rows], asked[block.rows] = residual / block.prob, block.t
-    prior = torch.cat([model.prior_kl(batch(part)).double().cpu() for part in everything.split(1000)])
     by_group.index_put_((everything, groups.of_step[asked - 1]), left, accumulate=True)
     order_of_steps = [block.rows[block.t.argsort(stable=True)] for block in blocks]
-
-    def spread(values: Tensor) -> float | None:
-        return stratified_spread(values, order_of_steps)
-
-    total = -prior - by_group.sum(1)
     terms = {"prior": -prior, "diffusion": -by_group[:, 1:].sum(1), "reconstruction": -by_group[:, 0]}
+    columns = torch.stack([*terms.values(), -prior - by_group.sum(1), left], 1)
+    *term_spreads, spread, spread_monte_carlo = stratified_spreads(columns, order_of_steps)
     return Estimate(
         terms=terms,
-        spreads={name: spread(values) for name, values in terms.items()},
-        spread=spread(total),
-        spread_monte_carlo=spread(left),
+        spreads=dict(zip(terms, term_spreads)),
+        spread=spread,
+        spread_monte_carlo=spread_monte_carlo,
         calls=num,
         words="one call an example at stratified steps" + (", with a fitted control variate" if predictors else ""),
         strata=order_of_steps,
         levels=[
-            (name, limits, -by_group[:, k], spread(-by_group[:, k]))
-            for k, (name, limits) in enumerate(zip(groups.names, groups.limits))
+            (name, limits, values, error)
+            for name, limits, values, error in zip(
+                groups.names, groups.limits, (-by_group).unbind(1), stratified_spreads(by_group, order_of_steps)
+            )
         ],
     )
 
 
 def default_law(model: Diffusion) -> StepLaw:
-    """In proportion to what a step would cost a filter of unit variance, with some calls for all noise levels alike."""
-    return StepGroups.of(model).law()
+    """Without data: in proportion to what a step would cost a filter of unit variance, some calls for all levels alike."""
+    groups = StepGroups.of(model)
+    return groups.law(groups.typical)
 
 
 @dataclass(frozen=True)
@@ -143,11 +151,11 @@ class StepGroups:
             of_step, num, names, limits, typical.clamp(min=1e-6 * typical.mean().item()), free_cost(model), slope
         )
 
-    def law(self) -> StepLaw:
-        """See `default_law`."""
+    def law(self, cost: Tensor) -> StepLaw:
+        """In proportion to a guess of what each step costs (T,), with some calls for all noise levels alike."""
         size = torch.zeros(self.num, dtype=torch.float64).index_add_(0, self.of_step, torch.ones_like(self.typical))
         even = 1 / (self.num * size[self.of_step])
-        return StepLaw((1 - EVEN_SHARE) * self.typical / self.typical.sum() + EVEN_SHARE * even)
+        return StepLaw((1 - EVEN_SHARE) * cost / cost.sum() + EVEN_SHARE * even)
 
 
 def free_cost(model: Diffusion) -> Tensor:
@@ -161,6 +169,12 @@ def free_cost(model: Diffusion) -> Tensor:
     return free
 
 
+def _prior_kl(model: Diffusion, x: Tensor) -> Tensor:
+    """Of data that are looked at here, before any call is spent on them."""
+    model.check(x)
+    return model.prior_kl(x).double().cpu()
+
+
 def _asked(
     model: Diffusion,
     batch: GetBatch,
@@ -172,18 +186,20 @@ def _asked(
 ) -> list[Calls]:
     """One call for each of the examples `rows`, in blocks that are stratified each by itself."""
     blocks = []
-    for mine in rows.chunk(FOLDS):
+    for mine in rows.chunk(FOLDS if predictors else 1):
         t = law.draw(len(mine), generator)
-        cost, u = [], []
-        for part in torch.arange(len(mine)).split(CHUNK):
+        done, u = {}, []
+        for number, part in enumerate(torch.arange(len(mine)).split(CHUNK)):
             x = batch(mine[part])
-            eps = randn(x.shape, generator, x.dtype, x.device)
-            steps = t[part].to(x.device)
-            q = model.marginal(x, steps)
-            cost.append(model.step_cost(x, q.mean + q.std * eps, steps).double().cpu())
+            eps = randn(x.shape, generator, x.dtype, x.device)  # on every process, so that all draw the same
+            if sharing.is_mine(number):
+                steps = t[part].to(x.device)
+                q = model.marginal(x, steps)
+                done[number] = {"cost": model.step_cost(x, q.mean + q.std * eps, steps).double().cpu()}
             u.append(
                 predictors.at(mine[part], x.cpu(), t[part], eps.cpu()) if predictors else torch.zeros(len(part), 0)
             )
+        cost = [one["cost"] for one in sharing.gathered(done)]
         blocks.append(Calls(mine, t, law.prob(t), torch.cat(u), torch.cat(cost) - free[t - 1]))
     return blocks
 

@@ -146,18 +146,23 @@ def mean_spread(values: Tensor) -> float | None:
 
 
 def stratified_spread(values: Tensor, blocks: list[Tensor]) -> float | None:
-    """Variance of the mean of values, of which each block's neighbours stand for one stratum; None for fewer than two.
+    """`stratified_spreads` of one column of values (N,)."""
+    return stratified_spreads(values[:, None], blocks)[0]
+
+
+def stratified_spreads(values: Tensor, blocks: list[Tensor]) -> list[float | None]:
+    """Variance of the mean of each column of values (N, k), of which each block's neighbours stand for one stratum; None for fewer than two.
 
     Half the squared difference of neighbours, averaged: what strata save is not counted as noise. The last and the first
     are neighbours too, so that each value counts twice. Source: Cochran, Sampling Techniques, section 5A.12, collapsed
     strata.
     """
     if len(values) < 2:
-        return None
-    total = 0.0
+        return [None] * values.shape[1]
+    total = torch.zeros(values.shape[1], dtype=values.dtype)
     for rows in blocks:
         if len(rows) == 1:
-            total += values.var().item()
+            total += values.var(0)
         elif len(rows) > 1:
-            total += len(rows) * (values[rows] - values[rows.roll(1)]).square().mean().item() / 2
-    return total / len(values) ** 2
+            total += len(rows) * (values[rows] - values[rows.roll(1)]).square().mean(0) / 2
+    return (total / len(values) ** 2).tolist()

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from kakusan.checks import check_count
 from kakusan.distributions import Normal, normal_kl_each
 from kakusan.hierarchy import HierarchicalVAE
 from kakusan.likelihood.chains import CHUNK, GetBatch
@@ -43,6 +44,7 @@ def of_latents(chain: VAE | HierarchicalVAE, batch: GetBatch, num: int, seed: in
 
     At the top the mean over z_l is in closed form; below, z_{l+1} was drawn from it, and the drawn z_l is used (S18).
     """
+    check_count(num)
     num = min(num, LARGEST)
     sums: list[Tensor | float] = [0.0] * chain.depth
     for rows in torch.arange(num).split(CHUNK):

@@ -8,7 +8,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from kakusan.checks import check_count
 from kakusan.diffusion import Diffusion
+from kakusan.errors import InputError
 from kakusan.likelihood.chains import GetBatch
 from kakusan.noise import stream
 from kakusan.units import bits_per_dim
@@ -39,6 +41,9 @@ def three_estimates(
         For each estimator its mean and Monte-Carlo standard error in bits/dim, its network calls, and how many
         standard errors of the difference it lies from the path's.
     """
+    check_count(min(images, num))
+    if paths < 2:
+        raise InputError(f"the spread of whole paths needs at least two of them, got {paths}")
     x = batch(torch.arange(min(images, num)))
     calls = paths * model.depth
     estimates = {

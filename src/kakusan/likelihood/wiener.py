@@ -29,8 +29,9 @@ class Wiener:
             var, self.basis = torch.linalg.eigh(centred.T @ centred / len(flat))
         else:
             var, self.basis = centred.square().mean(0), None
+        power = var.clamp(min=0)  # mean of y^2
         # a direction that these examples hardly use may be used by another, and must not then cost it everything
-        var = (var.clamp(min=0) + FLOOR * var.mean())[None]
+        var = (power + FLOOR * power.mean())[None]
         schedule = model.schedule
         a, b = schedule.alpha_bar[1:, None].sqrt(), schedule.noise_var[1:, None].sqrt()
         gain = a * var / (a.square() * var + b.square())
@@ -39,6 +40,7 @@ class Wiener:
         self._kappa = kappa[:, None]
         self._per_square = kappa[:, None] * self._left.square()  # of y^2, (T, D)
         self._per_noise = kappa * self._noise.square().sum(1)  # (T,)
+        self.typical = self._per_square @ power + self._per_noise  # (T,), the mean cost of these examples
 
     def coordinates(self, x: Tensor) -> Tensor:
         """y of the examples x (n, *event), float64 (n, D)."""

@@ -65,6 +65,10 @@ class UNet(nn.Module):
         self.down = nn.Conv2d(width, inner_width, 2, stride=2)
         self.coarse = nn.ModuleList([ResidualBlock(inner_width, time_width) for _ in range(blocks)])
         positions = coarse[0] * coarse[1]
+        if inner_width // GROUPS * positions < 2:
+            raise InputError(
+                f"pictures of {size[0]} x {size[1]} need an inner width of at least {2 * GROUPS}, got {inner_width}"
+            )
         self.mixers = nn.ModuleList([PositionMixer(inner_width, positions) for _ in range(blocks)])
         self.wholes = nn.ModuleList([WholeImage(inner_width, positions) for _ in range(blocks)])
         self.up = nn.Conv2d(inner_width, 4 * width, 1)

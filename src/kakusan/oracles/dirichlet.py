@@ -69,10 +69,10 @@ class DirichletWorld:
         return counts
 
     def _counts(self, counts: Sequence[int]) -> list[int]:
-        whole = [int(count) for count in counts]
-        if len(whole) != len(self.concentration) or min(whole) < 0 or whole != [float(count) for count in counts]:
+        given = [float(count) for count in counts]
+        if len(given) != len(self.concentration) or not all(count >= 0 and count.is_integer() for count in given):
             raise InputError(f"counts must be {len(self.concentration)} whole numbers >= 0, got {list(counts)}")
-        return whole
+        return [int(count) for count in counts]
 
 
 def digamma(x: float) -> float:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from kakusan.errors import InputError
+from kakusan.errors import InputError, shown
 
 F64 = torch.float64
 Numbers = Tensor | Sequence | float
@@ -15,7 +15,10 @@ Numbers = Tensor | Sequence | float
 
 def numbers(name: str, value: Numbers) -> Tensor:
     """Finite numbers, on the CPU and without a gradient."""
-    tensor = torch.as_tensor(value, dtype=F64).detach().cpu()
+    try:
+        tensor = torch.as_tensor(value, dtype=F64).detach().cpu()
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{name} must be numbers, or rows of numbers of one length, got {shown(value)}") from error
     if not tensor.isfinite().all():
         raise InputError(f"{name} must be finite numbers, got {tensor[~tensor.isfinite()][0].item()}")
     return tensor
@@ -65,6 +68,8 @@ def examples(name: str, value: Tensor, num_dims: int) -> Tensor:
 def level(a: Numbers, b: Numbers) -> tuple[Tensor, Tensor]:
     """A noise level (a, b) of z = a x + b eps as columns (1, 1), or (n, 1) for one level an example."""
     a, b = (numbers(name, value).reshape(-1, 1) for name, value in (("a", a), ("b", b)))
+    if min(len(a), len(b)) < 1 or (len(a) != len(b) and min(len(a), len(b)) > 1):
+        raise InputError(f"a noise level is a pair a, b, or as many of one as of the other, got {len(a)} and {len(b)}")
     if (b < 0).any():
         raise InputError(f"the noise b is a standard deviation and must be 0 or more, got {b.min().item():g}")
     return a, b

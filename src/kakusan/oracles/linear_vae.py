@@ -65,6 +65,10 @@ class LinearVAEWorld:
         x, mean, var = examples("x", x, self.num_dims), examples("mean", mean, self.latent_dims), numbers("var", var)
         if (var <= 0).any():
             raise InputError(f"var must be positive, got {var.min().item():g}; give variances, not their logarithms")
+        if var.shape not in ((), (1,), mean.shape[1:], mean.shape):
+            raise InputError(
+                f"var must have shape {tuple(mean.shape)} or ({self.latent_dims},), got {tuple(var.shape)}"
+            )
         var = var.expand_as(mean)
         squared = (x - self.bias - mean @ self.weight.T).square().sum(1) + var @ self.weight.square().sum(0)
         log_norm = 0.5 * self.num_dims * math.log(2 * math.pi * self.noise_var)

@@ -29,6 +29,7 @@ class MixtureWorld(NoisyWorld):
     def __init__(self, weights: Numbers, means: Numbers, covs: Numbers):
         self.weights = vector("weights", weights)
         means, covs = numbers("means", means), numbers("covs", covs)
+        means, covs = (each.reshape(1) if each.dim() == 0 else each for each in (means, covs))
         if len(means) != len(self.weights) or len(covs) != len(self.weights):
             raise InputError(
                 f"a mixture of {len(self.weights)} weights needs as many means and covs, got {len(means)} and {len(covs)}"

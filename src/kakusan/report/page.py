@@ -26,6 +26,10 @@ PICTURES = {
         "Reverse: noise goes",
         "Two samples, left to right from t = T to t = 0: above the latent z_t, beneath it the network's guess of the data.",
     ),
+    "closest": (
+        "Are samples copies?",
+        "Above the samples most like copies of a training picture, beneath each its nearest training picture.",
+    ),
     "reconstructions": (
         "Reconstructions",
         "Rows in pairs: test images above, what the model makes of them beneath.",

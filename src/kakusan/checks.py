@@ -1,0 +1,86 @@
+"""What data must be, looked at where they enter: one line that says what was expected, what was found and where.
+
+Shapes and dtypes are known to the host and checked everywhere. A look at the values waits for the device, so it
+belongs to the public entrances, not to a training step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from kakusan.errors import InputError
+
+GRID_SLACK = 0.01  # of a level: the rounding of float32 is a thousandth of that, another scale is far beyond it
+
+
+def check_event(x: Tensor, event_shape: Sequence[int] | None = None, name: str = "x") -> None:
+    """InputError unless x is a batch of floating-point examples (b, *event); the event may be left open."""
+    if not isinstance(x, Tensor):
+        raise InputError(f"{name} must be a tensor, got {type(x).__name__}; make it one by torch.as_tensor({name})")
+    if not x.is_floating_point():
+        raise InputError(
+            f"{name} must be floating-point in the model's own scale, got {x.dtype}; 8-bit pixels u become "
+            "u / 127.5 - 1 for a diffusion model or a discretized likelihood, u / 255 for a gaussian one"
+        )
+    wanted = None if event_shape is None else tuple(event_shape)
+    if x.dim() < 2 if wanted is None else x.shape[1:] != wanted or x.dim() == 0:
+        expected = "(b, *event)" if wanted is None else f"(b, {', '.join(map(str, wanted))})"
+        advice = f"{name}[None] is a batch of one" if tuple(x.shape) == wanted or wanted is None else "reshape it"
+        raise InputError(f"{name} must have shape {expected}, a row an example, got {tuple(x.shape)}; {advice}")
+
+
+def check_same_event(value: Tensor, mean: Tensor) -> None:
+    """InputError unless a law with this mean is over events of value's shape: broadcasting would answer for others."""
+    if value.shape[1:] != mean.shape[1:]:
+        raise InputError(
+            f"a value of shape {tuple(value.shape)} meets a law over events of shape {tuple(mean.shape[1:])}; "
+            "the networks' outputs must have the shapes of what they stand for"
+        )
+
+
+def check_values(x: Tensor, right: Tensor, expected: str, advice: str) -> None:
+    """InputError naming the first value of x where `right`, of the same shape, is false."""
+    if not right.all():
+        wrong = ~right
+        index = wrong.nonzero()[0].tolist()
+        found = x[tuple(index)].item()
+        raise InputError(
+            f"{expected}, found {found:.7g} at {index}, one of {int(wrong.sum()):,} such values of {x.numel():,}; {advice}"
+        )
+
+
+def check_finite(x: Tensor) -> None:
+    """InputError for NaN and infinity."""
+    check_values(x, x.isfinite(), "values must be finite", "repair or leave out such examples")
+
+
+def check_grid(x: Tensor, levels: int) -> None:
+    """InputError unless each value is one of `levels` equally spaced ones from -1 to 1."""
+    place = (x + 1) * ((levels - 1) / 2)
+    right = ((place - place.round()).abs() < GRID_SLACK) & (x.abs() < 1 + GRID_SLACK / levels)
+    check_values(
+        x, right, f"values must lie on the {levels}-level grid of [-1, 1]", "scale 8-bit pixels u by u / 127.5 - 1"
+    )
+
+
+def check_bits(x: Tensor) -> None:
+    """InputError unless each value is 0 or 1."""
+    advice = "draw bits from grey levels by (torch.rand_like(x) < x).to(x), or choose a gaussian likelihood"
+    check_values(x, (x == 0) | (x == 1), "values must be 0 or 1", advice)
+
+
+def check_range(x: Tensor, low: float, high: float) -> None:
+    """InputError unless each value lies in [low, high]."""
+    slack = 4 * torch.finfo(x.dtype).eps * max(abs(low), abs(high))
+    right = (x >= low - slack) & (x <= high + slack)
+    advice = "scale the data to it, or build the model with another clip"
+    check_values(x, right, f"values must lie in the model's range [{low:g}, {high:g}]", advice)
+
+
+def check_count(num: int, of: str = "example") -> None:
+    """InputError unless there is something to average over."""
+    if num < 1:
+        raise InputError(f"there is nothing to evaluate: expected at least one {of}, got {num}")

@@ -1,0 +1,43 @@
+"""How far each value of a picture lies from what its surroundings foretell: pixels out of place cost a network most."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+REACH = 2  # pixels to each side: 24 surround one
+ENOUGH = 400_000  # values to learn the prediction from
+AT_ONCE = 100_000  # values, whose surroundings take 25 times their room
+RIDGE = 1e-6  # of the values' mean square: a direction in which all examples are alike has no weight
+
+
+class Surroundings:
+    """The best affine prediction of a value from those around it, the same everywhere, by least squares."""
+
+    def __init__(self, pictures: Tensor):
+        """pictures: (n, C, H, W), n >= 1, of which as many are used as are needed."""
+        width = (2 * REACH + 1) ** 2
+        self._centre = width // 2
+        squares = torch.zeros(width + 1, width + 1, dtype=torch.float64)
+        each = pictures[0].numel()
+        for part in pictures[: max(1, ENOUGH // each)].split(max(1, AT_ONCE // each)):
+            patches = F.unfold(_padded(part), 2 * REACH + 1).transpose(1, 2).reshape(-1, width).double()
+            known = torch.cat([patches, torch.ones(len(patches), 1, dtype=torch.float64)], 1)
+            squares += known.T @ known
+        others = [k for k in range(width + 1) if k != self._centre]
+        gram, right = squares[others][:, others], squares[others, self._centre]
+        penalty = RIDGE * (squares.diag()[:-1].mean() + squares[-1, -1])
+        weights = torch.linalg.solve(gram + penalty * torch.eye(width, dtype=torch.float64), right)
+        kernel = torch.zeros(width, dtype=torch.float64)
+        kernel[: self._centre], kernel[self._centre + 1 :] = weights[: self._centre], weights[self._centre : -1]
+        self._kernel, self._constant = kernel.view(1, 1, 2 * REACH + 1, -1), weights[-1].item()
+
+    def off(self, x: Tensor) -> Tensor:
+        """x less its prediction, shape of x (n, C, H, W)."""
+        return x - (F.conv2d(_padded(x), self._kernel.to(x)) + self._constant).view_as(x)
+
+
+def _padded(x: Tensor) -> Tensor:
+    """One picture a channel, its border repeated: (n * C, 1, H + 2 REACH, W + 2 REACH)."""
+    return F.pad(x.flatten(0, 1)[:, None], [REACH] * 4, mode="replicate")
