@@ -63,7 +63,7 @@ def alone(tmp_path_factory):
 
 def test_after_a_process_died_all_begin_again_and_end_with_the_bits_of_one(alone, tmp_path):
     data, expected = alone
-    job = train(data, tmp_path / "run", "--devices", "2", "--restarts", "4")
+    job = train(data, tmp_path / "run", "--devices", "2", "--restarts", "2")
     for kill in (1, 2):
         saved = tmp_path / "run" / "history.jsonl"
         until(lambda: saved.exists() and len(saved.read_text().splitlines()) > kill, job)  # noqa: B023 - used at once
@@ -71,7 +71,7 @@ def test_after_a_process_died_all_begin_again_and_end_with_the_bits_of_one(alone
     words, errors = job.communicate(timeout=LIMIT_S)
     assert job.returncode == 0, errors[-2000:]
     assert weights(words) == expected
-    assert errors.count("going on from step") >= 2
+    assert errors.count("going on from step") == 2
 
 
 def test_a_process_that_dies_ends_the_job_in_thirty_seconds(alone, tmp_path):

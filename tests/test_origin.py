@@ -42,7 +42,7 @@ def test_a_run_that_is_as_it_was_goes_on_without_a_word(run, tmp_path, capsys):
 
 
 CHANGES = {
-    "a setting of the model": lambda record: record["recipe"]["model"].update(likelihood="gaussian"),
+    "a setting of the model": lambda record: record["recipe"]["model"].update(activation="tanh"),
     "a setting of the optimiser": lambda record: record["recipe"]["optim"].update(lr=0.5),
     "the number of groups": lambda record: record["recipe"]["optim"].update(groups=2),
     "the seed": lambda record: record.update(seed=6),

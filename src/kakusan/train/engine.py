@@ -18,9 +18,8 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from kakusan import sharing
+from kakusan import sharing, signals
 from kakusan.errors import InputError, Stopped
-from kakusan.signals import Received
 
 PEER_LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe")  # in gloo's words
 PATIENCE = timedelta(minutes=30)  # for the slowest process, which may be measuring or saving
@@ -34,17 +33,33 @@ def process_group(device: torch.device) -> Iterator[None]:
         return
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
+    with signals.left_to_the_system():  # waiting for the others is no work to save, and cannot hear a handler
+        _join(device)
     try:
         yield
     except RuntimeError as error:
-        if Received.number:  # all were asked to leave, and another was quicker
-            raise Stopped(Received.number) from error
+        if signals.Received.number:  # all were asked to leave, and another was quicker
+            raise Stopped(signals.Received.number) from error
         if any(words in str(error) for words in PEER_LOST):
             raise sharing.PeerFailed("another process of the job has died; go on from the last checkpoint") from error
         raise
     finally:
         dist.destroy_process_group()
+
+
+def _join(device: torch.device) -> None:
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+        dist.init_process_group(backend, timeout=PATIENCE)
+        return
+    # The launcher's store outlives its workers, and torch 2.13 reads there where the processes of an earlier attempt
+    # were to be found (seen: "Connection refused" after a restart): each attempt gets names of its own.
+    rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    store = dist.TCPStore(
+        os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), world, is_master=False, timeout=PATIENCE
+    )
+    attempt = dist.PrefixStore(f"attempt {os.environ['TORCHELASTIC_RESTART_COUNT']}", store)
+    dist.init_process_group(backend, store=attempt, rank=rank, world_size=world, timeout=PATIENCE)
 
 
 class Engine:
