@@ -197,7 +197,8 @@ class Trainer:
         for group in groups:
             indices, randomness = self.draws(step, group)
             with self.engine.backward(self.objective, last=group == groups[-1]):
-                loss = self.objective(indices, randomness) / len(groups)
+                loss = self.objective(indices, randomness)
+                loss = loss / len(groups) if len(groups) > 1 else loss
                 loss.backward()
             losses.append(loss.detach())
         return sum(losses[1:], losses[0]), gradient_norm(self._parameters)
