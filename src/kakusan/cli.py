@@ -62,7 +62,7 @@ class Sample:
     steps: int | None = None
     """Steps down the chain, 1 to T; diffusion models only, 20 unless given. A step is a network call, two in heun."""
     sampler: str | None = None
-    """unipc-2 (the default), unipc-3, dpm++2m, dpm++3m, dpm++2m-sde, heun, ddim or ancestral; diffusion models only."""
+    """dpm++2m-sde (the default), dpm++2m, dpm++3m, unipc-2, unipc-3, heun, ddim or ancestral; diffusion models only."""
     spacing: str | None = None
     """Which steps: karras (the default), log-snr or uniform; diffusion models only."""
     eta: float | None = None

@@ -52,7 +52,7 @@ SAMPLE_BATCH = 250
 DRAWS = 2  # of the latents of each example, in an evaluation of a VAE
 # As good as 50 ancestral steps in 27 network calls instead of 75 with the guidance of mnist-ddpm: docs/log.md
 DEFAULT_STEPS = 20
-DEFAULT_SAMPLER = "unipc-2"
+DEFAULT_SAMPLER = "dpm++2m-sde"
 DEFAULT_SPACING = "karras"
 
 
@@ -112,7 +112,7 @@ class TrainedModel:
             seed: Of the noise.
             steps: Steps down the chain, diffusion only; 20 unless given. Each is a network call, two where guided, and
                 twice as many with "heun"; `kakusan.samplers.calls` counts them.
-            sampler_name: One of `kakusan.samplers.SAMPLERS`, diffusion only; "unipc-2" unless given.
+            sampler_name: One of `kakusan.samplers.SAMPLERS`, diffusion only; "dpm++2m-sde" unless given.
             first: Index of the first one.
             guidance: Weight of the guidance by the run's early weights, diffusion only; 1 for none, the recipe's unless
                 given.
