@@ -79,7 +79,7 @@ def _kill_everywhere(action: Action, check: Action, start: Path, scratch: Path, 
         child = os.fork()
         if child == 0:
             try:
-                files.watch = _end_at(points + 1)
+                files.watch = end_at(points + 1)
                 action(work)
             except BaseException:
                 traceback.print_exc()
@@ -97,7 +97,8 @@ def _kill_everywhere(action: Action, check: Action, start: Path, scratch: Path, 
             return
 
 
-def _end_at(number: int) -> Callable[[str, Path, bytes | Path | None], None]:
+def end_at(number: int) -> Callable[[str, Path, bytes | Path | None], None]:
+    """What to watch with to be killed at an operation, a write in its middle."""
     count = 0
 
     def watch(kind: str, path: Path, other: bytes | Path | None) -> None:

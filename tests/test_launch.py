@@ -85,7 +85,7 @@ def test_a_process_that_dies_ends_the_job_in_thirty_seconds(alone, tmp_path):
     assert "--resume" in errors
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
 def test_a_launcher_that_is_asked_to_stop_saves_and_says_so_by_its_status(alone, tmp_path, number):
     job = train(alone[0], tmp_path / "run", "--devices", "2")
     until(lambda: (tmp_path / "run" / "history.jsonl").exists(), job)

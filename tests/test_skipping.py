@@ -31,8 +31,9 @@ def broken_at(bad, how, **changes):
 def without(steps, **changes):
     """The run in which those steps are defined as skipped."""
     one = engine_job.trainer(**changes)
-    step = one.optimizers.step
+    step, average = one.optimizers.step, one.ema.update
     one.optimizers.step = lambda *scale: one.optimizers.clear() if one.state.step in steps else step(*scale)
+    one.ema.update = lambda number: None if number - 1 in steps else average(number)
     return engine_job.run(one)
 
 
@@ -44,6 +45,14 @@ def test_a_bad_step_changes_nothing_at_all(how, changes):
     assert one.state.num_skipped == 3
     assert engine_job.everything(one) == engine_job.everything(without({4, 5, 9}, **changes))
     assert all(p.isfinite().all() for p in (*one.module.parameters(), *one.ema.module.parameters()))
+
+
+def test_weights_averages_and_moments_are_as_they_were_before_a_bad_step():
+    one = engine_job.run(broken_at({4}, "nan"), stop_at=4)
+    before = engine_job.everything(one)
+    one.go_to(5)
+    assert one.state.skipped == [4]
+    assert engine_job.everything(one) == before
 
 
 @pytest.mark.parametrize("method", ["adam", "muon"])

@@ -19,11 +19,14 @@ from pathlib import Path
 
 import numpy as np
 
+import faults
 import planting
 from kakusan.storage import files
 
 STEPS = 12
-COMMON = ["--steps", str(STEPS), "--optim.batch", "8", "--seed", "5"]
+BUDGET = ("--steps", str(STEPS))
+MINUTES = ("--minutes", "0.03")
+COMMON = [*BUDGET, "--optim.batch", "8", "--seed", "5"]
 FAMILIES = {
     "vae": ["mnist-vae", "--model.hidden", "16", "--model.latent", "3"],
     "hierarchy": ["mnist-hvae", "--model.hidden", "12", "--model.latents", "4", "3"],
@@ -46,20 +49,25 @@ def make_data(folder: Path) -> Path:
 
 def numbers(run: Path) -> dict[str, str]:
     """SHA-256 of all that a finished run has learned: weights, averages, moments."""
-    manifest = json.loads((run / "checkpoints" / f"step-{STEPS:08d}" / "manifest.json").read_text())
+    newest = max((run / "checkpoints").glob("step-*"))
+    manifest = json.loads((newest / "manifest.json").read_text())
     digest = json.loads((run / "summary.json").read_text())["weights_sha256"]
-    return {"weights": digest, **{name: manifest["files"][name]["sha256"] for name in FILES}}
+    return {"step": newest.name, "weights": digest, **{name: manifest["files"][name]["sha256"] for name in FILES}}
 
 
-def killed_until_done(way: str, family: str, data: Path, run: Path) -> tuple[dict[str, str], int]:
+def killed_until_done(
+    way: str, family: str, data: Path, run: Path, budget: tuple[str, ...] = BUDGET
+) -> tuple[dict[str, str], int]:
     """Train with kills of one kind; the numbers at the end, and how many kills there were."""
     planting.start_server()
-    found = planting.in_a_fork(_killed_until_done, way, family, data, run, limit_s=LIMIT_S)
+    found = planting.in_a_fork(_killed_until_done, way, family, data, run, budget, limit_s=LIMIT_S)
     assert not isinstance(found, str), found
     return found
 
 
-def _killed_until_done(way: str, family: str, data: Path, run: Path, answer: Connection) -> None:
+def _killed_until_done(
+    way: str, family: str, data: Path, run: Path, budget: tuple[str, ...], answer: Connection
+) -> None:
     import torch
 
     import kakusan.commands.train  # noqa: F401 - once, not in every attempt
@@ -68,7 +76,7 @@ def _killed_until_done(way: str, family: str, data: Path, run: Path, answer: Con
     try:
         kills = 0
         for prepare in WAYS[way]():
-            status = _attempt(family, data, run, prepare)
+            status = _attempt(family, data, run, budget, prepare)
             if status == 0:
                 break
             assert status == -signal.SIGKILL, f"the command ended with status {status}"
@@ -78,9 +86,9 @@ def _killed_until_done(way: str, family: str, data: Path, run: Path, answer: Con
         answer.send(traceback.format_exc())
 
 
-def _attempt(family: str, data: Path, run: Path, prepare: Callable[[], None]) -> int:
+def _attempt(family: str, data: Path, run: Path, budget: tuple[str, ...], prepare: Callable[[], None]) -> int:
     """One process of the command, begun or gone on with; its exit status."""
-    command = ["train", *FAMILIES[family], "--data", str(data), "--out", str(run), *COMMON]
+    command = ["train", *FAMILIES[family], "--data", str(data), "--out", str(run), *budget, *COMMON[2:]]
     if (run / "run.json").exists():
         command = ["train", "--resume", str(run)]
     child = os.fork()
@@ -111,22 +119,7 @@ def _at_operations() -> Iterator[Callable[[], None]]:
     number = 0
     while True:
         number += 1
-        yield lambda number=number: setattr(files, "watch", _kill_at(number))
-
-
-def _kill_at(number: int) -> Callable[..., None]:
-    count = 0
-
-    def watch(kind: str, path: Path, other: bytes | Path | None) -> None:
-        nonlocal count
-        count += kind != "read"
-        if count == number:
-            if isinstance(other, bytes):
-                with path.open("ab") as file:
-                    file.write(other[: len(other) // 2])
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    return watch
+        yield lambda number=number: setattr(files, "watch", faults.end_at(number))
 
 
 def _after_steps() -> Iterator[Callable[[], None]]:

@@ -15,7 +15,7 @@ from typing import Annotated, Literal
 from tyro.conf import FlagCreatePairsOff, Positional, arg
 
 from kakusan import __version__
-from kakusan.errors import InputError, Stopped, printable
+from kakusan.errors import InputError, PeerFailed, Stopped, printable
 from kakusan.signals import EXIT_STATUS, handled_by, stop
 
 DATA_FILES = "a folder of pictures or of IDX files, or a .npy or .npz file"
@@ -60,7 +60,8 @@ class Sample:
     n: Annotated[int, arg(aliases=["-n"])] = 64
     """How many."""
     steps: int | None = None
-    """Steps down the chain, 1 to T; diffusion models only, 20 unless given. A step is a network call, two in heun."""
+    """Steps down the chain, 1 to T; diffusion models only, 20 unless given. A step is a network call, two in heun;
+    where the run's early weights guide it, one more."""
     sampler: str | None = None
     """dpm++2m-sde (the default), dpm++2m, dpm++3m, unipc-2, unipc-3, heun, ddim or ancestral; diffusion models only."""
     spacing: str | None = None
@@ -211,6 +212,10 @@ def main(arguments: list[str] | None = None) -> None:
         with warnings.catch_warnings(), handled_by(stop):
             warnings.showwarning = _show_warning
             status = _dispatch(arguments)
+    except PeerFailed as error:
+        if os.environ.get("RANK", "0") == "0":
+            print(f"kakusan: {error}", file=sys.stderr)
+        status = 1
     except InputError as error:
         if os.environ.get("RANK", "0") == "0":  # of several processes that all see the mistake, one says so
             notes = map(printable, getattr(error, "__notes__", ()))  # e.g. a line for each bad file
@@ -284,32 +289,53 @@ def _train(arguments: list[str]) -> int:
 
     arguments = [part for word in arguments for part in (word.split("=", 1) if word.startswith("--") else [word])]
     if "--resume" in arguments:
+        if arguments[0] in RECIPES:
+            raise InputError(f"a run keeps its own recipe; type: kakusan train {' '.join(arguments[1:])}")
+        if "--help" in arguments or "-h" in arguments:
+            arguments = ["--help"]
         again = parse(Resume, arguments, "kakusan train")
+        _check_launch(again)
         if again.devices > 1:
             return _launch(["train", *arguments], again.devices, again.restarts)
         from kakusan.commands import train
 
         return train.resume(
-            train.Resume(again.resume, again.minutes, again.steps, again.device, again.rollback, again.shard)
+            train.Resume(
+                path=again.resume,
+                minutes=again.minutes,
+                steps=again.steps,
+                device=again.device,
+                rollback=again.rollback,
+                shard=again.shard,
+            )
         )
     name, rest = (arguments[0], arguments[1:]) if arguments else ("--help", [])
     if name in ("-h", "--help"):
         print("usage: kakusan train RECIPE [flags]   or   kakusan train --resume RUN [--minutes M or --steps N]\n")
         for recipe in RECIPES.values():
             print(f"  {recipe.name:<18}{recipe.summary}")
-        print("\nkakusan train RECIPE --help shows every setting of that recipe.")
+        print(
+            "\nkakusan train RECIPE --help shows every setting of that recipe, kakusan train --resume --help those of a run."
+        )
         return 0
     if name.startswith("-"):
         raise InputError(f"a recipe comes first, got {name!r}; e.g. kakusan train {next(iter(RECIPES))} {name} ...")
     recipe = find(name)
     defaults = _train_command(recipe)
     command = parse(type(defaults), rest, f"kakusan train {name}", defaults)
+    _check_launch(command)
     if command.devices > 1:
         out = command.out or _default_out(recipe.name)  # the same for all
         return _launch(["train", *arguments, "--out", str(out)], command.devices, command.restarts)
     from kakusan.commands import train
 
     return train.start(_start(recipe, command), ["kakusan", "train", *arguments])
+
+
+def _check_launch(command) -> None:
+    for flag, least in (("devices", 1), ("restarts", 0)):
+        if getattr(command, flag) < least:
+            raise InputError(f"--{flag} must be at least {least}, got {getattr(command, flag)}")
 
 
 def _launch(arguments: list[str], devices: int, restarts: int) -> int:

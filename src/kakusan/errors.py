@@ -48,3 +48,7 @@ class SaveError(InputError):
 
 class DamageWarning(UserWarning):
     """Something on the disk is damaged or cannot be removed; it is left as it is, and the work goes on without it."""
+
+
+class PeerFailed(InputError):
+    """Another process of the job could not do its part; the message says which and why."""

@@ -60,6 +60,9 @@ class RunDirectory:
                 f"cannot make the run directory {path} ({error.strerror}); choose another --out"
             ) from error
         run.lock()
+        if run.finished or run._file("run.json").exists():  # made by another process since we looked
+            run.unlock()
+            run._check_free()
         return run
 
     def _check_free(self) -> None:
@@ -125,8 +128,10 @@ class RunDirectory:
         lock, self._lock = self._lock, None
         try:
             if self._file("owner.json").exists():
-                with self._writing("owner.json"):
-                    files.remove(self._file("owner.json"))
+                files.remove(self._file("owner.json"))
+        except OSError as error:  # it says who writes here only while somebody holds the lock
+            words = f"{self._file('owner.json')} cannot be removed ({error.strerror})"
+            warnings.warn(words, DamageWarning, stacklevel=2)
         finally:
             lock.release()
 
@@ -157,6 +162,13 @@ class RunDirectory:
     def finished(self) -> bool:
         """Whether training used up its budget."""
         return self._file("summary.json").exists()
+
+    def reopen(self) -> None:
+        """Let a finished run count as unfinished: its numbers are kept as summary-before.json."""
+        if self.finished:
+            with self._writing("summary.json"):
+                files.rename(self._file("summary.json"), self._file("summary-before.json"))
+                files.sync_folder(self.path)
 
     def write(self, name: str, content: dict[str, Any]) -> None:
         """Write a JSON file whole, on the disk when this returns: a reader sees the old or the new one."""

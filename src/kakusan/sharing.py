@@ -13,13 +13,9 @@ import torch.distributed as dist
 from safetensors.torch import load, save
 from torch import Tensor
 
-from kakusan.errors import InputError
+from kakusan.errors import PeerFailed
 
 Result = TypeVar("Result")
-
-
-class PeerFailed(InputError):
-    """Another process could not do its part; it says why."""
 
 
 def rank() -> int:
@@ -93,35 +89,33 @@ def wait() -> None:
 
 
 def by_first(action: Callable[[], Result]) -> Result | None:
-    """What only one process may do, the others waiting; they get None, or PeerFailed if it fails."""
+    """What only one process may do, the others waiting; they get None, or PeerFailed with its words if it fails."""
     if world() == 1:
         return action()
-    result, failure = None, None
-    if is_first():
-        try:
-            result = action()
-        except BaseException as error:  # raised again once the others know
-            failure = error
-    (failed,) = told([float(failure is not None)])
-    if failure is not None:
-        raise failure
-    if failed:
-        raise PeerFailed("the first process failed, and says why")
+    result, failure = _tried(action) if is_first() else (None, None)
+    _tell_of(failure)
     return result
 
 
-def by_all(action: Callable[[], None]) -> None:
-    """What every process does at the same time; PeerFailed for those that could where another could not."""
-    failure = None
+def by_all(action: Callable[[], object]) -> None:
+    """What every process does at the same time; PeerFailed, with the words of another, where that one could not."""
+    _tell_of(_tried(action)[1])
+
+
+def _tried(action: Callable[[], Result]) -> tuple[Result | None, BaseException | None]:
     try:
-        action()
+        return action(), None
     except BaseException as error:  # raised again once the others know
-        failure = error
-    (failed,) = total([float(failure is not None)])
+        return None, error
+
+
+def _tell_of(failure: BaseException | None) -> None:
+    words = all_bytes(b"" if failure is None else f"{type(failure).__name__}: {failure}".encode())
     if failure is not None:
         raise failure
-    if failed:
-        raise PeerFailed("another process failed, and says why")
+    for number, said in enumerate(words):
+        if said:
+            raise PeerFailed(f"process {number} of the job failed ({said.decode()})")
 
 
 def _together() -> bool:

@@ -20,13 +20,18 @@ from kakusan.train.loop import Trainer
 MEASURED_IMAGES = 1000
 
 
-def measure(trainer: Trainer, recipe: Recipe, dataset: Dataset, run: RunDirectory) -> dict[str, Any]:
-    """The held-out bound and a sheet of samples, always with the same noise; all processes must ask together."""
+def draw(trainer: Trainer, recipe: Recipe, dataset: Dataset, run: RunDirectory) -> None:
+    """A sheet of samples, always of the same noise; all processes must ask together."""
+    if dataset.kind == "images":
+        model = averaged_model(trainer, recipe, dataset)
+        sample_grid(model, run.samples / f"step-{trainer.state.step:08d}.png")
+
+
+def measure(trainer: Trainer, recipe: Recipe, dataset: Dataset) -> dict[str, Any]:
+    """The held-out bound, always with the same noise; all processes must ask together."""
     model = averaged_model(trainer, recipe, dataset)
     rate = trainer.state.images(trainer.settings.batch) / max(trainer.state.seconds, 1e-9)
     result = model.evaluate(dataset.test[:MEASURED_IMAGES])
-    if dataset.kind == "images":
-        sample_grid(model, run.samples / f"step-{trainer.state.step:08d}.png")
     return {
         "step": trainer.state.step,
         "seconds": round(trainer.state.seconds, 2),

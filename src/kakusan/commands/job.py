@@ -34,6 +34,7 @@ class Job:
     device: torch.device
     shard: bool
     rollbacks: list[int] = field(default_factory=list)
+    earlier: list[tuple[int, Budget]] = field(default_factory=list)  # budgets before this one, each up to a step
 
 
 def reopened(run: RunDirectory, record: dict[str, Any], device: torch.device, shard: bool = False) -> Job:
@@ -47,7 +48,9 @@ def reopened(run: RunDirectory, record: dict[str, Any], device: torch.device, sh
         )
     torch.manual_seed(record["seed"] % 2**63)
     module = build(recipe.model, dataset.event_shape)
-    return Job(run, recipe, dataset, module, budget, record["seed"], device, shard, list(record.get("rollbacks", [])))
+    rollbacks = list(record.get("rollbacks", []))
+    before = [(one["until"], Budget(one["minutes"], one["steps"])) for one in record.get("budgets_before", [])]
+    return Job(run, recipe, dataset, module, budget, record["seed"], device, shard, rollbacks, before)
 
 
 def trainer_of(job: Job) -> Trainer:
@@ -61,7 +64,9 @@ def trainer_of(job: Job) -> Trainer:
         raise InputError(f"{groups} groups of a batch need as many examples, and there are {len(data)}")
     settings = dataclasses.replace(job.recipe.optim, batch=batch)
     loss = training_loss(module, job.recipe.model, data)
-    return Trainer(module, loss, len(data), settings, job.budget, job.seed, job.device, job.shard, job.rollbacks)
+    trainer = Trainer(module, loss, len(data), settings, job.budget, job.seed, job.device, job.shard, job.rollbacks)
+    trainer.earlier = job.earlier
+    return trainer
 
 
 class Journal:
@@ -90,9 +95,14 @@ class Journal:
 
 def wind_clock(trainer: Trainer, run: RunDirectory, other_steps: bool = False) -> None:
     """Let the run's clock follow what an earlier attempt at the same steps wrote down, if they are to be the same."""
-    known = [Reading(**line) for line in run.clock()]
+    try:
+        known = [Reading(int(line["step"]), float(line["seconds"]), float(line["pace"])) for line in run.clock()]
+    except (KeyError, TypeError, ValueError):
+        known = []
     done = trainer.state.readings[1:]
     ahead = [] if other_steps or known[: len(done)] != done else known[len(done) :]
+    if known[: len(done)] != done and trainer.budget.minutes is not None:
+        tell("from here on not to the bits of an unbroken run: clock.jsonl is damaged, and the time is read anew")
     trainer.clock.ahead = ahead
 
 

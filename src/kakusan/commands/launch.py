@@ -11,7 +11,7 @@ from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from kakusan.signals import EXIT_STATUS
+from kakusan.signals import EXIT_STATUS, SIGNALS
 
 
 def launch(arguments: list[str], processes: int, restarts: int) -> int:
@@ -22,8 +22,8 @@ def launch(arguments: list[str], processes: int, restarts: int) -> int:
         processes: On this machine.
         restarts: How often all of them begin again, from the last checkpoint, after one has died.
     """
-    for name in ("torch.distributed.elastic", "torch.distributed.launcher"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)  # its tables of exit codes; ours is one line
+    logging.disable(logging.CRITICAL)  # its tables of exit codes; ours is one line
+    os.environ["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"  # a store for each attempt, see train.engine
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
     config = LaunchConfig(
         min_nodes=1,
@@ -34,6 +34,7 @@ def launch(arguments: list[str], processes: int, restarts: int) -> int:
         rdzv_endpoint="localhost:0",
         max_restarts=restarts,
         monitor_interval=0.1,
+        signals_to_handle=",".join(one.name for one in SIGNALS),
     )
     try:
         elastic_launch(config, sys.executable)("-m", "kakusan", *arguments)
@@ -45,5 +46,6 @@ def launch(arguments: list[str], processes: int, restarts: int) -> int:
         if died:
             words = f"kakusan: a process was killed by signal {-died[0]}; go on with: kakusan train --resume RUN"
             print(words, file=sys.stderr)
+            return 1
         return next((code for code in codes if code > 0), 1)
     return 0

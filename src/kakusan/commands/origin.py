@@ -32,11 +32,15 @@ def versions(device: torch.device) -> dict[str, str]:
     }
 
 
-def origin(recipe: Recipe, seed: int, data_digest: str, device: torch.device) -> dict[str, str]:
-    """A fingerprint for each checkpoint: its settings, budget apart, its seed, its data and its versions."""
+def origin(recipe: Recipe, seed: int, data_digest: str, device: torch.device, processes: int = 1) -> dict[str, str]:
+    """A fingerprint for each checkpoint: its settings, budget apart, its seed, its data and its versions.
+
+    The number of processes is part of it where it changes the order of a sum: with more than two groups.
+    """
     settings = dataclasses.replace(recipe, minutes=None, steps=1).record()
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
-    return {"recipe": digest, "seed": str(seed), "data": data_digest, **versions(device)}
+    order = {"processes": str(processes)} if recipe.optim.groups > 2 else {}
+    return {"recipe": digest, "seed": str(seed), "data": data_digest, **versions(device), **order}
 
 
 def check_origin(path: Path, before: dict[str, str], now: dict[str, str]) -> list[str]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +19,7 @@ from kakusan.rundir import RunDirectory
 from kakusan.train import checkpoint
 from kakusan.train.device import device_named
 
+BEYOND = 10_000  # steps after the last checkpoint, where a run may have ended that was not saved any more
 SHOWN = 16  # examples of a batch, named in the text; all of them stand in --json
 
 
@@ -26,10 +29,13 @@ def main(command: Replay) -> int:
     job = reopened(run, run.read("run.json"), device_named(command.device))
     trainer = trainer_of(job)
     done = checkpoint.read_state(run.checkpoints).step if checkpoint.exists(run.checkpoints) else 0
-    if not 1 <= command.step <= done + 1:
+    if not 1 <= command.step <= done + BEYOND:
         raise InputError(
-            f"--step must lie in 1..{done + 1}, what {run.path} has saved and one more; got {command.step}"
+            f"--step must lie in 1..{done + BEYOND}: {run.path} has saved {done} and {BEYOND} more can be done; "
+            f"got {command.step}"
         )
+    if command.out is not None and job.dataset.kind != "images":
+        raise InputError(f"{job.dataset.name} holds no pictures to write to {command.out}; leave --out away")
     before = command.step - 1  # steps are counted from 1 for people, from 0 inside
     checkpoint.restore(trainer, run.checkpoints, at_most=before)
     wind_clock(trainer, run)
@@ -55,7 +61,7 @@ def main(command: Replay) -> int:
         "learning_rate_scale": trainer.scale(),
         "loss": loss.item(),
         "gradient_norm": norm.item(),
-        "skipped": not (loss.isfinite() and norm.isfinite()),
+        "skipped": trainer.is_bad(loss, norm),
         "terms": {name: float(np.mean(values)) for name, values in each.items()},
         "batch": indices.tolist(),
         "losses": each["loss"],
@@ -65,7 +71,7 @@ def main(command: Replay) -> int:
         pictures = job.dataset.train[indices].permute(0, 2, 3, 1).numpy()
         Images(pictures).save(command.out, {"run": command.run, "step": command.step})
     if command.json:
-        print(json.dumps(record))
+        print(json.dumps(_plain(record)))
         return 0
     print(
         f"step {command.step:,}, {record['progress']:.1%} of the budget, learning rates at {record['learning_rate_scale']:.4f} of their peak"
@@ -81,3 +87,12 @@ def main(command: Replay) -> int:
         f"batch: examples {', '.join(map(str, indices[:SHOWN].tolist()))}{more}; the largest loss, {max(each['loss']):.6f}, has {record['worst_example']}"
     )
     return 0
+
+
+def _plain(value: Any) -> Any:
+    """With null for what JSON has no number for."""
+    if isinstance(value, dict):
+        return {name: _plain(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [_plain(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -12,13 +12,13 @@ from typing import Any
 import torch
 
 from kakusan import sharing
-from kakusan.commands.finish import finish, measure
+from kakusan.commands.finish import draw, finish, measure
 from kakusan.commands.job import Job, keep_clock, reopened, trainer_of, wind_clock
 from kakusan.commands.origin import check_origin, origin, versions
 from kakusan.commands.say import tell
 from kakusan.data.dataset import Dataset
 from kakusan.data.open import lasting, open_data
-from kakusan.errors import InputError, SaveError, Stopped
+from kakusan.errors import InputError, PeerFailed, SaveError, Stopped
 from kakusan.likelihood.evaluation import spread_words
 from kakusan.recipes.build import build, check_kind, count_parameters
 from kakusan.recipes.config import Recipe, from_record
@@ -59,11 +59,12 @@ class Resume:
 
 
 def start(wanted: Start, command: list[str]) -> int:
-    """Train a new run; the exit status."""
+    """Train a new run; the exit status. After a process of this very job has died, go on with the run that it began."""
     device = device_named(wanted.device)
-    if int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) and (wanted.out / "run.json").exists():
-        return resume(Resume(wanted.out, device=wanted.device, shard=wanted.shard))  # after a process died
     with process_group(device):
+        (out,) = {Path(sharing.all_bytes(str(wanted.out).encode())[0].decode())}  # a default name has the time in it
+        if sharing.told([float(_is_of_this_job(out))])[0]:
+            return _resume(Resume(out, shard=wanted.shard), device)
         recipe = _with_groups(wanted.recipe)
         budget = Budget(recipe.minutes, recipe.steps)
         dataset = open_data(recipe.data, recipe.pictures, tell)
@@ -79,14 +80,25 @@ def start(wanted: Start, command: list[str]) -> int:
             "command": command,
             "started": time.strftime("%Y-%m-%d %H:%M:%S %Z"),
             "versions": versions(device),
-            "processes": sharing.world(),
+            "job": _job_id(),
         }
-        run = sharing.by_first(lambda: RunDirectory.create(wanted.out)) or RunDirectory(wanted.out)
+        run = sharing.by_first(lambda: RunDirectory.create(out)) or RunDirectory(out)
         try:
             sharing.by_first(lambda: _write_records(run, record, dataset))
             return _train(Job(run, recipe, dataset, module, budget, wanted.seed, device, wanted.shard), fresh=True)
         finally:
             run.unlock()
+
+
+def _job_id() -> str:
+    """What the launcher calls this job, all its attempts alike; nothing if it gave no name of its own."""
+    given = os.environ.get("TORCHELASTIC_RUN_ID", "none")
+    return "" if given == "none" else given
+
+
+def _is_of_this_job(path: Path) -> bool:
+    run = RunDirectory(path)
+    return bool(_job_id()) and (path / "run.json").is_file() and run.read("run.json").get("job") == _job_id()
 
 
 def _write_records(run: RunDirectory, record: dict[str, Any], dataset: Dataset) -> None:
@@ -99,53 +111,70 @@ def resume(wanted: Resume) -> int:
 
     A larger budget may be given; that of the run is kept otherwise.
     """
-    run = RunDirectory.open(wanted.path)
-    record = run.read("run.json")
-    device = device_named(wanted.device or record["device"].split(":")[0])
+    record = RunDirectory.open(wanted.path).read("run.json")
+    device = device_named(wanted.device or str(record["device"]).split(":")[0])
     with process_group(device):
-        try:
-            sharing.by_first(run.lock)
-            return _go_on(run, run.read("run.json"), wanted, device)
-        finally:
-            run.unlock()
+        if _is_of_this_job(wanted.path):  # an attempt before this one has changed the record already
+            wanted = Resume(wanted.path, shard=wanted.shard)
+        return _resume(wanted, device)
+
+
+def _resume(wanted: Resume, device: torch.device) -> int:
+    run = RunDirectory.open(wanted.path)
+    try:
+        sharing.by_first(run.lock)
+        return _go_on(run, run.read("run.json"), wanted, device)
+    finally:
+        run.unlock()
 
 
 def _go_on(run: RunDirectory, record: dict[str, Any], wanted: Resume, device: torch.device) -> int:
     recipe = from_record(record["recipe"])
+    before = {"minutes": recipe.minutes, "steps": recipe.steps}
     longer = wanted.minutes is not None or wanted.steps is not None
     if longer:
         recipe = dataclasses.replace(recipe, minutes=wanted.minutes, steps=wanted.steps)
     job = reopened(run, {**record, "recipe": recipe.record()}, device, wanted.shard)
-    if checkpoint.exists(run.checkpoints):
-        state = checkpoint.read_state(run.checkpoints)
-        if run.finished or longer:
-            _check_budget(run.path, state, job.budget, run.finished)
-        if wanted.rollback:
-            job.rollbacks.append(state.step)
-    elif wanted.rollback:
-        job.rollbacks.append(0)
+    state = checkpoint.read_state(run.checkpoints) if checkpoint.exists(run.checkpoints) else State()
+    if run.finished or longer:
+        _check_budget(run.path, state, job.budget, run.finished)
     if longer:
         typed = ["--minutes", f"{wanted.minutes:g}"] if wanted.minutes is not None else ["--steps", str(wanted.steps)]
         command = ["kakusan", "train", "--resume", str(run.path), *typed]
         record["resumed"] = [*record.get("resumed", []), command]
-    if job.rollbacks:
+        record["budgets_before"] = [*record.get("budgets_before", []), {"until": state.step, **before}]
+    if wanted.rollback:
+        job.rollbacks.append(state.step)
         record["rollbacks"] = job.rollbacks
-    sharing.by_first(lambda: run.write("run.json", {**record, "recipe": recipe.record()}))
+    record["job"] = _job_id()
+
+    def write() -> None:
+        run.reopen()  # first: a run with a larger budget is not finished
+        run.write("run.json", {**record, "recipe": recipe.record()})
+
+    sharing.by_first(write)
     return _train(job, fresh=False, other_steps=longer or wanted.rollback)
 
 
 def _with_groups(recipe: Recipe) -> Recipe:
     """As many groups as processes, unless the recipe says how many."""
     if recipe.optim.groups == 1 and sharing.world() > 1:
-        batch = recipe.optim.batch + -recipe.optim.batch % sharing.world()
-        return dataclasses.replace(recipe, optim=dataclasses.replace(recipe.optim, groups=sharing.world(), batch=batch))
+        over = recipe.optim.batch % sharing.world()
+        if over:
+            near = recipe.optim.batch - over
+            raise InputError(
+                f"{sharing.world()} processes cannot share a batch of {recipe.optim.batch} alike; add --optim.batch "
+                f"{near or sharing.world()} or {near + sharing.world()}"
+            )
+        return dataclasses.replace(recipe, optim=dataclasses.replace(recipe.optim, groups=sharing.world()))
     return recipe
 
 
 def _check_budget(path: Path, state: State, budget: Budget, finished: bool) -> None:
     if budget.progress(state.step, state.seconds) >= 1:
         stands = f"{state.step:,} steps, {state.seconds / 60:.1f} minutes"
-        larger = f"kakusan train --resume {path} --minutes {2 * max(1, round(state.seconds / 60))}"
+        twice = f"--steps {2 * state.step}" if budget.steps else f"--minutes {2 * max(1, round(state.seconds / 60))}"
+        larger = f"kakusan train --resume {path} {twice}"
         raise InputError(
             f"{path} is {'finished' if finished else 'already further than that'} ({stands}); a budget counts from the "
             f"run's beginning: name a larger one, e.g. {larger}"
@@ -173,10 +202,10 @@ def _to_the_end(job: Job, fresh: bool, other_steps: bool) -> int:
     if not fresh:
         if checkpoint.exists(run.checkpoints):
             checkpoint.restore(trainer, run.checkpoints)
-        if other_steps:
-            trainer.state.marks = sum(mark <= trainer.progress for mark in MARKS)
+        passed = sum(mark <= trainer.progress for mark in MARKS)
+        trainer.state.marks = min(trainer.state.marks, passed)  # of a larger budget fewer have passed
         beginning = f"{recipe.name}: going on from step {trainer.state.step:,}, {job.budget}"
-    made_by = origin(recipe, job.seed, dataset.digest(), job.device)
+    made_by = origin(recipe, job.seed, dataset.digest(), job.device, sharing.world())
     for line in check_origin(run.path, trainer.state.made_by, made_by) if trainer.state.made_by else []:
         tell(f"from here on not to the bits of an unbroken run: {line}")
     trainer.state.made_by = made_by
@@ -196,7 +225,7 @@ def _to_the_end(job: Job, fresh: bool, other_steps: bool) -> int:
                 checkpoint.save(trainer, run.checkpoints)
                 journal.catch_up(trainer.state.readings)
                 failed = None
-            except (SaveError, sharing.PeerFailed) as error:
+            except (SaveError, PeerFailed) as error:
                 tell(f"{error}; training goes on, the next save tries again")
                 failed = error
 
@@ -205,11 +234,14 @@ def _to_the_end(job: Job, fresh: bool, other_steps: bool) -> int:
             if sharing.told([float(measured)])[0]:
                 return  # and the run was stopped right after
             try:
-                line = measure(trainer, recipe, dataset, run)
+                line = measure(trainer, recipe, dataset)
                 progress.measured = f"{line['bits_per_dim']:.3f} ± {spread_words(line['standard_error'])} bits/dim"
                 if sharing.is_first():
                     run.append_history(line)
-            except SaveError as error:
+                draw(trainer, recipe, dataset, run)
+            except PeerFailed:
+                raise
+            except InputError as error:  # of the disk, or of samples that are no numbers yet
                 tell(f"{error}; training goes on")
 
         finished = trainer.run(MARKS, on_mark, progress.update, on_save)

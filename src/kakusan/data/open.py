@@ -53,6 +53,8 @@ def open_data(spec: str, pictures: Pictures | None = None, say: Say | None = Non
 
 def is_picture_folder(spec: str) -> bool:
     """Whether a `--data` argument names a folder in which each picture is a file."""
+    if not spec.strip():
+        raise InputError(f"--data is empty; give {', '.join(EMBEDDED)}, a folder, or a .npy or .npz file")
     return spec not in EMBEDDED and Path(spec).is_dir() and not has_idx(Path(spec))
 
 

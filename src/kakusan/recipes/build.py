@@ -104,7 +104,7 @@ def check_kind(recipe: Recipe, dataset: Dataset) -> None:
     if dataset.kind != needed:
         other = "counts-dirichlet" if dataset.kind == "counts" else "mnist-ddpm"
         raise InputError(
-            f"recipe {recipe.name} needs {needed}, and {dataset.name} holds {dataset.kind}; try: kakusan train {other}"
+            f"recipe {recipe.name} needs {needed}, and {dataset.name} holds {dataset.kind}; try: kakusan train {other} --data {recipe.data}"
         )
     if dataset.bits and getattr(recipe.model, "likelihood", None) != "bernoulli":
         raise InputError(

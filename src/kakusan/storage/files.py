@@ -54,7 +54,11 @@ def make_folders(path: Path) -> None:
     if path.is_dir():
         return
     make_folders(path.parent)
-    make_folder(path)
+    try:
+        make_folder(path)
+    except FileExistsError:
+        if not path.is_dir():  # another process was quicker
+            raise
     sync_folder(path.parent)
 
 

@@ -153,12 +153,6 @@ def latest(folder: Path, at_most: int | None = None) -> Path:
     return newest
 
 
-def damaged(folder: Path, error: Exception) -> InputError:
-    """What to say of checkpoints that are whole and still cannot be read."""
-    reason = str(error).splitlines()[0]
-    return InputError(f"{folder} cannot be read ({reason}); look at it with: kakusan doctor {_quoted(folder.parent)}")
-
-
 def check_room(folder: Path, module: nn.Module) -> None:
     """InputError unless the disk of an existing folder has room for all the checkpoints a run keeps, and one more."""
     largest = MOST_COPIES * _size({"model": module.state_dict()})

@@ -40,6 +40,7 @@ class Clock:
     ahead: list[Reading] = field(default_factory=list)
     record: Callable[[Reading], None] = lambda reading: None
     now: Callable[[], float] = time.monotonic
+    stopped: bool = False  # nothing new is read
 
     def start(self, step: int) -> None:
         """The run begins, or goes on, before this step."""
@@ -61,6 +62,8 @@ class Clock:
             step: The next one.
             paused: Something else than steps took its time since the last reading.
         """
+        if self.stopped:
+            return None
         now = self.now()
         elapsed, steps = now - self._read_at, step - self._last_step
         few = steps in (1, 2, 4, 8) and len(self.readings) < 5  # a first idea of the pace, at once
@@ -75,12 +78,11 @@ class Clock:
         self.record(reading)
         self._last_step, self._read_at = reading.step, self.now()
 
-    def follow(self, step: int) -> bool:
-        """Take up what an earlier attempt read at this step; False once there is nothing left to follow."""
+    def follow(self, step: int) -> None:
+        """Take up what an earlier attempt read at this step."""
         if not self.ahead:
-            return False
+            return
         while self.ahead and self.ahead[0].step <= step:
             self.readings.append(self.ahead.pop(0))
         if not self.ahead:  # from here on the time is our own again
             self.start(step)
-        return True

@@ -19,7 +19,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from kakusan import sharing, signals
-from kakusan.errors import InputError, Stopped
+from kakusan.errors import InputError, PeerFailed, Stopped
 
 PEER_LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe")  # in gloo's words
 PATIENCE = timedelta(minutes=30)  # for the slowest process, which may be measuring or saving
@@ -41,7 +41,7 @@ def process_group(device: torch.device) -> Iterator[None]:
         if signals.Received.number:  # all were asked to leave, and another was quicker
             raise Stopped(signals.Received.number) from error
         if any(words in str(error) for words in PEER_LOST):
-            raise sharing.PeerFailed("another process of the job has died; go on from the last checkpoint") from error
+            raise PeerFailed("another process of the job has died; go on from the last checkpoint") from error
         raise
     finally:
         dist.destroy_process_group()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import sys
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -66,6 +67,7 @@ class Trainer:
         seed: Batches and noise are pure functions of it, the step and the group.
         device: Where the indices and the noise are drawn.
         shard: Hold a part of every weight on each process instead of a copy.
+        earlier: Budgets that counted before this one, each up to a step.
         rollbacks: Steps at which the run was taken back for other noise; from each on the noise is another.
         save_seconds: Between saves that no mark asks for.
     """
@@ -79,6 +81,7 @@ class Trainer:
     device: torch.device
     shard: bool = False
     rollbacks: list[int] = field(default_factory=list)
+    earlier: list[tuple[int, Budget]] = field(default_factory=list)
     save_seconds: float = 60.0
 
     def __post_init__(self):
@@ -96,6 +99,7 @@ class Trainer:
         self._parameters = [p for p in self.module.parameters() if p.requires_grad]
         self._unread: list[tuple[int, Tensor, Tensor]] = []  # steps whose verdict and loss are still on the device
         self._shuffled: Batches | None = None
+        self._largest_norm = sys.float_info.max if self.settings.skip_above is None else self.settings.skip_above
 
     def run(
         self,
@@ -140,8 +144,9 @@ class Trainer:
                 on_step(self)
 
     def go_to(self, step: int) -> None:
-        """Do the steps before this one, and nothing else."""
+        """Do the steps before this one, and nothing else, by what the clock has read before and without a new reading."""
         self.clock.start(self.state.step)
+        self.clock.stopped = True
         self.module.train()
         self._advance(Told())
         while self.state.step < step:
@@ -150,7 +155,9 @@ class Trainer:
     @property
     def progress(self) -> float:
         """Share of the budget that is used up."""
-        return self.budget.progress(self.state.step, self.state.seconds)
+        step = self.state.step
+        budget = next((budget for until, budget in self.earlier if step < until), self.budget)
+        return budget.progress(step, self.state.seconds)
 
     def settle(self) -> None:
         """Read the verdicts that are still on the device; NonFiniteLossError if too many steps were skipped."""
@@ -203,6 +210,10 @@ class Trainer:
             losses.append(loss.detach())
         return sum(losses[1:], losses[0]), gradient_norm(self._parameters)
 
+    def is_bad(self, loss: Tensor, norm: Tensor) -> bool:
+        """Whether a step with this loss and gradient norm is to change nothing."""
+        return not (math.isfinite(loss.item()) and norm.item() <= self._largest_norm)  # which no NaN is
+
     def scale(self) -> float:
         """Of the learning rates at the present step."""
         warm = min(1.0, (self.state.step + 1) / self.settings.warmup) if self.settings.warmup else 1.0
@@ -211,16 +222,14 @@ class Trainer:
     def _step(self, requests: StopRequests, save: bool) -> Told:
         step = self.state.step
         loss, norm = self.gradients(step)
-        limit = self.settings.skip_above or float("inf")
-        waits = self.device.type == "cpu" or sharing.world() > 1
-        if waits:
-            numbers = loss.item(), norm.item()
-            bad = not (all(map(math.isfinite, numbers)) and numbers[1] <= limit)
-            told = self._agree(bad, numbers[0], requests.asked, save)
+        skip: Tensor | None = None  # of a step whose verdict stays on the device
+        if self.device.type == "cpu" or sharing.world() > 1:
+            told = self._agree(self.is_bad(loss, norm), loss.item(), requests.asked, save)
             self._note(step, told.bad, told.loss)
         else:
-            bad = ~(loss.isfinite() & norm.isfinite() & (norm <= limit))
+            bad = ~(loss.isfinite() & norm.isfinite() & (norm <= self._largest_norm))
             told = Told(stop=requests.asked, save=save, reading=self._reading(next_step=True))
+            skip = bad.float()
             self._unread.append((step, bad, loss))
             if len(self._unread) >= UNREAD_STEPS:
                 self.settle()
@@ -230,9 +239,10 @@ class Trainer:
             if self.settings.clip is not None:
                 factor = (self.settings.clip / (norm + 1e-6)).clamp(max=1.0)
                 torch._foreach_mul_([part(p.grad) for p in self._parameters if p.grad is not None], factor)
-            self.optimizers.step(self.scale(), bad.float() if isinstance(bad, Tensor) else None)
+            self.optimizers.step(self.scale(), skip)
         self.state.step = step + 1
-        self.ema.update(self.state.step)
+        if not told.bad:
+            self.ema.update(self.state.step)
         return told
 
     def _agree(self, bad: bool, loss: float, stop: int, save: bool) -> Told:

@@ -51,8 +51,11 @@ class ProgressLine:
         if self._window is not None and now - self._window[0] > 0:
             rate = (images - self._window[1]) / (now - self._window[0])
             self._rate = rate if self._live is None or not self._rate else 0.8 * self._rate + 0.2 * rate
+        first = self._window is None
         self._window = (now, images)
         self._shown_at = now
+        if first:  # nothing is known yet of how long it takes
+            return
         text = self._text(trainer)
         if self._live is not None:
             self._live.update(self._live.task_ids[0], completed=min(1.0, trainer.progress), description=text)
