@@ -395,10 +395,14 @@ def test_a_run_directory_that_cannot_be_written_is_one_line(tmp_path, error):
     lines = []
 
     def failing(root):
-        try:
-            begin_run(root)
-        except InputError as failure:
-            lines.append(str(failure))
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            try:
+                begin_run(root)
+            except InputError as failure:
+                lines.append(str(failure))
+            else:
+                lines.extend(str(one.message) for one in told)
 
     def check(root, unhurt):
         path = root / "run"

@@ -81,6 +81,8 @@ def _killed_until_done(
                 break
             assert status == -signal.SIGKILL, f"the command ended with status {status}"
             kills += 1
+            if (run / "summary.json").exists():  # killed when all was done: there is nothing to go on with
+                break
         answer.send((numbers(run), kills))
     except BaseException:
         answer.send(traceback.format_exc())
