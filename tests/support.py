@@ -7,9 +7,11 @@ import json
 import math
 from pathlib import Path
 
+import pytest
 import torch
 from torch import Tensor
 
+from kakusan.cli import main
 from kakusan.diffusion import Diffusion
 from kakusan.schedule import Schedule
 
@@ -18,6 +20,19 @@ SMALL_BETAS = [0.1, 0.2, 0.35, 0.5, 0.7]
 
 # |z| > 4.5 has probability 7e-6 for a right estimator; seeds are fixed, so a test that passes once passes always
 LIMIT = 4.5
+
+
+def status(*arguments: object) -> int | str | None:
+    """Run the command in this process; its exit status."""
+    with pytest.raises(SystemExit) as stop:
+        main([str(argument) for argument in arguments])
+    return stop.value.code
+
+
+def call(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int | str | None, str, str]:
+    """Run the command in this process; exit status, stdout, stderr."""
+    code = status(*arguments)
+    return code, *capsys.readouterr()
 
 
 def oracle(name: str) -> dict:

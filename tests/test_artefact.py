@@ -19,16 +19,9 @@ from kakusan.cli import main
 from kakusan.errors import InputError
 from kakusan.noise import example_streams
 from kakusan.storage import tensors
+from support import call
 
 GOLDEN = Path(__file__).parent / "golden"
-
-
-def call(capsys, *arguments):
-    """Exit status, stdout, stderr."""
-    with pytest.raises(SystemExit) as stop:
-        main([str(argument) for argument in arguments])
-    out, err = capsys.readouterr()
-    return stop.value.code, out, err
 
 
 @pytest.fixture(scope="module")

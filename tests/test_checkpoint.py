@@ -90,9 +90,9 @@ def test_a_damaged_checkpoint_is_told_of_and_left_and_the_one_before_is_used(tmp
     with pytest.warns(DamageWarning):
         assert checkpoint.read_state(tmp_path).step == 3
     with pytest.warns(DamageWarning):
-        assert checkpoint.averaged_weights(tmp_path).keys() == again.ema.tensors.keys()
+        assert checkpoint.averaged_weights(checkpoint.latest(tmp_path)).keys() == again.ema.tensors.keys()
     with pytest.warns(DamageWarning):
-        assert checkpoint.early_weights(tmp_path) is None
+        assert checkpoint.early_weights(checkpoint.latest(tmp_path)) is None
 
 
 def test_a_run_that_goes_on_before_a_damaged_checkpoint_sets_it_aside_when_it_comes_there(tmp_path):

@@ -10,6 +10,7 @@ import pytest
 
 import kakusan
 from kakusan.cli import main
+from support import call
 
 TINY = [
     "--model.width",
@@ -23,14 +24,6 @@ TINY = [
     "--optim.batch",
     "16",
 ]
-
-
-def call(capsys, *arguments):
-    """Exit status, stdout, stderr."""
-    with pytest.raises(SystemExit) as stop:
-        main([str(argument) for argument in arguments])
-    out, err = capsys.readouterr()
-    return stop.value.code, out, err
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kakusan.cli import main
 from kakusan.commands.given import data_of
 from kakusan.data.folder import MOST_LINES
 from kakusan.data.header import Header
@@ -40,6 +39,7 @@ from pictures_corpus import (
     patched,
     png,
 )
+from support import call
 
 TINY = ["--model.hidden", "8", "--model.latent", "2", "--optim.batch", "8"]
 AT_16 = Pictures(size=(16, 16))
@@ -66,14 +66,6 @@ def save(folder: Path, name: str, pixels: np.ndarray, form: str = "PNG", **optio
 def pixels_of(path: Path, wanted: Pictures | None = None) -> np.ndarray:
     """(H, W, C)."""
     return read_picture(path, wanted or Pictures()).pixels.transpose(1, 2, 0)
-
-
-def call(capsys, *arguments):
-    """Exit status, stdout, stderr."""
-    with pytest.raises(SystemExit) as stop:
-        main([str(argument) for argument in arguments])
-    out, err = capsys.readouterr()
-    return stop.value.code, out, err
 
 
 # What is bad

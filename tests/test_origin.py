@@ -7,15 +7,8 @@ import numpy as np
 import pytest
 
 import torture
-from kakusan.cli import main
 from kakusan.commands import origin
-
-
-def kakusan(*arguments):
-    """The command in this process; its exit status."""
-    with pytest.raises(SystemExit) as done:
-        main([str(argument) for argument in arguments])
-    return done.value.code
+from support import status
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +16,7 @@ def run(tmp_path_factory):
     """A finished run, and its data."""
     data = torture.make_data(tmp_path_factory.mktemp("data"))
     path = tmp_path_factory.mktemp("runs") / "run"
-    assert kakusan("train", *torture.FAMILIES["vae"], "--data", data, "--out", path, *torture.COMMON) == 0
+    assert status("train", *torture.FAMILIES["vae"], "--data", data, "--out", path, *torture.COMMON) == 0
     return path, data
 
 
@@ -37,7 +30,7 @@ def copied(run, tmp_path, change=lambda record: None):
 
 
 def test_a_run_that_is_as_it_was_goes_on_without_a_word(run, tmp_path, capsys):
-    assert kakusan("train", "--resume", copied(run, tmp_path), "--steps", "14") == 0
+    assert status("train", "--resume", copied(run, tmp_path), "--steps", "14") == 0
     assert "bits of an unbroken run" not in capsys.readouterr().err
 
 
@@ -51,7 +44,7 @@ CHANGES = {
 
 @pytest.mark.parametrize("name", CHANGES)
 def test_a_run_with_other_settings_is_another_run(run, tmp_path, capsys, name):
-    assert kakusan("train", "--resume", copied(run, tmp_path, CHANGES[name]), "--steps", "14") == 2
+    assert status("train", "--resume", copied(run, tmp_path, CHANGES[name]), "--steps", "14") == 2
     error = capsys.readouterr().err.splitlines()[-1]
     words = "the seed in run.json" if name == "the seed" else "the settings in run.json"
     assert words in error
@@ -67,7 +60,7 @@ def test_a_run_with_other_data_is_another_run(run, tmp_path, capsys, change):
     arrays["test_images"] = arrays["test_images"] if change == "values" else arrays["test_images"][:, :3]
     try:
         np.savez(data, **arrays)
-        assert kakusan("train", "--resume", path, "--steps", "14") == 2
+        assert status("train", "--resume", path, "--steps", "14") == 2
     finally:
         data.write_bytes(before)
     assert "has changed since" in capsys.readouterr().err.splitlines()[-1]
@@ -77,7 +70,7 @@ def test_a_run_with_other_data_is_another_run(run, tmp_path, capsys, change):
 def test_other_versions_and_machines_are_named_and_gone_on_with(run, tmp_path, capsys, monkeypatch, name):
     honest = origin.versions
     monkeypatch.setattr(origin, "versions", lambda device: {**honest(device), name: "another"})
-    assert kakusan("train", "--resume", copied(run, tmp_path), "--steps", "14") == 0
+    assert status("train", "--resume", copied(run, tmp_path), "--steps", "14") == 0
     said = [line for line in capsys.readouterr().err.splitlines() if "bits of an unbroken run" in line]
     assert len(said) == 1
     assert f": {name} was " in said[0]

@@ -5,15 +5,8 @@ import json
 import pytest
 
 import torture
-from kakusan.cli import main
 from kakusan.train.loop import Trainer
-
-
-def kakusan(*arguments):
-    """The command in this process; its exit status."""
-    with pytest.raises(SystemExit) as done:
-        main([str(argument) for argument in arguments])
-    return done.value.code
+from support import status
 
 
 @pytest.fixture
@@ -31,7 +24,7 @@ def heard(monkeypatch):
 
 
 def replayed(capsys, run, step):
-    assert kakusan("replay", run, "--step", step, "--json") == 0
+    assert status("replay", run, "--step", step, "--json") == 0
     record = json.loads(capsys.readouterr().out)
     return record["loss"], record["gradient_norm"], record["learning_rate_scale"]
 
@@ -39,10 +32,10 @@ def replayed(capsys, run, step):
 @pytest.mark.parametrize("budget", [["--steps", "12"], ["--minutes", "0.01"]], ids=["steps", "minutes"])
 def test_every_step_is_done_again_as_it_was(tmp_path, capsys, heard, budget):
     data, run = torture.make_data(tmp_path), tmp_path / "run"
-    assert kakusan("train", *torture.FAMILIES["vae"], "--data", data, "--out", run, "--optim.batch", "8", *budget) == 0
+    assert status("train", *torture.FAMILIES["vae"], "--data", data, "--out", run, "--optim.batch", "8", *budget) == 0
     done = dict(heard)
     last = max(done)
-    assert kakusan("train", "--resume", run, "--steps", last + 6) == 0  # another learning rate from here on
+    assert status("train", "--resume", run, "--steps", last + 6) == 0  # another learning rate from here on
     done |= {step: values for step, values in heard.items() if step > last}
     capsys.readouterr()
     for step in (1, last // 2, last, last + 1, last + 6):
@@ -51,10 +44,10 @@ def test_every_step_is_done_again_as_it_was(tmp_path, capsys, heard, budget):
 
 def test_a_replay_writes_nothing_and_names_the_batch(tmp_path, capsys):
     data, run = torture.make_data(tmp_path), tmp_path / "run"
-    assert kakusan("train", *torture.FAMILIES["vae"], "--data", data, "--out", run, *torture.COMMON) == 0
+    assert status("train", *torture.FAMILIES["vae"], "--data", data, "--out", run, *torture.COMMON) == 0
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
-    assert kakusan("replay", run, "--step", "3", "--out", tmp_path / "batch.png") == 0
+    assert status("replay", run, "--step", "3", "--out", tmp_path / "batch.png") == 0
     assert "batch: examples" in capsys.readouterr().out
     assert (tmp_path / "batch.png").exists()
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
-    assert kakusan("replay", run, "--step", "0") == 2
+    assert status("replay", run, "--step", "0") == 2

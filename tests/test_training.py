@@ -102,7 +102,7 @@ def test_a_run_keeps_no_early_weights_unless_asked(tmp_path):
     run(trainer)
     checkpoint.save(trainer, tmp_path)
     assert trainer.early is None
-    assert checkpoint.early_weights(tmp_path) is None
+    assert checkpoint.early_weights(checkpoint.latest(tmp_path)) is None
 
 
 def test_checkpoints_keep_the_newest_two(tmp_path):

@@ -299,16 +299,7 @@ def _train(arguments: list[str]) -> int:
             return _launch(["train", *arguments], again.devices, again.restarts)
         from kakusan.commands import train
 
-        return train.resume(
-            train.Resume(
-                path=again.resume,
-                minutes=again.minutes,
-                steps=again.steps,
-                device=again.device,
-                rollback=again.rollback,
-                shard=again.shard,
-            )
-        )
+        return train.resume(again)
     name, rest = (arguments[0], arguments[1:]) if arguments else ("--help", [])
     if name in ("-h", "--help"):
         print("usage: kakusan train RECIPE [flags]   or   kakusan train --resume RUN [--minutes M or --steps N]\n")

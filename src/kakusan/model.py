@@ -32,11 +32,11 @@ from kakusan.recipes.build import (
     Model,
     Trainable,
     blueprint,
-    build,
     check_kind,
     event_shape_of,
     exact_chain,
     scale_of,
+    with_weights,
 )
 from kakusan.recipes.config import DiffusionConfig, DirichletConfig, Recipe, from_record
 from kakusan.rundir import RunDirectory
@@ -76,8 +76,7 @@ class TrainedModel:
         self.recipe = recipe
         self.weaker: Diffusion | None = None
         if early is not None and isinstance(module, Diffusion):
-            self.weaker = cast(Diffusion, build(recipe.model, event_shape)).to(device).eval()
-            self.weaker.load_state_dict(early)
+            self.weaker = cast(Diffusion, with_weights(recipe.model, event_shape, early)).to(device).eval()
         self.chain: Model = exact_chain(module).to(device).eval()
         self.event_shape = event_shape
         self.device = device
@@ -307,8 +306,9 @@ def load(source: Path | str, device: str = "auto") -> TrainedModel:
     directory = RunDirectory.open(path)
     recipe = from_record(directory.read("run.json").get("recipe"))
     event_shape = event_shape_of(recipe.model, directory.read("data.json").get("event_shape"))
-    weights = checkpoint.averaged_weights(directory.checkpoints)
-    early = checkpoint.early_weights(directory.checkpoints) if recipe.family == "diffusion" else None
+    newest = checkpoint.latest(directory.checkpoints)
+    weights = checkpoint.averaged_weights(newest)
+    early = checkpoint.early_weights(newest) if recipe.family == "diffusion" else None
     return _rebuilt(recipe, event_shape, weights, early, where, path)
 
 
@@ -325,7 +325,4 @@ def _rebuilt(
     expected = blueprint(recipe.model, event_shape)
     for part in (weights, early) if early is not None else (weights,):
         check_expected({name: (tuple(tensor.shape), tensor.dtype) for name, tensor in part.items()}, expected, source)
-    with torch.random.fork_rng(devices=[]):  # the weights to come replace these draws, and nobody else's change
-        module = build(recipe.model, event_shape)
-    module.load_state_dict(weights)
-    return TrainedModel(recipe, module, event_shape, device, early)
+    return TrainedModel(recipe, with_weights(recipe.model, event_shape, weights), event_shape, device, early)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from types import FrameType
 
 from kakusan.errors import Stopped
@@ -24,35 +24,28 @@ def stop(number: int, frame: FrameType | None) -> None:
     raise Stopped(number)
 
 
-@contextmanager
-def left_to_the_system() -> Iterator[None]:
-    """Let a signal end the process at once; as before afterwards."""
-    previous = {}
-    try:
-        for number in SIGNALS:
-            previous[number] = signal.signal(number, signal.SIG_DFL)
-    except ValueError:  # not the main thread, which has no handlers
-        pass
-    try:
-        yield
-    finally:
-        for number, before in previous.items():
-            signal.signal(number, before)
-
-
-@contextmanager
-def handled_by(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+def handled_by(handler: Callable[[int, FrameType | None], None]) -> AbstractContextManager[None]:
     """Let a handler have Ctrl-C, SIGTERM and SIGUSR1; as before afterwards."""
-    previous = {}
 
     def handle(number: int, frame: FrameType | None) -> None:
         Received.number = number
         handler(number, frame)
 
     Received.number = 0
+    return _with(handle)
+
+
+def left_to_the_system() -> AbstractContextManager[None]:
+    """Let a signal end the process at once; as before afterwards."""
+    return _with(signal.SIG_DFL)
+
+
+@contextmanager
+def _with(handler: Callable[[int, FrameType | None], None] | signal.Handlers) -> Iterator[None]:
+    previous = {}
     try:
         for number in SIGNALS:
-            previous[number] = signal.signal(number, handle)
+            previous[number] = signal.signal(number, handler)
     except ValueError:  # signals belong to the main thread; elsewhere nobody can ask
         pass
     try:

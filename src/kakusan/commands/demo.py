@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from kakusan.cli import Demo
+from kakusan.cli import Demo, Resume
 from kakusan.commands import train
 from kakusan.commands.finish import conclude
 from kakusan.commands.say import tell
@@ -31,7 +31,7 @@ def main(command: Demo) -> int:
         raise InputError(f"{path} holds a run of {name}, not the demo's {RECIPE}; choose another --out")
     if not run.finished:
         tell(f"{path} was interrupted; going on with the settings that it began with")
-        return train.resume(train.Resume(path))
+        return train.resume(Resume(path))
     print(f"{path} is finished; delete it to train anew")
     conclude(run)
     return 0

@@ -52,8 +52,9 @@ def of_run(path: Path) -> Artefact:
         data=from_values(Source, {name: data.get(name) for name in ("name", "kind", "digest")}, "data"),
         versions=_versions(record.get("versions")),
     )
-    early = checkpoint.early_weights(run.checkpoints) if recipe.family == "diffusion" else None
-    return Artefact(facts, checkpoint.averaged_weights(run.checkpoints), early)
+    newest = checkpoint.latest(run.checkpoints)
+    early = checkpoint.early_weights(newest) if recipe.family == "diffusion" else None
+    return Artefact(facts, checkpoint.averaged_weights(newest), early)
 
 
 def _versions(versions: Any) -> dict[str, str]:

@@ -20,16 +20,14 @@ from kakusan.train.loop import Trainer
 MEASURED_IMAGES = 1000
 
 
-def draw(trainer: Trainer, recipe: Recipe, dataset: Dataset, run: RunDirectory) -> None:
+def draw(model: TrainedModel, trainer: Trainer, dataset: Dataset, run: RunDirectory) -> None:
     """A sheet of samples, always of the same noise; all processes must ask together."""
     if dataset.kind == "images":
-        model = averaged_model(trainer, recipe, dataset)
         sample_grid(model, run.samples / f"step-{trainer.state.step:08d}.png")
 
 
-def measure(trainer: Trainer, recipe: Recipe, dataset: Dataset) -> dict[str, Any]:
+def measure(model: TrainedModel, trainer: Trainer, dataset: Dataset) -> dict[str, Any]:
     """The held-out bound, always with the same noise; all processes must ask together."""
-    model = averaged_model(trainer, recipe, dataset)
     rate = trainer.state.images(trainer.settings.batch) / max(trainer.state.seconds, 1e-9)
     result = model.evaluate(dataset.test[:MEASURED_IMAGES])
     return {

@@ -64,9 +64,18 @@ def trainer_of(job: Job) -> Trainer:
         raise InputError(f"{groups} groups of a batch need as many examples, and there are {len(data)}")
     settings = dataclasses.replace(job.recipe.optim, batch=batch)
     loss = training_loss(module, job.recipe.model, data)
-    trainer = Trainer(module, loss, len(data), settings, job.budget, job.seed, job.device, job.shard, job.rollbacks)
-    trainer.earlier = job.earlier
-    return trainer
+    return Trainer(
+        module,
+        loss,
+        len(data),
+        settings,
+        job.budget,
+        job.seed,
+        job.device,
+        shard=job.shard,
+        rollbacks=job.rollbacks,
+        earlier=job.earlier,
+    )
 
 
 class Journal:

@@ -12,7 +12,8 @@ from typing import Any
 import torch
 
 from kakusan import sharing
-from kakusan.commands.finish import draw, finish, measure
+from kakusan.cli import Resume
+from kakusan.commands.finish import averaged_model, draw, finish, measure
 from kakusan.commands.job import Job, keep_clock, reopened, trainer_of, wind_clock
 from kakusan.commands.origin import check_origin, origin, versions
 from kakusan.commands.say import tell
@@ -46,23 +47,11 @@ class Start:
     shard: bool = False
 
 
-@dataclass(frozen=True)
-class Resume:
-    """How to go on with a run; what is not given stays as it was."""
-
-    path: Path
-    minutes: float | None = None
-    steps: int | None = None
-    device: str | None = None
-    rollback: bool = False
-    shard: bool = False
-
-
 def start(wanted: Start, command: list[str]) -> int:
     """Train a new run; the exit status. After a process of this very job has died, go on with the run that it began."""
     device = device_named(wanted.device)
     with process_group(device):
-        (out,) = {Path(sharing.all_bytes(str(wanted.out).encode())[0].decode())}  # a default name has the time in it
+        out = Path(sharing.all_bytes(str(wanted.out).encode())[0].decode())  # a default name has the time in it
         if sharing.told([float(_is_of_this_job(out))])[0]:
             return _resume(Resume(out, shard=wanted.shard), device)
         recipe = _with_groups(wanted.recipe)
@@ -111,16 +100,16 @@ def resume(wanted: Resume) -> int:
 
     A larger budget may be given; that of the run is kept otherwise.
     """
-    record = RunDirectory.open(wanted.path).read("run.json")
+    record = RunDirectory.open(wanted.resume).read("run.json")
     device = device_named(wanted.device or str(record["device"]).split(":")[0])
     with process_group(device):
-        if _is_of_this_job(wanted.path):  # an attempt before this one has changed the record already
-            wanted = Resume(wanted.path, shard=wanted.shard)
+        if _is_of_this_job(wanted.resume):  # an attempt before this one has changed the record already
+            wanted = Resume(wanted.resume, shard=wanted.shard)
         return _resume(wanted, device)
 
 
 def _resume(wanted: Resume, device: torch.device) -> int:
-    run = RunDirectory.open(wanted.path)
+    run = RunDirectory.open(wanted.resume)
     try:
         sharing.by_first(run.lock)
         return _go_on(run, run.read("run.json"), wanted, device)
@@ -234,11 +223,12 @@ def _to_the_end(job: Job, fresh: bool, other_steps: bool) -> int:
             if sharing.told([float(measured)])[0]:
                 return  # and the run was stopped right after
             try:
-                line = measure(trainer, recipe, dataset)
+                model = averaged_model(trainer, recipe, dataset)
+                line = measure(model, trainer, dataset)
                 progress.measured = f"{line['bits_per_dim']:.3f} ± {spread_words(line['standard_error'])} bits/dim"
                 if sharing.is_first():
                     run.append_history(line)
-                draw(trainer, recipe, dataset, run)
+                draw(model, trainer, dataset, run)
             except PeerFailed:
                 raise
             except InputError as error:  # of the disk, or of samples that are no numbers yet

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from dataclasses import dataclass, field
 from typing import Literal
@@ -40,6 +41,10 @@ class Dataset:
 
     def digest(self) -> str:
         """SHA-256 over both parts and the files they came from: two runs with the same digest saw the same data."""
+        return self._digest
+
+    @functools.cached_property
+    def _digest(self) -> str:  # tens of megabytes, asked for at several places of a run's beginning
         digest = hashlib.sha256()
         for part in (self.train, self.test):
             digest.update(repr((tuple(part.shape), str(part.dtype))).encode())

@@ -6,7 +6,7 @@ import functools
 import itertools
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -88,6 +88,14 @@ def event_shape_of(config: ModelConfig, values: Any) -> tuple[int, ...]:
         needed = "[categories]" if isinstance(config, DirichletConfig) else "[1, 3 or 4 channels, height, width]"
         raise InputError(f"the record's event_shape must be {needed}, got {shown(values)}")
     return tuple(values)
+
+
+def with_weights(config: ModelConfig, event_shape: tuple[int, ...], weights: Mapping[str, Tensor]) -> Trainable:
+    """A model of these settings with these weights; torch's global generator is left as it is."""
+    with torch.random.fork_rng(devices=[]):  # the weights to come replace what building draws
+        module = build(config, event_shape)
+    module.load_state_dict(weights)
+    return module
 
 
 def scale_of(config: ModelConfig) -> Scale:

@@ -101,9 +101,9 @@ def restore(trainer: Trainer, folder: Path, at_most: int | None = None) -> None:
         folder: Of all checkpoints.
         at_most: Take up the newest that is not beyond this step; if there is none the trainer stays at its beginning.
     """
-    if at_most is not None and commit.newest_good(folder, at_most)[0] is None:
+    newest = latest(folder) if at_most is None else commit.newest_good(folder, at_most)[0]
+    if newest is None:
         return
-    newest = latest(folder, at_most)
     expected = {
         "model": _kinds(trainer.module.state_dict()),
         "ema": _kinds(trainer.ema.tensors),
@@ -119,15 +119,14 @@ def read_state(folder: Path) -> State:
     return _state(latest(folder))
 
 
-def averaged_weights(folder: Path) -> dict[str, Tensor]:
-    """The averaged weights of the newest whole checkpoint: those a model is used with."""
-    return _read(latest(folder), "ema")
+def averaged_weights(checkpoint: Path) -> dict[str, Tensor]:
+    """The averaged weights of a checkpoint that `latest` found: those a model is used with."""
+    return _read(checkpoint, "ema")
 
 
-def early_weights(folder: Path) -> dict[str, Tensor] | None:
-    """The averaged weights that the newest whole checkpoint keeps of the run's beginning, if it does."""
-    newest = latest(folder)
-    return _read(newest, "early") if (newest / f"early{SUFFIX}").exists() else None
+def early_weights(checkpoint: Path) -> dict[str, Tensor] | None:
+    """The averaged weights that such a checkpoint keeps of the run's beginning, if it does."""
+    return _read(checkpoint, "early") if (checkpoint / f"early{SUFFIX}").exists() else None
 
 
 def exists(folder: Path) -> bool:
@@ -135,9 +134,9 @@ def exists(folder: Path) -> bool:
     return bool(commit.published(folder))
 
 
-def latest(folder: Path, at_most: int | None = None) -> Path:
+def latest(folder: Path) -> Path:
     """The newest whole checkpoint, with a DamageWarning for each newer one; InputError if there is none."""
-    newest, damaged_ones = commit.newest_good(folder, at_most)
+    newest, damaged_ones = commit.newest_good(folder)
     if newest is None and not damaged_ones:
         raise InputError(f"{folder.parent} holds no checkpoint yet; train it first, or delete it")
     if newest is None:
