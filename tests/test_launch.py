@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import torture
+from kakusan.commands.launch import verdict
 
 pytestmark = pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds the processes of a job in /proc")
 LIMIT_S = 240  # of a job on a busy machine; each imports torch twice
@@ -101,3 +102,18 @@ def test_a_mistake_is_said_once(alone, tmp_path):
     assert job.returncode == 2
     assert errors.count("2 processes share 3 groups") == 1
     assert "Traceback" not in errors
+
+
+@pytest.mark.parametrize(
+    ("codes", "status", "killed_by"),
+    [
+        ([2, -signal.SIGTERM], 2, None),  # the other one was ended by the launcher
+        ([2, 2], 2, None),
+        ([1, -signal.SIGKILL], 1, signal.SIGKILL),  # lost its peer
+        ([-signal.SIGTERM, -signal.SIGKILL], 1, signal.SIGKILL),
+        ([3, 1], 3, None),
+    ],
+)
+def test_a_job_ends_as_the_process_that_ended_it(codes, status, killed_by):
+    assert verdict(codes) == (status, killed_by)
+    assert verdict(codes[::-1])[1] == killed_by

@@ -15,7 +15,7 @@ from typing import Annotated, Literal
 from tyro.conf import FlagCreatePairsOff, Positional, arg
 
 from kakusan import __version__
-from kakusan.errors import InputError, PeerFailed, Stopped, printable
+from kakusan.errors import MISTAKE, InputError, PeerFailed, Stopped, printable
 from kakusan.signals import EXIT_STATUS, handled_by, stop
 
 DATA_FILES = "a folder of pictures or of IDX files, or a .npy or .npz file"
@@ -220,7 +220,7 @@ def main(arguments: list[str] | None = None) -> None:
         if os.environ.get("RANK", "0") == "0":  # of several processes that all see the mistake, one says so
             notes = map(printable, getattr(error, "__notes__", ()))  # e.g. a line for each bad file
             print(f"kakusan: {printable(str(error))}", *notes, sep="\n", file=sys.stderr)
-        status = 2
+        status = MISTAKE
     except Stopped as stopped:
         if os.environ.get("RANK", "0") == "0":
             print("kakusan: interrupted", file=sys.stderr)

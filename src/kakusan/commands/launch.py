@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 import uuid
 
@@ -11,6 +12,7 @@ from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+from kakusan.errors import MISTAKE
 from kakusan.signals import EXIT_STATUS, SIGNALS
 
 
@@ -41,11 +43,22 @@ def launch(arguments: list[str], processes: int, restarts: int) -> int:
     except SignalException as stopped:
         return EXIT_STATUS + stopped.sigval
     except ChildFailedError as failed:
-        codes = [failure.exitcode for failure in failed.failures.values()]
-        died = [code for code in codes if code < 0]
-        if died:
-            words = f"kakusan: a process was killed by signal {-died[0]}; go on with: kakusan train --resume RUN"
+        status, killed_by = verdict([failure.exitcode for failure in failed.failures.values()])
+        if killed_by is not None:
+            words = f"kakusan: a process was killed by signal {killed_by}; go on with: kakusan train --resume RUN"
             print(words, file=sys.stderr)
-            return 1
-        return next((code for code in codes if code > 0), 1)
+        return status
     return 0
+
+
+def verdict(codes: list[int]) -> tuple[int, int | None]:
+    """The status that a job ends with after its processes ended with these, and the signal that killed one, if any did.
+
+    Once one has ended the launcher ends the others, by SIGTERM: after a mistake they tell nothing.
+    """
+    if MISTAKE in codes:
+        return MISTAKE, None
+    killed = sorted(code for code in codes if code < 0 and code != -signal.SIGTERM) or [c for c in codes if c < 0]
+    if killed:
+        return 1, -killed[0]
+    return next((code for code in codes if code > 0), 1), None

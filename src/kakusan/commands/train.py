@@ -27,7 +27,7 @@ from kakusan.rundir import RunDirectory
 from kakusan.signals import EXIT_STATUS
 from kakusan.train import checkpoint
 from kakusan.train.device import device_named
-from kakusan.train.engine import process_group
+from kakusan.train.engine import losses_named, process_group
 from kakusan.train.loop import Trainer
 from kakusan.train.progress import ProgressLine
 from kakusan.train.settings import Budget
@@ -173,7 +173,8 @@ def _check_budget(path: Path, state: State, budget: Budget, finished: bool) -> N
 def _train(job: Job, fresh: bool, other_steps: bool = False) -> int:
     """Train, measure, save; `other_steps`: those after the checkpoint are not to be done as they were before."""
     try:
-        stopped_by = _to_the_end(job, fresh, other_steps)
+        with losses_named():
+            stopped_by = _to_the_end(job, fresh, other_steps)
     except Stopped as stopped:
         stopped_by = stopped.number
     if not stopped_by:

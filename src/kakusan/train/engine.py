@@ -36,15 +36,23 @@ def process_group(device: torch.device) -> Iterator[None]:
     with signals.left_to_the_system():  # waiting for the others is no work to save, and cannot hear a handler
         _join(device)
     try:
+        with losses_named():
+            yield
+    finally:
+        dist.destroy_process_group()
+
+
+@contextmanager
+def losses_named() -> Iterator[None]:
+    """Torch's words about a process that has gone, as what happened: `Stopped` or `PeerFailed`."""
+    try:
         yield
     except RuntimeError as error:
-        if signals.Received.number:  # all were asked to leave, and another was quicker
+        if sharing.world() > 1 and signals.Received.number:  # all were asked to leave, and another was quicker
             raise Stopped(signals.Received.number) from error
         if any(words in str(error) for words in PEER_LOST):
             raise PeerFailed("another process of the job has died; go on from the last checkpoint") from error
         raise
-    finally:
-        dist.destroy_process_group()
 
 
 def _join(device: torch.device) -> None:
