@@ -2,13 +2,14 @@
 # make test   run the tests
 # make lint   style and types
 # make evidence   write docs/evidence.md from tests/evidence.py
+# make bench   measure against other libraries, in .venv-bench; PARTS="startup memory" for some of it
 # make torture    ten times as many hostile files as make test
 # Each makes .venv first, once. TORCH=cpu|cuda picks the build (auto: cuda where there is an NVIDIA driver).
 PYTHON ?= python3
 TORCH  ?= auto
 VENV   := .venv
 BIN    := $(VENV)/bin
-.PHONY: demo test torture lint evidence clean
+.PHONY: demo test torture lint evidence bench clean
 
 demo:
 	@$(PYTHON) tools/setup_env.py $(VENV) --torch $(TORCH)
@@ -20,8 +21,7 @@ test:
 
 torture:
 	@$(PYTHON) tools/setup_env.py $(VENV) --torch $(TORCH) --group test
-	@KAKUSAN_TORTURE=1 $(BIN)/python -m pytest -n 2 tests/test_torture.py tests/test_launch.py tests/test_hostile.py \
-	  tests/test_commit.py tests/test_checkpoint.py tests/test_engine.py tests/test_skipping.py tests/test_folder.py
+	@KAKUSAN_TORTURE=1 $(BIN)/python -m pytest -n 2 -m reliability
 
 lint:
 	@$(PYTHON) tools/setup_env.py $(VENV) --torch $(TORCH) --group test --group lint
@@ -30,5 +30,10 @@ lint:
 evidence:
 	@$(PYTHON) tools/evidence.py
 
+bench:
+	@$(PYTHON) tools/setup_env.py .venv-bench --torch cpu
+	@.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r benchmarks/rivals.txt
+	@.venv-bench/bin/python benchmarks/every.py $(PARTS)
+
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) .venv-bench

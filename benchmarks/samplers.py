@@ -26,7 +26,7 @@ from kakusan.measure.classifier import features_and_probabilities
 from kakusan.measure.frechet import frechet_distances
 from kakusan.measure.value import Value
 from kakusan.model import TrainedModel, load
-from kakusan.samplers import SAMPLERS
+from kakusan.samplers import SAMPLER_ORDERS as SAMPLERS  # those that are made for a denoiser
 from kakusan.samplers.calls import counted
 
 STEPS = (5, 10, 20, 50)  # for the same price heun takes half as many, rounded up

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from kakusan import sharing
+from kakusan.data.augment import augmented
 from kakusan.train import checkpoint
 from kakusan.train.engine import process_group
 from kakusan.train.loop import Trainer
@@ -18,6 +19,7 @@ from kakusan.train.settings import Budget, Optim
 
 CPU = torch.device("cpu")
 STEPS = 12
+SHIFTED = {"augment": "shift-and-mirror", "precision": "bfloat16"}
 
 
 def trainer(kind="convolutions", shard=False, steps=STEPS, groups=2, rollbacks=(), **changes):
@@ -36,7 +38,8 @@ def trainer(kind="convolutions", shard=False, steps=STEPS, groups=2, rollbacks=(
     module.register_buffer("seen", torch.zeros(()))
 
     def loss(indices, randomness):
-        noisy = x[indices] + 0.1 * torch.randn(x[indices].shape, generator=randomness, dtype=x.dtype)
+        shown = augmented(x[indices], settings.augment, randomness)
+        noisy = shown + 0.1 * torch.randn(shown.shape, generator=randomness, dtype=x.dtype)
         return (module(noisy) - x[indices].flatten(1).sum(1, keepdim=True)).square().squeeze(1)
 
     method = "muon" if kind == "convolutions" else "adam"
@@ -79,6 +82,8 @@ def main(out: Path) -> None:
             on = trainer(shard=not shard)  # go on the other way
             checkpoint.restore(on, out / f"half-{name}")
             seen[f"half {name}, then the other"] = everything(run(on))
+        for name, shard in (("copies", False), ("parts", True)):
+            seen[f"shifted {name} in bfloat16"] = everything(run(trainer(shard=shard, **SHIFTED)))
         seen["double"] = everything(run(trainer("line")))
         seen["four groups"] = everything(run(trainer("line", groups=4)))
         bad = trainer(lr=1e-2)

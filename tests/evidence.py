@@ -475,7 +475,7 @@ TWO_PROCESSES = (
         "t is an input of the network",
         ("kakusan.nets.unet.UNet", "kakusan.nets.time.SinusoidalTime"),
         (
-            "test_nets.py::test_the_unet_hears_the_time",
+            "test_networks.py::test_a_network_hears_the_time",
             "test_statements.py::test_a_network_that_is_not_told_the_time_stays_below",
         ),
         (24,),
@@ -487,7 +487,7 @@ TWO_PROCESSES = (
         (
             "test_statements.py::test_told_the_time_either_way_a_network_reaches_the_best_bound",
             "test_nets.py::test_a_table_is_a_one_hot_label_through_a_linear_layer",
-            "test_nets.py::test_the_unet_takes_any_height_and_width",
+            "test_networks.py::test_a_network_takes_any_height_and_width",
         ),
         (16, 24),
     ),

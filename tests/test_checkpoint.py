@@ -20,6 +20,8 @@ from kakusan.train import checkpoint
 from kakusan.train.loop import Trainer
 from kakusan.train.settings import Budget, Optim
 
+pytestmark = pytest.mark.reliability
+
 CPU = torch.device("cpu")
 FILES = ["ema.safetensors", "manifest.json", "model.safetensors", "optimizer.safetensors", "state.json"]
 
@@ -88,7 +90,7 @@ def test_a_damaged_checkpoint_is_told_of_and_left_and_the_one_before_is_used(tmp
     assert again.state.step == 3
     assert path.read_bytes() == content
     with pytest.warns(DamageWarning):
-        assert checkpoint.read_state(tmp_path).step == 3
+        assert checkpoint.state_of(checkpoint.latest(tmp_path)).step == 3
     with pytest.warns(DamageWarning):
         assert checkpoint.averaged_weights(checkpoint.latest(tmp_path)).keys() == again.ema.tensors.keys()
     with pytest.warns(DamageWarning):
@@ -193,6 +195,97 @@ def test_a_tensor_that_is_not_finite_is_never_written(tmp_path):
     with pytest.raises(InputError, match="weight holds numbers that are not finite"):
         checkpoint.write(tmp_path, 1, {"model": {"weight": torch.tensor([1.0, float("nan")])}}, {})
     assert not list(tmp_path.iterdir())
+
+
+# A damaged one that was passed over
+
+
+def pass_over(root):
+    """What a resumed run does before it goes on from the newest whole checkpoint."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DamageWarning)
+        checkpoint.set_newer_aside(checkpoint.latest(root / "checkpoints"))
+
+
+def check_passed_over(root):
+    """Nothing is lost, and once it is done a file that is mended does not make its checkpoint the newest again."""
+    pass_over(root)
+    folder = root / "checkpoints"
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "damaged-1-step-00000002",
+        "damaged-1-step-00000003",
+        "step-00000001",
+    ]
+    for step in (2, 3):
+        (folder / f"damaged-1-step-0000000{step}" / "state.json").write_text(json.dumps({"step": step}, indent=1))
+    assert checkpoint.latest(folder).name == "step-00000001"
+
+
+@pytest.fixture
+def twice_damaged(tmp_path):
+    folder = tmp_path / "start" / "checkpoints"
+    for step in (1, 2, 3):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(commit, "prune", lambda *arguments: None)
+            save_step(folder, step)
+    for step in (2, 3):
+        (folder / f"step-0000000{step}" / "state.json").write_text("{}")
+    return tmp_path / "start"
+
+
+def test_a_damaged_checkpoint_that_was_passed_over_is_never_the_newest_again(twice_damaged, tmp_path):
+    assert faults.kill_everywhere(pass_over, check_passed_over, twice_damaged, tmp_path / "scratch") == 3
+
+
+def test_a_damaged_checkpoint_that_cannot_be_renamed_stops_the_run_in_one_line(twice_damaged, tmp_path):
+    told = []
+
+    def failing(root):
+        try:
+            pass_over(root)
+        except SaveError as error:
+            told.append(str(error))
+
+    def check(root, unhurt):
+        assert len(list((root / "checkpoints").iterdir())) == 3
+        check_passed_over(root)
+
+    assert faults.fail_everywhere(failing, check, twice_damaged, tmp_path / "scratch", faults.NO_PERMISSION) == 3
+    assert all("cannot rename a damaged checkpoint" in line and "\n" not in line for line in told)
+    assert len(told) == 3
+
+
+# Reading once
+
+
+@pytest.fixture
+def read(monkeypatch):
+    """The files whose content is read in order to look whether they are whole."""
+    paths, chunks = [], files.chunks
+
+    def listening(path, from_device=False):
+        paths.append(path)
+        return chunks(path, from_device)
+
+    monkeypatch.setattr(files, "chunks", listening)
+    return paths
+
+
+def test_saving_reads_no_file_twice_of_those_that_it_knows(tmp_path, read):
+    known = {save_step(tmp_path, 1)}
+    for step in (2, 3, 4):
+        read.clear()
+        known.add(checkpoint.write(tmp_path, step, some_tensors(step), {"step": step}, known))
+        contents = [path for path in read if path.name != commit.MANIFEST]
+        assert len(contents) == 5  # what was just written, from the disk: four files of tensors and the state
+        assert {path.parent.name.split("-")[2] for path in contents} == {f"{step:08d}"}
+
+
+def test_a_known_checkpoint_of_another_size_does_not_count_as_kept(tmp_path):
+    known = {save_step(tmp_path, step) for step in (1, 2)}
+    (tmp_path / "step-00000002" / "ema.safetensors").write_bytes(b"")
+    checkpoint.write(tmp_path, 3, some_tensors(3), {"step": 3}, known)
+    assert sorted(path.name[-1] for path in tmp_path.iterdir()) == ["1", "2", "3"]
 
 
 # Ended or failed while saving

@@ -276,7 +276,18 @@ def test_a_finished_run_goes_on_with_a_larger_budget(capsys, pictures, tmp_path)
         (["evaluate", "nowhere", "--json"], "no run at nowhere"),
         (["info", "nowhere"], "nowhere"),
         (["data", "nowhere"], "no data at"),
-        (["sample"], "kakusan sample"),
+        (["sample"], "kakusan sample needs"),
+        (["train", "mnist-vae", "--stepz", "3"], "no flag --stepz; did you mean --steps?"),
+        (["train", "mnist-vae", "--batch", "3"], "did you mean --optim.batch?"),
+        (["train", "mnist-vae", "--steps", "abc"], "--steps must be a whole number, got 'abc'"),
+        (["train", "mnist-vae", "--optim.weight-decay", "-1"], "kakusan: --optim.weight-decay must be a number from 0"),
+        (["train", "mnist-vae", "--minutes", "-1"], "kakusan: --minutes must be a number from 0"),
+        (["train", "mnist-vae", "--size", "9999"], "kakusan: --size must be"),
+        (["train", "--resume", "x", "--data", "y"], "a run keeps its own data and settings, --data among them"),
+        (["evaluate", "x", "--split", "tset"], "--split must be one of test, train, got 'tset'"),
+        (["sample", "x", "--wolf", "3"], "no flag --wolf; kakusan sample --help"),
+        (["sample", "x", "-n"], "needs a value"),
+        (["doctor", "a", "b"], "takes no 'b' here"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_2(capsys, tmp_path, monkeypatch, arguments, words):
@@ -286,6 +297,7 @@ def test_a_mistake_is_one_line_and_exit_2(capsys, tmp_path, monkeypatch, argumen
     assert words in err
     assert err.startswith("kakusan: ")
     assert err.count("\n") == 1
+    assert not set(err) & set("│╭╮╰╯─"), "no parser's frame"
     assert out == ""
     assert list(tmp_path.iterdir()) == [], "a mistake leaves nothing behind"
 

@@ -8,6 +8,8 @@ from kakusan.train.clock import Clock, Reading
 from kakusan.train.settings import Budget
 from kakusan.train.state import State
 
+pytestmark = pytest.mark.reliability
+
 
 class FakeTime:
     """Seconds that pass unevenly, a different way for each seed."""

@@ -14,6 +14,8 @@ import faults
 import planting
 from kakusan.storage import commit, files
 
+pytestmark = pytest.mark.reliability
+
 CONTENT = {"a.bin": bytes(range(256)) * 5, "b.bin": b"b" * 700, "state.json": b'{"step": 1}'}
 
 

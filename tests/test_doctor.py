@@ -14,6 +14,8 @@ import faults
 from kakusan.cli import main
 from kakusan.rundir import RunDirectory
 
+pytestmark = pytest.mark.reliability
+
 TINY = ["--model.hidden", "4", "--model.latent", "2", "--optim.batch", "8"]
 
 

@@ -19,6 +19,8 @@ from kakusan.train import checkpoint
 from kakusan.train.batches import Batches
 from kakusan.train.engine import Engine
 
+pytestmark = pytest.mark.reliability
+
 HERE = Path(__file__).parent
 
 
@@ -60,6 +62,12 @@ def test_a_run_of_two_processes_goes_on_alone_to_the_same_bits(job, alone, way):
 def test_parts_are_saved_as_a_file_for_each_process(job):
     names = {path.name for path in (job[0] / "half-parts" / "step-00000007").iterdir()}
     assert {"ema.0-of-2.safetensors", "ema.1-of-2.safetensors", "manifest.json"} <= names
+
+
+@pytest.mark.parametrize("way", ["copies", "parts"])
+def test_two_processes_move_pictures_and_round_networks_as_one_does(job, way):
+    one = engine_job.everything(engine_job.run(engine_job.trainer(**engine_job.SHIFTED)))
+    assert job[1][0][f"shifted {way} in bfloat16"] == job[1][1][f"shifted {way} in bfloat16"] == one
 
 
 def test_double_precision_and_a_mean_of_two_groups_agree_to_the_bit(job):

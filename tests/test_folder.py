@@ -41,6 +41,8 @@ from pictures_corpus import (
 )
 from support import call
 
+pytestmark = pytest.mark.reliability
+
 TINY = ["--model.hidden", "8", "--model.latent", "2", "--optim.batch", "8"]
 AT_16 = Pictures(size=(16, 16))
 SKIP = Pictures(size=(16, 16), bad="skip")

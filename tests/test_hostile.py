@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -17,9 +18,11 @@ from kakusan import load
 from kakusan.errors import InputError, printable, shown
 from kakusan.limits import Between, hints
 from kakusan.recipes.build import blueprint, build
-from kakusan.recipes.config import FAMILIES, DiffusionConfig, VAEConfig, from_record
+from kakusan.recipes.config import FAMILIES, DiffusionConfig, Distil, VAEConfig, from_record
 from kakusan.storage import records, tensors
 from kakusan.train.settings import Optim
+
+pytestmark = pytest.mark.reliability
 
 TIMES = 10 if os.environ.get("KAKUSAN_TORTURE") else 1
 needs_limits = pytest.mark.skipif(sys.platform != "linux", reason="the limit of address space works on Linux alone")
@@ -178,9 +181,9 @@ def test_an_unknown_setting_names_the_nearest():
 
 NUMBERS = {
     f"{kind.__name__}.{name}": (kind, name)
-    for kind in (*FAMILIES.values(), Optim)
+    for kind in (*FAMILIES.values(), Optim, Distil)
     for name, hint in hints(kind).items()
-    if "int" in str(hint) or "float" in str(hint)
+    if re.search(r"\b(int|float)\b", str(hint))
 }
 
 

@@ -12,7 +12,10 @@ import pytest
 import torture
 from kakusan.commands.launch import verdict
 
-pytestmark = pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds the processes of a job in /proc")
+pytestmark = [
+    pytest.mark.reliability,
+    pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds the processes of a job in /proc"),
+]
 LIMIT_S = 240  # of a job on a busy machine; each imports torch twice
 
 

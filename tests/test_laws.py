@@ -425,7 +425,7 @@ def assert_order(sampler, order: int, variance: str, monkeypatch) -> None:
 
 
 def test_every_sampler_is_listed_with_its_order():
-    assert set(SAMPLER_ORDERS) == set(SAMPLERS)
+    assert set(SAMPLER_ORDERS) == set(SAMPLERS) - {"renoise"}  # which is for another network: test_distil.py
     for found in pkgutil.iter_modules(samplers.__path__, "kakusan.samplers."):
         for name, function in inspect.getmembers(importlib.import_module(found.name), inspect.isfunction):
             signature = inspect.signature(function)
@@ -434,7 +434,7 @@ def test_every_sampler_is_listed_with_its_order():
                 assert shared or function in SAMPLERS.values(), name
 
 
-@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("name", SAMPLER_ORDERS)
 def test_its_law_nears_that_of_exact_steps_at_its_declared_order(name, monkeypatch):
     assert_order(SAMPLERS[name], SAMPLER_ORDERS[name], "beta_tilde", monkeypatch)
 
@@ -443,7 +443,7 @@ def test_the_other_variance_has_the_same_order(monkeypatch):
     assert_order(samplers.ancestral, 1, "beta", monkeypatch)
 
 
-@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("name", SAMPLER_ORDERS)
 def test_on_equal_steps_of_the_angle_its_law_nears_the_data(name, monkeypatch):
     # there the last steps do not shrink in the log SNR, and the way from z_1 to x errs by order 2 whatever the method
     model = perfect_model(256, "beta_tilde")

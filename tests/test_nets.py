@@ -1,11 +1,9 @@
-"""Networks: shapes, sizes, and how they are told the time."""
+"""Perceptrons: shapes and sizes; and how networks are told the time."""
 
-import pytest
 import torch
 
 from kakusan.nets.mlp import MLP, GaussianMLP
-from kakusan.nets.time import SinusoidalTime, TableTime, sinusoids
-from kakusan.nets.unet import UNet
+from kakusan.nets.time import TableTime, sinusoids
 from kakusan.recipes import RECIPES
 from kakusan.recipes.build import build, count_parameters
 
@@ -49,37 +47,3 @@ def test_a_table_is_a_one_hot_label_through_a_linear_layer():
     table(torch.tensor([2])).sum().backward()
     touched = table.table.weight.grad.abs().sum(1) > 0
     assert touched.tolist() == [False, False, True, False, False, False]
-
-
-@pytest.mark.parametrize("time", ["sinusoidal", "table"])
-@pytest.mark.parametrize("size", [(28, 28), (8, 8), (5, 7), (30, 33)])
-def test_the_unet_takes_any_height_and_width(time, size):
-    net = UNet(2, size, depth=10, width=8, inner_width=16, blocks=1, time=time, gate=True)
-    prediction, v = net(torch.randn(3, 2, *size), torch.tensor([1, 5, 10]))
-    assert prediction.shape == v.shape == (3, 2, *size)
-    assert ((v >= 0) & (v <= 1)).all()
-
-
-def test_the_unet_hears_the_time():
-    torch.manual_seed(0)
-    net = UNet(1, (8, 8), depth=10, width=8, inner_width=16)
-    for p in net.parameters():  # the zero-initialised layers hide everything at the start
-        torch.nn.init.normal_(p, std=0.1)
-    z = torch.randn(1, 1, 8, 8)
-    assert (net(z, torch.tensor([1])) - net(z, torch.tensor([9]))).abs().max() > 1e-3
-
-
-def test_a_fresh_unet_predicts_zero():
-    prediction, v = UNet(1, (8, 8), depth=4, gate=True)(torch.randn(2, 1, 8, 8), torch.tensor([1, 4]))
-    assert (prediction == 0).all()
-    assert (v == 0.5).all()
-
-
-def test_hidden_matrices_are_weights_without_the_first_the_last_and_the_time():
-    net = UNet(1, (28, 28), depth=10)
-    hidden = {id(p) for p in net.hidden_matrices()}
-    names = {name for name, p in net.named_parameters() if id(p) in hidden}
-    assert "fine.conv1.weight" in names
-    assert "mixers.0.into.weight" in names
-    assert not any(name.startswith(("first", "last", "time")) or "modulation" in name for name in names)
-    assert SinusoidalTime(8)(torch.tensor([3])).shape == (1, 8)

@@ -10,6 +10,8 @@ import torture
 from kakusan.commands import origin
 from support import status
 
+pytestmark = pytest.mark.reliability
+
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):

@@ -15,6 +15,13 @@ def test_a_recipe_survives_its_json_record(name):
     assert from_record(json.loads(json.dumps(RECIPES[name].record()))) == RECIPES[name]
 
 
+def test_a_record_from_before_there_was_a_choice_of_networks_is_a_unets():
+    record = RECIPES["mnist-ddpm"].record()
+    for later in ("network", "patch"):
+        del record["model"][later]
+    assert from_record(record).model.network == "unet"
+
+
 def test_the_notes_recipe_has_the_notes_numbers():
     recipe = find("mnist-hvae")
     assert (recipe.model.hidden, recipe.model.latents, recipe.optim.lr, recipe.optim.batch) == (100, (20, 20), 1e-3, 32)

@@ -8,6 +8,8 @@ import torture
 from kakusan.train.loop import Trainer
 from support import status
 
+pytestmark = pytest.mark.reliability
+
 
 @pytest.fixture
 def heard(monkeypatch):

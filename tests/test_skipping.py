@@ -8,7 +8,10 @@ import torch
 
 import engine_job
 from kakusan.errors import Stopped
+from kakusan.train.engine import any_not_finite
 from kakusan.train.state import IN_A_ROW, NonFiniteLossError, State
+
+pytestmark = pytest.mark.reliability
 
 
 def broken_at(bad, how, **changes):
@@ -70,6 +73,26 @@ def test_an_optimiser_that_is_told_on_the_device_skips_without_being_waited_for(
         one.gradients(4)
         one.optimizers.step(0.5, skip)
     assert engine_job.everything(told) == engine_job.everything(plain)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_one_number_that_is_not_finite_is_seen_wherever_it_stands_and_no_bit_is_changed(dtype):
+    shapes = [(3, 2, 2, 2), (7,), (5, 33)]
+    parameters = [torch.nn.Parameter(torch.zeros(shape, dtype=dtype)) for shape in shapes]
+    for p in parameters:
+        p.grad = torch.randn(p.shape).to(dtype)
+        p.grad.view(-1)[:3] = torch.tensor([-0.0, torch.finfo(dtype).tiny / 4, torch.finfo(dtype).max], dtype=dtype)
+    before = [p.grad.clone() for p in parameters]
+    one = torch.ones(())
+    assert any_not_finite(parameters, one) == 0
+    assert all(torch.equal(p.grad.view(torch.uint8), old.view(torch.uint8)) for p, old in zip(parameters, before))
+    for number in (float("nan"), float("inf"), -float("inf")):
+        for p in parameters:
+            for place in range(p.numel()):
+                kept = p.grad.view(-1)[place].clone()
+                p.grad.view(-1)[place] = number
+                assert any_not_finite(parameters, one) == 1
+                p.grad.view(-1)[place] = kept
 
 
 def test_a_gradient_larger_than_allowed_is_skipped():

@@ -16,6 +16,7 @@ ROWS = [
     {"bound", "observation"},
     {"conjugate", "vae", "hierarchy", "diffusion"},
     {"samplers", "guidance", "likelihood"},
+    {"distil"},
     {"train", "rundir", "report", "data", "nets", "measure", "oracles"},
     {"recipes"},
     {"artefact"},

@@ -6,6 +6,8 @@ import pytest
 
 import torture
 
+pytestmark = pytest.mark.reliability
+
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):

@@ -15,6 +15,7 @@ from typing import Annotated, Literal
 from tyro.conf import FlagCreatePairsOff, Positional, arg
 
 from kakusan import __version__
+from kakusan.commands.flags import as_typed, flags_of, mistake
 from kakusan.errors import MISTAKE, InputError, PeerFailed, Stopped, printable
 from kakusan.signals import EXIT_STATUS, handled_by, stop
 
@@ -60,10 +61,11 @@ class Sample:
     n: Annotated[int, arg(aliases=["-n"])] = 64
     """How many."""
     steps: int | None = None
-    """Steps down the chain, 1 to T; diffusion models only, 20 unless given. A step is a network call, two in heun;
+    """Steps down the chain, 1 to T; diffusion models only, 20 unless given, 1 for a student. A step is a network call, two in heun;
     where the run's early weights guide it, one more."""
     sampler: str | None = None
-    """dpm++2m-sde (the default), dpm++2m, dpm++3m, unipc-2, unipc-3, heun, ddim or ancestral; diffusion models only."""
+    """dpm++2m-sde (the default), dpm++2m, dpm++3m, unipc-2, unipc-3, heun, ddim or ancestral; diffusion models only.
+    renoise (its default) for a student."""
     spacing: str | None = None
     """Which steps: karras (the default), log-snr or uniform; diffusion models only."""
     eta: float | None = None
@@ -293,6 +295,10 @@ def _train(arguments: list[str]) -> int:
             raise InputError(f"a run keeps its own recipe; type: kakusan train {' '.join(arguments[1:])}")
         if "--help" in arguments or "-h" in arguments:
             arguments = ["--help"]
+        for word in arguments:
+            if word.startswith("--") and word != "--help" and word not in flags_of(Resume):
+                allowed = ", ".join(flag for flag in flags_of(Resume) if flag != "--resume")
+                raise InputError(f"a run keeps its own data and settings, {word} among them; --resume takes {allowed}")
         again = parse(Resume, arguments, "kakusan train")
         _check_launch(again)
         if again.devices > 1:
@@ -320,7 +326,11 @@ def _train(arguments: list[str]) -> int:
         return _launch(["train", *arguments, "--out", str(out)], command.devices, command.restarts)
     from kakusan.commands import train
 
-    return train.start(_start(recipe, command), ["kakusan", "train", *arguments])
+    try:
+        wanted = _start(recipe, command)
+    except InputError as error:
+        raise InputError(as_typed(str(error))) from error
+    return train.start(wanted, ["kakusan", "train", *arguments])
 
 
 def _check_launch(command) -> None:
@@ -360,9 +370,32 @@ class Resume:
 
 def _train_command(recipe):
     """The flags of one recipe, with its own values as defaults."""
+    if recipe.distil is not None:
+        return _student_command(recipe)
     fields = [
         ("data", str, recipe.data, f"mnist, mnist-binary, mnist-labels, {DATA_FILES}"),
         *((name, hint, default, text) for name, (hint, default, text) in PICTURE_FLAGS.items()),
+        *_common_flags(recipe),
+        ("model", type(recipe.model), recipe.model, None),
+        ("optim", type(recipe.optim), recipe.optim, None),
+    ]
+    return _command_of(recipe, fields)
+
+
+def _student_command(recipe):
+    """The flags of a recipe for students: its model and its data are its teacher's."""
+    fields = [
+        ("teacher", Path | None, None, "a diffusion run, or a file that kakusan export wrote; kept in the run"),
+        ("data", str | None, None, "the teacher's own unless given, prepared as they were for it"),
+        *_common_flags(recipe),
+        ("distil", type(recipe.distil), recipe.distil, None),
+        ("optim", type(recipe.optim), recipe.optim, None),
+    ]
+    return _command_of(recipe, fields)
+
+
+def _common_flags(recipe):
+    return [
         ("out", Path | None, None, "the run directory; runs/RECIPE-DATE-TIME unless given"),
         ("minutes", float | None, None, f"train so long{_own(recipe.minutes)}"),
         ("steps", int | None, None, f"train so many steps instead{_own(recipe.steps)}"),
@@ -371,9 +404,10 @@ def _train_command(recipe):
         ("devices", Devices, 1, None),
         ("restarts", Restarts, 0, None),
         ("shard", Shard, False, None),
-        ("model", type(recipe.model), recipe.model, None),
-        ("optim", type(recipe.optim), recipe.optim, None),
     ]
+
+
+def _command_of(recipe, fields):
     kind = dataclasses.make_dataclass(
         "Train",
         [
@@ -399,10 +433,14 @@ def _start(recipe, command):
         raise InputError("give --minutes or --steps, not both")
     if minutes is None and steps is None:
         minutes, steps = recipe.minutes, recipe.steps
+    out = command.out or _default_out(recipe.name)
+    if recipe.distil is not None:
+        changed = dataclasses.replace(recipe, distil=command.distil, optim=command.optim, minutes=minutes, steps=steps)
+        return Start(changed, out, command.seed, command.device, command.shard, command.teacher, command.data)
     pictures = Pictures(size_named(command.size), command.channels, command.bad_images)
     recipe = dataclasses.replace(recipe, data=command.data, pictures=pictures)
     changed = dataclasses.replace(recipe, model=command.model, optim=command.optim, minutes=minutes, steps=steps)
-    return Start(changed, command.out or _default_out(recipe.name), command.seed, command.device, command.shard)
+    return Start(changed, out, command.seed, command.device, command.shard)
 
 
 def _default_out(name: str) -> Path:
@@ -426,9 +464,8 @@ def parse(kind: type, arguments: list[str], program: str, default=None):
     except SystemExit as stop:
         if stop.code != 2:
             raise
-        raise _our_own(stop) or InputError(
-            _one_line(words.getvalue()) or f"{program}: cannot read these flags"
-        ) from None
+        own = _our_own(stop)
+        raise InputError(as_typed(str(own)) if own else mistake(words.getvalue(), program, kind)) from None
 
 
 def _our_own(error: BaseException | None) -> InputError | None:
@@ -436,12 +473,6 @@ def _our_own(error: BaseException | None) -> InputError | None:
     while error is not None and not isinstance(error, InputError):
         error = error.__cause__ or error.__context__
     return error
-
-
-def _one_line(box: str) -> str:
-    """The words inside a drawn box."""
-    lines = (line.strip("│╭╮╰╯─ ") for line in box.splitlines())
-    return "; ".join(line for line in lines if line).replace(":;", ":")
 
 
 if __name__ == "__main__":

@@ -39,6 +39,7 @@ from kakusan.recipes.build import (
     with_weights,
 )
 from kakusan.recipes.config import DiffusionConfig, DirichletConfig, Recipe, from_record
+from kakusan.recipes.student import used_weights
 from kakusan.rundir import RunDirectory
 from kakusan.samplers import sampler, times
 from kakusan.steps import StepLaw
@@ -54,6 +55,7 @@ DRAWS = 2  # of the latents of each example, in an evaluation of a VAE
 DEFAULT_STEPS = 20
 DEFAULT_SAMPLER = "dpm++2m-sde"
 DEFAULT_SPACING = "karras"
+STUDENT_SAMPLER, STUDENT_SPACING = "renoise", "uniform"  # in one step, unless given
 
 
 class TrainedModel:
@@ -92,6 +94,19 @@ class TrainedModel:
         """Scalars in one example."""
         return math.prod(self.event_shape)
 
+    @property
+    def is_student(self) -> bool:
+        """Whether it was made by distillation: it samples in a few calls, and has no bound."""
+        return self.recipe.distil is not None
+
+    def check_bound(self) -> None:
+        """InputError if there is no bound to evaluate."""
+        if self.is_student:
+            raise InputError(
+                "a student has no bound: it makes samples, and says nothing of given examples; measure its samples with "
+                "kakusan evaluate RUN --samples 1000"
+            )
+
     def sample(
         self,
         n: int,
@@ -109,13 +124,14 @@ class TrainedModel:
         Args:
             n: How many.
             seed: Of the noise.
-            steps: Steps down the chain, diffusion only; 20 unless given. Each is a network call, two where guided, and
-                twice as many with "heun"; `kakusan.samplers.calls` counts them.
-            sampler_name: One of `kakusan.samplers.SAMPLERS`, diffusion only; "dpm++2m-sde" unless given.
+            steps: Steps down the chain, diffusion only; 20 unless given, 1 of a student. Each is a network call, two where
+                guided, and twice as many with "heun"; `kakusan.samplers.calls` counts them.
+            sampler_name: One of `kakusan.samplers.SAMPLERS`, diffusion only; "dpm++2m-sde" unless given, of a student
+                "renoise".
             first: Index of the first one.
             guidance: Weight of the guidance by the run's early weights, diffusion only; 1 for none, the recipe's unless
                 given.
-            spacing: Which steps: "karras" (the default), "log-snr" or "uniform", diffusion only.
+            spacing: Which steps: "karras" (the default), "log-snr" or "uniform" (that of a student), diffusion only.
             eta: Of "ddim": the share of fresh noise, 0 (the default) to 1.
             churn: Of "heun": how much fresh noise, from 0 (the default).
 
@@ -132,7 +148,8 @@ class TrainedModel:
             )
         draw = functools.partial(ancestral_sample, self.chain, mean_output=not self.is_counts)
         if isinstance(self.chain, Diffusion):
-            chosen_one = sampler(sampler_name or DEFAULT_SAMPLER, eta=eta, churn=churn)
+            usual = STUDENT_SAMPLER if self.is_student else DEFAULT_SAMPLER
+            chosen_one = sampler(sampler_name or usual, eta=eta, churn=churn)
             draw = functools.partial(chosen_one, self.sampling_chain(steps, guidance, spacing))
         done = {}
         for number, start in enumerate(range(first, first + n, SAMPLE_BATCH)):
@@ -165,8 +182,9 @@ class TrainedModel:
                 f"guidance {guidance} needs weights of the run's beginning, and this run kept none; "
                 "leave it out, or train with --optim.early 0.1"
             )
-        num_steps = min(DEFAULT_STEPS, chain.depth) if steps is None else steps
-        return chain.respaced(times(chain.schedule, num_steps, spacing or DEFAULT_SPACING))
+        usual, usual_spacing = (1, STUDENT_SPACING) if self.is_student else (DEFAULT_STEPS, DEFAULT_SPACING)
+        num_steps = min(usual, chain.depth) if steps is None else steps
+        return chain.respaced(times(chain.schedule, num_steps, spacing or usual_spacing))
 
     @property
     def denoisers(self) -> list[Denoiser]:
@@ -185,6 +203,7 @@ class TrainedModel:
             law: Of the steps that a diffusion model is asked about; made from the data unless given.
         """
         check_count(len(data))
+        self.check_bound()
         self._check_examples(data)
         batch, num = self.batches(data, seed), len(data)
         offset = self.grid_nats()
@@ -307,7 +326,7 @@ def load(source: Path | str, device: str = "auto") -> TrainedModel:
     recipe = from_record(directory.read("run.json").get("recipe"))
     event_shape = event_shape_of(recipe.model, directory.read("data.json").get("event_shape"))
     newest = checkpoint.latest(directory.checkpoints)
-    weights = checkpoint.averaged_weights(newest)
+    weights = used_weights(recipe, checkpoint.averaged_weights(newest))
     early = checkpoint.early_weights(newest) if recipe.family == "diffusion" else None
     return _rebuilt(recipe, event_shape, weights, early, where, path)
 

@@ -41,8 +41,14 @@ class StepLaw:
         return cls(mass / mass.sum())
 
     @cached_property
-    def _cumulative(self) -> Tensor:
-        return self.probs.cumsum(0)
+    def _held(self) -> dict[torch.device, tuple[Tensor, Tensor]]:
+        return {}
+
+    def _on(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Probabilities and their running sums, fetched once: no step of training waits for them."""
+        if device not in self._held:
+            self._held[device] = self.probs.to(device), self.probs.cumsum(0).to(device)
+        return self._held[device]
 
     def draw(self, num: int, randomness: Randomness, device: torch.device | str = "cpu") -> Tensor:
         """num steps, int64 (num,). One from each of num equally likely strata, in random order; so each alone has
@@ -54,8 +60,8 @@ class StepLaw:
             uniform = (order + uniform) / num
         # a cumulative sum may end a rounding error below 1
         last = len(self.probs) - 1
-        return torch.searchsorted(self._cumulative.to(uniform.device), uniform).clamp(max=last) + 1
+        return torch.searchsorted(self._on(uniform.device)[1], uniform).clamp(max=last) + 1
 
     def prob(self, t: Tensor) -> Tensor:
         """Probability of the steps t, float64."""
-        return self.probs.to(t.device)[t - 1]
+        return self._on(t.device)[0][t - 1]

@@ -20,6 +20,8 @@ def main(command: Compare) -> int:
     if command.limit is not None and command.limit < 2:
         raise InputError(f"--limit must be at least 2, got {command.limit}")
     models = [load(command.first, command.device), load(command.second, command.device)]
+    for model in models:
+        model.check_bound()
     kinds = [model.measured_in for model in models]
     if kinds[0] != kinds[1]:
         raise InputError(

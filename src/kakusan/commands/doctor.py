@@ -10,10 +10,11 @@ from typing import Any
 
 from kakusan.cli import Doctor
 from kakusan.commands.say import tell
+from kakusan.commands.teacher import kept_teacher
 from kakusan.data.open import open_data
 from kakusan.errors import InputError, printable
 from kakusan.recipes.config import Recipe, from_record
-from kakusan.rundir import RunDirectory, owner_words
+from kakusan.rundir import TEACHER, RunDirectory, owner_words
 from kakusan.storage import commit
 
 DAMAGED = 1
@@ -61,6 +62,9 @@ def examine(path: Path) -> Findings:
                 records[name] = run.read(name)
         except InputError as error:
             findings.records[name] = str(error)
+    problem = run.examine_clock()[1]
+    if problem:
+        findings.records["clock.jsonl"] = problem
     for folder in commit.published(run.checkpoints):
         problems = commit.verify(folder)
         if folder.exists():  # the process that works on the run may just have dropped it
@@ -70,6 +74,11 @@ def examine(path: Path) -> Findings:
         recipe = from_record(records["run.json"]["recipe"]) if "run.json" in records else None
     except (InputError, KeyError) as error:
         recipe, findings.records["run.json"] = None, f"{path / 'run.json'} does not hold a recipe ({error})"
+    if recipe is not None and recipe.distil is not None:
+        try:
+            kept_teacher(run)
+        except InputError as error:
+            findings.records[TEACHER] = str(error)
     _examine_data(findings, recipe, records.get("data.json"))
     findings.to_type = _to_type(findings, run)
     return findings
@@ -92,7 +101,7 @@ def _examine_data(findings: Findings, recipe: Recipe | None, known: dict[str, An
 
 def _to_type(findings: Findings, run: RunDirectory) -> str | None:
     path = shlex.quote(str(run.path))
-    if findings.in_use_by is not None or {"run.json", "data.json"} & findings.records.keys():
+    if findings.in_use_by is not None or {"run.json", "data.json", TEACHER} & findings.records.keys():
         return None
     problems = list(findings.checkpoints.values())
     moves = []
@@ -116,7 +125,10 @@ def _lines(findings: Findings) -> list[str]:
         lines += [f"checkpoints/{name}: DAMAGED: {problem}" for problem in problems] or [f"checkpoints/{name}: whole"]
     if not findings.checkpoints:
         lines.append("no checkpoint yet")
-    lines += [f"checkpoints/{name}: a damaged one, set aside; no longer needed" for name in findings.set_aside]
+    lines += [
+        f"checkpoints/{name}: a damaged one, set aside and never used again; delete it when you like"
+        for name in findings.set_aside
+    ]
     lines.append(f"{'DAMAGED: ' if findings.data_changed else ''}data: {findings.data}")
     if findings.data_changed:
         lines.append("put the data back as they were before going on")

@@ -8,7 +8,8 @@ from pathlib import Path
 from kakusan.cli import Evaluate
 from kakusan.commands.given import data_of
 from kakusan.commands.quality import file_quality, sample_quality
-from kakusan.commands.summary import error_words, measure_bound
+from kakusan.commands.say import counted, tell
+from kakusan.commands.summary import NO_BOUND, error_words, measure_bound
 from kakusan.data.dataset import Dataset
 from kakusan.errors import InputError
 from kakusan.likelihood.evaluation import Part, spread_words
@@ -16,15 +17,25 @@ from kakusan.measure.classifier import SHIPPED
 from kakusan.measure.samples import Quality
 from kakusan.model import TrainedModel, load
 
+MANY = 1000  # examples, which may take longer than a person waits without a word
+
 
 def main(command: Evaluate) -> int:
-    """Evaluate and print; with --json one object alone on stdout."""
+    """Evaluate and print; with --json one object alone on stdout. Of a student only samples, which must be asked for."""
     if command.limit is not None and command.limit < 1:
         raise InputError(f"--limit must be at least 1, got {command.limit}")
     model = load(command.run, command.device)
+    if command.samples is None and command.features is None:
+        model.check_bound()
     dataset = data_of(command.run, model, command.data)
     quality = _quality(command, model, dataset)
+    if model.is_student:
+        assert quality is not None, "there is nothing else to say of a student"
+        print(json.dumps({"samples": quality.record()}) if command.json else "\n".join([NO_BOUND, *quality.lines()]))
+        return 0
     data = (dataset.test if command.split == "test" else dataset.train)[: command.limit]
+    if len(data) >= MANY:
+        tell(f"measuring the bound of {counted(len(data), 'example')}")
     measured = measure_bound(model, data, command.seed, command.importance)
     result = measured.result
     if command.json:
@@ -36,7 +47,7 @@ def main(command: Evaluate) -> int:
         f"{result.nats:.2f} ± {spread_words(result.nats_standard_error)} nats, {result.bits_per_example:.1f} bits an example"
     )
     print(
-        f"{result.num_images:,} examples of {dataset.name}, {result.network_evaluations:,} network calls; {result.estimator}"
+        f"{counted(result.num_images, 'example')} of {dataset.name}, {counted(result.network_evaluations, 'network call')}; {result.estimator}"
     )
     for name, value in result.terms.items():
         print(f"  {name:<16}{value:10.4f} ± {spread_words(result.term_errors[name])} bits/dim")

@@ -13,6 +13,7 @@ from kakusan.errors import InputError, SaveError
 from kakusan.limits import from_values
 from kakusan.recipes.build import event_shape_of
 from kakusan.recipes.config import from_record
+from kakusan.recipes.student import used_weights
 from kakusan.rundir import RunDirectory, refuse_inside_a_run
 from kakusan.storage import files
 from kakusan.train import checkpoint
@@ -54,7 +55,7 @@ def of_run(path: Path) -> Artefact:
     )
     newest = checkpoint.latest(run.checkpoints)
     early = checkpoint.early_weights(newest) if recipe.family == "diffusion" else None
-    return Artefact(facts, checkpoint.averaged_weights(newest), early)
+    return Artefact(facts, used_weights(recipe, checkpoint.averaged_weights(newest)), early)
 
 
 def _versions(versions: Any) -> dict[str, str]:

@@ -6,12 +6,15 @@ from typing import Any, cast
 
 from kakusan import sharing
 from kakusan.commands.pictures import closest_pairs, final_pictures, sample_grid
+from kakusan.commands.say import tell
 from kakusan.commands.summary import SUMMARY_SEED, summarise_run
 from kakusan.data.dataset import Dataset
+from kakusan.likelihood.evaluation import spread_words
 from kakusan.model import TrainedModel
 from kakusan.recipes.build import Trainable
 from kakusan.recipes.config import Recipe
 from kakusan.recipes.conjugate_fit import ConjugateFit
+from kakusan.recipes.student import used_weights
 from kakusan.report.page import render
 from kakusan.rundir import RunDirectory
 from kakusan.storage.tensors import digest
@@ -27,9 +30,16 @@ def draw(model: TrainedModel, trainer: Trainer, dataset: Dataset, run: RunDirect
 
 
 def measure(model: TrainedModel, trainer: Trainer, dataset: Dataset) -> dict[str, Any]:
-    """The held-out bound, always with the same noise; all processes must ask together."""
+    """The held-out bound, if there is one, always with the same noise; all processes must ask together."""
     rate = trainer.state.images(trainer.settings.batch) / max(trainer.state.seconds, 1e-9)
-    result = model.evaluate(dataset.test[:MEASURED_IMAGES])
+    bound: dict[str, Any] = {}
+    if not model.is_student:
+        result = model.evaluate(dataset.test[:MEASURED_IMAGES])
+        bound = {
+            "bits_per_dim": result.bits_per_dim,
+            "standard_error": result.standard_error,
+            "terms": result.terms,
+        }
     return {
         "step": trainer.state.step,
         "seconds": round(trainer.state.seconds, 2),
@@ -37,10 +47,15 @@ def measure(model: TrainedModel, trainer: Trainer, dataset: Dataset) -> dict[str
         "examples_per_second": round(rate, 1),
         "loss": None if trainer.state.loss is None else round(trainer.state.loss, 6),
         "skipped": trainer.state.num_skipped,
-        "bits_per_dim": result.bits_per_dim,
-        "standard_error": result.standard_error,
-        "terms": result.terms,
+        **bound,
     }
+
+
+def measured_words(line: dict[str, Any]) -> str:
+    """What `measure` found, in a few words; nothing of a student."""
+    if "bits_per_dim" not in line:
+        return ""
+    return f"{line['bits_per_dim']:.3f} ± {spread_words(line['standard_error'])} bits/dim"
 
 
 def averaged_model(trainer: Trainer, recipe: Recipe, dataset: Dataset) -> TrainedModel:
@@ -52,6 +67,7 @@ def averaged_model(trainer: Trainer, recipe: Recipe, dataset: Dataset) -> Traine
 def finish(run: RunDirectory, recipe: Recipe, dataset: Dataset, trainer: Trainer) -> None:
     """Measure on the whole held-out part, draw the pictures, write the summary and the report."""
     model = averaged_model(trainer, recipe, dataset)
+    tell(f"trained; drawing, and measuring on what was held out ({len(dataset.test):,})")
     if dataset.kind == "images":
         final_pictures(model, dataset, run.path)
     summary = summarise_run(model, dataset)
@@ -62,7 +78,7 @@ def finish(run: RunDirectory, recipe: Recipe, dataset: Dataset, trainer: Trainer
         "skipped": trainer.state.num_skipped,
         "seconds": round(trainer.state.seconds, 1),
         "examples": trainer.state.images(trainer.settings.batch),
-        "weights_sha256": digest(trainer.ema.module.state_dict()),
+        "weights_sha256": digest(used_weights(recipe, trainer.ema.module.state_dict())),
     }
     if isinstance(trainer.module, ConjugateFit):
         distance = trainer.module.distance_to_exact(dataset.train.to(trainer.device))

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from kakusan import sharing
 from kakusan.commands.say import tell
+from kakusan.commands.teacher import kept_teacher, teacher_chain
 from kakusan.data.dataset import Dataset
 from kakusan.data.open import open_data
+from kakusan.distil import Distillation
 from kakusan.errors import InputError, SaveError
 from kakusan.recipes.build import Trainable, build, start_at, training_loss
 from kakusan.recipes.config import Recipe, from_record
+from kakusan.recipes.student import distillation, distillation_loss
 from kakusan.rundir import RunDirectory
 from kakusan.train.clock import Reading
 from kakusan.train.loop import Trainer
@@ -47,10 +52,15 @@ def reopened(run: RunDirectory, record: dict[str, Any], device: torch.device, sh
             f"{recipe.data} has changed since {run.path} was started; give the run the data that it began with"
         )
     torch.manual_seed(record["seed"] % 2**63)
-    module = build(recipe.model, dataset.event_shape)
+    module = untrained(recipe, dataset.event_shape, None if recipe.distil is None else kept_teacher(run).weights)
     rollbacks = list(record.get("rollbacks", []))
     before = [(one["until"], Budget(one["minutes"], one["steps"])) for one in record.get("budgets_before", [])]
     return Job(run, recipe, dataset, module, budget, record["seed"], device, shard, rollbacks, before)
+
+
+def untrained(recipe: Recipe, event_shape: tuple[int, ...], teacher: Mapping[str, Tensor] | None) -> Trainable:
+    """What is to be trained; with the weights of a teacher, a student of it."""
+    return build(recipe.model, event_shape) if teacher is None else distillation(recipe, event_shape, teacher)
 
 
 def trainer_of(job: Job) -> Trainer:
@@ -63,7 +73,10 @@ def trainer_of(job: Job) -> Trainer:
     if not batch:
         raise InputError(f"{groups} groups of a batch need as many examples, and there are {len(data)}")
     settings = dataclasses.replace(job.recipe.optim, batch=batch)
-    loss = training_loss(module, job.recipe.model, data)
+    if isinstance(module, Distillation):
+        loss = distillation_loss(module, job.recipe, data, teacher_chain(job.run, job.recipe, job.device))
+    else:
+        loss = training_loss(module, job.recipe.model, data, job.recipe.optim.augment)
     return Trainer(
         module,
         loss,
@@ -106,7 +119,7 @@ def wind_clock(trainer: Trainer, run: RunDirectory, other_steps: bool = False) -
     """Let the run's clock follow what an earlier attempt at the same steps wrote down, if they are to be the same."""
     try:
         known = [Reading(int(line["step"]), float(line["seconds"]), float(line["pace"])) for line in run.clock()]
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError):  # of a version that wrote no seals
         known = []
     done = trainer.state.readings[1:]
     ahead = [] if other_steps or known[: len(done)] != done else known[len(done) :]

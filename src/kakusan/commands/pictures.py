@@ -28,7 +28,8 @@ STRIP_COLUMNS = 9
 
 def sample_grid(model: TrainedModel, path: Path) -> None:
     """Sixteen samples, always from the same noise, so that the eye can follow them over a run."""
-    steps = min(GRID_STEPS, model.chain.depth) if isinstance(model.chain, Diffusion) else None
+    many = isinstance(model.chain, Diffusion) and not model.is_student
+    steps = min(GRID_STEPS, model.chain.depth) if many else None
     _save(Images(model.sample(GRID_SAMPLES, seed=0, steps=steps)), path)
 
 
@@ -36,6 +37,8 @@ def final_pictures(model: TrainedModel, dataset: Dataset, folder: Path) -> None:
     """samples.png, and pictures of how the family works."""
     facts = {"recipe": model.recipe.name, "seed": 0}
     _save(Images(model.sample(FINAL_SAMPLES, seed=0)), folder / "samples.png", facts)
+    if model.is_student:
+        return  # it has no chain to show: noise in, picture out
     if isinstance(model.chain, Diffusion):
         _save(forward_strip(model, dataset), folder / "forward.png", columns=STRIP_COLUMNS)
         _save(reverse_strip(model), folder / "reverse.png", columns=STRIP_COLUMNS)

@@ -28,7 +28,8 @@ def main(command: Replay) -> int:
     run = RunDirectory.open(command.run)
     job = reopened(run, run.read("run.json"), device_named(command.device))
     trainer = trainer_of(job)
-    done = checkpoint.read_state(run.checkpoints).step if checkpoint.exists(run.checkpoints) else 0
+    newest = checkpoint.latest(run.checkpoints) if checkpoint.exists(run.checkpoints) else None
+    done = checkpoint.state_of(newest).step if newest else 0
     if not 1 <= command.step <= done + BEYOND:
         raise InputError(
             f"--step must lie in 1..{done + BEYOND}: {run.path} has saved {done} and {BEYOND} more can be done; "
@@ -37,19 +38,23 @@ def main(command: Replay) -> int:
     if command.out is not None and job.dataset.kind != "images":
         raise InputError(f"{job.dataset.name} holds no pictures to write to {command.out}; leave --out away")
     before = command.step - 1  # steps are counted from 1 for people, from 0 inside
-    checkpoint.restore(trainer, run.checkpoints, at_most=before)
+    if newest and done <= before:
+        checkpoint.take_up(trainer, newest)
+    else:
+        checkpoint.restore(trainer, run.checkpoints, at_most=before)
     wind_clock(trainer, run)
     tell(f"going from step {trainer.state.step:,} to {command.step:,}")
     trainer.go_to(before)
     trainer.optimizers.clear()
-    loss, norm = trainer.gradients(before)
+    loss, seen = trainer.gradients(before)
     batches, each = [], {}
-    with torch.no_grad():
+    data, augment = job.dataset.train.to(job.device), job.recipe.optim.augment
+    with torch.no_grad(), trainer.computing.forward():
         for group in trainer.engine.groups:
             indices, noise = trainer.draws(before, group)
             parts = {"loss": trainer.loss(indices, noise)}
             noise = trainer.draws(before, group)[1]  # the same once more
-            parts |= training_terms(job.module, job.recipe.model, job.dataset.train.to(job.device), indices, noise)
+            parts |= training_terms(job.module, job.recipe.model, data, indices, noise, augment)
             batches.append(indices.cpu())
             for name, values in parts.items():
                 each.setdefault(name, []).extend(values.double().cpu().tolist())
@@ -60,8 +65,8 @@ def main(command: Replay) -> int:
         "progress": trainer.progress,
         "learning_rate_scale": trainer.scale(),
         "loss": loss.item(),
-        "gradient_norm": norm.item(),
-        "skipped": trainer.is_bad(loss, norm),
+        "gradient_norm": trainer.norm().item(),
+        "skipped": trainer.is_bad(loss, seen),
         "terms": {name: float(np.mean(values)) for name, values in each.items()},
         "batch": indices.tolist(),
         "losses": each["loss"],

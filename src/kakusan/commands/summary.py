@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from kakusan.commands.quality import can_measure, sample_quality
+from kakusan.commands.say import counted
 from kakusan.data.dataset import Dataset
 from kakusan.diffusion import Diffusion
 from kakusan.likelihood.evaluation import Evaluation, spread_words
@@ -17,6 +18,8 @@ from kakusan.measure.samples import Quality
 from kakusan.model import TrainedModel
 
 SUMMARY_SAMPLES, SUMMARY_SEED = 1000, 1
+NO_BOUND = "a student has no bound: it makes samples, one network call each, and says nothing of given examples"
+SMALLEST_SHOWN = 0.00005  # bits/dim, which four decimals show as 0.0001
 NAMED = 8  # collapsed latents; all of them stand in --json
 
 
@@ -55,15 +58,7 @@ def measure_bound(model: TrainedModel, data: Tensor, seed: int = 0, importance: 
 
 def summarise_run(model: TrainedModel, dataset: Dataset) -> dict[str, Any]:
     """Everything measured at the end, and the lines that say it to a person."""
-    measured = measure_bound(model, dataset.test)
-    result = measured.result
-    summary: dict[str, Any] = {"likelihood": result.record(), **measured.parts()}
-    lines = [
-        f"held-out bound: {result} = {result.bits_per_example:.1f} bits an example "
-        f"({result.num_images:,} examples, {result.network_evaluations:,} network calls)",
-        f"  {error_words(result)}",
-        *measured.lines(),
-    ]
+    summary, lines = ({}, [NO_BOUND]) if model.is_student else _summarise_bound(model, dataset)
     if model.recipe.data == "mnist" and can_measure(model, dataset, SUMMARY_SAMPLES):
         quality = sample_quality(model, dataset, SUMMARY_SAMPLES, SUMMARY_SEED)
         summary["samples"] = quality.record()
@@ -75,6 +70,18 @@ def summarise_run(model: TrainedModel, dataset: Dataset) -> dict[str, Any]:
         lines += quality_lines(quality)
     summary["lines"] = lines
     return summary
+
+
+def _summarise_bound(model: TrainedModel, dataset: Dataset) -> tuple[dict[str, Any], list[str]]:
+    measured = measure_bound(model, dataset.test)
+    result = measured.result
+    lines = [
+        f"held-out bound: {result} = {result.bits_per_example:.1f} bits an example "
+        f"({counted(result.num_images, 'example')}, {counted(result.network_evaluations, 'network call')})",
+        f"  {error_words(result)}",
+        *measured.lines(),
+    ]
+    return {"likelihood": result.record(), **measured.parts()}, lines
 
 
 def quality_lines(quality: Quality) -> list[str]:
@@ -111,7 +118,7 @@ def error_words(result: Evaluation) -> str:
     if result.standard_error_monte_carlo is None:
         return "of the error, how much is the draws' was not measured"
     noise = f"of the error: {result.standard_error_monte_carlo:.4f} Monte Carlo (more calls lower it), "
-    if not result.standard_error_images:
+    if not result.standard_error_images or result.standard_error_images < SMALLEST_SHOWN:
         return noise + "what examples differ by too small to tell"
     return noise + f"{spread_words(result.standard_error_images)} between examples (more examples lower it)"
 

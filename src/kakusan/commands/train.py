@@ -12,23 +12,28 @@ from typing import Any
 import torch
 
 from kakusan import sharing
+from kakusan.artefact import Artefact
 from kakusan.cli import Resume
-from kakusan.commands.finish import averaged_model, draw, finish, measure
-from kakusan.commands.job import Job, keep_clock, reopened, trainer_of, wind_clock
+from kakusan.commands.cautions import cautions
+from kakusan.commands.finish import averaged_model, draw, finish, measure, measured_words
+from kakusan.commands.job import Job, keep_clock, reopened, trainer_of, untrained, wind_clock
 from kakusan.commands.origin import check_origin, origin, versions
 from kakusan.commands.say import tell
+from kakusan.commands.teacher import read_teacher
 from kakusan.data.dataset import Dataset
 from kakusan.data.open import lasting, open_data
 from kakusan.errors import InputError, PeerFailed, SaveError, Stopped
-from kakusan.likelihood.evaluation import spread_words
-from kakusan.recipes.build import build, check_kind, count_parameters
+from kakusan.recipes.build import check_kind, count_parameters
 from kakusan.recipes.config import Recipe, from_record
-from kakusan.rundir import RunDirectory
+from kakusan.recipes.student import student_recipe
+from kakusan.rundir import TEACHER, RunDirectory
 from kakusan.signals import EXIT_STATUS
 from kakusan.train import checkpoint
 from kakusan.train.device import device_named
 from kakusan.train.engine import losses_named, process_group
+from kakusan.train.flops import effort_of
 from kakusan.train.loop import Trainer
+from kakusan.train.precision import check_computing
 from kakusan.train.progress import ProgressLine
 from kakusan.train.settings import Budget
 from kakusan.train.state import State
@@ -45,6 +50,10 @@ class Start:
     seed: int
     device: str
     shard: bool = False
+    teacher: Path | None = None
+    """Of a student: a run or an exported file."""
+    data: str | None = None
+    """Of a student: other data than its teacher's."""
 
 
 def start(wanted: Start, command: list[str]) -> int:
@@ -54,13 +63,24 @@ def start(wanted: Start, command: list[str]) -> int:
         out = Path(sharing.all_bytes(str(wanted.out).encode())[0].decode())  # a default name has the time in it
         if sharing.told([float(_is_of_this_job(out))])[0]:
             return _resume(Resume(out, shard=wanted.shard), device)
-        recipe = _with_groups(wanted.recipe)
+        recipe, teacher = _with_groups(wanted.recipe), None
+        if recipe.distil is not None:
+            teacher, its_recipe = read_teacher(wanted.teacher)
+            data = wanted.data or its_recipe.data
+            recipe = dataclasses.replace(student_recipe(recipe, its_recipe), data=data, pictures=its_recipe.pictures)
         budget = Budget(recipe.minutes, recipe.steps)
         dataset = open_data(recipe.data, recipe.pictures, tell)
         recipe = dataclasses.replace(recipe, data=lasting(recipe.data))
         check_kind(recipe, dataset)
         torch.manual_seed(wanted.seed % 2**63)
-        module = build(recipe.model, dataset.event_shape)  # bad settings show before anything is written
+        if teacher is not None and teacher.facts.event_shape != dataset.event_shape:
+            raise InputError(
+                f"the teacher makes examples of shape {teacher.facts.event_shape}, and {dataset.name} has "
+                f"{dataset.event_shape}; give --data with that shape"
+            )
+        weights = None if teacher is None else teacher.weights
+        module = untrained(recipe, dataset.event_shape, weights)  # bad settings show before anything is written
+        check_computing(module, recipe.optim, device, wanted.shard)
         record = {
             "recipe": recipe.record(),
             "seed": wanted.seed,
@@ -73,7 +93,7 @@ def start(wanted: Start, command: list[str]) -> int:
         }
         run = sharing.by_first(lambda: RunDirectory.create(out)) or RunDirectory(out)
         try:
-            sharing.by_first(lambda: _write_records(run, record, dataset))
+            sharing.by_first(lambda: _write_records(run, record, dataset, teacher))
             return _train(Job(run, recipe, dataset, module, budget, wanted.seed, device, wanted.shard), fresh=True)
         finally:
             run.unlock()
@@ -90,7 +110,9 @@ def _is_of_this_job(path: Path) -> bool:
     return bool(_job_id()) and (path / "run.json").is_file() and run.read("run.json").get("job") == _job_id()
 
 
-def _write_records(run: RunDirectory, record: dict[str, Any], dataset: Dataset) -> None:
+def _write_records(run: RunDirectory, record: dict[str, Any], dataset: Dataset, teacher: Artefact | None) -> None:
+    if teacher is not None:
+        run.write_bytes(TEACHER, teacher.to_bytes())
     run.write("data.json", data_record(dataset))
     run.write("run.json", record)  # last: from here on there is a run to go on with
 
@@ -124,7 +146,8 @@ def _go_on(run: RunDirectory, record: dict[str, Any], wanted: Resume, device: to
     if longer:
         recipe = dataclasses.replace(recipe, minutes=wanted.minutes, steps=wanted.steps)
     job = reopened(run, {**record, "recipe": recipe.record()}, device, wanted.shard)
-    state = checkpoint.read_state(run.checkpoints) if checkpoint.exists(run.checkpoints) else State()
+    newest = checkpoint.latest(run.checkpoints) if checkpoint.exists(run.checkpoints) else None
+    state = checkpoint.state_of(newest) if newest else State()
     if run.finished or longer:
         _check_budget(run.path, state, job.budget, run.finished)
     if longer:
@@ -138,11 +161,14 @@ def _go_on(run: RunDirectory, record: dict[str, Any], wanted: Resume, device: to
     record["job"] = _job_id()
 
     def write() -> None:
-        run.reopen()  # first: a run with a larger budget is not finished
+        if newest:
+            checkpoint.set_newer_aside(newest)
+        run.reopen()  # a run with a larger budget is not finished
         run.write("run.json", {**record, "recipe": recipe.record()})
 
+    sharing.wait()  # all have looked
     sharing.by_first(write)
-    return _train(job, fresh=False, other_steps=longer or wanted.rollback)
+    return _train(job, fresh=False, newest=newest, other_steps=longer or wanted.rollback)
 
 
 def _with_groups(recipe: Recipe) -> Recipe:
@@ -170,11 +196,18 @@ def _check_budget(path: Path, state: State, budget: Budget, finished: bool) -> N
         )
 
 
-def _train(job: Job, fresh: bool, other_steps: bool = False) -> int:
-    """Train, measure, save; `other_steps`: those after the checkpoint are not to be done as they were before."""
+def _train(job: Job, fresh: bool, newest: Path | None = None, other_steps: bool = False) -> int:
+    """Train, measure, save.
+
+    Args:
+        job: What to do.
+        fresh: Whether the run is a new one.
+        newest: A whole checkpoint to go on from, if the run has one.
+        other_steps: Those after the checkpoint are not to be done as they were before.
+    """
     try:
         with losses_named():
-            stopped_by = _to_the_end(job, fresh, other_steps)
+            stopped_by = _to_the_end(job, fresh, newest, other_steps)
     except Stopped as stopped:
         stopped_by = stopped.number
     if not stopped_by:
@@ -183,15 +216,16 @@ def _train(job: Job, fresh: bool, other_steps: bool = False) -> int:
     return EXIT_STATUS + stopped_by
 
 
-def _to_the_end(job: Job, fresh: bool, other_steps: bool) -> int:
+def _to_the_end(job: Job, fresh: bool, newest: Path | None, other_steps: bool) -> int:
     """0, or the number of the signal that asked to stop."""
     run, recipe, dataset = job.run, job.recipe, job.dataset
     trainer = trainer_of(job)
-    tell(dataset.describe())
+    for line in [dataset.describe(), *(cautions(dataset) if fresh else [])]:
+        tell(line)
     beginning = f"{recipe.name}: {count_parameters(job.module):,} parameters on {_place(job)}, {job.budget}"
     if not fresh:
-        if checkpoint.exists(run.checkpoints):
-            checkpoint.restore(trainer, run.checkpoints)
+        if newest:
+            checkpoint.take_up(trainer, newest)
         passed = sum(mark <= trainer.progress for mark in MARKS)
         trainer.state.marks = min(trainer.state.marks, passed)  # of a larger budget fewer have passed
         beginning = f"{recipe.name}: going on from step {trainer.state.step:,}, {job.budget}"
@@ -208,11 +242,14 @@ def _to_the_end(job: Job, fresh: bool, other_steps: bool) -> int:
     failed: InputError | None = None  # of the last save
 
     with ProgressLine(trainer.settings.batch, "rows" if dataset.kind == "counts" else "images") as progress:
+        progress.effort = effort_of(trainer)
+
+        whole = {newest} if newest else set()  # checkpoints
 
         def on_save(trainer: Trainer) -> None:
             nonlocal failed
             try:
-                checkpoint.save(trainer, run.checkpoints)
+                whole.add(checkpoint.save(trainer, run.checkpoints, whole))
                 journal.catch_up(trainer.state.readings)
                 failed = None
             except (SaveError, PeerFailed) as error:
@@ -226,7 +263,11 @@ def _to_the_end(job: Job, fresh: bool, other_steps: bool) -> int:
             try:
                 model = averaged_model(trainer, recipe, dataset)
                 line = measure(model, trainer, dataset)
-                progress.measured = f"{line['bits_per_dim']:.3f} ± {spread_words(line['standard_error'])} bits/dim"
+                progress.measured = measured_words(line)
+                if progress.effort.flops:
+                    line["gflops_per_second"] = float(
+                        f"{progress.effort.flops * line['examples_per_second'] / 1e9:.4g}"
+                    )
                 if sharing.is_first():
                     run.append_history(line)
                 draw(model, trainer, dataset, run)

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+TimeKind = Literal["sinusoidal", "table"]
+
+
+def time_network(kind: TimeKind, width: int, depth: int) -> SinusoidalTime | TableTime:
+    """t (b,) -> (b, width): "sinusoidal" features of t, or a "table" with a row for each t in 0..depth (M12)."""
+    return SinusoidalTime(width) if kind == "sinusoidal" else TableTime(width, depth)
 
 
 def sinusoids(t: Tensor, width: int, dtype: torch.dtype = torch.float32) -> Tensor:

@@ -7,19 +7,20 @@ positions joins distant strokes, which convolutions of this depth cannot (measur
 
 from __future__ import annotations
 
-from typing import Literal, TypeVar
+import math
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kakusan.errors import InputError
-from kakusan.nets.time import SinusoidalTime, TableTime
+from kakusan.nets.folding import Folding
+from kakusan.nets.layers import Modulation, hidden_weights, zeroed
+from kakusan.nets.time import TimeKind, time_network
 
 FOLD = 2  # pixels of a side that become channels
 HALVINGS = 1  # levels below the finest
 GROUPS = 8  # of the normalisation
-Layer = TypeVar("Layer", nn.Conv2d, nn.Linear)
 
 
 class UNet(nn.Module):
@@ -46,7 +47,7 @@ class UNet(nn.Module):
         width: int = 32,
         inner_width: int = 96,
         blocks: int = 2,
-        time: Literal["sinusoidal", "table"] = "sinusoidal",
+        time: TimeKind = "sinusoidal",
         gate: bool = False,
         time_width: int = 128,
     ):
@@ -55,16 +56,12 @@ class UNet(nn.Module):
             raise InputError(
                 f"widths must be multiples of {GROUPS} and blocks at least 1, got {width}, {inner_width} and {blocks}"
             )
-        step = FOLD * 2**HALVINGS
-        self.padding = tuple(-side % step for side in size)
-        coarse = tuple((side + pad) // step for side, pad in zip(size, self.padding))
-        self.gate = gate
-        self.time = SinusoidalTime(time_width) if time == "sinusoidal" else TableTime(time_width, depth)
-        folded = channels * FOLD**2
-        self.first = nn.Conv2d(folded, width, 3, padding=1)
+        self.folding = Folding(channels, size, FOLD, FOLD * 2**HALVINGS, gate)
+        self.time = time_network(time, time_width, depth)
+        self.first = nn.Conv2d(self.folding.channels_in, width, 3, padding=1)
         self.down = nn.Conv2d(width, inner_width, 2, stride=2)
         self.coarse = nn.ModuleList([ResidualBlock(inner_width, time_width) for _ in range(blocks)])
-        positions = coarse[0] * coarse[1]
+        positions = math.prod(self.folding.grid) // 4**HALVINGS
         if inner_width // GROUPS * positions < 2:
             raise InputError(
                 f"pictures of {size[0]} x {size[1]} need an inner width of at least {2 * GROUPS}, got {inner_width}"
@@ -75,34 +72,24 @@ class UNet(nn.Module):
         self.merge = nn.Conv2d(2 * width, width, 1)
         self.fine = ResidualBlock(width, time_width)
         self.last_norm = nn.GroupNorm(GROUPS, width)
-        self.last = _zero(nn.Conv2d(width, folded * (2 if gate else 1), 3, padding=1))
+        self.last = zeroed(nn.Conv2d(width, self.folding.channels_out, 3, padding=1))
         for layer in self.modules():
             if isinstance(layer, nn.Conv2d):
                 layer.weight.data = layer.weight.data.contiguous(memory_format=torch.channels_last)
 
     def forward(self, z: Tensor, t: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        height, width = z.shape[2:]
         e = self.time(t)
-        h = F.pixel_unshuffle(F.pad(z, (0, self.padding[1], 0, self.padding[0])), FOLD)
-        h = self.first(h.contiguous(memory_format=torch.channels_last))
+        h = self.first(self.folding.into(z).contiguous(memory_format=torch.channels_last))
         inner = self.down(h)
         for block, mixer, whole in zip(self.coarse, self.mixers, self.wholes):
             inner = whole(mixer(block(inner, e)))
         h = self.merge(torch.cat([F.pixel_shuffle(self.up(inner), 2), h], dim=1))
-        h = self.last(F.silu(self.last_norm(self.fine(h, e))))
-        y = F.pixel_shuffle(h, FOLD)[:, :, :height, :width]
-        if not self.gate:
-            return y
-        prediction, logit = y.chunk(2, dim=1)
-        return prediction, logit.sigmoid()
+        return self.folding.back(self.last(F.silu(self.last_norm(self.fine(h, e)))))
 
     def hidden_matrices(self) -> list[Tensor]:
         """Weights between hidden layers: those that an orthogonalising optimiser is for."""
-        inner = (self.down, self.coarse, self.mixers, self.up, self.merge, self.fine)
-        layers = [layer for part in inner for layer in part.modules()]
-        # exactly these types: a Modulation is no hidden layer. The whole-image layers are left out as too large:
-        # orthogonalising them would cost more than it gains.
-        return [layer.weight for layer in layers if type(layer) is nn.Conv2d or type(layer) is nn.Linear]
+        # the whole-image layers are left out as too large: orthogonalising them would cost more than it gains
+        return hidden_weights(self.down, self.coarse, self.mixers, self.up, self.merge, self.fine)
 
 
 class ResidualBlock(nn.Module):
@@ -112,17 +99,13 @@ class ResidualBlock(nn.Module):
         super().__init__()
         self.norm1, self.norm2 = nn.GroupNorm(GROUPS, width), nn.GroupNorm(GROUPS, width)
         self.conv1 = nn.Conv2d(width, width, 3, padding=1)
-        self.conv2 = _zero(nn.Conv2d(width, width, 3, padding=1))
+        self.conv2 = zeroed(nn.Conv2d(width, width, 3, padding=1))
         self.modulation = Modulation(time_width, 2 * width)
 
     def forward(self, x: Tensor, e: Tensor) -> Tensor:
         scale, shift = self.modulation(e)[:, :, None, None].chunk(2, dim=1)
         h = self.norm2(self.conv1(F.silu(self.norm1(x))))
         return x + self.conv2(F.silu(torch.addcmul(h + shift, h, scale)))
-
-
-class Modulation(nn.Linear):
-    """From the time's features to scales and shifts."""
 
 
 class PositionMixer(nn.Module):
@@ -135,7 +118,7 @@ class PositionMixer(nn.Module):
         super().__init__()
         self.norm = nn.GroupNorm(GROUPS, width)
         self.into = nn.Linear(positions, hidden)
-        self.back = _zero(nn.Linear(hidden, positions))
+        self.back = zeroed(nn.Linear(hidden, positions))
 
     def forward(self, x: Tensor) -> Tensor:
         mixed = self.back(F.silu(self.into(self.norm(x).flatten(2))))
@@ -154,14 +137,8 @@ class WholeImage(nn.Module):
         self.squeeze = nn.Conv2d(width, channels, 1)
         self.into = nn.Linear(channels * positions, hidden)
         self.back = nn.Linear(hidden, channels * positions)
-        self.expand = _zero(nn.Conv2d(channels, width, 1))
+        self.expand = zeroed(nn.Conv2d(channels, width, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         h = self.squeeze(self.norm(x))
         return x + self.expand(self.back(F.silu(self.into(h.flatten(1)))).view_as(h))
-
-
-def _zero(layer: Layer) -> Layer:
-    for parameter in layer.parameters():
-        nn.init.zeros_(parameter)
-    return layer

@@ -5,12 +5,30 @@ from __future__ import annotations
 import difflib
 
 from kakusan.errors import InputError
-from kakusan.recipes import binary_best, binary_iwae, counts_dirichlet, mnist_ddpm, mnist_hvae, mnist_vae
+from kakusan.recipes import (
+    binary_best,
+    binary_iwae,
+    counts_dirichlet,
+    mnist_ddpm,
+    mnist_few,
+    mnist_hvae,
+    mnist_transformer,
+    mnist_vae,
+)
 from kakusan.recipes.config import Recipe
 
 RECIPES: dict[str, Recipe] = {
     module.RECIPE.name: module.RECIPE
-    for module in (mnist_ddpm, mnist_vae, mnist_hvae, binary_iwae, binary_best, counts_dirichlet)
+    for module in (
+        mnist_ddpm,
+        mnist_few,
+        mnist_transformer,
+        mnist_vae,
+        mnist_hvae,
+        binary_iwae,
+        binary_best,
+        counts_dirichlet,
+    )
 }
 
 

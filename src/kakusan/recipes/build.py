@@ -15,15 +15,16 @@ from torch import Tensor, nn
 from kakusan.bound import importance_bound
 from kakusan.conjugate import DirichletMultinomial
 from kakusan.data.arrays import CHANNELS
+from kakusan.data.augment import augmented
 from kakusan.data.dataset import Dataset
 from kakusan.data.scale import BINARY, SIGNED, TOP, UNIT, Scale
 from kakusan.diffusion import Diffusion
+from kakusan.distil import Distillation
 from kakusan.distributions import add
 from kakusan.errors import InputError, ScheduleWarning, shown
 from kakusan.guidance import check_guidance
 from kakusan.hierarchy import HierarchicalVAE
 from kakusan.nets.mlp import MLP, GaussianMLP
-from kakusan.nets.unet import UNet
 from kakusan.noise import Randomness
 from kakusan.recipes.config import (
     DiffusionConfig,
@@ -34,13 +35,14 @@ from kakusan.recipes.config import (
     VAEConfig,
 )
 from kakusan.recipes.conjugate_fit import ConjugateFit
+from kakusan.recipes.networks import denoiser
 from kakusan.schedule import Schedule
 from kakusan.steps import StepLaw
 from kakusan.train.loop import Loss
 from kakusan.vae import VAE
 
 Model = Diffusion | VAE | HierarchicalVAE | DirichletMultinomial
-Trainable = Diffusion | VAE | HierarchicalVAE | ConjugateFit
+Trainable = Diffusion | VAE | HierarchicalVAE | ConjugateFit | Distillation
 MOST_DIMS = 2**24  # of one example
 MOST_PARAMETERS = 2_000_000_000
 MEAN_RANGE = (1e-3, 1 - 1e-3)  # beyond it log-odds say that a pixel is never or always set; training may find so
@@ -114,6 +116,8 @@ def check_kind(recipe: Recipe, dataset: Dataset) -> None:
         raise InputError(
             f"recipe {recipe.name} needs {needed}, and {dataset.name} holds {dataset.kind}; try: kakusan train {other} --data {recipe.data}"
         )
+    if recipe.optim.augment != "none" and dataset.kind != "images":
+        raise InputError(f"optim.augment is for images, and {dataset.name} holds {dataset.kind}; choose none")
     if dataset.bits and getattr(recipe.model, "likelihood", None) != "bernoulli":
         raise InputError(
             f"{dataset.name} is held out as bits, and recipe {recipe.name} gives probabilities of other values; "
@@ -135,23 +139,34 @@ def start_at(module: Trainable, data: Tensor) -> None:
         decoder.out.bias.data.copy_(mean.logit().flatten())
 
 
-def training_loss(module: Trainable, config: ModelConfig, data: Tensor) -> Loss:
-    """What the trainer minimises, as a function of example indices; `data` is the training part, on the device."""
+def training_loss(module: Trainable, config: ModelConfig, data: Tensor, augment: str = "none") -> Loss:
+    """What the trainer minimises, as a function of example indices.
+
+    Args:
+        module: What is trained.
+        config: Its settings.
+        data: The training part, on the device.
+        augment: The setting of that name.
+    """
     if isinstance(module, ConjugateFit):
         return lambda indices, randomness: -module.elbo(data[indices], indices)
     scale = scale_of(config)
     if isinstance(module, Diffusion):
         assert isinstance(config, DiffusionConfig)
         law = step_law(config)
-        return lambda indices, randomness: module.loss(
-            scale.to_model(data[indices], randomness), randomness, config.objective, law
-        )
+
+        def loss(indices: Tensor, randomness: Randomness) -> Tensor:
+            x = scale.to_model(augmented(data[indices], augment, randomness), randomness)
+            return module.loss(x, randomness, config.objective, law)
+
+        return loss
 
     assert isinstance(config, VAEConfig | HierarchyConfig)
+    assert not isinstance(module, Distillation), "it has a teacher: see recipes/student.py"
     num_samples = config.importance_samples
 
     def negative_bound(indices: Tensor, randomness: Randomness) -> Tensor:
-        x = scale.to_model(data[indices], randomness)
+        x = scale.to_model(augmented(data[indices], augment, randomness), randomness)
         if num_samples == 1:
             return -add(module.terms(x, randomness).values()) / x[0].numel()
         return -importance_bound(module, x, num_samples, randomness, checked=True) / x[0].numel()
@@ -160,48 +175,49 @@ def training_loss(module: Trainable, config: ModelConfig, data: Tensor) -> Loss:
 
 
 def training_terms(
-    module: Trainable, config: ModelConfig, data: Tensor, indices: Tensor, randomness: Randomness
+    module: Trainable,
+    config: ModelConfig,
+    data: Tensor,
+    indices: Tensor,
+    randomness: Randomness,
+    augment: str = "none",
 ) -> dict[str, Tensor]:
     """What the bound in the loss of each example is made of, in nats, (b,); nothing where it is not a sum of terms."""
     if not isinstance(module, VAE | HierarchicalVAE):
         return {}
-    return module.terms(scale_of(config).to_model(data[indices], randomness), randomness)
+    x = scale_of(config).to_model(augmented(data[indices], augment, randomness), randomness)
+    return module.terms(x, randomness)
 
 
 def step_law(config: DiffusionConfig) -> StepLaw:
     """Which steps the simple loss trains at."""
     if not 0 <= config.focus_share <= 1:
         raise InputError(f"focus_share must lie in [0, 1], got {config.focus_share}")
-    schedule = _schedule(config)
+    schedule = schedule_of(config)
     with torch.device("cpu"):
-        focused, even = StepLaw.log_snr_normal(schedule, *config.focus), StepLaw.uniform(config.depth)
+        focused, even = StepLaw.log_snr_normal(schedule, *config.focus), StepLaw.uniform(schedule.depth)
     return StepLaw(config.focus_share * focused.probs + (1 - config.focus_share) * even.probs)
 
 
-def _schedule(config: DiffusionConfig) -> Schedule:
+def schedule_of(config: DiffusionConfig) -> Schedule:
+    """Of the model's steps, up to the one where it begins."""
     curves = {"linear": Schedule.linear, "cosine": Schedule.cosine, "sigmoid": Schedule.sigmoid}
     with torch.device("cpu"):  # its tables are numbers, also where the networks are but shapes
-        return curves[config.schedule](config.depth)
+        whole = curves[config.schedule](config.depth)
+        if config.begin is None:
+            return whole
+        if config.begin > config.depth:
+            raise InputError(f"model.begin must lie in 1..{config.depth}, the model's own steps, got {config.begin}")
+        return whole.respaced(list(range(1, config.begin + 1)))
 
 
 def _diffusion(config: DiffusionConfig, event_shape: tuple[int, ...]) -> Diffusion:
-    schedule = _schedule(config)
+    schedule = schedule_of(config)
     step_law(config)  # bad settings show now, not when training starts
     check_guidance(config.guidance, config.guidance_range)
-    channels, height, width = event_shape
-    network = UNet(
-        channels,
-        (height, width),
-        depth=config.depth,
-        width=config.width,
-        inner_width=config.inner_width,
-        blocks=config.blocks,
-        time=config.time,
-        gate=config.variance == "learned",
-    )
     bounded = (-1.0, 1.0)
     return Diffusion(
-        network,
+        denoiser(config, event_shape),
         schedule,
         event_shape,
         prediction=config.prediction,
@@ -264,8 +280,8 @@ def _check_sizes(**sizes: tuple[int, ...]) -> None:
 
 
 def exact_chain(module: Trainable) -> Model:
-    """The chain to use a trained module by: itself, or what a conjugate fit arrived at."""
-    return module.chain() if isinstance(module, ConjugateFit) else module
+    """The chain to use a trained module by: itself, what a conjugate fit arrived at, or a student."""
+    return module.chain() if isinstance(module, ConjugateFit | Distillation) else module
 
 
 def count_parameters(module: nn.Module) -> int:

@@ -19,7 +19,7 @@ LogSNR = Annotated[float, Between(-100, 100)]
 
 @dataclass(frozen=True)
 class DiffusionConfig:
-    """A diffusion model with a U-Net as its denoiser."""
+    """A diffusion model and the network that denoises."""
 
     depth: Annotated[int, Between(1, 100_000)] = 1000
     """T, the number of latents."""
@@ -41,14 +41,20 @@ class DiffusionConfig:
     """Of samples: how far to prolong the step from the run's early weights to its last ones; 1 for none. Not in the bound."""
     guidance_range: tuple[LogSNR, LogSNR] = (-3.0, 1.0)
     """Between which log SNR samples are guided."""
+    begin: Annotated[int, Between(1, 100_000)] | None = None
+    """The step at which sampling begins, from pure noise; T unless given. A distilled student begins lower."""
     time: Literal["sinusoidal", "table"] = "sinusoidal"
     """How the network is told t; table is what a one-hot label amounts to."""
+    network: Literal["unet", "convnext", "transformer", "cosine", "classic"] = "unet"
+    """The denoiser. unet: small, made for a CPU. convnext: wide convolutions between patches. transformer: attention between patches, for a GPU. cosine: a perceptron of the picture's cosine coefficients. classic: the DDPM paper's U-Net of three levels."""
     width: Channels = 32
-    """Channels at the finest level of the U-Net; a multiple of 8."""
+    """Channels of the network, those at the finest level of a unet; 96 suits a convnext, 128 to 512 a transformer, 512 cosine."""
     inner_width: Channels = 64
-    """Channels at its coarse level; a multiple of 8."""
+    """Channels at the coarse level of a unet."""
     blocks: Annotated[int, Between(1, 32)] = 3
-    """Residual blocks at the coarse level."""
+    """Residual blocks, those at the coarse level of a unet."""
+    patch: Annotated[int, Between(1, 64)] = 4
+    """Pixels a side of a patch of a convnext or a transformer: halved, there are four times as many patches."""
 
     def __post_init__(self):
         check(self, "model")
@@ -115,6 +121,27 @@ class DirichletConfig:
         check(self, "model")
 
 
+@dataclass(frozen=True)
+class Distil:
+    """How a diffusion model is made into a student that samples in a few network calls."""
+
+    guidance: Annotated[float, Between(1, 100)] = 2.0
+    """Of the teacher by the weights of its beginning, where its own samples are guided; 1 for none."""
+    begin_log_snr: LogSNR = -1.8
+    """Of the noise level that the student takes pure noise for: its network then sees shapes there from the start."""
+    calls: Annotated[int, Between(1, 100)] = 4
+    """The most network calls a sample that it is trained for; those that divide this number are trained too."""
+    first_share: Annotated[float, Between(0, 1, "(]")] = 0.8
+    """Share of training that is spent on the first call."""
+    compare: tuple[LogSNR, Annotated[float, Between(0.01, 100)]] = (-1.0, 2.0)
+    """Mean and spread of the log SNR at which the laws of student and teacher are compared."""
+    student_rate: Annotated[float, Between(0, 1, "(]")] = 0.3
+    """Learning rates of the student, as a share of those of the network that follows what it makes."""
+
+    def __post_init__(self):
+        check(self, "distil")
+
+
 ModelConfig = DiffusionConfig | VAEConfig | HierarchyConfig | DirichletConfig
 FAMILIES: dict[str, type] = {
     "diffusion": DiffusionConfig,
@@ -134,6 +161,8 @@ class Recipe:
     data: Annotated[str, Length(1, 4096)] = "mnist"
     pictures: Pictures = field(default_factory=Pictures)
     optim: Optim = field(default_factory=Optim)
+    distil: Distil | None = None
+    """If given, the model is a student; its own settings are then those of its teacher."""
     minutes: Annotated[float, Between(0, MOST_MINUTES)] | None = None
     steps: Annotated[int, Between(0, MOST_STEPS)] | None = None
 
@@ -160,5 +189,7 @@ def from_record(record: Any) -> Recipe:
         raise InputError(f"the record's family must be one of {', '.join(FAMILIES)}, got {shown(family)}")
     content["model"] = from_values(FAMILIES[family], content.get("model"), "model")
     content["optim"] = from_values(Optim, content.get("optim"), "optim")
+    if content.get("distil") is not None:
+        content["distil"] = from_values(Distil, content["distil"], "distil")
     content["pictures"] = from_values(Pictures, content.get("pictures", {}), "pictures")
     return from_values(Recipe, content, "recipe")

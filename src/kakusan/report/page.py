@@ -56,7 +56,7 @@ def render(run: RunDirectory, summary: dict[str, Any]) -> str:
     environment = Environment(
         loader=PackageLoader("kakusan", "report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    likelihood = summary["likelihood"]
+    likelihood = summary.get("likelihood")  # a student has none
     return environment.get_template("page.html.j2").render(
         name=record["recipe"]["name"],
         record=record,
@@ -72,11 +72,11 @@ def render(run: RunDirectory, summary: dict[str, Any]) -> str:
             for name, (title, alt) in PICTURES.items()
             if (source := _png(run.path / f"{name}.png"))
         ],
-        curve=_data_url(bound_curve(history), "svg+xml") if history else None,
-        profile=_profile(likelihood, summary.get("latents") or []),
-        bars=_data_url(term_bars(likelihood["terms"]), "svg+xml"),
+        curve=_data_url(bound_curve(history), "svg+xml") if history and likelihood else None,
+        profile=_profile(likelihood, summary.get("latents") or []) if likelihood else None,
+        bars=_data_url(term_bars(likelihood["terms"]), "svg+xml") if likelihood else None,
         history=history,
-        settings=_flat({"model": record["recipe"]["model"], "optim": record["recipe"]["optim"]}),
+        settings=_flat({part: record["recipe"].get(part) or {} for part in ("model", "distil", "optim")}),
     )
 
 
@@ -114,7 +114,7 @@ def _stages(run: RunDirectory, history: list[dict[str, Any]]) -> list[dict[str, 
         picked = {round(i * (len(found) - 1) / (SHOWN_STAGES - 1)) for i in range(SHOWN_STAGES)}
         found = [found[i] for i in sorted(picked)]
     return [
-        {"step": step, "source": _png(path), "bits_per_dim": rates[step]["bits_per_dim"] if step in rates else None}
+        {"step": step, "source": _png(path), "bits_per_dim": rates.get(step, {}).get("bits_per_dim")}
         for step, path in found
     ]
 

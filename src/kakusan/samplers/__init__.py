@@ -6,6 +6,7 @@ from kakusan.samplers.ddim import ddim, ddim_steps
 from kakusan.samplers.dpm_solver import dpm_solver_2m, dpm_solver_3m
 from kakusan.samplers.dpm_solver_sde import dpm_solver_2m_sde
 from kakusan.samplers.heun import heun
+from kakusan.samplers.renoise import renoise
 from kakusan.samplers.spacing import Spacing, times
 from kakusan.samplers.unipc import unipc_2, unipc_3
 
@@ -21,6 +22,7 @@ __all__ = [
     "dpm_solver_2m_sde",
     "dpm_solver_3m",
     "heun",
+    "renoise",
     "sampler",
     "times",
     "unipc_2",

@@ -16,6 +16,7 @@ from kakusan.samplers.ddim import ddim
 from kakusan.samplers.dpm_solver import dpm_solver_2m, dpm_solver_3m
 from kakusan.samplers.dpm_solver_sde import dpm_solver_2m_sde
 from kakusan.samplers.heun import heun
+from kakusan.samplers.renoise import renoise
 from kakusan.samplers.unipc import unipc_2, unipc_3
 
 Sampler = Callable[[Diffusion, int, Randomness], Tensor]
@@ -27,11 +28,13 @@ SAMPLERS: dict[str, Sampler] = {
     "dpm++3m": dpm_solver_3m,
     "dpm++2m-sde": dpm_solver_2m_sde,
     "heun": heun,
+    "renoise": renoise,
     "unipc-2": unipc_2,
     "unipc-3": unipc_3,
 }
 # With K steps and a perfect network the law of the samples differs from where infinitely many steps lead by order
-# 1 / K^this, in steps that shrink evenly everywhere in the log signal-to-noise ratio.
+# 1 / K^this, in steps that shrink evenly everywhere in the log signal-to-noise ratio. "renoise" is not among them: a
+# perfect denoiser is not the network that it is made for.
 SAMPLER_ORDERS: dict[str, int] = {
     "ancestral": 1,
     "ddim": 1,

@@ -43,5 +43,8 @@ class Batches:
             if len(self._orders) > 1:  # a batch spans two epochs at most, or many tiny ones
                 self._orders.clear()
             generator = stream(self.seed, "order", self.salt, epoch)
-            self._orders[epoch] = torch.randperm(self.num_examples, generator=generator).to(self.device)
+            order = torch.randperm(self.num_examples, generator=generator)
+            # from pinned memory a GPU fetches it when it comes to it, and nobody waits
+            order = order.pin_memory() if self.device.type == "cuda" else order
+            self._orders[epoch] = order.to(self.device, non_blocking=True)
         return self._orders[epoch]

@@ -1,6 +1,10 @@
 """Checkpoints: safetensors and JSON in folders that appear whole or not at all. No pickle.
 
 The newest that is whole is used. A damaged one is told of and left as it is; `kakusan doctor` lists what is wrong.
+Whoever goes on training from before a damaged one gives it another name first, so that nobody takes it again.
+
+To look whether a checkpoint is whole is to read all of it. Each is looked at once: `latest` gives one that is whole, the
+functions that take a `checkpoint` trust it, and a save is told which are `known` to be whole.
 """
 
 from __future__ import annotations
@@ -10,7 +14,7 @@ import json
 import operator
 import shlex
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +36,7 @@ STATE = "state.json"
 Tensors = dict[str, dict[str, Tensor]]  # file without its ending -> name -> tensor
 
 
-def write(folder: Path, step: int, tensors: Tensors, state: Mapping[str, Any]) -> Path:
+def write(folder: Path, step: int, tensors: Tensors, state: Mapping[str, Any], known: Collection[Path] = ()) -> Path:
     """Write folder/step-NNNNNNNN and drop all but the newest two that are whole; on the disk when this returns.
 
     All processes of a job must call it together; each writes what it holds.
@@ -42,6 +46,7 @@ def write(folder: Path, step: int, tensors: Tensors, state: Mapping[str, Any]) -
         step: At which the state is.
         tensors: By file and name, on any device, whole or in parts.
         state: What else resuming needs, as JSON.
+        known: Checkpoints that this process has found whole, or written.
 
     Raises:
         SaveError: With the bytes needed and free; the checkpoints before it are as they were.
@@ -73,13 +78,13 @@ def write(folder: Path, step: int, tensors: Tensors, state: Mapping[str, Any]) -
                 sharing.by_first(lambda: draft.publish(functools.reduce(operator.or_, entries)))
     except OSError as error:
         raise _save_error(final, error, _size(mine)) from error
-    sharing.by_first(lambda: _prune(folder, final))
+    sharing.by_first(lambda: _prune(folder, final, {*known, final}))
     return final
 
 
-def _prune(folder: Path, final: Path) -> None:
+def _prune(folder: Path, final: Path, known: Collection[Path]) -> None:
     try:
-        commit.prune(folder, KEPT)
+        commit.prune(folder, KEPT, known)
     except OSError as error:
         words = (
             f"{final} is saved, but an older checkpoint cannot be removed ({error.strerror}); the next save tries again"
@@ -87,10 +92,10 @@ def _prune(folder: Path, final: Path) -> None:
         warnings.warn(words, DamageWarning, stacklevel=4)
 
 
-def save(trainer: Trainer, folder: Path) -> Path:
+def save(trainer: Trainer, folder: Path, known: Collection[Path] = ()) -> Path:
     """Write where a trainer stands, see `write`."""
     tensors, state = trainer.snapshot()
-    return write(folder, trainer.state.step, tensors, state)
+    return write(folder, trainer.state.step, tensors, state, known)
 
 
 def restore(trainer: Trainer, folder: Path, at_most: int | None = None) -> None:
@@ -102,21 +107,41 @@ def restore(trainer: Trainer, folder: Path, at_most: int | None = None) -> None:
         at_most: Take up the newest that is not beyond this step; if there is none the trainer stays at its beginning.
     """
     newest = latest(folder) if at_most is None else commit.newest_good(folder, at_most)[0]
-    if newest is None:
-        return
+    if newest is not None:
+        take_up(trainer, newest)
+
+
+def take_up(trainer: Trainer, checkpoint: Path) -> None:
+    """Go on from a whole checkpoint; InputError, and the trainer is as it was, if it is not one of its kind."""
     expected = {
         "model": _kinds(trainer.module.state_dict()),
         "ema": _kinds(trainer.ema.tensors),
-        "optimizer": _kinds_in_optimizer(newest, trainer.module),
+        "optimizer": _kinds_in_optimizer(checkpoint, trainer.module),
     }
-    if (newest / f"early{SUFFIX}").exists():
+    if (checkpoint / f"early{SUFFIX}").exists():
         expected["early"] = expected["ema"]
-    trainer.take_up({stem: _read(newest, stem, kinds) for stem, kinds in expected.items()}, _state(newest))
+    tensors = {stem: _read(checkpoint, stem, kinds) for stem, kinds in expected.items()}
+    trainer.take_up(tensors, state_of(checkpoint))
 
 
-def read_state(folder: Path) -> State:
-    """Where the newest whole checkpoint stands."""
-    return _state(latest(folder))
+def set_newer_aside(checkpoint: Path) -> None:
+    """Give the damaged checkpoints that are newer than this one, the newest whole, another name; nothing is removed.
+
+    For the one writer of a run, before it goes on: otherwise a disk that reads them again, or a second look at a
+    file that was being repaired, could make one of them the newest once more, with other steps after it.
+    """
+    folder = checkpoint.parent
+    newer = [path for path in commit.published(folder) if commit.step_of(path) > commit.step_of(checkpoint)]
+    try:
+        for path in newer:
+            aside = commit.set_aside(path)
+            warnings.warn(f"the damaged checkpoint {path} is kept as {aside.name}", DamageWarning, stacklevel=1)
+        if newer:
+            files.sync_folder(folder)
+    except OSError as error:
+        raise SaveError(
+            f"cannot rename a damaged checkpoint in {folder} ({error.strerror}); make it writable"
+        ) from error
 
 
 def averaged_weights(checkpoint: Path) -> dict[str, Tensor]:
@@ -183,7 +208,8 @@ def _size(tensors: Tensors) -> int:
     return sum(tensor.numel() * tensor.element_size() for named in tensors.values() for tensor in named.values())
 
 
-def _state(checkpoint: Path) -> State:
+def state_of(checkpoint: Path) -> State:
+    """Where a whole checkpoint stands."""
     try:
         return State(**json.loads(files.read(checkpoint / STATE)))
     except (ValueError, TypeError) as error:

@@ -141,5 +141,23 @@ def gradient_norm(parameters: list[nn.Parameter]) -> Tensor:
     return torch.linalg.vector_norm(torch.stack(norms))
 
 
+def any_not_finite(parameters: list[nn.Parameter], one: Tensor) -> Tensor:
+    """1 if any number of a gradient that this process holds is NaN or infinite, 0 otherwise; one pass over them.
+
+    Half the price of their norm where nothing else is asked of it; a finite gradient whose square overflows passes.
+
+    Args:
+        parameters: Whose gradients to look at.
+        one: The number, on their device: made anew at each step it would cost as much as a small tensor's check.
+    """
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    if isinstance(gradients[0], DTensor):
+        gradients = [part(gradient) for gradient in gradients]
+    found = torch.zeros_like(one)
+    # torch's own pass for mixed precision: it looks, and multiplies by one, which leaves every bit as it is
+    torch._amp_foreach_non_finite_check_and_unscale_(gradients, found, one)
+    return found
+
+
 def _largest_divisor(number: int, below: int) -> int:
     return next(d for d in range(min(number, below), 0, -1) if number % d == 0)

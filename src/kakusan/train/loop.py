@@ -19,14 +19,17 @@ from kakusan.noise import Randomness, stream
 from kakusan.train.batches import Batches
 from kakusan.train.clock import Clock, Reading
 from kakusan.train.ema import Ema
-from kakusan.train.engine import Engine, cut, gradient_norm, part
+from kakusan.train.engine import Engine, any_not_finite, cut, gradient_norm, part
 from kakusan.train.optimizers import Optimizers
+from kakusan.train.precision import Computing
 from kakusan.train.settings import Budget, Optim
 from kakusan.train.state import State
 from kakusan.train.stopping import StopRequests, stop_requests
 
 Loss = Callable[[Tensor, Randomness], Tensor]  # (indices, randomness) -> (b,), to be minimised
-UNREAD_STEPS = 32  # on a GPU, whose verdict on a step is not waited for
+# On a GPU, whose verdict on a step is not waited for. It then idles for one launch in so many steps, under a
+# thousandth of a step of a millisecond or more, and a run that diverges goes on for as many steps that change nothing.
+UNREAD_STEPS = 32
 LOSS_MEMORY = 0.02  # weight of the newest step in the running mean of the loss
 
 
@@ -89,8 +92,9 @@ class Trainer:
         self.clock = Clock(self.state.readings)
         self.engine = Engine(self.settings.groups, self.shard)
         copied = copy.deepcopy(self.module)
+        self.computing = Computing(self.module, self.settings, self.device, self.shard)
         self.objective = self.engine.wrap(
-            Objective(self.module, lambda indices, randomness: self.loss(indices, randomness))
+            Objective(self.module, lambda indices, randomness: self.losses(indices, randomness))
         )
         self.ema = Ema(self.module, self.settings.ema, copied)
         self.optimizers = Optimizers(self.module, self.settings)
@@ -99,7 +103,10 @@ class Trainer:
         self._parameters = [p for p in self.module.parameters() if p.requires_grad]
         self._unread: list[tuple[int, Tensor, Tensor]] = []  # steps whose verdict and loss are still on the device
         self._shuffled: Batches | None = None
+        self._asks_for_norm = self.settings.clip is not None or self.settings.skip_above is not None
         self._largest_norm = sys.float_info.max if self.settings.skip_above is None else self.settings.skip_above
+        if not self._asks_for_norm:  # but only whether any number is not finite: 0 or 1
+            self._largest_norm, self._one = 0.0, torch.ones((), device=self.device)
 
     def run(
         self,
@@ -116,8 +123,8 @@ class Trainer:
             on_step: Told after each step; must be cheap.
             on_save: Told when it is time to save: at marks, every `save_seconds`, and when a signal asks to stop.
         """
-        self.clock.start(self.state.step)
         self.module.train()
+        self._start()
         saved_at, told = time.monotonic(), Told()
         with stop_requests() as requests:
             while True:
@@ -162,8 +169,10 @@ class Trainer:
     def settle(self) -> None:
         """Read the verdicts that are still on the device; NonFiniteLossError if too many steps were skipped."""
         unread, self._unread = self._unread, []
-        for step, bad, loss in unread:
-            self._note(step, bool(bad), loss.item())
+        if unread:  # one wait for all of them
+            numbers = torch.stack([torch.stack([bad.double(), loss.double()]) for _, bad, loss in unread]).tolist()
+            for (step, _, _), (bad, loss) in zip(unread, numbers):
+                self._note(step, bad > 0, loss)
 
     def snapshot(self) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
         """Tensors by file and name, as this process holds them, and the state as plain values."""
@@ -198,26 +207,54 @@ class Trainer:
         batches = self._batches(salt)
         return batches.indices(step, group), stream(self.seed, "step", salt, step, group, device=self.device)
 
+    def losses(self, indices: Tensor, randomness: Randomness) -> Tensor:
+        """What falls, for each example, in the precision that the run is trained with."""
+        with self.computing.forward():
+            return self.loss(indices, randomness)
+
     def gradients(self, step: int) -> tuple[Tensor, Tensor]:
-        """Leave a step's gradients in the parameters; the mean loss of this process's groups, and their norm."""
+        """Leave a step's gradients in the parameters; the mean loss of this process's groups, and `norm()`."""
         groups, losses = self.engine.groups, []
         for group in groups:
             indices, randomness = self.draws(step, group)
-            with self.engine.backward(self.objective, last=group == groups[-1]):
+            with self.computing.step(), self.engine.backward(self.objective, last=group == groups[-1]):
                 loss = self.objective(indices, randomness)
                 loss = loss / len(groups) if len(groups) > 1 else loss
                 loss.backward()
             losses.append(loss.detach())
-        return sum(losses[1:], losses[0]), gradient_norm(self._parameters)
+        return sum(losses[1:], losses[0]), self.norm(self._asks_for_norm)
+
+    def norm(self, asked: bool = True) -> Tensor:
+        """Of the gradients in the parameters; if it is not asked for, 0 where all of them are finite and 1 otherwise."""
+        return gradient_norm(self._parameters) if asked else any_not_finite(self._parameters, self._one)
 
     def is_bad(self, loss: Tensor, norm: Tensor) -> bool:
-        """Whether a step with this loss and gradient norm is to change nothing."""
+        """Whether a step with this loss and norm, as `gradients` gives them, is to change nothing."""
         return not (math.isfinite(loss.item()) and norm.item() <= self._largest_norm)  # which no NaN is
 
     def scale(self) -> float:
         """Of the learning rates at the present step."""
         warm = min(1.0, (self.state.step + 1) / self.settings.warmup) if self.settings.warmup else 1.0
         return warm * (1 - self.progress if self.settings.decay == "linear" else 1.0)
+
+    def _start(self) -> None:
+        """Let the clock go, with what is to be compiled: that counts once, at the beginning of a run."""
+        new = self.state.step == 0
+        if not new:
+            self._warm_up()
+        self.clock.start(self.state.step)
+        if new and self._warm_up():
+            self._advance(Told(reading=self._reading(paused=True)))
+
+    def _warm_up(self) -> bool:
+        """Have the networks compiled, by gradients that change nothing; whether that was to be done."""
+        buffers = [(buffer, buffer.clone()) for buffer in self.module.buffers()]
+        for _ in range(self.computing.warm_up_calls):
+            self.gradients(self.state.step)
+            self.optimizers.clear()
+        for buffer, before in buffers:
+            buffer.copy_(before)
+        return self.computing.warm_up_calls > 0
 
     def _step(self, requests: StopRequests, save: bool) -> Told:
         step = self.state.step

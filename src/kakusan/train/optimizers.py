@@ -11,24 +11,33 @@ from kakusan.train.settings import Optim
 
 
 class Optimizers:
-    """One or two torch optimisers that move as one, their learning rates scaled together."""
+    """Torch optimisers that move as one, their learning rates scaled together.
+
+    A module may say in `rate_factors` by what its peak learning rates are multiplied: by the beginning of a name.
+    """
 
     def __init__(self, module: nn.Module, settings: Optim):
         trainable = {name: p for name, p in module.named_parameters() if p.requires_grad}
+        self._all: list[tuple[torch.optim.Optimizer, float, list[str]]] = []
+        factors: dict[str, float] = getattr(module, "rate_factors", {})
+        for beginning, factor in (*factors.items(), ("", 1.0)):
+            mine = {name: trainable.pop(name) for name in list(trainable) if name.startswith(beginning)}
+            self._add(module, settings, mine, factor)
+
+    def _add(self, module: nn.Module, settings: Optim, trainable: dict[str, nn.Parameter], factor: float) -> None:
         matrices = {}
         if settings.method == "muon":
             marked = {id(p) for m in module.modules() for p in getattr(m, "hidden_matrices", list)()}
             matrices = {name: p for name, p in trainable.items() if id(p) in marked}
         rest = {name: p for name, p in trainable.items() if name not in matrices}
-        self._all: list[tuple[torch.optim.Optimizer, float, list[str]]] = []
         if rest:
             adam = torch.optim.AdamW(
                 rest.values(), settings.lr, betas=settings.betas, weight_decay=settings.weight_decay, fused=True
             )
-            self._all.append((adam, settings.lr, list(rest)))
+            self._all.append((adam, settings.lr * factor, list(rest)))
         if matrices:
             muon = Muon(matrices.values(), settings.matrix_lr, weight_decay=settings.weight_decay)
-            self._all.append((muon, settings.matrix_lr, list(matrices)))
+            self._all.append((muon, settings.matrix_lr * factor, list(matrices)))
 
     def step(self, scale: float, skip: Tensor | None = None) -> None:
         """One step at `scale` times the peak learning rates, then clear the gradients.

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
 from kakusan import sharing
+from kakusan.train.flops import Effort
 from kakusan.train.loop import Trainer
 
 PLAIN_SECONDS = 10.0
@@ -18,12 +19,13 @@ LIVE_SECONDS = 0.2
 
 
 class ProgressLine:
-    """Bar, time left, images/s and the newest held-out bits/dim, on stderr."""
+    """Bar, time left, images/s, what that is in FLOP/s, and the newest held-out bits/dim, on stderr."""
 
     def __init__(self, batch: int, unit: str, console: Console | None = None):
         self.batch, self.unit = batch, unit
         self.console = console or Console(stderr=True)
         self.measured = ""  # e.g. "3.21 ± 0.05 bits/dim"
+        self.effort = Effort()
         self._shown_at = 0.0
         self._window: tuple[float, int] | None = None
         self._rate = 0.0
@@ -67,5 +69,7 @@ class ProgressLine:
         left = seconds * (1 - done) / done if done > 0 else 0.0
         loss = "" if trainer.state.loss is None else f"  loss {trainer.state.loss:.4f}"
         measured = f"  {self.measured}" if self.measured else ""
+        effort = self.effort.words(self._rate)
+        effort = f" ({effort})" if effort else ""
         minutes, secs = divmod(round(max(left, 0.0)), 60)
-        return f"{minutes}:{secs:02d} left  {self._rate:,.0f} {self.unit}/s{loss}{measured}"
+        return f"{minutes}:{secs:02d} left  {self._rate:,.0f} {self.unit}/s{effort}{loss}{measured}"

@@ -41,6 +41,12 @@ class Optim:
     """Share of the budget after which the averaged weights are kept once, as the weaker self that guides sampling."""
     betas: tuple[Share, Share] = (0.9, 0.98)
     """Memories of AdamW's mean and square; a short second one suits runs of a few thousand steps."""
+    augment: Literal["none", "shift", "shift-and-mirror"] = "none"
+    """shift: train on pictures moved by up to 2 pixels; mirrored too, it is not for digits. Bounds are of the data as they are."""
+    precision: Literal["float32", "tf32", "bfloat16"] = "float32"
+    """Of the networks' products; all else is float32. tf32 is a GPU's; bfloat16 pays where the device has units for it."""
+    compile: Literal["none", "default", "reduce-overhead", "max-autotune"] = "none"
+    """torch.compile's mode, for the networks; its time counts in the budget. The last two, CUDA graphs, are a GPU's."""
 
     def __post_init__(self):
         check(self, "optim")

@@ -1,0 +1,455 @@
+"""Which network, and trained how, makes the best digits in 30, 60 and 180 seconds of two cores?
+
+    python benchmarks/bakeoff.py                                   every candidate, every budget, 3 seeds: some 4 hours
+    python benchmarks/bakeoff.py --seconds 120 --seeds 1 --only unet cosine
+    python benchmarks/bakeoff.py --variations-of unet --seconds 120   its settings, one changed at a time
+    python benchmarks/bakeoff.py --report                          docs/bakeoff.md and its figures, and nothing else
+
+Each run is a process of its own with one thread and a budget of processor seconds, two for each second of two cores. The
+imports, the data and the set-up keep one of the cores busy and count twice; compiling counts. The learning rate falls over
+what is left. Then 1,000 samples by the default sampler, guided as the recipe says and not guided. A run's line is appended
+to docs/benchmarks/bakeoff.jsonl when it is done: a run that is there is not done again, and an interrupted bake-off goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import itertools
+import json
+import math
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from ours import trainer_on
+from quality import NOTE, quality
+from results import CORES, DOCS, FOLDER, made
+
+from kakusan.data.open import open_data
+from kakusan.diffusion import Diffusion
+from kakusan.guidance import guided
+from kakusan.model import DEFAULT_SAMPLER, DEFAULT_SPACING, DEFAULT_STEPS, SAMPLE_BATCH, TrainedModel
+from kakusan.nets.unet import UNet
+from kakusan.noise import Randomness, example_streams, randn, stream
+from kakusan.recipes.build import count_parameters, scale_of, step_law
+from kakusan.recipes.config import DiffusionConfig, Recipe, VAEConfig
+from kakusan.recipes.networks import denoiser
+from kakusan.samplers import sampler, times
+from kakusan.samplers.calls import counted
+from kakusan.schedule import Schedule
+from kakusan.train.loop import Trainer
+from kakusan.train.settings import Budget, Optim
+from kakusan.vae import VAE
+
+LINES = FOLDER / "bakeoff.jsonl"
+BUDGETS = (60, 120, 360)  # processor seconds
+VAE_SHARE = 1 / 3  # of the budget of a latent diffusion
+SEED = 1  # of the samples
+CPU = torch.device("cpu")
+Draw = Callable[[int, float], np.ndarray]  # (number of samples, weight of the guidance) -> uint8 (n, 28, 28, 1)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One way to spend a budget.
+
+    Attributes:
+        recipe: What is trained.
+        vae: If given, it is trained first, and the recipe's model is one of its latents.
+        channels_last: Whether convolutions keep the memory format that the U-Net gives them.
+    """
+
+    recipe: Recipe
+    vae: Recipe | None = None
+    channels_last: bool = True
+
+    def settings(self) -> dict[str, Any]:
+        """Those that are not the library's defaults, so that a setting that is added later changes nothing."""
+        found: dict[str, Any] = {} if self.channels_last else {"channels_last": False}
+        for stage, recipe in (("", self.recipe), ("vae.", self.vae)):
+            for part in ("model", "optim") if recipe else ():
+                record = getattr(recipe, part)
+                plain = dataclasses.asdict(type(record)())
+                found |= {f"{stage}{part}.{k}": v for k, v in dataclasses.asdict(record).items() if v != plain[k]}
+        return json.loads(json.dumps(found))
+
+
+def changed(recipe: Recipe, model: dict[str, Any] | None = None, optim: dict[str, Any] | None = None) -> Recipe:
+    """A recipe with some other settings."""
+    return dataclasses.replace(
+        recipe,
+        model=dataclasses.replace(recipe.model, **(model or {})),
+        optim=dataclasses.replace(recipe.optim, **(optim or {})),
+    )
+
+
+MUON = Optim(method="muon", lr=3e-3, matrix_lr=0.03, warmup=30, batch=48, ema=0.1, early=0.1)
+ADAM = Optim(method="adam", lr=2e-3, warmup=30, batch=256, ema=0.1, early=0.1)
+# What mnist-ddpm was before the bake-off; written out, so that a change of the recipe leaves the bake-off as it is.
+DDPM = Recipe("ddpm", "a diffusion of pixels", DiffusionConfig(width=32, inner_width=64, blocks=3), optim=MUON)
+CANDIDATES = {
+    "unet": Candidate(DDPM),
+    "convnext": Candidate(changed(DDPM, {"network": "convnext", "width": 96, "blocks": 6})),
+    "transformer": Candidate(changed(DDPM, {"network": "transformer", "width": 128, "blocks": 4, "patch": 7})),
+    "cosine": Candidate(dataclasses.replace(changed(DDPM, {"network": "cosine", "width": 512}), optim=ADAM)),
+    "latent": Candidate(
+        Recipe(
+            "latent",
+            "a diffusion of a VAE's latents",
+            DiffusionConfig(network="cosine", width=512, likelihood="gaussian"),
+            optim=ADAM,
+        ),
+        vae=Recipe(
+            "vae",
+            "the VAE",
+            VAEConfig(hidden=(400, 400), latent=32, likelihood="bernoulli", activation="silu", residual=True),
+            optim=Optim(lr=4e-3, batch=256, ema=0.1, betas=(0.9, 0.999), weight_decay=0.0),
+        ),
+    ),
+}
+
+
+def variations(name: str) -> dict[str, Candidate]:
+    """A candidate with one setting changed."""
+    base = CANDIDATES[name]
+    model: list[tuple[str, dict[str, Any]]] = [
+        *((f"predicts {one}", {"prediction": one}) for one in ("eps", "x")),
+        *(
+            (f"focus {mean:g} ± {spread:g}", {"focus": (mean, spread)})
+            for mean, spread in ((-0.8, 1.8), (-1.8, 1), (0.2, 1))
+        ),
+        ("all steps alike", {"focus_share": 0.0}),
+        ("focus alone", {"focus_share": 1.0}),
+        ("linear schedule", {"schedule": "linear"}),
+    ]
+    optim: list[tuple[str, dict[str, Any]]] = [
+        ("AdamW", {"method": "adam"}),
+        *((f"averages over {share:g}", {"ema": share}) for share in (0.05, 0.2)),
+        *((f"batch {batch}", {"batch": batch}) for batch in (32, 96)),
+        *(
+            (
+                f"learning rates x {by:g}",
+                {"lr": by * base.recipe.optim.lr, "matrix_lr": by * base.recipe.optim.matrix_lr},
+            )
+            for by in (0.5, 2)
+        ),
+        ("bfloat16", {"precision": "bfloat16"}),
+        ("compiled", {"compile": "default"}),
+    ]
+    found = {words: dataclasses.replace(base, recipe=changed(base.recipe, model=one)) for words, one in model}
+    found |= {words: dataclasses.replace(base, recipe=changed(base.recipe, optim=one)) for words, one in optim}
+    found["channels first"] = dataclasses.replace(base, channels_last=False)
+    return {f"{name}, {words}": one for words, one in found.items() if one != base}
+
+
+def candidate(name: str) -> Candidate:
+    """By its name, that of a variation too."""
+    return CANDIDATES[name] if name in CANDIDATES else variations(name.split(",")[0])[name]
+
+
+# One run
+
+
+def one_run(name: str, seconds: float, seed: int, n: int) -> dict[str, Any]:
+    """Train within so many processor seconds, this process's start among them; draw, measure, report."""
+    torch.set_num_threads(1)
+    mine = candidate(name)
+    data = open_data("mnist").train
+    train = pixel_diffusion if mine.vae is None else latent_diffusion
+    draw, trainers, spent = train(mine, data, seconds, seed)
+    with counted(trainers[-1].ema.module.denoiser) as calls:
+        draw(1, 1.0)
+    weight = mine.recipe.model.guidance
+    return {
+        "name": name,
+        "seconds": seconds,
+        "seed": seed,
+        "settings": mine.settings(),
+        "parameters": sum(count_parameters(one.module) for one in trainers),
+        "steps": [one.state.step for one in trainers],
+        "images": [one.state.images(one.settings.batch) for one in trainers],
+        "skipped": sum(one.state.num_skipped for one in trainers),
+        "loss": trainers[-1].state.loss,
+        "spent": round(spent, 1),
+        "calls": calls.total,
+        "plain": quality(draw(n, 1.0)),
+        "guided": quality(draw(n, weight)) | {"weight": weight},
+        "made": made(),
+    }
+
+
+def run_for(trainer: Trainer, seconds: float, spent: float) -> float:
+    """Train until so many processor seconds are used up, `spent` of them before; what was really used."""
+    if spent >= seconds:
+        raise ValueError(f"{seconds:g} processor seconds are gone before training begins, after {spent:.1f}")
+    trainer.budget = Budget(minutes=(seconds - spent) / 60)
+    began = time.process_time()
+    trainer.run([], on_mark=lambda _: None, on_step=lambda _: None)
+    return spent + time.process_time() - began
+
+
+def pixel_diffusion(
+    mine: Candidate, data: torch.Tensor, seconds: float, seed: int
+) -> tuple[Draw, list[Trainer], float]:
+    trainer = trainer_on(data, mine.recipe, Budget(minutes=1), seed)
+    if not mine.channels_last:
+        channels_first(trainer.module)
+    spent = run_for(trainer, seconds, CORES * time.process_time())
+    model = TrainedModel(mine.recipe, trainer.ema.module, tuple(data.shape[1:]), CPU, trainer.early)
+    return lambda n, weight: np.asarray(model.sample(n, SEED, guidance=weight)), [trainer], spent
+
+
+def channels_first(model: Diffusion) -> None:
+    """Undo the memory format that the U-Net chose."""
+    assert isinstance(model.denoiser, UNet)
+    for parameter in model.parameters():
+        parameter.data = parameter.data.contiguous()
+    model.denoiser.first.register_forward_pre_hook(lambda layer, inputs: (inputs[0].contiguous(),))
+
+
+def latent_diffusion(
+    mine: Candidate, data: torch.Tensor, seconds: float, seed: int
+) -> tuple[Draw, list[Trainer], float]:
+    """A VAE, and a diffusion of its latents, each coordinate divided by its spread; noise of the encoder is drawn anew."""
+    assert isinstance(mine.vae.model, VAEConfig)
+    first = trainer_on(data, mine.vae, Budget(minutes=1), seed)
+    spent = run_for(first, VAE_SHARE * seconds, CORES * time.process_time())
+    began = time.process_time()
+    vae = first.ema.module.eval()
+    assert isinstance(vae, VAE)
+    scale = scale_of(mine.vae.model)
+    with torch.no_grad():
+        parts = [
+            vae.encode(scale.to_model(part, stream(seed, "bits", i)), 1) for i, part in enumerate(data.split(1000))
+        ]
+    mean, std = torch.cat([q.mean for q in parts]), torch.cat([q.std for q in parts])
+    centre, spread = mean.mean(0), (mean.var(0) + std.square().mean(0)).sqrt()
+    shape = (mine.vae.model.latent, 1, 1)
+    config = mine.recipe.model
+    torch.manual_seed(seed)
+    model = Diffusion(
+        denoiser(config, shape),
+        Schedule.cosine(config.depth),
+        shape,
+        prediction=config.prediction,
+        variance=config.variance,
+    )
+    law = step_law(config)
+
+    def loss(indices: torch.Tensor, randomness: Randomness) -> torch.Tensor:
+        z = mean[indices] + std[indices] * randn((len(indices), shape[0]), randomness, mean.dtype, CPU)
+        return model.loss(((z - centre) / spread).view(-1, *shape), randomness, config.objective, law)
+
+    second = Trainer(model, loss, len(data), mine.recipe.optim, Budget(minutes=1), seed, CPU)
+    second.clock.now = time.process_time
+    spent = run_for(second, seconds, spent + CORES * (time.process_time() - began))
+    trained = second.ema.module.eval()
+    weaker = Diffusion(
+        denoiser(config, shape),
+        Schedule.cosine(config.depth),
+        shape,
+        prediction=config.prediction,
+        variance=config.variance,
+    ).eval()
+    weaker.load_state_dict(second.early)
+
+    @torch.no_grad()
+    def draw(n: int, weight: float) -> np.ndarray:
+        chain = guided(trained, weaker, weight, config.guidance_range)
+        chain = chain.respaced(times(chain.schedule, DEFAULT_STEPS, DEFAULT_SPACING))
+        pictures = []
+        for start in range(0, n, SAMPLE_BATCH):
+            streams = example_streams(SEED, range(start, min(start + SAMPLE_BATCH, n)))
+            z = sampler(DEFAULT_SAMPLER)(chain, len(streams), streams).flatten(1) * spread + centre
+            pictures.append(scale.to_pixels(vae.decode(z, 1).mean))
+        return np.concatenate(pictures)
+
+    return draw, [first, second], spent
+
+
+# All runs
+
+
+def lines() -> list[dict[str, Any]]:
+    """Of the runs that were done."""
+    return [json.loads(line) for line in LINES.read_text().splitlines()] if LINES.exists() else []
+
+
+def is_done(name: str, seconds: float, seed: int) -> bool:
+    """Whether there is a line of this run, with the settings that it would have today."""
+    wanted = (name, seconds, seed, candidate(name).settings())
+    return any((line["name"], line["seconds"], line["seed"], line["settings"]) == wanted for line in lines())
+
+
+def run_all(names: list[str], budgets: list[float], seeds: int, n: int) -> None:
+    """All that is missing; seed by seed, so that whatever else the machine does falls on all candidates alike."""
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    missing = [
+        (name, seconds, seed)
+        for seed, seconds, name in itertools.product(range(seeds), budgets, names)
+        if not is_done(name, seconds, seed)
+    ]
+    for number, (name, seconds, seed) in enumerate(missing, 1):
+        print(f"{number} of {len(missing)}: {name}, {seconds:g} processor seconds, seed {seed}", flush=True)
+        command = [sys.executable, __file__, "--one", name, str(seconds), str(seed), "-n", str(n)]
+        done = subprocess.run(
+            command, env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE, text=True, check=False
+        )
+        if done.returncode:
+            print(f"  failed with status {done.returncode}; the others go on")
+            continue
+        line = done.stdout.splitlines()[-1]
+        with LINES.open("a") as file:
+            file.write(line + "\n")
+        one = json.loads(line)
+        print("  " + ", ".join(f"{kind}: {one[kind]['without bias']:.2f} ± {one[kind]['standard error']:.2f}, "
+              f"{one[kind]['recognised']:.1%}" for kind in ("guided", "plain")), flush=True)  # fmt: skip
+
+
+# The report
+
+
+def groups(found: list[dict[str, Any]]) -> dict[tuple[str, float], list[dict[str, Any]]]:
+    """Lines by name and budget, those with settings that are not today's left out."""
+    together: dict[tuple[str, float], list[dict[str, Any]]] = {}
+    for line in found:
+        try:
+            today = candidate(line["name"]).settings()
+        except KeyError:
+            continue
+        if line["settings"] == today:
+            together.setdefault((line["name"], line["seconds"]), []).append(line)
+    return together
+
+
+def spread_of(runs: list[dict[str, Any]], kind: str, measure: str) -> tuple[float, float]:
+    """Mean over the seeds, and what they vary by (a standard deviation; NaN of one seed)."""
+    values = [run[kind][measure] for run in runs]
+    return statistics.mean(values), statistics.stdev(values) if len(values) > 1 else math.nan
+
+
+def words_of(runs: list[dict[str, Any]], kind: str) -> str:
+    distance, between = spread_of(runs, kind, "without bias")
+    error = statistics.mean(run[kind]["standard error"] for run in runs)
+    known, varies = spread_of(runs, kind, "recognised")
+    return (f"{distance:.2f} | {'' if math.isnan(between) else f'{between:.2f}'} | {error:.2f} "
+            f"| {known:.1%}{'' if math.isnan(varies) else f' ± {varies:.1%}'}")  # fmt: skip
+
+
+def table(together: dict[tuple[str, float], list[dict[str, Any]]], seconds: float) -> str:
+    """Markdown, the best first."""
+    rows = [(name, runs) for (name, budget), runs in together.items() if budget == seconds]
+    rows.sort(key=lambda row: spread_of(row[1], "guided", "without bias")[0])
+    out = [
+        "| candidate | parameters | images seen | seeds | distance, guided | between seeds | standard error | recognised "
+        "| distance, not guided | between seeds | standard error | recognised |",
+        "|---" * 12 + "|",
+    ]
+    for name, runs in rows:
+        images = " + ".join(f"{statistics.mean(part) / 1000:,.0f} k" for part in zip(*(run["images"] for run in runs)))
+        out.append(
+            f"| {name} | {runs[0]['parameters']:,} | {images} | {len(runs)} | {words_of(runs, 'guided')} | {words_of(runs, 'plain')} |"
+        )
+    return "\n".join(out)
+
+
+def figure(together: dict[tuple[str, float], list[dict[str, Any]]], path: Path) -> None:
+    """Distance and recognised share against the budget, with the range of the seeds."""
+    from matplotlib.figure import Figure
+
+    drawing = Figure(figsize=(10, 4), layout="constrained")
+    panels = drawing.subplots(1, 2)
+    for axes, measure, label in zip(
+        panels, ("without bias", "recognised"), ("Frechet distance without its bias", "recognised share")
+    ):
+        for number, name in enumerate(CANDIDATES):
+            budgets = sorted(seconds for other, seconds in together if other == name)
+            if not budgets:
+                continue
+            for kind, style in (("guided", "-"), ("plain", ":")):
+                values = [[run[kind][measure] for run in together[name, seconds]] for seconds in budgets]
+                middles = [statistics.mean(one) for one in values]
+                ends = [[m - min(v) for m, v in zip(middles, values)], [max(v) - m for m, v in zip(middles, values)]]
+                axes.errorbar(
+                    [seconds / CORES for seconds in budgets], middles, yerr=ends, linestyle=style, color=f"C{number}",
+                    marker="o", markersize=4, capsize=2, label=name if kind == "guided" else None
+                )  # fmt: skip
+        axes.set(xscale="log", xlabel="seconds of two cores", ylabel=label)
+        axes.set_xticks([b / CORES for b in BUDGETS], [f"{b / CORES:g}" for b in BUDGETS], minor=False)
+        axes.minorticks_off()
+    panels[0].set_yscale("log")
+    panels[0].legend(fontsize=8)
+    drawing.savefig(path, dpi=110)
+
+
+def report(folder: Path) -> None:
+    """bakeoff.md and bakeoff.png from the lines that are there."""
+    found = lines()
+    together = groups(found)
+    if not together:
+        raise SystemExit(f"{LINES} has no runs yet; python benchmarks/bakeoff.py does them")
+    used = [run for runs in together.values() for run in runs]
+    dates = sorted({run["made"]["date"] for run in used})
+    machines = sorted(
+        {
+            f"{run['made']['cores']} cores of {run['made']['processor']}, torch {run['made']['versions']['torch']}"
+            for run in used
+        }
+    )
+    text = [
+        "# Which network in a few minutes of two cores\n",
+        f"Written by `benchmarks/bakeoff.py` from {len(used)} runs in [bakeoff.jsonl](benchmarks/bakeoff.jsonl), "
+        f"{dates[0]} to {dates[-1]}; {'; '.join(machines)}. One thread a run; a second of two cores is two processor "
+        "seconds, imports, data and set-up included. The machine was shared, which processor seconds count only in part: a "
+        f"busy neighbour makes each of them a little slower. Sampler {DEFAULT_SAMPLER}, {DEFAULT_STEPS} steps, {DEFAULT_SPACING}, "
+        f"seed {SEED}. {NOTE} Between seeds: a standard deviation.\n",
+    ]  # fmt: skip
+    main_runs = {key: runs for key, runs in together.items() if key[0] in CANDIDATES}
+    for seconds in sorted({seconds for _, seconds in main_runs}):
+        text += [f"## {seconds / CORES:g} seconds\n", table(main_runs, seconds) + "\n"]
+    text.append("![Distance and recognised share against seconds of two cores; dotted: not guided](bakeoff.png)\n")
+    others = {key: runs for key, runs in together.items() if key[0] not in CANDIDATES}
+    for base, seconds in sorted({(name.split(",")[0], seconds) for name, seconds in others}):
+        mine = {key: runs for key, runs in together.items() if key[1] == seconds and key[0].split(",")[0] == base}
+        text += [f"## {base}, one setting changed, {seconds / CORES:g} seconds\n", table(mine, seconds) + "\n"]
+    if len(found) > len(used):
+        text.append(f"{len(found) - len(used)} more runs in the file have settings that were tried and left.\n")
+    figure(main_runs, folder / "bakeoff.png")
+    (folder / "bakeoff.md").write_text("\n".join(text))
+    print(folder / "bakeoff.md")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--seconds", type=float, nargs="+", default=list(BUDGETS), help="processor seconds of one thread"
+    )
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("-n", type=int, default=1000, help="samples of each run")
+    parser.add_argument("--only", nargs="+", choices=CANDIDATES, default=list(CANDIDATES))
+    parser.add_argument("--variations-of", choices=CANDIDATES, help="run these in place of the candidates")
+    parser.add_argument("--report", action="store_true")
+    parser.add_argument("--out", type=Path, default=DOCS, help="folder of the report")
+    parser.add_argument("--one", nargs=3, metavar=("NAME", "SECONDS", "SEED"), help="one run; its line on stdout")
+    given = parser.parse_args()
+    if given.one:
+        name, seconds, seed = given.one
+        print(json.dumps(one_run(name, float(seconds), int(seed), given.n)))
+        return
+    if not given.report:
+        names = [given.variations_of, *variations(given.variations_of)] if given.variations_of else given.only
+        run_all(names, given.seconds, given.seeds, given.n)
+    report(given.out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,178 @@
+"""How good is a student that samples in one, two or four network calls, beside its teacher in 5, 10 and 20 steps?
+
+    python benchmarks/few.py STUDENT                  the teacher is the one that the student's run keeps
+    python benchmarks/few.py STUDENT -n 10000
+
+Samples are kept in --folder, 250 to a file, so that an interrupted benchmark goes on. Writes few.json to --out (docs/benchmarks),
+and from it few.md and few.png to the folder above; --pages-only writes those from the numbers that are there. Digits only:
+the features are the shipped digit classifier's, which neither student nor teacher was trained with.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+
+from kakusan.data.open import open_data
+from kakusan.measure.classes import class_chi_square, recognised
+from kakusan.measure.classifier import features_and_probabilities
+from kakusan.measure.frechet import frechet_distances
+from kakusan.measure.precision_recall import precision_recall
+from kakusan.model import TrainedModel, load
+from kakusan.rundir import TEACHER, RunDirectory
+from kakusan.samplers.calls import counted
+from kakusan.storage.tensors import digest
+
+STUDENT_STEPS, TEACHER_STEPS = (1, 2, 4), (5, 10, 20)
+CHUNK = 250
+SEED = 1
+DOCS = Path(__file__).parent.parent / "docs"
+
+
+def samples(model: TrainedModel, folder: Path, steps: int, n: int) -> tuple[np.ndarray, float]:
+    """n samples by the model's own sampler, those of an earlier call among them, and network calls a sample."""
+    name, parts = digest(model.chain.state_dict())[:16], []
+    for first in range(0, n, CHUNK):
+        file = folder / f"{name}-steps{steps}-seed{SEED}-first{first}.npy"
+        if not file.exists():
+            half = file.with_suffix(".part.npy")
+            np.save(half, np.asarray(model.sample(CHUNK, SEED, steps, first=first)))
+            half.replace(file)
+        parts.append(np.load(file))
+    with counted(*model.denoisers) as calls:
+        model.sample(1, SEED, steps)
+    return np.concatenate(parts)[:n], calls.total
+
+
+def measured(pictures: np.ndarray, real: tuple[torch.Tensor, torch.Tensor]) -> dict[str, Any]:
+    """Each measure as {value, standard_error, ...}."""
+    features, probabilities = features_and_probabilities(pictures, "digits")
+    distance, corrected = frechet_distances(features, real[0])
+    size = min(len(features), len(real[0]))
+    found = {
+        "frechet_distance": distance,
+        "frechet_distance_unbiased": corrected,
+        "recognised": recognised(probabilities),
+        **precision_recall(features[:size], real[0][:size]),
+        "class_chi_square": class_chi_square(probabilities, real[1]),
+    }
+    return {name: value.record() for name, value in found.items()}
+
+
+def measure_all(run: Path, n: int, folder: Path) -> dict[str, Any]:
+    """The record: what, where, when, and a row for each way to sample."""
+    data = open_data("mnist")
+    order = torch.randperm(len(data.test), generator=torch.Generator().manual_seed(0))  # its halves differ
+    real = features_and_probabilities(data.test[order].permute(0, 2, 3, 1).numpy(), "digits")
+    student, teacher = load(run), load(run / TEACHER)
+    rows = []
+    for who, model, many in (("student", student, STUDENT_STEPS), ("teacher", teacher, TEACHER_STEPS)):
+        for steps in many:
+            pictures, calls = samples(model, folder, steps, n)
+            rows.append({"who": who, "steps": steps, "calls": calls, **measured(pictures, real)})
+            print(json.dumps(rows[-1]), flush=True)
+    floor = data.train[torch.randperm(len(data.train), generator=torch.Generator().manual_seed(0))[:n]]
+    rows.append({"who": "training digits", "steps": 0, "calls": 0, **measured(floor.permute(0, 2, 3, 1).numpy(), real)})
+    directory = RunDirectory.open(run)
+    summary, recipe = directory.read("summary.json"), directory.read("run.json")["recipe"]
+    return {
+        "n": n,
+        "seed": SEED,
+        "date": time.strftime("%Y-%m-%d", time.gmtime()),
+        "machine": f"{os.cpu_count()} cores, {platform.processor() or platform.machine()}, torch {torch.__version__}",
+        "recipe": recipe["name"],
+        "teacher_recipe": teacher.recipe.name,
+        "distil": recipe["distil"],
+        "batch": recipe["optim"]["batch"],
+        "steps": summary["steps"],
+        "seconds": summary["seconds"],
+        "weights_sha256": summary["weights_sha256"],
+        "rows": rows,
+    }
+
+
+def page(record: dict[str, Any]) -> str:
+    """Markdown."""
+    rows = record["rows"]
+    teacher = next(row for row in rows if (row["who"], row["steps"]) == ("teacher", max(TEACHER_STEPS)))
+    student = next(row for row in rows if (row["who"], row["steps"]) == ("student", 1))
+    ratio = student["frechet_distance_unbiased"]["value"] / teacher["frechet_distance_unbiased"]["value"]
+    lines = [
+        "| who | steps | network calls | Frechet distance | without bias | recognised | precision | recall |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        value = {name: entry["value"] for name, entry in row.items() if isinstance(entry, dict)}
+        error = row["frechet_distance"]["standard_error"]
+        lines.append(
+            f"| {row['who']} | {row['steps'] or ''} | {row['calls'] or ''} | {value['frechet_distance']:.2f} ± {error:.2f} "
+            f"| {value['frechet_distance_unbiased']:.2f} | {value['recognised']:.1%} | {value['precision']:.3f} | {value['recall']:.3f} |"
+        )
+    return (
+        "# Few calls: quality of a distilled student\n\n"
+        f"Written by `benchmarks/few.py` on {record['date']}; {record['machine']}; n = {record['n']:,} samples each, seed "
+        f"{record['seed']}, one student. It was trained by `{record['recipe']}` in {record['steps']:,} steps of "
+        f"{record['batch']} ({record['seconds'] / 60:.1f} minutes on the clock of a machine that did other work too) from "
+        f"a teacher of `{record['teacher_recipe']}`, guided by {record['distil']['guidance']:g} while teaching. The student "
+        "samples with `renoise` on equal steps, the teacher as the command does (dpm++2m-sde, guidance of its own recipe). "
+        "Features: the 64 of the shipped digit classifier, which no training saw, against all test digits; one standard "
+        "error (jackknife). The last row are training digits in the samples' place.\n\n"
+        + "\n".join(lines)
+        + f"\n\nOne call of the student has {ratio:.2f} times the distance, without bias, of {teacher['steps']} steps of the "
+        f"teacher ({teacher['calls']:g} calls).\n\n![Distance and recall against network calls](few.png)\n"
+    )
+
+
+def figure(record: dict[str, Any], path: Path) -> None:
+    """Distance, recognised share, precision and recall against calls."""
+    drawing = Figure(figsize=(11, 3.6), layout="constrained")
+    axes = drawing.subplots(1, 3)
+    floor = record["rows"][-1]
+    for who, marker in (("student", "o"), ("teacher", "s")):
+        rows = [row for row in record["rows"] if row["who"] == who]
+        calls = [row["calls"] for row in rows]
+        distance = [row["frechet_distance_unbiased"]["value"] for row in rows]
+        errors = [row["frechet_distance"]["standard_error"] for row in rows]
+        axes[0].errorbar(calls, distance, errors, marker=marker, label=who, capsize=3)
+        axes[1].plot(calls, [row["recognised"]["value"] for row in rows], marker=marker, label=who)
+        for name, style in (("precision", "-"), ("recall", "--")):
+            axes[2].plot(calls, [row[name]["value"] for row in rows], style, marker=marker, label=f"{who}, {name}")
+    axes[1].axhline(floor["recognised"]["value"], color="grey", linestyle=":", label="training digits")
+    for one, word in zip(axes, ("Frechet distance without its bias", "recognised share", "precision and recall")):
+        one.set(xscale="log", xlabel="network calls a sample", ylabel=word)
+        one.legend(fontsize=8)
+    axes[0].set_ylim(bottom=0)
+    drawing.savefig(path, dpi=110)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path, nargs="?", help="a finished run of a student")
+    parser.add_argument("-n", type=int, default=2000, help="samples of each, a multiple of 250")
+    parser.add_argument("--folder", type=Path, default=Path("runs/benchmark-few"))
+    parser.add_argument("--out", type=Path, default=DOCS / "benchmarks", help="folder of few.json")
+    parser.add_argument("--pages-only", action="store_true")
+    given = parser.parse_args()
+    if not given.pages_only:
+        if given.run is None:
+            parser.error("name a student's run, or --pages-only")
+        given.folder.mkdir(parents=True, exist_ok=True)
+        given.out.mkdir(parents=True, exist_ok=True)
+        record = measure_all(given.run, given.n, given.folder)
+        (given.out / "few.json").write_text(json.dumps(record, indent=1) + "\n")
+    record = json.loads((given.out / "few.json").read_text())
+    (given.out.parent / "few.md").write_text(page(record))
+    figure(record, given.out.parent / "few.png")
+
+
+if __name__ == "__main__":
+    main()

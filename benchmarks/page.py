@@ -1,0 +1,100 @@
+"""All results of docs/benchmarks/ as one page, docs/benchmarks.md, with a picture for each figure that a result asks for.
+
+    python benchmarks/page.py
+
+No number gets onto the page but from a file that a benchmark wrote.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+from results import DOCS
+
+HEAD = """# Benchmarks
+
+Made by `python benchmarks/page.py` from the files of docs/benchmarks/, each of which a script of benchmarks/ wrote; `make
+bench` starts them all. The rivals are pinned in benchmarks/rivals.txt and live in an environment of their own.
+"""
+
+
+def cell(value: Any) -> str:
+    """As a reader wants it."""
+    if value is None:
+        return ""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return str(value).replace("|", "\\|")
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.4g}"
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Markdown, a column for every key."""
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
+    lines += ["| " + " | ".join(cell(row.get(column)) for column in columns) + " |" for row in rows]
+    return "\n".join(lines)
+
+
+def draw(rows: list[dict[str, Any]], wanted: dict[str, Any], path: Path) -> None:
+    """Column y against column x, in the colour of its group."""
+    if wanted["among"]:
+        column, value = wanted["among"]
+        rows = [row for row in rows if row.get(column) == value]
+    picture = Figure(figsize=(7, 4.2), layout="constrained")
+    axes = picture.subplots()
+    for group in dict.fromkeys(row[wanted["by"]] for row in rows):
+        points = sorted((row[wanted["x"]], row[wanted["y"]]) for row in rows if row[wanted["by"]] == group)
+        axes.plot(*zip(*points), marker="o", linestyle="none" if wanted["points"] else "-", label=str(group))
+    for side, log in (("x", wanted["x_log"]), ("y", wanted["y_log"])):
+        if log:
+            axes.set(**{f"{side}scale": "log"})
+    axes.set(xlabel=wanted["x"], ylabel=wanted["y"])
+    axes.grid(alpha=0.3)
+    axes.legend()
+    picture.savefig(path, dpi=110)
+
+
+def section(result: dict[str, Any], folder: Path) -> str:
+    """One result: question, table, figures, what it means, where it was made."""
+    made = result["made"]
+    parts = [f"## {result['question']}"]
+    if result["facts"]:
+        parts.append(
+            "\n".join(f"* {key}: {cell(value)}" for key, value in result["facts"].items() if value is not None)
+        )
+    parts.append(table(result["rows"]))
+    for number, wanted in enumerate(result["figures"], 1):
+        name = f"{result['name']}-{number}.png"
+        draw(result["rows"], wanted, folder / name)
+        parts.append(f"![{wanted['y']} against {wanted['x']}]({folder.name}/{name})")
+    parts += result["notes"]
+    versions = ", ".join(f"{name} {version}" for name, version in made["versions"].items())
+    parts.append(
+        f"*{made['date']}; {made['cores']} cores of {made['processor']}, load {made['load_at_the_end']:.1f} at the end; "
+        f"Python {made['python']}, {versions}; `{made['command']}`*"
+    )
+    return "\n\n".join(part for part in parts if part)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--docs", type=Path, default=DOCS)
+    docs = parser.parse_args().docs
+    folder = docs / "benchmarks"
+    sections = [HEAD.strip()]
+    for path in sorted(folder.glob("*.json")):
+        result = json.loads(path.read_text())
+        if isinstance(result, dict) and set(result) >= {"question", "rows", "made"}:
+            sections.append(section(result, folder))
+        else:
+            print(f"left out, because it is not a result as results.py writes it: {path}")
+    (docs / "benchmarks.md").write_text("\n\n".join(sections) + "\n")
+    print(docs / "benchmarks.md")
+
+
+if __name__ == "__main__":
+    main()

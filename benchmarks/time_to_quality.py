@@ -1,0 +1,145 @@
+"""How soon are our digits as good as a rival's after half an hour? Budgets in minutes of two cores, as processor seconds.
+
+    python benchmarks/time_to_quality.py --rivals runs/rival-diffusers runs/rival-lucidrains
+
+Each of our runs is a process of its own with one thread, and keeps its samples in --folder, so that an interrupted
+benchmark goes on. The rivals' folders are those that `rivals.train` wrote.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from results import CORES, Figure, Result, child
+
+RECIPE = "mnist-ddpm"
+
+
+def one_run(seconds: float, seed: int, n: int, target: Path) -> None:
+    """Train for `seconds` of two cores, from the start of this very process, and keep n samples."""
+    import torch
+    from ours import trained
+
+    torch.set_num_threads(1)
+    model, trainer, spent = trained(RECIPE, CORES * seconds, CORES * time.process_time(), seed)
+    images = trainer.state.images(trainer.settings.batch)
+    began = time.process_time()
+    pictures = np.asarray(model.sample(n, seed))
+    facts = {"seconds": seconds, "spent": spent / CORES, "images": images, "sampling": time.process_time() - began}
+    facts["parameters"] = sum(p.numel() for p in trainer.module.parameters())
+    target.with_suffix(".json").write_text(json.dumps(facts))
+    half = target.with_suffix(".part.npy")
+    np.save(half, pictures)
+    half.replace(target)
+
+
+def row(who: str, seconds: float, seed: int, sampler: str, parameters: int, pictures: np.ndarray) -> dict[str, Any]:
+    from quality import quality
+
+    head = {"library": who, "seconds of two cores": seconds, "seed": seed, "sampler": sampler, "parameters": parameters}
+    return head | quality(pictures)
+
+
+def our_rows(budgets: list[float], seeds: list[int], n: int, folder: Path) -> list[dict[str, Any]]:
+    rows = []
+    for seconds in budgets:
+        for seed in seeds:
+            file = folder / f"kakusan-{seconds:g}s-seed{seed}-n{n}.npy"
+            if not file.exists():
+                child([sys.executable, __file__, "--one", str(seconds), str(seed), str(n), str(file)])
+            facts = json.loads(file.with_suffix(".json").read_text())
+            rows.append(row("kakusan", seconds, seed, "default", facts["parameters"], np.load(file)))
+            print(rows[-1], flush=True)
+    return rows
+
+
+def rival_rows(folder: Path) -> list[dict[str, Any]]:
+    record = json.loads((folder / "record.json").read_text())
+    rows = []
+    for mark in record["marks"]:
+        for sampler in mark["sampling"]:
+            pictures = np.load(folder / f"minute-{mark['minutes']:g}-{sampler}.npy")
+            rows.append(
+                row(record["rival"], 60 * mark["minutes"], record["seed"], sampler, record["parameters"], pictures)
+            )
+    return rows
+
+
+def ratios(rows: list[dict[str, Any]], budget: float) -> dict[str, Any]:
+    """What the better rival reaches in `budget` seconds, and the shortest of our budgets whose every seed passes it."""
+    full = [one for one in rows if one["library"] != "kakusan" and one["seconds of two cores"] == budget]
+    if not full:
+        return {"rival": f"no rival has trained for {budget:g} s"}
+    best = min(full, key=lambda one: one["without bias"])
+    ours: dict[float, list[float]] = {}
+    for one in rows:
+        if one["library"] == "kakusan":
+            ours.setdefault(one["seconds of two cores"], []).append(one["without bias"])
+    passed = [seconds for seconds, found in sorted(ours.items()) if max(found) <= best["without bias"]]
+    return {
+        "rival": best["library"],
+        "its sampler": best["sampler"],
+        "its distance without bias": best["without bias"],
+        "its seconds": budget,
+        "our seconds": passed[0] if passed else None,
+        "times less": round(budget / passed[0], 1) if passed else None,
+    }
+
+
+def best_samplers(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rivals with their best sampler at each mark, ours as they are."""
+    kept: dict[tuple[str, float, int], dict[str, Any]] = {}
+    for one in rows:
+        key = (one["library"], one["seconds of two cores"], one["seed"])
+        if key not in kept or one["without bias"] < kept[key]["without bias"]:
+            kept[key] = one
+    return list(kept.values())
+
+
+def parser() -> argparse.ArgumentParser:
+    words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    words.add_argument("--budgets", type=float, nargs="*", default=[15, 30, 60, 180], help="seconds of two cores")
+    words.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
+    words.add_argument("--rivals", type=Path, nargs="*", default=[])
+    words.add_argument("--rival-minutes", type=float, default=30.0, help="whose distance is to be reached")
+    words.add_argument("-n", type=int, default=1000, help="samples of each of our runs")
+    words.add_argument("--folder", type=Path, default=Path("runs/benchmark-quality"))
+    words.add_argument("--one", nargs=4, metavar=("SECONDS", "SEED", "N", "FILE"), help=argparse.SUPPRESS)
+    return words
+
+
+def main() -> None:
+    given = parser().parse_args()
+    if given.one:
+        seconds, seed, n, file = given.one
+        one_run(float(seconds), int(seed), int(n), Path(file))
+        return
+    given.folder.mkdir(parents=True, exist_ok=True)
+    rows = [row for folder in given.rivals for row in rival_rows(folder)]
+    rows += our_rows(given.budgets, given.seeds, given.n, given.folder)
+    from quality import NOTE
+
+    Result(
+        "time_to_quality",
+        "How soon are our digits as good as a rival's after half an hour?",
+        best_samplers(rows),
+        [
+            "A second of two cores is two processor seconds of a process with one thread. Importing, data and set-up are "
+            "in it, counted twice because they keep one core busy; drawing the samples that are measured is not.",
+            "The rivals have networks that are small enough to learn something in that time, data in memory, Adam with a rate that falls linearly over their "
+            "half hour, averaged weights and the best of their own samplers.",
+            NOTE,
+        ],
+        [Figure("seconds of two cores", "without bias", "library", x_log=True, y_log=True, points=True)],
+        ratios(rows, 60 * given.rival_minutes),
+    ).write()
+
+
+if __name__ == "__main__":
+    main()

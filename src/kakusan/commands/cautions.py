@@ -1,0 +1,23 @@
+"""What a person should know about data before an hour is spent on them."""
+
+from __future__ import annotations
+
+from kakusan.data.dataset import Dataset
+
+FEW = 100  # examples to train on
+
+
+def cautions(dataset: Dataset) -> list[str]:
+    """A line for each thing that makes training on these data say little; none for ordinary data."""
+    data, name = dataset.train, dataset.name
+    lines = []
+    if bool((data == data.reshape(-1)[0]).all()):
+        lines.append(f"caution: {name} hold one value only, {data.reshape(-1)[0].item():g}: there is nothing to learn")
+    elif bool((data == data[:1]).all()):
+        lines.append(f"caution: all examples of {name} are equal: a model can only learn this one by heart")
+    if len(data) < FEW:
+        alone = "1 example" if len(data) == 1 else f"{len(data)} examples"
+        lines.append(
+            f"caution: {alone} to train on: a model is likely to learn them by heart; a few thousand are usual"
+        )
+    return lines

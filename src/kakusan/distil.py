@@ -1,0 +1,128 @@
+"""Distillation: a student that makes in one call what its teacher, a chain of many steps, makes in many.
+
+The student turns pure noise into data at once. Its law p_S is to become the teacher's p_T, and what falls is
+sum_t w_t KL(q(z_t; p_S) || q(z_t; p_T)): both laws noised alike, at many levels, where they always overlap. Its
+gradient needs the scores of the two alone, which is what denoisers know. The teacher is one; the other, the follower, is
+trained beside the student on what the student makes. No picture is compared with another, so nothing is blurred.
+
+Sources: Luo et al. 2023, "Diff-Instruct", for the distance; Yin et al. 2024, "One-step diffusion with distribution
+matching distillation", and "Improved distribution matching distillation" for several calls and a quicker follower.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from kakusan.diffusion import Diffusion
+from kakusan.distributions import sum_event
+from kakusan.errors import InputError
+from kakusan.noise import Randomness, randn
+from kakusan.samplers.spacing import times
+from kakusan.schedule import Schedule
+from kakusan.steps import StepLaw
+
+
+class Losses(NamedTuple):
+    """Of each example, for each of its dimensions, shape (b,); no parameter moves both."""
+
+    student: Tensor  # its gradient is that of the distance; its value, half a squared gap, is not
+    follower: Tensor  # the denoiser's squared error, weighted as for the prediction v
+
+
+class Distillation(nn.Module):
+    """What is trained: a student, and the follower that learns what the student makes.
+
+    Args:
+        student: A chain that begins in noise its network sees shapes in, see `beginning`; its z_T is pure noise.
+        follower: A denoiser on the teacher's schedule. Both start as copies of the teacher.
+        student_rate: The student's learning rates as a share of the follower's, which must be the quicker one.
+    """
+
+    def __init__(self, student: Diffusion, follower: Diffusion, student_rate: float = 1.0):
+        super().__init__()
+        assert isinstance(student.denoiser, nn.Module)
+        assert isinstance(follower.denoiser, nn.Module)
+        self.student, self.follower = student.denoiser, follower.denoiser
+        self.rate_factors = {"student.": student_rate}
+        # limits of the data estimate would stop the gradient; in a tuple, so that weights are named once
+        self._chains = student, _unlimited(student), _unlimited(follower)
+
+    def chain(self) -> Diffusion:
+        """The student's: sample it with `renoise`, in one step or a few."""
+        return self._chains[0]
+
+    def losses(
+        self, teacher: Diffusion, z: Tensor, k: Tensor, randomness: Randomness = None, law: StepLaw | None = None
+    ) -> Losses:
+        """What student and follower are to lower, from one call of each of the three networks.
+
+        With a follower that knows the student's law, the student's gradient is in expectation that of
+        sum_t w_t KL(q(z_t; p_S) || q(z_t; p_T)) / D, w_t = P(t) (1 - alpha_bar_t) / alpha_bar_t.
+
+        Args:
+            teacher: The chain whose law is wanted; it gets no gradient.
+            z: What the student is given, (b, *event).
+            k: At which of its steps, int64 (b,).
+            randomness: Source of the steps t and of the noise at which the laws are compared.
+            law: Of those steps of the teacher's chain; all alike unless given.
+        """
+        _, student, follower = self._chains
+        made = student.data_estimate(z, k)
+        x = made.detach()
+        t = (law or StepLaw.uniform(teacher.depth)).draw(len(x), randomness, x.device)
+        z_t = teacher.marginal(x, t).sample(randomness)
+        followed = follower.data_estimate(z_t, t)
+        with torch.no_grad():
+            gap = followed - teacher.data_estimate(z_t, t)
+        noise_var = teacher.schedule.noise_var.to(x.device)[t].to(x.dtype)
+        return Losses(
+            0.5 * sum_event((made - (x - gap)).square()) / student.num_dims,
+            sum_event((followed - x).square()) / noise_var / student.num_dims,
+        )
+
+
+def student_inputs(
+    student: Diffusion, x: Tensor, calls: int, first_share: float, randomness: Randomness = None
+) -> tuple[Tensor, Tensor]:
+    """What a student is trained on: z_k (b, *event), and k (b,).
+
+    A share of the rows are at its first step, T, which is pure noise; the others are data, noised as `renoise` noises
+    guesses on its way through `calls` equal steps.
+    """
+    *later, first = times(student.schedule, calls)
+    probs = torch.zeros(student.depth, dtype=torch.float64)
+    probs[first - 1] = first_share if later else 1.0
+    probs[torch.tensor(later, dtype=torch.int64) - 1] = (1 - first_share) / max(len(later), 1)
+    k = StepLaw(probs).draw(len(x), randomness, x.device)
+    eps = randn(x.shape, randomness, x.dtype, x.device)
+    at = student.marginal(x, k)
+    pure = (k == student.depth).view(-1, *(1,) * (x.dim() - 1))
+    return torch.where(pure, eps, at.mean + at.std * eps), k
+
+
+def beginning(schedule: Schedule, log_snr: float) -> int:
+    """The last step that is at least as clear: where a student begins, and takes pure noise for noised data.
+
+    At T a denoiser has learnt to answer noise with the mean picture, whatever the noise. Told of a clearer step it
+    sees shapes in the noise, a different one in each: a student that begins so has little left to learn.
+
+    Raises:
+        InputError: If the whole chain is noisier.
+    """
+    step = int((schedule.log_snr[1:] >= log_snr).sum())
+    if step < 1:
+        raise InputError(
+            f"a student begins at a step with log SNR {log_snr} or more, and this chain has at most "
+            f"{schedule.log_snr[1].item():.1f}; choose a lower one"
+        )
+    return step
+
+
+def _unlimited(model: Diffusion) -> Diffusion:
+    """The same network and chain, its data estimate as it comes."""
+    return Diffusion(
+        model.denoiser, model.schedule, model.event_shape, model.prediction, model.variance, model.likelihood
+    )

@@ -1,0 +1,41 @@
+"""Pictures of any height and width as a smaller grid of patches, whose pixels are channels, and back."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn import functional as F
+
+
+class Folding:
+    """(b, C, H, W) -> (b, C fold^2, rows, columns), padded at the right and the bottom, and back.
+
+    Args:
+        channels: C.
+        size: (H, W).
+        fold: Pixels of a side that become channels.
+        multiple: Height and width are padded to a multiple of it; of `fold` unless given.
+        gate: What comes back has twice the channels: a prediction, and the learned variance's v as log-odds (M7).
+    """
+
+    def __init__(
+        self, channels: int, size: tuple[int, int], fold: int, multiple: int | None = None, gate: bool = False
+    ):
+        height, width = self.size = size
+        multiple = multiple or fold
+        self.padding = (0, -width % multiple, 0, -height % multiple)
+        self.fold, self.gate = fold, gate
+        self.grid = (height + self.padding[3]) // fold, (width + self.padding[1]) // fold
+        self.channels_in = channels * fold**2
+        self.channels_out = self.channels_in * (2 if gate else 1)
+
+    def into(self, z: Tensor) -> Tensor:
+        """(b, C, H, W) -> (b, channels_in, *grid)."""
+        return F.pixel_unshuffle(F.pad(z, self.padding), self.fold)
+
+    def back(self, h: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        """(b, channels_out, *grid) -> prediction (b, C, H, W), and with `gate` also v in [0, 1] of that shape."""
+        y = F.pixel_shuffle(h, self.fold)[:, :, : self.size[0], : self.size[1]]
+        if not self.gate:
+            return y
+        prediction, logit = y.chunk(2, dim=1)
+        return prediction, logit.sigmoid()

@@ -1,0 +1,23 @@
+"""8-bit digits by attention between patches of 2 pixels, for a GPU: 230 times the work of the default for a picture."""
+
+from kakusan.recipes.config import DiffusionConfig, Recipe
+from kakusan.train.settings import Optim
+
+RECIPE = Recipe(
+    name="mnist-transformer",
+    summary="for a GPU: DDPM of 8-bit digits by a transformer, in bfloat16, compiled, on moved pictures",
+    model=DiffusionConfig(network="transformer", width=384, blocks=12, patch=2),
+    optim=Optim(
+        method="muon",
+        lr=1e-3,
+        matrix_lr=0.02,
+        warmup=200,
+        batch=1024,
+        ema=0.1,
+        early=0.1,
+        augment="shift",
+        precision="bfloat16",
+        compile="default",
+    ),
+    minutes=15.0,
+)

@@ -1,0 +1,34 @@
+"""From the settings of a diffusion model to the network that denoises."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from kakusan.nets.classic import ClassicUNet
+from kakusan.nets.convnext import ConvNeXt
+from kakusan.nets.cosine import CosineMLP
+from kakusan.nets.transformer import Transformer
+from kakusan.nets.unet import UNet
+from kakusan.recipes.config import DiffusionConfig
+
+
+def denoiser(config: DiffusionConfig, event_shape: tuple[int, ...]) -> nn.Module:
+    """(z_t (b, C, H, W), t (b,)) -> prediction, and v with a learned variance; untrained."""
+    channels, height, width = event_shape
+    size, gate = (height, width), config.variance == "learned"
+    match config.network:
+        case "unet":
+            return UNet(
+                channels, size, config.depth, config.width, config.inner_width, config.blocks, config.time, gate
+            )
+        case "convnext":
+            return ConvNeXt(channels, size, config.depth, config.width, config.blocks, config.patch, config.time, gate)
+        case "transformer":
+            return Transformer(
+                channels, size, config.depth, config.width, config.blocks, config.patch, config.time, gate
+            )
+        case "cosine":
+            return CosineMLP(channels, size, config.depth, config.width, config.blocks, config.time, gate)
+        case "classic":
+            widths = (config.width, config.inner_width, config.inner_width)
+            return ClassicUNet(channels, size, config.depth, widths, config.blocks, time=config.time, gate=gate)

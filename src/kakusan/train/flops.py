@@ -1,0 +1,97 @@
+"""What a training step costs in floating-point operations, and what the device could do in that time.
+
+Counted are products of matrices, convolutions and attention, a multiplication and an addition as two, forward and
+backward; recomputation, elementwise work and the optimiser are not: the usual definition of model FLOPs.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from kakusan import sharing
+from kakusan.noise import stream
+from kakusan.train.loop import Trainer
+
+COUNTED = 2  # examples, of which each costs as much as any other
+SIDE = 8192  # of the square matrices whose product is a GPU's peak
+PRODUCTS = 20
+
+
+@dataclass(frozen=True)
+class Effort:
+    """What an example costs in training, and what the devices can do."""
+
+    flops: float | None = None  # of an example; None where it is not counted
+    peak: float | None = None  # FLOP/s of all devices together; None where it is not known
+
+    def words(self, rate: float) -> str:
+        """Of so many examples a second, e.g. "85 GFLOP/s" or "400,000 GFLOP/s, 51 % of the peak"."""
+        if not self.flops:
+            return ""
+        share = f", {rate * self.flops / self.peak:.0%} of the peak" if self.peak else ""
+        gigas = rate * self.flops / 1e9
+        return f"{gigas:{',.0f' if gigas >= 10 else '.2g'}} GFLOP/s{share}"
+
+
+def effort_of(trainer: Trainer) -> Effort:
+    """Counted and measured now: a fraction of a second."""
+    peak = peak_of(trainer)
+    return Effort(per_example(trainer), None if peak is None else peak * sharing.world())
+
+
+def per_example(trainer: Trainer) -> float | None:
+    """FLOPs of an example's loss and gradient; None where the weights are held in parts.
+
+    Computed once, of two examples, without compiled networks; neither weights nor gradients nor any stream change.
+    """
+    if trainer.engine.shard:
+        return None
+    module = trainer.module
+    parameters = [p for p in module.parameters() if p.requires_grad]
+    buffers = [(buffer, buffer.clone()) for buffer in module.buffers()]
+    indices = torch.arange(COUNTED, device=trainer.device) % trainer.num_examples
+    noise = stream(trainer.seed, "flops", device=trainer.device)
+    # which loads torch's compiler, a second's work that only those who compile should pay
+    plain = nullcontext() if trainer.settings.compile == "none" else torch.compiler.set_stance("force_eager")
+    # attention as the products that it is: fused kernels hide theirs, or count some twice
+    with plain, sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        loss = trainer.loss(indices, noise).mean()
+        torch.autograd.grad(loss, parameters, allow_unused=True)
+    for buffer, before in buffers:
+        buffer.copy_(before)
+    return counter.get_total_flops() / COUNTED
+
+
+def measured_peak(device: torch.device, dtype: torch.dtype, side: int = SIDE, products: int = PRODUCTS) -> float:
+    """FLOP/s of the device in a product of two square matrices of random numbers: the fastest of several."""
+    noise = torch.Generator(device).manual_seed(0)
+    left, right = (torch.randn(side, side, generator=noise, device=device, dtype=torch.float32).to(dtype) for _ in "ab")
+    seconds = []
+    for _ in range(products):
+        wait(device)
+        began = time.perf_counter()
+        left @ right
+        wait(device)
+        seconds.append(time.perf_counter() - began)
+    return 2 * side**3 / min(seconds)
+
+
+def peak_of(trainer: Trainer) -> float | None:
+    """FLOP/s of the trainer's GPU at its precision, measured now, for a fraction of a second; None on a CPU."""
+    if trainer.device.type != "cuda":
+        return None
+    dtype = torch.bfloat16 if trainer.settings.precision == "bfloat16" else torch.float32
+    with trainer.computing.step():
+        return measured_peak(trainer.device, dtype)
+
+
+def wait(device: torch.device) -> None:
+    """Until the device has done all that it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

@@ -1,0 +1,59 @@
+"""Data that cannot teach a model anything are told of before training; ordinary ones are not."""
+
+import numpy as np
+import pytest
+import torch
+
+from kakusan.commands.cautions import cautions
+from kakusan.commands.summary import error_words
+from kakusan.data.dataset import from_arrays
+from kakusan.likelihood.evaluation import Evaluation
+from support import status
+
+
+def dataset(examples):
+    array = torch.from_numpy(np.asarray(examples, dtype=np.uint8)).reshape(len(examples), 1, 2, 2)
+    return from_arrays("mine.npy", "images", array, None)
+
+
+RANDOM = np.random.default_rng(0).integers(0, 256, (200, 4))
+
+
+@pytest.mark.parametrize(
+    ("examples", "words"),
+    [
+        (RANDOM, []),
+        (RANDOM[:50], ["45 examples to train on"]),
+        (np.tile(RANDOM[:1], (200, 1)), ["all examples of mine.npy are equal"]),
+        (np.full((200, 4), 7), ["hold one value only, 7"]),
+        (np.full((20, 4), 7), ["hold one value only, 7", "18 examples to train on"]),
+    ],
+)
+def test_each_thing_that_is_odd_has_one_line(examples, words):
+    lines = cautions(dataset(examples))
+    assert len(lines) == len(words)
+    assert all(word in line and line.startswith("caution: ") for word, line in zip(words, lines))
+
+
+def test_a_new_run_says_it_and_trains(tmp_path, capsys):
+    np.save(tmp_path / "grey.npy", np.full((30, 4, 4), 9, dtype=np.uint8))
+    small = ["--model.hidden", "4", "--model.latent", "2", "--steps", "4"]
+    assert status("train", "mnist-vae", "--data", tmp_path / "grey.npy", *small, "--out", tmp_path / "run") == 0
+    assert capsys.readouterr().err.count("caution: ") == 2
+
+
+def evaluation(between):
+    return Evaluation(
+        **{
+            **dict.fromkeys(Evaluation.__dataclass_fields__),
+            "standard_error_monte_carlo": 0.002,
+            "standard_error_images": between,
+        }
+    )
+
+
+def test_a_spread_between_examples_that_is_too_small_to_print_is_said_in_words():
+    assert "0.0031 between examples" in error_words(evaluation(0.0031))
+    for between in (0.0, 1e-9, 4e-5):
+        assert "0.0000 between" not in error_words(evaluation(between))
+        assert "too small to tell" in error_words(evaluation(between))

@@ -1,0 +1,405 @@
+"""A student of a few calls: its gradient, its sampler and its run, against Gaussian worlds where the optimum is known."""
+
+import json
+import math
+import re
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.distributions import MultivariateNormal, kl_divergence
+from torch.testing import assert_close
+
+import kakusan
+from kakusan import noise
+from kakusan.cli import main
+from kakusan.diffusion import Diffusion
+from kakusan.distil import Distillation, beginning, student_inputs
+from kakusan.errors import InputError
+from kakusan.oracles import GaussianWorld
+from kakusan.recipes import RECIPES
+from kakusan.recipes.student import used_weights
+from kakusan.samplers import renoise
+from kakusan.schedule import Schedule
+from kakusan.train.loop import Trainer
+from kakusan.train.optimizers import Optimizers
+from kakusan.train.settings import Optim
+from support import F64, SMALL_BETAS, call, f64, gauss_hermite, seeded, status
+from test_laws import law_of
+
+WORLD = GaussianWorld([0.3, -0.2], [[0.6, 0.25], [0.25, 0.4]])
+SCHEDULE = Schedule.from_betas([0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 0.9])
+PROBS = f64([0.1, 0.2, 0.05, 0.25, 0.2, 0.1, 0.1])  # of the steps at which laws are compared
+
+
+class Affine(nn.Module):
+    """A student that makes N(mean, root root^T) out of pure noise."""
+
+    def __init__(self, mean: Tensor, root: Tensor):
+        super().__init__()
+        self.mean, self.root = nn.Parameter(mean.clone()), nn.Parameter(root.clone())
+
+    def forward(self, z: Tensor, t: Tensor) -> Tensor:
+        return self.mean + z @ self.root.T
+
+
+class Known(nn.Module):
+    """A perfect denoiser of a world with a bias that is 0 at first, to see where gradients go."""
+
+    def __init__(self, world: GaussianWorld):
+        super().__init__()
+        self.network, self.bias = world.network(SCHEDULE.beta[1:], "x"), nn.Parameter(torch.zeros(2, dtype=F64))
+
+    def forward(self, z: Tensor, t: Tensor) -> Tensor:
+        return self.network(z, t) + self.bias
+
+
+class Given:
+    """Steps as they are given, in place of a law to draw them from."""
+
+    def __init__(self, t: Tensor):
+        self.t = t
+
+    def draw(self, num, randomness, device):
+        return self.t
+
+
+def at_every_step_and_noise(mean, root, monkeypatch):
+    """Losses of a student with its perfect follower in expectation over z, t and the noise, exactly; and the module."""
+    nodes, weights = gauss_hermite(4)  # z and eps: the gradient is a polynomial of degree 2
+    z, eps = nodes.repeat(SCHEDULE.depth, 1).chunk(2, dim=1)
+    weights = (PROBS[:, None] * weights).flatten()
+    t = torch.arange(1, SCHEDULE.depth + 1).repeat_interleave(len(nodes))
+    end = SCHEDULE.respaced([1, 2, 3, 4])
+    module = Distillation(
+        Diffusion(Affine(mean, root), end, 2, "x").double(),
+        Diffusion(Known(GaussianWorld(mean, root @ root.T)), SCHEDULE, 2, "x").double(),
+    )
+    teacher = Diffusion(Known(WORLD), SCHEDULE, 2, "x").double()
+    with monkeypatch.context() as patch:
+        patch.setattr(noise, "_draw", lambda law, shape, randomness, dtype, device: eps)
+        losses = module.losses(teacher, z, torch.full((len(z),), 4), None, Given(t))
+    return module, teacher, (losses.student * weights).sum(), (losses.follower * weights).sum()
+
+
+def weighted_distance(mean: Tensor, root: Tensor) -> Tensor:
+    """sum_t w_t KL(q(z_t; student) || q(z_t; teacher)) / D by torch's own KL."""
+    total = torch.zeros((), dtype=F64)
+    for t in range(1, SCHEDULE.depth + 1):
+        signal = SCHEDULE.alpha_bar[t]
+        blur = (1 - signal) * torch.eye(2, dtype=F64)
+        student = MultivariateNormal(signal.sqrt() * mean, signal * root @ root.T + blur)
+        teacher = MultivariateNormal(signal.sqrt() * WORLD.mean, signal * WORLD.cov + blur)
+        total = total + PROBS[t - 1] * (1 - signal) / signal * kl_divergence(student, teacher) / 2
+    return total
+
+
+@pytest.mark.parametrize(
+    ("mean", "root"),
+    [([0.0, 0.0], [[1.0, 0.0], [0.0, 1.0]]), ([0.5, -1.0], [[0.3, 0.2], [-0.4, 1.1]])],
+)
+def test_the_students_gradient_is_that_of_the_weighted_distance_of_the_laws(mean, root, monkeypatch):
+    mean, root = f64(mean), f64(root)
+    module, _, loss, _ = at_every_step_and_noise(mean, root, monkeypatch)
+    loss.backward()
+    mean.requires_grad_(), root.requires_grad_()
+    weighted_distance(mean, root).backward()
+    # sums of 7 x 81 exact products, in float64
+    assert_close(module.student.mean.grad, mean.grad, rtol=1e-10, atol=1e-12)
+    assert_close(module.student.root.grad, root.grad, rtol=1e-10, atol=1e-12)
+    assert mean.grad.norm() > 0.01
+    assert root.grad.norm() > 0.01
+
+
+def test_it_vanishes_where_the_student_has_the_teachers_law_however_it_makes_it(monkeypatch):
+    angle = 0.7
+    turn = f64([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+    for root in (torch.linalg.cholesky(WORLD.cov), torch.linalg.cholesky(WORLD.cov) @ turn):
+        module, _, loss, _ = at_every_step_and_noise(WORLD.mean, root, monkeypatch)
+        loss.backward()
+        assert loss.item() < 1e-24  # half a squared gap of rounding errors
+        assert module.student.mean.grad.abs().max() < 1e-14
+        assert module.student.root.grad.abs().max() < 1e-14
+
+
+def test_the_follower_is_a_denoiser_of_what_the_student_makes(monkeypatch):
+    mean, root = f64([0.5, -1.0]), f64([[0.3, 0.2], [-0.4, 1.1]])
+    module, _, _, loss = at_every_step_and_noise(mean, root, monkeypatch)
+    loss.backward()
+    signal, noise_var = SCHEDULE.alpha_bar[1:], SCHEDULE.noise_var[1:]
+    left = GaussianWorld(mean, root @ root.T).mmse(signal.sqrt(), noise_var.sqrt())
+    assert_close(loss.detach(), (PROBS * left / noise_var).sum() / 2, rtol=1e-10, atol=0)
+    assert module.follower.bias.grad.abs().max() < 1e-14  # no denoiser errs less
+
+
+def test_no_loss_moves_what_is_not_its_own(monkeypatch):
+    mean, root = f64([0.5, -1.0]), f64([[0.3, 0.2], [-0.4, 1.1]])
+    module, teacher, student, _ = at_every_step_and_noise(mean, root, monkeypatch)
+    student.backward()
+    assert module.follower.bias.grad is None
+    assert teacher.denoiser.bias.grad is None
+    module, teacher, _, follower = at_every_step_and_noise(mean, root, monkeypatch)
+    follower.backward()
+    assert module.student.mean.grad is None
+    assert teacher.denoiser.bias.grad is None
+
+
+def test_a_limit_of_the_data_estimate_stops_no_gradient():
+    z, k = torch.full((3, 2), 9.0, dtype=F64), torch.full((3,), 4)
+    student = Diffusion(
+        Affine(f64([0.0, 0.0]), torch.eye(2, dtype=F64)), SCHEDULE.respaced([1, 2, 3, 4]), 2, "x", clip=(-1, 1)
+    )
+    follower, teacher = (Diffusion(Known(WORLD), SCHEDULE, 2, "x", clip=(-1, 1)) for _ in range(2))
+    module = Distillation(student, follower)
+    module.follower.bias.data += 1.0
+    module.losses(teacher, z, k, seeded(0)).student.sum().backward()
+    assert module.student.mean.grad.abs().min() > 0.1
+    assert module.chain().data_estimate(z, 4).abs().max() <= 1  # samples keep to it
+
+
+# Where a student begins, and what it is given
+
+
+def test_a_student_begins_at_the_last_step_that_is_clear_enough():
+    for value in (-2.0, 0.0, 1.5):
+        step = beginning(Schedule.cosine(100), value)
+        assert Schedule.cosine(100).log_snr[step] >= value > Schedule.cosine(100).log_snr[step + 1]
+    with pytest.raises(InputError, match="log SNR"):
+        beginning(SCHEDULE, 50.0)
+
+
+def test_it_is_given_pure_noise_at_its_first_step_and_noised_data_at_the_others():
+    student = Diffusion(
+        Affine(f64([0.0]), f64([[1.0]])), Schedule.cosine(20).respaced(list(range(1, 13))), 1, "x"
+    ).double()
+    x = torch.full((4000, 1), 5.0, dtype=F64)
+    z, k = student_inputs(student, x, 4, 0.6, seeded(0))
+    counts = k.bincount(minlength=13)
+    assert counts.nonzero().flatten().tolist() == [3, 6, 9, 12]
+    assert counts[12] == pytest.approx(2400, abs=1)
+    assert counts[3] == pytest.approx(533, abs=1)
+    for step in (3, 6, 9, 12):
+        rows, signal = z[k == step], 0.0 if step == 12 else student.schedule.alpha_bar[step].sqrt().item()
+        std = 1.0 if step == 12 else student.schedule.noise_var[step].sqrt().item()
+        # 4.5 standard errors of at least 533 draws: a false alarm in 7e-6 a number
+        assert rows.mean().item() == pytest.approx(5 * signal, abs=4.5 * std / math.sqrt(len(rows)))
+        assert rows.std().item() == pytest.approx(std, rel=4.5 / math.sqrt(2 * len(rows)))
+    z, k = student_inputs(student, x, 1, 0.6, seeded(0))
+    assert (k == 12).all()
+    assert z.mean().abs() < 4.5 / math.sqrt(4000)
+
+
+def test_the_student_moves_by_a_share_of_the_learning_rate():
+    weight = f64([0.0, 0.0])
+    student = Diffusion(Affine(weight, torch.eye(2, dtype=F64)), SCHEDULE, 2, "x")
+    module = Distillation(student, Diffusion(Known(WORLD), SCHEDULE, 2, "x"), student_rate=0.25)
+    (module.student.mean.sum() + module.student.root.sum() + module.follower.bias.sum()).backward()
+    Optimizers(module, Optim(lr=0.01, weight_decay=0.0)).step(1.0)
+    # AdamW's first step is the learning rate, but for its epsilon of 1e-8
+    assert_close(module.student.mean.detach(), torch.full_like(weight, -0.0025), rtol=1e-6, atol=0)
+    assert_close(module.follower.bias.detach(), torch.full_like(weight, -0.01), rtol=1e-6, atol=0)
+
+
+# The sampler
+
+
+class Consistent(nn.Module):
+    """Noised data, or at T pure noise, to the data's law at once: along the probability-flow equation."""
+
+    def __init__(self, schedule: Schedule):
+        super().__init__()
+        self.schedule = schedule
+
+    def forward(self, z: Tensor, t: Tensor) -> Tensor:
+        step = int(t[0])
+        start = (
+            (0.0, 1.0)
+            if step == self.schedule.depth
+            else (self.schedule.alpha_bar[step].sqrt(), self.schedule.noise_var[step].sqrt())
+        )
+        return WORLD.transport(z, start, (1.0, 0.0))
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 5])
+def test_with_a_perfect_student_renoising_keeps_the_law_of_the_data_at_every_call(steps, monkeypatch):
+    schedule = Schedule.from_betas(SMALL_BETAS[:steps])
+    mean, cov = law_of(renoise, Diffusion(Consistent(schedule), schedule, 2, "x").double(), monkeypatch)
+    assert_close(mean, WORLD.mean, rtol=1e-12, atol=1e-12)
+    assert_close(cov, WORLD.cov, rtol=1e-12, atol=1e-12)
+
+
+def test_with_a_perfect_denoiser_it_does_not_and_the_spread_is_too_little_as_the_formula_says(monkeypatch):
+    world, spreads = GaussianWorld([0.3], [[0.25]]), []
+    for depth in (2, 8, 32):
+        schedule = Schedule.cosine(depth)
+        model = Diffusion(world.network(schedule.beta[1:], "x"), schedule, 1, "x").double()
+        mean, var = law_of(renoise, model, monkeypatch)
+        a2, b2 = schedule.alpha_bar.tolist(), schedule.noise_var.tolist()
+        middle, expected = 0.0, 1.0  # of z_t: N(0, 1) at T
+        for t in range(depth, 0, -1):
+            gain = math.sqrt(a2[t]) * 0.25 / (a2[t] * 0.25 + b2[t])  # of E[x | z_t], regression by hand
+            guess, spread = 0.3 + gain * (middle - math.sqrt(a2[t]) * 0.3), gain**2 * expected
+            middle, expected = math.sqrt(a2[t - 1]) * guess, a2[t - 1] * spread + b2[t - 1]
+        assert mean.item() == pytest.approx(middle, rel=1e-10)
+        assert var.item() == pytest.approx(expected, rel=1e-10)
+        spreads.append(var.item())
+    assert max(spreads) < 0.15 < 0.25  # of the data
+
+
+# A student's run
+
+SMALL = ["--model.width", 8, "--model.inner-width", 16, "--model.blocks", 1, "--model.depth", 40, "--optim.batch", 16]
+STUDENT = ["mnist-few", "--steps", 8, "--optim.batch", 8, "--seed", 5]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    path = tmp_path_factory.mktemp("data") / "squares.npy"
+    pictures = np.zeros((120, 12, 8), np.uint8)
+    for picture, (row, column) in zip(pictures, np.random.default_rng(0).integers(0, 4, (120, 2))):
+        picture[row : row + 5, column : column + 4] = 255
+    np.save(path, pictures)
+    return path
+
+
+@pytest.fixture(scope="module")
+def teacher(data, tmp_path_factory):
+    """A finished diffusion run that keeps its early weights."""
+    run = tmp_path_factory.mktemp("teacher") / "run"
+    assert status("train", "mnist-ddpm", "--data", data, "--steps", 12, *SMALL, "--out", run) == 0
+    return run
+
+
+@pytest.fixture(scope="module")
+def student(teacher, tmp_path_factory):
+    run = tmp_path_factory.mktemp("student") / "run"
+    assert status("train", *STUDENT, "--teacher", teacher, "--out", run) == 0
+    return run
+
+
+def weights_of(run):
+    return json.loads((run / "summary.json").read_text())["weights_sha256"]
+
+
+def test_a_run_that_broke_ends_with_the_same_bits_though_its_teacher_has_gone(student, teacher, tmp_path, monkeypatch):
+    gone, run, step = tmp_path / "gone", tmp_path / "run", Trainer._step
+
+    def failing(self, requests, save):
+        if self.state.step == 5:
+            raise RuntimeError("the power failed")
+        return step(self, requests, save)
+
+    shutil.copytree(teacher, gone)
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_step", failing)
+        patch.setattr(Trainer, "save_seconds", 0.0)
+        with pytest.raises(RuntimeError, match="power"):
+            main(["train", *map(str, STUDENT), "--teacher", str(gone), "--out", str(run)])
+    shutil.rmtree(gone)
+    assert status("train", "--resume", run) == 0
+    assert weights_of(run) == weights_of(student)
+    assert status("replay", run, "--step", 3) == 0
+
+
+def test_a_student_starts_as_its_teacher_and_moves(student, teacher):
+    ours, theirs = kakusan.load(student), kakusan.load(teacher)
+    assert ours.chain.depth == beginning(theirs.chain.schedule, -1.8) < theirs.chain.depth
+    far = [(a - b).abs().max() for a, b in zip(ours.chain.parameters(), theirs.chain.parameters())]
+    assert 0 < max(far) < 0.2  # eight small steps away
+    assert ours.weaker is None  # guidance is in it
+
+
+def test_of_what_a_run_averages_the_students_weights_are_used():
+    held = {"student.first.weight": f64([1.0]), "follower.first.weight": f64([2.0])}
+    assert used_weights(RECIPES["mnist-few"], held) == {"denoiser.first.weight": held["student.first.weight"]}
+    assert used_weights(RECIPES["mnist-ddpm"], held) == held
+
+
+def test_it_samples_in_one_call_and_in_as_many_as_it_is_told(student, tmp_path, capsys):
+    for steps, said in (([], "1 network calls"), (["--steps", 4], "4 network calls")):
+        code, _, told = call(capsys, "sample", student, "-n", 3, *steps, "--out", tmp_path / "samples")
+        assert code == 0
+        assert told.startswith(said)
+    model = kakusan.load(student)
+    many = np.asarray(model.sample(5, seed=2, steps=2))
+    assert np.array_equal(many[3:4], np.asarray(model.sample(1, seed=2, steps=2, first=3)))
+
+
+def test_an_exported_student_is_the_student_alone_and_a_file_can_teach(student, teacher, tmp_path, capsys):
+    file, run = tmp_path / "student.safetensors", tmp_path / "run"
+    assert status("export", student, "--out", file) == 0
+    one, other = (np.asarray(kakusan.load(place).sample(3)) for place in (student, file))
+    assert np.array_equal(one, other)
+    assert (
+        sum(p.numel() for p in kakusan.load(file).chain.parameters()) * 4
+        < file.stat().st_size
+        < (
+            sum(p.numel() for p in kakusan.load(file).chain.parameters()) * 4 + 20_000  # a header beside the weights
+        )
+    )
+    assert status("export", teacher, "--out", tmp_path / "teacher.safetensors") == 0
+    data = json.loads((teacher / "run.json").read_text())["recipe"]["data"]
+    taught = ["--teacher", tmp_path / "teacher.safetensors", "--data", data, "--out", run]
+    assert status("train", *STUDENT, *taught) == 0
+    assert weights_of(run) == weights_of(student)
+    code, _, told = call(capsys, "train", *STUDENT, "--teacher", file, "--data", data, "--out", tmp_path / "second")
+    assert code == 2
+    assert "a student itself" in told.splitlines()[-1]
+
+
+def test_it_has_no_bound_and_says_so_in_one_line(student, teacher, capsys):
+    for command in (["evaluate", student], ["evaluate", student, "--json"], ["compare", student, teacher]):
+        code, out, told = call(capsys, *command)
+        assert (code, out) == (2, "")
+        assert re.fullmatch(r"kakusan: a student has no bound.*--samples 1000\n", told.splitlines(keepends=True)[-1])
+    page = (student / "report.html").read_text()
+    assert "a student has no bound" in page.lower()
+    assert "bits/dim" not in page
+    assert call(capsys, "info", student)[1].count("no bound") == 1
+
+
+def test_its_samples_are_measured_by_features_from_elsewhere(student, tmp_path, capsys):
+    features = np.random.default_rng(0).normal(size=(2, 150, 4))
+    np.savez(tmp_path / "features.npz", samples=features[0], reference=features[1])
+    code, out, _ = call(capsys, "evaluate", student, "--features", tmp_path / "features.npz", "--json")
+    assert code == 0
+    assert json.loads(out)["samples"]["num_samples"] == 150
+
+
+def test_doctor_looks_at_the_teacher_that_a_run_keeps(student, tmp_path, capsys):
+    run = tmp_path / "run"
+    shutil.copytree(student, run)
+    assert call(capsys, "doctor", run)[0] == 0
+    kept = run / "teacher.safetensors"
+    content = bytearray(kept.read_bytes())
+    content[-3] ^= 4
+    kept.write_bytes(content)
+    code, out, _ = call(capsys, "doctor", run)
+    assert code == 1
+    assert "teacher.safetensors is damaged" in out
+    code, _, told = call(capsys, "train", "--resume", run, "--steps", 9)
+    assert code == 2
+    assert "teacher.safetensors is damaged" in told
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "add --teacher"),
+        (["--teacher", "nowhere"], "no run at nowhere"),
+        (["--distil.begin-log-snr", 90], "log SNR"),
+        (["--distil.calls", 99], "steps must lie in"),
+        (["--distil.first-share", 0], "first"),
+        (["--data", "mnist"], "shape"),
+    ],
+)
+def test_a_student_that_cannot_be_is_refused_in_one_line_before_anything_is_written(
+    arguments, words, teacher, tmp_path, capsys
+):
+    taught = [] if not arguments or "--teacher" in arguments else ["--teacher", teacher]
+    code, _, told = call(capsys, "train", *STUDENT, *taught, *arguments, "--out", tmp_path / "run")
+    assert code == 2
+    assert words in told.splitlines()[-1]
+    assert not (tmp_path / "run").exists()

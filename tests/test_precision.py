@@ -1,0 +1,198 @@
+"""Networks in bfloat16 and compiled ones: what stays float32, what is refused, and that stopping changes no bit."""
+
+import os
+import shutil
+
+import pytest
+import torch
+from torch import nn
+
+import engine_job
+from kakusan.errors import InputError
+from kakusan.recipes.build import build
+from kakusan.recipes.config import DirichletConfig, HierarchyConfig, VAEConfig
+from kakusan.train import checkpoint
+from kakusan.train.loop import Trainer
+from kakusan.train.precision import Computing, check_computing, networks
+from kakusan.train.settings import Budget, Optim
+
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+
+
+class Net(nn.Module):
+    """A network of our own: torch compiles no single layer of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Linear(4, 8), nn.Linear(8, 1)
+
+    def forward(self, x):
+        return self.last(self.first(x).tanh())
+
+
+def trainer(**settings):
+    torch.manual_seed(0)
+    module = nn.Module()
+    module.net = Net()
+    x = torch.randn(40, 4)
+
+    def loss(indices, randomness):
+        noisy = x[indices] + 0.1 * torch.randn(len(indices), 4, generator=randomness)
+        return (module.net(noisy) - x[indices].sum(1, keepdim=True)).square().squeeze(1)
+
+    return Trainer(module, loss, len(x), Optim(batch=8, warmup=2, **settings), Budget(steps=10), 0, CPU)
+
+
+def ends_alike(tmp_path, one, half, on):
+    """A run that was stopped and gone on with has the bits of one that was not."""
+    engine_job.run(one)
+    checkpoint.save(engine_job.run(half, stop_at=4), tmp_path)
+    checkpoint.restore(on, tmp_path)
+    assert on.state.step == 4
+    assert engine_job.everything(engine_job.run(on)) == engine_job.everything(one)
+    return one
+
+
+@pytest.mark.parametrize("method", ["adam", "muon"])
+def test_a_stopped_run_in_bfloat16_ends_with_the_same_bits(tmp_path, method):
+    settings = {"precision": "bfloat16", "method": method}
+    ends_alike(tmp_path, *(engine_job.trainer(**settings) for _ in range(3)))
+
+
+def test_bfloat16_is_in_the_networks_products_and_nowhere_else():
+    one, plain = trainer(precision="bfloat16"), trainer()
+    seen = []
+    one.module.net.last.register_forward_hook(lambda layer, inputs, output: seen.append(output.dtype))
+    one.module.net.register_forward_hook(lambda net, inputs, output: seen.append(output.dtype))
+    indices, noise = one.draws(0, 0)
+    loss = one.losses(indices, noise)
+    assert seen == [torch.bfloat16, torch.float32]  # inside, and what the bound's arithmetic is done with
+    assert loss.dtype == torch.float32
+    exact = plain.losses(*plain.draws(0, 0))
+    assert not torch.equal(loss, exact)
+    # 8 significant bits in two layers; losses are squares of numbers of about 1
+    torch.testing.assert_close(loss, exact, rtol=0.1, atol=0.1)
+    engine_job.run(one)
+    assert {tensor.dtype for named in one.snapshot()[0].values() for tensor in named.values()} == {torch.float32}
+
+
+def test_a_copy_that_is_measured_with_computes_in_float32():
+    one = engine_job.run(trainer(precision="bfloat16"))
+    x = torch.randn(5, 4)
+    average = one.ema.module.net
+    by_hand = (x @ average.first.weight.T + average.first.bias).tanh() @ average.last.weight.T + average.last.bias
+    torch.testing.assert_close(average(x), by_hand, rtol=1e-5, atol=1e-6)  # float32, sums of eight
+    assert not average._forward_hooks
+
+
+def test_the_networks_are_what_a_model_calls():
+    assert len(networks(build(VAEConfig(hidden=(4,), latent=2), (1, 2, 2)))) == 2
+    assert len(networks(build(HierarchyConfig(hidden=4, latents=(2, 2)), (1, 2, 2)))) == 4
+    assert networks(build(DirichletConfig(), (3,))) == []
+
+
+REFUSED = [
+    ({"precision": "tf32"}, CPU, "tf32 is a GPU's.*choose float32"),
+    ({"compile": "reduce-overhead"}, CPU, "is for a GPU.*choose default"),
+    ({"compile": "max-autotune"}, CPU, "is for a GPU.*choose default"),
+    ({"compile": "max-autotune", "batch": 8, "groups": 2}, CUDA, "2 groups for 1.*--optim.groups 1"),
+]
+
+
+@pytest.mark.parametrize(("settings", "device", "words"), REFUSED)
+def test_what_a_device_cannot_do_is_refused_in_one_line(settings, device, words):
+    with pytest.raises(InputError, match=words) as refused:
+        check_computing(trainer().module, Optim(**settings), device)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("settings", [{"precision": "bfloat16"}, {"compile": "default"}])
+def test_a_model_without_networks_is_refused(settings):
+    with pytest.raises(InputError, match="this model has none"):
+        check_computing(build(DirichletConfig(), (3,)), Optim(**settings), CPU)
+
+
+def test_parts_of_weights_are_not_compiled(monkeypatch):
+    module = trainer().module
+    monkeypatch.setattr("kakusan.sharing.world", lambda: 2)
+    with pytest.raises(InputError, match="--shard holds parts"):
+        check_computing(module, Optim(compile="default"), CPU, shard=True)
+
+
+def test_without_a_compiler_nothing_is_begun(monkeypatch):
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    with pytest.raises(InputError, match=r"needs a C\+\+ compiler.*install g\+\+"):
+        check_computing(trainer().module, Optim(compile="default"), CPU)
+
+
+@pytest.fixture
+def rounding():
+    """torch's own switches, as they were before."""
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = matmul.allow_tf32, cudnn.allow_tf32
+    yield matmul, cudnn
+    matmul.allow_tf32, cudnn.allow_tf32 = before
+
+
+def test_tf32_is_on_for_a_step_that_asked_for_it_and_off_otherwise(rounding):
+    matmul, cudnn = rounding
+    matmul.allow_tf32, cudnn.allow_tf32 = False, True  # as torch comes
+    with Computing(nn.Sequential(Net()), Optim(), CPU).step():
+        assert cudnn.allow_tf32  # a CPU's steps leave it alone
+    for precision, wanted in (("float32", False), ("tf32", True), ("bfloat16", False)):
+        computing = Computing(nn.Sequential(Net()), Optim(), CPU)
+        computing.precision, computing.device = precision, CUDA
+        with computing.step():
+            assert matmul.allow_tf32 == cudnn.allow_tf32 == wanted
+        assert (matmul.allow_tf32, cudnn.allow_tf32) == (False, True)
+
+
+class Slow:
+    """A clock on which compiling takes an hour and a step a second."""
+
+    def __init__(self):
+        self.now = 0.0
+
+
+@pytest.mark.parametrize("stop_at", [None, 4])
+def test_compiling_counts_once_and_not_as_the_pace_of_steps(monkeypatch, tmp_path, stop_at):
+    def slowly(one, time):
+        gradients, calls = one.gradients, []
+
+        def taking(step):
+            time.now += 1.0 if calls else 3600.0
+            calls.append(step)
+            return gradients(step)
+
+        one.computing.warm_up_calls, one.gradients, one.clock.now = 1, taking, lambda: time.now
+        return one
+
+    one = slowly(trainer(), Slow())
+    engine_job.run(one, stop_at=stop_at)
+    assert one.clock.seconds(one.state.step) == 3600 + one.state.step
+    if stop_at is not None:
+        checkpoint.save(one, tmp_path)
+        on = slowly(trainer(), Slow())
+        checkpoint.restore(on, tmp_path)
+        engine_job.run(on)
+        assert on.clock.seconds(10) == 3600 + 10
+        assert engine_job.everything(on) == engine_job.everything(engine_job.run(trainer()))
+
+
+HAS_COMPILER = any(map(shutil.which, [os.environ.get("CXX") or "c++", "g++", "clang++"]))
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # torch's compiler uses what torch warns of
+@pytest.mark.skipif(not HAS_COMPILER, reason="torch compiles for a CPU by a C++ compiler, and there is none")
+def test_a_compiled_run_that_was_stopped_ends_with_the_bits_of_one_that_was_not(tmp_path):
+    from torch._dynamo.utils import counters
+
+    counters.clear()
+    one = ends_alike(tmp_path, *(trainer(compile="default") for _ in range(3)))
+    assert counters["stats"]["unique_graphs"] >= 1
+    assert not counters["graph_break"]
+    plain = engine_job.run(trainer())
+    assert list(one.module.state_dict()) == list(plain.module.state_dict())
+    for name, value in plain.module.state_dict().items():
+        # the same sums in another order: float32 over ten steps of Adam at 1e-3
+        torch.testing.assert_close(one.module.state_dict()[name], value, rtol=1e-3, atol=1e-5)
