@@ -62,11 +62,9 @@ class HuggingFace:
         else:
             algorithm = "sde-dpmsolver++" if kind == "dpm-sde" else "dpmsolver++"
             scheduler = DPMSolverMultistepScheduler.from_config(
-                self.noise.config, algorithm_type=algorithm, use_karras_sigmas=True
-            )
+                self.noise.config, algorithm_type=algorithm, timestep_spacing="trailing"
+            )  # its Karras spacing spends most of its steps beyond a noise in which nothing is decided, and is worse
         scheduler.set_timesteps(int(steps))
-        if kind.startswith("dpm"):
-            scheduler.set_begin_index(0)  # else a first time that occurs twice makes it start at the second
         self.ema.store(self.module.parameters())
         self.ema.copy_to(self.module.parameters())
         x = torch.randn(n, 1, self.size, self.size) * scheduler.init_noise_sigma

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from kakusan.data.mnist import mnist
@@ -46,6 +46,20 @@ def finished(folder: Path, minutes: float) -> bool:
     file = folder / "record.json"
     marks = json.loads(file.read_text())["marks"] if file.exists() else []
     return bool(marks) and marks[-1]["minutes"] >= minutes and bool(marks[-1]["sampling"])
+
+
+def resample(one: Rival, folder: Path, n: int, samplers: list[str]) -> None:
+    """Draw from the weights of the last mark again, in place of what was drawn."""
+    file = folder / "record.json"
+    record = json.loads(file.read_text())
+    mark = record["marks"][-1]
+    name = f"minute-{mark['minutes']:g}"
+    one.take(load_file(folder / f"{name}.safetensors"))
+    for sampler in samplers:
+        began = time.process_time()
+        np.save(folder / f"{name}-{sampler}.npy", pictures(one, n, sampler))
+        mark["sampling"][sampler] = {"n": n, "processor_seconds": time.process_time() - began}
+        file.write_text(json.dumps(record, indent=1))
 
 
 class Steps:
@@ -100,10 +114,15 @@ def main() -> None:
     parser.add_argument(
         "--samplers", nargs="*", help="at each mark; unless given its first one, and at the end all but the whole chain"
     )
+    parser.add_argument("--resample", action="store_true", help="train no more; draw from the last mark's weights")
     given = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(given.seed)
     given.folder.mkdir(parents=True, exist_ok=True)
+    if given.resample:
+        one = rival(given.rival)
+        resample(one, given.folder, given.n, given.samplers or list(one.samplers[:-1]))
+        return
     if finished(given.folder, given.minutes):
         print(f"{given.folder} has trained for {given.minutes:g} minutes; delete it to train anew")
         return

@@ -34,6 +34,7 @@ def kept_teacher(run: RunDirectory) -> Artefact:
 def teacher_chain(run: RunDirectory, recipe: Recipe, device: torch.device) -> Diffusion:
     """All steps of the teacher that a run keeps, guided as its student's recipe says."""
     teacher = load(run.path / TEACHER, str(device))
-    assert isinstance(teacher.chain, Diffusion) and recipe.distil is not None
+    assert isinstance(teacher.chain, Diffusion)
+    assert recipe.distil is not None
     guidance = recipe.distil.guidance if teacher.weaker is not None else None
     return teacher.sampling_chain(teacher.chain.depth, guidance).requires_grad_(False)
