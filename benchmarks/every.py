@@ -28,6 +28,7 @@ PARTS: dict[str, list[str]] = {  # what each adds to `python`; in this order, be
     "memory": ["memory.py", "--run", DEMO, *RIVALS],
     "cost": ["cost.py"],
     "stepping": ["stepping.py"],
+    "throughput": ["throughput.py"],
     "page": ["page.py"],
 }
 

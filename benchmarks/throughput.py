@@ -1,26 +1,31 @@
 """Training images a second of one architecture: rivals by their own training step, and the same network in our trainer.
 
-    python benchmarks/throughput.py [--rounds 9] [--threads 1] [--only NAME ...]
+    python benchmarks/throughput.py --rounds 9 --threads 1 2
 
 Needs the rivals' environment. Both sides of a pair have the same parameters, batch, float32 and data in memory. The
 diffusers side is its UNet2DModel with DDPMScheduler and EMAModel; ours is ClassicUNet, which must give the same numbers
 from the same weights before anything is timed. The other rival's network, with linear attention and RMS normalisation,
 is no setting of ours: there our trainer trains its own object, in channels-last memory.
+
+Ours is measured as it is and compiled (optim.compile default), which the rivals' documented loops do not do; what
+compiling costs, once, is a column of its own. Cases at one thread and of small networks come first, and the result is
+written after each, so that a run that is cut short leaves what it has found.
 """
 
 from __future__ import annotations
 
 import argparse
 import copy
+import json
+import os
+import tempfile
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
-from results import Figure, Result, Spread, interleaved, processor_seconds
-from rivals.huggingface import NETWORK as SMALL_DIFFUSERS
-from rivals.huggingface import HuggingFace
-from rivals.lucidrains import NETWORK as SMALL_LUCIDRAINS
-from rivals.lucidrains import Lucidrains
+from results import FOLDER, Figure, Result, Spread, interleaved, processor_seconds
+from rivals import rival
 from rivals.train import Steps
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -40,19 +45,19 @@ ATTENDING = {
     "down_block_types": ("DownBlock2D", "AttnDownBlock2D", "DownBlock2D"),
     "up_block_types": ("UpBlock2D", "AttnUpBlock2D", "UpBlock2D"),
 }
-# name: (side of the pictures, batch, the rival's settings)
-CASES: dict[str, tuple[int, int, dict[str, Any]]] = {
-    "diffusers small": (28, 32, SMALL_DIFFUSERS),
+# name, which starts with the rival's: (side of the pictures, batch, its network's settings unless as tuned)
+CASES: dict[str, tuple[int, int, dict[str, Any] | None]] = {
+    "diffusers small": (28, 32, None),
+    "lucidrains small": (28, 32, None),
     "diffusers 32-64-128": (32, 64, LEVELS | PLAIN),
-    "diffusers 32-64-128, attention at 16": (32, 64, LEVELS | ATTENDING),
-    "lucidrains small": (28, 32, SMALL_LUCIDRAINS),
     "lucidrains 32, 1-2-4": (32, 64, {"dim": 32, "dim_mults": (1, 2, 4)}),
+    "diffusers 32-64-128, attention at 16": (32, 64, LEVELS | ATTENDING),
 }
 
 
-def classic(rival: nn.Module) -> ClassicUNet:
+def classic(theirs: nn.Module) -> ClassicUNet:
     """ClassicUNet of a UNet2DModel's architecture and weights; AssertionError unless it gives the same numbers."""
-    c = rival.config
+    c = theirs.config
     ours = ClassicUNet(
         c.in_channels,
         (c.sample_size, c.sample_size),
@@ -64,11 +69,11 @@ def classic(rival: nn.Module) -> ClassicUNet:
         head_width=c.attention_head_dim,
         groups=c.norm_num_groups,
     )
-    ours.load_state_dict(carried(rival.state_dict(), ours.blocks))
-    assert sum(p.numel() for p in ours.parameters()) == sum(p.numel() for p in rival.parameters())
+    ours.load_state_dict(carried(theirs.state_dict(), ours.blocks))
+    assert sum(p.numel() for p in ours.parameters()) == sum(p.numel() for p in theirs.parameters())
     z, t = torch.randn(4, c.in_channels, c.sample_size, c.sample_size), torch.tensor([1, 10, 500, 999])
     with torch.no_grad():
-        difference = (ours(z, t) - rival(z, t, return_dict=False)[0]).abs().max().item()
+        difference = (ours(z, t) - theirs(z, t, return_dict=False)[0]).abs().max().item()
     assert difference < TOLERANCE, f"ClassicUNet is {difference:.1e} off UNet2DModel"
     return ours
 
@@ -109,14 +114,14 @@ def carried(theirs: dict[str, Tensor], blocks: int) -> dict[str, Tensor]:
     return ours
 
 
-def our_steps(network: nn.Module, data: Tensor, batch: int) -> Callable[[int], None]:
-    """Of our trainer, its checks, clock and averaged weights included."""
+def our_steps(network: nn.Module, data: Tensor, optim: Optim) -> Callable[[int], None]:
+    """Of our trainer, its checks, clock and averaged weights included; the first one compiles, if that is asked."""
     module = Diffusion(network, Schedule.cosine(1000), tuple(data.shape[1:]), prediction="v")
 
     def loss(indices: Tensor, randomness: torch.Generator) -> Tensor:
         return module.loss(data[indices].float() / 127.5 - 1, randomness)
 
-    trainer = Trainer(module, loss, len(data), Optim(batch=batch), Budget(steps=10**9), 0, torch.device("cpu"))
+    trainer = Trainer(module, loss, len(data), optim, Budget(steps=10**9), 0, torch.device("cpu"))
     trainer.clock.start(0)
     trainer.module.train()
     told = Told()
@@ -130,50 +135,90 @@ def our_steps(network: nn.Module, data: Tensor, batch: int) -> Callable[[int], N
     return take
 
 
-def measured(name: str, rounds: int, threads: int) -> dict[str, Any]:
+def seconds_with_children(run: Callable[[], object]) -> float:
+    """Processor seconds of one call, those of the C++ compiler that it starts included."""
+    began = os.times()
+    run()
+    return sum(os.times()[:4]) - sum(began[:4])
+
+
+def measured(name: str, rounds: int, threads: int, compiled: bool) -> dict[str, Any]:
     """One row of the table."""
     size, batch, settings = CASES[name]
     torch.manual_seed(0)
+    one = rival(name.split()[0], size, settings)
     data = F.pad(mnist().train, ((size - 28) // 2,) * 4)
     if name.startswith("diffusers"):
-        rival = HuggingFace(size, settings)
-        network: nn.Module = classic(rival.module)
+        network: nn.Module = classic(one.module)
     else:
-        rival = Lucidrains(size, settings)
-        network = copy.deepcopy(rival.module.model).to(memory_format=torch.channels_last)
-    theirs, ours = Steps(rival, data, batch, 1e-3).take, our_steps(network, data, batch)
+        network = copy.deepcopy(one.module.model).to(memory_format=torch.channels_last)
     steps = 4 if size == 28 else 1
-    blocks = {"theirs": lambda: theirs(steps), "ours": lambda: ours(steps)}
+    sides = {
+        "theirs": Steps(one, data, batch, 1e-3).take,
+        "ours": our_steps(copy.deepcopy(network), data, Optim(batch=batch)),
+    }
+    row: dict[str, Any] = {"case": name, "size": size, "batch": batch, "threads": threads}
+    row["parameters"] = sum(p.numel() for p in network.parameters())
+    compiling: float | None = None
+    if compiled:
+        sides["compiled"] = our_steps(network, data, Optim(batch=batch, compile="default"))
+        with tempfile.TemporaryDirectory() as empty:  # what was compiled before would hide what compiling costs
+            os.environ["TORCHINDUCTOR_CACHE_DIR"] = empty
+            compiling = seconds_with_children(lambda: sides["compiled"](1))
+    blocks = {side: partial(take, steps) for side, take in sides.items()}
     interleaved(blocks, 1, processor_seconds)  # the first steps choose kernels and fill the optimisers' states
     took = interleaved(blocks, rounds, processor_seconds)
-    pace = {side: Spread.of(seconds).each(lambda one: steps * batch / one) for side, seconds in took.items()}
-    ratio = Spread.of([them / us for them, us in zip(took["theirs"], took["ours"], strict=True)])
-    row = {"case": name, "size": size, "batch": batch, "threads": threads}
-    row["parameters"] = sum(p.numel() for p in network.parameters())
-    for column, spread in {"theirs": pace["theirs"], "ours": pace["ours"], "ratio": ratio}.items():
-        row |= {column: spread.median, f"{column}, quartiles": f"{spread.low:.3g} to {spread.high:.3g}"}
-    return row | {"rounds": rounds}
+    for side, seconds in took.items():
+        row |= column(side, Spread.of(seconds).each(lambda took: steps * batch / took))
+        if side != "theirs":
+            pairs = zip(took["theirs"], seconds, strict=True)
+            row |= column(f"ratio, {side}", Spread.of([them / us for them, us in pairs]))
+    return row | {"seconds to compile": compiling, "rounds": rounds}
+
+
+def column(name: str, spread: Spread) -> dict[str, Any]:
+    """A median and its quartiles."""
+    return {name: spread.median, f"{name}, quartiles": f"{spread.low:.3g} to {spread.high:.3g}"}
+
+
+def parser() -> argparse.ArgumentParser:
+    words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    words.add_argument("--rounds", type=int, default=9)
+    words.add_argument("--threads", type=int, nargs="*", default=[1, 2])
+    words.add_argument("--only", nargs="*", choices=list(CASES), default=list(CASES), help="rows of other cases stay")
+    words.add_argument("--plain", action="store_true", help="leave the compiled one out")
+    return words
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--threads", type=int, nargs="*", default=[1, 2])
-    parser.add_argument("--only", nargs="*", choices=list(CASES), default=list(CASES))
-    given = parser.parse_args()
-    rows = []
+    given = parser().parse_args()
+    os.environ["TORCHINDUCTOR_COMPILE_THREADS"] = "1"  # in this process, so that what it takes is counted
+    rows: list[dict[str, Any]] = []
     for threads in given.threads:
         torch.set_num_threads(threads)
         for name in given.only:
-            rows.append(measured(name, given.rounds, threads))
+            rows.append(measured(name, given.rounds, threads, not given.plain))
             print(rows[-1], flush=True)
+            written(rows)
+
+
+def written(rows: list[dict[str, Any]]) -> None:
+    """To docs/benchmarks/throughput.json, where rows of other cases and threads stay as they are."""
+    path, new = FOLDER / "throughput.json", {(row["case"], row["threads"]) for row in rows}
+    before = json.loads(path.read_text())["rows"] if path.exists() else []
+    rows = rows + [row for row in before if (row["case"], row["threads"]) not in new]
+    rows.sort(key=lambda row: (row["threads"], list(CASES).index(row["case"])))
     notes = [
-        "theirs and ours are images a second of processor time, summed over threads; medians and quartiles of rounds",
+        "theirs, ours and compiled are images a second of processor time, summed over threads; medians and quartiles of "
+        "interleaved rounds, and the ratios are those of each round. Seconds to compile, once a run, are processor time too, "
+        "the first step among them",
         "diffusers: ClassicUNet with its weights carried over, equal outputs to 1e-5; lucidrains: its own network object "
         "in our trainer, in channels-last memory",
+        "processor time leaves out what other processes take of the machine (its load is below), but not the caches and the "
+        "memory bandwidth they share, which is what the interleaving is for",
     ]
     question = "How many training images a second, at the same architecture and parameters?"
-    Result("throughput", question, rows, notes, [Figure("case", "ratio", "threads", points=True)]).write()
+    Result("throughput", question, rows, notes, [Figure("case", "ratio, ours", "threads", points=True)]).write()
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 FOLDER = Path(__file__).parent.parent / "benchmarks"
-SCRIPTS = ["cost", "memory", "sampling", "startup", "stepping", "time_to_quality"]
+SCRIPTS = ["cost", "memory", "sampling", "startup", "stepping", "throughput", "time_to_quality"]
 
 
 @pytest.fixture

@@ -233,6 +233,10 @@ def twice_damaged(tmp_path):
     return tmp_path / "start"
 
 
+def test_a_damaged_checkpoint_that_was_passed_over_gets_another_name(twice_damaged):
+    check_passed_over(twice_damaged)
+
+
 def test_a_damaged_checkpoint_that_was_passed_over_is_never_the_newest_again(twice_damaged, tmp_path):
     assert faults.kill_everywhere(pass_over, check_passed_over, twice_damaged, tmp_path / "scratch") == 3
 

@@ -39,7 +39,7 @@ def test_the_classic_unet_takes_any_height_and_width(channels, size):
 @pytest.mark.parametrize("size", [(4, 4), (1, 1), (3, 5)])
 def test_a_convolution_of_the_enlarged_picture_needs_no_enlarged_picture(size):
     torch.manual_seed(2)
-    layer = EnlargedConv2d(3, 5, 3, padding=1).double()
+    layer = EnlargedConv2d(3, 5).double()
     x = torch.randn(2, 3, *size, dtype=F64, requires_grad=True)
     plain = F.conv2d(F.interpolate(x, scale_factor=2, mode="nearest"), layer.weight, layer.bias, padding=1)
     ours = layer(x)

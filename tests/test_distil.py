@@ -1,5 +1,6 @@
 """A student of a few calls: its gradient, its sampler and its run, against Gaussian worlds where the optimum is known."""
 
+import dataclasses
 import json
 import math
 import re
@@ -13,18 +14,22 @@ from torch.distributions import MultivariateNormal, kl_divergence
 from torch.testing import assert_close
 
 import kakusan
-from kakusan import noise
+from kakusan import artefact, noise
 from kakusan.cli import main
 from kakusan.diffusion import Diffusion
 from kakusan.distil import Distillation, beginning, student_inputs
 from kakusan.errors import InputError
+from kakusan.guidance import guided
 from kakusan.oracles import GaussianWorld
 from kakusan.recipes import RECIPES
+from kakusan.recipes.build import blueprint
+from kakusan.recipes.config import DiffusionConfig, Distil, VAEConfig
 from kakusan.recipes.student import used_weights
 from kakusan.samplers import renoise
 from kakusan.schedule import Schedule
 from kakusan.train.loop import Trainer
 from kakusan.train.optimizers import Optimizers
+from kakusan.train.precision import Computing
 from kakusan.train.settings import Optim
 from support import F64, SMALL_BETAS, call, f64, gauss_hermite, seeded, status
 from test_laws import law_of
@@ -157,6 +162,27 @@ def test_a_limit_of_the_data_estimate_stops_no_gradient():
     module.losses(teacher, z, k, seeded(0)).student.sum().backward()
     assert module.student.mean.grad.abs().min() > 0.1
     assert module.chain().data_estimate(z, 4).abs().max() <= 1  # samples keep to it
+
+
+def test_in_bfloat16_the_teacher_still_answers_in_float32_and_so_do_the_losses():
+    class Linear(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer, self.seen = nn.Linear(2, 2), []
+
+        def forward(self, z, t):
+            out = self.layer(z)
+            self.seen.append(out.dtype)
+            return out
+
+    student, follower, teacher = (Diffusion(Linear(), SCHEDULE, 2, "v") for _ in range(3))
+    module, weaker = Distillation(student, follower), Diffusion(Linear(), SCHEDULE, 2, "v")
+    computing = Computing(module, Optim(precision="bfloat16"), torch.device("cpu"))
+    with computing.forward():
+        losses = module.losses(guided(teacher, weaker, 2.0), torch.zeros(3, 2), torch.full((3,), 7), seeded(0))
+    assert teacher.denoiser.seen == weaker.denoiser.seen == [torch.float32]
+    assert module.student.seen == module.follower.seen == [torch.bfloat16]
+    assert [loss.dtype for loss in losses] == [torch.float32] * 2
 
 
 # Where a student begins, and what it is given
@@ -327,6 +353,25 @@ def test_it_samples_in_one_call_and_in_as_many_as_it_is_told(student, tmp_path, 
     assert np.array_equal(many[3:4], np.asarray(model.sample(1, seed=2, steps=2, first=3)))
 
 
+@pytest.mark.parametrize("asked", [["--steps", 3], ["--steps", 4, "--spacing", "karras"]])
+def test_it_says_so_where_it_is_asked_at_noise_levels_that_it_was_not_trained_at(asked, student, tmp_path, capsys):
+    code, _, told = call(capsys, "sample", student, "-n", 1, *asked, "--out", tmp_path / "samples")
+    assert code == 0
+    assert re.fullmatch(
+        r"this student was trained for --steps 1, 2, 4 with --spacing uniform; .*", told.splitlines()[0]
+    )
+    for known in ([], ["--steps", 1], ["--steps", 2]):
+        assert "was trained for" not in call(capsys, "sample", student, "-n", 1, *known, "--out", tmp_path / "known")[2]
+
+
+def test_weights_of_other_names_are_not_exported(student, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("kakusan.commands.export.used_weights", lambda recipe, weights: dict(weights))
+    code, _, told = call(capsys, "export", student, "--out", tmp_path / "file.safetensors")
+    assert code == 2
+    assert "not the tensors of the model it describes" in told.splitlines()[-1]
+    assert not list(tmp_path.iterdir())
+
+
 def test_an_exported_student_is_the_student_alone_and_a_file_can_teach(student, teacher, tmp_path, capsys):
     file, run = tmp_path / "student.safetensors", tmp_path / "run"
     assert status("export", student, "--out", file) == 0
@@ -360,6 +405,13 @@ def test_it_has_no_bound_and_says_so_in_one_line(student, teacher, capsys):
     assert call(capsys, "info", student)[1].count("no bound") == 1
 
 
+@pytest.mark.parametrize("flag", [["--importance", 4], ["--limit", 5], ["--split", "train"]])
+def test_what_asks_something_of_a_bound_is_refused_beside_its_samples(flag, student, capsys):
+    code, out, told = call(capsys, "evaluate", student, "--samples", 100, *flag)
+    assert (code, out) == (2, "")
+    assert f"{flag[0]} is of the bound" in told.splitlines()[-1]
+
+
 def test_its_samples_are_measured_by_features_from_elsewhere(student, tmp_path, capsys):
     features = np.random.default_rng(0).normal(size=(2, 150, 4))
     np.savez(tmp_path / "features.npz", samples=features[0], reference=features[1])
@@ -384,10 +436,52 @@ def test_doctor_looks_at_the_teacher_that_a_run_keeps(student, tmp_path, capsys)
     assert "teacher.safetensors is damaged" in told
 
 
+@pytest.mark.parametrize("blocks", [1, 2], ids=["of the same shape", "of another network"])
+def test_a_run_does_not_go_on_with_another_teacher(blocks, student, tmp_path, capsys):
+    run = tmp_path / "run"
+    shutil.copytree(student, run)
+    known = artefact.read(run / "teacher.safetensors").facts
+    recipe = dataclasses.replace(known.recipe, model=dataclasses.replace(known.recipe.model, blocks=blocks))
+    weights = {
+        name: torch.zeros(kind[0], dtype=kind[1]) for name, kind in blueprint(recipe.model, known.event_shape).items()
+    }
+    other = artefact.Artefact(dataclasses.replace(known, recipe=recipe), weights)
+    (run / "teacher.safetensors").write_bytes(other.to_bytes())
+    for command in (["train", "--resume", run, "--steps", 9], ["replay", run, "--step", 3]):
+        code, _, told = call(capsys, *command)
+        assert code == 2
+        assert "is not the teacher that the run began with" in told.splitlines()[-1]
+    code, out, _ = call(capsys, "doctor", run)
+    assert code == 1
+    assert "is not the teacher that the run began with" in out
+    assert "go on with: " not in out
+
+
+def test_guidance_that_a_teacher_cannot_give_is_not_in_the_record(student, data, tmp_path, capsys):
+    plain, run = tmp_path / "plain.safetensors", tmp_path / "run"
+    known = artefact.read(student / "teacher.safetensors")
+    plain.write_bytes(dataclasses.replace(known, early=None).to_bytes())
+    taught = ["--teacher", plain, "--data", data, "--steps", 2]
+    code, _, told = call(capsys, "train", *STUDENT, *taught, "--out", run)
+    assert code == 0
+    assert "the teacher keeps no early weights to be guided by: --distil.guidance is 1, not 2" in told.splitlines()
+    assert json.loads((run / "run.json").read_text())["recipe"]["distil"]["guidance"] == 1
+
+
+def test_a_recipe_for_a_student_is_of_a_diffusion_model():
+    recipe = RECIPES["mnist-few"]
+    with pytest.raises(InputError, match="student of a diffusion model, got a vae model"):
+        dataclasses.replace(recipe, model=VAEConfig())
+    assert dataclasses.replace(recipe, model=DiffusionConfig()).distil == Distil()
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         ([], "add --teacher"),
+        (["--optim.early", 0.1], "--optim.early keeps weights"),
+        (["--optim.augment", "shift", "--distil.calls", 1], "pure noise alone"),
+        (["--optim.augment", "shift", "--distil.first-share", 1], "pure noise alone"),
         (["--teacher", "nowhere"], "no run at nowhere"),
         (["--distil.begin-log-snr", 90], "log SNR"),
         (["--distil.calls", 99], "steps must lie in"),

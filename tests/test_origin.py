@@ -2,12 +2,15 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import torture
 from kakusan.commands import origin
+from kakusan.recipes.config import from_record
 from support import status
 
 pytestmark = pytest.mark.reliability
@@ -51,6 +54,20 @@ def test_a_run_with_other_settings_is_another_run(run, tmp_path, capsys, name):
     words = "the seed in run.json" if name == "the seed" else "the settings in run.json"
     assert words in error
     assert "start a new run with another --out" in error
+
+
+# as commit 1dc6e1f computed them
+EARLIER = {
+    "mnist-ddpm": "24289b5589904d5630e598f4600443dcf17d975a4d7655e79e7133a697ac99f8",
+    "mnist-vae": "6ab2ccfb837da6e818bb3e848bd551e9fdcf883dda91824ff992a16f0ac87795",
+    "counts-dirichlet": "f82c55c9f1d4b4516c7ff9b12afb4274eb0e26dcfbd192fa62d1ebab00520ce6",
+}
+
+
+@pytest.mark.parametrize("name", EARLIER)
+def test_a_run_from_before_a_setting_was_there_is_still_the_same_run(name):
+    record = json.loads((Path(__file__).parent / "golden" / "recipes-of-0.1.0.json").read_text())[name]
+    assert origin.origin(from_record(record), 0, "data", torch.device("cpu"))["recipe"] == EARLIER[name]
 
 
 @pytest.mark.parametrize("change", ["values", "shape"])

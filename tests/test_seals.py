@@ -54,6 +54,11 @@ def test_every_flipped_bit_is_noticed_and_only_what_stands_before_it_is_used(run
                 assert (readings, damaged_line) == (READINGS[:number], number + 1)
 
 
+@pytest.mark.parametrize("line", [b"[]\n", b"1\n", b"null\n", b'"x"\n', b"{\n", b"[" * 100_000 + b"\n"], ids=len)
+def test_a_line_that_is_no_record_is_named(run, line):
+    assert damaged(run, [*lines_of(run), line]) == (6, 7)
+
+
 @pytest.mark.parametrize("number", range(5))
 def test_a_missing_line_a_doubled_one_and_two_in_the_other_order_are_noticed(run, number):
     whole = lines_of(run)

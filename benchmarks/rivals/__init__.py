@@ -46,8 +46,8 @@ class Rival(Protocol):
 NAMES = ("lucidrains", "diffusers")
 
 
-def rival(name: str, size: int = 28) -> Rival:
-    """A fresh one for pictures of this size; its library is imported only now.
+def rival(name: str, size: int = 28, network: dict | None = None) -> Rival:
+    """A fresh one for pictures of this size, its network as tuned unless other settings are given; its library is imported only now.
 
     Raises:
         ValueError: If there is none of that name.
@@ -55,9 +55,9 @@ def rival(name: str, size: int = 28) -> Rival:
     if name == "lucidrains":
         from rivals.lucidrains import Lucidrains
 
-        return Lucidrains(size)
+        return Lucidrains(size, network)
     if name == "diffusers":
         from rivals.huggingface import HuggingFace
 
-        return HuggingFace(size)
+        return HuggingFace(size, network)
     raise ValueError(f"no rival {name!r}; there are: {', '.join(NAMES)}")

@@ -59,6 +59,11 @@ class Facts:
         """As plain JSON values."""
         return {**asdict(self), "event_shape": list(self.event_shape), "recipe": self.recipe.record()}
 
+    def expected(self, with_early: bool) -> tensors.Expected:
+        """The tensors of its file."""
+        plain = {name: kind for name, kind in blueprint(self.recipe.model, self.event_shape).items() if name != ROWS}
+        return plain | ({EARLY + name: kind for name, kind in plain.items()} if with_early else {})
+
 
 @dataclass(frozen=True)
 class Artefact:
@@ -69,10 +74,20 @@ class Artefact:
     early: dict[str, Tensor] | None = None
     """The weights of the run's beginning, which guide sampling."""
 
+    @property
+    def named(self) -> dict[str, Tensor]:
+        """The tensors of its file."""
+        shared = {name: tensor for name, tensor in self.weights.items() if name != ROWS}
+        return shared | {EARLY + name: tensor for name, tensor in (self.early or {}).items()}
+
+    def check(self, where: Path) -> None:
+        """InputError, naming where the weights are from, unless `read` would take the file."""
+        found = {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in self.named.items()}
+        tensors.check_expected(found, self.facts.expected(self.early is not None), where)
+
     def to_bytes(self) -> bytes:
         """The file."""
-        named = {name: tensor for name, tensor in self.weights.items() if name != ROWS}
-        named |= {EARLY + name: tensor for name, tensor in (self.early or {}).items()}
+        named = self.named
         record = self.facts.record()
         return tensors.to_bytes(named, {KEY: json.dumps({**record, "sha256": content_hash(record, named)})})
 
@@ -131,5 +146,4 @@ def _facts(metadata: Mapping[str, str], path: Path) -> tuple[Facts, dict[str, An
 def _expected(facts: Facts, head: tensors.Header) -> tensors.Expected:
     """The tensors that the file must have: all the early weights if it has one of them."""
     with_early = facts.recipe.family == "diffusion" and any(name.startswith(EARLY) for name in head.entries)
-    plain = {name: kind for name, kind in blueprint(facts.recipe.model, facts.event_shape).items() if name != ROWS}
-    return plain | ({EARLY + name: kind for name, kind in plain.items()} if with_early else {})
+    return facts.expected(with_early)

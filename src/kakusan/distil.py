@@ -75,7 +75,7 @@ class Distillation(nn.Module):
         t = (law or StepLaw.uniform(teacher.depth)).draw(len(x), randomness, x.device)
         z_t = teacher.marginal(x, t).sample(randomness)
         followed = follower.data_estimate(z_t, t)
-        with torch.no_grad():
+        with torch.no_grad(), torch.autocast(x.device.type, enabled=False):  # guidance would amplify its rounding
             gap = followed - teacher.data_estimate(z_t, t)
         noise_var = teacher.schedule.noise_var.to(x.device)[t].to(x.dtype)
         return Losses(

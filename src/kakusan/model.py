@@ -99,6 +99,21 @@ class TrainedModel:
         """Whether it was made by distillation: it samples in a few calls, and has no bound."""
         return self.recipe.distil is not None
 
+    def remark(self, steps: int | None, spacing: str | None) -> str | None:
+        """What is to be said of such samples: that a student is asked for steps that it was not trained at."""
+        distil = self.recipe.distil
+        if distil is None or not isinstance(self.chain, Diffusion):
+            return None
+        schedule, asked = self.chain.schedule, 1 if steps is None else steps
+        known = times(schedule, distil.calls, STUDENT_SPACING)
+        if set(times(schedule, asked, spacing or STUDENT_SPACING)) <= set(known):
+            return None
+        trained = ", ".join(str(number) for number in range(1, distil.calls + 1) if distil.calls % number == 0)
+        return (
+            f"this student was trained for --steps {trained} with --spacing {STUDENT_SPACING}; {asked} with "
+            f"{spacing or STUDENT_SPACING} ask it at noise levels that it was not trained at"
+        )
+
     def check_bound(self) -> None:
         """InputError if there is no bound to evaluate."""
         if self.is_student:

@@ -27,6 +27,8 @@ def main(command: Evaluate) -> int:
     model = load(command.run, command.device)
     if command.samples is None and command.features is None:
         model.check_bound()
+    if model.is_student:
+        _check_samples_only(command)
     dataset = data_of(command.run, model, command.data)
     quality = _quality(command, model, dataset)
     if model.is_student:
@@ -56,6 +58,14 @@ def main(command: Evaluate) -> int:
     for line in [*measured.lines(), *(quality.lines() if quality else [])]:
         print(line)
     return 0
+
+
+def _check_samples_only(command: Evaluate) -> None:
+    """InputError for a flag that is of the bound."""
+    flags = {"--importance": command.importance, "--limit": command.limit, "--split": command.split}
+    for name, value in flags.items():
+        if value not in (None, "test"):
+            raise InputError(f"{name} is of the bound, and a student has none, got {value}; leave it out")
 
 
 def _quality(command: Evaluate, model: TrainedModel, dataset: Dataset) -> Quality | None:

@@ -55,7 +55,9 @@ def of_run(path: Path) -> Artefact:
     )
     newest = checkpoint.latest(run.checkpoints)
     early = checkpoint.early_weights(newest) if recipe.family == "diffusion" else None
-    return Artefact(facts, used_weights(recipe, checkpoint.averaged_weights(newest)), early)
+    shared = Artefact(facts, used_weights(recipe, checkpoint.averaged_weights(newest)), early)
+    shared.check(newest)
+    return shared
 
 
 def _versions(versions: Any) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import platform
@@ -17,6 +18,13 @@ from kakusan.recipes.config import Recipe
 
 # what makes another run of it, as opposed to the same one with other rounding
 IDENTITY = {"recipe": "the settings in run.json", "seed": "the seed in run.json", "data": "the data"}
+
+# settings that came later, each with what was done before it was there: a run of that time is still the same run
+LATER = {
+    (): {"distil": None},
+    ("model",): {"network": "unet", "patch": 4, "begin": None},
+    ("optim",): {"augment": "none", "precision": "float32", "compile": "none"},
+}
 
 
 def versions(device: torch.device) -> dict[str, str]:
@@ -38,6 +46,11 @@ def origin(recipe: Recipe, seed: int, data_digest: str, device: torch.device, pr
     The number of processes is part of it where it changes the order of a sum: with more than two groups.
     """
     settings = dataclasses.replace(recipe, minutes=None, steps=1).record()
+    for place, neutral in LATER.items():
+        part = functools.reduce(dict.__getitem__, place, settings)
+        for name, value in neutral.items():
+            if name in part and part[name] == value:
+                del part[name]
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
     order = {"processes": str(processes)} if recipe.optim.groups > 2 else {}
     return {"recipe": digest, "seed": str(seed), "data": data_digest, **versions(device), **order}

@@ -49,7 +49,7 @@ def main(command: Replay) -> int:
     loss, seen = trainer.gradients(before)
     batches, each = [], {}
     data, augment = job.dataset.train.to(job.device), job.recipe.optim.augment
-    with torch.no_grad(), trainer.computing.forward():
+    with torch.no_grad(), trainer.computing.step(), trainer.computing.forward():
         for group in trainer.engine.groups:
             indices, noise = trainer.draws(before, group)
             parts = {"loss": trainer.loss(indices, noise)}

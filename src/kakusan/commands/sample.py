@@ -26,6 +26,8 @@ def main(command: Sample) -> int:
     out = command.out or Path("samples") / _name(command)
     refuse_inside_a_run(out)
     choices = {name: getattr(command, name) for name in ("steps", "guidance", "spacing", "eta", "churn")}
+    if remark := model.remark(command.steps, command.spacing):
+        tell(remark)
     with counted(*model.denoisers) as calls:
         samples = model.sample(command.n, command.seed, sampler_name=command.sampler, **choices)
     (total,) = sharing.total([float(calls.total)])

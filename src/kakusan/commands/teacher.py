@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 from pathlib import Path
 
 import torch
@@ -9,11 +11,15 @@ import torch
 from kakusan import artefact
 from kakusan.artefact import Artefact
 from kakusan.commands.export import of_run
+from kakusan.commands.say import tell
 from kakusan.diffusion import Diffusion
-from kakusan.errors import InputError
+from kakusan.errors import InputError, shown
 from kakusan.model import load
 from kakusan.recipes.config import Recipe, from_record
+from kakusan.recipes.student import student_recipe
 from kakusan.rundir import TEACHER, RunDirectory
+
+DIGEST = "teacher_sha256"  # in run.json: of the file that the run keeps
 
 
 def read_teacher(path: Path | None) -> tuple[Artefact, Recipe]:
@@ -26,9 +32,33 @@ def read_teacher(path: Path | None) -> tuple[Artefact, Recipe]:
     return of_run(path), from_record(RunDirectory.open(path).read("run.json").get("recipe"))
 
 
+def student_of(recipe: Recipe, teacher: Artefact) -> Recipe:
+    """The recipe for students with what this teacher settles; InputError if it cannot teach."""
+    student = student_recipe(recipe, teacher.facts.recipe)
+    if teacher.early is not None or student.distil is None or student.distil.guidance == 1:
+        return student
+    tell(f"the teacher keeps no early weights to be guided by: --distil.guidance is 1, not {student.distil.guidance:g}")
+    return dataclasses.replace(student, distil=dataclasses.replace(student.distil, guidance=1.0))
+
+
+def keep_teacher(run: RunDirectory, teacher: Artefact) -> dict[str, str]:
+    """Write it into a student's run; what run.json says of it."""
+    content = teacher.to_bytes()
+    run.write_bytes(TEACHER, content)
+    return {DIGEST: hashlib.sha256(content).hexdigest()}
+
+
 def kept_teacher(run: RunDirectory) -> Artefact:
-    """The teacher in a student's run; InputError if it is damaged or missing."""
-    return artefact.read(run.path / TEACHER)
+    """The teacher in a student's run; InputError if it is damaged, missing, or not the one that the run began with."""
+    path, known = run.path / TEACHER, run.read("run.json").get(DIGEST)
+    teacher = artefact.read(path)
+    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    if found != known:
+        raise InputError(
+            f"{path} is not the teacher that the run began with: it has the SHA-256 {found}, and run.json says "
+            f"{shown(known)}; put that teacher back, or start a new run with another --out"
+        )
+    return teacher
 
 
 def teacher_chain(run: RunDirectory, recipe: Recipe, device: torch.device) -> Diffusion:
@@ -36,5 +66,4 @@ def teacher_chain(run: RunDirectory, recipe: Recipe, device: torch.device) -> Di
     teacher = load(run.path / TEACHER, str(device))
     assert isinstance(teacher.chain, Diffusion)
     assert recipe.distil is not None
-    guidance = recipe.distil.guidance if teacher.weaker is not None else None
-    return teacher.sampling_chain(teacher.chain.depth, guidance).requires_grad_(False)
+    return teacher.sampling_chain(teacher.chain.depth, recipe.distil.guidance).requires_grad_(False)

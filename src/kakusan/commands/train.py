@@ -19,14 +19,13 @@ from kakusan.commands.finish import averaged_model, draw, finish, measure, measu
 from kakusan.commands.job import Job, keep_clock, reopened, trainer_of, untrained, wind_clock
 from kakusan.commands.origin import check_origin, origin, versions
 from kakusan.commands.say import tell
-from kakusan.commands.teacher import read_teacher
+from kakusan.commands.teacher import keep_teacher, read_teacher, student_of
 from kakusan.data.dataset import Dataset
 from kakusan.data.open import lasting, open_data
 from kakusan.errors import InputError, PeerFailed, SaveError, Stopped
 from kakusan.recipes.build import check_kind, count_parameters
 from kakusan.recipes.config import Recipe, from_record
-from kakusan.recipes.student import student_recipe
-from kakusan.rundir import TEACHER, RunDirectory
+from kakusan.rundir import RunDirectory
 from kakusan.signals import EXIT_STATUS
 from kakusan.train import checkpoint
 from kakusan.train.device import device_named
@@ -67,7 +66,7 @@ def start(wanted: Start, command: list[str]) -> int:
         if recipe.distil is not None:
             teacher, its_recipe = read_teacher(wanted.teacher)
             data = wanted.data or its_recipe.data
-            recipe = dataclasses.replace(student_recipe(recipe, its_recipe), data=data, pictures=its_recipe.pictures)
+            recipe = dataclasses.replace(student_of(recipe, teacher), data=data, pictures=its_recipe.pictures)
         budget = Budget(recipe.minutes, recipe.steps)
         dataset = open_data(recipe.data, recipe.pictures, tell)
         recipe = dataclasses.replace(recipe, data=lasting(recipe.data))
@@ -112,7 +111,7 @@ def _is_of_this_job(path: Path) -> bool:
 
 def _write_records(run: RunDirectory, record: dict[str, Any], dataset: Dataset, teacher: Artefact | None) -> None:
     if teacher is not None:
-        run.write_bytes(TEACHER, teacher.to_bytes())
+        record = {**record, **keep_teacher(run, teacher)}
     run.write("data.json", data_record(dataset))
     run.write("run.json", record)  # last: from here on there is a run to go on with
 
@@ -242,7 +241,8 @@ def _to_the_end(job: Job, fresh: bool, newest: Path | None, other_steps: bool) -
     failed: InputError | None = None  # of the last save
 
     with ProgressLine(trainer.settings.batch, "rows" if dataset.kind == "counts" else "images") as progress:
-        progress.effort = effort_of(trainer)
+        if getattr(recipe.model, "objective", None) != "path":  # all T calls would be made to count them
+            progress.effort = effort_of(trainer)
 
         whole = {newest} if newest else set()  # checkpoints
 

@@ -98,7 +98,7 @@ class ClassicUNet(nn.Module):
                 up.append(block(before + kept.pop(), width, attention[level]))
                 before = width
             if level:
-                enlarge.append(EnlargedConv2d(width, width, KERNEL, padding=1))
+                enlarge.append(EnlargedConv2d(width, width))
         self.down, self.middle, self.up = nn.ModuleList(down), nn.ModuleList(middle), nn.ModuleList(up)
         self.shrink, self.enlarge = nn.ModuleList(shrink), nn.ModuleList(enlarge)
         self.blocks, self.told = blocks, [part.width for part in (*down, *middle, *up)]
@@ -176,8 +176,13 @@ class EnlargedConv2d(nn.Conv2d):
     The repeated pixels meet sums of taps, four for each pixel that comes out and not nine: a transposed convolution.
     """
 
+    sums: Tensor
+
+    def __init__(self, in_channels: int, out_channels: int):
+        super().__init__(in_channels, out_channels, KERNEL, padding=1)
+        self.register_buffer("sums", torch.tensor(ENLARGED), persistent=False)  # fetched to a device once
+
     def forward(self, input: Tensor) -> Tensor:
-        sums = torch.tensor(ENLARGED, dtype=self.weight.dtype, device=self.weight.device)
-        kernel = torch.einsum("ku,oiuv,lv->iokl", sums, self.weight, sums)
+        kernel = torch.einsum("ku,oiuv,lv->iokl", self.sums, self.weight, self.sums)
         kernel = kernel.contiguous(memory_format=torch.channels_last)
         return F.conv_transpose2d(input, kernel, self.bias, stride=2, padding=1)

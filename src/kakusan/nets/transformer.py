@@ -1,7 +1,7 @@
 """Attention between patches, where t scales, shifts and gates every block: little on a CPU, most of a GPU.
 
-Nothing here asks a tensor for a number, so that it compiles as one graph, and normalisation keeps float32 under
-bfloat16 autocast.
+Nothing here asks a tensor for a number, so that it compiles as one graph. Under bfloat16 autocast the stream between the
+blocks, and what normalises it, stay float32; queries and keys are normalised in bfloat16.
 """
 
 from __future__ import annotations

@@ -161,8 +161,8 @@ def training_loss(module: Trainable, config: ModelConfig, data: Tensor, augment:
 
         return loss
 
-    assert isinstance(config, VAEConfig | HierarchyConfig)
     assert not isinstance(module, Distillation), "it has a teacher: see recipes/student.py"
+    assert isinstance(config, VAEConfig | HierarchyConfig)
     num_samples = config.importance_samples
 
     def negative_bound(indices: Tensor, randomness: Randomness) -> Tensor:

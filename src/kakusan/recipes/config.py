@@ -168,6 +168,10 @@ class Recipe:
 
     def __post_init__(self):
         check(self, "recipe")
+        if self.distil is not None and not isinstance(self.model, DiffusionConfig):
+            raise InputError(
+                f"recipe.distil makes a student of a diffusion model, got a {self.family} model; leave it out"
+            )
 
     @property
     def family(self) -> str:

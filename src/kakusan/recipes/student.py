@@ -29,6 +29,16 @@ def student_recipe(recipe: Recipe, teacher: Recipe) -> Recipe:
         kind = "a student itself" if teacher.distil is not None else f"a {teacher.family} model"
         raise InputError(f"a teacher is a diffusion model, and {teacher.name} is {kind}; e.g. kakusan train mnist-ddpm")
     distil = _distil(recipe)
+    if recipe.optim.early is not None:
+        raise InputError(
+            f"--optim.early keeps weights that guide sampling, and a student has its teacher's guidance in it, got "
+            f"{recipe.optim.early:g}; leave it out"
+        )
+    if recipe.optim.augment != "none" and (distil.calls == 1 or distil.first_share == 1):
+        raise InputError(
+            f"--optim.augment moves pictures, and with --distil.calls {distil.calls} --distil.first-share "
+            f"{distil.first_share:g} a student sees pure noise alone, got {recipe.optim.augment}; choose none"
+        )
     schedule = schedule_of(teacher.model)
     student = dataclasses.replace(teacher.model, begin=beginning(schedule, distil.begin_log_snr), guidance=1.0)
     times(schedule_of(student), distil.calls)  # InputError where there are not so many steps

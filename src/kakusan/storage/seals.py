@@ -31,9 +31,11 @@ def opened(lines: list[bytes]) -> tuple[list[dict[str, Any]], int | None]:
     for number, line in enumerate(lines, 1):
         try:
             record = json.loads(line)
-            found = record.pop(SEAL, None)
-        except (ValueError, AttributeError, RecursionError):
+        except (ValueError, RecursionError):
             return records, number
+        if not isinstance(record, dict):
+            return records, number
+        found = record.pop(SEAL, None)
         if with_seals:
             before = _seal(before, record)
             if found != before or line != _line({**record, SEAL: before}):
