@@ -22,7 +22,7 @@ from kakusan.errors import InputError
 from kakusan.guidance import guided
 from kakusan.oracles import GaussianWorld
 from kakusan.recipes import RECIPES
-from kakusan.recipes.build import blueprint
+from kakusan.recipes.build import blueprint, training_loss
 from kakusan.recipes.config import DiffusionConfig, Distil, VAEConfig
 from kakusan.recipes.student import used_weights
 from kakusan.samplers import renoise
@@ -473,6 +473,12 @@ def test_a_recipe_for_a_student_is_of_a_diffusion_model():
     with pytest.raises(InputError, match="student of a diffusion model, got a vae model"):
         dataclasses.replace(recipe, model=VAEConfig())
     assert dataclasses.replace(recipe, model=DiffusionConfig()).distil == Distil()
+
+
+def test_a_student_has_no_loss_of_data_alone():
+    module = Distillation(*(Diffusion(Known(WORLD), SCHEDULE, 2, "x") for _ in range(2)))
+    with pytest.raises(AssertionError, match="it has a teacher"):
+        training_loss(module, DiffusionConfig(), torch.zeros(1, 1, 2, 1, dtype=torch.uint8))
 
 
 @pytest.mark.parametrize(

@@ -72,6 +72,12 @@ def test_side_rooms_know_nothing_of_models_or_of_each_other():
                 assert (own, other) in allowed, f"{path} imports kakusan.{other}"
 
 
+def test_using_a_model_does_not_load_what_only_several_processes_need():
+    slow = "torch.distributed.tensor"  # a second
+    code = f"import sys, kakusan.model, kakusan.commands.sample; assert {slow!r} not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_help_and_listings_load_no_torch():
     for command in ("--help", "recipes", "train mnist-vae --help"):
         code = (

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import hashlib
 import json
 import platform
@@ -21,9 +20,9 @@ IDENTITY = {"recipe": "the settings in run.json", "seed": "the seed in run.json"
 
 # settings that came later, each with what was done before it was there: a run of that time is still the same run
 LATER = {
-    (): {"distil": None},
-    ("model",): {"network": "unet", "patch": 4, "begin": None},
-    ("optim",): {"augment": "none", "precision": "float32", "compile": "none"},
+    "": {"distil": None},
+    "model": {"network": "unet", "patch": 4, "begin": None},
+    "optim": {"augment": "none", "precision": "float32", "compile": "none"},
 }
 
 
@@ -47,7 +46,7 @@ def origin(recipe: Recipe, seed: int, data_digest: str, device: torch.device, pr
     """
     settings = dataclasses.replace(recipe, minutes=None, steps=1).record()
     for place, neutral in LATER.items():
-        part = functools.reduce(dict.__getitem__, place, settings)
+        part = settings[place] if place else settings
         for name, value in neutral.items():
             if name in part and part[name] == value:
                 del part[name]

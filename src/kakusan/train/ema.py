@@ -6,9 +6,8 @@ import copy
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
 
-from kakusan.train.engine import part, whole
+from kakusan.train.engine import in_parts, part, whole
 
 
 class Ema:
@@ -29,7 +28,7 @@ class Ema:
         self._whole = (copy_of or copy.deepcopy(module)).eval().requires_grad_(False)
         # found once: walking a module's tree costs more than averaging a small one
         theirs = dict(module.named_parameters())
-        self._in_parts = any(isinstance(p, DTensor) for p in theirs.values())
+        self._in_parts = any(in_parts(p) for p in theirs.values())
         own = dict(self._whole.named_parameters())
         self.tensors: dict[str, Tensor] = {
             name: p.detach().clone() if self._in_parts else own[name].detach() for name, p in theirs.items()

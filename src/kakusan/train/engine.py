@@ -8,18 +8,22 @@ step, is computed from the whole tensor on every process, so that both come to t
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import TYPE_CHECKING, TypeGuard
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from kakusan import sharing, signals
 from kakusan.errors import InputError, PeerFailed, Stopped
+
+if TYPE_CHECKING:
+    from torch.distributed.tensor import DTensor
 
 PEER_LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe")  # in gloo's words
 PATIENCE = timedelta(minutes=30)  # for the slowest process, which may be measuring or saving
@@ -114,27 +118,38 @@ class Engine:
         yield
 
 
+def in_parts(tensor: Tensor) -> TypeGuard[DTensor]:
+    """Whether several processes hold it together.
+
+    None do before torch's module for it was loaded, which takes a second that most commands need not spend.
+    """
+    module = sys.modules.get("torch.distributed.tensor")
+    return module is not None and isinstance(tensor, module.DTensor)
+
+
 def whole(tensor: Tensor) -> Tensor:
     """A tensor that may be held in parts, in one piece; all processes must ask together."""
-    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+    return tensor.full_tensor() if in_parts(tensor) else tensor
 
 
 def part(tensor: Tensor) -> Tensor:
     """What this process holds of a tensor, sharing its memory."""
-    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+    return tensor.to_local() if in_parts(tensor) else tensor
 
 
 def cut(content: Tensor, like: Tensor) -> Tensor:
     """A whole tensor, held as `like` is: in parts, each process keeping its own, or as it is."""
-    if not isinstance(like, DTensor):
+    if not in_parts(like):
         return content
+    from torch.distributed.tensor import distribute_tensor
+
     return distribute_tensor(content, like.device_mesh, like.placements, src_data_rank=None)
 
 
 def gradient_norm(parameters: list[nn.Parameter]) -> Tensor:
     """Euclidean norm of all gradients, the same bits however they are held."""
     gradients = [p.grad for p in parameters if p.grad is not None]
-    if any(isinstance(gradient, DTensor) for gradient in gradients):  # whole ones one at a time
+    if any(in_parts(gradient) for gradient in gradients):  # whole ones one at a time
         norms = [torch.linalg.vector_norm(whole(gradient)) for gradient in gradients]
     else:
         norms = torch._foreach_norm(gradients)
@@ -151,7 +166,7 @@ def any_not_finite(parameters: list[nn.Parameter], one: Tensor) -> Tensor:
         one: The number, on their device: made anew at each step it would cost as much as a small tensor's check.
     """
     gradients = [p.grad for p in parameters if p.grad is not None]
-    if isinstance(gradients[0], DTensor):
+    if in_parts(gradients[0]):
         gradients = [part(gradient) for gradient in gradients]
     found = torch.zeros_like(one)
     # torch's own pass for mixed precision: it looks, and multiplies by one, which leaves every bit as it is

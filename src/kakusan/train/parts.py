@@ -11,25 +11,21 @@ from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor
-from torch.distributed.tensor import DTensor
 
 from kakusan import sharing
+from kakusan.train.engine import in_parts, part
 
 PART = re.compile(r"(?P<stem>\w+)\.(?P<number>\d+)-of-(?P<count>\d+)")
 
 
 def own(tensors: Mapping[str, Mapping[str, Tensor]]) -> dict[str, dict[str, Tensor]]:
     """What this process writes, by file and name; `tensors` as they are held."""
-    if not any(isinstance(tensor, DTensor) for named in tensors.values() for tensor in named.values()):
+    if not any(in_parts(tensor) for named in tensors.values() for tensor in named.values()):
         return {stem: dict(named) for stem, named in tensors.items()} if sharing.is_first() else {}
     mine = {}
     for stem, named in tensors.items():
-        held = {
-            name: tensor.to_local() if isinstance(tensor, DTensor) else tensor
-            for name, tensor in named.items()
-            if isinstance(tensor, DTensor) or sharing.is_first()
-        }
-        if any(isinstance(tensor, DTensor) for tensor in named.values()):
+        held = {name: part(tensor) for name, tensor in named.items() if in_parts(tensor) or sharing.is_first()}
+        if any(in_parts(tensor) for tensor in named.values()):
             mine[f"{stem}.{sharing.rank()}-of-{sharing.world()}"] = held
         elif held:
             mine[stem] = held
