@@ -235,14 +235,18 @@ def latent_diffusion(
     centre, spread = mean.mean(0), (mean.var(0) + std.square().mean(0)).sqrt()
     shape = (mine.vae.model.latent, 1, 1)
     config = mine.recipe.model
+
+    def untrained() -> Diffusion:
+        return Diffusion(
+            denoiser(config, shape),
+            Schedule.cosine(config.depth),
+            shape,
+            prediction=config.prediction,
+            variance=config.variance,
+        )
+
     torch.manual_seed(seed)
-    model = Diffusion(
-        denoiser(config, shape),
-        Schedule.cosine(config.depth),
-        shape,
-        prediction=config.prediction,
-        variance=config.variance,
-    )
+    model = untrained()
     law = step_law(config)
 
     def loss(indices: torch.Tensor, randomness: Randomness) -> torch.Tensor:
@@ -253,13 +257,7 @@ def latent_diffusion(
     second.clock.now = time.process_time
     spent = run_for(second, seconds, spent + CORES * (time.process_time() - began))
     trained = second.ema.module.eval()
-    weaker = Diffusion(
-        denoiser(config, shape),
-        Schedule.cosine(config.depth),
-        shape,
-        prediction=config.prediction,
-        variance=config.variance,
-    ).eval()
+    weaker = untrained().eval()
     weaker.load_state_dict(second.early)
 
     @torch.no_grad()

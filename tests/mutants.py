@@ -1194,7 +1194,7 @@ TRAINING = [
     ),
     Fault(
         "counting moves the statistics of a normalisation",
-        "train/flops.py",
+        "train/loop.py",
         "buffer.copy_(before)",
         "pass",
         "test_flops.py::test_counting_changes_nothing",

@@ -1,8 +1,8 @@
 """Lines of a growing file, each with a seal over itself and all before it: a changed, moved or missing line is noticed.
 
 The seal is the first 16 hexadecimal digits of the SHA-256 of the seal before it and the record. It is a guard against
-damage, not against an author: whoever can write the file can write new seals. A file without any seal, as versions
-before 0.2 wrote it, is taken as it is; lines missing at the end cannot be told from lines never written.
+damage, not against an author: whoever can write the file can write new seals. A file without any seal, as it was
+written before there were any, is taken as it is; lines missing at the end cannot be told from lines never written.
 """
 
 from __future__ import annotations

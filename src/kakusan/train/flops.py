@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from kakusan import sharing
 from kakusan.noise import stream
-from kakusan.train.loop import Trainer
+from kakusan.train.loop import Trainer, buffers_kept
 
 COUNTED = 2  # examples, of which each costs as much as any other
 SIDE = 8192  # of the square matrices whose product is a GPU's peak
@@ -52,19 +52,16 @@ def per_example(trainer: Trainer) -> float | None:
     """
     if trainer.engine.shard:
         return None
-    module = trainer.module
-    parameters = [p for p in module.parameters() if p.requires_grad]
-    buffers = [(buffer, buffer.clone()) for buffer in module.buffers()]
+    parameters = [p for p in trainer.module.parameters() if p.requires_grad]
     indices = torch.arange(COUNTED, device=trainer.device) % trainer.num_examples
     noise = stream(trainer.seed, "flops", device=trainer.device)
     # which loads torch's compiler, a second's work that only those who compile should pay
     plain = nullcontext() if trainer.settings.compile == "none" else torch.compiler.set_stance("force_eager")
     # attention as the products that it is: fused kernels hide theirs, or count some twice
-    with plain, sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+    attention, counter = sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False)
+    with buffers_kept(trainer.module), plain, attention, counter:
         loss = trainer.loss(indices, noise).mean()
         torch.autograd.grad(loss, parameters, allow_unused=True)
-    for buffer, before in buffers:
-        buffer.copy_(before)
     return counter.get_total_flops() / COUNTED
 
 

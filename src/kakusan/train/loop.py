@@ -6,8 +6,8 @@ import copy
 import math
 import sys
 import time
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
@@ -41,6 +41,15 @@ class Told(NamedTuple):
     stop: int = 0  # number of a signal
     save: bool = False
     reading: Reading | None = None
+
+
+@contextmanager
+def buffers_kept(module: nn.Module) -> Iterator[None]:
+    """Afterwards its buffers are as they were, whatever is computed inside."""
+    buffers = [(buffer, buffer.clone()) for buffer in module.buffers()]
+    yield
+    for buffer, before in buffers:
+        buffer.copy_(before)
 
 
 class Objective(nn.Module):
@@ -248,12 +257,10 @@ class Trainer:
 
     def _warm_up(self) -> bool:
         """Have the networks compiled, by gradients that change nothing; whether that was to be done."""
-        buffers = [(buffer, buffer.clone()) for buffer in self.module.buffers()]
-        for _ in range(self.computing.warm_up_calls):
-            self.gradients(self.state.step)
-            self.optimizers.clear()
-        for buffer, before in buffers:
-            buffer.copy_(before)
+        with buffers_kept(self.module):
+            for _ in range(self.computing.warm_up_calls):
+                self.gradients(self.state.step)
+                self.optimizers.clear()
         return self.computing.warm_up_calls > 0
 
     def _step(self, requests: StopRequests, save: bool) -> Told:
