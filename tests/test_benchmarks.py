@@ -96,7 +96,8 @@ def test_a_child_tells_its_peak_memory_and_its_processor_time(part):
     large = child([sys.executable, "-c", "x = b'1' * (100 * 2**20)"])
     assert large.peak_mib - small.peak_mib == pytest.approx(100, abs=5)  # pages of the two starts differ by less
     busy = child([sys.executable, "-c", "import time\nwhile time.process_time() < 0.3: pass\ntime.sleep(0.3)"])
-    assert 0.3 <= busy.processor_seconds < 0.5 < busy.wall_seconds  # the sleep is on the wall alone
+    assert busy.processor_seconds >= 0.3
+    assert busy.wall_seconds - busy.processor_seconds > 0.25  # the sleep is on the wall alone
     with pytest.raises(RuntimeError, match="ended with 3: oh no"):
         child([sys.executable, "-c", "import sys; sys.stderr.write('oh no'); sys.exit(3)"])
 

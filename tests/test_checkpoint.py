@@ -532,13 +532,13 @@ def test_a_second_writer_is_told_who_the_first_is_and_is_let_in_when_that_one_is
         InputError, match=rf"in use by another process: {holder.pid} on .* since \d{{4}}-\d\d-\d\d .*\("
     ):
         RunDirectory.create(tmp_path / "run")
-    assert time.monotonic() - asked < 1
+    assert time.monotonic() - asked < 30  # the other one would hold it for 60
     assert RunDirectory(tmp_path / "run").owner()["pid"] == holder.pid
     holder.kill()
     holder.join()
     asked = time.monotonic()
     run = RunDirectory.create(tmp_path / "run")
-    assert time.monotonic() - asked < 1
+    assert time.monotonic() - asked < 30
     run.unlock()
     assert run.owner() is None
     assert not (tmp_path / "run" / "owner.json").exists()
