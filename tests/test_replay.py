@@ -17,9 +17,9 @@ def heard(monkeypatch):
     steps, gradients = {}, Trainer.gradients
 
     def listening(self, step):
-        loss, norm = gradients(self, step)
-        steps[step + 1] = (loss.item(), norm.item(), self.scale())
-        return loss, norm
+        loss = gradients(self, step)
+        steps[step + 1] = (loss.item(), self.norm().item(), self.scale())
+        return loss
 
     monkeypatch.setattr(Trainer, "gradients", listening)
     return steps

@@ -46,7 +46,7 @@ def main(command: Replay) -> int:
     tell(f"going from step {trainer.state.step:,} to {command.step:,}")
     trainer.go_to(before)
     trainer.optimizers.clear()
-    loss, seen = trainer.gradients(before)
+    loss = trainer.gradients(before)
     batches, each = [], {}
     data, augment = job.dataset.train.to(job.device), job.recipe.optim.augment
     with torch.no_grad(), trainer.computing.step(), trainer.computing.forward():
@@ -66,7 +66,7 @@ def main(command: Replay) -> int:
         "learning_rate_scale": trainer.scale(),
         "loss": loss.item(),
         "gradient_norm": trainer.norm().item(),
-        "skipped": trainer.is_bad(loss, seen),
+        "skipped": trainer.is_bad(loss, trainer.look()),
         "terms": {name: float(np.mean(values)) for name, values in each.items()},
         "batch": indices.tolist(),
         "losses": each["loss"],

@@ -78,6 +78,11 @@ class Clock:
         self.record(reading)
         self._last_step, self._read_at = reading.step, self.now()
 
+    def go_back(self, count: int) -> None:
+        """To where there were so many readings; those since are followed, for the same steps will be done again."""
+        self.ahead[:0] = self.readings[count:]
+        del self.readings[count:]
+
     def follow(self, step: int) -> None:
         """Take up what an earlier attempt read at this step."""
         if not self.ahead:

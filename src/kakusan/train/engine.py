@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
 from typing import TYPE_CHECKING, TypeGuard
 
@@ -106,16 +106,13 @@ class Engine:
         fully_shard(objective)
         return objective
 
-    @contextmanager
-    def backward(self, wrapped: nn.Module, last: bool) -> Iterator[None]:
-        """Gradients meet those of other processes at the last group alone."""
-        if isinstance(wrapped, DistributedDataParallel) and not last:
-            with wrapped.no_sync():
-                yield
-            return
+    def backward(self, wrapped: nn.Module, last: bool) -> AbstractContextManager[None]:
+        """Around a group's gradients, which meet those of other processes at the last group alone."""
         if self.shard:
             wrapped.set_requires_gradient_sync(last)  # type: ignore[operator]
-        yield
+        elif not last and isinstance(wrapped, DistributedDataParallel):
+            return wrapped.no_sync()
+        return nullcontext()
 
 
 def in_parts(tensor: Tensor) -> TypeGuard[DTensor]:
@@ -156,21 +153,20 @@ def gradient_norm(parameters: list[nn.Parameter]) -> Tensor:
     return torch.linalg.vector_norm(torch.stack(norms))
 
 
-def any_not_finite(parameters: list[nn.Parameter], one: Tensor) -> Tensor:
-    """1 if any number of a gradient that this process holds is NaN or infinite, 0 otherwise; one pass over them.
+def any_not_finite(tensors: list[Tensor], one: Tensor) -> Tensor:
+    """1 if any number of them that this process holds is NaN or infinite, 0 otherwise; one pass over them.
 
-    Half the price of their norm where nothing else is asked of it; a finite gradient whose square overflows passes.
+    Half the price of a norm where nothing else is asked of it; a finite number whose square overflows passes.
 
     Args:
-        parameters: Whose gradients to look at.
+        tensors: To look at.
         one: The number, on their device: made anew at each step it would cost as much as a small tensor's check.
     """
-    gradients = [p.grad for p in parameters if p.grad is not None]
-    if in_parts(gradients[0]):
-        gradients = [part(gradient) for gradient in gradients]
+    if in_parts(tensors[0]):
+        tensors = [part(tensor) for tensor in tensors]
     found = torch.zeros_like(one)
     # torch's own pass for mixed precision: it looks, and multiplies by one, which leaves every bit as it is
-    torch._amp_foreach_non_finite_check_and_unscale_(gradients, found, one)
+    torch._amp_foreach_non_finite_check_and_unscale_(tensors, found, one)
     return found
 
 

@@ -20,6 +20,7 @@ from kakusan.train.batches import Batches
 from kakusan.train.clock import Clock, Reading
 from kakusan.train.ema import Ema
 from kakusan.train.engine import Engine, any_not_finite, cut, gradient_norm, part
+from kakusan.train.hindsight import LARGEST, STEPS, Hindsight
 from kakusan.train.optimizers import Optimizers
 from kakusan.train.precision import Computing
 from kakusan.train.settings import Budget, Optim
@@ -112,10 +113,21 @@ class Trainer:
         self._parameters = [p for p in self.module.parameters() if p.requires_grad]
         self._unread: list[tuple[int, Tensor, Tensor]] = []  # steps whose verdict and loss are still on the device
         self._shuffled: Batches | None = None
+        self._alone = sharing.world() == 1
+        self._reads_verdicts = self.device.type == "cpu" or not self._alone  # of each step, before the next one
         self._asks_for_norm = self.settings.clip is not None or self.settings.skip_above is not None
         self._largest_norm = sys.float_info.max if self.settings.skip_above is None else self.settings.skip_above
         if not self._asks_for_norm:  # but only whether any number is not finite: 0 or 1
             self._largest_norm, self._one = 0.0, torch.ones((), device=self.device)
+        self._looks_late = (
+            self._reads_verdicts
+            and self._alone
+            and not self._asks_for_norm
+            and sum(p.numel() for p in self._parameters) <= LARGEST
+        )
+        self._hindsight: Hindsight | None = None
+        self._not_looked = torch.zeros(())
+        self._look_until = 0  # the steps before this one are looked at one by one
 
     def run(
         self,
@@ -138,6 +150,8 @@ class Trainer:
         with stop_requests() as requests:
             while True:
                 self._advance(told)
+                if told.save or told.stop or self._is_due(marks):
+                    self._look_back()
                 passed = sum(mark <= self.progress for mark in marks)
                 marked = passed > self.state.marks  # a short run may pass several at once
                 if marked or told.save or told.stop:
@@ -151,7 +165,7 @@ class Trainer:
                         on_mark(self)
                     self.state.marks = passed
                     self._advance(Told(reading=self._reading(paused=True)))
-                if self.early is None and self.settings.early is not None and self.progress >= self.settings.early:
+                if self._early_is_due():
                     self.early = {name: value.clone() for name, value in self.ema.module.state_dict().items()}
                 if self.progress >= 1:
                     self.settle()
@@ -167,6 +181,8 @@ class Trainer:
         self._advance(Told())
         while self.state.step < step:
             self._advance(self._step(StopRequests(), save=False))
+            if self.state.step == step:
+                self._look_back()
 
     @property
     def progress(self) -> float:
@@ -176,7 +192,11 @@ class Trainer:
         return budget.progress(step, self.state.seconds)
 
     def settle(self) -> None:
-        """Read the verdicts that are still on the device; NonFiniteLossError if too many steps were skipped."""
+        """Find out about the steps that were not looked at yet; NonFiniteLossError if too many were skipped.
+
+        On a CPU the run may then stand at an earlier step, see hindsight.py.
+        """
+        self._look_back()
         unread, self._unread = self._unread, []
         if unread:  # one wait for all of them
             numbers = torch.stack([torch.stack([bad.double(), loss.double()]) for _, bad, loss in unread]).tolist()
@@ -201,6 +221,7 @@ class Trainer:
             for name, tensor in held.items():
                 part(tensor).copy_(part(cut(content[name].to(self.device), tensor)))
         self.optimizers.load({name: tensor.to(self.device) for name, tensor in tensors["optimizer"].items()})
+        self._hindsight = None
         early = tensors.get("early")
         self.early = None if early is None else {name: value.to(self.device) for name, value in early.items()}
         self.state = state
@@ -221,8 +242,8 @@ class Trainer:
         with self.computing.forward():
             return self.loss(indices, randomness)
 
-    def gradients(self, step: int) -> tuple[Tensor, Tensor]:
-        """Leave a step's gradients in the parameters; the mean loss of this process's groups, and `norm()`."""
+    def gradients(self, step: int) -> Tensor:
+        """Leave a step's gradients in the parameters; the mean loss of this process's groups."""
         groups, losses = self.engine.groups, []
         for group in groups:
             indices, randomness = self.draws(step, group)
@@ -231,14 +252,20 @@ class Trainer:
                 loss = loss / len(groups) if len(groups) > 1 else loss
                 loss.backward()
             losses.append(loss.detach())
-        return sum(losses[1:], losses[0]), self.norm(self._asks_for_norm)
+        return sum(losses[1:], losses[0])
 
-    def norm(self, asked: bool = True) -> Tensor:
-        """Of the gradients in the parameters; if it is not asked for, 0 where all of them are finite and 1 otherwise."""
-        return gradient_norm(self._parameters) if asked else any_not_finite(self._parameters, self._one)
+    def norm(self) -> Tensor:
+        """Of the gradients in the parameters."""
+        return gradient_norm(self._parameters)
+
+    def look(self) -> Tensor:
+        """Their norm where a setting asks for it; else 0 if all of them are finite, and 1 otherwise."""
+        if self._asks_for_norm:
+            return self.norm()
+        return any_not_finite([p.grad for p in self._parameters if p.grad is not None], self._one)
 
     def is_bad(self, loss: Tensor, norm: Tensor) -> bool:
-        """Whether a step with this loss and norm, as `gradients` gives them, is to change nothing."""
+        """Whether a step with this loss and norm, as `gradients` and `look` give them, is to change nothing."""
         return not (math.isfinite(loss.item()) and norm.item() <= self._largest_norm)  # which no NaN is
 
     def scale(self) -> float:
@@ -264,10 +291,17 @@ class Trainer:
         return self.computing.warm_up_calls > 0
 
     def _step(self, requests: StopRequests, save: bool) -> Told:
+        if self._hindsight is not None and self.state.step >= self._hindsight.step + STEPS:
+            self._look_back()
         step = self.state.step
-        loss, norm = self.gradients(step)
+        late = self._hindsight is not None and step >= self._look_until
+        loss = self.gradients(step)
+        norm = self._not_looked if late else self.look()
+        if late and not math.isfinite(loss.item()) and not self._look_back():  # an earlier step had spoiled the weights
+            self.optimizers.clear()
+            return Told(stop=requests.asked, save=save)
         skip: Tensor | None = None  # of a step whose verdict stays on the device
-        if self.device.type == "cpu" or sharing.world() > 1:
+        if self._reads_verdicts:
             told = self._agree(self.is_bad(loss, norm), loss.item(), requests.asked, save)
             self._note(step, told.bad, told.loss)
         else:
@@ -287,13 +321,45 @@ class Trainer:
         self.state.step = step + 1
         if not told.bad:
             self.ema.update(self.state.step)
+            if self._looks_late and self._hindsight is None:
+                self._begin_hindsight()
         return told
+
+    def _begin_hindsight(self) -> None:
+        """All is good at present; where every parameter has moved, steps are looked at together from now on."""
+        means = self.optimizers.means()
+        if means:
+            held = (self.module.state_dict(), self.ema.tensors, self.optimizers.tensors())
+            self._hindsight = Hindsight([tensor for named in held for tensor in named.values()], means, self.state)
+
+    def _look_back(self) -> bool:
+        """Whether all steps so far are good; else the run is at an earlier one now, to do them again one by one."""
+        if self._hindsight is None or self._hindsight.step == self.state.step:
+            return True
+        if self.state.step <= self._look_until or self._hindsight.is_good():
+            self._hindsight.keep(self.state)
+            return True
+        self._look_until = self.state.step
+        self.clock.go_back(self._hindsight.go_back(self.state))
+        self._advance(Told())
+        return False
+
+    def _early_is_due(self) -> bool:
+        return self.early is None and self.settings.early is not None and self.progress >= self.settings.early
+
+    def _is_due(self, marks: list[float]) -> bool:
+        """Whether the weights are wanted at the present step: at a mark, at the end, or as those of the beginning."""
+        return (
+            self.progress >= 1
+            or self._early_is_due()
+            or sum(mark <= self.progress for mark in marks) > self.state.marks
+        )
 
     def _agree(self, bad: bool, loss: float, stop: int, save: bool) -> Told:
         """One small sum over the processes a step: what any finds bad is bad for all, what the first wishes is done."""
+        if self._alone:
+            return Told(bad, loss, stop, save, self._reading(next_step=True))
         reading = self._reading(next_step=True) if sharing.is_first() else None
-        if sharing.world() == 1:
-            return Told(bad, loss, stop, save, reading)
         said = [bad, loss, stop, stop > 0, save and sharing.is_first(), reading is not None, *(reading or (0, 0, 0))]
         bad_too, losses, signals, asking, save_too, has, *numbers = sharing.total([float(value) for value in said])
         return Told(

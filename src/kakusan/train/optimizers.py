@@ -68,6 +68,16 @@ class Optimizers:
             for name in [names[index]]
         }
 
+    def means(self) -> list[Tensor]:
+        """The running mean of every parameter's gradient; none of them before the first step has made them all."""
+        found = [
+            optimizer.state[p].get("momentum" if isinstance(optimizer, Muon) else "exp_avg")
+            for optimizer, _, _ in self._all
+            for group in optimizer.param_groups
+            for p in group["params"]
+        ]
+        return [] if any(mean is None for mean in found) else found
+
     def load(self, tensors: dict[str, Tensor]) -> None:
         """Take up a state that `tensors` gave, whole, however the parameters are held."""
         for optimizer, _, names in self._all:

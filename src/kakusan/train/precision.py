@@ -87,20 +87,11 @@ class Computing:
             if settings.compile != "none":
                 part.compile(mode=settings.compile, dynamic=False)
 
-    @contextmanager
-    def step(self) -> Iterator[None]:
+    def step(self) -> AbstractContextManager[None]:
         """Around the gradients of a step: float32 products are rounded to TF32 if that was asked for, and never else."""
         if self._graphs:
             torch.compiler.cudagraph_mark_step_begin()
-        if self.device.type != "cuda":
-            yield
-            return
-        asked, before = self.precision == "tf32", _tf32()
-        _set_tf32(asked, asked)
-        try:
-            yield
-        finally:
-            _set_tf32(*before)
+        return _rounding(self.precision == "tf32") if self.device.type == "cuda" else nullcontext()
 
     def forward(self) -> AbstractContextManager[Any]:
         """Around a loss."""
@@ -109,6 +100,16 @@ class Computing:
 
 def _widened(network: nn.Module, inputs: Any, output: Tensor | tuple[Tensor, ...]) -> Tensor | tuple[Tensor, ...]:
     return output.float() if isinstance(output, Tensor) else tuple(one.float() for one in output)
+
+
+@contextmanager
+def _rounding(to_tf32: bool) -> Iterator[None]:
+    before = _tf32()
+    _set_tf32(to_tf32, to_tf32)
+    try:
+        yield
+    finally:
+        _set_tf32(*before)
 
 
 def _tf32() -> tuple[bool, bool]:
