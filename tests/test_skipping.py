@@ -56,17 +56,17 @@ def test_a_bad_step_changes_nothing_at_all(how, changes):
 @pytest.mark.parametrize("method", ["muon", "adam"])
 def test_a_bad_step_that_is_found_many_steps_later_changes_nothing_either(how, method):
     bad = {7, 40, 41, 90}
-    one, looked = broken_at(bad, how, clip=None, method=method, steps=100), []
+    one, looked = broken_at(bad, how, clip=None, method=method, steps=160), []
     look = one.look
     one.look = lambda: (looked.append(one.state.step), look())[1]
     engine_job.run(one)
     assert one.state.skipped == sorted(bad)
-    assert engine_job.everything(one) == engine_job.everything(without(bad, clip=None, method=method, steps=100))
+    assert engine_job.everything(one) == engine_job.everything(without(bad, clip=None, method=method, steps=160))
     if how == "nan":  # the loss itself tells: no window is done again
         assert looked == [0]
     else:
         assert set(looked) > bad
-        assert not {5, 55, 60} <= set(looked)  # nobody looks where a window was good
+        assert not {131, 140, 150} & set(looked)  # nobody looks where a window was good
 
 
 def test_a_look_finds_what_is_not_finite_and_all_comes_back():
@@ -103,11 +103,11 @@ def test_what_was_done_and_told_before_a_bad_step_is_not_told_again():
 
 
 def test_a_run_that_went_back_goes_on_from_any_save_with_the_same_bits(tmp_path):
-    whole = engine_job.run(broken_at({40, 70}, "gradient", clip=None, steps=100))
-    for stop_at in (39, 41, 45, 64, 72):
+    whole = engine_job.run(broken_at({40, 70}, "gradient", clip=None, steps=110))
+    for stop_at in (39, 41, 65, 72, 100):
         folder = tmp_path / str(stop_at)
-        checkpoint.save(engine_job.run(broken_at({40, 70}, "gradient", clip=None, steps=100), stop_at=stop_at), folder)
-        on = broken_at({40, 70}, "gradient", clip=None, steps=100)
+        checkpoint.save(engine_job.run(broken_at({40, 70}, "gradient", clip=None, steps=110), stop_at=stop_at), folder)
+        on = broken_at({40, 70}, "gradient", clip=None, steps=110)
         checkpoint.restore(on, folder)
         assert engine_job.everything(engine_job.run(on)) == engine_job.everything(whole)
         assert on.state.skipped == [40, 70]

@@ -16,7 +16,7 @@ from torch import Tensor
 from kakusan.train.engine import any_not_finite
 from kakusan.train.state import State
 
-STEPS = 32  # between two looks
+STEPS = 64  # between two looks
 # Of weights, a copy of which is kept with their averages and moments. Steps of larger networks take so long that a
 # look at each costs nothing to speak of, and their copy would cost memory.
 LARGEST = 2**20
