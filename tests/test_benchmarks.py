@@ -102,6 +102,27 @@ def test_a_child_tells_its_peak_memory_and_its_processor_time(part):
         child([sys.executable, "-c", "import sys; sys.stderr.write('oh no'); sys.exit(3)"])
 
 
+def test_a_timed_sample_is_written_to_a_folder_that_is_gone_afterwards(part, tmp_path, monkeypatch):
+    startup, results, folders = part("startup"), part("results"), []
+
+    def child(arguments: list[str]):
+        if "--out" in arguments:
+            folders.append(Path(arguments[arguments.index("--out") + 1]))
+            (folders[-1] / "samples.npy").touch()
+        else:
+            assert "-n" not in arguments, "a sample without a place to write to"
+        return results.Child(1.0, 1.0, 1.0)
+
+    monkeypatch.setattr(startup, "child", child)
+    monkeypatch.setattr(results.Result, "write", lambda result: None)
+    monkeypatch.setattr(sys, "argv", ["startup.py", "--run", "runs/demo", "--repeats", "2"])
+    monkeypatch.chdir(tmp_path)
+    startup.main()
+    assert len(folders) == 2
+    assert not any(folder.exists() for folder in folders)
+    assert not list(tmp_path.iterdir())
+
+
 def row(library: str, seconds: float, distance: float, **more) -> dict:
     return {"library": library, "seconds of two cores": seconds, "seed": 0, "without bias": distance} | more
 
