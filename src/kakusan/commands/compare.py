@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 
-from kakusan.cli import Compare
 from kakusan.commands.given import data_of, digest_of_data
 from kakusan.commands.say import tell
+from kakusan.commands.verbs import Compare
 from kakusan.diffusion import Diffusion
 from kakusan.errors import InputError
 from kakusan.likelihood.compare import compare

@@ -5,8 +5,8 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
-from kakusan.cli import Data
 from kakusan.commands.say import tell
+from kakusan.commands.verbs import Data
 from kakusan.data.dataset import Dataset
 from kakusan.data.folder import dataset_of_scan, sizes
 from kakusan.data.open import is_picture_folder, open_data

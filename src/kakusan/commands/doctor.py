@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kakusan.cli import Doctor
 from kakusan.commands.say import tell
 from kakusan.commands.teacher import kept_teacher
+from kakusan.commands.verbs import Doctor
 from kakusan.data.open import open_data
 from kakusan.errors import InputError, printable
 from kakusan.recipes.config import Recipe, from_record

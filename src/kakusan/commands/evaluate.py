@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from kakusan.cli import Evaluate
 from kakusan.commands.given import data_of
 from kakusan.commands.quality import file_quality, sample_quality
 from kakusan.commands.say import counted, tell
 from kakusan.commands.summary import NO_BOUND, error_words, measure_bound
+from kakusan.commands.verbs import Evaluate
 from kakusan.data.dataset import Dataset
 from kakusan.errors import InputError
 from kakusan.likelihood.evaluation import Part, spread_words

@@ -1,21 +1,45 @@
-"""What is wrong with typed flags, in one line: expected, got, what to type. No torch here."""
+"""Typed flags to a dataclass, and what is wrong with them in one line: expected, got, what to type. No torch here."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
+import io
 import re
 import typing
 from typing import Any
 
-from tyro.conf import Positional
+import tyro
+from tyro.conf import FlagCreatePairsOff, Positional
 
-from kakusan.errors import shown
+from kakusan.errors import InputError, shown
 
 POSITIONAL = typing.get_args(Positional[int])[1]
 KINDS = {"INT": "a whole number", "FLOAT": "a number", "{None}|INT": "a whole number", "{None}|FLOAT": "a number"}
 OWN_FLAGS = {"recipe.": "", "pictures.bad": "bad-images", "pictures.": "", "budget.": ""}  # settings with short flags
 NEAR = 0.6  # of a name that may have been meant, as difflib counts
+
+
+def parse(kind: type, arguments: list[str], program: str, default=None):
+    """Flags to a dataclass; a mistake is one line and exit 2."""
+    extra = {} if default is None else {"default": default}
+    words = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(words):
+            return tyro.cli(kind, args=arguments, prog=program, config=(FlagCreatePairsOff,), **extra)
+    except SystemExit as stop:
+        if stop.code != 2:
+            raise
+        own = _our_own(stop)
+        raise InputError(as_typed(str(own)) if own else mistake(words.getvalue(), program, kind)) from None
+
+
+def _our_own(error: BaseException | None) -> InputError | None:
+    """What a setting's own check said, beneath what the parser made of it."""
+    while error is not None and not isinstance(error, InputError):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 def mistake(box: str, program: str, kind: type) -> str:

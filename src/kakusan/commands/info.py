@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
-from kakusan.cli import Info
+from kakusan.commands.verbs import Info
 from kakusan.errors import InputError
 
 SAMPLE_FLAGS = ("n", "sampler", "steps", "spacing", "eta", "churn", "guidance", "seed")

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from kakusan.cli import Replay
 from kakusan.commands.job import reopened, trainer_of, wind_clock
 from kakusan.commands.say import tell
+from kakusan.commands.verbs import Replay
 from kakusan.errors import InputError
 from kakusan.images import Images
 from kakusan.recipes.build import training_terms

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from kakusan import sharing
-from kakusan.cli import Sample
 from kakusan.commands.say import tell
+from kakusan.commands.verbs import Sample
 from kakusan.errors import InputError
 from kakusan.images import Images
 from kakusan.model import load

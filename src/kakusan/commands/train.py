@@ -13,13 +13,13 @@ import torch
 
 from kakusan import sharing
 from kakusan.artefact import Artefact
-from kakusan.cli import Resume
 from kakusan.commands.cautions import cautions
 from kakusan.commands.finish import averaged_model, draw, finish, measure, measured_words
 from kakusan.commands.job import Job, keep_clock, reopened, trainer_of, untrained, wind_clock
 from kakusan.commands.origin import check_origin, origin, versions
 from kakusan.commands.say import tell
 from kakusan.commands.teacher import keep_teacher, read_teacher, student_of
+from kakusan.commands.verbs import Resume
 from kakusan.data.dataset import Dataset
 from kakusan.data.open import lasting, open_data
 from kakusan.errors import InputError, PeerFailed, SaveError, Stopped
