@@ -136,6 +136,17 @@ def test_a_run_is_compared_with_another_on_the_same_examples(capsys, runs):
     assert "difference +0.0000 ± 0.0000" in out
 
 
+def test_where_many_examples_are_measured_a_line_says_so_before(capsys, runs, monkeypatch):
+    monkeypatch.setattr("kakusan.commands.say.MANY", 12)  # the runs hold out 12
+    first, second = runs / "vae", runs / "hvae"
+    for arguments in (["compare", first, second], ["compare", first, second, "--json"]):
+        _, out, err = call(capsys, *arguments)
+        assert re.findall("measuring the bound of 12 examples by (.*)\n", err) == [str(first), str(second)]
+        assert "measuring" not in out
+    assert "measuring the bound of 12 examples\n" in call(capsys, "evaluate", first)[2]
+    assert "measuring" not in call(capsys, "compare", first, second, "--limit", "11")[2]
+
+
 def test_runs_that_measure_different_things_are_not_compared(capsys, runs):
     code, _, err = call(capsys, "compare", runs / "ddpm", runs / "counts")
     assert (code, err.count("\n")) == (2, 1)

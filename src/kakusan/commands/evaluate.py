@@ -7,7 +7,7 @@ from pathlib import Path
 
 from kakusan.commands.given import data_of
 from kakusan.commands.quality import file_quality, sample_quality
-from kakusan.commands.say import counted, tell
+from kakusan.commands.say import counted, tell_measuring
 from kakusan.commands.summary import NO_BOUND, error_words, measure_bound
 from kakusan.commands.verbs import Evaluate
 from kakusan.data.dataset import Dataset
@@ -16,8 +16,6 @@ from kakusan.likelihood.evaluation import Part, spread_words
 from kakusan.measure.classifier import SHIPPED
 from kakusan.measure.samples import Quality
 from kakusan.model import TrainedModel, load
-
-MANY = 1000  # examples, which may take longer than a person waits without a word
 
 
 def main(command: Evaluate) -> int:
@@ -36,8 +34,7 @@ def main(command: Evaluate) -> int:
         print(json.dumps({"samples": quality.record()}) if command.json else "\n".join([NO_BOUND, *quality.lines()]))
         return 0
     data = (dataset.test if command.split == "test" else dataset.train)[: command.limit]
-    if len(data) >= MANY:
-        tell(f"measuring the bound of {counted(len(data), 'example')}")
+    tell_measuring(len(data))
     measured = measure_bound(model, data, command.seed, command.importance)
     result = measured.result
     if command.json:

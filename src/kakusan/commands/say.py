@@ -5,11 +5,19 @@ from __future__ import annotations
 import os
 import sys
 
+MANY = 1000  # examples, whose bound may take longer than a person waits without a word
+
 
 def tell(line: str) -> None:
     """To stderr, so that stdout stays for results; of several processes the first speaks."""
     if os.environ.get("RANK", "0") == "0":
         print(line, file=sys.stderr, flush=True)
+
+
+def tell_measuring(examples: int, by: str = "") -> None:
+    """Before the bound of many examples is measured; `by` says by which of several models."""
+    if examples >= MANY:
+        tell(f"measuring the bound of {counted(examples, 'example')}{by}")
 
 
 def counted(number: int, word: str) -> str:
