@@ -76,7 +76,7 @@ class RunDirectory:
         names = {item.name for item in self.path.iterdir()}
         if self.finished:
             raise InputError(
-                f"{self.path} already holds a finished run; go on with: kakusan train --resume {self.path} --minutes 10   "
+                f"{self.path} already holds a finished run; go on with: {to_go_on(self.path)} --minutes 10   "
                 "or choose another --out"
             )
         owner = self.owner()
@@ -84,7 +84,7 @@ class RunDirectory:
             raise self._in_use(owner)
         if "run.json" in names:
             raise InputError(
-                f"{self.path} already holds an unfinished run; go on with: kakusan train --resume {self.path}   "
+                f"{self.path} already holds an unfinished run; go on with: {to_go_on(self.path)}   "
                 "or choose another --out"
             )
         own = {
@@ -270,6 +270,12 @@ class RunDirectory:
 
     def _file(self, name: str) -> Path:
         return self.path / name
+
+
+def to_go_on(run: Path, *moves: tuple[Path, Path]) -> str:
+    """What to type to go on with a run, for a shell; before that, what lies in its way is moved from here to there."""
+    typed = [["mv", str(old), str(new)] for old, new in moves] + [["kakusan", "train", "--resume", str(run)]]
+    return " && ".join(map(shlex.join, typed))
 
 
 def owner_words(owner: dict[str, Any]) -> str:

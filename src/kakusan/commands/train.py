@@ -25,7 +25,7 @@ from kakusan.data.open import lasting, open_data
 from kakusan.errors import InputError, PeerFailed, SaveError, Stopped
 from kakusan.recipes.build import check_kind, count_parameters
 from kakusan.recipes.config import Recipe, from_record
-from kakusan.rundir import RunDirectory
+from kakusan.rundir import RunDirectory, to_go_on
 from kakusan.signals import EXIT_STATUS
 from kakusan.train import checkpoint
 from kakusan.train.device import device_named
@@ -188,7 +188,7 @@ def _check_budget(path: Path, state: State, budget: Budget, finished: bool) -> N
     if budget.progress(state.step, state.seconds) >= 1:
         stands = f"{state.step:,} steps, {state.seconds / 60:.1f} minutes"
         twice = f"--steps {2 * state.step}" if budget.steps else f"--minutes {2 * max(1, round(state.seconds / 60))}"
-        larger = f"kakusan train --resume {path} {twice}"
+        larger = f"{to_go_on(path)} {twice}"
         raise InputError(
             f"{path} is {'finished' if finished else 'already further than that'} ({stands}); a budget counts from the "
             f"run's beginning: name a larger one, e.g. {larger}"
@@ -211,7 +211,7 @@ def _train(job: Job, fresh: bool, newest: Path | None = None, other_steps: bool 
         stopped_by = stopped.number
     if not stopped_by:
         return 0
-    tell(f"stopped; go on with: kakusan train --resume {job.run.path}")
+    tell(f"stopped; go on with: {to_go_on(job.run.path)}")
     return EXIT_STATUS + stopped_by
 
 

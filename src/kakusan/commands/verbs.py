@@ -112,7 +112,7 @@ class Doctor:
     """Check every checkpoint of a run against its checksums, and its data; exit status 1 if something is damaged."""
 
     run: Positional[Path]
-    """The run directory; nothing in it is changed."""
+    """The run directory, or a file that kakusan export wrote; nothing in it is changed."""
     json: bool = False
     """One JSON object on stdout, and nothing else there."""
 
