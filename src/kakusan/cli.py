@@ -29,11 +29,12 @@ kakusan trains, measures and uses generative models under one ELBO.
   kakusan replay RUN --step K           do one training step again and show what was in it
   kakusan recipes                       what can be trained, for how long, how well
   kakusan data PATH                     what is in a data file or folder
-  kakusan info FILE                     what a run, a checkpoint or a picture is
+  kakusan info FILE                     what a run, a .safetensors file or a picture is
 
 Each has --help; kakusan train RECIPE --help shows every setting of that recipe.
 """
 SHARED = ("sample", "evaluate")  # verbs whose work several processes share, as training does: torchrun -m kakusan ...
+OTHER_WORDS = {"resume": "train --resume", "generate": "sample", "draw": "sample", "check": "doctor"}
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -81,7 +82,7 @@ def _dispatch(arguments: list[str]) -> int:
         return importlib.import_module("kakusan.commands.typed").main(rest)
     if verb not in VERBS:
         verbs = ["train", *VERBS]
-        near = difflib.get_close_matches(verb, verbs, n=1, cutoff=0.5)
+        near = [OTHER_WORDS[verb]] if verb in OTHER_WORDS else difflib.get_close_matches(verb, verbs, n=1, cutoff=0.5)
         hint = f"did you mean {near[0]!r}? " if near else ""
         raise InputError(f"no command {verb!r}; {hint}There are: {', '.join(verbs)}")
     return _run(verb, rest)

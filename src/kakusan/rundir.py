@@ -15,6 +15,7 @@ lock            held by the process that writes here; owner.json says who that i
 
 from __future__ import annotations
 
+import difflib
 import fcntl
 import json
 import os
@@ -98,7 +99,9 @@ class RunDirectory:
         """An existing run, to read; InputError if there is none."""
         run = cls(path)
         if not run._file("run.json").is_file():
-            raise InputError(f"no run at {path}: expected a directory with run.json, as kakusan train makes it")
+            near = _run_near(path)
+            hint = f"; did you mean {near}?" if near else ""
+            raise InputError(f"no run at {path}: expected a directory with run.json, as kakusan train makes it{hint}")
         return run
 
     def lock(self) -> None:
@@ -283,6 +286,18 @@ def owner_words(owner: dict[str, Any]) -> str:
     if not {"pid", "host", "since", "command"} <= owner.keys():
         return "another process"
     return f"another process: {owner['pid']} on {owner['host']} since {owner['since']} ({shlex.join(owner['command'])})"
+
+
+def _run_near(path: Path) -> Path | None:
+    """The run that was most likely meant: one that the path lies in, or one beside it or in runs/ with a name like it."""
+    for folder in path.parents:
+        if (folder / "run.json").is_file():
+            return folder
+    there = {
+        found.parent.name: found.parent for root in (path.parent, Path("runs")) for found in root.glob("*/run.json")
+    }
+    near = difflib.get_close_matches(path.name, there, n=1)
+    return there[near[0]] if near else None
 
 
 def _lines_of(file: Path) -> list[bytes]:

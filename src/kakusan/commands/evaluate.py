@@ -22,6 +22,8 @@ def main(command: Evaluate) -> int:
     """Evaluate and print; with --json one object alone on stdout. Of a student only samples, which must be asked for."""
     if command.limit is not None and command.limit < 1:
         raise InputError(f"--limit must be at least 1, got {command.limit}")
+    if command.importance is not None and command.importance < 1:
+        raise InputError(f"--importance must be at least 1, which is the ELBO itself, got {command.importance}")
     model = load(command.run, command.device)
     if command.samples is None and command.features is None:
         model.check_bound()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 import time
 from pathlib import Path
 from typing import Annotated, Literal
@@ -10,14 +11,14 @@ from typing import Annotated, Literal
 from tyro.conf import arg
 
 from kakusan.commands.flags import as_typed, flags_of, parse
-from kakusan.commands.verbs import Devices, Restarts, Resume, Shard
+from kakusan.commands.verbs import Channels, Device, Devices, Number, Place, Restarts, Resume, Shard, Text, Whole
 from kakusan.errors import InputError
 from kakusan.recipes import RECIPES, find
 
 DATA_FILES = "a folder of pictures or of IDX files, or a .npy or .npz file"
 PICTURE_FLAGS = {  # for a folder of pictures: type, default, help
-    "size": (str | None, None, "of pictures: pixels a side, or height x width, e.g. 48x40; their own unless given"),
-    "channels": (Literal[1, 3] | None, None, "of pictures: 1 for grey, 3 for colour; 3 unless all are grey"),
+    "size": (Text, None, "of pictures: pixels a side, or height x width, e.g. 48x40; their own unless given"),
+    "channels": (Channels, None, "of pictures: 1 for grey, 3 for colour; 3 unless all are grey"),
     "bad_images": (Literal["refuse", "skip"], "refuse", "what to do about files that are no usable pictures"),
 }
 
@@ -68,6 +69,8 @@ def _begin(arguments: list[str]) -> int:
     if name.startswith("-"):
         raise InputError(f"a recipe comes first, got {name!r}; e.g. kakusan train {next(iter(RECIPES))} {name} ...")
     recipe = find(name)
+    if rest and not rest[0].startswith("-"):
+        raise InputError(f"data are named after --data, type: kakusan train {name} --data {shlex.join(rest)}")
     defaults = _train_command(recipe)
     command = parse(type(defaults), rest, f"kakusan train {name}", defaults)
     _check_launch(command)
@@ -117,8 +120,8 @@ def _train_command(recipe):
 def _student_command(recipe):
     """The flags of a recipe for students: its model and its data are its teacher's."""
     fields = [
-        ("teacher", Path | None, None, "a diffusion run, or a file that kakusan export wrote; kept in the run"),
-        ("data", str | None, None, "the teacher's own unless given, prepared as they were for it"),
+        ("teacher", Place, None, "a diffusion run, or a file that kakusan export wrote; kept in the run"),
+        ("data", Text, None, "the teacher's own unless given, prepared as they were for it"),
         *_common_flags(recipe),
         ("distil", type(recipe.distil), recipe.distil, None),
         ("optim", type(recipe.optim), recipe.optim, None),
@@ -128,11 +131,11 @@ def _student_command(recipe):
 
 def _common_flags(recipe):
     return [
-        ("out", Path | None, None, "the run directory; runs/RECIPE-DATE-TIME unless given"),
-        ("minutes", float | None, None, f"train so long{_own(recipe.minutes)}"),
-        ("steps", int | None, None, f"train so many steps instead{_own(recipe.steps)}"),
+        ("out", Place, None, "the run directory; runs/RECIPE-DATE-TIME unless given"),
+        ("minutes", Number, None, f"train so long{_own(recipe.minutes)}"),
+        ("steps", Whole, None, f"train so many steps instead{_own(recipe.steps)}"),
         ("seed", int, 0, "of weights, batches and noise"),
-        ("device", str, "auto", "auto, cpu, cuda or cuda:N; auto takes a GPU if there is one"),
+        ("device", Device, "auto", None),
         ("devices", Devices, 1, None),
         ("restarts", Restarts, 0, None),
         ("shard", Shard, False, None),
