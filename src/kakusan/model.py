@@ -346,8 +346,7 @@ def load(source: Path | str, device: str = "auto") -> TrainedModel:
     """
     path, where = Path(source), device_named(device)
     if path.is_file():
-        shared = artefact.read(path)
-        return _rebuilt(shared.facts.recipe, shared.facts.event_shape, shared.weights, shared.early, where, path)
+        return of_artefact(artefact.read(path), where, path)
     directory = RunDirectory.open(path)
     recipe = from_record(directory.read("run.json").get("recipe"))
     event_shape = event_shape_of(recipe.model, directory.read("data.json").get("event_shape"))
@@ -355,6 +354,11 @@ def load(source: Path | str, device: str = "auto") -> TrainedModel:
     weights = used_weights(recipe, checkpoint.averaged_weights(newest))
     early = checkpoint.early_weights(newest) if recipe.family == "diffusion" else None
     return _rebuilt(recipe, event_shape, weights, early, where, path)
+
+
+def of_artefact(shared: artefact.Artefact, device: torch.device, source: Path) -> TrainedModel:
+    """The model of a file that has been read; `source` names it in errors."""
+    return _rebuilt(shared.facts.recipe, shared.facts.event_shape, shared.weights, shared.early, device, source)
 
 
 def _rebuilt(

@@ -77,8 +77,7 @@ def start(wanted: Start, command: list[str]) -> int:
                 f"the teacher makes examples of shape {teacher.facts.event_shape}, and {dataset.name} has "
                 f"{dataset.event_shape}; give --data with that shape"
             )
-        weights = None if teacher is None else teacher.weights
-        module = untrained(recipe, dataset.event_shape, weights)  # bad settings show before anything is written
+        module = untrained(recipe, dataset.event_shape, teacher)  # bad settings show before anything is written
         check_computing(module, recipe.optim, device, wanted.shard)
         record = {
             "recipe": recipe.record(),
@@ -93,7 +92,8 @@ def start(wanted: Start, command: list[str]) -> int:
         run = sharing.by_first(lambda: RunDirectory.create(out)) or RunDirectory(out)
         try:
             sharing.by_first(lambda: _write_records(run, record, dataset, teacher))
-            return _train(Job(run, recipe, dataset, module, budget, wanted.seed, device, wanted.shard), fresh=True)
+            job = Job(run, recipe, dataset, module, budget, wanted.seed, device, wanted.shard, teacher)
+            return _train(job, fresh=True)
         finally:
             run.unlock()
 
