@@ -37,7 +37,7 @@ from results import CORES, DOCS, FOLDER, made
 from kakusan.data.open import open_data
 from kakusan.diffusion import Diffusion
 from kakusan.guidance import guided
-from kakusan.model import DEFAULT_SAMPLER, DEFAULT_SPACING, DEFAULT_STEPS, SAMPLE_BATCH, TrainedModel
+from kakusan.model import SAMPLE_BATCH, USUAL, TrainedModel
 from kakusan.nets.unet import UNet
 from kakusan.noise import Randomness, example_streams, randn, stream
 from kakusan.recipes.build import count_parameters, scale_of, step_law
@@ -263,11 +263,11 @@ def latent_diffusion(
     @torch.no_grad()
     def draw(n: int, weight: float) -> np.ndarray:
         chain = guided(trained, weaker, weight, config.guidance_range)
-        chain = chain.respaced(times(chain.schedule, DEFAULT_STEPS, DEFAULT_SPACING))
+        chain = chain.respaced(times(chain.schedule, USUAL.steps, USUAL.spacing))
         pictures = []
         for start in range(0, n, SAMPLE_BATCH):
             streams = example_streams(SEED, range(start, min(start + SAMPLE_BATCH, n)))
-            z = sampler(DEFAULT_SAMPLER)(chain, len(streams), streams).flatten(1) * spread + centre
+            z = sampler(USUAL.sampler)(chain, len(streams), streams).flatten(1) * spread + centre
             pictures.append(scale.to_pixels(vae.decode(z, 1).mean))
         return np.concatenate(pictures)
 
@@ -408,7 +408,7 @@ def report(folder: Path) -> None:
         f"Written by `benchmarks/bakeoff.py` from {len(used)} runs in [bakeoff.jsonl](benchmarks/bakeoff.jsonl), "
         f"{dates[0]} to {dates[-1]}; {'; '.join(machines)}. One thread a run; a second of two cores is two processor "
         "seconds, imports, data and set-up included. The machine was shared, which processor seconds count only in part: a "
-        f"busy neighbour makes each of them a little slower. Sampler {DEFAULT_SAMPLER}, {DEFAULT_STEPS} steps, {DEFAULT_SPACING}, "
+        f"busy neighbour makes each of them a little slower. Sampler {USUAL.sampler}, {USUAL.steps} steps, {USUAL.spacing}, "
         f"seed {SEED}. {NOTE} Between seeds: a standard deviation.\n",
     ]  # fmt: skip
     main_runs = {key: runs for key, runs in together.items() if key[0] in CANDIDATES}

@@ -20,68 +20,36 @@ from typing import Any
 
 import numpy as np
 import torch
+from kept import samples
 from matplotlib.figure import Figure
+from quality import measures
 
 from kakusan.data.open import open_data
-from kakusan.measure.classes import class_chi_square, recognised
-from kakusan.measure.classifier import features_and_probabilities
-from kakusan.measure.frechet import frechet_distances
-from kakusan.measure.precision_recall import precision_recall
-from kakusan.model import TrainedModel, load
+from kakusan.model import load
 from kakusan.rundir import TEACHER, RunDirectory
-from kakusan.samplers.calls import counted
-from kakusan.storage.tensors import digest
 
 STUDENT_STEPS, TEACHER_STEPS = (1, 2, 4), (5, 10, 20)
-CHUNK = 250
 SEED = 1
 DOCS = Path(__file__).parent.parent / "docs"
 
 
-def samples(model: TrainedModel, folder: Path, steps: int, n: int) -> tuple[np.ndarray, float]:
-    """n samples by the model's own sampler, those of an earlier call among them, and network calls a sample."""
-    name, parts = digest(model.chain.state_dict())[:16], []
-    for first in range(0, n, CHUNK):
-        file = folder / f"{name}-steps{steps}-seed{SEED}-first{first}.npy"
-        if not file.exists():
-            half = file.with_suffix(".part.npy")
-            np.save(half, np.asarray(model.sample(CHUNK, SEED, steps, first=first)))
-            half.replace(file)
-        parts.append(np.load(file))
-    with counted(*model.denoisers) as calls:
-        model.sample(1, SEED, steps)
-    return np.concatenate(parts)[:n], calls.total
-
-
-def measured(pictures: np.ndarray, real: tuple[torch.Tensor, torch.Tensor]) -> dict[str, Any]:
+def measured(pictures: np.ndarray) -> dict[str, Any]:
     """Each measure as {value, standard_error, ...}."""
-    features, probabilities = features_and_probabilities(pictures, "digits")
-    distance, corrected = frechet_distances(features, real[0])
-    size = min(len(features), len(real[0]))
-    found = {
-        "frechet_distance": distance,
-        "frechet_distance_unbiased": corrected,
-        "recognised": recognised(probabilities),
-        **precision_recall(features[:size], real[0][:size]),
-        "class_chi_square": class_chi_square(probabilities, real[1]),
-    }
-    return {name: value.record() for name, value in found.items()}
+    return {name: value.record() for name, value in measures(pictures).items()}
 
 
 def measure_all(run: Path, n: int, folder: Path) -> dict[str, Any]:
     """The record: what, where, when, and a row for each way to sample."""
     data = open_data("mnist")
-    order = torch.randperm(len(data.test), generator=torch.Generator().manual_seed(0))  # its halves differ
-    real = features_and_probabilities(data.test[order].permute(0, 2, 3, 1).numpy(), "digits")
     student, teacher = load(run), load(run / TEACHER)
     rows = []
     for who, model, many in (("student", student, STUDENT_STEPS), ("teacher", teacher, TEACHER_STEPS)):
         for steps in many:
-            pictures, calls = samples(model, folder, steps, n)
-            rows.append({"who": who, "steps": steps, "calls": calls, **measured(pictures, real)})
+            pictures, calls = samples(model, folder, n, SEED, steps=steps)
+            rows.append({"who": who, "steps": steps, "calls": calls, **measured(pictures)})
             print(json.dumps(rows[-1]), flush=True)
     floor = data.train[torch.randperm(len(data.train), generator=torch.Generator().manual_seed(0))[:n]]
-    rows.append({"who": "training digits", "steps": 0, "calls": 0, **measured(floor.permute(0, 2, 3, 1).numpy(), real)})
+    rows.append({"who": "training digits", "steps": 0, "calls": 0, **measured(floor.permute(0, 2, 3, 1).numpy())})
     directory = RunDirectory.open(run)
     summary, recipe = directory.read("summary.json"), directory.read("run.json")["recipe"]
     return {
@@ -165,7 +133,6 @@ def main() -> None:
     if not given.pages_only:
         if given.run is None:
             parser.error("name a student's run, or --pages-only")
-        given.folder.mkdir(parents=True, exist_ok=True)
         given.out.mkdir(parents=True, exist_ok=True)
         record = measure_all(given.run, given.n, given.folder)
         (given.out / "few.json").write_text(json.dumps(record, indent=1) + "\n")

@@ -10,29 +10,25 @@ docs/samplers.png and prints the table. Digits only: the features are the shippe
 from __future__ import annotations
 
 import argparse
+import functools
 import os
 import platform
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
+from kept import samples
 from matplotlib.figure import Figure
+from quality import measures
 
-from kakusan.data.open import open_data
 from kakusan.diffusion import Diffusion
-from kakusan.measure.classifier import features_and_probabilities
-from kakusan.measure.frechet import frechet_distances
 from kakusan.measure.value import Value
 from kakusan.model import TrainedModel, load
 from kakusan.samplers import SAMPLER_ORDERS as SAMPLERS  # those that are made for a denoiser
-from kakusan.samplers.calls import counted
 
 STEPS = (5, 10, 20, 50)  # for the same price heun takes half as many, rounded up
-CHUNK = 250
 SPACING = "karras"
-SURE = 0.9
 SEED = 1
 DOCS = Path(__file__).parent.parent / "docs"
 
@@ -50,30 +46,14 @@ class Row:
     corrected: Value  # the distance without its bias in n
 
 
-def samples(model: TrainedModel, folder: Path, name: str, steps: int, guidance: float, n: int) -> np.ndarray:
-    """n samples, those of an earlier run among them; all chunks are whole."""
-    parts = []
-    for first in range(0, n, CHUNK):
-        file = folder / f"{name}-{SPACING}-steps{steps}-guidance{guidance:g}-seed{SEED}-first{first}.npy"
-        if not file.exists():
-            drawn = model.sample(CHUNK, SEED, steps, name, first, guidance, SPACING)
-            half = file.with_suffix(".part.npy")
-            np.save(half, np.asarray(drawn))
-            half.replace(file)
-        parts.append(np.load(file))
-    return np.concatenate(parts)[:n]
-
-
-def measure(
-    model: TrainedModel, real: torch.Tensor, pictures: np.ndarray, name: str, steps: int, guidance: float
-) -> Row:
-    """The row of one way to sample; a single further sample tells its price."""
-    with counted(*model.denoisers) as calls:
-        model.sample(1, SEED, steps, name, guidance=guidance, spacing=SPACING)
-    features, probabilities = features_and_probabilities(pictures, "digits")
-    distance, corrected = frechet_distances(features, real)
-    recognised = (probabilities.amax(1) >= SURE).float().mean().item()
-    return Row(name, steps, calls.total, len(pictures), recognised, distance, corrected)
+def measured(model: TrainedModel, folder: Path, guidance: float, sampler: str, steps: int, n: int) -> Row:
+    """The row of one way to sample."""
+    pictures, calls = samples(
+        model, folder, n, SEED, sampler_name=sampler, spacing=SPACING, steps=steps, guidance=guidance
+    )
+    found = measures(pictures)
+    distance, corrected = found["frechet_distance"], found["frechet_distance_unbiased"]
+    return Row(sampler, steps, calls, n, found["recognised"].value, distance, corrected)
 
 
 def table(rows: list[Row], long: Row) -> str:
@@ -120,13 +100,7 @@ def main() -> None:
     given = parser.parse_args()
     model = load(given.run)
     assert isinstance(model.chain, Diffusion), "a diffusion run"
-    given.folder.mkdir(parents=True, exist_ok=True)
-    real, _ = features_and_probabilities(open_data("mnist").test.permute(0, 2, 3, 1).numpy(), "digits")
-
-    def row(name: str, steps: int, n: int) -> Row:
-        pictures = samples(model, given.folder, name, steps, given.guidance, n)
-        return measure(model, real, pictures, name, steps, given.guidance)
-
+    row = functools.partial(measured, model, given.folder, given.guidance)
     rows = [row(name, (k + 1) // 2 if name == "heun" else k, given.n) for k in STEPS for name in SAMPLERS]
     rows.sort(key=lambda one: list(SAMPLERS).index(one.sampler))
     long = row("ancestral", model.chain.depth, given.long_n or given.n)

@@ -12,6 +12,7 @@ import argparse
 import json
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from results import Result, Spread, child, interleaved
 from task import PACKAGES
@@ -25,14 +26,14 @@ def latest_weights(folder: Path) -> tuple[str, Path]:
     return record["rival"], folder / f"minute-{record['marks'][-1]['minutes']:g}.safetensors"
 
 
-def commands(run: Path | None, rivals: list[Path]) -> dict[tuple[str, str], list[str]]:
-    """What is typed, by what it does and whose it is."""
+def commands(run: Path | None, rivals: list[Path], folder: Path) -> dict[tuple[str, str], list[str]]:
+    """What is typed, by what it does and whose it is; what is written goes to the folder."""
     here = [sys.executable]
     typed = {("import", name): [*here, TASK, "import", name] for name in PACKAGES}
     typed["nothing", "python"] = [*here, "-c", ""]
     typed["help", "kakusan"] = [*here, "-m", "kakusan", "--help"]
     if run:
-        typed["one sample", "kakusan"] = [*here, "-m", "kakusan", "sample", str(run), "-n", "1"]
+        typed["one sample", "kakusan"] = [*here, "-m", "kakusan", "sample", str(run), "-n", "1", "--out", str(folder)]
         typed["one sample by load()", "kakusan"] = [*here, TASK, "sample", "kakusan", "--weights", str(run)]
     for folder in rivals:
         name, weights = latest_weights(folder)
@@ -50,8 +51,8 @@ def parser() -> argparse.ArgumentParser:
 
 def main() -> None:
     given = parser().parse_args()
-    typed = commands(given.run, given.rivals)
-    took = interleaved(typed, given.repeats, child)
+    with TemporaryDirectory() as folder:
+        took = interleaved(commands(given.run, given.rivals, Path(folder)), given.repeats, child)
     rows = []
     for (what, whose), found in took.items():
         wall = Spread.of([one.wall_seconds for one in found])

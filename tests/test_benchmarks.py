@@ -6,6 +6,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -100,6 +101,59 @@ def test_a_child_tells_its_peak_memory_and_its_processor_time(part):
     assert busy.wall_seconds - busy.processor_seconds > 0.25  # the sleep is on the wall alone
     with pytest.raises(RuntimeError, match="ended with 3: oh no"):
         child([sys.executable, "-c", "import sys; sys.stderr.write('oh no'); sys.exit(3)"])
+
+
+def test_a_timed_sample_is_written_to_a_folder_that_is_gone_afterwards(part, tmp_path, monkeypatch):
+    startup, results, folders = part("startup"), part("results"), []
+
+    def child(arguments: list[str]):
+        if "--out" in arguments:
+            folders.append(Path(arguments[arguments.index("--out") + 1]))
+            (folders[-1] / "samples.npy").touch()
+        else:
+            assert "-n" not in arguments, "a sample without a place to write to"
+        return results.Child(1.0, 1.0, 1.0)
+
+    monkeypatch.setattr(startup, "child", child)
+    monkeypatch.setattr(results.Result, "write", lambda result: None)
+    monkeypatch.setattr(sys, "argv", ["startup.py", "--run", "runs/demo", "--repeats", "2"])
+    monkeypatch.chdir(tmp_path)
+    startup.main()
+    assert len(folders) == 2
+    assert not any(folder.exists() for folder in folders)
+    assert not list(tmp_path.iterdir())
+
+
+class Drawn:
+    """A model of one weight whose samples are their numbers; it notes what it was asked for."""
+
+    def __init__(self, weight: float):
+        self.chain = torch.nn.Linear(1, 1, bias=False)
+        torch.nn.init.constant_(self.chain.weight, weight)
+        self.denoisers, self.asked = [self.chain], []
+
+    def sample(self, n, seed, first=0, **choices):
+        self.asked.append((first, choices))
+        self.chain(torch.zeros(n, 1))
+        self.chain(torch.zeros(n, 1))
+        return np.arange(first, first + n)
+
+
+def test_kept_samples_are_drawn_once_for_each_model_and_each_way(part, tmp_path):
+    kept, one, folder = part("kept"), Drawn(1.0), tmp_path / "kept"
+    found, calls = kept.samples(one, folder, 300, 7, steps=5, spacing=None)
+    assert found.tolist() == list(range(300))
+    assert calls == 2
+    price = (0, {"steps": 5})  # a single sample
+    assert one.asked == [(0, {"steps": 5}), (250, {"steps": 5}), price]
+    sorted(folder.iterdir())[0].unlink()  # as if it had been interrupted
+    (folder / "x.part.npy").write_bytes(b"half a file")
+    assert kept.samples(one, folder, 500, 7, steps=5)[0].tolist() == list(range(500))
+    assert one.asked[3:] == [(0, {"steps": 5}), price]
+    for model, seed, choices in ((Drawn(2.0), 7, {"steps": 5}), (one, 8, {"steps": 5}), (one, 7, {"guidance": 0.5})):
+        model.asked.clear()
+        kept.samples(model, folder, 250, seed, **choices)
+        assert model.asked == [(0, choices)] * 2, "another model, seed or way has samples of its own"
 
 
 def row(library: str, seconds: float, distance: float, **more) -> dict:

@@ -11,8 +11,8 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 
 from kakusan.bound import importance_bound
-from kakusan.cli import Data
 from kakusan.commands.data import main as describe
+from kakusan.commands.verbs import Data
 from kakusan.data.binarized import TEST_SHA256, TRAIN_SHA256, fixed_draw
 from kakusan.data.mnist import mnist
 from kakusan.data.open import open_data

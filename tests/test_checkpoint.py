@@ -130,7 +130,7 @@ def test_without_a_whole_checkpoint_it_says_what_is_wrong_and_what_to_type(tmp_p
     words = str(caught.value)
     assert "the newest is step-00000005: ema.safetensors is missing" in words
     assert (
-        f"type: mv '{folder}' '{tmp_path / 'my run' / 'damaged'}' && kakusan train --resume '{tmp_path}/my run'"
+        f"go on with: mv '{folder}' '{tmp_path / 'my run' / 'damaged'}' && kakusan train --resume '{tmp_path}/my run'"
         in words
     )
     assert "\n" not in words
@@ -145,7 +145,7 @@ def test_a_checkpoint_of_a_layout_without_a_manifest_says_so(tmp_path):
 
 def test_a_folder_without_checkpoints_is_not_a_damaged_one(tmp_path):
     assert not checkpoint.exists(tmp_path / "checkpoints")
-    with pytest.raises(InputError, match="holds no checkpoint yet"):
+    with pytest.raises(InputError, match="holds no checkpoint; go on with: kakusan train --resume "):
         checkpoint.latest(tmp_path / "checkpoints")
 
 

@@ -10,6 +10,7 @@ import pytest
 
 import kakusan
 from kakusan.cli import main
+from kakusan.commands.verbs import VERBS
 from support import call
 
 TINY = [
@@ -134,6 +135,17 @@ def test_a_run_is_compared_with_another_on_the_same_examples(capsys, runs):
     code, out, _ = call(capsys, "compare", runs / "ddpm", runs / "ddpm")
     assert code == 0
     assert "difference +0.0000 ± 0.0000" in out
+
+
+def test_where_many_examples_are_measured_a_line_says_so_before(capsys, runs, monkeypatch):
+    monkeypatch.setattr("kakusan.commands.say.MANY", 12)  # the runs hold out 12
+    first, second = runs / "vae", runs / "hvae"
+    for arguments in (["compare", first, second], ["compare", first, second, "--json"]):
+        _, out, err = call(capsys, *arguments)
+        assert re.findall("measuring the bound of 12 examples by (.*)\n", err) == [str(first), str(second)]
+        assert "measuring" not in out
+    assert "measuring the bound of 12 examples\n" in call(capsys, "evaluate", first)[2]
+    assert "measuring" not in call(capsys, "compare", first, second, "--limit", "11")[2]
 
 
 def test_runs_that_measure_different_things_are_not_compared(capsys, runs):
@@ -288,6 +300,15 @@ def test_a_finished_run_goes_on_with_a_larger_budget(capsys, pictures, tmp_path)
         (["sample", "x", "--wolf", "3"], "no flag --wolf; kakusan sample --help"),
         (["sample", "x", "-n"], "needs a value"),
         (["doctor", "a", "b"], "takes no 'b' here"),
+        (["sample", "--hlep"], "kakusan sample has no flag --hlep; "),
+        (["sample", "x", "-n", "ten"], "-n/--n must be a whole number, got 'ten'"),
+        (["compare", "x"], "kakusan compare needs RUN: Another one"),
+        (["replay", "x"], "kakusan replay needs --step: The step, from 1 on; "),
+        (["evaluate", "x", "--importance", "0"], "--importance must be at least 1"),
+        (["data", "x", "--channels", "2"], "--channels must be one of 1, 3, got '2'"),
+        (["data", "mnist", "--size", "0"], "kakusan: --size must be"),
+        (["train", "mnist-vae", "my images.npy"], "type: kakusan train mnist-vae --data 'my images.npy'"),
+        (["resume", "x"], "did you mean 'train --resume'?"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_2(capsys, tmp_path, monkeypatch, arguments, words):
@@ -316,15 +337,39 @@ def test_a_mistake_is_one_line_and_exit_2(capsys, tmp_path, monkeypatch, argumen
         (["evaluate", "ddpm", "--data", "mnist"], "shape"),
         (["evaluate", "ddpm", "--importance", "5"], "VAE"),
         (["evaluate", "ddpm", "--limit", "0"], "--limit"),
+        (["replay", "ddpm", "--step", "2", "--out", "x.jpg"], "must end in .png"),
+        (["replay", "ddpm", "--step", "2", "--out", "file/x.png"], "choose another --out"),
+        (["sample", "vae", "--out", "file"], "cannot write file (File exists); choose another --out"),
+        (["sample", "vae", "--out", "taken"], "cannot write taken/samples.npy (Is a directory); choose another --out"),
     ],
 )
 def test_a_mistake_about_a_run_is_one_line_and_exit_2(capsys, runs, tmp_path, monkeypatch, arguments, words):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    (tmp_path / "taken" / "samples.npy").mkdir(parents=True)
     verb, family, *rest = arguments
     code, _, err = call(capsys, verb, runs / family, *rest)
     assert code == 2
     assert words in err
     assert err.count("\n") == 1
+
+
+def test_a_run_whose_name_is_nearly_right_is_named(capsys, tmp_path, monkeypatch):
+    (tmp_path / "runs" / "demo" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "runs" / "demo" / "run.json").touch()
+    monkeypatch.chdir(tmp_path)
+    for typed in ("demo", "runs/dmeo", "runs/demo/checkpoints", "runs/demo/run.json/"):
+        assert call(capsys, "report", typed)[2].endswith("; did you mean runs/demo?\n")
+    assert "did you mean" not in call(capsys, "report", "nowhere")[2]
+
+
+@pytest.mark.parametrize("verb", [*VERBS, "train mnist-few", "train --resume"])
+def test_help_explains_every_flag_and_says_what_is_done_without_it(capsys, verb):
+    code, out, _ = call(capsys, *verb.split(), "--help")
+    words = " ".join(line.strip("│╭╮╰╯─ ") for line in out.partition("distil options")[0].splitlines())
+    assert code == 0
+    assert "None" not in words
+    assert not re.findall(r"--[a-z]+ [A-Z]+ +\(default", words), "a flag without a word"
 
 
 def test_help_recipes_and_version_answer_at_once(capsys):

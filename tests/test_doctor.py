@@ -212,6 +212,39 @@ def test_a_name_with_terminal_escapes_does_not_reach_the_terminal(capsys, run):
     assert "does not belong to it" in out
 
 
+@pytest.mark.parametrize("summary", ["there", "gone"])
+def test_who_uses_a_run_without_a_whole_checkpoint_is_told_to_type_what_doctor_says(capsys, run, summary):
+    if summary == "gone":
+        (run / "summary.json").unlink()
+    for name in ("ema.safetensors", "."):  # first damaged, then gone
+        for folder in run.glob("checkpoints/step-*"):
+            (folder / name).unlink() if name != "." else shutil.rmtree(folder)
+        typed = what_to_type(call(capsys, "doctor", run)[1])
+        for verb in ("sample", "evaluate", "export"):
+            code, _, err = call(capsys, verb, run)
+            assert (code, len(err.splitlines())) == (2, 1)
+            assert err.strip().endswith(f"; go on with: {typed}")
+    assert obey(capsys, typed)[0] == 0
+
+
+def test_a_shared_file_is_looked_at_too(capsys, run, tmp_path):
+    file = tmp_path / "my model.safetensors"
+    assert call(capsys, "export", run, "--out", file)[0] == 0
+    code, out, _ = call(capsys, "doctor", file)
+    assert (code, what_to_type(out)) == (0, f"kakusan sample '{file}' -n 64")
+    content = bytearray(file.read_bytes())
+    content[-3] ^= 16
+    file.write_bytes(content)
+    code, out, _ = call(capsys, "doctor", file)
+    refused, _, err = call(capsys, "sample", file)
+    assert (code, refused) == (1, 2)
+    assert out == err.replace("kakusan: ", "DAMAGED: ")
+    assert "kakusan export RUN" in out
+    found = json.loads(call(capsys, "doctor", file, "--json")[1])
+    assert found["damaged"]
+    assert found["to_type"] is None
+
+
 def test_a_run_without_checkpoints_may_begin(capsys, run):
     for folder in Path(run / "checkpoints").iterdir():
         shutil.rmtree(folder)

@@ -6,6 +6,9 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
+from kakusan.cli import USAGE
+from kakusan.commands.verbs import VERBS
+
 PACKAGE = Path(__file__).parent.parent / "src" / "kakusan"
 # Each module may import from its own row and from rows above it.
 ROWS = [
@@ -21,7 +24,9 @@ ROWS = [
     {"recipes"},
     {"artefact"},
     {"model"},
-    {"commands", "cli", "__main__"},
+    {"commands"},
+    {"cli"},
+    {"__main__"},
 ]
 SIDE = {"train", "report", "data", "nets", "measure", "oracles"}  # rooms that know nothing of each other
 
@@ -87,6 +92,11 @@ def test_help_and_listings_load_no_torch():
         )
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
+
+
+def test_each_line_of_help_is_about_a_command_and_none_is_forgotten():
+    named = {line.split()[1] for line in USAGE.splitlines() if line.startswith("  kakusan ")}
+    assert named == {"train", *VERBS}
 
 
 def test_the_dependencies_are_these_and_no_more():

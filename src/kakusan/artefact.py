@@ -108,7 +108,10 @@ def read(path: Path) -> Artefact:
     facts, record, claimed = _facts(metadata, path)
     found = content_hash(record, named)
     if found != claimed:
-        raise InputError(f"{path} is damaged: its content has the SHA-256 {found}, and it says {shown(claimed)}")
+        raise InputError(
+            f"{path} is damaged: its content has the SHA-256 {found}, and it says {shown(claimed)}; get the file again, "
+            "or write it anew with kakusan export RUN"
+        )
     early = {name.removeprefix(EARLY): tensor for name, tensor in named.items() if name.startswith(EARLY)}
     weights = {name: tensor for name, tensor in named.items() if not name.startswith(EARLY)}
     return Artefact(facts, weights, early or None)

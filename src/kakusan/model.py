@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from pathlib import Path
-from typing import cast, get_args
+from typing import NamedTuple, cast, get_args
 
 import numpy as np
 import torch
@@ -51,11 +51,19 @@ from kakusan.vae import VAE
 
 SAMPLE_BATCH = 250
 DRAWS = 2  # of the latents of each example, in an evaluation of a VAE
+
+
+class Way(NamedTuple):
+    """How a diffusion model is sampled unless told otherwise."""
+
+    sampler: str
+    steps: int
+    spacing: str
+
+
 # As good as 50 ancestral steps in 27 network calls instead of 75 with the guidance of mnist-ddpm: docs/log.md
-DEFAULT_STEPS = 20
-DEFAULT_SAMPLER = "dpm++2m-sde"
-DEFAULT_SPACING = "karras"
-STUDENT_SAMPLER, STUDENT_SPACING = "renoise", "uniform"  # in one step, unless given
+USUAL = Way("dpm++2m-sde", 20, "karras")
+OF_STUDENT = Way("renoise", 1, "uniform")
 
 
 class TrainedModel:
@@ -99,19 +107,24 @@ class TrainedModel:
         """Whether it was made by distillation: it samples in a few calls, and has no bound."""
         return self.recipe.distil is not None
 
+    @property
+    def usual(self) -> Way:
+        """How it is sampled unless told otherwise, if it is a diffusion model."""
+        return OF_STUDENT if self.is_student else USUAL
+
     def remark(self, steps: int | None, spacing: str | None) -> str | None:
         """What is to be said of such samples: that a student is asked for steps that it was not trained at."""
         distil = self.recipe.distil
         if distil is None or not isinstance(self.chain, Diffusion):
             return None
-        schedule, asked = self.chain.schedule, 1 if steps is None else steps
-        known = times(schedule, distil.calls, STUDENT_SPACING)
-        if set(times(schedule, asked, spacing or STUDENT_SPACING)) <= set(known):
+        schedule, asked = self.chain.schedule, self.usual.steps if steps is None else steps
+        known = times(schedule, distil.calls, self.usual.spacing)
+        if set(times(schedule, asked, spacing or self.usual.spacing)) <= set(known):
             return None
         trained = ", ".join(str(number) for number in range(1, distil.calls + 1) if distil.calls % number == 0)
         return (
-            f"this student was trained for --steps {trained} with --spacing {STUDENT_SPACING}; {asked} with "
-            f"{spacing or STUDENT_SPACING} ask it at noise levels that it was not trained at"
+            f"this student was trained for --steps {trained} with --spacing {self.usual.spacing}; {asked} with "
+            f"{spacing or self.usual.spacing} ask it at noise levels that it was not trained at"
         )
 
     def check_bound(self) -> None:
@@ -163,8 +176,7 @@ class TrainedModel:
             )
         draw = functools.partial(ancestral_sample, self.chain, mean_output=not self.is_counts)
         if isinstance(self.chain, Diffusion):
-            usual = STUDENT_SAMPLER if self.is_student else DEFAULT_SAMPLER
-            chosen_one = sampler(sampler_name or usual, eta=eta, churn=churn)
+            chosen_one = sampler(sampler_name or self.usual.sampler, eta=eta, churn=churn)
             draw = functools.partial(chosen_one, self.sampling_chain(steps, guidance, spacing))
         done = {}
         for number, start in enumerate(range(first, first + n, SAMPLE_BATCH)):
@@ -197,9 +209,8 @@ class TrainedModel:
                 f"guidance {guidance} needs weights of the run's beginning, and this run kept none; "
                 "leave it out, or train with --optim.early 0.1"
             )
-        usual, usual_spacing = (1, STUDENT_SPACING) if self.is_student else (DEFAULT_STEPS, DEFAULT_SPACING)
-        num_steps = min(usual, chain.depth) if steps is None else steps
-        return chain.respaced(times(chain.schedule, num_steps, spacing or usual_spacing))
+        num_steps = min(self.usual.steps, chain.depth) if steps is None else steps
+        return chain.respaced(times(chain.schedule, num_steps, spacing or self.usual.spacing))
 
     @property
     def denoisers(self) -> list[Denoiser]:
@@ -335,8 +346,7 @@ def load(source: Path | str, device: str = "auto") -> TrainedModel:
     """
     path, where = Path(source), device_named(device)
     if path.is_file():
-        shared = artefact.read(path)
-        return _rebuilt(shared.facts.recipe, shared.facts.event_shape, shared.weights, shared.early, where, path)
+        return of_artefact(artefact.read(path), where, path)
     directory = RunDirectory.open(path)
     recipe = from_record(directory.read("run.json").get("recipe"))
     event_shape = event_shape_of(recipe.model, directory.read("data.json").get("event_shape"))
@@ -344,6 +354,11 @@ def load(source: Path | str, device: str = "auto") -> TrainedModel:
     weights = used_weights(recipe, checkpoint.averaged_weights(newest))
     early = checkpoint.early_weights(newest) if recipe.family == "diffusion" else None
     return _rebuilt(recipe, event_shape, weights, early, where, path)
+
+
+def of_artefact(shared: artefact.Artefact, device: torch.device, source: Path) -> TrainedModel:
+    """The model of a file that has been read; `source` names it in errors."""
+    return _rebuilt(shared.facts.recipe, shared.facts.event_shape, shared.weights, shared.early, device, source)
 
 
 def _rebuilt(

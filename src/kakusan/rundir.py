@@ -15,6 +15,7 @@ lock            held by the process that writes here; owner.json says who that i
 
 from __future__ import annotations
 
+import difflib
 import fcntl
 import json
 import os
@@ -76,7 +77,7 @@ class RunDirectory:
         names = {item.name for item in self.path.iterdir()}
         if self.finished:
             raise InputError(
-                f"{self.path} already holds a finished run; go on with: kakusan train --resume {self.path} --minutes 10   "
+                f"{self.path} already holds a finished run; go on with: {to_go_on(self.path)} --minutes 10   "
                 "or choose another --out"
             )
         owner = self.owner()
@@ -84,7 +85,7 @@ class RunDirectory:
             raise self._in_use(owner)
         if "run.json" in names:
             raise InputError(
-                f"{self.path} already holds an unfinished run; go on with: kakusan train --resume {self.path}   "
+                f"{self.path} already holds an unfinished run; go on with: {to_go_on(self.path)}   "
                 "or choose another --out"
             )
         own = {
@@ -98,7 +99,9 @@ class RunDirectory:
         """An existing run, to read; InputError if there is none."""
         run = cls(path)
         if not run._file("run.json").is_file():
-            raise InputError(f"no run at {path}: expected a directory with run.json, as kakusan train makes it")
+            near = _run_near(path)
+            hint = f"; did you mean {near}?" if near else ""
+            raise InputError(f"no run at {path}: expected a directory with run.json, as kakusan train makes it{hint}")
         return run
 
     def lock(self) -> None:
@@ -272,11 +275,29 @@ class RunDirectory:
         return self.path / name
 
 
+def to_go_on(run: Path, *moves: tuple[Path, Path]) -> str:
+    """What to type to go on with a run, for a shell; before that, what lies in its way is moved from here to there."""
+    typed = [["mv", str(old), str(new)] for old, new in moves] + [["kakusan", "train", "--resume", str(run)]]
+    return " && ".join(map(shlex.join, typed))
+
+
 def owner_words(owner: dict[str, Any]) -> str:
     """Who holds a run, for a person; `owner` as `RunDirectory.owner` gives it."""
     if not {"pid", "host", "since", "command"} <= owner.keys():
         return "another process"
     return f"another process: {owner['pid']} on {owner['host']} since {owner['since']} ({shlex.join(owner['command'])})"
+
+
+def _run_near(path: Path) -> Path | None:
+    """The run that was most likely meant: one that the path lies in, or one beside it or in runs/ with a name like it."""
+    for folder in path.parents:
+        if (folder / "run.json").is_file():
+            return folder
+    there = {
+        found.parent.name: found.parent for root in (path.parent, Path("runs")) for found in root.glob("*/run.json")
+    }
+    near = difflib.get_close_matches(path.name, there, n=1)
+    return there[near[0]] if near else None
 
 
 def _lines_of(file: Path) -> list[bytes]:

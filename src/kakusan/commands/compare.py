@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 
-from kakusan.cli import Compare
 from kakusan.commands.given import data_of, digest_of_data
-from kakusan.commands.say import tell
+from kakusan.commands.say import tell, tell_measuring
+from kakusan.commands.verbs import Compare
 from kakusan.diffusion import Diffusion
 from kakusan.errors import InputError
 from kakusan.likelihood.compare import compare
@@ -36,7 +36,10 @@ def main(command: Compare) -> int:
     tell(f"on {dataset.describe()}")
     data = (dataset.test if command.split == "test" else dataset.train)[: command.limit]
     law = _common_law(models)
-    results = [model.evaluate(data, command.seed, law=law) for model in models]
+    results = []
+    for path, model in zip((command.first, command.second), models):
+        tell_measuring(len(data), f" by {path}")
+        results.append(model.evaluate(data, command.seed, law=law))
     found = compare(*results)
     if command.json:
         names = (str(command.first), str(command.second))

@@ -5,21 +5,25 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
-from kakusan.cli import Data
+from kakusan.commands.flags import as_typed
 from kakusan.commands.say import tell
+from kakusan.commands.verbs import Data
 from kakusan.data.dataset import Dataset
 from kakusan.data.folder import dataset_of_scan, sizes
 from kakusan.data.open import is_picture_folder, open_data
 from kakusan.data.options import Pictures, size_named
 from kakusan.data.scan import Scan, scan
-from kakusan.errors import printable
+from kakusan.errors import InputError, printable
 
 ROWS = 1000  # of examples that are widened to float64 at a time
 
 
 def main(command: Data) -> int:
     """Read everything, say what it is, change nothing."""
-    wanted = Pictures(size_named(command.size), command.channels)
+    try:
+        wanted = Pictures(size_named(command.size), command.channels)
+    except InputError as error:
+        raise InputError(as_typed(str(error))) from error
     flags = [part for name in ("size", "channels") if (v := getattr(command, name)) for part in (f"--{name}", str(v))]
     if is_picture_folder(command.path):
         folder = Path(command.path).resolve()

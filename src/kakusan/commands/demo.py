@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 
-from kakusan.cli import Demo, Resume
 from kakusan.commands import train
 from kakusan.commands.finish import conclude
 from kakusan.commands.say import tell
+from kakusan.commands.verbs import Demo, Resume
 from kakusan.errors import InputError
 from kakusan.recipes import find
 from kakusan.rundir import RunDirectory

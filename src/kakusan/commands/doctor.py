@@ -1,4 +1,4 @@
-"""kakusan doctor: whether a run is whole, who works on it, and what to type to go on. Changes nothing."""
+"""kakusan doctor: whether a run, or a shared file, is whole, who works on it, and what to type to go on. Changes nothing."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kakusan.cli import Doctor
+from kakusan import artefact
 from kakusan.commands.say import tell
 from kakusan.commands.teacher import kept_teacher
+from kakusan.commands.verbs import Doctor
 from kakusan.data.open import open_data
 from kakusan.errors import InputError, printable
 from kakusan.recipes.config import Recipe, from_record
-from kakusan.rundir import TEACHER, RunDirectory, owner_words
+from kakusan.rundir import TEACHER, RunDirectory, owner_words, to_go_on
 from kakusan.storage import commit
+from kakusan.train import checkpoint
 
 DAMAGED = 1
 RECORDS = ("run.json", "data.json", "summary.json")
@@ -33,6 +35,7 @@ class Findings:
     data: str = ""
     data_changed: bool = False
     set_aside: list[str] = field(default_factory=list)  # damaged ones whose place another has taken
+    is_file: bool = False  # of `kakusan export`, and no run
     to_type: str | None = None  # to go on; nothing while another process works on it, or if nothing can be saved
 
     @property
@@ -43,7 +46,7 @@ class Findings:
 
 def main(command: Doctor) -> int:
     """Look, say, and return 1 if something is damaged."""
-    findings = examine(command.run)
+    findings = examine_file(command.run) if command.run.is_file() else examine(command.run)
     if command.json:
         print(json.dumps(asdict(findings) | {"damaged": findings.damaged}))
     else:
@@ -84,6 +87,17 @@ def examine(path: Path) -> Findings:
     return findings
 
 
+def examine_file(path: Path) -> Findings:
+    """Read a file of `kakusan export`, as whoever uses it does."""
+    findings = Findings(str(path), finished=True, in_use_by=None, is_file=True)
+    try:
+        artefact.read(path)
+        findings.to_type = _to_sample(path)
+    except InputError as error:
+        findings.records[path.name] = str(error)
+    return findings
+
+
 def _examine_data(findings: Findings, recipe: Recipe | None, known: dict[str, Any] | None) -> None:
     if recipe is None or known is None:
         findings.data = "what they were cannot be told"
@@ -100,23 +114,27 @@ def _examine_data(findings: Findings, recipe: Recipe | None, known: dict[str, An
 
 
 def _to_type(findings: Findings, run: RunDirectory) -> str | None:
-    path = shlex.quote(str(run.path))
     if findings.in_use_by is not None or {"run.json", "data.json", TEACHER} & findings.records.keys():
         return None
     problems = list(findings.checkpoints.values())
-    moves = []
     if problems and all(problems):
-        moves.append((run.checkpoints, run.path / "damaged"))
-    if findings.finished and (not problems or problems[-1] or "summary.json" in findings.records):
-        summary = run.path / "summary.json"  # its presence says finished; without it the last part is trained again
-        moves.append((summary, summary.with_suffix(".json.before")))
-    if findings.finished and not moves:
-        return f"kakusan sample {path} -n 64"
-    first = "".join(f"mv {shlex.quote(str(old))} {shlex.quote(str(new))} && " for old, new in moves)
-    return f"{first}kakusan train --resume {path}"
+        return checkpoint.to_begin_anew(run.checkpoints)
+    if "summary.json" in findings.records:  # its presence says finished
+        summary = run.path / "summary.json"
+        return to_go_on(run.path, (summary, summary.with_suffix(".json.before")))
+    if findings.finished and problems and not problems[-1]:
+        return _to_sample(run.path)
+    return to_go_on(run.path)
+
+
+def _to_sample(path: Path) -> str:
+    return shlex.join(["kakusan", "sample", str(path), "-n", "64"])
 
 
 def _lines(findings: Findings) -> list[str]:
+    if findings.is_file:
+        damage = [f"DAMAGED: {reason}" for reason in findings.records.values()]
+        return damage or [f"{findings.run}: a model to share, whole", f"go on with: {findings.to_type}"]
     lines = [f"{findings.run}: {'finished' if findings.finished else 'not finished'}"]
     if findings.in_use_by is not None:
         lines[0] += f", in use by {owner_words(findings.in_use_by)}"

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from kakusan.cli import Evaluate
 from kakusan.commands.given import data_of
 from kakusan.commands.quality import file_quality, sample_quality
-from kakusan.commands.say import counted, tell
+from kakusan.commands.say import counted, tell_measuring
 from kakusan.commands.summary import NO_BOUND, error_words, measure_bound
+from kakusan.commands.verbs import Evaluate
 from kakusan.data.dataset import Dataset
 from kakusan.errors import InputError
 from kakusan.likelihood.evaluation import Part, spread_words
@@ -17,13 +17,13 @@ from kakusan.measure.classifier import SHIPPED
 from kakusan.measure.samples import Quality
 from kakusan.model import TrainedModel, load
 
-MANY = 1000  # examples, which may take longer than a person waits without a word
-
 
 def main(command: Evaluate) -> int:
     """Evaluate and print; with --json one object alone on stdout. Of a student only samples, which must be asked for."""
     if command.limit is not None and command.limit < 1:
         raise InputError(f"--limit must be at least 1, got {command.limit}")
+    if command.importance is not None and command.importance < 1:
+        raise InputError(f"--importance must be at least 1, which is the ELBO itself, got {command.importance}")
     model = load(command.run, command.device)
     if command.samples is None and command.features is None:
         model.check_bound()
@@ -36,8 +36,7 @@ def main(command: Evaluate) -> int:
         print(json.dumps({"samples": quality.record()}) if command.json else "\n".join([NO_BOUND, *quality.lines()]))
         return 0
     data = (dataset.test if command.split == "test" else dataset.train)[: command.limit]
-    if len(data) >= MANY:
-        tell(f"measuring the bound of {counted(len(data), 'example')}")
+    tell_measuring(len(data))
     measured = measure_bound(model, data, command.seed, command.importance)
     result = measured.result
     if command.json:

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from kakusan.artefact import Artefact, Facts, Source
-from kakusan.cli import Export
 from kakusan.commands.say import tell
+from kakusan.commands.verbs import Export
 from kakusan.errors import InputError, SaveError
 from kakusan.limits import from_values
 from kakusan.recipes.build import event_shape_of

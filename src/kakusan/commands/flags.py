@@ -1,21 +1,46 @@
-"""What is wrong with typed flags, in one line: expected, got, what to type. No torch here."""
+"""Typed flags to a dataclass, and what is wrong with them in one line: expected, got, what to type. No torch here."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
+import io
 import re
 import typing
 from typing import Any
 
-from tyro.conf import Positional
+import tyro
+from tyro.conf import FlagCreatePairsOff, Positional
 
-from kakusan.errors import shown
+from kakusan.errors import InputError, shown
 
 POSITIONAL = typing.get_args(Positional[int])[1]
 KINDS = {"INT": "a whole number", "FLOAT": "a number", "{None}|INT": "a whole number", "{None}|FLOAT": "a number"}
 OWN_FLAGS = {"recipe.": "", "pictures.bad": "bad-images", "pictures.": "", "budget.": ""}  # settings with short flags
 NEAR = 0.6  # of a name that may have been meant, as difflib counts
+
+
+def parse(kind: type, arguments: list[str], program: str, default=None):
+    """Flags to a dataclass; a mistake is one line and exit 2."""
+    extra = {} if default is None else {"default": default}
+    words = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(words):
+            return tyro.cli(kind, args=arguments, prog=program, config=(FlagCreatePairsOff,), **extra)
+    except SystemExit as stop:
+        if stop.code != 2:
+            raise
+        own = _our_own(stop)
+        said = as_typed(str(own)) if own else _unknown(arguments, program, kind)
+        raise InputError(said or mistake(words.getvalue(), program, kind)) from None
+
+
+def _our_own(error: BaseException | None) -> InputError | None:
+    """What a setting's own check said, beneath what the parser made of it."""
+    while error is not None and not isinstance(error, InputError):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 def mistake(box: str, program: str, kind: type) -> str:
@@ -27,27 +52,44 @@ def mistake(box: str, program: str, kind: type) -> str:
         kind: The dataclass whose fields are the flags.
     """
     text = " ".join(line.strip("│╭╮╰╯─ ") for line in box.splitlines())
-    see = f"{program} --help lists all flags"
+    see = _see(program)
     if found := re.search(r"Unrecognized options: (\S+?)(?:,|\s|$)", text):
         word = found[1]
         if not word.startswith("-"):
             return f"{program} takes no {shown(word)} here; {see}"
-        near = nearest(word, flags_of(kind))
-        return f"{program} has no flag {word}; {f'did you mean {near}? ' if near else ''}{see}"
+        return _no_flag(word, program, kind)
     if found := re.search(r"invalid choice '(.*?)' for argument '(\S+)'\. Expected one of \((.*?)\)", text):
-        names = re.findall(r"'(.*?)'", found[3])
+        names = sorted({*re.findall(r"'(.*?)'", found[3])} - {"None"})  # the parser has them in no order
         return f"{found[2]} must be one of {', '.join(names)}, got {shown(found[1])}"
     if found := re.search(r"Missing value for argument '(\S+)'", text):
         return f"{found[1]} needs a value; {see}"
     if found := re.search(r"Missing from \S.*?: (\S+)\s+(.*?)\s*\(required\)", text):
-        return f"{program} needs {found[1]}: {found[2].rstrip('.')}; {see}"
+        words = re.sub(r"^[A-Z]+ ", "", found[2]) if found[1].startswith("-") else found[2]
+        return f"{program} needs {found[1]}: {words.rstrip('.')}; {see}"
     if found := re.search(r"Error parsing (\S+): .*?(?:from \['(.*?)'\]|: '(.*?)')", text):
-        metavar = re.search(rf"Argument helptext: {re.escape(found[1])} (\S+)", text)
+        name = found[1].rpartition("/")[2]  # of -n/--n the help says: -n INT, --n INT
+        metavar = re.search(rf"Argument helptext: .*?{re.escape(name)} (\S+)", text)
         wanted = KINDS.get(metavar[1] if metavar else "", "another kind of value")
         return f"{found[1]} must be {wanted}, got {shown(found[2] or found[3])}; {see}"
     return (
         f"{re.sub(r' +', ' ', text).strip()}; {see}" if text.strip() else f"{program}: cannot read these flags; {see}"
     )
+
+
+def _see(program: str) -> str:
+    return f"{program} --help lists all flags"
+
+
+def _no_flag(word: str, program: str, kind: type) -> str:
+    near = nearest(word, flags_of(kind))
+    return f"{program} has no flag {word}; {f'did you mean {near}? ' if near else ''}{_see(program)}"
+
+
+def _unknown(arguments: list[str], program: str, kind: type) -> str | None:
+    """About the first flag that there is not, which the parser names only if nothing else is missing."""
+    known = {"--help", *flags_of(kind)}
+    typed = (word.partition("=")[0].replace("_", "-") for word in arguments if word.startswith("--"))
+    return next((_no_flag(word, program, kind) for word in typed if word not in known), None)
 
 
 def flags_of(kind: Any, before: str = "") -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
-from kakusan.cli import Info
+from kakusan.commands.verbs import Info
 from kakusan.errors import InputError
 
 SAMPLE_FLAGS = ("n", "sampler", "steps", "spacing", "eta", "churn", "guidance", "seed")
@@ -28,7 +28,7 @@ def main(command: Info) -> int:
 
 
 def _run(path: Path) -> None:
-    from kakusan.rundir import RunDirectory
+    from kakusan.rundir import RunDirectory, to_go_on
 
     run = RunDirectory.open(path)
     record, data = run.read("run.json"), run.read("data.json")
@@ -41,7 +41,7 @@ def _run(path: Path) -> None:
             print(line)
         print(f"sample it: kakusan sample {path} -n 64")
     else:
-        print(f"not finished; go on with: kakusan train --resume {path}")
+        print(f"not finished; go on with: {to_go_on(path)}")
     for command in (record["command"], *record.get("resumed", [])):
         print(f"made by: {shlex.join(command)}")
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from kakusan import sharing
+from kakusan.artefact import Artefact
 from kakusan.commands.say import tell
 from kakusan.commands.teacher import kept_teacher, teacher_chain
 from kakusan.data.dataset import Dataset
@@ -38,6 +37,7 @@ class Job:
     seed: int
     device: torch.device
     shard: bool
+    teacher: Artefact | None = None  # of a student
     rollbacks: list[int] = field(default_factory=list)
     earlier: list[tuple[int, Budget]] = field(default_factory=list)  # budgets before this one, each up to a step
 
@@ -52,15 +52,16 @@ def reopened(run: RunDirectory, record: dict[str, Any], device: torch.device, sh
             f"{recipe.data} has changed since {run.path} was started; give the run the data that it began with"
         )
     torch.manual_seed(record["seed"] % 2**63)
-    module = untrained(recipe, dataset.event_shape, None if recipe.distil is None else kept_teacher(run).weights)
+    teacher = None if recipe.distil is None else kept_teacher(run)
+    module = untrained(recipe, dataset.event_shape, teacher)
     rollbacks = list(record.get("rollbacks", []))
     before = [(one["until"], Budget(one["minutes"], one["steps"])) for one in record.get("budgets_before", [])]
-    return Job(run, recipe, dataset, module, budget, record["seed"], device, shard, rollbacks, before)
+    return Job(run, recipe, dataset, module, budget, record["seed"], device, shard, teacher, rollbacks, before)
 
 
-def untrained(recipe: Recipe, event_shape: tuple[int, ...], teacher: Mapping[str, Tensor] | None) -> Trainable:
-    """What is to be trained; with the weights of a teacher, a student of it."""
-    return build(recipe.model, event_shape) if teacher is None else distillation(recipe, event_shape, teacher)
+def untrained(recipe: Recipe, event_shape: tuple[int, ...], teacher: Artefact | None) -> Trainable:
+    """What is to be trained; with a teacher, a student of it."""
+    return build(recipe.model, event_shape) if teacher is None else distillation(recipe, event_shape, teacher.weights)
 
 
 def trainer_of(job: Job) -> Trainer:
@@ -74,7 +75,8 @@ def trainer_of(job: Job) -> Trainer:
         raise InputError(f"{groups} groups of a batch need as many examples, and there are {len(data)}")
     settings = dataclasses.replace(job.recipe.optim, batch=batch)
     if isinstance(module, Distillation):
-        loss = distillation_loss(module, job.recipe, data, teacher_chain(job.run, job.recipe, job.device))
+        assert job.teacher is not None, "a student has one"
+        loss = distillation_loss(module, job.recipe, data, teacher_chain(job.teacher, job.recipe, job.device))
     else:
         loss = training_loss(module, job.recipe.model, data, job.recipe.optim.augment)
     return Trainer(

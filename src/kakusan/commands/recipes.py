@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.console import Console
 from rich.table import Table
 
-from kakusan.cli import Recipes
+from kakusan.commands.verbs import Recipes
 from kakusan.recipes import RECIPES
 
 

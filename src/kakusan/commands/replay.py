@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from kakusan.cli import Replay
 from kakusan.commands.job import reopened, trainer_of, wind_clock
-from kakusan.commands.say import tell
+from kakusan.commands.say import tell, writing
+from kakusan.commands.verbs import Replay
 from kakusan.errors import InputError
 from kakusan.images import Images
 from kakusan.recipes.build import training_terms
-from kakusan.rundir import RunDirectory
+from kakusan.rundir import RunDirectory, refuse_inside_a_run
 from kakusan.train import checkpoint
 from kakusan.train.device import device_named
 
@@ -37,6 +37,12 @@ def main(command: Replay) -> int:
         )
     if command.out is not None and job.dataset.kind != "images":
         raise InputError(f"{job.dataset.name} holds no pictures to write to {command.out}; leave --out away")
+    if command.out is not None:
+        if command.out.suffix != ".png":
+            raise InputError(f"--out must end in .png, got {command.out}")
+        refuse_inside_a_run(command.out)
+        with writing(command.out):
+            command.out.parent.mkdir(parents=True, exist_ok=True)
     before = command.step - 1  # steps are counted from 1 for people, from 0 inside
     if newest and done <= before:
         checkpoint.take_up(trainer, newest)
@@ -74,7 +80,8 @@ def main(command: Replay) -> int:
     }
     if command.out is not None:
         pictures = job.dataset.train[indices].permute(0, 2, 3, 1).numpy()
-        Images(pictures).save(command.out, {"run": command.run, "step": command.step})
+        with writing(command.out):
+            Images(pictures).save(command.out, {"run": command.run, "step": command.step})
     if command.json:
         print(json.dumps(_plain(record)))
         return 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from kakusan.cli import Report
+from kakusan.commands.verbs import Report
 from kakusan.report.page import write_report
 from kakusan.rundir import RunDirectory, refuse_inside_a_run
 

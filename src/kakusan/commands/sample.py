@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from kakusan import sharing
-from kakusan.cli import Sample
-from kakusan.commands.say import tell
+from kakusan.commands.say import tell, writing
+from kakusan.commands.verbs import Sample
 from kakusan.errors import InputError
 from kakusan.images import Images
 from kakusan.model import load
@@ -35,15 +35,15 @@ def main(command: Sample) -> int:
         tell(f"{total / command.n:g} network calls a sample")
     if not sharing.is_first():
         return 0
-    try:
+    with writing(out):
         out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"cannot make the folder {out} ({error.strerror}); choose another --out") from error
-    np.save(out / "samples.npy", np.asarray(samples))
+        np.save(out / "samples.npy", np.asarray(samples))
     written = [out / "samples.npy"]
     if isinstance(samples, Images):
         facts = {"run": command.run, "n": command.n, "seed": command.seed, "sampler": command.sampler, **choices}
-        Images(samples[:LARGEST_SHEET]).save(out / "samples.png", {k: v for k, v in facts.items() if v is not None})
+        with writing(out):
+            sheet = Images(samples[:LARGEST_SHEET])
+            sheet.save(out / "samples.png", {k: v for k, v in facts.items() if v is not None})
         written.insert(0, out / "samples.png")
         if len(samples) > LARGEST_SHEET:
             tell(f"the picture shows the first {LARGEST_SHEET}; the array holds all {len(samples):,}")

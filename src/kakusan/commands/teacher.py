@@ -14,7 +14,7 @@ from kakusan.commands.export import of_run
 from kakusan.commands.say import tell
 from kakusan.diffusion import Diffusion
 from kakusan.errors import InputError, shown
-from kakusan.model import load
+from kakusan.model import of_artefact
 from kakusan.recipes.config import Recipe, from_record
 from kakusan.recipes.student import student_recipe
 from kakusan.rundir import TEACHER, RunDirectory
@@ -61,9 +61,9 @@ def kept_teacher(run: RunDirectory) -> Artefact:
     return teacher
 
 
-def teacher_chain(run: RunDirectory, recipe: Recipe, device: torch.device) -> Diffusion:
-    """All steps of the teacher that a run keeps, guided as its student's recipe says."""
-    teacher = load(run.path / TEACHER, str(device))
-    assert isinstance(teacher.chain, Diffusion)
+def teacher_chain(teacher: Artefact, recipe: Recipe, device: torch.device) -> Diffusion:
+    """All steps of a teacher, guided as its student's recipe says."""
+    model = of_artefact(teacher, device, Path(TEACHER))
+    assert isinstance(model.chain, Diffusion)
     assert recipe.distil is not None
-    return teacher.sampling_chain(teacher.chain.depth, recipe.distil.guidance).requires_grad_(False)
+    return model.sampling_chain(model.chain.depth, recipe.distil.guidance).requires_grad_(False)

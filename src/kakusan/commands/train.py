@@ -13,19 +13,19 @@ import torch
 
 from kakusan import sharing
 from kakusan.artefact import Artefact
-from kakusan.cli import Resume
 from kakusan.commands.cautions import cautions
 from kakusan.commands.finish import averaged_model, draw, finish, measure, measured_words
 from kakusan.commands.job import Job, keep_clock, reopened, trainer_of, untrained, wind_clock
 from kakusan.commands.origin import check_origin, origin, versions
 from kakusan.commands.say import tell
 from kakusan.commands.teacher import keep_teacher, read_teacher, student_of
+from kakusan.commands.verbs import Resume
 from kakusan.data.dataset import Dataset
 from kakusan.data.open import lasting, open_data
 from kakusan.errors import InputError, PeerFailed, SaveError, Stopped
 from kakusan.recipes.build import check_kind, count_parameters
 from kakusan.recipes.config import Recipe, from_record
-from kakusan.rundir import RunDirectory
+from kakusan.rundir import RunDirectory, to_go_on
 from kakusan.signals import EXIT_STATUS
 from kakusan.train import checkpoint
 from kakusan.train.device import device_named
@@ -77,8 +77,7 @@ def start(wanted: Start, command: list[str]) -> int:
                 f"the teacher makes examples of shape {teacher.facts.event_shape}, and {dataset.name} has "
                 f"{dataset.event_shape}; give --data with that shape"
             )
-        weights = None if teacher is None else teacher.weights
-        module = untrained(recipe, dataset.event_shape, weights)  # bad settings show before anything is written
+        module = untrained(recipe, dataset.event_shape, teacher)  # bad settings show before anything is written
         check_computing(module, recipe.optim, device, wanted.shard)
         record = {
             "recipe": recipe.record(),
@@ -93,7 +92,8 @@ def start(wanted: Start, command: list[str]) -> int:
         run = sharing.by_first(lambda: RunDirectory.create(out)) or RunDirectory(out)
         try:
             sharing.by_first(lambda: _write_records(run, record, dataset, teacher))
-            return _train(Job(run, recipe, dataset, module, budget, wanted.seed, device, wanted.shard), fresh=True)
+            job = Job(run, recipe, dataset, module, budget, wanted.seed, device, wanted.shard, teacher)
+            return _train(job, fresh=True)
         finally:
             run.unlock()
 
@@ -188,7 +188,7 @@ def _check_budget(path: Path, state: State, budget: Budget, finished: bool) -> N
     if budget.progress(state.step, state.seconds) >= 1:
         stands = f"{state.step:,} steps, {state.seconds / 60:.1f} minutes"
         twice = f"--steps {2 * state.step}" if budget.steps else f"--minutes {2 * max(1, round(state.seconds / 60))}"
-        larger = f"kakusan train --resume {path} {twice}"
+        larger = f"{to_go_on(path)} {twice}"
         raise InputError(
             f"{path} is {'finished' if finished else 'already further than that'} ({stands}); a budget counts from the "
             f"run's beginning: name a larger one, e.g. {larger}"
@@ -211,7 +211,7 @@ def _train(job: Job, fresh: bool, newest: Path | None = None, other_steps: bool 
         stopped_by = stopped.number
     if not stopped_by:
         return 0
-    tell(f"stopped; go on with: kakusan train --resume {job.run.path}")
+    tell(f"stopped; go on with: {to_go_on(job.run.path)}")
     return EXIT_STATUS + stopped_by
 
 

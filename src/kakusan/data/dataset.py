@@ -59,7 +59,7 @@ class Dataset:
         if self.kind == "counts":
             return f"{self.name}: {total:,} count vectors of {self.event_shape[0]} categories; {split}"
         channels, height, width = self.event_shape
-        kind = {1: "gray", 3: "colour", 4: "colour with alpha"}.get(channels, f"{channels}-channel")
+        kind = {1: "grey", 3: "colour", 4: "colour with alpha"}.get(channels, f"{channels}-channel")
         prepared = f"; {self.prepared}" if self.prepared else ""
         return f"{self.name}: {total:,} {kind} images, {height} x {width}, {'bits' if self.bits else '8-bit'}; {split}{prepared}"
 

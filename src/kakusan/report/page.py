@@ -12,7 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from kakusan.errors import InputError
 from kakusan.report.figures import bound_curve, latent_bars, level_bars, term_bars
-from kakusan.rundir import RunDirectory
+from kakusan.rundir import RunDirectory, to_go_on
 
 SHOWN_STAGES = 6
 SMALLEST_LEVEL = 1e-4  # bits/dim
@@ -40,7 +40,7 @@ PICTURES = {
 def write_report(run: RunDirectory, out: Path) -> Path:
     """Write the page of a finished run; where it is."""
     if not run.finished:
-        raise InputError(f"{run.path} is not finished; go on with: kakusan train --resume {run.path}")
+        raise InputError(f"{run.path} is not finished; go on with: {to_go_on(run.path)}")
     page = render(run, run.read("summary.json"))
     try:
         out.write_text(page, encoding="utf-8")

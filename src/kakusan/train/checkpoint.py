@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from kakusan import sharing
 from kakusan.errors import DamageWarning, InputError, SaveError
+from kakusan.rundir import to_go_on
 from kakusan.storage import commit, files
 from kakusan.storage import tensors as storage
 from kakusan.train import parts
@@ -163,18 +164,23 @@ def latest(folder: Path) -> Path:
     """The newest whole checkpoint, with a DamageWarning for each newer one; InputError if there is none."""
     newest, damaged_ones = commit.newest_good(folder)
     if newest is None and not damaged_ones:
-        raise InputError(f"{folder.parent} holds no checkpoint yet; train it first, or delete it")
+        raise InputError(f"{folder.parent} holds no checkpoint; go on with: {to_go_on(folder.parent)}")
     if newest is None:
         path, problem = damaged_ones[0]
         raise InputError(
-            f"no checkpoint of {folder.parent} is whole, the newest is {path.name}: {problem}; to train it anew, "
-            f"type: mv {_quoted(folder)} {_quoted(folder.with_name('damaged'))} "
-            f"&& kakusan train --resume {_quoted(folder.parent)}"
+            f"no checkpoint of {folder.parent} is whole, the newest is {path.name}: {problem}; go on with: "
+            f"{to_begin_anew(folder)}"
         )
     for path, problem in damaged_ones:
-        words = f"the checkpoint {path} is damaged ({problem}) and left as it is; using {newest.name}"
+        words = f"the checkpoint {path} is damaged ({problem}) and left as it is; using {newest.name}, and kakusan "
+        words += f"doctor {shlex.quote(str(folder.parent))} says how to go on"
         warnings.warn(words, DamageWarning, stacklevel=1)  # from one place, and so said once
     return newest
+
+
+def to_begin_anew(folder: Path) -> str:
+    """What to type where no checkpoint is whole: all of them are kept under another name."""
+    return to_go_on(folder.parent, (folder, folder.with_name("damaged")))
 
 
 def check_room(folder: Path, module: nn.Module) -> None:
@@ -248,7 +254,3 @@ def _kinds_in_optimizer(checkpoint: Path, module: nn.Module) -> storage.Expected
         if weight in trained:
             kinds[name] = ((1,), torch.float32) if slot == "step" else trained[weight]
     return kinds
-
-
-def _quoted(path: Path) -> str:
-    return shlex.quote(str(path))

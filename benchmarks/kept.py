@@ -1,0 +1,43 @@
+"""Samples of a trained model that are kept in files, so that an interrupted benchmark goes on where it was."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from kakusan.model import TrainedModel
+from kakusan.samplers.calls import counted
+from kakusan.storage.tensors import digest
+
+CHUNK = 250  # samples to a file
+
+
+def samples(
+    model: TrainedModel, folder: Path, n: int, seed: int, **choices: str | float | None
+) -> tuple[np.ndarray, float]:
+    """n samples, those of an earlier call among them, and how many network calls one of them takes.
+
+    Args:
+        model: A diffusion model; its weights are part of the files' names, so that no other's samples are taken for its own.
+        folder: Of the files; made if it is not there.
+        n: How many; files are filled to the end.
+        seed: Of the noise.
+        choices: As `TrainedModel.sample` takes them; those that are None are its own.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    given = {name: value for name, value in choices.items() if value is not None}
+    words = "".join(
+        f"-{name}{value:g}" if isinstance(value, float) else f"-{name}{value}" for name, value in given.items()
+    )
+    whose, parts = digest(model.chain.state_dict())[:16], []
+    for first in range(0, n, CHUNK):
+        file = folder / f"{whose}{words}-seed{seed}-first{first}.npy"
+        if not file.exists():
+            half = file.with_suffix(".part.npy")
+            np.save(half, np.asarray(model.sample(CHUNK, seed, first=first, **given)))
+            half.replace(file)
+        parts.append(np.load(file))
+    with counted(*model.denoisers) as calls:
+        model.sample(1, seed, **given)
+    return np.concatenate(parts)[:n], calls.total
