@@ -83,6 +83,9 @@ def figure(rows: list[Row], long: Row, path: Path) -> None:
     right.axhline(long.recognised, color="grey", linestyle="--")
     for axes, word in ((left, "Frechet distance without its bias"), (right, "recognised share")):
         axes.set(xscale="log", xlabel="network calls a sample", ylabel=word)
+        axes.set_xticks(STEPS, [str(steps) for steps in STEPS])
+        axes.minorticks_off()
+    left.set(yscale="log")  # the fewest calls are far off, and would press the others together
     left.legend(fontsize=8)
     drawing.savefig(path, dpi=110)
 
