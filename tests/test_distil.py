@@ -5,6 +5,7 @@ import json
 import math
 import re
 import shutil
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ import kakusan
 from kakusan import artefact, noise
 from kakusan.cli import main
 from kakusan.diffusion import Diffusion
-from kakusan.distil import Distillation, beginning, student_inputs
+from kakusan.distil import Distillation, Reality, beginning, student_inputs
 from kakusan.errors import InputError
 from kakusan.guidance import guided
 from kakusan.oracles import GaussianWorld
@@ -37,6 +38,7 @@ from test_laws import law_of
 WORLD = GaussianWorld([0.3, -0.2], [[0.6, 0.25], [0.25, 0.4]])
 SCHEDULE = Schedule.from_betas([0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 0.9])
 PROBS = f64([0.1, 0.2, 0.05, 0.25, 0.2, 0.1, 0.1])  # of the steps at which laws are compared
+DATA = GaussianWorld([-0.4, 0.7], [[0.3, -0.1], [-0.1, 0.5]])  # another law than the teacher's
 
 
 class Affine(nn.Module):
@@ -61,6 +63,31 @@ class Known(nn.Module):
         return self.network(z, t) + self.bias
 
 
+class Best(nn.Module):
+    """The discriminator that nobody betters: log q(z_t; data) - log q(z_t; made), by torch's own densities; and a shift."""
+
+    def __init__(self, data: GaussianWorld, made: GaussianWorld):
+        super().__init__()
+        self.data, self.made, self.shift = data, made, nn.Parameter(torch.zeros(2, dtype=F64))
+
+    def forward(self, z: Tensor, t: Tensor) -> Tensor:
+        return noised(self.data, t).log_prob(z) - noised(self.made, t).log_prob(z) + z @ self.shift
+
+
+class Law(NamedTuple):
+    """Of Gaussian data; with gradients, as the oracle's worlds have none."""
+
+    mean: Tensor
+    cov: Tensor
+
+
+def noised(world: GaussianWorld | Law, t: Tensor) -> MultivariateNormal:
+    """q(z_t) of a Gaussian world, at each of the steps."""
+    signal = SCHEDULE.alpha_bar[t]
+    blur = (1 - signal)[..., None, None] * torch.eye(2, dtype=F64)
+    return MultivariateNormal(signal.sqrt()[..., None] * world.mean, signal[..., None, None] * world.cov + blur)
+
+
 class Given:
     """Steps as they are given, in place of a law to draw them from."""
 
@@ -71,34 +98,36 @@ class Given:
         return self.t
 
 
-def at_every_step_and_noise(mean, root, monkeypatch):
-    """Losses of a student with its perfect follower in expectation over z, t and the noise, exactly; and the module."""
+def at_every_step_and_noise(mean, root, monkeypatch, weight=None, judge=None):
+    """Losses of a student with its perfect follower in expectation over z, t and the noise, exactly; and the module.
+
+    With a weight, data of the world `DATA` are told from what is made, by the best discriminator unless given.
+    """
     nodes, weights = gauss_hermite(4)  # z and eps: the gradient is a polynomial of degree 2
     z, eps = nodes.repeat(SCHEDULE.depth, 1).chunk(2, dim=1)
     weights = (PROBS[:, None] * weights).flatten()
     t = torch.arange(1, SCHEDULE.depth + 1).repeat_interleave(len(nodes))
-    end = SCHEDULE.respaced([1, 2, 3, 4])
+    end, made = SCHEDULE.respaced([1, 2, 3, 4]), GaussianWorld(mean, root @ root.T)
     module = Distillation(
         Diffusion(Affine(mean, root), end, 2, "x").double(),
-        Diffusion(Known(GaussianWorld(mean, root @ root.T)), SCHEDULE, 2, "x").double(),
+        Diffusion(Known(made), SCHEDULE, 2, "x").double(),
+        discriminator=None if weight is None else judge or Best(DATA, made),
     )
     teacher = Diffusion(Known(WORLD), SCHEDULE, 2, "x").double()
+    x = DATA.mean + z @ torch.linalg.cholesky(DATA.cov).T
+    real = None if weight is None else Reality(x, weight, Given(t))
     with monkeypatch.context() as patch:
         patch.setattr(noise, "_draw", lambda law, shape, randomness, dtype, device: eps)
-        losses = module.losses(teacher, z, torch.full((len(z),), 4), None, Given(t))
-    return module, teacher, (losses.student * weights).sum(), (losses.follower * weights).sum()
+        losses = module.losses(teacher, z, torch.full((len(z),), 4), None, Given(t), real)
+    return module, teacher, *((loss * weights).sum() for loss in losses)
 
 
-def weighted_distance(mean: Tensor, root: Tensor) -> Tensor:
-    """sum_t w_t KL(q(z_t; student) || q(z_t; teacher)) / D by torch's own KL."""
-    total = torch.zeros((), dtype=F64)
-    for t in range(1, SCHEDULE.depth + 1):
-        signal = SCHEDULE.alpha_bar[t]
-        blur = (1 - signal) * torch.eye(2, dtype=F64)
-        student = MultivariateNormal(signal.sqrt() * mean, signal * root @ root.T + blur)
-        teacher = MultivariateNormal(signal.sqrt() * WORLD.mean, signal * WORLD.cov + blur)
-        total = total + PROBS[t - 1] * (1 - signal) / signal * kl_divergence(student, teacher) / 2
-    return total
+def weighted_distance(mean: Tensor, root: Tensor, world: GaussianWorld = WORLD) -> Tensor:
+    """sum_t w_t KL(q(z_t; student) || q(z_t; world)) / D by torch's own KL."""
+    t = torch.arange(1, SCHEDULE.depth + 1)
+    signal = SCHEDULE.alpha_bar[t]
+    distance = kl_divergence(noised(Law(mean, root @ root.T), t), noised(world, t))
+    return (PROBS * (1 - signal) / signal * distance).sum() / 2
 
 
 @pytest.mark.parametrize(
@@ -107,7 +136,7 @@ def weighted_distance(mean: Tensor, root: Tensor) -> Tensor:
 )
 def test_the_students_gradient_is_that_of_the_weighted_distance_of_the_laws(mean, root, monkeypatch):
     mean, root = f64(mean), f64(root)
-    module, _, loss, _ = at_every_step_and_noise(mean, root, monkeypatch)
+    module, _, loss, *_ = at_every_step_and_noise(mean, root, monkeypatch)
     loss.backward()
     mean.requires_grad_(), root.requires_grad_()
     weighted_distance(mean, root).backward()
@@ -122,7 +151,7 @@ def test_it_vanishes_where_the_student_has_the_teachers_law_however_it_makes_it(
     angle = 0.7
     turn = f64([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
     for root in (torch.linalg.cholesky(WORLD.cov), torch.linalg.cholesky(WORLD.cov) @ turn):
-        module, _, loss, _ = at_every_step_and_noise(WORLD.mean, root, monkeypatch)
+        module, _, loss, *_ = at_every_step_and_noise(WORLD.mean, root, monkeypatch)
         loss.backward()
         assert loss.item() < 1e-24  # half a squared gap of rounding errors
         assert module.student.mean.grad.abs().max() < 1e-14
@@ -131,7 +160,7 @@ def test_it_vanishes_where_the_student_has_the_teachers_law_however_it_makes_it(
 
 def test_the_follower_is_a_denoiser_of_what_the_student_makes(monkeypatch):
     mean, root = f64([0.5, -1.0]), f64([[0.3, 0.2], [-0.4, 1.1]])
-    module, _, _, loss = at_every_step_and_noise(mean, root, monkeypatch)
+    module, _, _, loss, _ = at_every_step_and_noise(mean, root, monkeypatch)
     loss.backward()
     signal, noise_var = SCHEDULE.alpha_bar[1:], SCHEDULE.noise_var[1:]
     left = GaussianWorld(mean, root @ root.T).mmse(signal.sqrt(), noise_var.sqrt())
@@ -141,14 +170,57 @@ def test_the_follower_is_a_denoiser_of_what_the_student_makes(monkeypatch):
 
 def test_no_loss_moves_what_is_not_its_own(monkeypatch):
     mean, root = f64([0.5, -1.0]), f64([[0.3, 0.2], [-0.4, 1.1]])
-    module, teacher, student, _ = at_every_step_and_noise(mean, root, monkeypatch)
-    student.backward()
-    assert module.follower.bias.grad is None
-    assert teacher.denoiser.bias.grad is None
-    module, teacher, _, follower = at_every_step_and_noise(mean, root, monkeypatch)
-    follower.backward()
-    assert module.student.mean.grad is None
-    assert teacher.denoiser.bias.grad is None
+    owners = {"student": {"student.mean", "student.root"}, "follower": {"follower.bias"}}
+    for number, owner in enumerate(["student", "follower", "discriminator"]):
+        module, teacher, *losses = at_every_step_and_noise(mean, root, monkeypatch, weight=0.5)
+        losses[number].backward()
+        moved = {name for name, p in module.named_parameters() if p.grad is not None}
+        assert moved == owners.get(owner, {"discriminator.shift"})
+        assert teacher.denoiser.bias.grad is None
+
+
+@pytest.mark.parametrize("weight", [0.25, 3.0])
+def test_with_the_best_discriminator_the_student_is_drawn_to_the_data_too(weight, monkeypatch):
+    mean, root = f64([0.5, -1.0]), f64([[0.3, 0.2], [-0.4, 1.1]])
+    module, _, loss, *_ = at_every_step_and_noise(mean, root, monkeypatch, weight)
+    loss.backward()
+    mean.requires_grad_(), root.requires_grad_()
+    (weighted_distance(mean, root) + weight * weighted_distance(mean, root, DATA)).backward()
+    # sums of 7 x 81 exact products, in float64
+    assert_close(module.student.mean.grad, mean.grad, rtol=1e-10, atol=1e-12)
+    assert_close(module.student.root.grad, root.grad, rtol=1e-10, atol=1e-12)
+
+
+def test_the_best_discriminator_draws_a_student_that_has_the_datas_law_nowhere(monkeypatch):
+    root = torch.linalg.cholesky(DATA.cov)
+    drawn = []
+    for weight in (None, 2.0):
+        module, _, loss, *_ = at_every_step_and_noise(DATA.mean, root, monkeypatch, weight)
+        loss.backward()
+        drawn.append(torch.cat([module.student.mean.grad, module.student.root.grad.flatten()]))
+    assert_close(drawn[0], drawn[1], rtol=0, atol=1e-12)
+    assert drawn[0].norm() > 0.01  # to the teacher
+
+
+class Straight(nn.Module):
+    """Log-odds that are linear in z_t."""
+
+    def __init__(self):
+        super().__init__()
+        self.slope = nn.Parameter(torch.zeros(2, dtype=F64))
+
+    def forward(self, z: Tensor, t: Tensor) -> Tensor:
+        return z @ self.slope
+
+
+def test_a_discriminator_learns_on_which_side_the_data_are(monkeypatch):
+    mean, root = f64([0.5, -1.0]), f64([[0.3, 0.2], [-0.4, 1.1]])
+    module, _, _, _, loss = at_every_step_and_noise(mean, root, monkeypatch, weight=1.0, judge=Straight())
+    loss.backward()
+    assert loss.item() == pytest.approx(2 * math.log(2), rel=1e-12)  # it cannot tell yet
+    # of softplus(-h) over data and softplus(h) over what is made, at h = 0: half the difference of the means of z_t
+    apart = (PROBS * SCHEDULE.alpha_bar[1:].sqrt()).sum() * (mean - DATA.mean) / 2
+    assert_close(module.discriminator.slope.grad, apart, rtol=1e-10, atol=1e-12)
 
 
 def test_a_limit_of_the_data_estimate_stops_no_gradient():
