@@ -5,6 +5,7 @@ import json
 import math
 import re
 import shutil
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +18,7 @@ from torch.testing import assert_close
 import kakusan
 from kakusan import artefact, noise
 from kakusan.cli import main
+from kakusan.commands.origin import origin
 from kakusan.diffusion import Diffusion
 from kakusan.distil import Distillation, Reality, beginning, student_inputs
 from kakusan.errors import InputError
@@ -24,8 +26,8 @@ from kakusan.guidance import guided
 from kakusan.oracles import GaussianWorld
 from kakusan.recipes import RECIPES
 from kakusan.recipes.build import blueprint, training_loss
-from kakusan.recipes.config import DiffusionConfig, Distil, VAEConfig
-from kakusan.recipes.student import used_weights
+from kakusan.recipes.config import DiffusionConfig, VAEConfig, from_record
+from kakusan.recipes.student import distillation, student_recipe, used_weights
 from kakusan.samplers import renoise
 from kakusan.schedule import Schedule
 from kakusan.train.loop import Trainer
@@ -247,14 +249,21 @@ def test_in_bfloat16_the_teacher_still_answers_in_float32_and_so_do_the_losses()
             self.seen.append(out.dtype)
             return out
 
+    class Judge(Linear):
+        def forward(self, z, t):
+            return super().forward(z, t)[:, 0]
+
     student, follower, teacher = (Diffusion(Linear(), SCHEDULE, 2, "v") for _ in range(3))
-    module, weaker = Distillation(student, follower), Diffusion(Linear(), SCHEDULE, 2, "v")
+    module, weaker = Distillation(student, follower, discriminator=Judge()), Diffusion(Linear(), SCHEDULE, 2, "v")
     computing = Computing(module, Optim(precision="bfloat16"), torch.device("cpu"))
     with computing.forward():
-        losses = module.losses(guided(teacher, weaker, 2.0), torch.zeros(3, 2), torch.full((3,), 7), seeded(0))
+        real = Reality(torch.ones(3, 2), 1.0)
+        seen = torch.zeros(3, 2), torch.full((3,), 7)
+        losses = module.losses(guided(teacher, weaker, 2.0), *seen, seeded(0), real=real)
     assert teacher.denoiser.seen == weaker.denoiser.seen == [torch.float32]
     assert module.student.seen == module.follower.seen == [torch.bfloat16]
-    assert [loss.dtype for loss in losses] == [torch.float32] * 2
+    assert module.discriminator.seen == [torch.bfloat16] * 3
+    assert [loss.dtype for loss in losses] == [torch.float32] * 3
 
 
 # Where a student begins, and what it is given
@@ -289,15 +298,17 @@ def test_it_is_given_pure_noise_at_its_first_step_and_noised_data_at_the_others(
     assert z.mean().abs() < 4.5 / math.sqrt(4000)
 
 
-def test_the_student_moves_by_a_share_of_the_learning_rate():
+def test_the_student_moves_by_a_share_of_the_learning_rate_and_the_discriminator_by_more():
     weight = f64([0.0, 0.0])
     student = Diffusion(Affine(weight, torch.eye(2, dtype=F64)), SCHEDULE, 2, "x")
-    module = Distillation(student, Diffusion(Known(WORLD), SCHEDULE, 2, "x"), student_rate=0.25)
-    (module.student.mean.sum() + module.student.root.sum() + module.follower.bias.sum()).backward()
+    follower = Diffusion(Known(WORLD), SCHEDULE, 2, "x")
+    module = Distillation(student, follower, student_rate=0.25, discriminator=Straight())
+    sum(p.sum() for p in module.parameters()).backward()
     Optimizers(module, Optim(lr=0.01, weight_decay=0.0)).step(1.0)
     # AdamW's first step is the learning rate, but for its epsilon of 1e-8
     assert_close(module.student.mean.detach(), torch.full_like(weight, -0.0025), rtol=1e-6, atol=0)
     assert_close(module.follower.bias.detach(), torch.full_like(weight, -0.01), rtol=1e-6, atol=0)
+    assert_close(module.discriminator.slope.detach(), torch.full_like(weight, -0.03), rtol=1e-6, atol=0)
 
 
 # The sampler
@@ -349,7 +360,7 @@ def test_with_a_perfect_denoiser_it_does_not_and_the_spread_is_too_little_as_the
 # A student's run
 
 SMALL = ["--model.width", 8, "--model.inner-width", 16, "--model.blocks", 1, "--model.depth", 40, "--optim.batch", 16]
-STUDENT = ["mnist-few", "--steps", 8, "--optim.batch", 8, "--seed", 5]
+STUDENT = ["mnist-few", "--steps", 8, "--optim.batch", 8, "--seed", 5, "--distil.calls", 4]
 
 
 @pytest.fixture(scope="module")
@@ -540,11 +551,32 @@ def test_guidance_that_a_teacher_cannot_give_is_not_in_the_record(student, data,
     assert json.loads((run / "run.json").read_text())["recipe"]["distil"]["guidance"] == 1
 
 
+def test_a_students_run_from_before_a_setting_was_there_is_still_the_same_run():
+    record = json.loads((Path(__file__).parent / "golden" / "student-of-7a92ee3.json").read_text())
+    # as commit 7a92ee3 computed it
+    known = "83ae913d8fa7362035e00b44958ae760c9f19e8b20569a1f36a993404038b29d"
+    assert origin(from_record(record), 0, "data", torch.device("cpu"))["recipe"] == known
+    assert distillation(from_record(record), (1, 28, 28), weights_like(record)).discriminator is None
+
+
+def weights_like(record):
+    """Zeros for the weights of a student's record, by the names of its model."""
+    kinds = blueprint(from_record(record).model, (1, 28, 28))
+    return {name: torch.zeros(shape, dtype=dtype) for name, (shape, dtype) in kinds.items()}
+
+
+def test_settings_that_have_an_effect_are_in_the_record_and_others_are_not(student):
+    distil = json.loads((student / "run.json").read_text())["recipe"]["distil"]
+    assert (distil["calls"], distil["first_share"], distil["data_compare"]) == (4, 0.8, [0.0, 2.0])
+    one = student_recipe(RECIPES["mnist-few"], RECIPES["mnist-ddpm"]).distil
+    assert (one.calls, one.first_share) == (1, None)
+
+
 def test_a_recipe_for_a_student_is_of_a_diffusion_model():
     recipe = RECIPES["mnist-few"]
     with pytest.raises(InputError, match="student of a diffusion model, got a vae model"):
         dataclasses.replace(recipe, model=VAEConfig())
-    assert dataclasses.replace(recipe, model=DiffusionConfig()).distil == Distil()
+    assert dataclasses.replace(recipe, model=DiffusionConfig()).distil == recipe.distil
 
 
 def test_a_student_has_no_loss_of_data_alone():
@@ -558,8 +590,10 @@ def test_a_student_has_no_loss_of_data_alone():
     [
         ([], "add --teacher"),
         (["--optim.early", 0.1], "--optim.early keeps weights"),
-        (["--optim.augment", "shift", "--distil.calls", 1], "pure noise alone"),
-        (["--optim.augment", "shift", "--distil.first-share", 1], "pure noise alone"),
+        (["--optim.augment", "shift", "--distil.data-weight", 0, "--distil.calls", 1], "pure noise alone"),
+        (["--optim.augment", "shift", "--distil.data-weight", 0, "--distil.first-share", 1], "pure noise alone"),
+        (["--distil.calls", 1, "--distil.first-share", 0.5], "there is one, got 0.5; leave it out"),
+        (["--distil.data-weight", 0, "--distil.data-compare", 0, 1], "there is none; leave it out"),
         (["--teacher", "nowhere"], "no run at nowhere"),
         (["--distil.begin-log-snr", 90], "log SNR"),
         (["--distil.calls", 99], "steps must lie in"),

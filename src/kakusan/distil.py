@@ -6,8 +6,8 @@ gradient needs the scores of the two alone, which is what denoisers know. The te
 trained beside the student on what the student makes. No picture is compared with another, so nothing is blurred.
 
 Beside the teacher's law the student may be drawn to the data's own, p. A discriminator learns to tell noised data from
-noised samples; where it does so best its log-odds are h = log q(z_t; p) - log q(z_t; p_S), and the slope of h, in place
-of the gap between two denoisers, gives the gradient of sum_t w_t KL(q(z_t; p_S) || q(z_t; p)).
+noised samples; where it does so best its log-odds are h = log q(z_t; p) - log q(z_t; p_S), and -E[h] over what the student
+makes is KL(q(z_t; p_S) || q(z_t; p)).
 
 Sources: Luo et al. 2023, "Diff-Instruct", for the distance; Yin et al. 2024, "One-step diffusion with distribution
 matching distillation", and "Improved distribution matching distillation" for several calls, a quicker follower and a
@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.nn.functional import softplus
 
 from kakusan.diffusion import Diffusion
@@ -30,11 +31,15 @@ from kakusan.samplers.spacing import times
 from kakusan.schedule import Schedule
 from kakusan.steps import StepLaw
 
+DISCRIMINATOR_RATE = (
+    3.0  # its learning rates in those of the follower, which has less to learn: it starts as the teacher
+)
+
 
 class Losses(NamedTuple):
     """Of each example, for each of its dimensions, shape (b,); no parameter moves both."""
 
-    student: Tensor  # its gradient is that of the distance; its value, half a squared gap, is not
+    student: Tensor  # its gradient is that of the distance; its value is not
     follower: Tensor  # the denoiser's squared error, weighted as for the prediction v
     discriminator: Tensor  # in nats: of telling data from samples, both alike often; 2 log 2 of one that cannot
 
@@ -53,7 +58,7 @@ class Distillation(nn.Module):
     Args:
         student: A chain that begins in noise its network sees shapes in, see `beginning`; its z_T is pure noise.
         follower: A denoiser on the teacher's schedule. Both start as copies of the teacher.
-        student_rate: The student's learning rates as a share of the others', which must be the quicker ones.
+        student_rate: The student's learning rates as a share of the follower's, which must be the quicker one.
         discriminator: (z_t, t) -> log-odds (b,) that z_t is noised data.
     """
 
@@ -65,7 +70,7 @@ class Distillation(nn.Module):
         assert isinstance(follower.denoiser, nn.Module)
         self.student, self.follower = student.denoiser, follower.denoiser
         self.discriminator = discriminator
-        self.rate_factors = {"student.": student_rate}
+        self.rate_factors = {"student.": student_rate, "discriminator.": DISCRIMINATOR_RATE}
         # limits of the data estimate would stop the gradient; in a tuple, so that weights are named once
         self._chains = student, _unlimited(student), _unlimited(follower)
 
@@ -105,34 +110,31 @@ class Distillation(nn.Module):
         with torch.no_grad(), torch.autocast(x.device.type, enabled=False):  # guidance would amplify its rounding
             gap = followed - teacher.data_estimate(z_t, t)
         noise_var = teacher.schedule.noise_var.to(x.device)[t].to(x.dtype)
-        told_apart = torch.zeros(len(x), dtype=x.dtype, device=x.device)
-        if real is not None:
-            told_apart, further = self._told_apart(teacher, x, real, randomness)
-            gap = gap + real.weight * further
-        return Losses(
+        losses = Losses(
             0.5 * sum_event((made - (x - gap)).square()) / student.num_dims,
             sum_event((followed - x).square()) / noise_var / student.num_dims,
-            told_apart,
+            torch.zeros(len(x), dtype=x.dtype, device=x.device),
         )
+        return losses if real is None else self._judged(losses, teacher, made, real, randomness)
 
-    def _told_apart(self, chain: Diffusion, x: Tensor, real: Reality, randomness: Randomness) -> tuple[Tensor, Tensor]:
-        """The discriminator's loss (b,), and how far x is from the data by its word (b, *event).
+    def _judged(self, losses: Losses, chain: Diffusion, made: Tensor, real: Reality, randomness: Randomness) -> Losses:
+        """With the discriminator's loss, and in the student's -w_t h(z_t) / D, whose mean falls with the distance from the data.
 
-        With E[x | z_t] = (z_t + (1 - alpha_bar_t) grad log q(z_t)) / sqrt(alpha_bar_t), the slope of its log-odds is a
-        gap between two denoisers, that of what is made less that of the data: -(1 - alpha_bar_t) / sqrt(alpha_bar_t) dh/dz_t.
+        Were h the best log-odds and held fast, its mean's gradient would be that of the distance: what moves the best
+        h with the student's law has mean 0.
         """
         assert self.discriminator is not None, "data to be told apart, and nobody to do it"
-        t = (real.law or StepLaw.uniform(chain.depth)).draw(len(x), randomness, x.device)
+        t = (real.law or StepLaw.uniform(chain.depth)).draw(len(made), randomness, made.device)
         z_data = chain.marginal(real.x, t).sample(randomness)
-        z_made = chain.marginal(x, t).sample(randomness).requires_grad_()
-        of_data, of_made = self.discriminator(z_data, t), self.discriminator(z_made, t)
-        (slope,) = torch.autograd.grad(of_made.sum(), z_made, retain_graph=True)
-        column = (-1, *(1,) * (x.dim() - 1))
-        alpha_bar, noise_var = (
-            table.to(x.device)[t].to(x.dtype).view(column)
-            for table in (chain.schedule.alpha_bar, chain.schedule.noise_var)
+        z_made = chain.marginal(made, t).sample(randomness)
+        held = {name: p.detach() for name, p in self.discriminator.named_parameters()}
+        drawn = functional_call(self.discriminator, held, (z_made, t))
+        of_data, of_made = self.discriminator(z_data, t), self.discriminator(z_made.detach(), t)
+        weight = (real.weight / chain.schedule.log_snr.exp().to(made.device)[t]).to(made.dtype)
+        return losses._replace(
+            student=losses.student - weight * drawn / chain.num_dims,
+            discriminator=softplus(-of_data) + softplus(of_made),
         )
-        return softplus(-of_data) + softplus(of_made), -noise_var / alpha_bar.sqrt() * slope
 
 
 def student_inputs(

@@ -136,7 +136,7 @@ class Distil:
     compare: tuple[LogSNR, Annotated[float, Between(0.01, 100)]] = (-1.0, 2.0)
     """Mean and spread of the log SNR at which the laws of student and teacher are compared."""
     student_rate: Annotated[float, Between(0, 1, "(]")] = 0.3
-    """Learning rates of the student, as a share of those of the networks that follow and judge what it makes."""
+    """Learning rates of the student, as a share of those of the network that follows what it makes."""
     data_weight: Annotated[float, Between(0, 100)] = 0.0
     """Of the distance from the data's own law, told by a discriminator, beside that from the teacher's; 0 for no discriminator."""
     data_compare: tuple[LogSNR, Annotated[float, Between(0.01, 100)]] | None = None

@@ -10,7 +10,7 @@ RECIPE = Recipe(
     name="mnist-few",
     summary="a student that makes in one network call what its --teacher, a diffusion run, makes in 20 steps",
     model=DiffusionConfig(guidance=1.0),
-    distil=Distil(),
+    distil=Distil(data_weight=1.0),
     optim=Optim(method="muon", lr=1e-3, matrix_lr=0.015, weight_decay=0.0, warmup=30, clip=None, batch=32, ema=0.1),
     minutes=6.0,
 )
