@@ -598,8 +598,8 @@ DIFFUSION = [
     Fault(
         "the data estimate is not limited to its range",
         "diffusion.py",
-        "return x_hat if self.clip is None else x_hat.clamp(*self.clip)",
-        "return x_hat",
+        "return x if self.clip is None else x.clamp(*self.clip)",
+        "return x",
         "test_diffusion.py::test_clipping_limits_the_data_estimate_in_the_reverse_step_too",
     ),
     Fault(
@@ -1787,22 +1787,22 @@ DISTILLATION = [
     Fault(
         "the student is pushed away from its teacher",
         "distil.py",
-        "(made - (x - gap))",
-        "(made - (x + gap))",
+        "(made.detach() - gap)",
+        "(made.detach() + gap)",
         "test_distil.py::test_the_students_gradient_is_that_of_the_weighted_distance_of_the_laws[mean0-root0]",
     ),
     Fault(
         "the student is drawn to the teacher's mean, and nobody follows what it makes",
         "distil.py",
-        "gap = followed - teacher.data_estimate(z_t, t)",
+        "gap = teacher.within_limits(followed) - teacher.data_estimate(z_t, t)",
         "gap = x - teacher.data_estimate(z_t, t)",
         "test_distil.py::test_it_vanishes_where_the_student_has_the_teachers_law_however_it_makes_it",
     ),
     Fault(
         "the student moves to please its follower",
         "distil.py",
-        "x = made.detach()",
-        "x = made",
+        "x = limited.within_limits(made.detach())",
+        "x = limited.within_limits(made)",
         "test_distil.py::test_no_loss_moves_what_is_not_its_own",
     ),
     Fault(
@@ -1818,6 +1818,20 @@ DISTILLATION = [
         "self._chains = student, _unlimited(student), _unlimited(follower)",
         "self._chains = student, student, follower",
         "test_distil.py::test_a_limit_of_the_data_estimate_stops_no_gradient",
+    ),
+    Fault(
+        "a student is compared as it was before the limits of what is sampled",
+        "distil.py",
+        "x = limited.within_limits(made.detach())",
+        "x = made.detach()",
+        "test_distil.py::test_what_is_followed_and_judged_keeps_to_the_limits_of_what_is_sampled",
+    ),
+    Fault(
+        "a follower without limits is compared with a teacher that has them",
+        "distil.py",
+        "gap = teacher.within_limits(followed) - teacher.data_estimate(z_t, t)",
+        "gap = followed - teacher.data_estimate(z_t, t)",
+        "test_distil.py::test_beyond_the_limits_follower_and_teacher_agree",
     ),
     Fault(
         "a student begins one step too late",

@@ -238,6 +238,48 @@ def test_a_limit_of_the_data_estimate_stops_no_gradient():
     assert module.chain().data_estimate(z, 4).abs().max() <= 1  # samples keep to it
 
 
+class Says(nn.Module):
+    """The same word for every pixel, whatever it is asked; as a discriminator, the mean of what it is asked about."""
+
+    def __init__(self, word: float):
+        super().__init__()
+        self.word, self.asked = nn.Parameter(f64([word])), []
+
+    def forward(self, z: Tensor, t: Tensor) -> Tensor:
+        self.asked.append(z.detach())
+        return self.word.expand(z.shape)
+
+
+class Mean(Says):
+    def forward(self, z: Tensor, t: Tensor) -> Tensor:
+        return super().forward(z, t).mean(1) * z.mean(1)
+
+
+def one_word_each(made: float, followed: float, taught: float, monkeypatch, weight: float = 1.0):
+    """A student, its follower and its teacher within limits of -1 and 1 that say one word each, no noise; the losses."""
+    words = (Diffusion(Says(word), SCHEDULE, 2, "x", clip=(-1, 1)).double() for word in (made, followed, taught))
+    student, follower, teacher = words
+    module = Distillation(student, follower, discriminator=Mean(1.0))
+    monkeypatch.setattr(noise, "_draw", lambda law, shape, randomness, dtype, device: torch.zeros(shape, dtype=dtype))
+    z, t = torch.zeros(3, 2, dtype=F64), torch.tensor([2, 2, 2])
+    losses = module.losses(teacher, z, t, None, Given(t), Reality(z, weight, Given(t)))
+    return module, losses
+
+
+def test_what_is_followed_and_judged_keeps_to_the_limits_of_what_is_sampled(monkeypatch):
+    module, losses = one_word_each(made=9.0, followed=1.0, taught=-1.0, monkeypatch=monkeypatch)
+    assert losses.follower.tolist() == [0.0] * 3  # of 1, which is sampled, not of 9
+    at = torch.full((3, 2), SCHEDULE.alpha_bar[2].sqrt().item(), dtype=F64)
+    assert_close(module.discriminator.asked[0], at, rtol=1e-12, atol=0)
+    losses.student.sum().backward()
+    assert module.student.word.grad.item() > 1  # and 9 is drawn to -1 all the same
+
+
+def test_beyond_the_limits_follower_and_teacher_agree(monkeypatch):
+    _, losses = one_word_each(made=-1.0, followed=-1.5, taught=-1.2, monkeypatch=monkeypatch, weight=0.0)
+    assert losses.student.tolist() == [0.0] * 3
+
+
 def test_in_bfloat16_the_teacher_still_answers_in_float32_and_so_do_the_losses():
     class Linear(nn.Module):
         def __init__(self):

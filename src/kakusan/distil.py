@@ -93,6 +93,9 @@ class Distillation(nn.Module):
         sum_t w_t KL(q(z_t; p_S) || q(z_t; p_T)) / D, w_t = P(t) (1 - alpha_bar_t) / alpha_bar_t; with the best
         discriminator there is added that of the same sum for the data's law, times its weight.
 
+        The law of the student is that of what is sampled, which keeps to the limits of its chain's data estimate. The
+        gradient does not end there: a background is pushed beyond black until the limit cuts its noise off.
+
         Args:
             teacher: The chain whose law is wanted; it gets no gradient.
             z: What the student is given, (b, *event).
@@ -101,21 +104,21 @@ class Distillation(nn.Module):
             law: Of those steps of the teacher's chain; all alike unless given.
             real: If given, the discriminator is trained, and its word counts.
         """
-        _, student, follower = self._chains
+        limited, student, follower = self._chains
         made = student.data_estimate(z, k)
-        x = made.detach()
+        x = limited.within_limits(made.detach())
         t = (law or StepLaw.uniform(teacher.depth)).draw(len(x), randomness, x.device)
         z_t = teacher.marginal(x, t).sample(randomness)
         followed = follower.data_estimate(z_t, t)
         with torch.no_grad(), torch.autocast(x.device.type, enabled=False):  # guidance would amplify its rounding
-            gap = followed - teacher.data_estimate(z_t, t)
+            gap = teacher.within_limits(followed) - teacher.data_estimate(z_t, t)
         noise_var = teacher.schedule.noise_var.to(x.device)[t].to(x.dtype)
         losses = Losses(
-            0.5 * sum_event((made - (x - gap)).square()) / student.num_dims,
+            0.5 * sum_event((made - (made.detach() - gap)).square()) / student.num_dims,
             sum_event((followed - x).square()) / noise_var / student.num_dims,
             torch.zeros(len(x), dtype=x.dtype, device=x.device),
         )
-        return losses if real is None else self._judged(losses, teacher, made, real, randomness)
+        return losses if real is None else self._judged(losses, teacher, x + (made - made.detach()), real, randomness)
 
     def _judged(self, losses: Losses, chain: Diffusion, made: Tensor, real: Reality, randomness: Randomness) -> Losses:
         """With the discriminator's loss, and in the student's -w_t h(z_t) / D, whose mean falls with the distance from the data.
