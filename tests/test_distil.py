@@ -26,7 +26,7 @@ from kakusan.guidance import guided
 from kakusan.oracles import GaussianWorld
 from kakusan.recipes import RECIPES
 from kakusan.recipes.build import blueprint, training_loss
-from kakusan.recipes.config import DiffusionConfig, VAEConfig, from_record
+from kakusan.recipes.config import DiffusionConfig, Distil, VAEConfig, from_record
 from kakusan.recipes.student import distillation, student_recipe, used_weights
 from kakusan.samplers import renoise
 from kakusan.schedule import Schedule
@@ -402,7 +402,7 @@ def test_with_a_perfect_denoiser_it_does_not_and_the_spread_is_too_little_as_the
 # A student's run
 
 SMALL = ["--model.width", 8, "--model.inner-width", 16, "--model.blocks", 1, "--model.depth", 40, "--optim.batch", 16]
-STUDENT = ["mnist-few", "--steps", 8, "--optim.batch", 8, "--seed", 5, "--distil.calls", 4]
+STUDENT = ["mnist-few", "--steps", 8, "--optim.batch", 8, "--seed", 5, "--distil.calls", 4, "--distil.data-weight", 1]
 
 
 @pytest.fixture(scope="module")
@@ -611,14 +611,14 @@ def test_settings_that_have_an_effect_are_in_the_record_and_others_are_not(stude
     distil = json.loads((student / "run.json").read_text())["recipe"]["distil"]
     assert (distil["calls"], distil["first_share"], distil["data_compare"]) == (4, 0.8, [0.0, 2.0])
     one = student_recipe(RECIPES["mnist-few"], RECIPES["mnist-ddpm"]).distil
-    assert (one.calls, one.first_share) == (1, None)
+    assert (one.calls, one.first_share, one.data_weight, one.data_compare) == (1, None, 0.0, None)
 
 
 def test_a_recipe_for_a_student_is_of_a_diffusion_model():
     recipe = RECIPES["mnist-few"]
     with pytest.raises(InputError, match="student of a diffusion model, got a vae model"):
         dataclasses.replace(recipe, model=VAEConfig())
-    assert dataclasses.replace(recipe, model=DiffusionConfig()).distil == recipe.distil
+    assert dataclasses.replace(recipe, model=DiffusionConfig()).distil == Distil()
 
 
 def test_a_student_has_no_loss_of_data_alone():
