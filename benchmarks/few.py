@@ -1,4 +1,4 @@
-"""How good is a student that samples in one, two or four network calls, beside its teacher in 5, 10 and 20 steps?
+"""How good is a student that samples in one network call, or a few, beside its teacher in 5, 10 and 20 steps?
 
     python benchmarks/few.py STUDENT                  the teacher is the one that the student's run keeps
     python benchmarks/few.py STUDENT -n 10000
@@ -28,7 +28,7 @@ from kakusan.data.open import open_data
 from kakusan.model import load
 from kakusan.rundir import TEACHER, RunDirectory
 
-STUDENT_STEPS, TEACHER_STEPS = (1, 2, 4), (5, 10, 20)
+STUDENT_STEPS, TEACHER_STEPS = (1, 2, 4), (5, 10, 20)  # the student's: those of them that it was trained for
 SEED = 1
 DOCS = Path(__file__).parent.parent / "docs"
 
@@ -42,16 +42,17 @@ def measure_all(run: Path, n: int, folder: Path) -> dict[str, Any]:
     """The record: what, where, when, and a row for each way to sample."""
     data = open_data("mnist")
     student, teacher = load(run), load(run / TEACHER)
+    directory = RunDirectory.open(run)
+    summary, recipe = directory.read("summary.json"), directory.read("run.json")["recipe"]
+    trained_for = [steps for steps in STUDENT_STEPS if recipe["distil"]["calls"] % steps == 0]
     rows = []
-    for who, model, many in (("student", student, STUDENT_STEPS), ("teacher", teacher, TEACHER_STEPS)):
+    for who, model, many in (("student", student, trained_for), ("teacher", teacher, TEACHER_STEPS)):
         for steps in many:
             pictures, calls = samples(model, folder, n, SEED, steps=steps)
             rows.append({"who": who, "steps": steps, "calls": calls, **measured(pictures)})
             print(json.dumps(rows[-1]), flush=True)
     floor = data.train[torch.randperm(len(data.train), generator=torch.Generator().manual_seed(0))[:n]]
     rows.append({"who": "training digits", "steps": 0, "calls": 0, **measured(floor.permute(0, 2, 3, 1).numpy())})
-    directory = RunDirectory.open(run)
-    summary, recipe = directory.read("summary.json"), directory.read("run.json")["recipe"]
     return {
         "n": n,
         "seed": SEED,
@@ -90,7 +91,8 @@ def page(record: dict[str, Any]) -> str:
         f"Written by `benchmarks/few.py` on {record['date']}; {record['machine']}; n = {record['n']:,} samples each, seed "
         f"{record['seed']}, one student. It was trained by `{record['recipe']}` in {record['steps']:,} steps of "
         f"{record['batch']} ({record['seconds'] / 60:.1f} minutes on the clock of a machine that did other work too) from "
-        f"a teacher of `{record['teacher_recipe']}`, guided by {record['distil']['guidance']:g} while teaching. The student "
+        f"a teacher of `{record['teacher_recipe']}`, guided by {record['distil']['guidance']:g} while teaching, "
+        f"{'beside' if record['distil'].get('data_weight') else 'without'} a discriminator of noised data. The student "
         "samples with `renoise` on equal steps, the teacher as the command does (dpm++2m-sde, guidance of its own recipe). "
         "Features: the 64 of the shipped digit classifier, which no training saw, against all test digits; one standard "
         "error (jackknife). The last row are training digits in the samples' place.\n\n"

@@ -5,6 +5,8 @@ import json
 import math
 import re
 import shutil
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -16,15 +18,16 @@ from torch.testing import assert_close
 import kakusan
 from kakusan import artefact, noise
 from kakusan.cli import main
+from kakusan.commands.origin import origin
 from kakusan.diffusion import Diffusion
-from kakusan.distil import Distillation, beginning, student_inputs
+from kakusan.distil import Distillation, Reality, beginning, student_inputs
 from kakusan.errors import InputError
 from kakusan.guidance import guided
 from kakusan.oracles import GaussianWorld
 from kakusan.recipes import RECIPES
 from kakusan.recipes.build import blueprint, training_loss
-from kakusan.recipes.config import DiffusionConfig, Distil, VAEConfig
-from kakusan.recipes.student import used_weights
+from kakusan.recipes.config import DiffusionConfig, Distil, VAEConfig, from_record
+from kakusan.recipes.student import distillation, student_recipe, used_weights
 from kakusan.samplers import renoise
 from kakusan.schedule import Schedule
 from kakusan.train.loop import Trainer
@@ -37,6 +40,7 @@ from test_laws import law_of
 WORLD = GaussianWorld([0.3, -0.2], [[0.6, 0.25], [0.25, 0.4]])
 SCHEDULE = Schedule.from_betas([0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 0.9])
 PROBS = f64([0.1, 0.2, 0.05, 0.25, 0.2, 0.1, 0.1])  # of the steps at which laws are compared
+DATA = GaussianWorld([-0.4, 0.7], [[0.3, -0.1], [-0.1, 0.5]])  # another law than the teacher's
 
 
 class Affine(nn.Module):
@@ -61,6 +65,31 @@ class Known(nn.Module):
         return self.network(z, t) + self.bias
 
 
+class Best(nn.Module):
+    """The discriminator that nobody betters: log q(z_t; data) - log q(z_t; made), by torch's own densities; and a shift."""
+
+    def __init__(self, data: GaussianWorld, made: GaussianWorld):
+        super().__init__()
+        self.data, self.made, self.shift = data, made, nn.Parameter(torch.zeros(2, dtype=F64))
+
+    def forward(self, z: Tensor, t: Tensor) -> Tensor:
+        return noised(self.data, t).log_prob(z) - noised(self.made, t).log_prob(z) + z @ self.shift
+
+
+class Law(NamedTuple):
+    """Of Gaussian data; with gradients, as the oracle's worlds have none."""
+
+    mean: Tensor
+    cov: Tensor
+
+
+def noised(world: GaussianWorld | Law, t: Tensor) -> MultivariateNormal:
+    """q(z_t) of a Gaussian world, at each of the steps."""
+    signal = SCHEDULE.alpha_bar[t]
+    blur = (1 - signal)[..., None, None] * torch.eye(2, dtype=F64)
+    return MultivariateNormal(signal.sqrt()[..., None] * world.mean, signal[..., None, None] * world.cov + blur)
+
+
 class Given:
     """Steps as they are given, in place of a law to draw them from."""
 
@@ -71,34 +100,36 @@ class Given:
         return self.t
 
 
-def at_every_step_and_noise(mean, root, monkeypatch):
-    """Losses of a student with its perfect follower in expectation over z, t and the noise, exactly; and the module."""
+def at_every_step_and_noise(mean, root, monkeypatch, weight=None, judge=None):
+    """Losses of a student with its perfect follower in expectation over z, t and the noise, exactly; and the module.
+
+    With a weight, data of the world `DATA` are told from what is made, by the best discriminator unless given.
+    """
     nodes, weights = gauss_hermite(4)  # z and eps: the gradient is a polynomial of degree 2
     z, eps = nodes.repeat(SCHEDULE.depth, 1).chunk(2, dim=1)
     weights = (PROBS[:, None] * weights).flatten()
     t = torch.arange(1, SCHEDULE.depth + 1).repeat_interleave(len(nodes))
-    end = SCHEDULE.respaced([1, 2, 3, 4])
+    end, made = SCHEDULE.respaced([1, 2, 3, 4]), GaussianWorld(mean, root @ root.T)
     module = Distillation(
         Diffusion(Affine(mean, root), end, 2, "x").double(),
-        Diffusion(Known(GaussianWorld(mean, root @ root.T)), SCHEDULE, 2, "x").double(),
+        Diffusion(Known(made), SCHEDULE, 2, "x").double(),
+        discriminator=None if weight is None else judge or Best(DATA, made),
     )
     teacher = Diffusion(Known(WORLD), SCHEDULE, 2, "x").double()
+    x = DATA.mean + z @ torch.linalg.cholesky(DATA.cov).T
+    real = None if weight is None else Reality(x, weight, Given(t))
     with monkeypatch.context() as patch:
         patch.setattr(noise, "_draw", lambda law, shape, randomness, dtype, device: eps)
-        losses = module.losses(teacher, z, torch.full((len(z),), 4), None, Given(t))
-    return module, teacher, (losses.student * weights).sum(), (losses.follower * weights).sum()
+        losses = module.losses(teacher, z, torch.full((len(z),), 4), None, Given(t), real)
+    return module, teacher, *((loss * weights).sum() for loss in losses)
 
 
-def weighted_distance(mean: Tensor, root: Tensor) -> Tensor:
-    """sum_t w_t KL(q(z_t; student) || q(z_t; teacher)) / D by torch's own KL."""
-    total = torch.zeros((), dtype=F64)
-    for t in range(1, SCHEDULE.depth + 1):
-        signal = SCHEDULE.alpha_bar[t]
-        blur = (1 - signal) * torch.eye(2, dtype=F64)
-        student = MultivariateNormal(signal.sqrt() * mean, signal * root @ root.T + blur)
-        teacher = MultivariateNormal(signal.sqrt() * WORLD.mean, signal * WORLD.cov + blur)
-        total = total + PROBS[t - 1] * (1 - signal) / signal * kl_divergence(student, teacher) / 2
-    return total
+def weighted_distance(mean: Tensor, root: Tensor, world: GaussianWorld = WORLD) -> Tensor:
+    """sum_t w_t KL(q(z_t; student) || q(z_t; world)) / D by torch's own KL."""
+    t = torch.arange(1, SCHEDULE.depth + 1)
+    signal = SCHEDULE.alpha_bar[t]
+    distance = kl_divergence(noised(Law(mean, root @ root.T), t), noised(world, t))
+    return (PROBS * (1 - signal) / signal * distance).sum() / 2
 
 
 @pytest.mark.parametrize(
@@ -107,7 +138,7 @@ def weighted_distance(mean: Tensor, root: Tensor) -> Tensor:
 )
 def test_the_students_gradient_is_that_of_the_weighted_distance_of_the_laws(mean, root, monkeypatch):
     mean, root = f64(mean), f64(root)
-    module, _, loss, _ = at_every_step_and_noise(mean, root, monkeypatch)
+    module, _, loss, *_ = at_every_step_and_noise(mean, root, monkeypatch)
     loss.backward()
     mean.requires_grad_(), root.requires_grad_()
     weighted_distance(mean, root).backward()
@@ -122,7 +153,7 @@ def test_it_vanishes_where_the_student_has_the_teachers_law_however_it_makes_it(
     angle = 0.7
     turn = f64([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
     for root in (torch.linalg.cholesky(WORLD.cov), torch.linalg.cholesky(WORLD.cov) @ turn):
-        module, _, loss, _ = at_every_step_and_noise(WORLD.mean, root, monkeypatch)
+        module, _, loss, *_ = at_every_step_and_noise(WORLD.mean, root, monkeypatch)
         loss.backward()
         assert loss.item() < 1e-24  # half a squared gap of rounding errors
         assert module.student.mean.grad.abs().max() < 1e-14
@@ -131,7 +162,7 @@ def test_it_vanishes_where_the_student_has_the_teachers_law_however_it_makes_it(
 
 def test_the_follower_is_a_denoiser_of_what_the_student_makes(monkeypatch):
     mean, root = f64([0.5, -1.0]), f64([[0.3, 0.2], [-0.4, 1.1]])
-    module, _, _, loss = at_every_step_and_noise(mean, root, monkeypatch)
+    module, _, _, loss, _ = at_every_step_and_noise(mean, root, monkeypatch)
     loss.backward()
     signal, noise_var = SCHEDULE.alpha_bar[1:], SCHEDULE.noise_var[1:]
     left = GaussianWorld(mean, root @ root.T).mmse(signal.sqrt(), noise_var.sqrt())
@@ -141,14 +172,57 @@ def test_the_follower_is_a_denoiser_of_what_the_student_makes(monkeypatch):
 
 def test_no_loss_moves_what_is_not_its_own(monkeypatch):
     mean, root = f64([0.5, -1.0]), f64([[0.3, 0.2], [-0.4, 1.1]])
-    module, teacher, student, _ = at_every_step_and_noise(mean, root, monkeypatch)
-    student.backward()
-    assert module.follower.bias.grad is None
-    assert teacher.denoiser.bias.grad is None
-    module, teacher, _, follower = at_every_step_and_noise(mean, root, monkeypatch)
-    follower.backward()
-    assert module.student.mean.grad is None
-    assert teacher.denoiser.bias.grad is None
+    owners = {"student": {"student.mean", "student.root"}, "follower": {"follower.bias"}}
+    for number, owner in enumerate(["student", "follower", "discriminator"]):
+        module, teacher, *losses = at_every_step_and_noise(mean, root, monkeypatch, weight=0.5)
+        losses[number].backward()
+        moved = {name for name, p in module.named_parameters() if p.grad is not None}
+        assert moved == owners.get(owner, {"discriminator.shift"})
+        assert teacher.denoiser.bias.grad is None
+
+
+@pytest.mark.parametrize("weight", [0.25, 3.0])
+def test_with_the_best_discriminator_the_student_is_drawn_to_the_data_too(weight, monkeypatch):
+    mean, root = f64([0.5, -1.0]), f64([[0.3, 0.2], [-0.4, 1.1]])
+    module, _, loss, *_ = at_every_step_and_noise(mean, root, monkeypatch, weight)
+    loss.backward()
+    mean.requires_grad_(), root.requires_grad_()
+    (weighted_distance(mean, root) + weight * weighted_distance(mean, root, DATA)).backward()
+    # sums of 7 x 81 exact products, in float64
+    assert_close(module.student.mean.grad, mean.grad, rtol=1e-10, atol=1e-12)
+    assert_close(module.student.root.grad, root.grad, rtol=1e-10, atol=1e-12)
+
+
+def test_the_best_discriminator_draws_a_student_that_has_the_datas_law_nowhere(monkeypatch):
+    root = torch.linalg.cholesky(DATA.cov)
+    drawn = []
+    for weight in (None, 2.0):
+        module, _, loss, *_ = at_every_step_and_noise(DATA.mean, root, monkeypatch, weight)
+        loss.backward()
+        drawn.append(torch.cat([module.student.mean.grad, module.student.root.grad.flatten()]))
+    assert_close(drawn[0], drawn[1], rtol=0, atol=1e-12)
+    assert drawn[0].norm() > 0.01  # to the teacher
+
+
+class Straight(nn.Module):
+    """Log-odds that are linear in z_t."""
+
+    def __init__(self):
+        super().__init__()
+        self.slope = nn.Parameter(torch.zeros(2, dtype=F64))
+
+    def forward(self, z: Tensor, t: Tensor) -> Tensor:
+        return z @ self.slope
+
+
+def test_a_discriminator_learns_on_which_side_the_data_are(monkeypatch):
+    mean, root = f64([0.5, -1.0]), f64([[0.3, 0.2], [-0.4, 1.1]])
+    module, _, _, _, loss = at_every_step_and_noise(mean, root, monkeypatch, weight=1.0, judge=Straight())
+    loss.backward()
+    assert loss.item() == pytest.approx(2 * math.log(2), rel=1e-12)  # it cannot tell yet
+    # of softplus(-h) over data and softplus(h) over what is made, at h = 0: half the difference of the means of z_t
+    apart = (PROBS * SCHEDULE.alpha_bar[1:].sqrt()).sum() * (mean - DATA.mean) / 2
+    assert_close(module.discriminator.slope.grad, apart, rtol=1e-10, atol=1e-12)
 
 
 def test_a_limit_of_the_data_estimate_stops_no_gradient():
@@ -164,6 +238,48 @@ def test_a_limit_of_the_data_estimate_stops_no_gradient():
     assert module.chain().data_estimate(z, 4).abs().max() <= 1  # samples keep to it
 
 
+class Says(nn.Module):
+    """The same word for every pixel, whatever it is asked; as a discriminator, the mean of what it is asked about."""
+
+    def __init__(self, word: float):
+        super().__init__()
+        self.word, self.asked = nn.Parameter(f64([word])), []
+
+    def forward(self, z: Tensor, t: Tensor) -> Tensor:
+        self.asked.append(z.detach())
+        return self.word.expand(z.shape)
+
+
+class Mean(Says):
+    def forward(self, z: Tensor, t: Tensor) -> Tensor:
+        return super().forward(z, t).mean(1) * z.mean(1)
+
+
+def one_word_each(made: float, followed: float, taught: float, monkeypatch, weight: float = 1.0):
+    """A student, its follower and its teacher within limits of -1 and 1 that say one word each, no noise; the losses."""
+    words = (Diffusion(Says(word), SCHEDULE, 2, "x", clip=(-1, 1)).double() for word in (made, followed, taught))
+    student, follower, teacher = words
+    module = Distillation(student, follower, discriminator=Mean(1.0))
+    monkeypatch.setattr(noise, "_draw", lambda law, shape, randomness, dtype, device: torch.zeros(shape, dtype=dtype))
+    z, t = torch.zeros(3, 2, dtype=F64), torch.tensor([2, 2, 2])
+    losses = module.losses(teacher, z, t, None, Given(t), Reality(z, weight, Given(t)))
+    return module, losses
+
+
+def test_what_is_followed_and_judged_keeps_to_the_limits_of_what_is_sampled(monkeypatch):
+    module, losses = one_word_each(made=9.0, followed=1.0, taught=-1.0, monkeypatch=monkeypatch)
+    assert losses.follower.tolist() == [0.0] * 3  # of 1, which is sampled, not of 9
+    at = torch.full((3, 2), SCHEDULE.alpha_bar[2].sqrt().item(), dtype=F64)
+    assert_close(module.discriminator.asked[0], at, rtol=1e-12, atol=0)
+    losses.student.sum().backward()
+    assert module.student.word.grad.item() > 1  # and 9 is drawn to -1 all the same
+
+
+def test_beyond_the_limits_follower_and_teacher_agree(monkeypatch):
+    _, losses = one_word_each(made=-1.0, followed=-1.5, taught=-1.2, monkeypatch=monkeypatch, weight=0.0)
+    assert losses.student.tolist() == [0.0] * 3
+
+
 def test_in_bfloat16_the_teacher_still_answers_in_float32_and_so_do_the_losses():
     class Linear(nn.Module):
         def __init__(self):
@@ -175,14 +291,21 @@ def test_in_bfloat16_the_teacher_still_answers_in_float32_and_so_do_the_losses()
             self.seen.append(out.dtype)
             return out
 
+    class Judge(Linear):
+        def forward(self, z, t):
+            return super().forward(z, t)[:, 0]
+
     student, follower, teacher = (Diffusion(Linear(), SCHEDULE, 2, "v") for _ in range(3))
-    module, weaker = Distillation(student, follower), Diffusion(Linear(), SCHEDULE, 2, "v")
+    module, weaker = Distillation(student, follower, discriminator=Judge()), Diffusion(Linear(), SCHEDULE, 2, "v")
     computing = Computing(module, Optim(precision="bfloat16"), torch.device("cpu"))
     with computing.forward():
-        losses = module.losses(guided(teacher, weaker, 2.0), torch.zeros(3, 2), torch.full((3,), 7), seeded(0))
+        real = Reality(torch.ones(3, 2), 1.0)
+        seen = torch.zeros(3, 2), torch.full((3,), 7)
+        losses = module.losses(guided(teacher, weaker, 2.0), *seen, seeded(0), real=real)
     assert teacher.denoiser.seen == weaker.denoiser.seen == [torch.float32]
     assert module.student.seen == module.follower.seen == [torch.bfloat16]
-    assert [loss.dtype for loss in losses] == [torch.float32] * 2
+    assert module.discriminator.seen == [torch.bfloat16] * 3
+    assert [loss.dtype for loss in losses] == [torch.float32] * 3
 
 
 # Where a student begins, and what it is given
@@ -217,15 +340,17 @@ def test_it_is_given_pure_noise_at_its_first_step_and_noised_data_at_the_others(
     assert z.mean().abs() < 4.5 / math.sqrt(4000)
 
 
-def test_the_student_moves_by_a_share_of_the_learning_rate():
+def test_the_student_moves_by_a_share_of_the_learning_rate_and_the_discriminator_by_more():
     weight = f64([0.0, 0.0])
     student = Diffusion(Affine(weight, torch.eye(2, dtype=F64)), SCHEDULE, 2, "x")
-    module = Distillation(student, Diffusion(Known(WORLD), SCHEDULE, 2, "x"), student_rate=0.25)
-    (module.student.mean.sum() + module.student.root.sum() + module.follower.bias.sum()).backward()
+    follower = Diffusion(Known(WORLD), SCHEDULE, 2, "x")
+    module = Distillation(student, follower, student_rate=0.25, discriminator=Straight())
+    sum(p.sum() for p in module.parameters()).backward()
     Optimizers(module, Optim(lr=0.01, weight_decay=0.0)).step(1.0)
     # AdamW's first step is the learning rate, but for its epsilon of 1e-8
     assert_close(module.student.mean.detach(), torch.full_like(weight, -0.0025), rtol=1e-6, atol=0)
     assert_close(module.follower.bias.detach(), torch.full_like(weight, -0.01), rtol=1e-6, atol=0)
+    assert_close(module.discriminator.slope.detach(), torch.full_like(weight, -0.03), rtol=1e-6, atol=0)
 
 
 # The sampler
@@ -277,7 +402,7 @@ def test_with_a_perfect_denoiser_it_does_not_and_the_spread_is_too_little_as_the
 # A student's run
 
 SMALL = ["--model.width", 8, "--model.inner-width", 16, "--model.blocks", 1, "--model.depth", 40, "--optim.batch", 16]
-STUDENT = ["mnist-few", "--steps", 8, "--optim.batch", 8, "--seed", 5]
+STUDENT = ["mnist-few", "--steps", 8, "--optim.batch", 8, "--seed", 5, "--distil.calls", 4, "--distil.data-weight", 1]
 
 
 @pytest.fixture(scope="module")
@@ -468,6 +593,27 @@ def test_guidance_that_a_teacher_cannot_give_is_not_in_the_record(student, data,
     assert json.loads((run / "run.json").read_text())["recipe"]["distil"]["guidance"] == 1
 
 
+def test_a_students_run_from_before_a_setting_was_there_is_still_the_same_run():
+    record = json.loads((Path(__file__).parent / "golden" / "student-of-7a92ee3.json").read_text())
+    # as commit 7a92ee3 computed it
+    known = "83ae913d8fa7362035e00b44958ae760c9f19e8b20569a1f36a993404038b29d"
+    assert origin(from_record(record), 0, "data", torch.device("cpu"))["recipe"] == known
+    assert distillation(from_record(record), (1, 28, 28), weights_like(record)).discriminator is None
+
+
+def weights_like(record):
+    """Zeros for the weights of a student's record, by the names of its model."""
+    kinds = blueprint(from_record(record).model, (1, 28, 28))
+    return {name: torch.zeros(shape, dtype=dtype) for name, (shape, dtype) in kinds.items()}
+
+
+def test_settings_that_have_an_effect_are_in_the_record_and_others_are_not(student):
+    distil = json.loads((student / "run.json").read_text())["recipe"]["distil"]
+    assert (distil["calls"], distil["first_share"], distil["data_compare"]) == (4, 0.8, [0.0, 2.0])
+    one = student_recipe(RECIPES["mnist-few"], RECIPES["mnist-ddpm"]).distil
+    assert (one.calls, one.first_share, one.data_weight, one.data_compare) == (1, None, 0.0, None)
+
+
 def test_a_recipe_for_a_student_is_of_a_diffusion_model():
     recipe = RECIPES["mnist-few"]
     with pytest.raises(InputError, match="student of a diffusion model, got a vae model"):
@@ -486,8 +632,10 @@ def test_a_student_has_no_loss_of_data_alone():
     [
         ([], "add --teacher"),
         (["--optim.early", 0.1], "--optim.early keeps weights"),
-        (["--optim.augment", "shift", "--distil.calls", 1], "pure noise alone"),
-        (["--optim.augment", "shift", "--distil.first-share", 1], "pure noise alone"),
+        (["--optim.augment", "shift", "--distil.data-weight", 0, "--distil.calls", 1], "pure noise alone"),
+        (["--optim.augment", "shift", "--distil.data-weight", 0, "--distil.first-share", 1], "pure noise alone"),
+        (["--distil.calls", 1, "--distil.first-share", 0.5], "there is one, got 0.5; leave it out"),
+        (["--distil.data-weight", 0, "--distil.data-compare", 0, 1], "there is none; leave it out"),
         (["--teacher", "nowhere"], "no run at nowhere"),
         (["--distil.begin-log-snr", 90], "log SNR"),
         (["--distil.calls", 99], "steps must lie in"),

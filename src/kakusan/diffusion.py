@@ -168,7 +168,11 @@ class Diffusion(nn.Module, LatentChain):
                 x_hat = (z_t + noise_var * prediction) / a
             case "mean":
                 x_hat = (prediction - self._at("mean_coef_z", t, z_t) * z_t) / self._at("mean_coef_x", t, z_t)
-        return x_hat if self.clip is None else x_hat.clamp(*self.clip)
+        return self.within_limits(x_hat)
+
+    def within_limits(self, x: Tensor) -> Tensor:
+        """x, limited to what the data estimate keeps to."""
+        return x if self.clip is None else x.clamp(*self.clip)
 
     def _target(self, x: Tensor, z_t: Tensor, eps: Tensor, t: Time) -> Tensor:
         """What the network should have said (M8)."""

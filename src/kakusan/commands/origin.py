@@ -22,6 +22,7 @@ IDENTITY = {"recipe": "the settings in run.json", "seed": "the seed in run.json"
 LATER = {
     "": {"distil": None},
     "model": {"network": "unet", "patch": 4, "begin": None},
+    "distil": {"data_weight": 0.0, "data_compare": None},
     "optim": {"augment": "none", "precision": "float32", "compile": "none"},
 }
 
@@ -46,7 +47,7 @@ def origin(recipe: Recipe, seed: int, data_digest: str, device: torch.device, pr
     """
     settings = dataclasses.replace(recipe, minutes=None, steps=1).record()
     for place, neutral in LATER.items():
-        part = settings[place] if place else settings
+        part = settings.get(place, {}) if place else settings
         for name, value in neutral.items():
             if name in part and part[name] == value:
                 del part[name]

@@ -129,14 +129,18 @@ class Distil:
     """Of the teacher by the weights of its beginning, where its own samples are guided; 1 for none."""
     begin_log_snr: LogSNR = -1.8
     """Of the noise level that the student takes pure noise for: its network then sees shapes there from the start."""
-    calls: Annotated[int, Between(1, 100)] = 4
-    """The most network calls a sample that it is trained for; those that divide this number are trained too."""
-    first_share: Annotated[float, Between(0, 1, "(]")] = 0.8
-    """Share of training that is spent on the first call."""
+    calls: Annotated[int, Between(1, 100)] = 1
+    """The most network calls a sample that it is trained for; those that divide this number are trained too. More than one made samples no better so far."""
+    first_share: Annotated[float, Between(0, 1, "(]")] | None = None
+    """Share of training that is spent on the first of several calls; 0.8 unless given."""
     compare: tuple[LogSNR, Annotated[float, Between(0.01, 100)]] = (-1.0, 2.0)
     """Mean and spread of the log SNR at which the laws of student and teacher are compared."""
     student_rate: Annotated[float, Between(0, 1, "(]")] = 0.3
     """Learning rates of the student, as a share of those of the network that follows what it makes."""
+    data_weight: Annotated[float, Between(0, 100)] = 0.0
+    """Of the distance from the data's own law, told by a discriminator, beside that from the teacher's; 0 for no discriminator."""
+    data_compare: tuple[LogSNR, Annotated[float, Between(0.01, 100)]] | None = None
+    """Mean and spread of the log SNR at which the discriminator looks; 0 and 2 unless given."""
 
     def __post_init__(self):
         check(self, "distil")

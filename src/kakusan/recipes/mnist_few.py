@@ -1,6 +1,7 @@
 """A student of the digits DDPM, or of any other diffusion model, which samples in one network call.
 
-It can be asked for more calls, which so far make its samples no better: docs/few.md.
+It can be trained for more calls, or drawn to the data by a discriminator; neither has made its samples better so far:
+docs/log.md.
 """
 
 from kakusan.recipes.config import DiffusionConfig, Distil, Recipe
