@@ -20,6 +20,7 @@ from pathlib import Path
 import torch
 from kept import samples
 from matplotlib.figure import Figure
+from matplotlib.ticker import ScalarFormatter
 from quality import measures
 
 from kakusan.diffusion import Diffusion
@@ -85,7 +86,9 @@ def figure(rows: list[Row], long: Row, path: Path) -> None:
         axes.set(xscale="log", xlabel="network calls a sample", ylabel=word)
         axes.set_xticks(STEPS, [str(steps) for steps in STEPS])
         axes.minorticks_off()
-    left.set(yscale="log")  # the fewest calls are far off, and would press the others together
+    left.semilogy()  # the fewest calls are far off, and would press the others together
+    left.yaxis.set_major_formatter(ScalarFormatter())
+    left.yaxis.set_minor_formatter(ScalarFormatter())
     left.legend(fontsize=8)
     drawing.savefig(path, dpi=110)
 
