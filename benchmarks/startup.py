@@ -35,8 +35,8 @@ def commands(run: Path | None, rivals: list[Path], folder: Path) -> dict[tuple[s
     if run:
         typed["one sample", "kakusan"] = [*here, "-m", "kakusan", "sample", str(run), "-n", "1", "--out", str(folder)]
         typed["one sample by load()", "kakusan"] = [*here, TASK, "sample", "kakusan", "--weights", str(run)]
-    for folder in rivals:
-        name, weights = latest_weights(folder)
+    for rival in rivals:
+        name, weights = latest_weights(rival)
         typed["one sample", name] = [*here, TASK, "sample", name, "--weights", str(weights)]
     return typed
 

@@ -82,6 +82,77 @@ def test_a_look_finds_what_is_not_finite_and_all_comes_back():
     assert (state.step, state.loss, state.skipped) == (5, 2.0, [1])
 
 
+def test_a_loss_that_raises_on_spoilt_weights_is_asked_again_after_going_back():
+    one = broken_at({20}, "gradient", clip=None, steps=60)
+    honest = one.loss
+
+    def loss(indices, noise):
+        if not one.module[0].weight.isfinite().all():
+            raise ValueError("weights must be finite")
+        return honest(indices, noise)
+
+    one.loss = loss
+    engine_job.run(one)
+    assert one.state.skipped == [20]
+    assert engine_job.everything(one) == engine_job.everything(without({20}, clip=None, steps=60))
+
+
+def test_a_loss_that_raises_on_good_weights_raises():
+    one = engine_job.trainer(clip=None, steps=60)
+    honest = one.loss
+
+    def loss(indices, noise):
+        if one.state.step == 20:
+            raise ValueError("these data")
+        return honest(indices, noise)
+
+    one.loss = loss
+    with pytest.raises(ValueError, match="these data"):
+        engine_job.run(one)
+
+
+def test_a_buffer_that_a_step_moves_is_moved_once_whatever_is_done_again():
+    one = broken_at({28}, "gradient", clip=None, groups=1, steps=60)
+    broken = one.loss
+
+    def loss(indices, noise):
+        one.module.seen += 1
+        losses = broken(indices, noise)
+        return losses * float("nan") if one.state.step == 25 else losses
+
+    one.loss = loss
+    engine_job.run(one)
+    assert one.state.skipped == [25, 28]
+    assert one.module.seen == 60
+
+
+def test_a_mean_that_overflows_by_itself_ends_the_looking_back():
+    one = engine_job.trainer(clip=None, method="adam", groups=1, steps=80)
+    step, honest, done = one.optimizers.step, one.loss, []
+
+    def overflowing(*scale):
+        step(*scale)
+        if one.state.step == 10:
+            one.optimizers.means()[0].fill_(float("inf"))  # no gradient was bad
+
+    one.optimizers.step = overflowing
+    one.loss = lambda indices, noise: (done.append(one.state.step), honest(indices, noise))[1]
+    with pytest.raises(NonFiniteLossError):  # the weights follow the mean
+        engine_job.run(one)
+    assert done == [*range(13), *range(1, 22)]  # once more, and not again and again
+
+
+def test_the_pace_of_a_run_that_went_back_is_that_of_its_steps():
+    one = broken_at({200}, "gradient", clip=None, groups=1, steps=1200)
+    done = []
+    honest = one.loss
+    one.loss = lambda indices, noise: (done.append(0), honest(indices, noise))[1]
+    one.clock.now = lambda: 0.001 * len(done)  # a thousandth of a second a step: no reading while it goes back
+    engine_job.run(one)
+    assert len(done) > 1200
+    assert all(reading.pace == pytest.approx(0.001) for reading in one.state.readings[1:])
+
+
 def test_what_was_done_and_told_before_a_bad_step_is_not_told_again():
     told, read, saved = [], [], []
     one = broken_at({3, 39, 41}, "gradient", clip=None, steps=80)

@@ -46,12 +46,16 @@ class Findings:
 
 def main(command: Doctor) -> int:
     """Look, say, and return 1 if something is damaged."""
-    findings = examine_file(command.run) if command.run.is_file() else examine(command.run)
+    findings = examine_file(command.run) if _is_shared(command.run) else examine(command.run)
     if command.json:
         print(json.dumps(asdict(findings) | {"damaged": findings.damaged}))
     else:
         print(*map(printable, _lines(findings)), sep="\n")
     return DAMAGED if findings.damaged else 0
+
+
+def _is_shared(path: Path) -> bool:
+    return path.is_file() and path.suffix == ".safetensors"
 
 
 def examine(path: Path) -> Findings:

@@ -250,7 +250,7 @@ def _to_the_end(job: Job, fresh: bool, newest: Path | None, other_steps: bool) -
             nonlocal failed
             try:
                 whole.add(checkpoint.save(trainer, run.checkpoints, whole))
-                journal.catch_up(trainer.state.readings)
+                journal.catch_up([*trainer.state.readings, *trainer.clock.ahead])
                 failed = None
             except (SaveError, PeerFailed) as error:
                 tell(f"{error}; training goes on, the next save tries again")

@@ -70,7 +70,8 @@ def _begin(arguments: list[str]) -> int:
         raise InputError(f"a recipe comes first, got {name!r}; e.g. kakusan train {next(iter(RECIPES))} {name} ...")
     recipe = find(name)
     if rest and not rest[0].startswith("-"):
-        raise InputError(f"data are named after --data, type: kakusan train {name} --data {shlex.join(rest)}")
+        what, flag = ("data are", "--data") if recipe.distil is None else ("a teacher is", "--teacher")
+        raise InputError(f"{what} named after {flag}, type: kakusan train {name} {flag} {shlex.join(rest)}")
     defaults = _train_command(recipe)
     command = parse(type(defaults), rest, f"kakusan train {name}", defaults)
     _check_launch(command)

@@ -78,10 +78,12 @@ class Clock:
         self.record(reading)
         self._last_step, self._read_at = reading.step, self.now()
 
-    def go_back(self, count: int) -> None:
-        """To where there were so many readings; those since are followed, for the same steps will be done again."""
+    def go_back(self, count: int, step: int) -> None:
+        """To a step where there were so many readings; those since are followed, for the same steps will be done again."""
         self.ahead[:0] = self.readings[count:]
         del self.readings[count:]
+        if not self.ahead:
+            self.start(step)  # what was done since is no part of the pace
 
     def follow(self, step: int) -> None:
         """Take up what an earlier attempt read at this step."""

@@ -295,11 +295,16 @@ class Trainer:
             self._look_back()
         step = self.state.step
         late = self._hindsight is not None and step >= self._look_until
-        loss = self.gradients(step)
-        norm = self._not_looked if late else self.look()
-        if late and not math.isfinite(loss.item()) and not self._look_back():  # an earlier step had spoiled the weights
+        try:
+            loss = self.gradients(step)
+        except Exception:
+            if not late or self._look_back(keep=False):
+                raise
+            loss = None  # an earlier step had spoiled the weights
+        if loss is None or (late and not math.isfinite(loss.item()) and not self._look_back(keep=False)):
             self.optimizers.clear()
             return Told(stop=requests.asked, save=save)
+        norm = self._not_looked if late else self.look()
         skip: Tensor | None = None  # of a step whose verdict stays on the device
         if self._reads_verdicts:
             told = self._agree(self.is_bad(loss, norm), loss.item(), requests.asked, save)
@@ -332,15 +337,24 @@ class Trainer:
             held = (self.module.state_dict(), self.ema.tensors, self.optimizers.tensors())
             self._hindsight = Hindsight([tensor for named in held for tensor in named.values()], means, self.state)
 
-    def _look_back(self) -> bool:
-        """Whether all steps so far are good; else the run is at an earlier one now, to do them again one by one."""
+    def _look_back(self, keep: bool = True) -> bool:
+        """Whether all steps so far are good; else the run is at an earlier one now, to do them again one by one.
+
+        Args:
+            keep: To go back to the present one if a later one is bad; not from within a step, which moves buffers.
+        """
         if self._hindsight is None or self._hindsight.step == self.state.step:
             return True
-        if self.state.step <= self._look_until or self._hindsight.is_good():
-            self._hindsight.keep(self.state)
+        if self._hindsight.is_good():
+            if keep:
+                self._hindsight.keep(self.state)
+            return True
+        if self.state.step <= self._look_until:  # all were looked at: the mean of finite gradients has overflowed
+            self._looks_late, self._hindsight = False, None
             return True
         self._look_until = self.state.step
-        self.clock.go_back(self._hindsight.go_back(self.state))
+        count = self._hindsight.go_back(self.state)
+        self.clock.go_back(count, self.state.step)
         self._advance(Told())
         return False
 

@@ -51,7 +51,7 @@ class ProgressLine:
             return
         images = trainer.state.images(self.batch)
         if self._window is not None and now - self._window[0] > 0:
-            rate = (images - self._window[1]) / (now - self._window[0])
+            rate = max(0, images - self._window[1]) / (now - self._window[0])  # a run may go back a few steps
             self._rate = rate if self._live is None or not self._rate else 0.8 * self._rate + 0.2 * rate
         first = self._window is None
         self._window = (now, images)
