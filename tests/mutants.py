@@ -1237,8 +1237,8 @@ TRAINING = [
     Fault(
         "matrices of one shape get one size together",
         "train/muon.py",
-        "torch.linalg.vector_norm(wide, dim=(-2, -1), keepdim=True)",
-        "torch.linalg.vector_norm(wide)",
+        "torch.linalg.vector_norm(lying, dim=(-2, -1), keepdim=True)",
+        "torch.linalg.vector_norm(lying)",
         "test_gpu.py::test_matrices_of_one_shape_are_orthogonalised_together_as_they_are_alone",
     ),
     Fault(

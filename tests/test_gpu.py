@@ -12,6 +12,7 @@ import torch
 import engine_job
 from kakusan.recipes import find
 from kakusan.recipes.build import blueprint
+from kakusan.train import muon
 from kakusan.train.muon import Muon, orthogonalised
 from support import call, seeded
 
@@ -27,25 +28,27 @@ def test_matrices_of_one_shape_are_orthogonalised_together_as_they_are_alone():
 
 
 @pytest.mark.parametrize("skip", [None, torch.zeros(()), torch.ones(())])
-def test_muon_moves_matrices_together_as_one_by_one(skip):
+def test_muon_moves_matrices_together_as_one_by_one(skip, monkeypatch):
     shapes = [(6, 4), (4, 6), (6, 2, 2, 1), (4, 6), (6, 4), (5, 5)]
     ends, sizes = [], []
-    for together in (False, True):
+    for most in (1, 3 * 24, 2**20):
+        monkeypatch.setattr(muon, "MOST_AT_ONCE", most)
         generator = seeded(1)
         weights = [torch.nn.Parameter(torch.randn(s, dtype=torch.float64, generator=generator)) for s in shapes]
         start = [w.detach().clone() for w in weights]
-        optimizer = Muon(weights, lr=0.1, weight_decay=0.1, together=together)
+        optimizer = Muon(weights, lr=0.1, weight_decay=0.1)
         for _ in range(3):
             for w in weights:
                 w.grad = torch.randn(w.shape, dtype=torch.float64, generator=generator)
             optimizer.found_inf = skip
             optimizer.step()
         ends.append(weights)
-        sizes.append([len(batch) for batch in optimizer._batches(weights)])
-    assert sizes == [[1] * 6, [3, 2, 1]]
-    for one, other, first in zip(*ends, start):
-        torch.testing.assert_close(one, other, rtol=0, atol=1e-12)  # float64, a few steps of size 0.1
-        assert torch.equal(one, first) == (skip is not None and skip.item() == 1)
+        sizes.append([len(batch) for batch in muon.batches(weights)])
+    assert sizes == [[1] * 6, [3, 2, 1], [5, 1]]
+    for alone, some, most, first in zip(*ends, start):
+        torch.testing.assert_close(some, alone, rtol=0, atol=1e-12)  # float64, a few steps of size 0.1
+        torch.testing.assert_close(most, alone, rtol=0, atol=1e-12)
+        assert torch.equal(alone, first) == (skip is not None and skip.item() == 1)
 
 
 def test_verdicts_left_on_the_device_are_read_together_and_noted_in_their_order():

@@ -69,7 +69,7 @@ def trainer_of(job: Job) -> Trainer:
     data = job.dataset.train.to(job.device)
     module = job.module.to(job.device)
     start_at(module, data)
-    groups = job.recipe.optim.groups
+    groups = job.recipe.optim.num_groups
     batch = min(job.recipe.optim.batch, len(data) // groups * groups)
     if not batch:
         raise InputError(f"{groups} groups of a batch need as many examples, and there are {len(data)}")

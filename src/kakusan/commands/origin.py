@@ -52,7 +52,7 @@ def origin(recipe: Recipe, seed: int, data_digest: str, device: torch.device, pr
             if name in part and part[name] == value:
                 del part[name]
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
-    order = {"processes": str(processes)} if recipe.optim.groups > 2 else {}
+    order = {"processes": str(processes)} if recipe.optim.num_groups > 2 else {}
     return {"recipe": digest, "seed": str(seed), "data": data_digest, **versions(device), **order}
 
 

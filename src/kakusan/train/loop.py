@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -21,6 +22,7 @@ from kakusan.train.clock import Clock, Reading
 from kakusan.train.ema import Ema
 from kakusan.train.engine import Engine, any_not_finite, cut, gradient_norm, part
 from kakusan.train.hindsight import LARGEST, STEPS, Hindsight
+from kakusan.train.lanes import Lanes
 from kakusan.train.optimizers import Optimizers
 from kakusan.train.precision import Computing
 from kakusan.train.settings import Budget, Optim
@@ -100,7 +102,7 @@ class Trainer:
     def __post_init__(self):
         self.state = State()
         self.clock = Clock(self.state.readings)
-        self.engine = Engine(self.settings.groups, self.shard)
+        self.engine = Engine(self.settings.num_groups, self.shard)
         copied = copy.deepcopy(self.module)
         self.computing = Computing(self.module, self.settings, self.device, self.shard)
         self.objective = self.engine.wrap(
@@ -125,6 +127,10 @@ class Trainer:
             and not self._asks_for_norm
             and sum(p.numel() for p in self._parameters) <= LARGEST
         )
+        self._lanes: Lanes | None = None
+        lanes = min(len(self.engine.groups), torch.get_num_threads())
+        if lanes > 1 and self._alone and self.device.type == "cpu" and self.settings.compile == "none":
+            self._lanes = Lanes(lanes, self._parameters, list(self.module.buffers()))
         self._hindsight: Hindsight | None = None
         self._not_looked = torch.zeros(())
         self._look_until = 0  # the steps before this one are looked at one by one
@@ -244,15 +250,23 @@ class Trainer:
 
     def gradients(self, step: int) -> Tensor:
         """Leave a step's gradients in the parameters; the mean loss of this process's groups."""
-        groups, losses = self.engine.groups, []
-        for group in groups:
-            indices, randomness = self.draws(step, group)
-            with self.computing.step(), self.engine.backward(self.objective, last=group == groups[-1]):
-                loss = self.objective(indices, randomness)
-                loss = loss / len(groups) if len(groups) > 1 else loss
-                loss.backward()
-            losses.append(loss.detach())
+        draws = [self.draws(step, group) for group in self.engine.groups]
+        if self._lanes is not None:
+            losses = self._lanes.gradients([partial(self._share, *drawn) for drawn in draws])
+        else:
+            losses = []
+            for last, drawn in enumerate(draws, start=1 - len(draws)):
+                with self.engine.backward(self.objective, last=last == 0):
+                    loss = self._share(*drawn)
+                    loss.backward()
+                losses.append(loss.detach())
         return sum(losses[1:], losses[0])
+
+    def _share(self, indices: Tensor, randomness: torch.Generator) -> Tensor:
+        """Of one group, in the mean loss of this process."""
+        with self.computing.step():
+            loss = self.objective(indices, randomness)
+            return loss / len(self.engine.groups) if len(self.engine.groups) > 1 else loss
 
     def norm(self) -> Tensor:
         """Of the gradients in the parameters."""
@@ -411,6 +425,6 @@ class Trainer:
     def _batches(self, salt: int) -> Batches:
         if self._shuffled is None or self._shuffled.salt != salt:
             self._shuffled = Batches(
-                self.num_examples, self.settings.batch, self.seed, self.device, self.settings.groups, salt
+                self.num_examples, self.settings.batch, self.seed, self.device, self.settings.num_groups, salt
             )
         return self._shuffled

@@ -15,6 +15,7 @@ from kakusan.train.engine import cut, part, whole
 
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 ITERATIONS = 5
+MOST_AT_ONCE = 2**24  # numbers
 
 
 class Muon(torch.optim.Optimizer):
@@ -28,8 +29,6 @@ class Muon(torch.optim.Optimizer):
         lr: Learning rate.
         momentum: Memory of the mean gradient.
         weight_decay: Share of the learning rate by which weights shrink.
-        together: Orthogonalise matrices of one shape as one batch, the same but for rounding: on a GPU, unless told,
-            where it saves a few hundred launches a step.
     """
 
     def __init__(
@@ -38,10 +37,8 @@ class Muon(torch.optim.Optimizer):
         lr: float,
         momentum: float = 0.95,
         weight_decay: float = 0.0,
-        together: bool | None = None,
     ):
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
-        self.together = together
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
@@ -53,41 +50,63 @@ class Muon(torch.optim.Optimizer):
             for p in moving:
                 if not self.state[p]:
                     self.state[p]["momentum"] = torch.zeros_like(p)
-            for alike in self._batches(moving):
+            for alike in batches(moving):
                 gradients = [p.grad for p in alike if p.grad is not None]  # all have one
                 momenta = [self.state[p]["momentum"] for p in alike]
                 means = [m.lerp(gradient, 1 - group["momentum"]) for m, gradient in zip(momenta, gradients)]
                 aheads = [
                     whole(gradient.lerp(mean, group["momentum"])).flatten(1) for gradient, mean in zip(gradients, means)
                 ]
-                rows, columns = aheads[0].shape
-                single = len(aheads) == 1
-                updates = [orthogonalised(aheads[0])] if single else orthogonalised(torch.stack(aheads)).unbind()
-                for p, momentum, mean, update in zip(alike, momenta, means, updates):
+                lying = orthogonalised(torch.stack([_lying(ahead) for ahead in aheads])).unbind()
+                for p, momentum, mean, ahead, update in zip(alike, momenta, means, aheads, lying):
+                    rows, columns = ahead.shape
+                    step = (update if rows <= columns else update.mT).reshape(p.shape)
                     moved = p * (1 - group["lr"] * group["weight_decay"])
-                    moved.add_(cut(update.view(p.shape), p), alpha=-group["lr"] * max(1.0, rows / columns) ** 0.5)
+                    moved.add_(cut(step, p), alpha=-group["lr"] * max(1.0, rows / columns) ** 0.5)
                     for tensor, new in ((momentum, mean), (p, moved)):
                         kept = part(new) if skip is None else torch.where(skip > 0, part(tensor), part(new))
                         part(tensor).copy_(kept)
 
-    def _batches(self, moving: list[Tensor]) -> list[list[Tensor]]:
-        """Those to be orthogonalised at once; held in parts, each alone."""
-        batches: dict[object, list[Tensor]] = {}
-        for number, p in enumerate(moving):
-            together = (p.device.type != "cpu" if self.together is None else self.together) and part(p) is p
-            batches.setdefault((len(p), p[0].numel()) if together else number, []).append(p)
-        return list(batches.values())
+
+def batches(parameters: list[Tensor]) -> list[list[Tensor]]:
+    """Those that are orthogonalised at once: of one shape, standing or lying.
+
+    So many that their copies stay small beside a model, also of tensors that processes hold in parts; the same ones
+    however they are held, so that a step comes to the same bits.
+    """
+    alike: dict[tuple[int, int], list[Tensor]] = {}
+    for p in parameters:
+        sizes = (len(p), p[0].numel())
+        alike.setdefault((min(sizes), max(sizes)), []).append(p)
+    found = []
+    for (rows, columns), those in alike.items():
+        size = max(1, MOST_AT_ONCE // (rows * columns))
+        found += [those[start : start + size] for start in range(0, len(those), size)]
+    return found
+
+
+def _lying(matrix: Tensor) -> Tensor:
+    """With no more rows than columns."""
+    return matrix if matrix.shape[-2] <= matrix.shape[-1] else matrix.mT
 
 
 def orthogonalised(matrix: Tensor) -> Tensor:
     """About U V^T of the singular value decomposition U S V^T: a quintic iteration that drives all of S near 1.
 
-    Of one matrix (rows, columns), or of each of a batch of them.
+    Of one matrix (rows, columns), or of each of a batch of them. The iteration X <- (a + b G + c G^2) X with G = X X^T
+    multiplies X from the left by polynomials of the first G alone, so it is done on the smaller of the two squares, and X
+    is multiplied once: a third of the work where columns are nine times as many. In float32 the smallest singular
+    values, below 1e-3 of the largest, are then off by some thousandths of 1.
     """
     a, b, c = NEWTON_SCHULZ
-    wide = matrix if matrix.shape[-2] <= matrix.shape[-1] else matrix.mT
-    x = wide / (torch.linalg.vector_norm(wide, dim=(-2, -1), keepdim=True) + 1e-7)
+    lying = _lying(matrix)
+    x = lying / (torch.linalg.vector_norm(lying, dim=(-2, -1), keepdim=True) + 1e-7)
+    gram = x @ x.mT
+    factors = torch.eye(gram.shape[-1], dtype=x.dtype, device=x.device)
     for _ in range(ITERATIONS):
-        gram = x @ x.mT
-        x = a * x + (b * gram + c * gram @ gram) @ x
-    return x if wide is matrix else x.mT
+        factor = b * gram + c * gram @ gram
+        factor.diagonal(dim1=-2, dim2=-1).add_(a)
+        factors = factor @ factors
+        gram = factor @ gram @ factor
+    x = factors @ x
+    return x if lying is matrix else x.mT

@@ -55,10 +55,10 @@ def check_computing(module: nn.Module, settings: Optim, device: torch.device, sh
             raise InputError(
                 f"optim.compile {settings.compile} is for a GPU, and this run is on {device}; choose default"
             )
-        if settings.groups > sharing.world():
+        if settings.num_groups > sharing.world():
             raise InputError(
                 f"optim.compile {settings.compile} replays one group of a batch a process, and there are "
-                f"{settings.groups} groups for {sharing.world()}; choose default, or --optim.groups {sharing.world()}"
+                f"{settings.num_groups} groups for {sharing.world()}; choose default, or --optim.groups {sharing.world()}"
             )
     if device.type == "cpu" and not any(map(shutil.which, [os.environ.get("CXX") or "c++", *COMPILERS])):
         raise InputError("optim.compile needs a C++ compiler, and there is none on PATH; install g++, or choose none")

@@ -33,8 +33,8 @@ class Optim:
     skip_above: Annotated[float, Between(0, 10**9, "(]")] | None = None
     """Skip a step whose gradient norm is larger than this; steps whose loss or gradient is not finite are always skipped."""
     batch: Annotated[int, Between(1, 10**6)] = 64
-    groups: Annotated[int, Between(1, 10**6)] = 1
-    """Equal slices of the batch whose gradients are added up; several processes share them, one does all in turn."""
+    groups: Annotated[int, Between(1, 10**6)] | None = None
+    """Equal slices of the batch whose gradients are added up. Several processes share them; threads of one process on a CPU take them side by side, else it takes them in turn. Unless given as many as processes, and 2 for a diffusion model on several cores."""
     ema: Share = 0.1
     """Share of the run that the averaged weights look back on, below 1; 0 for none."""
     early: Annotated[float, Between(0, 1, "()")] | None = None
@@ -50,8 +50,13 @@ class Optim:
 
     def __post_init__(self):
         check(self, "optim")
-        if self.batch % self.groups:
+        if self.batch % self.num_groups:
             raise InputError(f"optim.groups must divide the batch of {self.batch}, got {self.groups}")
+
+    @property
+    def num_groups(self) -> int:
+        """One unless given."""
+        return self.groups or 1
 
 
 @dataclass(frozen=True)

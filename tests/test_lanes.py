@@ -1,0 +1,171 @@
+"""Groups of a batch on threads of one process: side by side in time, and to the bits of one after the other."""
+
+import threading
+
+import pytest
+import torch
+
+import engine_job
+from kakusan.recipes import find
+from kakusan.recipes.build import build, training_loss
+from kakusan.train import checkpoint
+from kakusan.train.lanes import Lanes
+from kakusan.train.loop import Trainer
+from kakusan.train.settings import Budget, Optim
+
+LIMIT_S = 20.0  # for a thread that waits for another one
+
+
+@pytest.fixture
+def cores():
+    """Torch's number of threads, to be set; afterwards it is what it was."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+def digits(threads, **changes):
+    """The default network on pictures of noise, a trainer made with so many threads."""
+    torch.set_num_threads(threads)
+    torch.manual_seed(0)
+    config = find("mnist-ddpm").model
+    pictures = torch.randint(0, 256, (64, 1, 28, 28), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    module = build(config, (1, 28, 28))
+    settings = Optim(**{"batch": 8, "groups": 2, "clip": None, **changes})
+    loss = training_loss(module, config, pictures)
+    return Trainer(module, loss, len(pictures), settings, Budget(steps=10), 0, engine_job.CPU)
+
+
+def gradients(one, step=0):
+    loss = one.gradients(step)
+    found = [None if p.grad is None else p.grad.clone() for p in one._parameters]
+    one.optimizers.clear()
+    return loss, found
+
+
+def test_two_lanes_come_to_the_bits_of_one_thread_that_takes_the_groups_in_turn(cores):
+    beside, in_turn = digits(2), digits(1)
+    assert beside._lanes is not None
+    assert in_turn._lanes is None
+    for step in range(3):  # the first one is taken in turn by both
+        torch.set_num_threads(2)
+        ours = gradients(beside, step)
+        torch.set_num_threads(1)
+        theirs = gradients(in_turn, step)
+        assert torch.equal(ours[0], theirs[0])
+        assert all(torch.equal(a, b) for a, b in zip(ours[1], theirs[1], strict=True))
+
+
+def test_gradients_lie_in_memory_as_their_weights_do_for_the_fused_optimiser_walks_both_as_one(cores):
+    one = digits(2)
+    one.gradients(0)
+    assert any(not p.is_contiguous() for p in one._parameters)  # channels last
+    for p in one._parameters:
+        assert p.grad.is_contiguous(memory_format=torch.channels_last if p.dim() == 4 else torch.contiguous_format)
+        assert p.grad.stride() == torch.empty_like(p).stride()
+
+
+def test_a_stopped_run_on_lanes_ends_with_the_bits_of_an_unbroken_one(tmp_path, cores):
+    cores(2)
+    whole = engine_job.run(engine_job.trainer())
+    broken = engine_job.run(engine_job.trainer(), stop_at=5)
+    checkpoint.save(broken, tmp_path)
+    resumed = engine_job.trainer()
+    assert resumed._lanes is not None
+    checkpoint.restore(resumed, tmp_path)
+    engine_job.run(resumed)
+    assert engine_job.everything(resumed) == engine_job.everything(whole)
+
+
+def test_groups_are_taken_at_the_same_time(cores):
+    cores(2)
+    weight = torch.nn.Parameter(torch.ones(()))
+    lanes, meeting = Lanes(2, [weight], []), threading.Barrier(2)
+    lanes.gradients([lambda: weight.square()] * 2)
+
+    def meet():
+        meeting.wait(LIMIT_S)  # BrokenBarrierError unless the other one comes
+        return weight.square()
+
+    weight.grad = None
+    assert lanes.gradients([meet, meet]) == [1, 1]
+    assert weight.grad == 4
+
+
+@pytest.mark.parametrize(("threads", "num", "share"), [(2, 2, 1), (4, 2, 2), (5, 2, 2), (2, 3, 1)])
+def test_lanes_divide_the_cores_and_leave_the_number_of_the_process_alone(cores, threads, num, share):
+    cores(threads)
+    weight, seen = torch.nn.Parameter(torch.ones(())), []
+    lanes, meeting = Lanes(num, [weight], []), threading.Barrier(num)
+
+    def ask():
+        if lanes._beside is not None:
+            meeting.wait(LIMIT_S)  # each on a thread of its own
+            seen.append(torch.get_num_threads())
+        return weight.square()
+
+    lanes.gradients([ask])
+    lanes.gradients([ask] * num)
+    assert seen == [share] * num
+    assert torch.get_num_threads() == threads
+    later: list[int] = []
+    thread = threading.Thread(target=lambda: later.append(torch.get_num_threads()))
+    thread.start()
+    thread.join()
+    assert later == [threads]
+
+
+def test_a_loss_that_moves_buffers_is_never_taken_side_by_side(cores):
+    seen = []
+    for threads in (1, 2):
+        cores(threads)
+        torch.manual_seed(0)
+        module = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4), torch.nn.Linear(4, 1))
+        x = torch.randn(64, 3, generator=torch.Generator().manual_seed(1))
+        busy = threading.Lock()
+
+        def loss(indices, randomness, module=module, x=x, busy=busy):
+            assert busy.acquire(blocking=False), "two at once"
+            try:
+                return module(x[indices]).square().squeeze(1)
+            finally:
+                busy.release()
+
+        one = Trainer(module, loss, 64, Optim(batch=16, groups=2), Budget(steps=6), 0, engine_job.CPU)
+        engine_job.run(one)
+        assert (one._lanes is None) == (threads == 1)
+        seen.append([value.clone() for value in module.state_dict().values()])
+    # float32 sums in another order, over six small steps
+    assert all(torch.allclose(a, b, rtol=1e-5, atol=1e-6) for a, b in zip(*seen, strict=True))
+
+
+def test_the_first_group_that_fails_says_why_when_all_have_ended_and_leaves_no_gradient(cores):
+    cores(2)
+    weight, ended = torch.nn.Parameter(torch.ones(())), threading.Event()
+    lanes = Lanes(2, [weight], [])
+    lanes.gradients([lambda: weight.square()])
+    weight.grad = None
+
+    def late():
+        ended.wait(0.05)
+        ended.set()
+        return weight.square()
+
+    def fail():
+        raise ValueError("no loss")
+
+    with pytest.raises(ValueError, match="no loss"):
+        lanes.gradients([fail, late])
+    assert ended.is_set()
+    assert weight.grad is None
+
+
+def test_what_no_loss_reads_gets_no_gradient_and_what_one_reads_gets_its_own(cores):
+    cores(2)
+    first, second, unread = (torch.nn.Parameter(torch.tensor(value)) for value in (2.0, 3.0, 5.0))
+    lanes = Lanes(2, [first, second, unread], [])
+    for _ in range(2):  # in turn, and side by side
+        first.grad = second.grad = None
+        losses = lanes.gradients([lambda: first * second, lambda: second.square()])
+        assert [loss.item() for loss in losses] == [6, 9]
+        assert (first.grad, second.grad, unread.grad) == (3, 2 + 6, None)
