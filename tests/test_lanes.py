@@ -1,11 +1,13 @@
 """Groups of a batch on threads of one process: side by side in time, and to the bits of one after the other."""
 
 import threading
+from dataclasses import replace
 
 import pytest
 import torch
 
 import engine_job
+from kakusan.commands.train import _with_groups
 from kakusan.recipes import find
 from kakusan.recipes.build import build, training_loss
 from kakusan.train import checkpoint
@@ -169,3 +171,27 @@ def test_what_no_loss_reads_gets_no_gradient_and_what_one_reads_gets_its_own(cor
         losses = lanes.gradients([lambda: first * second, lambda: second.square()])
         assert [loss.item() for loss in losses] == [6, 9]
         assert (first.grad, second.grad, unread.grad) == (3, 2 + 6, None)
+
+
+@pytest.mark.parametrize(
+    ("threads", "recipe", "changes", "examples", "groups"),
+    [
+        (2, "mnist-ddpm", {}, 60_000, 2),
+        (8, "mnist-ddpm", {}, 60_000, 2),
+        (1, "mnist-ddpm", {}, 60_000, 1),
+        (2, "mnist-ddpm", {"batch": 25}, 60_000, 1),
+        (2, "mnist-ddpm", {"compile": "default"}, 60_000, 1),
+        (2, "mnist-ddpm", {"groups": 1}, 60_000, 1),
+        (2, "mnist-ddpm", {"groups": 4}, 60_000, 4),
+        (2, "mnist-ddpm", {}, 1, 1),
+        (2, "mnist-vae", {}, 60_000, 1),
+    ],
+)
+def test_a_diffusion_model_has_two_groups_on_several_cores_unless_told(
+    cores, threads, recipe, changes, examples, groups
+):
+    cores(threads)
+    given = find(recipe)
+    settled = _with_groups(replace(given, optim=replace(given.optim, **changes)), engine_job.CPU, examples)
+    assert settled.optim == replace(given.optim, **{**changes, "groups": groups})
+    assert _with_groups(given, torch.device("cuda"), examples).optim.groups == 1
