@@ -119,6 +119,13 @@ def processor_seconds(run: Callable[[], object]) -> float:
     return time.process_time() - began
 
 
+def clock_seconds(run: Callable[[], object]) -> float:
+    """That one call takes, by the clock on the wall."""
+    began = time.perf_counter()
+    run()
+    return time.perf_counter() - began
+
+
 def interleaved(
     blocks: dict[Any, Callable[[], object]], rounds: int, clock: Callable[[Callable[[], object]], float]
 ) -> dict[Any, list[float]]:
