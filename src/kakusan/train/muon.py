@@ -51,21 +51,28 @@ class Muon(torch.optim.Optimizer):
                 if not self.state[p]:
                     self.state[p]["momentum"] = torch.zeros_like(p)
             for alike in batches(moving):
-                gradients = [p.grad for p in alike if p.grad is not None]  # all have one
-                momenta = [self.state[p]["momentum"] for p in alike]
-                means = [m.lerp(gradient, 1 - group["momentum"]) for m, gradient in zip(momenta, gradients)]
-                aheads = [
-                    whole(gradient.lerp(mean, group["momentum"])).flatten(1) for gradient, mean in zip(gradients, means)
-                ]
-                lying = orthogonalised(torch.stack([_lying(ahead) for ahead in aheads])).unbind()
-                for p, momentum, mean, ahead, update in zip(alike, momenta, means, aheads, lying):
+                aheads = [self._ahead(p, group["momentum"], skip) for p in alike]
+                updates = orthogonalised(torch.stack([_lying(ahead) for ahead in aheads]))
+                moves = 1.0
+                if skip is not None:
+                    moves = 1.0 - skip
+                    updates *= moves
+                for p, ahead, update in zip(alike, aheads, updates.unbind()):
                     rows, columns = ahead.shape
-                    step = (update if rows <= columns else update.mT).reshape(p.shape)
-                    moved = p * (1 - group["lr"] * group["weight_decay"])
-                    moved.add_(cut(step, p), alpha=-group["lr"] * max(1.0, rows / columns) ** 0.5)
-                    for tensor, new in ((momentum, mean), (p, moved)):
-                        kept = part(new) if skip is None else torch.where(skip > 0, part(tensor), part(new))
-                        part(tensor).copy_(kept)
+                    step = update if rows <= columns else update.mT
+                    step = step.reshape(rows, *p.shape[2:], p.shape[1]).movedim(-1, 1)
+                    part(p).mul_(1 - moves * (group["lr"] * group["weight_decay"]))
+                    part(p).add_(part(cut(step, p)), alpha=-group["lr"] * max(1.0, rows / columns) ** 0.5)
+
+    def _ahead(self, p: Tensor, momentum: float, skip: Tensor | None) -> Tensor:
+        """The mean gradient, moved on, and once more as if this gradient came again; as a matrix, whole."""
+        gradient, mean = p.grad, self.state[p]["momentum"]
+        assert gradient is not None
+        if skip is not None:  # its own mean in its place moves nothing
+            part(gradient).copy_(torch.where(skip > 0, part(mean), part(gradient)))
+        part(mean).lerp_(part(gradient), 1 - momentum)
+        # a kernel's columns in the order in which it lies in memory, input channels last
+        return whole(gradient.lerp(mean, momentum)).movedim(1, -1).flatten(1)
 
 
 def batches(parameters: list[Tensor]) -> list[list[Tensor]]:
@@ -101,12 +108,13 @@ def orthogonalised(matrix: Tensor) -> Tensor:
     a, b, c = NEWTON_SCHULZ
     lying = _lying(matrix)
     x = lying / (torch.linalg.vector_norm(lying, dim=(-2, -1), keepdim=True) + 1e-7)
-    gram = x @ x.mT
-    factors = torch.eye(gram.shape[-1], dtype=x.dtype, device=x.device)
+    x = x.reshape(-1, *x.shape[-2:])
+    gram = x.bmm(x.mT)
+    factors = torch.eye(x.shape[1], dtype=x.dtype, device=x.device).expand_as(gram)
     for _ in range(ITERATIONS):
-        factor = b * gram + c * gram @ gram
-        factor.diagonal(dim1=-2, dim2=-1).add_(a)
-        factors = factor @ factors
-        gram = factor @ gram @ factor
-    x = factors @ x
+        factor = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
+        factor.diagonal(dim1=1, dim2=2).add_(a)
+        factors = factor.bmm(factors)
+        gram = factor.bmm(gram).bmm(factor)
+    x = factors.bmm(x).view_as(lying)
     return x if lying is matrix else x.mT
