@@ -10,6 +10,7 @@ import engine_job
 from kakusan.commands.train import _with_groups
 from kakusan.recipes import find
 from kakusan.recipes.build import build, training_loss
+from kakusan.recipes.student import distillation, student_recipe
 from kakusan.train import checkpoint
 from kakusan.train.lanes import Lanes
 from kakusan.train.loop import Trainer
@@ -117,6 +118,28 @@ def test_lanes_divide_the_cores_and_leave_the_number_of_the_process_alone(cores,
     assert later == [threads]
 
 
+@pytest.mark.parametrize("changes", [{"precision": "bfloat16"}, {"groups": 1}])
+def test_what_threads_would_share_or_not_divide_is_taken_in_turn(cores, changes):
+    one = digits(2, **changes)
+    assert one.num_lanes == 1
+    assert one._lanes is None
+
+
+@pytest.mark.parametrize(("weight", "lanes"), [(0.0, 2), (1.0, 1)])
+def test_a_student_with_a_discriminator_whose_weights_are_exchanged_has_one_lane(cores, weight, lanes):
+    cores(2)
+    teacher = replace(find("mnist-ddpm").model, width=8, inner_width=16, blocks=1)
+    given = replace(find("mnist-few"), model=teacher)
+    given = replace(given, distil=replace(given.distil, data_weight=weight))
+    recipe = student_recipe(given, replace(find("mnist-ddpm"), model=teacher))
+    assert _with_groups(recipe, engine_job.CPU, 100).optim.groups == lanes
+    weights = build(teacher, (1, 8, 8)).state_dict()
+    settings = replace(recipe.optim, batch=8, groups=2)
+    student = distillation(recipe, (1, 8, 8), weights)
+    one = Trainer(student, lambda indices, randomness: None, 64, settings, Budget(steps=1), 0, engine_job.CPU)
+    assert one.num_lanes == lanes
+
+
 def test_a_loss_that_moves_buffers_is_never_taken_side_by_side(cores):
     seen = []
     for threads in (1, 2):
@@ -162,6 +185,43 @@ def test_the_first_group_that_fails_says_why_when_all_have_ended_and_leaves_no_g
     assert weight.grad is None
 
 
+def test_an_interruption_leaves_out_the_groups_that_were_not_begun(cores):
+    cores(2)
+    weight, begun, stop = torch.nn.Parameter(torch.ones(())), [], threading.Event()
+    lanes = Lanes(2, [weight], [])
+    lanes.gradients([lambda: weight.square()])
+
+    def interrupt():
+        raise KeyboardInterrupt
+
+    def group():
+        begun.append(1)
+        stop.wait(0.2)
+        return weight.square()
+
+    with pytest.raises(KeyboardInterrupt):
+        lanes.gradients([interrupt, *[group] * 40])
+    assert len(begun) < 20  # of 40 that would take 4 seconds; 2 or 3 as a rule
+
+
+def test_lanes_that_cannot_all_be_started_wait_for_nobody(cores, monkeypatch):
+    cores(2)
+    start, started = threading.Thread.start, []
+
+    def first_alone(self):
+        if started:
+            raise RuntimeError("can't start new thread")
+        started.append(self)
+        start(self)
+
+    monkeypatch.setattr(threading.Thread, "start", first_alone)
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        Lanes(2, [], [])
+    monkeypatch.undo()
+    started[0].join(LIMIT_S)
+    assert not started[0].is_alive()
+
+
 def test_what_no_loss_reads_gets_no_gradient_and_what_one_reads_gets_its_own(cores):
     cores(2)
     first, second, unread = (torch.nn.Parameter(torch.tensor(value)) for value in (2.0, 3.0, 5.0))
@@ -176,6 +236,7 @@ def test_what_no_loss_reads_gets_no_gradient_and_what_one_reads_gets_its_own(cor
 @pytest.mark.parametrize(
     ("threads", "recipe", "changes", "examples", "groups"),
     [
+        (2, "mnist-ddpm", {"precision": "bfloat16"}, 60_000, 1),
         (2, "mnist-ddpm", {}, 60_000, 2),
         (8, "mnist-ddpm", {}, 60_000, 2),
         (1, "mnist-ddpm", {}, 60_000, 1),

@@ -105,6 +105,7 @@ def test_a_mistake_is_said_once(alone, tmp_path):
     assert job.returncode == 2
     assert errors.count("2 processes share 3 groups") == 1
     assert "Traceback" not in errors
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import torch
 
 import torture
 from kakusan.commands import origin
+from kakusan.recipes import find
 from kakusan.recipes.config import from_record
 from support import status
 
@@ -94,3 +95,21 @@ def test_other_versions_and_machines_are_named_and_gone_on_with(run, tmp_path, c
     assert len(said) == 1
     assert f": {name} was " in said[0]
     assert said[0].endswith("is another")
+
+
+def test_how_many_threads_compute_a_group_is_named_for_it_decides_its_bits(tmp_path):
+    path, before = tmp_path, torch.get_num_threads()
+    facts = origin.origin(find("mnist-ddpm"), 0, "data", torch.device("cpu"))
+    try:
+        torch.set_num_threads(4)
+        kinds = [origin.origin(find("mnist-ddpm"), 0, "data", torch.device("cpu"), lanes=lanes) for lanes in (1, 2, 8)]
+    finally:
+        torch.set_num_threads(before)
+    assert [kind["threads a group"] for kind in kinds] == ["4", "2", "1"]
+    assert origin.check_origin(path, kinds[0], kinds[1]) == ["threads a group was 4, is 2"]
+    older = {
+        name: value for name, value in kinds[0].items() if name != "threads a group"
+    }  # from before there were lanes
+    assert origin.check_origin(path, older, kinds[0]) == []
+    assert origin.check_origin(path, older, kinds[1]) == ["threads a group was 4, is 2"]
+    assert facts["threads a group"] == facts["threads"]

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -145,6 +146,31 @@ def test_tf32_is_on_for_a_step_that_asked_for_it_and_off_otherwise(rounding):
         with computing.step():
             assert matmul.allow_tf32 == cudnn.allow_tf32 == wanted
         assert (matmul.allow_tf32, cudnn.allow_tf32) == (False, True)
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_the_backward_pass_is_in_the_precision_of_the_step_too(groups):
+    seen, inside = [], [False]
+
+    @contextmanager
+    def step():
+        inside[0] = True
+        yield
+        inside[0] = False
+
+    one = engine_job.trainer(groups=groups)
+    one._lanes, one.computing.step = None, step  # a GPU has none
+    honest = one.loss
+
+    def loss(indices, randomness):
+        value = honest(indices, randomness)
+        value.register_hook(lambda gradient: seen.append(inside[0]))
+        return value
+
+    one.loss = loss
+    one.gradients(0)
+    assert seen == [True] * groups
+    assert not inside[0]
 
 
 class Slow:

@@ -74,6 +74,11 @@ class Distillation(nn.Module):
         # limits of the data estimate would stop the gradient; in a tuple, so that weights are named once
         self._chains = student, _unlimited(student), _unlimited(follower)
 
+    @property
+    def in_turn(self) -> bool:
+        """Whether no two losses may be computed at once: a discriminator's weights are exchanged for a while."""
+        return self.discriminator is not None
+
     def chain(self) -> Diffusion:
         """The student's: sample it with `renoise`, in one step or a few."""
         return self._chains[0]

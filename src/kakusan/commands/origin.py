@@ -18,6 +18,8 @@ from kakusan.recipes.config import Recipe
 # what makes another run of it, as opposed to the same one with other rounding
 IDENTITY = {"recipe": "the settings in run.json", "seed": "the seed in run.json", "data": "the data"}
 
+A_GROUP = "threads a group"
+
 # settings that came later, each with what was done before it was there: a run of that time is still the same run
 LATER = {
     "": {"distil": None},
@@ -40,10 +42,13 @@ def versions(device: torch.device) -> dict[str, str]:
     }
 
 
-def origin(recipe: Recipe, seed: int, data_digest: str, device: torch.device, processes: int = 1) -> dict[str, str]:
+def origin(
+    recipe: Recipe, seed: int, data_digest: str, device: torch.device, processes: int = 1, lanes: int = 1
+) -> dict[str, str]:
     """A fingerprint for each checkpoint: its settings, budget apart, its seed, its data and its versions.
 
-    The number of processes is part of it where it changes the order of a sum: with more than two groups.
+    The number of processes is part of it where it changes the order of a sum: with more than two groups. So is how many
+    threads compute a group, of which lanes have fewer.
     """
     settings = dataclasses.replace(recipe, minutes=None, steps=1).record()
     for place, neutral in LATER.items():
@@ -53,6 +58,7 @@ def origin(recipe: Recipe, seed: int, data_digest: str, device: torch.device, pr
                 del part[name]
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
     order = {"processes": str(processes)} if recipe.optim.num_groups > 2 else {}
+    order[A_GROUP] = str(max(1, torch.get_num_threads() // lanes))
     return {"recipe": digest, "seed": str(seed), "data": data_digest, **versions(device), **order}
 
 
@@ -62,6 +68,7 @@ def check_origin(path: Path, before: dict[str, str], now: dict[str, str]) -> lis
     Raises:
         InputError: If settings, seed or data are others: that would be another run.
     """
+    before = {A_GROUP: before.get("threads", "unknown"), **before}  # all of them, before there were lanes
     changed = [name for name in {**before, **now} if before.get(name) != now.get(name)]
     for name in changed:
         if name in IDENTITY:

@@ -29,7 +29,7 @@ from kakusan.rundir import RunDirectory, to_go_on
 from kakusan.signals import EXIT_STATUS
 from kakusan.train import checkpoint
 from kakusan.train.device import device_named
-from kakusan.train.engine import losses_named, process_group
+from kakusan.train.engine import Engine, losses_named, process_group
 from kakusan.train.flops import effort_of
 from kakusan.train.loop import Trainer
 from kakusan.train.precision import check_computing
@@ -175,6 +175,7 @@ def _with_groups(recipe: Recipe, device: torch.device, num_examples: int) -> Rec
     """As many groups of a batch as can be taken side by side, unless the recipe says how many."""
     optim = recipe.optim
     if optim.groups is not None:
+        Engine(optim.groups)  # InputError where the processes cannot share them
         return recipe
     groups = sharing.world()
     over = optim.batch % groups
@@ -190,8 +191,11 @@ def _with_groups(recipe: Recipe, device: torch.device, num_examples: int) -> Rec
 
 
 def _gains_by_lanes(recipe: Recipe, device: torch.device) -> bool:
-    plain = device.type == "cpu" and recipe.optim.compile == "none" and recipe.optim.batch % LANES == 0
-    return plain and isinstance(recipe.model, DiffusionConfig) and torch.get_num_threads() >= LANES
+    optim = recipe.optim
+    plain = device.type == "cpu" and optim.compile == "none" and optim.precision == "float32"
+    many = optim.batch % LANES == 0 and torch.get_num_threads() >= LANES
+    judged = recipe.distil is not None and recipe.distil.data_weight > 0
+    return plain and many and isinstance(recipe.model, DiffusionConfig) and not judged
 
 
 def _check_budget(path: Path, state: State, budget: Budget, finished: bool) -> None:
@@ -238,7 +242,7 @@ def _to_the_end(job: Job, fresh: bool, newest: Path | None, other_steps: bool) -
         passed = sum(mark <= trainer.progress for mark in MARKS)
         trainer.state.marks = min(trainer.state.marks, passed)  # of a larger budget fewer have passed
         beginning = f"{recipe.name}: going on from step {trainer.state.step:,}, {job.budget}"
-    made_by = origin(recipe, job.seed, dataset.digest(), job.device, sharing.world())
+    made_by = origin(recipe, job.seed, dataset.digest(), job.device, sharing.world(), trainer.num_lanes)
     for line in check_origin(run.path, trainer.state.made_by, made_by) if trainer.state.made_by else []:
         tell(f"from here on not to the bits of an unbroken run: {line}")
     trainer.state.made_by = made_by

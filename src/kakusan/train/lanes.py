@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 import torch
 from torch import Tensor, nn
@@ -20,51 +20,60 @@ class Lanes:
 
     Args:
         num: How many.
-        parameters: Whose gradients are wanted.
+        parameters: Whose gradients are wanted. A loss reads them, and must not exchange them, even for a while.
         buffers: Of the networks. If the first losses move one of them, as a normalisation's statistics move, later ones
             are taken in turn as well: side by side they would move it at once.
     """
 
     def __init__(self, num: int, parameters: Sequence[nn.Parameter], buffers: Sequence[Tensor]):
+        self.num = num
         self._parameters, self._buffers = parameters, buffers
         self._beside: bool | None = None  # not known yet
         before = torch.get_num_threads()
         share = max(1, before // num)
         self._pool = ThreadPoolExecutor(num, "lane", initializer=_compute_with, initargs=(share,))
-        barrier = threading.Barrier(num + 1)
-        started = [self._pool.submit(barrier.wait) for _ in range(num)]  # so that each is there, and has set its number
-        barrier.wait()
-        wait(started)
+        meeting = threading.Barrier(num)  # so that each thread is there, and has set its number
+        try:
+            wait([self._pool.submit(meeting.wait) for _ in range(num)])
+        except BaseException:
+            meeting.abort()  # those that wait for one that cannot come
+            raise
         torch.set_num_threads(before)  # which threads that others start later begin with
 
     def gradients(self, losses: Sequence[Callable[[], Tensor]]) -> list[Tensor]:
         """Leave the gradients of the losses' sum in the parameters; what each loss was.
 
-        If losses raise, the first one's error, once all have ended; the parameters are then as they were.
+        If losses raise, the first one's error, once none is computed any more; the gradients are then of no use.
         """
+        if self._beside:
+            return self._sum([self._pool.submit(self._one, loss) for loss in losses])
+        before, values = [buffer._version for buffer in self._buffers], []
+        for loss in losses:  # on a lane too, whose number of cores decides the bits
+            values += self._sum([self._pool.submit(self._one, loss)])
         if self._beside is None:
-            before = [buffer._version for buffer in self._buffers]
-            done = self._in_turn(losses)
             self._beside = before == [buffer._version for buffer in self._buffers]
-        elif self._beside:
-            futures = [self._pool.submit(self._one, loss) for loss in losses]
-            wait(futures)
-            done = [future.result() for future in futures]
-        else:
-            done = self._in_turn(losses)
-        for p, *found in zip(self._parameters, *(gradients for _, gradients in done), strict=True):
-            for gradient in found:
-                if gradient is not None:
-                    p.grad = torch.empty_like(p).copy_(gradient) if p.grad is None else p.grad.add_(gradient)
-        return [value for value, _ in done]
-
-    def _in_turn(self, losses: Sequence[Callable[[], Tensor]]) -> list[tuple[Tensor, tuple[Tensor | None, ...]]]:
-        """On one lane, whose number of cores decides the bits."""
-        return [self._pool.submit(self._one, loss).result() for loss in losses]
+        return values
 
     def _one(self, loss: Callable[[], Tensor]) -> tuple[Tensor, tuple[Tensor | None, ...]]:
         value = loss()
         return value.detach(), torch.autograd.grad(value, self._parameters, allow_unused=True)
+
+    def _sum(self, futures: list[Future[tuple[Tensor, tuple[Tensor | None, ...]]]]) -> list[Tensor]:
+        """Each one's gradients, added in order and let go; what each loss was."""
+        values = []
+        try:
+            while futures:
+                value, gradients = futures[0].result()
+                del futures[0]
+                values.append(value)
+                for p, gradient in zip(self._parameters, gradients, strict=True):
+                    if gradient is not None:
+                        p.grad = torch.empty_like(p).copy_(gradient) if p.grad is None else p.grad.add_(gradient)
+        finally:
+            for future in futures:
+                future.cancel()
+            wait(futures)
+        return values
 
 
 def _compute_with(num_threads: int) -> None:

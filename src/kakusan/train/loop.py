@@ -128,9 +128,9 @@ class Trainer:
             and sum(p.numel() for p in self._parameters) <= LARGEST
         )
         self._lanes: Lanes | None = None
-        lanes = min(len(self.engine.groups), torch.get_num_threads())
-        if lanes > 1 and self._alone and self.device.type == "cpu" and self.settings.compile == "none":
-            self._lanes = Lanes(lanes, self._parameters, list(self.module.buffers()))
+        self.num_lanes = min(len(self.engine.groups), torch.get_num_threads()) if self._takes_lanes() else 1
+        if self.num_lanes > 1:
+            self._lanes = Lanes(self.num_lanes, self._parameters, list(self.module.buffers()))
         self._hindsight: Hindsight | None = None
         self._not_looked = torch.zeros(())
         self._look_until = 0  # the steps before this one are looked at one by one
@@ -250,23 +250,22 @@ class Trainer:
 
     def gradients(self, step: int) -> Tensor:
         """Leave a step's gradients in the parameters; the mean loss of this process's groups."""
-        draws = [self.draws(step, group) for group in self.engine.groups]
+        shares = [partial(self._share, *self.draws(step, group)) for group in self.engine.groups]
         if self._lanes is not None:
-            losses = self._lanes.gradients([partial(self._share, *drawn) for drawn in draws])
+            losses = self._lanes.gradients(shares)
         else:
             losses = []
-            for last, drawn in enumerate(draws, start=1 - len(draws)):
-                with self.engine.backward(self.objective, last=last == 0):
-                    loss = self._share(*drawn)
+            for last, share in enumerate(shares, start=1 - len(shares)):
+                with self.computing.step(), self.engine.backward(self.objective, last=last == 0):
+                    loss = share()
                     loss.backward()
                 losses.append(loss.detach())
         return sum(losses[1:], losses[0])
 
     def _share(self, indices: Tensor, randomness: torch.Generator) -> Tensor:
         """Of one group, in the mean loss of this process."""
-        with self.computing.step():
-            loss = self.objective(indices, randomness)
-            return loss / len(self.engine.groups) if len(self.engine.groups) > 1 else loss
+        loss = self.objective(indices, randomness)
+        return loss / len(self.engine.groups) if len(self.engine.groups) > 1 else loss
 
     def norm(self) -> Tensor:
         """Of the gradients in the parameters."""
@@ -286,6 +285,11 @@ class Trainer:
         """Of the learning rates at the present step."""
         warm = min(1.0, (self.state.step + 1) / self.settings.warmup) if self.settings.warmup else 1.0
         return warm * (1 - self.progress if self.settings.decay == "linear" else 1.0)
+
+    def _takes_lanes(self) -> bool:
+        """Whether losses may be computed at once; what torch keeps of bfloat16 weights is the same for all threads."""
+        plain = self.settings.compile == "none" and self.settings.precision == "float32"
+        return plain and self._alone and self.device.type == "cpu" and not getattr(self.module, "in_turn", False)
 
     def _start(self) -> None:
         """Let the clock go, with what is to be compiled: that counts once, at the beginning of a run."""
