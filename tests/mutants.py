@@ -1281,7 +1281,7 @@ TRAINING = [
         "commands/train.py",
         " and torch.get_num_threads() >= LANES",
         "",
-        "test_lanes.py::test_a_diffusion_model_has_two_groups_on_several_cores_unless_told[1-mnist-ddpm-changes2-60000-1]",
+        "test_lanes.py::test_a_diffusion_model_has_two_groups_on_several_cores_unless_told[1-mnist-ddpm-changes3-60000-1]",
     ),
     Fault(
         "the smaller square forgets a term",

@@ -24,7 +24,8 @@ RANDOM = np.random.default_rng(0).integers(0, 256, (200, 4))
     [
         (RANDOM, []),
         (RANDOM[:50], ["45 examples to train on"]),
-        (np.tile(RANDOM[:1], (200, 1)), ["all examples of mine.npy are equal"]),
+        (np.tile(RANDOM[:1], (200, 1)), ["all examples to train on in mine.npy are equal"]),
+        (RANDOM[:2], ["1 example to train on: a model is likely to learn it by heart"]),
         (np.full((200, 4), 7), ["hold one value only, 7"]),
         (np.full((20, 4), 7), ["hold one value only, 7", "18 examples to train on"]),
     ],

@@ -84,6 +84,8 @@ def bad_files(folder):
     np.save(folder / "line.npy", np.zeros(5))
     np.save(folder / "negative.npy", np.array([[1, -2], [3, 4]]))
     np.save(folder / "fractional.npy", np.array([[1.5, 2], [3, 4]]))
+    np.save(folder / "huge.npy", np.array([[1, 2, 3], [2**62] * 3]))
+    np.save(folder / "pixel.npy", np.zeros((5, 1, 1), np.uint8))
     np.save(folder / "one-category.npy", np.ones((4, 1), int))
     np.save(folder / "single.npy", pictures(1, 4, 4))
     np.save(folder / "many-channels.npy", pictures(5, 9, 9, 9))
@@ -113,8 +115,10 @@ def bad_files(folder):
         ("many-channels.npy", "channels"),
         ("names.npz", "train_images"),
         ("shapes.npz", "one shape"),
-        ("text.npy", "cannot read it"),
-        ("objects.npy", "cannot read"),
+        ("text.npy", "no such file, or holds Python objects"),
+        ("objects.npy", "no such file, or holds Python objects"),
+        ("huge.npy", "got 13,835,058,055,282,163,712 in row 1"),
+        ("pixel.npy", "two numbers or more"),
         ("picture.jpg", ".npy or .npz"),
         ("empty", "train-images"),
         ("cut", "bytes of data"),

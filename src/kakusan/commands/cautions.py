@@ -13,11 +13,11 @@ def cautions(dataset: Dataset) -> list[str]:
     lines = []
     if bool((data == data.reshape(-1)[0]).all()):
         lines.append(f"caution: {name} hold one value only, {data.reshape(-1)[0].item():g}: there is nothing to learn")
-    elif bool((data == data[:1]).all()):
-        lines.append(f"caution: all examples of {name} are equal: a model can only learn this one by heart")
+    elif len(data) > 1 and bool((data == data[:1]).all()):
+        lines.append(f"caution: all examples to train on in {name} are equal: a model can only learn this one by heart")
     if len(data) < FEW:
-        alone = "1 example" if len(data) == 1 else f"{len(data)} examples"
+        alone, them = ("1 example", "it") if len(data) == 1 else (f"{len(data)} examples", "them")
         lines.append(
-            f"caution: {alone} to train on: a model is likely to learn them by heart; a few thousand are usual"
+            f"caution: {alone} to train on: a model is likely to learn {them} by heart; a few thousand are usual"
         )
     return lines

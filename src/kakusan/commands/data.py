@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
+from kakusan.commands.cautions import cautions
 from kakusan.commands.flags import as_typed
 from kakusan.commands.say import tell
 from kakusan.commands.verbs import Data
@@ -54,6 +55,8 @@ def _say_dataset(dataset: Dataset, flags: list[str]) -> None:
     print(dataset.describe())
     print(f"values from {values.min().item():g} to {values.max().item():g}, mean {mean:.4g}")
     print(f"SHA-256 {dataset.digest()}")
+    for line in cautions(dataset):
+        print(line)
     images = "binary-best" if dataset.bits else "mnist-ddpm"
     recipe = "counts-dirichlet" if dataset.kind == "counts" else images
     print(f"train on it with: {printable(shlex.join(['kakusan', 'train', recipe, *flags]))}")

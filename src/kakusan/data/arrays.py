@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zipfile
 import zlib
 from pathlib import Path
@@ -16,6 +17,7 @@ from kakusan.errors import InputError
 TRAIN_NAMES = ("train_images", "x_train", "train")
 TEST_NAMES = ("test_images", "x_test", "test")
 CHANNELS = (1, 3, 4)
+MOST_COUNTED = 2**53  # of a row: up to here float64 counts every one
 
 
 def read_array_file(path: Path) -> Dataset:
@@ -30,7 +32,13 @@ def read_array_file(path: Path) -> Dataset:
     except InputError:
         raise
     except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise InputError(f"{path}: expected a .npy or .npz file of numbers; numpy cannot read it ({error})") from error
+        # numpy takes any other file for pickled objects, and says how to run them
+        reason = (
+            "it is no such file, or holds Python objects"
+            if "pickle" in str(error)
+            else f"numpy cannot read it ({error})"
+        )
+        raise InputError(f"{path}: expected a .npy or .npz file of numbers; {reason}") from error
 
 
 def _pick(path: Path, names: list[str]) -> tuple[str, str | None]:
@@ -88,8 +96,8 @@ def _images(name: str, array: np.ndarray) -> Tensor:
         array = array.transpose(0, 3, 1, 2)
     elif array.shape[1] not in CHANNELS:
         raise InputError(f"{name}: expected 1, 3 or 4 channels, last or second, got shape {array.shape}")
-    if min(array.shape[1:]) < 1:
-        raise InputError(f"{name}: images must not be empty, got shape {array.shape}")
+    if math.prod(array.shape[1:]) < 2:
+        raise InputError(f"{name}: images must have two numbers or more, got shape {array.shape}")
     return torch.from_numpy(np.array(array, order="C"))  # a copy: a file's bytes cannot be written to
 
 
@@ -104,4 +112,11 @@ def _counts(name: str, array: np.ndarray) -> Tensor:
         raise InputError(
             f"{name}: counts must be whole numbers >= 0, got {array[row, column]} in row {row}, column {column}"
         )
-    return torch.from_numpy(array.astype(np.float64))
+    counts = array.astype(np.float64)
+    large = counts.sum(1) > MOST_COUNTED
+    if large.any():
+        row = int(large.argmax())
+        raise InputError(
+            f"{name}: the counts of a row may add up to {MOST_COUNTED:,}, got {counts[row].sum():,.0f} in row {row}"
+        )
+    return torch.from_numpy(counts)
