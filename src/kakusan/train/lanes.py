@@ -26,7 +26,6 @@ class Lanes:
     """
 
     def __init__(self, num: int, parameters: Sequence[nn.Parameter], buffers: Sequence[Tensor]):
-        self.num = num
         self._parameters, self._buffers = parameters, buffers
         self._beside: bool | None = None  # not known yet
         before = torch.get_num_threads()
