@@ -1299,8 +1299,8 @@ TRAINING = [
     ),
     Fault(
         "lanes of bfloat16",
-        "train/loop.py",
-        ' and self.settings.precision == "float32"',
+        "train/lanes.py",
+        ' and settings.precision == "float32"',
         "",
         "test_lanes.py::test_what_threads_would_share_or_not_divide_is_taken_in_turn[changes0]",
     ),

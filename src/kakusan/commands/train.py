@@ -31,6 +31,7 @@ from kakusan.train import checkpoint
 from kakusan.train.device import device_named
 from kakusan.train.engine import Engine, losses_named, process_group
 from kakusan.train.flops import effort_of
+from kakusan.train.lanes import allows_lanes
 from kakusan.train.loop import Trainer
 from kakusan.train.precision import check_computing
 from kakusan.train.progress import ProgressLine
@@ -192,10 +193,9 @@ def _with_groups(recipe: Recipe, device: torch.device, num_examples: int) -> Rec
 
 def _gains_by_lanes(recipe: Recipe, device: torch.device) -> bool:
     optim = recipe.optim
-    plain = device.type == "cpu" and optim.compile == "none" and optim.precision == "float32"
     many = optim.batch % LANES == 0 and torch.get_num_threads() >= LANES
     judged = recipe.distil is not None and recipe.distil.data_weight > 0
-    return plain and many and isinstance(recipe.model, DiffusionConfig) and not judged
+    return allows_lanes(optim, device) and many and isinstance(recipe.model, DiffusionConfig) and not judged
 
 
 def _check_budget(path: Path, state: State, budget: Budget, finished: bool) -> None:

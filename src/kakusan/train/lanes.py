@@ -14,6 +14,13 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 import torch
 from torch import Tensor, nn
 
+from kakusan.train.settings import Optim
+
+
+def allows_lanes(settings: Optim, device: torch.device) -> bool:
+    """Whether losses may be computed at once; what torch keeps of bfloat16 weights is the same for all threads."""
+    return device.type == "cpu" and settings.compile == "none" and settings.precision == "float32"
+
 
 class Lanes:
     """Threads that divide among them the cores which torch uses here.

@@ -22,7 +22,7 @@ from kakusan.train.clock import Clock, Reading
 from kakusan.train.ema import Ema
 from kakusan.train.engine import Engine, any_not_finite, cut, gradient_norm, part
 from kakusan.train.hindsight import LARGEST, STEPS, Hindsight
-from kakusan.train.lanes import Lanes
+from kakusan.train.lanes import Lanes, allows_lanes
 from kakusan.train.optimizers import Optimizers
 from kakusan.train.precision import Computing
 from kakusan.train.settings import Budget, Optim
@@ -128,7 +128,8 @@ class Trainer:
             and sum(p.numel() for p in self._parameters) <= LARGEST
         )
         self._lanes: Lanes | None = None
-        self.num_lanes = min(len(self.engine.groups), torch.get_num_threads()) if self._takes_lanes() else 1
+        beside = self._alone and allows_lanes(self.settings, self.device) and not getattr(self.module, "in_turn", False)
+        self.num_lanes = min(len(self.engine.groups), torch.get_num_threads()) if beside else 1
         if self.num_lanes > 1:
             self._lanes = Lanes(self.num_lanes, self._parameters, list(self.module.buffers()))
         self._hindsight: Hindsight | None = None
@@ -285,11 +286,6 @@ class Trainer:
         """Of the learning rates at the present step."""
         warm = min(1.0, (self.state.step + 1) / self.settings.warmup) if self.settings.warmup else 1.0
         return warm * (1 - self.progress if self.settings.decay == "linear" else 1.0)
-
-    def _takes_lanes(self) -> bool:
-        """Whether losses may be computed at once; what torch keeps of bfloat16 weights is the same for all threads."""
-        plain = self.settings.compile == "none" and self.settings.precision == "float32"
-        return plain and self._alone and self.device.type == "cpu" and not getattr(self.module, "in_turn", False)
 
     def _start(self) -> None:
         """Let the clock go, with what is to be compiled: that counts once, at the beginning of a run."""
