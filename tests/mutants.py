@@ -2073,6 +2073,79 @@ DISTILLATION = [
     ),
 ]
 
+STABLE = [
+    Fault(
+        "references of a large norm are taken for likelier",
+        "stable.py",
+        "a * (z @ self.examples.T) - a.square() * self.half_squares",
+        "a * (z @ self.examples.T)",
+        "test_stable.py::test_the_mean_is_that_of_bayes_theorem",
+    ),
+    Fault(
+        "what was noised is left out of what it could have been",
+        "stable.py",
+        "return (weights[:, :1] * own + weights[:, 1:] @ self.examples).view_as(x)",
+        "return (weights[:, 1:] / weights[:, 1:].sum(1, keepdim=True) @ self.examples).view_as(x)",
+        "test_stable.py::test_the_mean_is_that_of_bayes_theorem",
+    ),
+    Fault(
+        "the number of those left open is rounded down",
+        "stable.py",
+        "min(math.ceil(share * len(t)), len(t))",
+        "min(math.floor(share * len(t)), len(t))",
+        "test_stable.py::test_only_the_noisiest_are_asked_about_and_as_many_as_the_law_leaves_open",
+    ),
+    Fault(
+        "the least noised are asked about",
+        "stable.py",
+        "len(t))).indices",
+        "len(t)), largest=False).indices",
+        "test_stable.py::test_only_the_noisiest_are_asked_about_and_as_many_as_the_law_leaves_open",
+    ),
+    Fault(
+        "the number of dimensions does not tell how open it is",
+        "stable.py",
+        "num_dims * schedule.log_snr[1:].exp() < OPEN",
+        "784 * schedule.log_snr[1:].exp() < OPEN",
+        "test_stable.py::test_only_the_noisiest_are_asked_about_and_as_many_as_the_law_leaves_open",
+    ),
+    Fault(
+        "the noise that goes with the mean stays that of what was noised",
+        "diffusion.py",
+        "return x.index_copy(0, rows, mean), eps.index_copy(0, rows, noise)",
+        "return x.index_copy(0, rows, mean), eps",
+        "test_stable.py::test_where_the_references_are_the_whole_world_the_best_network_has_no_loss_left[v]",
+    ),
+    Fault(
+        "a learned variance is taught by the mean",
+        "diffusion.py",
+        "loss = loss + HYBRID_BOUND_WEIGHT * self._cost(x, z_t, t, down)",
+        "loss = loss + HYBRID_BOUND_WEIGHT * self._cost(known[0], z_t, t, down)",
+        "test_stable.py::test_a_learned_variance_is_taught_by_what_was_noised",
+    ),
+    Fault(
+        "references lie still where examples are moved",
+        "recipes/build.py",
+        "augmented(data[rows], augment, drawn)",
+        'augmented(data[rows], "none", drawn)',
+        "test_stable.py::test_references_are_of_the_training_part_and_the_same_in_every_run",
+    ),
+    Fault(
+        "the end of samples is where they begin to be guided",
+        "model.py",
+        "spacing or self.usual.spacing, config.end_log_snr)",
+        "spacing or self.usual.spacing, config.guidance_range[0])",
+        "test_stable.py::test_samples_end_where_the_recipe_says",
+    ),
+    Fault(
+        "few steps end sharper than they would on their own",
+        "samplers/spacing.py",
+        "low = min(max(low, -end_log_snr / 2), high)",
+        "low = min(-end_log_snr / 2, high)",
+        "test_samplers.py::test_samples_end_no_sharper_than_they_are_told_to",
+    ),
+]
+
 FAULTS = [
     *STORAGE,
     *STORED,
@@ -2082,6 +2155,7 @@ FAULTS = [
     *CONJUGATE,
     *AUTOENCODERS,
     *DIFFUSION,
+    *STABLE,
     *SAMPLERS,
     *DISTILLATION,
     *STEPS,

@@ -354,6 +354,25 @@ def test_steps_are_equally_spaced_in_what_their_name_says():
     assert_close(by_root, torch.linspace(low ** (1 / 7), high ** (1 / 7), 8, dtype=F64), rtol=1e-3, atol=0)
 
 
+def test_samples_end_no_sharper_than_they_are_told_to():
+    schedule = Schedule.cosine(100_000)
+    ended = schedule.log_snr[times(schedule, 20, "karras", end_log_snr=3.0)]
+    assert_close(ended[0].item(), 3.0, rtol=0, atol=1e-3)
+    assert_close(ended[-2], schedule.log_snr[times(schedule, 20, "karras")][-2])  # the other end stays
+    assert times(schedule, 3, "karras", end_log_snr=3.0) == times(schedule, 3, "karras")  # 2 log 3 is lower
+    assert times(schedule, 20, "uniform", end_log_snr=3.0) == times(schedule, 20, "uniform")
+    whole = Schedule.cosine(50)
+    assert times(whole, 50, "karras", end_log_snr=3.0) == list(range(1, 51))  # all steps are all steps
+
+
+@pytest.mark.parametrize("end_log_snr", [-100.0, 100.0])
+def test_no_end_makes_steps_fall(end_log_snr):
+    found = times(Schedule.cosine(1000), 20, "karras", end_log_snr=end_log_snr)
+    assert found == sorted(set(found))
+    assert len(found) == 20
+    assert found[-1] == 1000
+
+
 def test_a_coarse_chain_knows_the_steps_of_the_finest():
     model = optimal_model()
     assert model.finest == (model, [0, 1, 2, 3, 4, 5])

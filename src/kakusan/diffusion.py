@@ -21,6 +21,7 @@ from kakusan.errors import InputError
 from kakusan.noise import Randomness, rand, randn
 from kakusan.observation import check_data
 from kakusan.schedule import Schedule
+from kakusan.stable import References, noisiest
 from kakusan.steps import StepLaw
 from kakusan.vae import as_shape, reference, standard_normal
 
@@ -189,6 +190,16 @@ class Diffusion(nn.Module, LatentChain):
             case "mean":
                 return self.posterior(z_t, x, t).mean
 
+    def _on_average(
+        self, x: Tensor, z_t: Tensor, eps: Tensor, t: Tensor, law: StepLaw, references: References
+    ) -> tuple[Tensor, Tensor]:
+        """(x, eps), where there is much noise their means over all that z_t could have come from: targets are linear in them."""
+        rows = noisiest(t, law, self.schedule, self.num_dims)
+        a, noise_var = self._at("alpha_bar", t, x).sqrt()[rows], self._at("noise_var", t, x)[rows]
+        mean = references.posterior_mean(z_t[rows], x[rows], a, noise_var)
+        noise = (z_t[rows] - a * mean) / noise_var.sqrt()
+        return x.index_copy(0, rows, mean), eps.index_copy(0, rows, noise)
+
     def _log_var(self, t: Time, like: Tensor, v: Tensor | None) -> Tensor:
         match self.variance:
             case "unit":
@@ -326,7 +337,12 @@ class Diffusion(nn.Module, LatentChain):
     # Training
 
     def loss(
-        self, x: Tensor, generator: Randomness = None, objective: Objective = "simple", law: StepLaw | None = None
+        self,
+        x: Tensor,
+        generator: Randomness = None,
+        objective: Objective = "simple",
+        law: StepLaw | None = None,
+        references: References | None = None,
     ) -> Tensor:
         """What training minimises, for each example, in units of the data's dimensions, shape (b,).
 
@@ -334,6 +350,9 @@ class Diffusion(nn.Module, LatentChain):
         eps the loss of Ho et al. 2020, equation 14, another objective than the bound with the same minimiser
         over unrestricted functions (K7). With a learned variance, 1e-3 of the bound is added, without a gradient
         into the mean. "path", "pair" and "single" are minus the ELBO estimates.
+
+        With `references` the simple loss asks, where there is much noise, for the mean of all that z_t could have come from:
+        the same minimiser as they grow in number, and less noise in the gradient (Xu et al. 2023).
         """
         check_event(x, self.event_shape)
         match objective:
@@ -344,15 +363,17 @@ class Diffusion(nn.Module, LatentChain):
             case "single":
                 return -self._from_single(x, generator) / self.num_dims
             case "simple":
-                return self._simple_loss(x, generator, law or StepLaw.uniform(self.depth))
+                return self._simple_loss(x, generator, law or StepLaw.uniform(self.depth), references)
         raise InputError(f"objective must be one of {', '.join(get_args(Objective))}, got {objective!r}")
 
-    def _simple_loss(self, x: Tensor, generator: Randomness, law: StepLaw) -> Tensor:
+    def _simple_loss(self, x: Tensor, generator: Randomness, law: StepLaw, references: References | None) -> Tensor:
         t = law.draw(len(x), generator, x.device)
         eps = randn(x.shape, generator, x.dtype, x.device)
         z_t = self._at("alpha_bar", t, x).sqrt() * x + self._at("noise_var", t, x).sqrt() * eps
         prediction, v = self.predict(z_t, t)
-        loss = sum_event((prediction - self._target(x, z_t, eps, t)).square())
+        known = (x, eps) if references is None else self._on_average(x, z_t, eps, t, law, references)
+        target = self._target(known[0], z_t, known[1], t)
+        loss = sum_event((prediction - target).square())
         if v is not None:
             x_hat = self._data_estimate(z_t, t, prediction.detach())
             mean = self._at("mean_coef_x", t, x) * x_hat + self._at("mean_coef_z", t, x) * z_t

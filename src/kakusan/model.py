@@ -210,7 +210,7 @@ class TrainedModel:
                 "leave it out, or train with --optim.early 0.1"
             )
         num_steps = min(self.usual.steps, chain.depth) if steps is None else steps
-        return chain.respaced(times(chain.schedule, num_steps, spacing or self.usual.spacing))
+        return chain.respaced(times(chain.schedule, num_steps, spacing or self.usual.spacing, config.end_log_snr))
 
     @property
     def denoisers(self) -> list[Denoiser]:

@@ -25,7 +25,7 @@ from kakusan.errors import InputError, ScheduleWarning, shown
 from kakusan.guidance import check_guidance
 from kakusan.hierarchy import HierarchicalVAE
 from kakusan.nets.mlp import MLP, GaussianMLP
-from kakusan.noise import Randomness
+from kakusan.noise import Randomness, stream
 from kakusan.recipes.config import (
     DiffusionConfig,
     DirichletConfig,
@@ -37,6 +37,7 @@ from kakusan.recipes.config import (
 from kakusan.recipes.conjugate_fit import ConjugateFit
 from kakusan.recipes.networks import denoiser
 from kakusan.schedule import Schedule
+from kakusan.stable import References, most_references
 from kakusan.steps import StepLaw
 from kakusan.train.loop import Loss
 from kakusan.vae import VAE
@@ -154,10 +155,11 @@ def training_loss(module: Trainable, config: ModelConfig, data: Tensor, augment:
     if isinstance(module, Diffusion):
         assert isinstance(config, DiffusionConfig)
         law = step_law(config)
+        references = references_of(module, config, data, augment)
 
         def loss(indices: Tensor, randomness: Randomness) -> Tensor:
             x = scale.to_model(augmented(data[indices], augment, randomness), randomness)
-            return module.loss(x, randomness, config.objective, law)
+            return module.loss(x, randomness, config.objective, law, references)
 
         return loss
 
@@ -172,6 +174,16 @@ def training_loss(module: Trainable, config: ModelConfig, data: Tensor, augment:
         return -importance_bound(module, x, num_samples, randomness, checked=True) / x[0].numel()
 
     return negative_bound
+
+
+def references_of(module: Diffusion, config: DiffusionConfig, data: Tensor, augment: str) -> References | None:
+    """Some of the training part, the same for every run of these settings; None if none are wanted."""
+    num = min(config.references, most_references(module.num_dims), len(data))
+    if not num or config.objective != "simple":
+        return None
+    drawn = stream("references")
+    rows = torch.randperm(len(data), generator=drawn)[:num].to(data.device)
+    return References(scale_of(config).to_model(augmented(data[rows], augment, drawn), drawn))
 
 
 def training_terms(

@@ -12,13 +12,14 @@ Spacing = Literal["uniform", "log-snr", "karras"]
 RHO = 7  # of Karras et al. 2022, equation 5
 
 
-def times(schedule: Schedule, num_steps: int, spacing: str = "uniform") -> list[int]:
+def times(schedule: Schedule, num_steps: int, spacing: str = "uniform", end_log_snr: float | None = None) -> list[int]:
     """K different steps out of 1..T, rising.
 
     The highest is T, where the latents start. "uniform" are equally spaced. Of the other two, K - 1 steps lie between the
     noise-to-signal ratios 1 / K and 2 K / pi, equally spaced in its logarithm ("log-snr") or in its seventh root
     ("karras"), each moved to the nearest step that is free: the first step, through noise in which hardly a thing is
-    decided, and the last, the data estimate, shrink as K grows, and no other step is spent there.
+    decided, and the last, the data estimate, shrink as K grows, and no other step is spent there. With `end_log_snr` the
+    last does not shrink beyond it: a network that is unsure how little noise is left leaves some of it.
     """
     if spacing not in get_args(Spacing):
         raise InputError(f"no spacing {spacing!r}; there are {', '.join(get_args(Spacing))}")
@@ -29,6 +30,8 @@ def times(schedule: Schedule, num_steps: int, spacing: str = "uniform") -> list[
         return [round(depth * k / num_steps) for k in range(1, num_steps + 1)]
     log_noise = (-schedule.log_snr / 2).tolist()  # rises with t
     low, high = -math.log(num_steps), math.log(2 * num_steps / math.pi)
+    if end_log_snr is not None:
+        low = min(max(low, -end_log_snr / 2), high)
     share = [k / max(num_steps - 2, 1) for k in range(num_steps - 1)]
     if spacing == "log-snr":
         aims = [low + (high - low) * part for part in share]
