@@ -489,6 +489,14 @@ def test_it_says_so_where_it_is_asked_at_noise_levels_that_it_was_not_trained_at
         assert "was trained for" not in call(capsys, "sample", student, "-n", 1, *known, "--out", tmp_path / "known")[2]
 
 
+def test_it_says_so_where_a_students_sampler_is_asked_of_another_model(teacher, tmp_path, capsys):
+    said = [
+        call(capsys, "sample", teacher, "-n", 1, "--steps", 2, *more, "--out", tmp_path / "samples")[2]
+        for more in (["--sampler", "renoise"], [])
+    ]
+    assert [("renoise is for students" in one) for one in said] == [True, False]
+
+
 def test_weights_of_other_names_are_not_exported(student, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("kakusan.commands.export.used_weights", lambda recipe, weights: dict(weights))
     code, _, told = call(capsys, "export", student, "--out", tmp_path / "file.safetensors")

@@ -26,7 +26,7 @@ def main(command: Sample) -> int:
     out = command.out or Path("samples") / _name(command)
     refuse_inside_a_run(out)
     choices = {name: getattr(command, name) for name in ("steps", "guidance", "spacing", "eta", "churn")}
-    if remark := model.remark(command.steps, command.spacing):
+    if remark := model.remark(command.sampler, command.steps, command.spacing):
         tell(remark)
     with counted(*model.denoisers) as calls:
         samples = model.sample(command.n, command.seed, sampler_name=command.sampler, **choices)
