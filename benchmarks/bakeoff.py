@@ -130,9 +130,9 @@ def variations(name: str) -> dict[str, Candidate]:
         ("all steps alike", {"focus_share": 0.0}),
         ("focus alone", {"focus_share": 1.0}),
         ("linear schedule", {"schedule": "linear"}),
-        ("averaged targets", {"references": 4096}),
-        ("samples ended early", {"end_log_snr": 3.0}),
     ]
+    if base.vae is None:
+        model += [("averaged targets", {"references": 4096}), ("samples ended early", {"end_log_snr": 3.0})]
     optim: list[tuple[str, dict[str, Any]]] = [
         ("AdamW", {"method": "adam"}),
         *((f"averages over {share:g}", {"ema": share}) for share in (0.05, 0.2)),

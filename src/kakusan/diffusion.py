@@ -21,7 +21,7 @@ from kakusan.errors import InputError
 from kakusan.noise import Randomness, rand, randn
 from kakusan.observation import check_data
 from kakusan.schedule import Schedule
-from kakusan.stable import References, noisiest
+from kakusan.stable import References
 from kakusan.steps import StepLaw
 from kakusan.vae import as_shape, reference, standard_normal
 
@@ -191,13 +191,13 @@ class Diffusion(nn.Module, LatentChain):
                 return self.posterior(z_t, x, t).mean
 
     def _on_average(
-        self, x: Tensor, z_t: Tensor, eps: Tensor, t: Tensor, law: StepLaw, references: References
+        self, x: Tensor, z_t: Tensor, eps: Tensor, t: Tensor, references: References, generator: Randomness
     ) -> tuple[Tensor, Tensor]:
         """(x, eps), where there is much noise their means over all that z_t could have come from: targets are linear in them."""
-        rows = noisiest(t, law, self.schedule, self.num_dims)
+        rows = references.rows(t)
         a, noise_var = self._at("alpha_bar", t, x).sqrt()[rows], self._at("noise_var", t, x)[rows]
-        mean = references.posterior_mean(z_t[rows], x[rows], a, noise_var)
-        noise = (z_t[rows] - a * mean) / noise_var.sqrt()
+        mean = references.posterior_mean(z_t[rows], x[rows], a, noise_var, generator)
+        noise = eps[rows] + a / noise_var.sqrt() * (x[rows] - mean)  # of z_t = a mean + sqrt(noise_var) noise
         return x.index_copy(0, rows, mean), eps.index_copy(0, rows, noise)
 
     def _log_var(self, t: Time, like: Tensor, v: Tensor | None) -> Tensor:
@@ -351,8 +351,8 @@ class Diffusion(nn.Module, LatentChain):
         over unrestricted functions (K7). With a learned variance, 1e-3 of the bound is added, without a gradient
         into the mean. "path", "pair" and "single" are minus the ELBO estimates.
 
-        With `references` the simple loss asks, where there is much noise, for the mean of all that z_t could have come from:
-        the same minimiser as they grow in number, and less noise in the gradient (Xu et al. 2023).
+        With `references`, made for this law, the simple loss asks where there is much noise for the mean of all that z_t
+        could have come from: less noise in the gradient, and the same minimiser as they grow in number (Xu et al. 2023).
         """
         check_event(x, self.event_shape)
         match objective:
@@ -371,7 +371,7 @@ class Diffusion(nn.Module, LatentChain):
         eps = randn(x.shape, generator, x.dtype, x.device)
         z_t = self._at("alpha_bar", t, x).sqrt() * x + self._at("noise_var", t, x).sqrt() * eps
         prediction, v = self.predict(z_t, t)
-        known = (x, eps) if references is None else self._on_average(x, z_t, eps, t, law, references)
+        known = (x, eps) if references is None else self._on_average(x, z_t, eps, t, references, generator)
         target = self._target(known[0], z_t, known[1], t)
         loss = sum_event((prediction - target).square())
         if v is not None:

@@ -37,7 +37,7 @@ from kakusan.recipes.config import (
 from kakusan.recipes.conjugate_fit import ConjugateFit
 from kakusan.recipes.networks import denoiser
 from kakusan.schedule import Schedule
-from kakusan.stable import References, most_references
+from kakusan.stable import POOL, References, num_references
 from kakusan.steps import StepLaw
 from kakusan.train.loop import Loss
 from kakusan.vae import VAE
@@ -155,7 +155,7 @@ def training_loss(module: Trainable, config: ModelConfig, data: Tensor, augment:
     if isinstance(module, Diffusion):
         assert isinstance(config, DiffusionConfig)
         law = step_law(config)
-        references = references_of(module, config, data, augment)
+        references = references_of(module, config, data, law, augment)
 
         def loss(indices: Tensor, randomness: Randomness) -> Tensor:
             x = scale.to_model(augmented(data[indices], augment, randomness), randomness)
@@ -176,14 +176,17 @@ def training_loss(module: Trainable, config: ModelConfig, data: Tensor, augment:
     return negative_bound
 
 
-def references_of(module: Diffusion, config: DiffusionConfig, data: Tensor, augment: str) -> References | None:
-    """Some of the training part, the same for every run of these settings; None if none are wanted."""
-    num = min(config.references, most_references(module.num_dims), len(data))
-    if not num or config.objective != "simple":
+def references_of(
+    module: Diffusion, config: DiffusionConfig, data: Tensor, law: StepLaw, augment: str
+) -> References | None:
+    """Some of the training part in an order of its own, the same for every run of these settings; None for none."""
+    window = num_references(config.references, len(data), module.num_dims)
+    if not window or config.objective != "simple":
         return None
     drawn = stream("references")
-    rows = torch.randperm(len(data), generator=drawn)[:num].to(data.device)
-    return References(scale_of(config).to_model(augmented(data[rows], augment, drawn), drawn))
+    rows = torch.randperm(len(data), generator=drawn)[: POOL * window].to(data.device)
+    pool = scale_of(config).to_model(augmented(data[rows], augment, drawn), drawn)
+    return References(pool, window, law, module.schedule, whole=window == len(data) and augment == "none")
 
 
 def training_terms(

@@ -38,13 +38,13 @@ class DiffusionConfig:
     focus_share: Annotated[float, Between(0, 1)] = 0.8
     """Share of the simple loss's steps that are drawn there; the others are drawn from all steps alike."""
     references: Annotated[int, Between(0, 65_536)] = 0
-    """Examples of which the simple loss asks, where there is much noise, what the noised ones could have been on average; as many as hold 4 million numbers at most. 0: it asks what each was."""
+    """Other examples of which the simple loss asks in each step, where there is much noise, what the noised ones could have been on average; as many as hold 4 million numbers at most, and none if those are fewer than 1,000 and not all. 0: it asks what each was."""
     guidance: Annotated[float, Between(1, 100)] = 3.0
     """Of samples: how far to prolong the step from the run's early weights to its last ones; 1 for none. Not in the bound."""
     guidance_range: tuple[LogSNR, LogSNR] = (-3.0, 1.0)
     """Between which log SNR samples are guided."""
     end_log_snr: LogSNR | None = None
-    """Log SNR from which samples of few steps go to the data estimate at once; twice the log of the steps, unless this is lower. Lower makes backgrounds clean and blurs the finest detail."""
+    """Log SNR from which samples of few steps go to the data estimate at once; twice the log of the steps, unless this is lower. Lower makes backgrounds clean and blurs the finest detail. Not for equal steps, and not in the bound."""
     begin: Annotated[int, Between(1, 100_000)] | None = None
     """The step at which sampling begins, from pure noise; T unless given. A distilled student begins lower."""
     time: Literal["sinusoidal", "table"] = "sinusoidal"

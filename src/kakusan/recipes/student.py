@@ -43,7 +43,13 @@ def student_recipe(recipe: Recipe, teacher: Recipe) -> Recipe:
             f"{distil.first_share or 1:g} a student sees pure noise alone, got {recipe.optim.augment}; choose none"
         )
     schedule = schedule_of(teacher.model)
-    student = dataclasses.replace(teacher.model, begin=beginning(schedule, distil.begin_log_snr), guidance=1.0)
+    student = dataclasses.replace(
+        teacher.model,
+        begin=beginning(schedule, distil.begin_log_snr),
+        guidance=1.0,
+        references=0,
+        end_log_snr=None,
+    )
     times(schedule_of(student), distil.calls)  # InputError where there are not so many steps
     for compared in (distil.compare, distil.data_compare):
         if compared is not None:

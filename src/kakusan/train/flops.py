@@ -18,7 +18,7 @@ from kakusan import sharing
 from kakusan.noise import stream
 from kakusan.train.loop import Trainer, buffers_kept
 
-COUNTED = 2  # examples, of which each costs as much as any other
+COUNTED = 16  # examples: of a loss that asks more about the noisiest, as many of these as of a batch
 SIDE = 8192  # of the square matrices whose product is a GPU's peak
 PRODUCTS = 20
 
@@ -48,7 +48,7 @@ def effort_of(trainer: Trainer) -> Effort:
 def per_example(trainer: Trainer) -> float | None:
     """FLOPs of an example's loss and gradient; None where the weights are held in parts.
 
-    Computed once, of two examples, without compiled networks; neither weights nor gradients nor any stream change.
+    Computed once, of a few examples, without compiled networks; neither weights nor gradients nor any stream change.
     """
     if trainer.engine.shard:
         return None
