@@ -9,6 +9,7 @@ benchmark goes on. The rivals' folders are those that `rivals.train` wrote.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import sys
 import time
@@ -47,16 +48,18 @@ def row(who: str, seconds: float, seed: int, sampler: str, parameters: int, pict
 
 
 def our_rows(budgets: list[float], seeds: list[int], n: int, folder: Path) -> list[dict[str, Any]]:
+    """Of these runs, trained where they are not there yet, and of all others of n samples that lie in the folder."""
+    for seconds, seed in itertools.product(budgets, seeds):
+        file = folder / f"kakusan-{seconds:g}s-seed{seed}-n{n}.npy"
+        if not file.exists():
+            child([sys.executable, __file__, "--one", str(seconds), str(seed), str(n), str(file)])
     rows = []
-    for seconds in budgets:
-        for seed in seeds:
-            file = folder / f"kakusan-{seconds:g}s-seed{seed}-n{n}.npy"
-            if not file.exists():
-                child([sys.executable, __file__, "--one", str(seconds), str(seed), str(n), str(file)])
-            facts = json.loads(file.with_suffix(".json").read_text())
-            rows.append(row("kakusan", seconds, seed, "default", facts["parameters"], np.load(file)))
-            print(rows[-1], flush=True)
-    return rows
+    for file in folder.glob(f"kakusan-*s-seed*-n{n}.npy"):
+        seconds, seed = (float(part.lstrip("sed").rstrip("s")) for part in file.stem.split("-")[1:3])
+        facts = json.loads(file.with_suffix(".json").read_text())
+        rows.append(row("kakusan", seconds, int(seed), "default", facts["parameters"], np.load(file)))
+        print(rows[-1], flush=True)
+    return sorted(rows, key=lambda one: (one["seconds of two cores"], one["seed"]))
 
 
 def rival_rows(folder: Path) -> list[dict[str, Any]]:

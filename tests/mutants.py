@@ -2161,8 +2161,8 @@ STABLE = [
     Fault(
         "the end of samples is where they begin to be guided",
         "model.py",
-        "spacing or self.usual.spacing, config.end_log_snr)",
-        "spacing or self.usual.spacing, config.guidance_range[0])",
+        "end = config.end_log_snr if end_log_snr is None else end_log_snr",
+        "end = config.guidance_range[0] if end_log_snr is None else end_log_snr",
         "test_stable.py::test_samples_end_where_the_recipe_says",
     ),
     Fault(

@@ -160,6 +160,21 @@ def row(library: str, seconds: float, distance: float, **more) -> dict:
     return {"library": library, "seconds of two cores": seconds, "seed": 0, "without bias": distance} | more
 
 
+def test_runs_of_ours_that_lie_there_are_shown_beside_those_asked_for(part, monkeypatch, tmp_path):
+    script = part("time_to_quality")
+    monkeypatch.setattr(script, "row", lambda *all_of_it: {"seconds of two cores": all_of_it[1], "seed": all_of_it[2]})
+
+    def trained(words):
+        Path(words[-1]).with_suffix(".json").write_text('{"parameters": 3}')
+        np.save(words[-1], np.zeros(2))
+
+    monkeypatch.setattr(script, "child", trained)
+    for name in ("kakusan-7.5s-seed12-n10", "kakusan-60s-seed0-n20"):
+        trained([str(tmp_path / f"{name}.npy")])
+    found = script.our_rows([60.0, 30.0], [1], 10, tmp_path)
+    assert [tuple(one.values()) for one in found] == [(7.5, 12), (30.0, 1), (60.0, 1)]
+
+
 def test_the_ratio_is_to_the_better_rival_and_by_every_seed_of_ours_and_by_their_mean(part):
     script = part("time_to_quality")
     found = [row("a", 1800, 2.0, sampler="x"), row("b", 1800, 1.0, sampler="y"), row("b", 600, 0.1, sampler="y")]

@@ -331,6 +331,8 @@ def test_a_mistake_is_one_line_and_exit_2(capsys, tmp_path, monkeypatch, argumen
         (["sample", "ddpm", "--sampler", "euler"], "ancestral, ddim"),
         (["sample", "ddpm", "--sampler", "heun", "--eta", "0.5"], "eta is a setting of ddim"),
         (["sample", "ddpm", "--sampler", "heun", "--churn", "-1"], "churn"),
+        (["sample", "ddpm", "--end-log-snr", "101"], "-100..100"),
+        (["sample", "hvae", "--end-log-snr", "3"], "diffusion"),
         (["sample", "ddpm", "--spacing", "even"], "uniform, log-snr, karras"),
         (["sample", "hvae", "--spacing", "karras"], "diffusion"),
         (["sample", "ddpm", "-n", "0"], "at least 1"),
@@ -386,7 +388,7 @@ def test_sampling_says_what_it_cost(capsys, runs, tmp_path):
 
 
 def test_a_picture_tells_where_it_came_from(capsys, runs, tmp_path):
-    call(capsys, "sample", runs / "ddpm", "-n", "4", "--steps", "5", "--out", tmp_path)
+    call(capsys, "sample", runs / "ddpm", "-n", "4", "--steps", "5", "--end-log-snr", "2", "--out", tmp_path)
     out = call(capsys, "info", tmp_path / "samples.png")[1]
-    assert "--steps 5" in out
+    assert "--steps 5 --end-log-snr 2.0" in out
     assert "kakusan sample" in out

@@ -373,6 +373,12 @@ def test_no_end_makes_steps_fall(end_log_snr):
     assert found[-1] == 1000
 
 
+@pytest.mark.parametrize("end_log_snr", [101.0, -math.inf, math.nan])
+def test_an_end_that_no_noise_has_is_refused(end_log_snr):
+    with pytest.raises(InputError, match=r"-100\.\.100"):
+        times(optimal_model().schedule, 2, "uniform", end_log_snr)
+
+
 def test_a_coarse_chain_knows_the_steps_of_the_finest():
     model = optimal_model()
     assert model.finest == (model, [0, 1, 2, 3, 4, 5])

@@ -243,3 +243,5 @@ def test_samples_end_where_the_recipe_says():
     plain = TrainedModel(Recipe("r", "", config), module, (1, 8, 8), torch.device("cpu")).sampling_chain()
     assert abs(ended.schedule.log_snr[1].item() - 3.0) < 0.02  # a step of the chain
     assert abs(plain.schedule.log_snr[1].item() - 2 * math.log(20)) < 0.04
+    told = TrainedModel(recipe, module, (1, 8, 8), torch.device("cpu")).sampling_chain(end_log_snr=2.0)
+    assert abs(told.schedule.log_snr[1].item() - 2.0) < 0.02

@@ -149,6 +149,7 @@ class TrainedModel:
         spacing: str | None = None,
         eta: float | None = None,
         churn: float | None = None,
+        end_log_snr: float | None = None,
     ) -> Images | np.ndarray:
         """Draw n examples. Example i depends on (seed, first + i) alone: not on n, nor on any batch.
 
@@ -165,22 +166,24 @@ class TrainedModel:
             spacing: Which steps: "karras" (the default), "log-snr" or "uniform" (that of a student), diffusion only.
             eta: Of "ddim": the share of fresh noise, 0 (the default) to 1.
             churn: Of "heun": how much fresh noise, from 0 (the default).
+            end_log_snr: Log SNR from which samples of few steps go to the data estimate at once, -100 to 100, diffusion
+                only; the recipe's unless given. 100 is no such end: all detail, and what noise the network leaves.
 
         Returns:
             For 8-bit images uint8 (n, H, W, C) that notebooks show as a grid; for counts int64 (n, K).
         """
         if n < 0:
             raise InputError(f"the number of samples must be 0 or more, got {n}")
-        chosen = any(choice is not None for choice in (steps, sampler_name, guidance, spacing, eta, churn))
+        chosen = any(choice is not None for choice in (steps, sampler_name, guidance, spacing, eta, churn, end_log_snr))
         if chosen and not isinstance(self.chain, Diffusion):
             raise InputError(
-                "steps, sampler, spacing, eta, churn and guidance are for diffusion models; "
+                "steps, sampler, spacing, eta, churn, guidance and end_log_snr are for diffusion models; "
                 f"{self.recipe.name} samples in one pass"
             )
         draw = functools.partial(ancestral_sample, self.chain, mean_output=not self.is_counts)
         if isinstance(self.chain, Diffusion):
             chosen_one = sampler(sampler_name or self.usual.sampler, eta=eta, churn=churn)
-            draw = functools.partial(chosen_one, self.sampling_chain(steps, guidance, spacing))
+            draw = functools.partial(chosen_one, self.sampling_chain(steps, guidance, spacing, end_log_snr))
         done = {}
         for number, start in enumerate(range(first, first + n, SAMPLE_BATCH)):
             if sharing.is_mine(number):
@@ -198,7 +201,11 @@ class TrainedModel:
         return Images(np.concatenate([empty, *(self.scale.to_pixels(part) for part in parts)]))
 
     def sampling_chain(
-        self, steps: int | None = None, guidance: float | None = None, spacing: str | None = None
+        self,
+        steps: int | None = None,
+        guidance: float | None = None,
+        spacing: str | None = None,
+        end_log_snr: float | None = None,
     ) -> Diffusion:
         """The chain that samples come from: of fewer steps, and guided; arguments as `sample`."""
         assert isinstance(self.chain, Diffusion)
@@ -213,7 +220,8 @@ class TrainedModel:
                 "leave it out, or train with --optim.early 0.1"
             )
         num_steps = min(self.usual.steps, chain.depth) if steps is None else steps
-        return chain.respaced(times(chain.schedule, num_steps, spacing or self.usual.spacing, config.end_log_snr))
+        end = config.end_log_snr if end_log_snr is None else end_log_snr
+        return chain.respaced(times(chain.schedule, num_steps, spacing or self.usual.spacing, end))
 
     @property
     def denoisers(self) -> list[Denoiser]:

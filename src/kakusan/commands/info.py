@@ -8,7 +8,7 @@ from pathlib import Path
 from kakusan.commands.verbs import Info
 from kakusan.errors import InputError
 
-SAMPLE_FLAGS = ("n", "sampler", "steps", "spacing", "eta", "churn", "guidance", "seed")
+SAMPLE_FLAGS = ("n", "sampler", "steps", "spacing", "eta", "churn", "guidance", "end_log_snr", "seed")
 
 
 def main(command: Info) -> int:
@@ -88,5 +88,5 @@ def _picture(path: Path) -> None:
     for name, value in facts.items():
         print(f"{name}: {value}")
     if {"run", "seed"} <= facts.keys():
-        flags = "".join(f" --{name} {facts[name]}" for name in SAMPLE_FLAGS if name in facts)
+        flags = "".join(f" --{name.replace('_', '-')} {facts[name]}" for name in SAMPLE_FLAGS if name in facts)
         print(f"made by: kakusan sample {facts['run']}{flags}")

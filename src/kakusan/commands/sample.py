@@ -25,7 +25,7 @@ def main(command: Sample) -> int:
     model = load(command.run, command.device)
     out = command.out or Path("samples") / _name(command)
     refuse_inside_a_run(out)
-    choices = {name: getattr(command, name) for name in ("steps", "guidance", "spacing", "eta", "churn")}
+    choices = {name: getattr(command, name) for name in ("steps", "guidance", "spacing", "eta", "churn", "end_log_snr")}
     if remark := model.remark(command.sampler, command.steps, command.spacing):
         tell(remark)
     with counted(*model.denoisers) as calls:
@@ -55,8 +55,8 @@ def main(command: Sample) -> int:
 def _name(command: Sample) -> str:
     """A folder for each different request."""
     words = "".join(f"-{word}" for word in (command.sampler, command.spacing) if word)
-    given = [(name, getattr(command, name)) for name in ("steps", "eta", "churn", "guidance")]
-    numbers = "".join(f"-{name}{value:g}" for name, value in given if value is not None)
+    given = [(name, getattr(command, name)) for name in ("steps", "eta", "churn", "guidance", "end_log_snr")]
+    numbers = "".join(f"-{name.replace('_', '-')}{value:g}" for name, value in given if value is not None)
     run = command.run.resolve()
     name = run.stem if run.is_file() else run.name
     return f"{name}{words}{numbers}-seed{command.seed}-n{command.n}"

@@ -45,6 +45,9 @@ class Sample:
     """How much fresh noise in heun, from 0 (the default)."""
     guidance: Number = None
     """Weight of the guidance by the run's early weights, 1 for none; diffusion models only, the recipe's unless given."""
+    end_log_snr: Number = None
+    """Log SNR from which samples of few steps go to the data estimate at once, the recipe's unless given; diffusion models
+    only. 100 keeps the finest detail, and what noise the network leaves; mnist-ddpm has 3."""
     seed: int = 0
     """Example i is a function of the seed and i alone."""
     out: Place = None

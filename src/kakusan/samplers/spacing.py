@@ -26,6 +26,8 @@ def times(schedule: Schedule, num_steps: int, spacing: str = "uniform", end_log_
     depth = schedule.depth
     if not 1 <= num_steps <= depth:
         raise InputError(f"steps must lie in 1..{depth}, the model's own number, got {num_steps}")
+    if end_log_snr is not None and not -100 <= end_log_snr <= 100:
+        raise InputError(f"the log SNR where samples end must lie in -100..100, got {end_log_snr}; 100 is no end")
     if spacing == "uniform" or num_steps == depth:
         return [round(depth * k / num_steps) for k in range(1, num_steps + 1)]
     log_noise = (-schedule.log_snr / 2).tolist()  # rises with t
