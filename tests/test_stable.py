@@ -183,7 +183,7 @@ def referred(config, data, augment="none"):
 
 def test_references_are_of_the_training_part_and_the_same_in_every_run():
     config = small(references=1000)
-    data = torch.randint(256, (5000, 1, 8, 8), generator=stream("data"), dtype=torch.uint8)
+    data = torch.randint(256, (20_000, 1, 8, 8), generator=stream("data"), dtype=torch.uint8)
     one, two = referred(config, data), referred(config, data)
     assert torch.equal(one.pool, two.pool)
     assert one.pool.shape == (POOL * 1000, 64)

@@ -23,7 +23,7 @@ from kakusan.steps import StepLaw
 
 MOST_NUMBERS = 2**22  # in the references of a step: what they cost does not grow with the pictures
 FEWEST = 1000  # references that a mean is taken over, unless they are all there is
-POOL = 4  # times as many are kept as a step is given
+POOL = 16  # times as many are kept as a step is given
 OPEN = 128  # dimensions times signal-to-noise ratio: where it is larger, averaging is not worth its time
 
 
