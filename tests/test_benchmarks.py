@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import torch
 
+from kakusan.train.clock import LEAST_SECONDS
+
 FOLDER = Path(__file__).parent.parent / "benchmarks"
 SCRIPTS = ["cost", "memory", "sampling", "startup", "stepping", "throughput", "time_to_quality"]
 
@@ -230,5 +232,5 @@ def test_our_seconds_count_what_came_before_and_end_before_training_without_any_
     _, trainer, spent = ours.trained("mnist-ddpm", 4.0, 1.0)
     assert trainer.progress >= 1
     assert trainer.early is not None
-    assert 4.0 <= spent < 5.0  # a step takes less than a second
+    assert 4.0 - LEAST_SECONDS <= spent < 5.0  # read so often, at an even pace between; a step takes less than a second
     assert time.process_time() - began < 3.0 + 1.0  # the set-up counted twice, so really less was used
