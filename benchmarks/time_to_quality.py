@@ -85,18 +85,19 @@ def ratios(rows: list[dict[str, Any]], budget: float) -> dict[str, Any]:
         if one["library"] == "kakusan":
             ours.setdefault(one["seconds of two cores"], []).append(one["without bias"])
     target = best["without bias"]
-    each = [seconds for seconds, found in sorted(ours.items()) if max(found) <= target]
-    mean = [seconds for seconds, found in sorted(ours.items()) if sum(found) / len(found) <= target]
+    means = {seconds: sum(found) / len(found) for seconds, found in ours.items()}
+    each = min((seconds for seconds, found in ours.items() if max(found) <= target), default=None)
+    mean = min((seconds for seconds, found in means.items() if found <= target), default=None)
     return {
         "rival": best["library"],
         "its sampler": best["sampler"],
         "its distance without bias": target,
         "its seconds": budget,
-        "our seconds": each[0] if each else None,
-        "times less": round(budget / each[0], 1) if each else None,
-        "our seconds, by the mean of the seeds": mean[0] if mean else None,
-        "times less, by the mean of the seeds": round(budget / mean[0], 1) if mean else None,
-        "that mean": round(sum(ours[mean[0]]) / len(ours[mean[0]]), 4) if mean else None,
+        "our seconds": each,
+        "times less": None if each is None else round(budget / each, 1),
+        "our seconds, by the mean of the seeds": mean,
+        "times less, by the mean of the seeds": None if mean is None else round(budget / mean, 1),
+        "that mean": None if mean is None else round(means[mean], 4),
     }
 
 
