@@ -49,8 +49,9 @@ def ours(name: str, batch: int, seeds: bool = False) -> Callable[[], object]:
 
 def our_network(batch: int) -> Callable[[], object]:
     """STEPS calls of it."""
-    chain = build(find("mnist-ddpm").model, SHAPE).eval()
-    assert isinstance(chain, Diffusion)
+    model = build(find("mnist-ddpm").model, SHAPE).eval()
+    assert isinstance(model, Diffusion)
+    chain = model.drawn(batch)
     z, t = torch.randn(batch, *SHAPE), torch.full((batch,), 500)
 
     @torch.no_grad()

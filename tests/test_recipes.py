@@ -1,12 +1,17 @@
 """Recipes are typed records that come back from JSON as they went."""
 
+import dataclasses
 import json
+import math
 
 import pytest
+import torch
 
 from kakusan.errors import InputError
+from kakusan.model import TrainedModel
 from kakusan.recipes import RECIPES, find
-from kakusan.recipes.config import from_record
+from kakusan.recipes.build import build
+from kakusan.recipes.config import DiffusionConfig, Recipe, from_record
 from kakusan.train.settings import Budget
 
 
@@ -58,3 +63,15 @@ def test_a_damaged_record_is_refused_by_name(change, words):
 def test_a_budget_is_one_positive_amount(budget):
     with pytest.raises(InputError, match="budget"):
         Budget(**budget)
+
+
+def test_samples_end_where_the_recipe_says():
+    config = DiffusionConfig(width=8, inner_width=16, blocks=1, guidance_range=(-2.0, 1.0))
+    recipe = Recipe("r", "", dataclasses.replace(config, end_log_snr=3.0))
+    module = build(config, (1, 8, 8))
+    ended = TrainedModel(recipe, module, (1, 8, 8), torch.device("cpu")).sampling_chain()
+    plain = TrainedModel(Recipe("r", "", config), module, (1, 8, 8), torch.device("cpu")).sampling_chain()
+    assert abs(ended.schedule.log_snr[1].item() - 3.0) < 0.02  # a step of the chain
+    assert abs(plain.schedule.log_snr[1].item() - 2 * math.log(20)) < 0.04
+    told = TrainedModel(recipe, module, (1, 8, 8), torch.device("cpu")).sampling_chain(end_log_snr=2.0)
+    assert abs(told.schedule.log_snr[1].item() - 2.0) < 0.02

@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parent.parent / "src" / "kakusan"
 ROWS = [
     {"errors", "signals", "sharing", "checks", "limits", "storage", "noise", "units", "images"},
     {"distributions", "schedule"},
-    {"steps", "stable"},
+    {"steps", "clusters"},
     {"chain"},
     {"bound", "observation"},
     {"conjugate", "vae", "hierarchy", "diffusion"},

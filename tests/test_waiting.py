@@ -20,7 +20,7 @@ from kakusan.train.stopping import StopRequests
 META = torch.device("meta")
 EVENT = (1, 8, 8)
 CONFIGS = {
-    "unet": DiffusionConfig(depth=20, width=8, inner_width=16, blocks=1, references=16),
+    "unet": DiffusionConfig(depth=20, width=8, inner_width=16, blocks=1, clusters=2),
     "transformer": DiffusionConfig(depth=20, network="transformer", width=32, blocks=1),
     "vae": VAEConfig(hidden=(16,), latent=4),
     "hierarchy": HierarchyConfig(hidden=16, latents=(4, 2), likelihood="bernoulli"),

@@ -93,6 +93,7 @@ def _log_weights(chain: LatentChain, x: Tensor, first: Distribution, num_samples
         generator if generator is None or isinstance(generator, torch.Generator) else [*generator] * num_samples
     )
     below, q = copies(x, num_samples), repeat(first, num_samples)
+    chain, log_share = chain.about(below)
     up, down = [], []
     for t in range(1, chain.depth + 1):
         q = q if t == 1 else chain.encode(below, t)
@@ -100,7 +101,7 @@ def _log_weights(chain: LatentChain, x: Tensor, first: Distribution, num_samples
         down.append(chain.decode(z, t).log_prob(below))
         up.append(q.log_prob(z))
         below = z
-    total = chain.prior().log_prob(below)
+    total = chain.prior().log_prob(below) + log_share
     for p, q_of_z in zip(down, up):  # in the order of `log_weight`, so that one draw gives the same bits
         total = total + p - q_of_z
     return total.view(num_samples, len(x))
@@ -122,6 +123,7 @@ def ancestral_sample(chain: LatentChain, n: int, generator: Randomness = None, *
     if n < 0:
         raise InputError(f"the number of samples must be 0 or more, got {n}")
     with torch.no_grad():
+        chain = chain.drawn(n, generator)
         z = chain.prior().expand(n).sample(generator)
         for t in range(chain.depth, 0, -1):
             down = chain.decode(z, t)

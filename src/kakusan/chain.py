@@ -15,6 +15,7 @@ from torch import Tensor
 from kakusan.checks import check_event, check_finite
 from kakusan.distributions import Distribution
 from kakusan.errors import InputError
+from kakusan.noise import Randomness
 
 
 class LatentChain(abc.ABC):
@@ -45,6 +46,17 @@ class LatentChain(abc.ABC):
         check_event(x)
         check_finite(x)
 
+    def about(self, x: Tensor) -> tuple[LatentChain, Tensor | float]:
+        """The chain to ask about these examples (b, *event), and log p(k) in nats (b,), which belongs to their bound.
+
+        The chain itself and 0, unless a latent k above z_T says which of several chains an example is of.
+        """
+        return self, 0.0
+
+    def drawn(self, n: int, generator: Randomness = None) -> LatentChain:
+        """The chain to draw these n examples by: itself, unless a latent above z_T is drawn first."""
+        return self
+
     def bound_on(self, path: list[Tensor]) -> Tensor:
         """What one path [x, z_1, ..., z_T] ~ q says of the objective; nats, shape (b,).
 
@@ -64,7 +76,8 @@ def log_weight(chain: LatentChain, path: list[Tensor]) -> Tensor:
             f"{chain.depth + 1} tensors; got {len(path)}"
         )
     chain.check(path[0])
-    total = chain.prior().log_prob(path[-1])
+    chain, log_share = chain.about(path[0])
+    total = chain.prior().log_prob(path[-1]) + log_share
     for t in range(1, chain.depth + 1):
         total = total + chain.decode(path[t], t).log_prob(path[t - 1])
         total = total - chain.encode(path[t - 1], t).log_prob(path[t])

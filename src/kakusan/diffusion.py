@@ -16,12 +16,12 @@ from torch import Tensor, nn
 from kakusan.bound import drawn_path
 from kakusan.chain import LatentChain
 from kakusan.checks import check_event, check_range
+from kakusan.clusters import Clusters
 from kakusan.distributions import HALF_LOG_2PI, DiscretizedNormal, Distribution, Normal, normal_kl, sum_event
 from kakusan.errors import InputError
 from kakusan.noise import Randomness, rand, randn
 from kakusan.observation import check_data
 from kakusan.schedule import Schedule
-from kakusan.stable import References
 from kakusan.steps import StepLaw
 from kakusan.vae import as_shape, reference, standard_normal
 
@@ -29,7 +29,7 @@ Prediction = Literal["eps", "x", "v", "mean", "score"]
 Variance = Literal["unit", "beta", "beta_tilde", "learned"]
 DataLikelihood = Literal["gaussian", "discretized"]
 Objective = Literal["simple", "path", "pair", "single"]
-Denoiser = Callable[[Tensor, Tensor], Tensor | tuple[Tensor, Tensor]]
+Denoiser = Callable[..., Tensor | tuple[Tensor, Tensor]]  # of (z_t, t), and of the cluster where there are some
 Time = Tensor | int  # int64 of shape (b,) in 1..T, or one step for all examples
 
 HYBRID_BOUND_WEIGHT = 1e-3  # of the bound beside the simple loss when the variance is learned (Nichol, Dhariwal 2021)
@@ -51,6 +51,9 @@ class Diffusion(nn.Module, LatentChain):
         likelihood: Of the data given z_1 (M10): "gaussian" density, or "discretized" on the 256-level grid of [-1, 1].
         clip: If given, the data estimate is limited to this range inside the model, in the bound as in
             sampling: for data known to lie there, and other data are refused.
+        clusters: If given, one chain for each cluster, which are p(x | k): the denoiser is (z_t, t, k) -> prediction, k
+            int64 (b,). What is asked about examples finds theirs, samplers draw one for each sample, and `given`
+            is the chain of clusters that are known.
 
     Source: Ho, Jain and Abbeel 2020; theory S32-S58.
     """
@@ -64,6 +67,7 @@ class Diffusion(nn.Module, LatentChain):
         variance: Variance = "beta",
         likelihood: DataLikelihood = "gaussian",
         clip: tuple[float, float] | None = None,
+        clusters: Clusters | None = None,
     ):
         super().__init__()
         for name, value, choices in (
@@ -76,6 +80,7 @@ class Diffusion(nn.Module, LatentChain):
         if clip is not None and not (len(clip) == 2 and -math.inf < clip[0] < clip[1] < math.inf):
             raise InputError(f"clip must be a finite range (low, high) with low < high, got {clip}; e.g. (-1, 1)")
         self.denoiser = denoiser
+        self.clusters = clusters
         self.schedule = schedule
         self.depth = schedule.depth
         self.event_shape = as_shape(event_shape)
@@ -105,6 +110,31 @@ class Diffusion(nn.Module, LatentChain):
         check_data(self.likelihood, x, self.event_shape)
         if self.clip is not None:
             check_range(x, *self.clip)
+
+    # The chains of the clusters
+
+    def given(self, cluster: Tensor) -> Diffusion:
+        """p(x | k): the chain of as many examples as there are clusters named, int64 (b,), one of each."""
+        if self.clusters is None:
+            raise InputError("this model has no clusters to be given; ask it as it is")
+        return self._with(_Given(self, cluster))
+
+    def about(self, x: Tensor) -> tuple[Diffusion, Tensor | float]:
+        if self.clusters is None:
+            return self, 0.0
+        cluster = self.clusters.of(x)
+        return self.given(cluster), self.clusters.log_prob(cluster).to(x.dtype)
+
+    def drawn(self, n: int, generator: Randomness = None) -> Diffusion:
+        return self if self.clusters is None else self.given(self.clusters.draw(n, generator))
+
+    def _with(self, denoiser: Denoiser) -> Diffusion:
+        """The same chain of another network, which needs no cluster."""
+        other = Diffusion(
+            denoiser, self.schedule, self.event_shape, self.prediction, self.variance, self.likelihood, self.clip
+        )
+        other._zero, other._tables = self._zero, self._tables
+        return other
 
     # The closed forms
 
@@ -144,11 +174,16 @@ class Diffusion(nn.Module, LatentChain):
         self._check_steps(t, z_t)
         return self._data_estimate(z_t, t, self.predict(z_t, t)[0])
 
-    def predict(self, z_t: Tensor, t: Time) -> tuple[Tensor, Tensor | None]:
+    def predict(self, z_t: Tensor, t: Time, *cluster: Tensor) -> tuple[Tensor, Tensor | None]:
         """What the network says of z_t, in the terms of `prediction`, and v if the variance is learned; one call."""
+        if len(cluster) != (self.clusters is not None):
+            raise InputError(
+                "a model of clusters is asked about those of known ones: model.given(k).data_estimate(z_t, t); "
+                "model.about(x)[0] is the chain of these examples, model.drawn(n) that of n samples"
+            )
         if isinstance(t, int):
             t = torch.full((len(z_t),), t, device=z_t.device)
-        output = self.denoiser(z_t, t)
+        output = self.denoiser(z_t, t, *cluster)
         if (self.variance == "learned") != isinstance(output, tuple):
             raise InputError(
                 "a denoiser returns one tensor, and with variance='learned' a pair (prediction, v); "
@@ -190,16 +225,6 @@ class Diffusion(nn.Module, LatentChain):
             case "mean":
                 return self.posterior(z_t, x, t).mean
 
-    def _on_average(
-        self, x: Tensor, z_t: Tensor, eps: Tensor, t: Tensor, references: References, generator: Randomness
-    ) -> tuple[Tensor, Tensor]:
-        """(x, eps), where there is much noise their means over all that z_t could have come from: targets are linear in them."""
-        rows = references.rows(t)
-        a, noise_var = self._at("alpha_bar", t, x).sqrt()[rows], self._at("noise_var", t, x)[rows]
-        mean = references.posterior_mean(z_t[rows], x[rows], a, noise_var, generator)
-        noise = eps[rows] + a / noise_var.sqrt() * (x[rows] - mean)  # of z_t = a mean + sqrt(noise_var) noise
-        return x.index_copy(0, rows, mean), eps.index_copy(0, rows, noise)
-
     def _log_var(self, t: Time, like: Tensor, v: Tensor | None) -> Tensor:
         match self.variance:
             case "unit":
@@ -229,15 +254,15 @@ class Diffusion(nn.Module, LatentChain):
 
     def step_cross_entropy(self, x: Tensor, z_t: Tensor, t: Time) -> Tensor:
         """E[l_t | z_t, x]: l_t with z_{t-1} integrated out under q(z_{t-1} | z_t, x) (M5); nats, (b,). One call."""
-        down, q = self.reverse(z_t, t), self.posterior(z_t, x, t)
+        down, q = self.about(x)[0].reverse(z_t, t), self.posterior(z_t, x, t)
         return self._with_likelihood(x, t, down, -down.cross_entropy(q.mean, q.var))
 
     def step_cost(self, x: Tensor, z_t: Tensor, t: Time) -> Tensor:
         """-log p(x | z_1) at t = 1, KL(q(z_{t-1} | z_t, x) || p(z_{t-1} | z_t)) above; nats, (b,). One call.
 
-        ELBO(x) = -prior_kl(x) - sum_t E step_cost_t (M5, KL form).
+        ELBO(x) = -prior_kl(x) - sum_t E step_cost_t (M5, KL form), and with clusters + log p(k).
         """
-        return self._cost(x, z_t, t, self.reverse(z_t, t))
+        return self._cost(x, z_t, t, self.about(x)[0].reverse(z_t, t))
 
     def _cost(self, x: Tensor, z_t: Tensor, t: Time, down: Normal) -> Tensor:
         first = torch.as_tensor(t, device=x.device).expand(len(x)) == 1
@@ -277,9 +302,10 @@ class Diffusion(nn.Module, LatentChain):
 
     def _from_path(self, x: Tensor, generator: Randomness) -> Tensor:
         path = drawn_path(self, x, generator)
-        total = self.bound_constant(x)  # float64, as the sum of T terms of either sign
+        chain, log_share = self.about(x)
+        total = self.bound_constant(x) + log_share  # float64, as the sum of T terms of either sign
         for t in range(1, self.depth + 1):
-            total = total + self.step_log_prob(path[t - 1], path[t], t)
+            total = total + chain.step_log_prob(path[t - 1], path[t], t)
         return total.to(x.dtype)
 
     def elbo_pair(self, x: Tensor, generator: Randomness = None, centred: bool = True) -> Tensor:
@@ -300,7 +326,9 @@ class Diffusion(nn.Module, LatentChain):
         beta = self._at("beta", t, x)
         z_t = Normal.from_var((1 - beta).sqrt() * z_before, beta).sample(generator)
         free, free_sum = self._parameter_free(t, x, pair=True) if centred else (0.0, 0.0)
-        bound = self.bound_constant(x) + free_sum + self.depth * (self.step_log_prob(z_before, z_t, t) - free)
+        chain, log_share = self.about(x)
+        drawn = self.depth * (chain.step_log_prob(z_before, z_t, t) - free)
+        bound = self.bound_constant(x) + log_share + free_sum + drawn
         return bound.to(x.dtype)
 
     def elbo_single(self, x: Tensor, generator: Randomness = None, centred: bool = True) -> Tensor:
@@ -312,7 +340,9 @@ class Diffusion(nn.Module, LatentChain):
         t = self._draw_times(x, generator)
         z_t = self.marginal(x, t).sample(generator)
         free, free_sum = self._parameter_free(t, x, pair=False) if centred else (0.0, 0.0)
-        bound = self.bound_constant(x) + free_sum + self.depth * (self.step_cross_entropy(x, z_t, t) - free)
+        chain, log_share = self.about(x)
+        drawn = self.depth * (chain.step_cross_entropy(x, z_t, t) - free)
+        bound = self.bound_constant(x) + log_share + free_sum + drawn
         return bound.to(x.dtype)
 
     def _parameter_free(self, t: Tensor, x: Tensor, pair: bool) -> tuple[Tensor, float]:
@@ -342,7 +372,6 @@ class Diffusion(nn.Module, LatentChain):
         generator: Randomness = None,
         objective: Objective = "simple",
         law: StepLaw | None = None,
-        references: References | None = None,
     ) -> Tensor:
         """What training minimises, for each example, in units of the data's dimensions, shape (b,).
 
@@ -350,9 +379,6 @@ class Diffusion(nn.Module, LatentChain):
         eps the loss of Ho et al. 2020, equation 14, another objective than the bound with the same minimiser
         over unrestricted functions (K7). With a learned variance, 1e-3 of the bound is added, without a gradient
         into the mean. "path", "pair" and "single" are minus the ELBO estimates.
-
-        With `references`, made for this law, the simple loss asks where there is much noise for the mean of all that z_t
-        could have come from: less noise in the gradient, and the same minimiser as they grow in number (Xu et al. 2023).
         """
         check_event(x, self.event_shape)
         match objective:
@@ -363,17 +389,15 @@ class Diffusion(nn.Module, LatentChain):
             case "single":
                 return -self._from_single(x, generator) / self.num_dims
             case "simple":
-                return self._simple_loss(x, generator, law or StepLaw.uniform(self.depth), references)
+                return self._simple_loss(x, generator, law or StepLaw.uniform(self.depth))
         raise InputError(f"objective must be one of {', '.join(get_args(Objective))}, got {objective!r}")
 
-    def _simple_loss(self, x: Tensor, generator: Randomness, law: StepLaw, references: References | None) -> Tensor:
+    def _simple_loss(self, x: Tensor, generator: Randomness, law: StepLaw) -> Tensor:
         t = law.draw(len(x), generator, x.device)
         eps = randn(x.shape, generator, x.dtype, x.device)
         z_t = self._at("alpha_bar", t, x).sqrt() * x + self._at("noise_var", t, x).sqrt() * eps
-        prediction, v = self.predict(z_t, t)
-        known = (x, eps) if references is None else self._on_average(x, z_t, eps, t, references, generator)
-        target = self._target(known[0], z_t, known[1], t)
-        loss = sum_event((prediction - target).square())
+        prediction, v = self.about(x)[0].predict(z_t, t)
+        loss = sum_event((prediction - self._target(x, z_t, eps, t)).square())
         if v is not None:
             x_hat = self._data_estimate(z_t, t, prediction.detach())
             mean = self._at("mean_coef_x", t, x) * x_hat + self._at("mean_coef_z", t, x) * z_t
@@ -396,18 +420,24 @@ class Diffusion(nn.Module, LatentChain):
         schedule = self.schedule.respaced(times)
         if len(times) == self.depth:
             return self
-        return Diffusion(
+        coarser = Diffusion(
             _Respaced(self, times),
             schedule,
             self.event_shape,
             prediction="x",
             variance=self.variance,
             likelihood=self.likelihood,
-        ).to(reference(self))
+            clusters=self.clusters,
+        )
+        coarser._zero = self._zero
+        return coarser
 
     @property
     def finest(self) -> tuple[Diffusion, list[int]]:
         """The chain that this one was respaced from, and which of its steps t = 0..T of this one are."""
+        if isinstance(self.denoiser, _Given):
+            finest, times = self.denoiser.model.finest
+            return finest.given(self.denoiser.cluster), times
         if not isinstance(self.denoiser, _Respaced):
             return self, list(range(self.depth + 1))
         finest, times = self.denoiser.model.finest
@@ -461,8 +491,22 @@ class _Respaced(nn.Module):
         self.model = model
         self.register_buffer("times", torch.tensor([0, *times]), persistent=False)
 
-    def forward(self, z_t: Tensor, t: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+    def forward(self, z_t: Tensor, t: Tensor, *cluster: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         own = self.times.to(t.device)[t]
-        prediction, v = self.model.predict(z_t, own)
+        prediction, v = self.model.predict(z_t, own, *cluster)
         x_hat = self.model._data_estimate(z_t, own, prediction)
         return x_hat if v is None else (x_hat, v)
+
+
+class _Given(nn.Module):
+    """(z_t, t) -> what a model of clusters says where example i is of the i-th of these."""
+
+    def __init__(self, model: Diffusion, cluster: Tensor):
+        super().__init__()
+        self.model, self.cluster = model, cluster
+
+    def forward(self, z_t: Tensor, t: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        if len(z_t) != len(self.cluster):
+            raise InputError(f"this chain is of {len(self.cluster)} examples, one for each cluster; got {len(z_t)}")
+        prediction, v = self.model.predict(z_t, t, self.cluster)
+        return prediction if v is None else (prediction, v)

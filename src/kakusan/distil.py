@@ -69,6 +69,7 @@ class Distillation(nn.Module):
         assert isinstance(student.denoiser, nn.Module)
         assert isinstance(follower.denoiser, nn.Module)
         self.student, self.follower = student.denoiser, follower.denoiser
+        self.clusters = student.clusters
         self.discriminator = discriminator
         self.rate_factors = {"student.": student_rate, "discriminator.": DISCRIMINATOR_RATE}
         # limits of the data estimate would stop the gradient; in a tuple, so that weights are named once
@@ -91,6 +92,7 @@ class Distillation(nn.Module):
         randomness: Randomness = None,
         law: StepLaw | None = None,
         real: Reality | None = None,
+        cluster: Tensor | None = None,
     ) -> Losses:
         """What student, follower and discriminator are to lower, from one call of each of their networks and the teacher.
 
@@ -102,14 +104,17 @@ class Distillation(nn.Module):
         gradient does not end there: a background is pushed beyond black until the limit cuts its noise off.
 
         Args:
-            teacher: The chain whose law is wanted; it gets no gradient.
+            teacher: The chain whose law is wanted, of the same clusters if there are some; it gets no gradient.
             z: What the student is given, (b, *event).
             k: At which of its steps, int64 (b,).
             randomness: Source of the steps t and of the noise at which the laws are compared.
             law: Of those steps of the teacher's chain; all alike unless given.
             real: If given, the discriminator is trained, and its word counts.
+            cluster: Of each row, int64 (b,), if there are clusters.
         """
         limited, student, follower = self._chains
+        if cluster is not None:
+            teacher, student, follower = (chain.given(cluster) for chain in (teacher, student, follower))
         made = student.data_estimate(z, k)
         x = limited.within_limits(made.detach())
         t = (law or StepLaw.uniform(teacher.depth)).draw(len(x), randomness, x.device)
@@ -186,5 +191,11 @@ def beginning(schedule: Schedule, log_snr: float) -> int:
 def _unlimited(model: Diffusion) -> Diffusion:
     """The same network and chain, its data estimate as it comes."""
     return Diffusion(
-        model.denoiser, model.schedule, model.event_shape, model.prediction, model.variance, model.likelihood
+        model.denoiser,
+        model.schedule,
+        model.event_shape,
+        model.prediction,
+        model.variance,
+        model.likelihood,
+        clusters=model.clusters,
     )

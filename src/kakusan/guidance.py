@@ -48,6 +48,7 @@ def guided(model: Diffusion, weaker: Diffusion, weight: float, log_snr: tuple[fl
         variance=model.variance,
         likelihood=model.likelihood,
         clip=model.clip,
+        clusters=model.clusters,
     )
 
 
@@ -60,17 +61,17 @@ def check_guidance(weight: float, log_snr: tuple[float, float] | None = None) ->
 
 
 class _Guided(nn.Module):
-    """(z_t, t) -> prediction; a learned variance is the better model's."""
+    """(z_t, t, and the cluster of a model of clusters) -> prediction; a learned variance is the better model's."""
 
     def __init__(self, model: Diffusion, weaker: Diffusion, weight: float, where: Tensor):
         super().__init__()
         self.model, self.weaker, self.weight = model, weaker, weight
         self.register_buffer("where", where, persistent=False)
 
-    def forward(self, z_t: Tensor, t: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        prediction, v = self.model.predict(z_t, t)
+    def forward(self, z_t: Tensor, t: Tensor, *cluster: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        prediction, v = self.model.predict(z_t, t, *cluster)
         rows = self.where.to(t.device)[t].nonzero()[:, 0]
         if len(rows):
-            ours, theirs = prediction[rows], self.weaker.predict(z_t[rows], t[rows])[0]
+            ours, theirs = prediction[rows], self.weaker.predict(z_t[rows], t[rows], *(k[rows] for k in cluster))[0]
             prediction = prediction.index_copy(0, rows, theirs + self.weight * (ours - theirs))
         return prediction if v is None else (prediction, v)

@@ -23,7 +23,7 @@ A_GROUP = "threads a group"
 # settings that came later, each with what was done before it was there: a run of that time is still the same run
 LATER = {
     "": {"distil": None},
-    "model": {"network": "unet", "patch": 4, "begin": None, "references": 0, "end_log_snr": None},
+    "model": {"network": "unet", "patch": 4, "begin": None, "clusters": 0, "end_log_snr": None},
     "distil": {"data_weight": 0.0, "data_compare": None},
     "optim": {"augment": "none", "precision": "float32", "compile": "none"},
 }

@@ -62,7 +62,8 @@ def of_diffusion(
         )
     groups = StepGroups.of(model)
     everything = torch.arange(num)
-    prior = torch.cat([_prior_kl(model, batch(part)) for part in everything.split(1000)])
+    known = [_known(model, batch(part)) for part in everything.split(1000)]
+    prior, log_share = (torch.cat(parts) for parts in zip(*known))
     predictors, size = None, groups.typical
     if control and num >= ENOUGH_FOR_CONTROL:
         wiener = Wiener(model, batch(everything[:SEEN]).cpu())
@@ -87,8 +88,9 @@ def of_diffusion(
         left[block.rows], asked[block.rows] = residual / block.prob, block.t
     by_group.index_put_((everything, groups.of_step[asked - 1]), left, accumulate=True)
     order_of_steps = [block.rows[block.t.argsort(stable=True)] for block in blocks]
-    terms = {"prior": -prior, "diffusion": -by_group[:, 1:].sum(1), "reconstruction": -by_group[:, 0]}
-    columns = torch.stack([*terms.values(), -prior - by_group.sum(1), left], 1)
+    terms = {} if model.clusters is None else {"cluster": log_share}
+    terms |= {"prior": -prior, "diffusion": -by_group[:, 1:].sum(1), "reconstruction": -by_group[:, 0]}
+    columns = torch.stack([*terms.values(), log_share - prior - by_group.sum(1), left], 1)
     *term_spreads, spread, spread_monte_carlo = stratified_spreads(columns, order_of_steps)
     return Estimate(
         terms=terms,
@@ -169,10 +171,11 @@ def free_cost(model: Diffusion) -> Tensor:
     return free
 
 
-def _prior_kl(model: Diffusion, x: Tensor) -> Tensor:
-    """Of data that are looked at here, before any call is spent on them."""
+def _known(model: Diffusion, x: Tensor) -> tuple[Tensor, Tensor]:
+    """KL of the prior, and log p(k), nats (b,): of data that are looked at here, before any call is spent on them."""
     model.check(x)
-    return model.prior_kl(x).double().cpu()
+    log_share = torch.as_tensor(model.about(x)[1], dtype=torch.float64).cpu()
+    return model.prior_kl(x).double().cpu(), log_share.expand(len(x))
 
 
 def _asked(

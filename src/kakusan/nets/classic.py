@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from kakusan.errors import InputError
 from kakusan.nets.folding import Folding
 from kakusan.nets.layers import Modulation, hidden_weights, zeroed
-from kakusan.nets.time import SinusoidalTime, TableTime, TimeKind
+from kakusan.nets.time import TimeKind, time_network
 
 KERNEL = 3
 # Row k of a transposed convolution's 4-tap kernel, as a sum of rows of a 3-tap one that reads an enlarged picture: each
@@ -43,6 +43,7 @@ class ClassicUNet(nn.Module):
             is the same at all positions is normalised away.
         time: "sinusoidal" features of t, or a "table" with a row for each t (M12).
         gate: Also return the learned variance's v (M7).
+        clusters: How many kinds of examples it is told of: then k (b,), below their number, follows t. 0 for none.
         time_features: Sinusoids of t; widths[0] unless given.
     """
 
@@ -59,6 +60,7 @@ class ClassicUNet(nn.Module):
         groups: int = 4,
         time: TimeKind = "sinusoidal",
         gate: bool = False,
+        clusters: int = 0,
         time_features: int | None = None,
     ):
         super().__init__()
@@ -76,7 +78,7 @@ class ClassicUNet(nn.Module):
             raise InputError(f"pictures of {size} need a coarsest width of at least {2 * groups}, got {widths[-1]}")
         time_width = 4 * widths[0]
         features = time_features or widths[0]
-        self.time = SinusoidalTime(time_width, features) if time == "sinusoidal" else TableTime(time_width, depth)
+        self.time = time_network(time, time_width, depth, clusters, features)
         self.first = nn.Conv2d(channels, widths[0], KERNEL, padding=1)
 
         def block(width_in: int, width: int, attends: bool) -> Block:
@@ -109,8 +111,8 @@ class ClassicUNet(nn.Module):
             if isinstance(layer, nn.Conv2d):
                 layer.weight.data = layer.weight.data.contiguous(memory_format=torch.channels_last)
 
-    def forward(self, z: Tensor, t: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        shifts = iter(self.shifts(self.time(t)).split(self.told, dim=1))
+    def forward(self, z: Tensor, t: Tensor, *cluster: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        shifts = iter(self.shifts(self.time(t, *cluster)).split(self.told, dim=1))
         # of one channel both layouts are the same memory, and the convolution would choose the other one
         h = self.first(self.folding.into(z)).contiguous(memory_format=torch.channels_last)
         kept = [h]

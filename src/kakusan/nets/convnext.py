@@ -28,6 +28,7 @@ class ConvNeXt(nn.Module):
         patch: Pixels a side of a patch.
         time: "sinusoidal" features of t, or a "table" with a row for each t (M12).
         gate: Also return the learned variance's v (M7).
+        clusters: How many kinds of examples it is told of: then k (b,), below their number, follows t. 0 for none.
     """
 
     def __init__(
@@ -40,18 +41,19 @@ class ConvNeXt(nn.Module):
         patch: int = 4,
         time: TimeKind = "sinusoidal",
         gate: bool = False,
+        clusters: int = 0,
         time_width: int = 128,
     ):
         super().__init__()
         self.folding = Folding(channels, size, patch, gate=gate)
-        self.time = time_network(time, time_width, depth)
+        self.time = time_network(time, time_width, depth, clusters)
         self.first = nn.Linear(self.folding.channels_in, width)
         self.blocks = nn.ModuleList([Block(width, time_width) for _ in range(blocks)])
         self.norm = nn.LayerNorm(width)
         self.last = zeroed(nn.Linear(width, self.folding.channels_out))
 
-    def forward(self, z: Tensor, t: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        e = self.time(t)
+    def forward(self, z: Tensor, t: Tensor, *cluster: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        e = self.time(t, *cluster)
         h = self.first(self.folding.into(z).permute(0, 2, 3, 1))
         for block in self.blocks:
             h = block(h, e)

@@ -39,6 +39,7 @@ class CosineMLP(nn.Module):
         blocks: Residual blocks.
         time: "sinusoidal" features of t, or a "table" with a row for each t (M12).
         gate: Also return the learned variance's v (M7), which is made of cosines too.
+        clusters: How many kinds of examples it is told of: then k (b,), below their number, follows t. 0 for none.
     """
 
     vertical: Tensor
@@ -53,6 +54,7 @@ class CosineMLP(nn.Module):
         blocks: int = 3,
         time: TimeKind = "sinusoidal",
         gate: bool = False,
+        clusters: int = 0,
         time_width: int = 128,
     ):
         super().__init__()
@@ -60,15 +62,15 @@ class CosineMLP(nn.Module):
         numbers = channels * size[0] * size[1]
         for name, side in zip(("vertical", "horizontal"), size):
             self.register_buffer(name, cosine_basis(side).to(torch.get_default_dtype()), persistent=False)
-        self.time = time_network(time, time_width, depth)
+        self.time = time_network(time, time_width, depth, clusters)
         self.gain = zeroed(Modulation(time_width, numbers))
         self.first = nn.Linear(numbers, width)
         self.blocks = nn.ModuleList([Block(width, time_width) for _ in range(blocks)])
         self.norm = nn.LayerNorm(width)
         self.last = zeroed(nn.Linear(width, numbers * (2 if gate else 1)))
 
-    def forward(self, z: Tensor, t: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        e = self.time(t)
+    def forward(self, z: Tensor, t: Tensor, *cluster: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        e = self.time(t, *cluster)
         coefficients = (self.vertical @ z @ self.horizontal.T).flatten(1)
         h = self.first(coefficients)
         for block in self.blocks:

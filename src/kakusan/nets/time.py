@@ -11,9 +11,13 @@ from torch.nn import functional as F
 TimeKind = Literal["sinusoidal", "table"]
 
 
-def time_network(kind: TimeKind, width: int, depth: int) -> SinusoidalTime | TableTime:
-    """t (b,) -> (b, width): "sinusoidal" features of t, or a "table" with a row for each t in 0..depth (M12)."""
-    return SinusoidalTime(width) if kind == "sinusoidal" else TableTime(width, depth)
+def time_network(kind: TimeKind, width: int, depth: int, clusters: int = 0, features: int = 64) -> nn.Module:
+    """t (b,) -> (b, width): "sinusoidal" features of t, or a "table" with a row for each t in 0..depth (M12).
+
+    With clusters (t, k) -> (b, width), k int64 (b,) below their number.
+    """
+    time = SinusoidalTime(width, features) if kind == "sinusoidal" else TableTime(width, depth)
+    return TimeAndCluster(time, width, clusters) if clusters else time
 
 
 def sinusoids(t: Tensor, width: int, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -51,3 +55,14 @@ class TableTime(nn.Module):
 
     def forward(self, t: Tensor) -> Tensor:
         return self.table(t)
+
+
+class TimeAndCluster(nn.Module):
+    """(t (b,), k (b,)) -> (b, width): what is said of t, and one learned row for each cluster k."""
+
+    def __init__(self, time: SinusoidalTime | TableTime, width: int, clusters: int):
+        super().__init__()
+        self.time, self.table = time, nn.Embedding(clusters, width)
+
+    def forward(self, t: Tensor, k: Tensor) -> Tensor:
+        return self.time(t) + self.table(k)

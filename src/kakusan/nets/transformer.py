@@ -34,6 +34,7 @@ class Transformer(nn.Module):
         patch: Pixels a side of a patch.
         time: "sinusoidal" features of t, or a "table" with a row for each t (M12).
         gate: Also return the learned variance's v (M7).
+        clusters: How many kinds of examples it is told of: then k (b,), below their number, follows t. 0 for none.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class Transformer(nn.Module):
         patch: int = 4,
         time: TimeKind = "sinusoidal",
         gate: bool = False,
+        clusters: int = 0,
         time_width: int = 128,
     ):
         super().__init__()
@@ -53,7 +55,7 @@ class Transformer(nn.Module):
             raise InputError(f"the width of a transformer must be up to {HEAD} or a multiple of {HEAD}, got {width}")
         self.folding = Folding(channels, size, patch, gate=gate)
         rows, columns = self.folding.grid
-        self.time = time_network(time, time_width, depth)
+        self.time = time_network(time, time_width, depth, clusters)
         self.first = nn.Linear(self.folding.channels_in, width)
         self.positions = nn.Parameter(0.02 * torch.randn(rows * columns, width))
         self.blocks = nn.ModuleList([Block(width, time_width) for _ in range(blocks)])
@@ -61,8 +63,8 @@ class Transformer(nn.Module):
         self.modulation = zeroed(Modulation(time_width, 2 * width))
         self.last = zeroed(nn.Linear(width, self.folding.channels_out))
 
-    def forward(self, z: Tensor, t: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        e = self.time(t)
+    def forward(self, z: Tensor, t: Tensor, *cluster: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        e = self.time(t, *cluster)
         patches = self.folding.into(z).flatten(2).transpose(1, 2)
         h = self.first(patches) + self.positions
         for block in self.blocks:

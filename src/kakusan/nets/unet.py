@@ -37,6 +37,7 @@ class UNet(nn.Module):
         blocks: Residual blocks at the coarse level.
         time: "sinusoidal" features of t, or a "table" with a row for each t (M12).
         gate: Also return the learned variance's v (M7).
+        clusters: How many kinds of examples it is told of: then k (b,), below their number, follows t. 0 for none.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class UNet(nn.Module):
         blocks: int = 2,
         time: TimeKind = "sinusoidal",
         gate: bool = False,
+        clusters: int = 0,
         time_width: int = 128,
     ):
         super().__init__()
@@ -57,7 +59,7 @@ class UNet(nn.Module):
                 f"widths must be multiples of {GROUPS} and blocks at least 1, got {width}, {inner_width} and {blocks}"
             )
         self.folding = Folding(channels, size, FOLD, FOLD * 2**HALVINGS, gate)
-        self.time = time_network(time, time_width, depth)
+        self.time = time_network(time, time_width, depth, clusters)
         self.first = nn.Conv2d(self.folding.channels_in, width, 3, padding=1)
         self.down = nn.Conv2d(width, inner_width, 2, stride=2)
         self.coarse = nn.ModuleList([ResidualBlock(inner_width, time_width) for _ in range(blocks)])
@@ -77,8 +79,8 @@ class UNet(nn.Module):
             if isinstance(layer, nn.Conv2d):
                 layer.weight.data = layer.weight.data.contiguous(memory_format=torch.channels_last)
 
-    def forward(self, z: Tensor, t: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        e = self.time(t)
+    def forward(self, z: Tensor, t: Tensor, *cluster: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        e = self.time(t, *cluster)
         h = self.first(self.folding.into(z).contiguous(memory_format=torch.channels_last))
         inner = self.down(h)
         for block, mixer, whole in zip(self.coarse, self.mixers, self.wholes):

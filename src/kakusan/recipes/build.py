@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from kakusan.bound import importance_bound
+from kakusan.clusters import Clusters
 from kakusan.conjugate import DirichletMultinomial
 from kakusan.data.arrays import CHANNELS
 from kakusan.data.augment import augmented
@@ -37,7 +38,6 @@ from kakusan.recipes.config import (
 from kakusan.recipes.conjugate_fit import ConjugateFit
 from kakusan.recipes.networks import denoiser
 from kakusan.schedule import Schedule
-from kakusan.stable import POOL, References, num_references
 from kakusan.steps import StepLaw
 from kakusan.train.loop import Loss
 from kakusan.vae import VAE
@@ -46,6 +46,7 @@ Model = Diffusion | VAE | HierarchicalVAE | DirichletMultinomial
 Trainable = Diffusion | VAE | HierarchicalVAE | ConjugateFit | Distillation
 MOST_DIMS = 2**24  # of one example
 MOST_PARAMETERS = 2_000_000_000
+SEEN_FOR_CLUSTERS = 2**15  # examples: of 128 clusters a share then has an error of 6 % of it
 MEAN_RANGE = (1e-3, 1 - 1e-3)  # beyond it log-odds say that a pixel is never or always set; training may find so
 
 
@@ -127,12 +128,15 @@ def check_kind(recipe: Recipe, dataset: Dataset) -> None:
 
 
 def start_at(module: Trainable, data: Tensor) -> None:
-    """What an untrained module takes from the training part: room for its rows of counts, or the mean image of bits.
+    """What an untrained module takes from the training part: clusters, room for its rows of counts, or the mean image of bits.
 
     A Bernoulli decoder then begins with the log-odds of each pixel's mean, whatever z is: it need not learn them.
     """
     if isinstance(module, ConjugateFit):
         module.start_at(data)
+    elif isinstance(module, Diffusion) and module.clusters is not None:
+        rows = torch.randperm(len(data), generator=stream("clusters of"))[:SEEN_FOR_CLUSTERS]
+        module.clusters.find(SIGNED.to_model(data[rows.to(data.device)]))
     elif isinstance(module, VAE | HierarchicalVAE) and module.likelihood == "bernoulli":
         decoder = module.decoder if isinstance(module, VAE) else module.decoders[0]
         assert isinstance(decoder, MLP), "built here"
@@ -155,11 +159,10 @@ def training_loss(module: Trainable, config: ModelConfig, data: Tensor, augment:
     if isinstance(module, Diffusion):
         assert isinstance(config, DiffusionConfig)
         law = step_law(config)
-        references = references_of(module, config, data, law, augment)
 
         def loss(indices: Tensor, randomness: Randomness) -> Tensor:
             x = scale.to_model(augmented(data[indices], augment, randomness), randomness)
-            return module.loss(x, randomness, config.objective, law, references)
+            return module.loss(x, randomness, config.objective, law)
 
         return loss
 
@@ -174,19 +177,6 @@ def training_loss(module: Trainable, config: ModelConfig, data: Tensor, augment:
         return -importance_bound(module, x, num_samples, randomness, checked=True) / x[0].numel()
 
     return negative_bound
-
-
-def references_of(
-    module: Diffusion, config: DiffusionConfig, data: Tensor, law: StepLaw, augment: str
-) -> References | None:
-    """Some of the training part in an order of its own, the same for every run of these settings; None for none."""
-    window = num_references(config.references, len(data), module.num_dims)
-    if not window or config.objective != "simple":
-        return None
-    drawn = stream("references")
-    rows = torch.randperm(len(data), generator=drawn)[: POOL * window].to(data.device)
-    pool = scale_of(config).to_model(augmented(data[rows], augment, drawn), drawn)
-    return References(pool, window, law, module.schedule, whole=window == len(data) and augment == "none")
 
 
 def training_terms(
@@ -239,6 +229,7 @@ def _diffusion(config: DiffusionConfig, event_shape: tuple[int, ...]) -> Diffusi
         variance=config.variance,
         likelihood=config.likelihood,
         clip=bounded,
+        clusters=Clusters(config.clusters, event_shape) if config.clusters else None,
     )
 
 

@@ -37,8 +37,8 @@ class DiffusionConfig:
     """Mean and spread of the log SNR where the shapes of things are decided."""
     focus_share: Annotated[float, Between(0, 1)] = 0.8
     """Share of the simple loss's steps that are drawn there; the others are drawn from all steps alike."""
-    references: Annotated[int, Between(0, 65_536)] = 0
-    """Other examples of which the simple loss asks in each step, where there is much noise, what the noised ones could have been on average; as many as hold 4 million numbers at most, and none if those are fewer than 1,000 and not all. 0: it asks what each was."""
+    clusters: Annotated[int, Between(0, 65_536)] = 0
+    """Kinds of examples, found by k-means before training, of which the network is told which one it denoises; samples draw theirs first. At most one for every 50 examples. 0: none."""
     guidance: Annotated[float, Between(1, 100)] = 3.0
     """Of samples: how far to prolong the step from the run's early weights to its last ones; 1 for none. Not in the bound."""
     guidance_range: tuple[LogSNR, LogSNR] = (-3.0, 1.0)

@@ -6,7 +6,7 @@ from kakusan.train.settings import Optim
 RECIPE = Recipe(
     name="mnist-transformer",
     summary="for a GPU: DDPM of 8-bit images by a transformer, in bfloat16, compiled, on moved pictures",
-    model=DiffusionConfig(network="transformer", width=384, blocks=12, patch=2),
+    model=DiffusionConfig(network="transformer", width=384, blocks=12, patch=2, clusters=128, guidance=2.0),
     optim=Optim(
         method="muon",
         lr=1e-3,

@@ -21,6 +21,7 @@ from kakusan.steps import StepLaw
 from kakusan.train.loop import Loss
 
 NETWORK = "denoiser."  # before the names of a diffusion model's weights
+CLUSTERS = "clusters."  # before what it knows of its clusters
 STUDENT = "student."  # before those of a student's in what is trained
 FIRST_SHARE = 0.8  # unless given
 DATA_COMPARE = (0.0, 2.0)  # unless given
@@ -47,7 +48,6 @@ def student_recipe(recipe: Recipe, teacher: Recipe) -> Recipe:
         teacher.model,
         begin=beginning(schedule, distil.begin_log_snr),
         guidance=1.0,
-        references=0,
         end_log_snr=None,
     )
     times(schedule_of(student), distil.calls)  # InputError where there are not so many steps
@@ -102,7 +102,8 @@ def distillation_loss(module: Distillation, recipe: Recipe, data: Tensor, teache
         x = scale.to_model(augmented(data[indices], recipe.optim.augment, randomness), randomness)
         z, k = student_inputs(student, x, distil.calls, distil.first_share, randomness)
         real = Reality(x, distil.data_weight, data_law) if distil.data_weight else None
-        losses = module.losses(teacher, z, k, randomness, law, real)
+        cluster = None if student.clusters is None else student.clusters.of(x)
+        losses = module.losses(teacher, z, k, randomness, law, real, cluster)
         return losses.student + losses.follower + losses.discriminator
 
     return loss
@@ -112,9 +113,8 @@ def used_weights(recipe: Recipe, weights: Mapping[str, Tensor]) -> dict[str, Ten
     """Of the weights that a run averages those that its model is used with, by the model's names: not a follower's."""
     if recipe.distil is None:
         return dict(weights)
-    return {
-        NETWORK + name.removeprefix(STUDENT): tensor for name, tensor in weights.items() if name.startswith(STUDENT)
-    }
+    own = {NETWORK + name.removeprefix(STUDENT): tensor for name, tensor in weights.items() if name.startswith(STUDENT)}
+    return own | {name: tensor for name, tensor in weights.items() if name.startswith(CLUSTERS)}
 
 
 def _distil(recipe: Recipe) -> Distil:

@@ -26,7 +26,7 @@ def ddim_steps(model: Diffusion, n: int, randomness: Randomness = None, eta: flo
     """Yields (z_{t-1}, the data estimate from z_t) for t = T, ..., 1."""
     if not 0 <= eta <= 1:
         raise InputError(f"eta must lie in [0, 1], got {eta}; 0 draws no fresh noise")
-    z = start(model, n, randomness)
+    model, z = start(model, n, randomness)
     schedule = model.schedule
     for t in range(model.depth, 0, -1):
         x_hat = model.data_estimate(z, t)

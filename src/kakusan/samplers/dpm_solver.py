@@ -35,7 +35,7 @@ def dpm_solver_steps(model: Diffusion, n: int, randomness: Randomness, order: in
     The first steps have fewer estimates and a lower order: they begin in pure noise, where the estimate hardly
     moves. The last step, to t = 0, is the data estimate.
     """
-    z, level = start(model, n, randomness), Levels.of(model)
+    (model, z), level = start(model, n, randomness), Levels.of(model)
     known: deque[Known] = deque(maxlen=order)  # newest first
     for t in range(model.depth, 1, -1):
         x_hat = model.data_estimate(z, t)

@@ -21,7 +21,7 @@ def dpm_solver_2m_sde(model: Diffusion, n: int, randomness: Randomness = None) -
 @torch.no_grad()
 def dpm_solver_2m_sde_steps(model: Diffusion, n: int, randomness: Randomness) -> Iterator[Step]:
     """Yields (z_{t-1}, the data estimate from z_t) for t = T, ..., 1; the last step is the data estimate."""
-    z, level = start(model, n, randomness), Levels.of(model)
+    (model, z), level = start(model, n, randomness), Levels.of(model)
     before: tuple[float, Tensor] | None = None
     for t in range(model.depth, 1, -1):
         x_hat = model.data_estimate(z, t)

@@ -40,9 +40,9 @@ def heun_steps(model: Diffusion, n: int, randomness: Randomness = None, churn: f
     """Yields (z_{t-1}, the data estimate from z_t) for t = T, ..., 1."""
     if not 0 <= churn < math.inf:
         raise InputError(f"churn must be 0 or more and finite, got {churn}; 0 draws no fresh noise")
+    model, z = start(model, n, randomness)
     fine, times = model.finest
     level, growth = Levels.of(fine), 1 + min(churn / model.depth, MOST_CHURN)
-    z = start(model, n, randomness)
     for k in range(model.depth, 0, -1):
         t, end = times[k], times[k - 1]
         if churn and k < model.depth:

@@ -30,11 +30,12 @@ class Levels:
         return cls(table.alpha_bar.sqrt().tolist(), table.noise_var.sqrt().tolist(), (table.log_snr / 2).tolist())
 
 
-def start(model: Diffusion, n: int, randomness: Randomness) -> Tensor:
-    """z_T for n samples; InputError for fewer than none."""
+def start(model: Diffusion, n: int, randomness: Randomness) -> tuple[Diffusion, Tensor]:
+    """The chain of n samples, of clusters drawn for them if the model has some, and their z_T; InputError for fewer than none."""
     if n < 0:
         raise InputError(f"the number of samples must be 0 or more, got {n}")
-    return model.prior().expand(n).sample(randomness)
+    chain = model.drawn(n, randomness)
+    return chain, chain.prior().expand(n).sample(randomness)
 
 
 def last(steps: Iterator[Step]) -> Tensor:

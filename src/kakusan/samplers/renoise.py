@@ -26,7 +26,7 @@ def renoise(model: Diffusion, n: int, randomness: Randomness = None) -> Tensor:
 @torch.no_grad()
 def renoise_steps(model: Diffusion, n: int, randomness: Randomness = None) -> Iterator[Step]:
     """Yields (z_{t-1}, the data estimate from z_t) for t = T, ..., 1."""
-    z, level = start(model, n, randomness), Levels.of(model)
+    (model, z), level = start(model, n, randomness), Levels.of(model)
     for t in range(model.depth, 0, -1):
         x_hat = model.data_estimate(z, t)
         z = x_hat

@@ -34,7 +34,7 @@ def unipc_steps(model: Diffusion, n: int, randomness: Randomness, order: int) ->
     Source: Zhao et al. 2023, "UniPC", algorithms 5 to 8, in data prediction. Where the conditions on the weights are
     solved in full, as here at every order, its function B(h) drops out.
     """
-    z, level = start(model, n, randomness), Levels.of(model)
+    (model, z), level = start(model, n, randomness), Levels.of(model)
     known: deque[Known] = deque(maxlen=order)  # newest first
     for t in range(model.depth, 1, -1):
         if not known:
