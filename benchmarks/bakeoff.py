@@ -132,7 +132,8 @@ def variations(name: str) -> dict[str, Candidate]:
         ("linear schedule", {"schedule": "linear"}),
     ]
     if base.vae is None:
-        model += [("without clusters", {"clusters": 0}), ("samples ended early", {"end_log_snr": 3.0})]
+        model += [(f"{number} clusters", {"clusters": number}) for number in (32, 64, 128, 256)]
+        model.append(("samples ended early", {"end_log_snr": 3.0}))
     optim: list[tuple[str, dict[str, Any]]] = [
         ("AdamW", {"method": "adam"}),
         *((f"averages over {share:g}", {"ema": share}) for share in (0.05, 0.2)),
