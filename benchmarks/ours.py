@@ -21,7 +21,7 @@ def trainer_on(pictures: Tensor, recipe: Recipe, budget: Budget, seed: int = 0) 
     """A fresh one for training pictures uint8 (N, C, H, W), whose clock counts processor time."""
     torch.manual_seed(seed)
     module = build(recipe.model, tuple(pictures.shape[1:]))
-    start_at(module, pictures)
+    start_at(module, pictures, recipe.optim.augment)
     loss = training_loss(module, recipe.model, pictures, recipe.optim.augment)
     one = Trainer(module, loss, len(pictures), recipe.optim, budget, seed, torch.device("cpu"))
     one.clock.now = time.process_time

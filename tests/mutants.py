@@ -2112,8 +2112,8 @@ CLUSTERS = [
     Fault(
         "guidance asks about the first cluster",
         "guidance.py",
-        "*(k[rows] for k in cluster)",
-        "*(0 * k[rows] for k in cluster)",
+        "None if cluster is None else cluster[rows]",
+        "None if cluster is None else 0 * cluster[rows]",
         "test_clusters.py::test_guidance_asks_both_models_about_the_same_cluster",
     ),
     Fault(
@@ -2161,9 +2161,44 @@ CLUSTERS = [
     Fault(
         "a respaced chain rounds the clusters to its own precision",
         "diffusion.py",
-        "        coarser._zero = self._zero\n",
-        "        coarser.to(self._zero)\n",
+        "        other._zero = self._zero\n",
+        "        other.to(self._zero)\n",
         "test_clusters.py::test_one_model_given_and_used_keeps_its_clusters_in_double_precision",
+    ),
+    Fault(
+        "shares of any sum are taken from a file",
+        "clusters.py",
+        "not abs(total - 1) < SLACK",
+        "False",
+        "test_clusters.py::test_a_file_whose_shares_are_no_probabilities_is_refused[share2]",
+    ),
+    Fault(
+        "shares below 0 are taken from a file",
+        "clusters.py",
+        "not (self.share >= 0).all()",
+        "False",
+        "test_clusters.py::test_a_file_whose_shares_are_no_probabilities_is_refused[share1]",
+    ),
+    Fault(
+        "only the first examples have a cluster",
+        "clusters.py",
+        "features.split(AT_ONCE)])",
+        "features.split(AT_ONCE)][:1])",
+        "test_clusters.py::test_distances_are_taken_of_all_examples_however_few_at_a_time",
+    ),
+    Fault(
+        "centres begin at the first examples",
+        "clusters.py",
+        'torch.randperm(len(features), generator=stream("clusters"))',
+        "torch.arange(len(features))",
+        "test_clusters.py::test_sorted_examples_have_the_centres_of_mixed_ones",
+    ),
+    Fault(
+        "clusters are found where pictures lay at rest",
+        "recipes/build.py",
+        "augmented(data[part], augment, drawn)",
+        'augmented(data[part], "none", drawn)',
+        "test_clusters.py::test_of_moved_pictures_the_clusters_are_those_that_training_sees",
     ),
     Fault(
         "a student is taught of the clusters in another order",

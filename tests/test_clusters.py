@@ -1,6 +1,7 @@
 """A latent above z_T, the cluster: its bound and its samples, in a world of three Gaussians far apart whose answers are known."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,13 +21,14 @@ from kakusan.guidance import guided
 from kakusan.likelihood.diffusion import of_diffusion
 from kakusan.likelihood.evaluation import stratified_spread
 from kakusan.likelihood.three import three_estimates
-from kakusan.model import TrainedModel
+from kakusan.model import TrainedModel, _rebuilt
 from kakusan.nets.time import time_network
 from kakusan.noise import example_streams, stream
 from kakusan.oracles import GaussianWorld
+from kakusan.recipes import build as recipes_build
 from kakusan.recipes import find
 from kakusan.recipes.build import build, start_at, training_loss
-from kakusan.recipes.config import DiffusionConfig, Recipe
+from kakusan.recipes.config import DiffusionConfig, Recipe, from_record
 from kakusan.recipes.student import distillation, distillation_loss, student_recipe
 from kakusan.samplers import SAMPLERS, sampler
 from kakusan.schedule import Schedule
@@ -174,10 +176,14 @@ def test_clusters_are_drawn_as_often_as_their_share():
     assert ((drawn[share > 0] - expected).square() / expected).sum() < 24
 
 
-def test_shares_that_a_damaged_file_spoiled_are_refused():
-    for share in ([0.0, 0.0], [math.nan, 1.0]):
-        with pytest.raises(InputError, match="no shares to be drawn by"):
-            known_clusters(f64(share), torch.zeros(2, 2)).draw(3)
+@pytest.mark.parametrize("share", [[0.0, 0.0, 0.0], [5.0, -4.5, 0.5], [1e300, 1e300, 0.0], [0.5, 0.5, math.nan]])
+def test_a_file_whose_shares_are_no_probabilities_is_refused(share, tmp_path):
+    recipe = Recipe("r", "", small(clusters=3))
+    for spoiled in ("weights", "early"):
+        parts = {name: build(recipe.model, (1, 8, 8)).state_dict() for name in ("weights", "early")}
+        parts[spoiled]["clusters.share"] = f64(share)
+        with pytest.raises(InputError, match=r"from elsewhere: the shares of its clusters .* add up to 1, got"):
+            _rebuilt(recipe, (1, 8, 8), parts["weights"], parts["early"], torch.device("cpu"), Path("from elsewhere"))
 
 
 @pytest.mark.parametrize("drawn", [0.0, 1 - 2**-53])
@@ -195,7 +201,7 @@ def test_clusters_that_lie_apart_are_found_with_their_centres_and_shares():
     k = torch.multinomial(SHARE, 3000, replacement=True, generator=seeded(0))
     x = CENTRES[k] + torch.randn(3000, 2, generator=seeded(1), dtype=F64)
     found = Clusters(12, (2,))
-    found.find(x)
+    found.find(coarse(x))
     # 12 centres for 3 places: each of them has some, and together they share what lies there
     place = torch.cdist(found.centres, CENTRES).argmin(1)
     at = torch.zeros(3, dtype=F64).index_add_(0, place, found.share)
@@ -211,10 +217,10 @@ def test_clusters_that_lie_apart_are_found_with_their_centres_and_shares():
 def test_the_same_examples_have_the_same_clusters():
     x = torch.randn(500, 1, 20, 20, generator=seeded(0))
     one, two, other = (Clusters(4, (1, 20, 20)) for _ in range(3))
-    one.find(x)
+    one.find(coarse(x))
     torch.randn(3)
-    two.find(x)
-    other.find(x + torch.randn(500, 1, 20, 20, generator=seeded(1)))
+    two.find(coarse(x))
+    other.find(coarse(x + torch.randn(500, 1, 20, 20, generator=seeded(1))))
     assert torch.equal(one.centres, two.centres)
     assert torch.equal(one.share, two.share)
     assert not torch.equal(one.centres, other.centres)
@@ -223,19 +229,19 @@ def test_the_same_examples_have_the_same_clusters():
 def test_few_examples_have_few_clusters_and_nothing_is_ever_of_the_others():
     x = torch.randn(3 * FEWEST + 1, 1, 8, 8, generator=seeded(0))
     found = Clusters(64, (1, 8, 8))
-    found.find(x)
+    found.find(coarse(x))
     assert (found.share > 0).sum() == 3
     assert found.share.sum() == pytest.approx(1, abs=1e-12)
     assert found.of(torch.zeros(1, 1, 8, 8)) < 3  # where the others' centres lie, unused
     assert set(found.draw(200, seeded(0)).tolist()) == {0, 1, 2}
     one = Clusters(64, (1, 8, 8))
-    one.find(x[:2])
+    one.find(coarse(x[:2]))
     assert one.of(x).tolist() == [0] * len(x)
 
 
 def test_examples_that_are_all_alike_are_one_cluster():
     found = Clusters(3, (2,))
-    found.find(torch.ones(400, 2))
+    found.find(coarse(torch.ones(400, 2)))
     assert found.share.tolist() == [1.0, 0.0, 0.0]
     assert found.of(torch.ones(2, 2)).tolist() == [0, 0]
 
@@ -271,6 +277,42 @@ def test_a_model_of_clusters_is_not_asked_without_them():
         model().given(k).data_estimate(torch.zeros(3, 2, dtype=F64), 7)
     with pytest.raises(InputError, match="has no clusters"):
         alone(0).given(k)
+    with pytest.raises(InputError, match="was told of some"):
+        alone(0).predict(torch.zeros(2, 2, dtype=F64), 3, k)
+
+
+@pytest.mark.parametrize("named", [[0, 3], [-1, 0], [[0], [1]], [0.0, 1.0]])
+def test_only_clusters_that_there_are_can_be_given(named):
+    with pytest.raises(InputError, match=r"clusters (lie in 0\.\.2|are named by int64)"):
+        model().given(torch.tensor(named))
+
+
+def test_guidance_is_by_a_model_of_the_same_clusters():
+    other = Diffusion(Knowing(), SCHEDULE, 2, "x", clusters=known_clusters(SHARE.flip(0))).double()
+    for weaker in (alone(0), other):
+        with pytest.raises(InputError, match="same clusters"):
+            guided(model(), weaker, 2.0)
+
+
+def test_a_model_in_another_precision_still_tells_its_clusters():
+    x, k = examples(6)
+    for chain in (model().float(), model().to(torch.bfloat16)):
+        assert chain.clusters.of(x.float()).tolist() == k.tolist()
+        assert set(chain.clusters.draw(50, seeded(0)).tolist()) == {0, 1, 2}
+
+
+def test_distances_are_taken_of_all_examples_however_few_at_a_time(monkeypatch):
+    x, k = examples(30)
+    monkeypatch.setattr(clusters, "AT_ONCE", 7)
+    assert known_clusters().of(x).tolist() == k.tolist()
+
+
+def test_sorted_examples_have_the_centres_of_mixed_ones():
+    """Were the first ones taken, all centres would begin in one place, and one would stay between the other two."""
+    k = torch.arange(3).repeat_interleave(1000)
+    found = Clusters(6, (2,))
+    found.find(CENTRES[k] + torch.randn(3000, 2, generator=seeded(1), dtype=F64))
+    assert torch.cdist(CENTRES, found.centres).min(1).values.max() < 2
 
 
 def test_one_model_given_and_used_keeps_its_clusters_in_double_precision():
@@ -332,6 +374,36 @@ def test_the_trainer_finds_the_clusters_of_the_training_part():
     assert losses.shape == (8,)
 
 
+def test_of_moved_pictures_the_clusters_are_those_that_training_sees():
+    data = torch.zeros(3000, 1, 8, 8, dtype=torch.uint8)
+    data[:2000, :, :, 0] = 255  # on the left; mirrored, as often on the right
+    data[2000:, :, 4] = 255
+    module = build(small(clusters=12), (1, 8, 8))
+    start_at(module, data, "flip")
+    left, right = (coarse(SIGNED.to_model(x)) for x in (data[:1], data[:1].flip(3)))
+    shares = [module.clusters.share[torch.cdist(module.clusters.centres, at)[:, 0] < 1].sum() for at in (left, right)]
+    # 2,000 coins: a share is off by 0.05 one time in 4,000
+    assert shares == pytest.approx([1 / 3, 1 / 3], abs=0.05)
+
+
+def test_clusters_are_looked_for_in_parts_of_a_limited_size(monkeypatch):
+    data = torch.randint(256, (400, 1, 8, 8), generator=seeded(0), dtype=torch.uint8)
+    one, two = (build(small(clusters=4), (1, 8, 8)) for _ in range(2))
+    start_at(one, data)
+    sizes = []
+    monkeypatch.setattr(recipes_build, "NUMBERS_AT_ONCE", 640)
+    monkeypatch.setattr(recipes_build, "coarse", lambda x: sizes.append(x.numel()) or coarse(x))
+    start_at(two, data)
+    assert max(sizes) == 640
+    assert torch.equal(one.clusters.centres, two.clusters.centres)
+
+
+def test_a_record_of_a_setting_that_is_gone_is_still_read():
+    record = find("mnist-ddpm").record()
+    record["model"]["references"] = 1024
+    assert from_record(record) == find("mnist-ddpm")
+
+
 def test_a_run_keeps_its_clusters_through_files_and_a_student_has_its_teachers(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(0)
@@ -374,7 +446,7 @@ def test_a_student_is_taught_of_the_clusters_of_its_examples(monkeypatch):
 def test_the_samples_of_a_trained_model_draw_their_cluster_from_their_own_seed():
     recipe = Recipe("r", "", small(clusters=4))
     module = build(recipe.model, (1, 8, 8))
-    module.clusters.find(torch.randn(400, 1, 8, 8, generator=seeded(0)))
+    module.clusters.find(coarse(torch.randn(400, 1, 8, 8, generator=seeded(0))))
     trained = TrainedModel(recipe, module, (1, 8, 8), torch.device("cpu"))
     assert np.array_equal(trained.sample(4, steps=3)[2:], trained.sample(2, steps=3, first=2))
 

@@ -23,6 +23,7 @@ _HOMES = {
     "VAE": "vae",
     "HierarchicalVAE": "hierarchy",
     "Schedule": "schedule",
+    "Clusters": "clusters",
     "Diffusion": "diffusion",
     "guided": "guidance",
     "load": "model",

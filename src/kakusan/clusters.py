@@ -30,7 +30,8 @@ FEWEST = (
 )
 LEARNED_FROM = 128  # examples a cluster that centres are sought among
 ROUNDS = 20  # of the search: centres hardly move any more
-AT_ONCE = 10_000  # examples
+AT_ONCE = 10_000  # examples whose distances from all centres are held at a time
+SLACK = 1e-6  # of the sum of the shares, for those that were rounded
 
 
 class Clusters(nn.Module):
@@ -55,12 +56,11 @@ class Clusters(nn.Module):
         self.share[:1] = 1.0
 
     @torch.no_grad()
-    def find(self, x: Tensor) -> None:
-        """Look for the clusters of these examples (n, *event), the same for the same examples.
+    def find(self, features: Tensor) -> None:
+        """Look for the clusters of examples, told by what is `coarse` of them (n, features); the same for the same ones.
 
         As many as have 50 examples each on average, and not more than K; the others' share is 0.
         """
-        features = torch.cat([coarse(part.cpu()) for part in x.split(AT_ONCE)])
         num = max(1, min(len(self.share), len(features) // FEWEST))
         order = torch.randperm(len(features), generator=stream("clusters"))
         seen = features[order[: num * LEARNED_FROM]]
@@ -78,15 +78,28 @@ class Clusters(nn.Module):
 
     def of(self, x: Tensor) -> Tensor:
         """q(k | x): the cluster of each example (b, *event), int64 (b,)."""
-        return _nearest(coarse(x), self.centres, self.share > 0)
+        return _nearest(coarse(x), self.centres.double(), self.share > 0)
 
     def draw(self, n: int, randomness: Randomness = None) -> Tensor:
         """k ~ p(k), int64 (n,)."""
         uniform = rand((n, 1), randomness, torch.float64, self.share.device)[:, 0]
-        ends = self.share.cumsum(0)
-        if not ends[-1] > 0:
-            raise InputError("this model's clusters have no shares to be drawn by: its file is damaged")
+        ends = self.share.double().cumsum(0)
         return torch.searchsorted(ends, uniform * ends[-1], right=True)  # the product is rounded to below the end
+
+    def check(self) -> None:
+        """InputError unless the shares are probabilities: of a file from elsewhere."""
+        total = self.share.sum().item()
+        if not (self.share >= 0).all() or not abs(total - 1) < SLACK or not self.centres.isfinite().all():
+            raise InputError(f"the shares of its clusters must be 0 or more and add up to 1, got {total:g} in all")
+
+    def check_named(self, cluster: Tensor) -> None:
+        """InputError unless this names clusters, int64 (b,); numbers on a device are not asked."""
+        if cluster.dtype != torch.int64 or cluster.dim() != 1:
+            raise InputError(f"clusters are named by int64 (b,), got {cluster.dtype} {tuple(cluster.shape)}")
+        if cluster.device.type == "cpu" and len(cluster):
+            least, most = (int(end) for end in cluster.aminmax())
+            if not 0 <= least <= most < len(self.share):
+                raise InputError(f"clusters lie in 0..{len(self.share) - 1}, got {least if least < 0 else most}")
 
     def log_prob(self, k: Tensor) -> Tensor:
         """log p(k) in nats, float64 (b,)."""

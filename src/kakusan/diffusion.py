@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -117,7 +117,8 @@ class Diffusion(nn.Module, LatentChain):
         """p(x | k): the chain of as many examples as there are clusters named, int64 (b,), one of each."""
         if self.clusters is None:
             raise InputError("this model has no clusters to be given; ask it as it is")
-        return self._with(_Given(self, cluster))
+        self.clusters.check_named(cluster)
+        return self.of_network(_Given(self, cluster), clusters=None)
 
     def about(self, x: Tensor) -> tuple[Diffusion, Tensor | float]:
         if self.clusters is None:
@@ -128,12 +129,13 @@ class Diffusion(nn.Module, LatentChain):
     def drawn(self, n: int, generator: Randomness = None) -> Diffusion:
         return self if self.clusters is None else self.given(self.clusters.draw(n, generator))
 
-    def _with(self, denoiser: Denoiser) -> Diffusion:
-        """The same chain of another network, which needs no cluster."""
-        other = Diffusion(
-            denoiser, self.schedule, self.event_shape, self.prediction, self.variance, self.likelihood, self.clip
-        )
-        other._zero, other._tables = self._zero, self._tables
+    def of_network(self, denoiser: Denoiser, **changes: Any) -> Diffusion:
+        """The same chain but for its network, and these arguments of `Diffusion`."""
+        own = ("schedule", "event_shape", "prediction", "variance", "likelihood", "clip", "clusters")
+        other = Diffusion(denoiser, **{name: getattr(self, name) for name in own} | changes)
+        other._zero = self._zero
+        if other.schedule is self.schedule:
+            other._tables = self._tables  # those on a device are brought there once
         return other
 
     # The closed forms
@@ -174,16 +176,18 @@ class Diffusion(nn.Module, LatentChain):
         self._check_steps(t, z_t)
         return self._data_estimate(z_t, t, self.predict(z_t, t)[0])
 
-    def predict(self, z_t: Tensor, t: Time, *cluster: Tensor) -> tuple[Tensor, Tensor | None]:
+    def predict(self, z_t: Tensor, t: Time, cluster: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """What the network says of z_t, in the terms of `prediction`, and v if the variance is learned; one call."""
-        if len(cluster) != (self.clusters is not None):
+        if self.clusters is not None and cluster is None:
             raise InputError(
                 "a model of clusters is asked about those of known ones: model.given(k).data_estimate(z_t, t); "
                 "model.about(x)[0] is the chain of these examples, model.drawn(n) that of n samples"
             )
+        if self.clusters is None and cluster is not None:
+            raise InputError("this model has no clusters, and was told of some; ask it without")
         if isinstance(t, int):
             t = torch.full((len(z_t),), t, device=z_t.device)
-        output = self.denoiser(z_t, t, *cluster)
+        output = self.denoiser(z_t, t) if cluster is None else self.denoiser(z_t, t, cluster)
         if (self.variance == "learned") != isinstance(output, tuple):
             raise InputError(
                 "a denoiser returns one tensor, and with variance='learned' a pair (prediction, v); "
@@ -420,17 +424,7 @@ class Diffusion(nn.Module, LatentChain):
         schedule = self.schedule.respaced(times)
         if len(times) == self.depth:
             return self
-        coarser = Diffusion(
-            _Respaced(self, times),
-            schedule,
-            self.event_shape,
-            prediction="x",
-            variance=self.variance,
-            likelihood=self.likelihood,
-            clusters=self.clusters,
-        )
-        coarser._zero = self._zero
-        return coarser
+        return self.of_network(_Respaced(self, times), schedule=schedule, prediction="x", clip=None)
 
     @property
     def finest(self) -> tuple[Diffusion, list[int]]:
@@ -489,11 +483,12 @@ class _Respaced(nn.Module):
     def __init__(self, model: Diffusion, times: list[int]):
         super().__init__()
         self.model = model
-        self.register_buffer("times", torch.tensor([0, *times]), persistent=False)
+        where = reference(model).device  # so that a call brings nothing there
+        self.register_buffer("times", torch.tensor([0, *times], device=where), persistent=False)
 
-    def forward(self, z_t: Tensor, t: Tensor, *cluster: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+    def forward(self, z_t: Tensor, t: Tensor, cluster: Tensor | None = None) -> Tensor | tuple[Tensor, Tensor]:
         own = self.times.to(t.device)[t]
-        prediction, v = self.model.predict(z_t, own, *cluster)
+        prediction, v = self.model.predict(z_t, own, cluster)
         x_hat = self.model._data_estimate(z_t, own, prediction)
         return x_hat if v is None else (x_hat, v)
 

@@ -97,7 +97,8 @@ class Distillation(nn.Module):
         """What student, follower and discriminator are to lower, from one call of each of their networks and the teacher.
 
         With a follower that knows the student's law, the student's gradient is in expectation that of
-        sum_t w_t KL(q(z_t; p_S) || q(z_t; p_T)) / D, w_t = P(t) (1 - alpha_bar_t) / alpha_bar_t; with the best
+        sum_t w_t KL(q(z_t; p_S) || q(z_t; p_T)) / D, w_t = P(t) (1 - alpha_bar_t) / alpha_bar_t, with clusters the mean
+        of that of each cluster's laws; with the best
         discriminator there is added that of the same sum for the data's law, times its weight.
 
         The law of the student is that of what is sampled, which keeps to the limits of its chain's data estimate. The
@@ -190,12 +191,4 @@ def beginning(schedule: Schedule, log_snr: float) -> int:
 
 def _unlimited(model: Diffusion) -> Diffusion:
     """The same network and chain, its data estimate as it comes."""
-    return Diffusion(
-        model.denoiser,
-        model.schedule,
-        model.event_shape,
-        model.prediction,
-        model.variance,
-        model.likelihood,
-        clusters=model.clusters,
-    )
+    return model.of_network(model.denoiser, clip=None)

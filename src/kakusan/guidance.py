@@ -12,6 +12,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from kakusan.clusters import Clusters
 from kakusan.diffusion import Diffusion
 from kakusan.errors import InputError
 
@@ -36,20 +37,13 @@ def guided(model: Diffusion, weaker: Diffusion, weight: float, log_snr: tuple[fl
     same = model.prediction == weaker.prediction and torch.equal(model.schedule.beta, weaker.schedule.beta)
     if not same or model.event_shape != weaker.event_shape:
         raise InputError("guidance needs two models of one shape that predict the same thing on the same schedule")
+    if not _same_clusters(model.clusters, weaker.clusters):
+        raise InputError("guidance needs two models of the same clusters, or of none")
     if weight == 1:
         return model
     low, high = log_snr or (-torch.inf, torch.inf)
     where = (model.schedule.log_snr >= low) & (model.schedule.log_snr <= high)
-    return Diffusion(
-        _Guided(model, weaker, weight, where),
-        model.schedule,
-        model.event_shape,
-        prediction=model.prediction,
-        variance=model.variance,
-        likelihood=model.likelihood,
-        clip=model.clip,
-        clusters=model.clusters,
-    )
+    return model.of_network(_Guided(model, weaker, weight, where.to(model.prior().mean.device)))
 
 
 def check_guidance(weight: float, log_snr: tuple[float, float] | None = None) -> None:
@@ -60,6 +54,12 @@ def check_guidance(weight: float, log_snr: tuple[float, float] | None = None) ->
         raise InputError(f"guidance needs a rising range of log SNR, got {log_snr[0]} to {log_snr[1]}")
 
 
+def _same_clusters(one: Clusters | None, other: Clusters | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    return torch.equal(one.centres, other.centres) and torch.equal(one.share, other.share)
+
+
 class _Guided(nn.Module):
     """(z_t, t, and the cluster of a model of clusters) -> prediction; a learned variance is the better model's."""
 
@@ -68,10 +68,11 @@ class _Guided(nn.Module):
         self.model, self.weaker, self.weight = model, weaker, weight
         self.register_buffer("where", where, persistent=False)
 
-    def forward(self, z_t: Tensor, t: Tensor, *cluster: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        prediction, v = self.model.predict(z_t, t, *cluster)
+    def forward(self, z_t: Tensor, t: Tensor, cluster: Tensor | None = None) -> Tensor | tuple[Tensor, Tensor]:
+        prediction, v = self.model.predict(z_t, t, cluster)
         rows = self.where.to(t.device)[t].nonzero()[:, 0]
         if len(rows):
-            ours, theirs = prediction[rows], self.weaker.predict(z_t[rows], t[rows], *(k[rows] for k in cluster))[0]
+            known = None if cluster is None else cluster[rows]
+            ours, theirs = prediction[rows], self.weaker.predict(z_t[rows], t[rows], known)[0]
             prediction = prediction.index_copy(0, rows, theirs + self.weight * (ours - theirs))
         return prediction if v is None else (prediction, v)

@@ -385,4 +385,11 @@ def _rebuilt(
     expected = blueprint(recipe.model, event_shape)
     for part in (weights, early) if early is not None else (weights,):
         check_expected({name: (tuple(tensor.shape), tensor.dtype) for name, tensor in part.items()}, expected, source)
-    return TrainedModel(recipe, with_weights(recipe.model, event_shape, weights), event_shape, device, early)
+    model = TrainedModel(recipe, with_weights(recipe.model, event_shape, weights), event_shape, device, early)
+    for chain in (model.chain, model.weaker):
+        if isinstance(chain, Diffusion) and chain.clusters is not None:
+            try:
+                chain.clusters.check()
+            except InputError as error:
+                raise InputError(f"{source}: {error}") from error
+    return model

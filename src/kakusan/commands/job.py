@@ -68,7 +68,7 @@ def trainer_of(job: Job) -> Trainer:
     """An untrained trainer of a run."""
     data = job.dataset.train.to(job.device)
     module = job.module.to(job.device)
-    start_at(module, data)
+    start_at(module, data, job.recipe.optim.augment)
     groups = job.recipe.optim.num_groups
     batch = min(job.recipe.optim.batch, len(data) // groups * groups)
     if not batch:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from kakusan.bound import importance_bound
-from kakusan.clusters import Clusters
+from kakusan.clusters import LEARNED_FROM, Clusters, coarse
 from kakusan.conjugate import DirichletMultinomial
 from kakusan.data.arrays import CHANNELS
 from kakusan.data.augment import augmented
@@ -46,6 +46,7 @@ Model = Diffusion | VAE | HierarchicalVAE | DirichletMultinomial
 Trainable = Diffusion | VAE | HierarchicalVAE | ConjugateFit | Distillation
 MOST_DIMS = 2**24  # of one example
 MOST_PARAMETERS = 2_000_000_000
+NUMBERS_AT_ONCE = 2**22  # of pictures that clusters are looked for in
 SEEN_FOR_CLUSTERS = 2**15  # examples: of 128 clusters a share then has an error of 6 % of it
 MEAN_RANGE = (1e-3, 1 - 1e-3)  # beyond it log-odds say that a pixel is never or always set; training may find so
 
@@ -127,16 +128,21 @@ def check_kind(recipe: Recipe, dataset: Dataset) -> None:
         )
 
 
-def start_at(module: Trainable, data: Tensor) -> None:
+def start_at(module: Trainable, data: Tensor, augment: str = "none") -> None:
     """What an untrained module takes from the training part: clusters, room for its rows of counts, or the mean image of bits.
+
+    Clusters are found in what training sees, pictures moved as it moves them, so that they are drawn as often as learned.
 
     A Bernoulli decoder then begins with the log-odds of each pixel's mean, whatever z is: it need not learn them.
     """
     if isinstance(module, ConjugateFit):
         module.start_at(data)
     elif isinstance(module, Diffusion) and module.clusters is not None:
-        rows = torch.randperm(len(data), generator=stream("clusters of"))[:SEEN_FOR_CLUSTERS]
-        module.clusters.find(SIGNED.to_model(data[rows.to(data.device)]))
+        drawn, each = stream("clusters of"), max(1, NUMBERS_AT_ONCE // module.num_dims)
+        seen = max(SEEN_FOR_CLUSTERS, LEARNED_FROM * len(module.clusters.share))
+        rows = torch.randperm(len(data), generator=drawn)[:seen].to(data.device)
+        pictures = (augmented(data[part], augment, drawn) for part in rows.split(each))
+        module.clusters.find(torch.cat([coarse(SIGNED.to_model(one)).cpu() for one in pictures]))
     elif isinstance(module, VAE | HierarchicalVAE) and module.likelihood == "bernoulli":
         decoder = module.decoder if isinstance(module, VAE) else module.decoders[0]
         assert isinstance(decoder, MLP), "built here"

@@ -37,7 +37,7 @@ class DiffusionConfig:
     """Mean and spread of the log SNR where the shapes of things are decided."""
     focus_share: Annotated[float, Between(0, 1)] = 0.8
     """Share of the simple loss's steps that are drawn there; the others are drawn from all steps alike."""
-    clusters: Annotated[int, Between(0, 65_536)] = 0
+    clusters: Annotated[int, Between(0, 4096)] = 0
     """Kinds of examples, found by k-means before training, of which the network is told which one it denoises; samples draw theirs first. At most one for every 50 examples. 0: none."""
     guidance: Annotated[float, Between(1, 100)] = 3.0
     """Of samples: how far to prolong the step from the run's early weights to its last ones; 1 for none. Not in the bound."""
@@ -191,6 +191,9 @@ class Recipe:
         return {"family": self.family, **dataclasses.asdict(self)}
 
 
+GONE = {"references"}  # settings of models of earlier versions, which were of their training alone
+
+
 def from_record(record: Any) -> Recipe:
     """Rebuild a recipe from its JSON record; InputError names what does not fit."""
     if not isinstance(record, dict):
@@ -199,6 +202,8 @@ def from_record(record: Any) -> Recipe:
     family = content.pop("family", None)
     if not isinstance(family, str) or family not in FAMILIES:
         raise InputError(f"the record's family must be one of {', '.join(FAMILIES)}, got {shown(family)}")
+    if isinstance(content.get("model"), dict):
+        content["model"] = {name: value for name, value in content["model"].items() if name not in GONE}
     content["model"] = from_values(FAMILIES[family], content.get("model"), "model")
     content["optim"] = from_values(Optim, content.get("optim"), "optim")
     if content.get("distil") is not None:

@@ -15,57 +15,17 @@ from kakusan.recipes.config import DiffusionConfig
 def denoiser(config: DiffusionConfig, event_shape: tuple[int, ...]) -> nn.Module:
     """(z_t (b, C, H, W), t (b,), and k (b,) of one with clusters) -> prediction, and v with a learned variance; untrained."""
     channels, height, width = event_shape
-    size, gate = (height, width), config.variance == "learned"
+    size = (height, width)
+    known = {"time": config.time, "gate": config.variance == "learned", "clusters": config.clusters}
     match config.network:
         case "unet":
-            return UNet(
-                channels,
-                size,
-                config.depth,
-                config.width,
-                config.inner_width,
-                config.blocks,
-                config.time,
-                gate,
-                config.clusters,
-            )
+            return UNet(channels, size, config.depth, config.width, config.inner_width, config.blocks, **known)
         case "convnext":
-            return ConvNeXt(
-                channels,
-                size,
-                config.depth,
-                config.width,
-                config.blocks,
-                config.patch,
-                config.time,
-                gate,
-                config.clusters,
-            )
+            return ConvNeXt(channels, size, config.depth, config.width, config.blocks, config.patch, **known)
         case "transformer":
-            return Transformer(
-                channels,
-                size,
-                config.depth,
-                config.width,
-                config.blocks,
-                config.patch,
-                config.time,
-                gate,
-                config.clusters,
-            )
+            return Transformer(channels, size, config.depth, config.width, config.blocks, config.patch, **known)
         case "cosine":
-            return CosineMLP(
-                channels, size, config.depth, config.width, config.blocks, config.time, gate, config.clusters
-            )
+            return CosineMLP(channels, size, config.depth, config.width, config.blocks, **known)
         case "classic":
             widths = (config.width, config.inner_width, config.inner_width)
-            return ClassicUNet(
-                channels,
-                size,
-                config.depth,
-                widths,
-                config.blocks,
-                time=config.time,
-                gate=gate,
-                clusters=config.clusters,
-            )
+            return ClassicUNet(channels, size, config.depth, widths, config.blocks, **known)
