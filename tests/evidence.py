@@ -1,6 +1,6 @@
 """Which code realises each statement of the theory, and which tests hold it: a table, and nothing that computes.
 
-S and M are statements, E errata, O oracles (exact values made by code that shares nothing with the library; those
+S and M are statements, E errata, B statements of ours beyond the notes, O oracles (exact values made by code that shares nothing with the library; those
 that the tests need are in tests/oracles). `tools/evidence.py` writes docs/evidence.md from here; `conftest.py` fails a
 full run in which a named test did not pass; `test_evidence.py` sees that every name means something.
 """
@@ -14,6 +14,7 @@ REQUIRED = (
     *(f"S{number}" for number in range(1, 69)),
     *(f"M{number}" for number in range(1, 16)),
     *("E5", "E12", "E14", "E22", "E23c", "E25", "E29"),
+    *("B1", "B2"),
 )
 
 
@@ -1043,6 +1044,30 @@ ERRATA = (
     ),
 )
 
+BEYOND = (
+    Row(
+        "B1",
+        "with a cluster k above z_T, q(k | x) certain: log p(x) >= log p(k(x)) + ELBO(x | k(x))",
+        ("kakusan.clusters.Clusters", "kakusan.diffusion.Diffusion.about"),
+        (
+            "test_clusters.py::test_the_bound_lies_below_the_log_density_of_the_mixture_by_what_the_steps_cost_alone",
+            "test_clusters.py::test_each_price_of_the_bound_is_that_of_the_clusters_own_chain_and_its_share",
+            "test_clusters.py::test_what_is_written_for_every_chain_is_right_for_one_of_clusters",
+            "test_clusters.py::test_an_evaluation_names_the_cluster_among_its_terms",
+        ),
+    ),
+    Row(
+        "B2",
+        "samples are of p(k) p(x | k), and each depends on its own stream alone",
+        ("kakusan.clusters.Clusters.draw", "kakusan.diffusion.Diffusion.drawn"),
+        (
+            "test_clusters.py::test_clusters_are_drawn_as_often_as_their_share",
+            "test_clusters.py::test_every_sampler_draws_a_cluster_for_each_sample_and_samples_it",
+            "test_clusters.py::test_a_sample_depends_on_its_own_stream_alone",
+        ),
+    ),
+)
+
 GROUPS = (
     Group("Notes A, 8.1.1: the VAE", VAE_ROWS),
     Group("Notes A, 8.1.2: stacking latents", STACKING),
@@ -1054,4 +1079,5 @@ GROUPS = (
     Group("Notes B: one model where everything is known", NOTES_B),
     Group("Completed mathematics", COMPLETED),
     Group("Errata", ERRATA),
+    Group("Beyond the notes", BEYOND),
 )

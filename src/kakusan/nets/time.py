@@ -9,7 +9,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 TimeKind = Literal["sinusoidal", "table"]
-SPREAD = 0.3  # of a cluster's row at first: of 1 the bound is 0.1 bits/dim worse after a minute, of 0.15 samples are worse
+SPREAD = (
+    0.3  # of a cluster's row at first: of 1 the bound is 0.1 bits/dim worse after a minute, of 0.15 samples are worse
+)
 
 
 def time_network(kind: TimeKind, width: int, depth: int, clusters: int = 0, features: int = 64) -> nn.Module:
