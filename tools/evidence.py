@@ -18,8 +18,8 @@ HEAD = """\
 # Evidence
 
 Every statement of the theory, the code that realises it, and the tests that hold it. S and M are statements, E errata
-of the study notes ([told at length](errata.md)); O numbers are oracles, exact values made by code that shares nothing
-with the library ([those that the tests need](../tests/oracles)). A full run of the tests fails if one of the tests
+of the study notes ([told at length](errata.md)), B statements beyond the notes; O numbers are oracles, exact values made by
+code that shares nothing with the library ([those that the tests need](../tests/oracles)). A full run of the tests fails if one of the tests
 named here is missing, is skipped, or does not pass.
 
 Written by `make evidence` from [`tests/evidence.py`](../tests/evidence.py).
