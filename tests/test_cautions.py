@@ -1,13 +1,19 @@
 """Data that cannot teach a model anything are told of before training; ordinary ones are not."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 
+from kakusan.commands import summary
 from kakusan.commands.cautions import cautions
-from kakusan.commands.summary import error_words
+from kakusan.commands.summary import error_words, measure_bound
 from kakusan.data.dataset import from_arrays
 from kakusan.likelihood.evaluation import Evaluation
+from kakusan.model import TrainedModel
+from kakusan.recipes.build import build
+from kakusan.recipes.config import DiffusionConfig, Recipe
 from support import status
 
 
@@ -58,3 +64,15 @@ def test_a_spread_between_examples_that_is_too_small_to_print_is_said_in_words()
     for between in (0.0, 1e-9, 4e-5):
         assert "0.0000 between" not in error_words(evaluation(between))
         assert "too small to tell" in error_words(evaluation(between))
+
+
+@pytest.mark.parametrize(("bits", "told"), [(7.9, False), (8.1, True)])
+def test_a_bound_worse_than_noise_is_remarked(bits, told, monkeypatch):
+    recipe = Recipe("r", "", DiffusionConfig(depth=4, width=8, inner_width=16, blocks=1))
+    model = TrainedModel(recipe, build(recipe.model, (1, 8, 8)), (1, 8, 8), torch.device("cpu"))
+    data = torch.randint(256, (20, 1, 8, 8), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    found = measure_bound(model, data)
+    result = dataclasses.replace(found.result, bits_per_dim=bits)
+    monkeypatch.setattr(summary, "measure_bound", lambda *_: dataclasses.replace(found, result=result))
+    lines = summary.summarise_run(model, from_arrays("mine.npy", "images", data, data))["lines"]
+    assert any(line.startswith("caution: more than the 8 bits/dim") for line in lines) == told

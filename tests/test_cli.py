@@ -135,6 +135,10 @@ def test_a_run_is_compared_with_another_on_the_same_examples(capsys, runs):
     code, out, _ = call(capsys, "compare", runs / "ddpm", runs / "ddpm")
     assert code == 0
     assert "difference +0.0000 ± 0.0000" in out
+    assert "needs fewer bits" not in out
+    code, out, _ = call(capsys, "compare", runs / "ddpm", runs / "vae")
+    fewer = runs / ("ddpm" if first < second else "vae")
+    assert f"{fewer} needs fewer bits" in out.splitlines()[-1]
 
 
 def test_where_many_examples_are_measured_a_line_says_so_before(capsys, runs, monkeypatch):

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 from torch.testing import assert_close
 
@@ -14,6 +15,7 @@ from kakusan import artefact, clusters
 from kakusan.bound import ancestral_sample, elbo, importance_bound, sample_path
 from kakusan.chain import log_weight
 from kakusan.clusters import FEWEST, Clusters, coarse
+from kakusan.commands.cautions import cluster_lines
 from kakusan.data.augment import augmented
 from kakusan.data.scale import SIGNED
 from kakusan.diffusion import Diffusion, _Given
@@ -416,7 +418,12 @@ def test_a_run_keeps_its_clusters_through_files_and_a_student_has_its_teachers(t
     np.save("pictures.npy", pictures)
     flags = ["--model.width", 8, "--model.inner-width", 16, "--model.blocks", 1, "--optim.batch", 8]
     run = ["train", "mnist-ddpm", "--data", "pictures.npy", "--steps", 6, "--out", "run", *flags]
-    assert call(capsys, *run, "--model.clusters", 2)[0] == 0
+    code, _, said = call(capsys, *run, "--model.clusters", 2)
+    assert code == 0
+    assert "clusters: 2 found\n" in said
+    with Image.open("run/clusters.png") as picture:
+        assert picture.width > 2 * 8
+    assert "the centres of the clusters" in Path("run/report.html").read_text(encoding="utf-8").lower()
     trained = kakusan.load("run")
     assert (trained.chain.clusters.share > 0).sum() == 2
     assert torch.equal(trained.weaker.clusters.centres, trained.chain.clusters.centres)
@@ -445,6 +452,40 @@ def test_a_student_is_taught_of_the_clusters_of_its_examples(monkeypatch):
     assert len(set(wanted.tolist())) > 1
     assert len(told) == 3  # of the teacher, the student and the follower
     assert all(torch.equal(one, wanted) for one in told)
+
+
+def test_fewer_clusters_than_asked_for_are_told():
+    found = Clusters(64, (1, 8, 8))
+    assert cluster_lines(None) == []
+    assert cluster_lines(found) == [
+        f"clusters: 1 found, of 64 asked for: there must be {FEWEST} examples for each, all of them not alike"
+    ]
+    found.find(coarse(torch.randn(3 * FEWEST, 1, 8, 8, generator=seeded(0))))
+    assert cluster_lines(found)[0].startswith("clusters: 3 found, of 64")
+
+
+def test_clusters_are_shown_the_most_common_first():
+    found = Clusters(3, (1, 20, 30))
+    found.centres[:] = torch.arange(3, dtype=F64)[:, None]
+    found.share.copy_(f64([0.3, 0.0, 0.7]))
+    shown = found.pictures()
+    assert shown.shape == (2, 1, 20, 30)
+    assert shown[:, 0, 5, 7].tolist() == [2.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        (lambda: Clusters(0, (1, 8, 8)), "at least one cluster"),
+        (lambda: Clusters(2, (1, 8, 8)).find(torch.zeros(9, 1, 8, 8)), r"got \(9, 1, 8, 8\); clusters\.find\(coarse"),
+        (lambda: Clusters(2, (1, 8, 8)).find(torch.full((9, 64), math.nan)), "finite numbers"),
+        (lambda: Diffusion(Knowing(), SCHEDULE, 2, clusters=4), "kakusan.Clusters of shape .* got 4"),
+        (lambda: Diffusion(Knowing(), SCHEDULE, 3, clusters=known_clusters()), r"shape \(3,\), got \(2,\)"),
+    ],
+)
+def test_wrong_clusters_are_refused_where_they_are_made(wrong, words):
+    with pytest.raises(InputError, match=words):
+        wrong()
 
 
 def test_the_samples_of_a_trained_model_draw_their_cluster_from_their_own_seed():

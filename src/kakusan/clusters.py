@@ -49,6 +49,8 @@ class Clusters(nn.Module):
 
     def __init__(self, num: int, event_shape: Sequence[int]):
         super().__init__()
+        if num < 1:
+            raise InputError(f"there must be at least one cluster, got {num}; a model without any is given none")
         self.event_shape = tuple(event_shape)
         features = coarse(torch.zeros(1, *self.event_shape)).shape[1]
         self.register_buffer("centres", torch.zeros(num, features, dtype=torch.float64))
@@ -61,6 +63,11 @@ class Clusters(nn.Module):
 
         As many as have 50 examples each on average, and not more than K; the others' share is 0.
         """
+        if features.dim() != 2 or features.shape[1] != self.centres.shape[1] or not features.isfinite().all():
+            raise InputError(
+                f"clusters are looked for in finite numbers (n, {self.centres.shape[1]}), got {tuple(features.shape)}; "
+                "clusters.find(coarse(x)) with coarse from kakusan.clusters"
+            )
         num = max(1, min(len(self.share), len(features) // FEWEST))
         order = torch.randperm(len(features), generator=stream("clusters"))
         seen = features[order[: num * LEARNED_FROM]]
@@ -75,6 +82,18 @@ class Clusters(nn.Module):
         self.share.zero_()
         self.centres[:num] = centres.to(self.centres)
         self.share[:num] = (counts.double() / len(features)).to(self.share)
+
+    @property
+    def num_found(self) -> int:
+        """How many of them an example can be of."""
+        return int((self.share > 0).sum())
+
+    def pictures(self) -> Tensor:
+        """The centres of those that were found, the most common first, as coarse pictures (n, C, H, W) of the event's size."""
+        order = self.share.argsort(descending=True)[: self.num_found]
+        channels, *size = self.event_shape
+        grid = [math.ceil(side / math.ceil(side / SIDE)) for side in size]
+        return F.interpolate(self.centres[order].view(-1, channels, *grid), size, mode="bilinear")
 
     def of(self, x: Tensor) -> Tensor:
         """q(k | x): the cluster of each example (b, *event), int64 (b,)."""

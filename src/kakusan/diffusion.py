@@ -79,6 +79,11 @@ class Diffusion(nn.Module, LatentChain):
                 raise InputError(f"{name} must be one of {', '.join(get_args(choices))}, got {value!r}")
         if clip is not None and not (len(clip) == 2 and -math.inf < clip[0] < clip[1] < math.inf):
             raise InputError(f"clip must be a finite range (low, high) with low < high, got {clip}; e.g. (-1, 1)")
+        if clusters is not None and (
+            not isinstance(clusters, Clusters) or clusters.event_shape != as_shape(event_shape)
+        ):
+            found = tuple(clusters.event_shape) if isinstance(clusters, Clusters) else repr(clusters)
+            raise InputError(f"clusters must be kakusan.Clusters of shape {as_shape(event_shape)}, got {found}")
         self.denoiser = denoiser
         self.clusters = clusters
         self.schedule = schedule

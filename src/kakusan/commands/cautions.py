@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+from kakusan.clusters import FEWEST, Clusters
 from kakusan.data.dataset import Dataset
 
 FEW = 100  # examples to train on
+
+
+def cluster_lines(clusters: Clusters | None) -> list[str]:
+    """How many kinds of examples were found, and why not as many as were asked for."""
+    if clusters is None:
+        return []
+    found, asked = clusters.num_found, len(clusters.share)
+    few = f", of {asked:,} asked for: there must be {FEWEST} examples for each, all of them not alike"
+    return [f"clusters: {found:,} found" + (few if found < asked else "")]
 
 
 def cautions(dataset: Dataset) -> list[str]:

@@ -67,7 +67,11 @@ def averaged_model(trainer: Trainer, recipe: Recipe, dataset: Dataset) -> Traine
 def finish(run: RunDirectory, recipe: Recipe, dataset: Dataset, trainer: Trainer) -> None:
     """Measure on the whole held-out part, draw the pictures, write the summary and the report."""
     model = averaged_model(trainer, recipe, dataset)
-    tell(f"trained; drawing, and measuring on what was held out ({len(dataset.test):,})")
+    passes = trainer.state.images(trainer.settings.batch) / len(dataset.train)
+    tell(
+        f"trained for {trainer.state.step:,} steps, {passes:.2g} passes over the data; drawing, and measuring on what was "
+        f"held out ({len(dataset.test):,})"
+    )
     if dataset.kind == "images":
         final_pictures(model, dataset, run.path)
     summary = summarise_run(model, dataset)

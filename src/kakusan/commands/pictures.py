@@ -24,6 +24,7 @@ GRID_STEPS = 20
 FINAL_SAMPLES = 64
 STRIP_ROWS = 4
 STRIP_COLUMNS = 9
+MOST_CENTRES, CENTRES_A_ROW = 128, 16
 
 
 def sample_grid(model: TrainedModel, path: Path) -> None:
@@ -42,6 +43,13 @@ def final_pictures(model: TrainedModel, dataset: Dataset, folder: Path) -> None:
     if isinstance(model.chain, Diffusion):
         _save(forward_strip(model, dataset), folder / "forward.png", columns=STRIP_COLUMNS)
         _save(reverse_strip(model), folder / "reverse.png", columns=STRIP_COLUMNS)
+        if model.chain.clusters is not None:
+            centres = model.chain.clusters.pictures()[:MOST_CENTRES]
+            _save(
+                Images(model.scale.to_pixels(centres)),
+                folder / "clusters.png",
+                columns=min(CENTRES_A_ROW, len(centres)),
+            )
     else:
         columns = min(STRIP_COLUMNS, len(dataset.test))
         _save(reconstructions(model, dataset), folder / "reconstructions.png", columns=columns)

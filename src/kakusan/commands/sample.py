@@ -32,7 +32,7 @@ def main(command: Sample) -> int:
         samples = model.sample(command.n, command.seed, sampler_name=command.sampler, **choices)
     (total,) = sharing.total([float(calls.total)])
     if total:
-        tell(f"{total / command.n:g} network calls a sample")
+        tell(f"{total / command.n:g} network call{'' if total == command.n else 's'} a sample")
     if not sharing.is_first():
         return 0
     with writing(out):

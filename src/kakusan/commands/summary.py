@@ -72,6 +72,9 @@ def summarise_run(model: TrainedModel, dataset: Dataset) -> dict[str, Any]:
     return summary
 
 
+LEVELS_BITS = 8  # of 256 grey levels, all alike likely
+
+
 def _summarise_bound(model: TrainedModel, dataset: Dataset) -> tuple[dict[str, Any], list[str]]:
     measured = measure_bound(model, dataset.test)
     result = measured.result
@@ -81,6 +84,8 @@ def _summarise_bound(model: TrainedModel, dataset: Dataset) -> tuple[dict[str, A
         f"  {error_words(result)}",
         *measured.lines(),
     ]
+    if model.measured_in == "grey levels" and result.bits_per_dim > LEVELS_BITS:
+        lines.append(f"caution: more than the {LEVELS_BITS} bits/dim of pictures of noise: train longer")
     return {"likelihood": result.record(), **measured.parts()}, lines
 
 

@@ -13,7 +13,7 @@ import torch
 
 from kakusan import sharing
 from kakusan.artefact import Artefact
-from kakusan.commands.cautions import cautions
+from kakusan.commands.cautions import cautions, cluster_lines
 from kakusan.commands.finish import averaged_model, draw, finish, measure, measured_words
 from kakusan.commands.job import Job, keep_clock, reopened, trainer_of, untrained, wind_clock
 from kakusan.commands.origin import check_origin, origin, versions
@@ -233,7 +233,8 @@ def _to_the_end(job: Job, fresh: bool, newest: Path | None, other_steps: bool) -
     """0, or the number of the signal that asked to stop."""
     run, recipe, dataset = job.run, job.recipe, job.dataset
     trainer = trainer_of(job)
-    for line in [dataset.describe(), *(cautions(dataset) if fresh else [])]:
+    clusters = getattr(job.module, "clusters", None)
+    for line in [dataset.describe(), *([*cautions(dataset), *cluster_lines(clusters)] if fresh else [])]:
         tell(line)
     beginning = f"{recipe.name}: {count_parameters(job.module):,} parameters on {_place(job)}, {job.budget}"
     if not fresh:

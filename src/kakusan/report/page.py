@@ -26,6 +26,10 @@ PICTURES = {
         "Reverse: noise goes",
         "Two samples, left to right from t = T to t = 0: above the latent z_t, beneath it the network's guess of the data.",
     ),
+    "clusters": (
+        "Kinds of examples",
+        "The centres of the clusters that k-means found before training, the most common first: a sample draws one, then denoises.",
+    ),
     "closest": (
         "Are samples copies?",
         "Above the samples most like copies of a training picture, beneath each its nearest training picture.",
