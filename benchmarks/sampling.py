@@ -24,7 +24,7 @@ from startup import latest_weights
 from kakusan.model import load
 
 OURS = (  # sampler, steps, guidance (None: the recipe's)
-    ("dpm++2m-sde", 20, None), ("dpm++2m-sde", 10, None), ("dpm++2m-sde", 20, 1.0), ("dpm++2m-sde", 10, 1.0),
+    ("dpm++2m-sde", 20, None), ("dpm++2m-sde", 10, None), ("dpm++2m-sde", 5, None), ("dpm++2m-sde", 20, 1.0), ("dpm++2m-sde", 10, 1.0),
     ("unipc-2", 10, 1.0), ("ancestral", 50, 1.0),
 )  # fmt: skip
 Draw = Callable[[], np.ndarray]  # CHUNK more samples
