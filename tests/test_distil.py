@@ -469,7 +469,7 @@ def test_of_what_a_run_averages_the_students_weights_are_used():
 
 
 def test_it_samples_in_one_call_and_in_as_many_as_it_is_told(student, tmp_path, capsys):
-    for steps, said in (([], "1 network calls"), (["--steps", 4], "4 network calls")):
+    for steps, said in (([], "1 network call "), (["--steps", 4], "4 network calls")):
         code, _, told = call(capsys, "sample", student, "-n", 3, *steps, "--out", tmp_path / "samples")
         assert code == 0
         assert told.startswith(said)

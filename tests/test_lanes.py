@@ -1,6 +1,7 @@
 """Groups of a batch on threads of one process: side by side in time, and to the bits of one after the other."""
 
 import threading
+import time
 from contextlib import suppress
 from dataclasses import replace
 
@@ -158,6 +159,9 @@ def test_a_loss_that_moves_buffers_is_never_taken_side_by_side(cores):
         def loss(indices, randomness, module=module, x=x, busy=busy):
             assert busy.acquire(blocking=False), "two at once"
             try:
+                time.sleep(
+                    0.03
+                )  # long enough for another lane to come, however busy the machine is, in one step of six
                 return module(x[indices]).square().squeeze(1)
             finally:
                 busy.release()
