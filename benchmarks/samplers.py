@@ -26,6 +26,7 @@ from quality import measures
 from kakusan.diffusion import Diffusion
 from kakusan.measure.value import Value
 from kakusan.model import TrainedModel, load
+from kakusan.recipes.config import DiffusionConfig
 from kakusan.samplers import SAMPLER_ORDERS as SAMPLERS  # those that are made for a denoiser
 
 STEPS = (5, 10, 20, 50)  # for the same price heun takes half as many, rounded up
@@ -112,11 +113,14 @@ def main() -> None:
     long = row("ancestral", model.chain.depth, given.long_n or given.n)
     words = table(rows, long)
     print(words)
+    assert isinstance(model.recipe.model, DiffusionConfig)
+    end = model.recipe.model.end_log_snr
+    ended = "" if end is None else f", few steps ended at log SNR {end:g}, which the whole chain is not"
     where = f"{os.cpu_count()} cores, {platform.processor() or platform.machine()}, torch {torch.__version__}"
     text = (
         "# Samplers: quality against network calls\n\n"
         f"Written by `benchmarks/samplers.py` on {time.strftime('%Y-%m-%d', time.gmtime())}; {where}; recipe "
-        f"{model.recipe.name}, {model.recipe.minutes or '?'} minutes of training, guidance {given.guidance:g}, spacing {SPACING}, seed {SEED}. "
+        f"{model.recipe.name}, {model.recipe.minutes or '?'} minutes of training, guidance {given.guidance:g}, spacing {SPACING}, seed {SEED}{ended}. "
         "The distance is between the 64 features of the shipped digit classifier, of samples and of all test digits, with "
         "one standard error (jackknife); its bias falls as 1 / n and is taken away in the next column. Recognised: the "
         "classifier is at least 90 % sure. The first line is the whole chain; the last column compares with it.\n\n"
