@@ -159,9 +159,7 @@ def test_a_loss_that_moves_buffers_is_never_taken_side_by_side(cores):
         def loss(indices, randomness, module=module, x=x, busy=busy):
             assert busy.acquire(blocking=False), "two at once"
             try:
-                time.sleep(
-                    0.03
-                )  # long enough for another lane to come, however busy the machine is, in one step of six
+                time.sleep(0.03)  # long enough for another lane to come, in one step of six at least
                 return module(x[indices]).square().squeeze(1)
             finally:
                 busy.release()

@@ -25,9 +25,7 @@ from kakusan.errors import InputError
 from kakusan.noise import Randomness, rand, stream
 
 SIDE = 16  # of the coarse picture that clusters are told by, at most: detail would cost time and say little
-FEWEST = (
-    50  # examples a cluster on average: of fewer the network would be told which example, rather than what kind of one
-)
+FEWEST = 50  # examples a cluster on average: of fewer the network would be told which example it is, not what kind
 LEARNED_FROM = 128  # examples a cluster that centres are sought among
 ROUNDS = 20  # of the search: centres hardly move any more
 AT_ONCE = 10_000  # examples whose distances from all centres are held at a time
@@ -80,8 +78,8 @@ class Clusters(nn.Module):
         counts = _nearest(features, centres, everywhere).bincount(minlength=num)
         self.centres.zero_()
         self.share.zero_()
-        self.centres[:num] = centres.to(self.centres)
-        self.share[:num] = (counts.double() / len(features)).to(self.share)
+        self.centres[:num] = centres
+        self.share[:num] = counts.double() / len(features)
 
     @property
     def num_found(self) -> int:
@@ -92,7 +90,7 @@ class Clusters(nn.Module):
         """The centres of those that were found, the most common first, as coarse pictures (n, C, H, W) of the event's size."""
         order = self.share.argsort(descending=True)[: self.num_found]
         channels, *size = self.event_shape
-        grid = [math.ceil(side / math.ceil(side / SIDE)) for side in size]
+        grid = [math.ceil(side / factor) for side, factor in zip(size, _factors(size))]
         return F.interpolate(self.centres[order].view(-1, channels, *grid), size, mode="bilinear")
 
     def of(self, x: Tensor) -> Tensor:
@@ -105,11 +103,13 @@ class Clusters(nn.Module):
         ends = self.share.double().cumsum(0)
         return torch.searchsorted(ends, uniform * ends[-1], right=True)  # the product is rounded to below the end
 
-    def check(self) -> None:
-        """InputError unless the shares are probabilities: of a file from elsewhere."""
+    def check(self, source: object) -> None:
+        """InputError, which names their source, unless the shares are probabilities: of a file from elsewhere."""
         total = self.share.sum().item()
         if not (self.share >= 0).all() or not abs(total - 1) < SLACK or not self.centres.isfinite().all():
-            raise InputError(f"the shares of its clusters must be 0 or more and add up to 1, got {total:g} in all")
+            raise InputError(
+                f"{source}: the shares of its clusters must be 0 or more and add up to 1, got {total:g} in all"
+            )
 
     def check_named(self, cluster: Tensor) -> None:
         """InputError unless this names clusters, int64 (b,); numbers on a device are not asked."""
@@ -128,9 +128,14 @@ class Clusters(nn.Module):
 def coarse(x: Tensor) -> Tensor:
     """What clusters are told by: examples (b, *event) as float64 (b, features), pictures shrunk to 16 x 16 at most."""
     if x.dim() == 4:
-        factors = [math.ceil(side / SIDE) for side in x.shape[2:]]
+        factors = _factors(x.shape[2:])
         x = F.avg_pool2d(x.double(), factors, ceil_mode=True) if max(factors) > 1 else x
     return x.flatten(1).double()
+
+
+def _factors(size: Sequence[int]) -> list[int]:
+    """By how much each side of a picture is shrunk."""
+    return [math.ceil(side / SIDE) for side in size]
 
 
 def _nearest(features: Tensor, centres: Tensor, among: Tensor) -> Tensor:

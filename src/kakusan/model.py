@@ -388,8 +388,5 @@ def _rebuilt(
     model = TrainedModel(recipe, with_weights(recipe.model, event_shape, weights), event_shape, device, early)
     for chain in (model.chain, model.weaker):
         if isinstance(chain, Diffusion) and chain.clusters is not None:
-            try:
-                chain.clusters.check()
-            except InputError as error:
-                raise InputError(f"{source}: {error}") from error
+            chain.clusters.check(source)
     return model
