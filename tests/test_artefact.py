@@ -232,8 +232,9 @@ def write_golden() -> None:
 def test_a_file_that_an_earlier_version_wrote_is_read_and_samples_as_it_did(name):
     expected = json.loads((GOLDEN / "expected.json").read_text())[name]
     assert tensors.digest(artefact.read(GOLDEN / name).weights) == expected["weights"]
-    # 4 steps of float32 networks of a few layers: other machines order their sums otherwise, 1e-6 at most
-    torch.testing.assert_close(draws(GOLDEN / name), torch.tensor(expected["samples"]), rtol=1e-5, atol=1e-5)
+    # 4 guided steps of float32 networks: other machines, and other numbers of threads, order their sums otherwise, which
+    # moved the diffusion's pixels by 5e-5 at most; weights or steps that are read wrongly move them by hundredths
+    torch.testing.assert_close(draws(GOLDEN / name), torch.tensor(expected["samples"]), rtol=0, atol=5e-4)
 
 
 def test_every_golden_file_is_expected():
