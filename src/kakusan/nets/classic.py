@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from kakusan.errors import InputError
 from kakusan.nets.folding import Folding
-from kakusan.nets.layers import Modulation, hidden_weights, zeroed
+from kakusan.nets.layers import GroupNorm, Modulation, hidden_weights, zeroed
 from kakusan.nets.time import TimeKind, time_network
 
 KERNEL = 3
@@ -104,7 +104,7 @@ class ClassicUNet(nn.Module):
         self.down, self.middle, self.up = nn.ModuleList(down), nn.ModuleList(middle), nn.ModuleList(up)
         self.shrink, self.enlarge = nn.ModuleList(shrink), nn.ModuleList(enlarge)
         self.blocks, self.told = blocks, [part.width for part in (*down, *middle, *up)]
-        self.norm = nn.GroupNorm(groups, widths[0])
+        self.norm = GroupNorm(groups, widths[0])
         self.last = zeroed(nn.Conv2d(widths[0], self.folding.channels_out, KERNEL, padding=1))
         self.shifts = Modulation(time_width, sum(self.told))
         for layer in self.modules():
@@ -142,7 +142,7 @@ class Block(nn.Module):
     def __init__(self, width_in: int, width: int, groups: int, head_width: int | None, attends: bool):
         super().__init__()
         self.width = width
-        self.norm1, self.norm2 = nn.GroupNorm(groups, width_in), nn.GroupNorm(groups, width)
+        self.norm1, self.norm2 = GroupNorm(groups, width_in), GroupNorm(groups, width)
         self.conv1 = nn.Conv2d(width_in, width, KERNEL, padding=1)
         self.conv2 = zeroed(nn.Conv2d(width, width, KERNEL, padding=1))
         self.shortcut = nn.Conv2d(width_in, width, 1) if width_in != width else nn.Identity()
@@ -160,7 +160,7 @@ class Attention(nn.Module):
     def __init__(self, width: int, groups: int, head_width: int):
         super().__init__()
         self.head_width = head_width
-        self.norm = nn.GroupNorm(groups, width)
+        self.norm = GroupNorm(groups, width)
         self.queries_keys_values = nn.Linear(width, 3 * width)
         self.out = zeroed(nn.Linear(width, width))
 

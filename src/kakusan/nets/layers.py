@@ -13,6 +13,16 @@ class Modulation(nn.Linear):
     """From the time's features to scales, shifts and gates."""
 
 
+class GroupNorm(nn.GroupNorm):
+    """In its weights' precision, also of what bfloat16 autocast brings: on a GPU autocast does that itself.
+
+    Of bfloat16 numbers torch's takes one at a time on a CPU, which costs more than the convolutions around it.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        return super().forward(input.to(self.weight.dtype))
+
+
 def zeroed(layer: Layer) -> Layer:
     """The layer, its weights set to zero: a residual block that ends in it starts as the identity."""
     for parameter in layer.parameters():

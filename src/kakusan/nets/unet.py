@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from kakusan.errors import InputError
 from kakusan.nets.folding import Folding
-from kakusan.nets.layers import Modulation, hidden_weights, zeroed
+from kakusan.nets.layers import GroupNorm, Modulation, hidden_weights, zeroed
 from kakusan.nets.time import TimeKind, time_network
 
 FOLD = 2  # pixels of a side that become channels
@@ -73,7 +73,7 @@ class UNet(nn.Module):
         self.up = nn.Conv2d(inner_width, 4 * width, 1)
         self.merge = nn.Conv2d(2 * width, width, 1)
         self.fine = ResidualBlock(width, time_width)
-        self.last_norm = nn.GroupNorm(GROUPS, width)
+        self.last_norm = GroupNorm(GROUPS, width)
         self.last = zeroed(nn.Conv2d(width, self.folding.channels_out, 3, padding=1))
         for layer in self.modules():
             if isinstance(layer, nn.Conv2d):
@@ -99,7 +99,7 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, width: int, time_width: int):
         super().__init__()
-        self.norm1, self.norm2 = nn.GroupNorm(GROUPS, width), nn.GroupNorm(GROUPS, width)
+        self.norm1, self.norm2 = GroupNorm(GROUPS, width), GroupNorm(GROUPS, width)
         self.conv1 = nn.Conv2d(width, width, 3, padding=1)
         self.conv2 = zeroed(nn.Conv2d(width, width, 3, padding=1))
         self.modulation = Modulation(time_width, 2 * width)
@@ -118,7 +118,7 @@ class PositionMixer(nn.Module):
 
     def __init__(self, width: int, positions: int, hidden: int = 128):
         super().__init__()
-        self.norm = nn.GroupNorm(GROUPS, width)
+        self.norm = GroupNorm(GROUPS, width)
         self.into = nn.Linear(positions, hidden)
         self.back = zeroed(nn.Linear(hidden, positions))
 
@@ -135,7 +135,7 @@ class WholeImage(nn.Module):
 
     def __init__(self, width: int, positions: int, channels: int = 8, hidden: int = 256):
         super().__init__()
-        self.norm = nn.GroupNorm(GROUPS, width)
+        self.norm = GroupNorm(GROUPS, width)
         self.squeeze = nn.Conv2d(width, channels, 1)
         self.into = nn.Linear(channels * positions, hidden)
         self.back = nn.Linear(hidden, channels * positions)

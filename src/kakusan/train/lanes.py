@@ -18,8 +18,8 @@ from kakusan.train.settings import Optim
 
 
 def allows_lanes(settings: Optim, device: torch.device) -> bool:
-    """Whether losses may be computed at once; what torch keeps of bfloat16 weights is the same for all threads."""
-    return device.type == "cpu" and settings.compile == "none" and settings.precision == "float32"
+    """Whether losses may be computed at once."""
+    return device.type == "cpu" and settings.compile == "none"
 
 
 class Lanes:

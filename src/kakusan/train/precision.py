@@ -95,7 +95,10 @@ class Computing:
 
     def forward(self) -> AbstractContextManager[Any]:
         """Around a loss."""
-        return torch.autocast(self.device.type, torch.bfloat16) if self.precision == "bfloat16" else nullcontext()
+        if self.precision != "bfloat16":
+            return nullcontext()
+        # on a CPU groups may run side by side, and what autocast keeps of rounded weights all threads would share
+        return torch.autocast(self.device.type, torch.bfloat16, cache_enabled=self.device.type != "cpu")
 
 
 def _widened(network: nn.Module, inputs: Any, output: Tensor | tuple[Tensor, ...]) -> Tensor | tuple[Tensor, ...]:
