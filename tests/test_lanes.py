@@ -48,8 +48,9 @@ def gradients(one, step=0):
     return loss, found
 
 
-def test_two_lanes_come_to_the_bits_of_one_thread_that_takes_the_groups_in_turn(cores):
-    beside, in_turn = digits(2), digits(1)
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_two_lanes_come_to_the_bits_of_one_thread_that_takes_the_groups_in_turn(cores, precision):
+    beside, in_turn = (digits(threads, precision=precision) for threads in (2, 1))
     assert beside._lanes is not None
     assert in_turn._lanes is None
     for step in range(3):  # the first one is taken in turn by both
@@ -125,9 +126,8 @@ def test_lanes_divide_the_cores_and_leave_the_number_of_the_process_alone(cores,
     assert later == [threads]
 
 
-@pytest.mark.parametrize("changes", [{"precision": "bfloat16"}, {"groups": 1}])
-def test_what_threads_would_share_or_not_divide_is_taken_in_turn(cores, changes):
-    one = digits(2, **changes)
+def test_a_group_that_is_alone_is_not_on_a_lane(cores):
+    one = digits(2, groups=1)
     assert one.num_lanes == 1
     assert one._lanes is None
 
@@ -244,7 +244,7 @@ def test_what_no_loss_reads_gets_no_gradient_and_what_one_reads_gets_its_own(cor
 @pytest.mark.parametrize(
     ("threads", "recipe", "changes", "examples", "groups"),
     [
-        (2, "mnist-ddpm", {"precision": "bfloat16"}, 60_000, 1),
+        (2, "mnist-ddpm", {"precision": "bfloat16"}, 60_000, 2),
         (2, "mnist-ddpm", {}, 60_000, 2),
         (8, "mnist-ddpm", {}, 60_000, 2),
         (1, "mnist-ddpm", {}, 60_000, 1),

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 from kakusan.errors import InputError
@@ -129,6 +130,19 @@ def test_bfloat16_autocast_changes_the_prediction_by_its_rounding_alone(name):
         rounded = network(z, t).float()
     # 8 bits of mantissa are 0.4 % a rounding, and some ten roundings lie one after the other
     assert (rounded - exact).norm() < 0.05 * exact.norm()
+
+
+@pytest.mark.parametrize("name", ["unet", "classic"])
+def test_under_bfloat16_autocast_groups_are_normalised_in_float32(name):
+    network, seen = small(name).float(), set()
+    for layer in network.modules():
+        if isinstance(layer, nn.GroupNorm):
+            layer.register_forward_hook(lambda layer, inputs, output: seen.add(output.dtype))
+    z, t = random_z(2, 1, 8, 8).float(), torch.tensor([1, 4])
+    with torch.autocast("cpu", torch.bfloat16):
+        network(z, t)
+    assert seen == {torch.float32}
+    assert network.to(torch.bfloat16)(z.bfloat16(), t).dtype == torch.bfloat16  # weights of it are normalised in it
 
 
 @every_network
