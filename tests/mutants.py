@@ -1305,6 +1305,13 @@ TRAINING = [
         "test_lanes.py::test_a_diffusion_model_has_two_groups_on_several_cores_unless_told[2-mnist-ddpm-changes5-60000-1]",
     ),
     Fault(
+        "logits of bfloat16 attention are not divided",
+        "nets/layers.py",
+        " * query.shape[3] ** -0.5",
+        "",
+        "test_networks.py::test_attention_is_its_definition_in_either_precision[dtype1-0.02]",
+    ),
+    Fault(
         "bfloat16 numbers are normalised as such",
         "nets/layers.py",
         "super().forward(input.to(self.weight.dtype))",

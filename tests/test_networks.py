@@ -12,6 +12,7 @@ from kakusan.errors import InputError
 from kakusan.model import load
 from kakusan.nets.cosine import CosineMLP, cosine_basis
 from kakusan.nets.folding import Folding
+from kakusan.nets.layers import attend
 from kakusan.nets.transformer import Attention, Transformer
 from kakusan.recipes import RECIPES
 from kakusan.recipes.build import blueprint, build, count_parameters, training_loss
@@ -143,6 +144,17 @@ def test_under_bfloat16_autocast_groups_are_normalised_in_float32(name):
         network(z, t)
     assert seen == {torch.float32}
     assert network.to(torch.bfloat16)(z.bfloat16(), t).dtype == torch.bfloat16  # weights of it are normalised in it
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(F64, 1e-12), (torch.bfloat16, 0.02)])
+def test_attention_is_its_definition_in_either_precision(dtype, tolerance):
+    query, key, value = (random_z(2, 3, 5, 4) for _ in range(3))
+    logits = torch.einsum("bhpw,bhqw->bhpq", query, key) / 2  # sqrt(4)
+    wanted = torch.einsum("bhpq,bhqw->bhpw", logits.exp() / logits.exp().sum(3, keepdim=True), value)
+    found = attend(query.to(dtype), key.to(dtype), value.to(dtype))
+    assert found.dtype == dtype
+    # 0.4 % a rounding in bfloat16, a few of them one after the other
+    assert (found.double() - wanted).norm() < tolerance * wanted.norm()
 
 
 @every_network

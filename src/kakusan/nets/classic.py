@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from kakusan.errors import InputError
 from kakusan.nets.folding import Folding
-from kakusan.nets.layers import GroupNorm, Modulation, hidden_weights, zeroed
+from kakusan.nets.layers import GroupNorm, Modulation, attend, hidden_weights, zeroed
 from kakusan.nets.time import TimeKind, time_network
 
 KERNEL = 3
@@ -167,7 +167,7 @@ class Attention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         rows = self.norm(x).permute(0, 2, 3, 1).flatten(1, 2)  # (b, positions, width), the same memory
         heads = self.queries_keys_values(rows).unflatten(2, (3, -1, self.head_width)).transpose(1, 3)
-        found = F.scaled_dot_product_attention(*heads.unbind(2))  # (b, heads, positions, head_width)
+        found = attend(*heads.unbind(2))  # (b, heads, positions, head_width)
         y = self.out(found.transpose(1, 2).flatten(2))
         return x + y.unflatten(1, x.shape[2:]).permute(0, 3, 1, 2)
 

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from kakusan.errors import InputError
 from kakusan.nets.folding import Folding
-from kakusan.nets.layers import Modulation, hidden_weights, zeroed
+from kakusan.nets.layers import Modulation, attend, hidden_weights, zeroed
 from kakusan.nets.time import TimeKind, time_network
 
 HEAD = 64  # channels of a head
@@ -110,5 +110,5 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         query, key, value = self.ask(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        y = F.scaled_dot_product_attention(self.norm(query), self.norm(key), value)
+        y = attend(self.norm(query), self.norm(key), value)
         return self.answer(y.transpose(1, 2).flatten(2))
