@@ -148,7 +148,7 @@ def test_under_bfloat16_autocast_groups_are_normalised_in_float32(name):
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(F64, 1e-12), (torch.bfloat16, 0.02)])
 def test_attention_is_its_definition_in_either_precision(dtype, tolerance):
-    query, key, value = (random_z(2, 3, 5, 4) for _ in range(3))
+    query, key, value = random_z(3, 2, 3, 5, 4)
     logits = torch.einsum("bhpw,bhqw->bhpq", query, key) / 2  # sqrt(4)
     wanted = torch.einsum("bhpq,bhqw->bhpw", logits.exp() / logits.exp().sum(3, keepdim=True), value)
     found = attend(query.to(dtype), key.to(dtype), value.to(dtype))
