@@ -1312,6 +1312,20 @@ TRAINING = [
         "test_networks.py::test_attention_is_its_definition_in_either_precision[dtype1-0.02]",
     ),
     Fault(
+        "tensors are mapped and given back as glibc has it",
+        "allocator.py",
+        "(-4, 0),",
+        "",
+        "test_allocator.py::test_memory_that_was_freed_is_taken_again_without_the_kernel",
+    ),
+    Fault(
+        "what a user has set up of the allocator is overridden",
+        "allocator.py",
+        "return False\n    try:",
+        "pass\n    try:",
+        "test_allocator.py::test_what_the_users_environment_sets_up_is_left_alone[GLIBC_TUNABLES]",
+    ),
+    Fault(
         "bfloat16 numbers are normalised as such",
         "nets/layers.py",
         "super().forward(input.to(self.weight.dtype))",

@@ -9,6 +9,7 @@ import sys
 import warnings
 
 from kakusan import __version__
+from kakusan.allocator import keep_freed_memory
 from kakusan.commands.flags import parse
 from kakusan.commands.verbs import VERBS
 from kakusan.errors import MISTAKE, InputError, PeerFailed, Stopped, printable
@@ -40,6 +41,7 @@ OTHER_WORDS = {"resume": "train --resume", "generate": "sample", "draw": "sample
 def main(arguments: list[str] | None = None) -> None:
     """Entry point: exits 0, 2 for a user's mistake, 128 + its number after a signal: 130 for Ctrl-C, 143 for SIGTERM."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    keep_freed_memory()
     try:
         with warnings.catch_warnings(), handled_by(stop):
             warnings.showwarning = _show_warning
