@@ -2,34 +2,40 @@
 
     python benchmarks/throughput.py --rounds 9 --threads 1 2
 
-Needs the rivals' environment. Both sides of a pair have the same parameters, batch, float32 and data in memory. The
-diffusers side is its UNet2DModel with DDPMScheduler and EMAModel; ours is ClassicUNet, which must give the same numbers
-from the same weights before anything is timed. The other rival's network, with linear attention and RMS normalisation,
-is no setting of ours: there our trainer trains its own object, in channels-last memory.
+Needs the rivals' environment. Both sides of a pair have the same parameters, batch, precision and data in memory; each is
+a process of its own, as it is when one trains, and takes its steps while the others wait. The diffusers side is its
+UNet2DModel with DDPMScheduler and EMAModel; ours is ClassicUNet, which must give the same numbers from the same weights
+before anything is timed. The other rival's network, with linear attention and RMS normalisation, is no setting of ours:
+there our trainer trains its own object, in channels-last memory.
 
-Ours is measured as it is and compiled (optim.compile default), which the rivals' documented loops do not do; what
-compiling costs, once, is a column of its own. Cases at one thread and of small networks come first, and the result is
-written after each, so that a run that is cut short leaves what it has found.
+In float32, which the rivals' documented loops on a CPU are in; where the processor has units for bfloat16 both sides in
+that as well, the rivals under autocast as accelerate's mixed_precision does it. Ours also compiled (optim.compile
+default), in float32; what compiling costs, once, is a column of its own. Cases at one thread and of small networks come
+first, and the result is written after each, so that a run that is cut short leaves what it has found.
 """
 
 from __future__ import annotations
 
 import argparse
-import copy
 import json
+import multiprocessing
 import os
 import tempfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, Literal
 
 import torch
 from results import FOLDER, Figure, Result, Spread, clock_seconds, interleaved, processor_seconds
-from rivals import rival
+from rivals import Rival, rival
 from rivals.train import Steps
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from kakusan.allocator import keep_freed_memory
 from kakusan.commands.train import LANES
 from kakusan.data.mnist import mnist
 from kakusan.diffusion import Diffusion
@@ -143,39 +149,92 @@ def seconds_with_children(run: Callable[[], object]) -> float:
     return sum(os.times()[:4]) - sum(began[:4])
 
 
-def measured(name: str, rounds: int, threads: int, compiled: bool) -> dict[str, Any]:
-    """One row of the table."""
-    size, batch, settings = CASES[name]
+@dataclass(frozen=True)
+class Side:
+    """Who takes a case's steps, and how."""
+
+    ours: bool
+    precision: Literal["float32", "bfloat16"] = "float32"
+    compiled: bool = False
+
+
+PAIRS = {"ours": "theirs", "bfloat16": "theirs, bfloat16", "compiled": "theirs"}  # with whom each of ours is compared
+SIDES = {
+    "theirs": Side(False),
+    "ours": Side(True),
+    "theirs, bfloat16": Side(False, "bfloat16"),
+    "bfloat16": Side(True, "bfloat16"),
+    "compiled": Side(True, compiled=True),
+}
+
+
+def network_of(name: str, one: Rival) -> nn.Module:
+    """What both sides train; of ours, the object."""
+    return classic(one.module) if name.startswith("diffusers") else one.module.model
+
+
+def steps_of(name: str, side: Side, threads: int) -> Callable[[int], None]:
+    """What takes so many steps of one side, in this process."""
+    torch.set_num_threads(threads)
     torch.manual_seed(0)
+    size, batch, settings = CASES[name]
     one = rival(name.split()[0], size, settings)
     data = F.pad(mnist().train, ((size - 28) // 2,) * 4)
-    if name.startswith("diffusers"):
-        network: nn.Module = classic(one.module)
-    else:
-        network = copy.deepcopy(one.module.model).to(memory_format=torch.channels_last)
-    steps = 4 if size == 28 else 1
-    sides = {
-        "theirs": Steps(one, data, batch, 1e-3).take,
-        "ours": our_steps(copy.deepcopy(network), data, Optim(batch=batch, groups=min(threads, LANES))),
-    }
+    if not side.ours:
+        return Steps(one, data, batch, 1e-3, side.precision).take
+    keep_freed_memory()  # as the command does
+    groups = 1 if side.compiled else min(threads, LANES)
+    optim = Optim(batch=batch, groups=groups, precision=side.precision, compile="default" if side.compiled else "none")
+    return our_steps(network_of(name, one).to(memory_format=torch.channels_last), data, optim)
+
+
+def serve(name: str, side: Side, threads: int, orders: Connection) -> None:
+    """Take as many steps as are ordered and say how many seconds each order took, for as long as orders come."""
+    take = steps_of(name, side, threads)
+    clock = processor_seconds if threads == 1 else clock_seconds  # a core that waits for another one is lost as well
+    orders.send(seconds_with_children(partial(take, 1)))  # it compiles, chooses kernels, fills the optimiser's state
+    while (steps := orders.recv()) > 0:
+        orders.send(clock(partial(take, steps)))
+
+
+def measured(name: str, rounds: int, threads: int, sides: list[str]) -> dict[str, Any]:
+    """One row of the table."""
+    size, batch, settings = CASES[name]
+    network = network_of(name, rival(name.split()[0], size, settings))
     row: dict[str, Any] = {"case": name, "size": size, "batch": batch, "threads": threads}
     row["parameters"] = sum(p.numel() for p in network.parameters())
-    compiling: float | None = None
-    if compiled:
-        sides["compiled"] = our_steps(network, data, Optim(batch=batch, compile="default"))
-        with tempfile.TemporaryDirectory() as empty:  # what was compiled before would hide what compiling costs
-            os.environ["TORCHINDUCTOR_CACHE_DIR"] = empty
-            compiling = seconds_with_children(lambda: sides["compiled"](1))
-    blocks = {side: partial(take, steps) for side, take in sides.items()}
-    clock = processor_seconds if threads == 1 else clock_seconds  # a core that waits for another one is lost as well
-    interleaved(blocks, 1, clock)  # the first steps choose kernels and fill the optimisers' states
-    took = interleaved(blocks, rounds, clock)
-    for side, seconds in took.items():
-        row |= column(side, Spread.of(seconds).each(lambda took: steps * batch / took))
-        if side != "theirs":
-            pairs = zip(took["theirs"], seconds, strict=True)
-            row |= column(f"ratio, {side}", Spread.of([them / us for them, us in pairs]))
-    return row | {"seconds to compile": compiling, "rounds": rounds}
+    steps, context = 4 if size == 28 else 1, multiprocessing.get_context("spawn")
+    ends, first = {}, {}
+    with tempfile.TemporaryDirectory() as empty:  # what was compiled before would hide what compiling costs
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = empty
+        for label in sides:
+            ends[label], other = context.Pipe()
+            context.Process(target=serve, args=(name, SIDES[label], threads, other), daemon=True).start()
+            other.close()  # so that a side that fails is an end of its messages
+            first[label] = ends[label].recv()  # one after the other, so that none disturbs another one
+
+        def seconds_of(label: str) -> float:
+            ends[label].send(steps)
+            return ends[label].recv()
+
+        blocks = {label: partial(seconds_of, label) for label in sides}
+        took = interleaved(blocks, rounds, lambda ask: ask())
+        for end in ends.values():
+            end.send(0)
+    for label in sides:
+        row |= column(label, Spread.of(took[label]).each(lambda seconds: steps * batch / seconds))
+    for label, against in PAIRS.items():
+        if label in sides:
+            pairs = zip(took[against], took[label], strict=True)
+            row |= column(f"ratio, {label}", Spread.of([them / us for them, us in pairs]))
+    return row | {"seconds to compile": first.get("compiled"), "rounds": rounds}
+
+
+def has_bfloat16() -> bool:
+    """Whether this processor multiplies bfloat16 numbers itself."""
+    said = Path("/proc/cpuinfo")
+    words = said.read_text().split() if said.exists() else []
+    return "avx512_bf16" in words or "amx_bf16" in words or "bf16" in words
 
 
 def column(name: str, spread: Spread) -> dict[str, Any]:
@@ -194,12 +253,13 @@ def parser() -> argparse.ArgumentParser:
 
 def main() -> None:
     given = parser().parse_args()
-    os.environ["TORCHINDUCTOR_COMPILE_THREADS"] = "1"  # in this process, so that what it takes is counted
+    os.environ["TORCHINDUCTOR_COMPILE_THREADS"] = "1"  # in the process, so that what it takes is counted
+    left_out = ["compiled"] if given.plain else []
+    left_out += [] if has_bfloat16() else [label for label, side in SIDES.items() if side.precision == "bfloat16"]
     rows: list[dict[str, Any]] = []
     for threads in given.threads:
-        torch.set_num_threads(threads)
         for name in given.only:
-            rows.append(measured(name, given.rounds, threads, not given.plain))
+            rows.append(measured(name, given.rounds, threads, [label for label in SIDES if label not in left_out]))
             print(rows[-1], flush=True)
             written(rows)
 
@@ -211,9 +271,10 @@ def written(rows: list[dict[str, Any]]) -> None:
     rows = rows + [row for row in before if (row["case"], row["threads"]) not in new]
     rows.sort(key=lambda row: (row["threads"], list(CASES).index(row["case"])))
     notes = [
-        "theirs, ours and compiled are images a second, with one thread of processor time, with two by the clock on the wall; "
-        "medians and quartiles of interleaved rounds, and the ratios are those of each round. Seconds to compile, once a run, "
-        "are processor time, the first step among them",
+        "theirs, ours, bfloat16 (ours too) and compiled are images a second, with one thread of processor time, with two by the "
+        "clock on the wall; medians and quartiles of interleaved rounds, and the ratios are those of each round: to theirs in "
+        "the same precision. Seconds to compile, once a run, are processor time, the first step among them",
+        "each side is a process of its own; ours keeps memory that a step has freed, as the command does (kakusan.allocator)",
         "with two threads theirs divides each operation between them, and ours takes two groups of the batch side by side "
         "(optim.groups), which it does unless told otherwise; compiled, one group",
         "diffusers: ClassicUNet with its weights carried over, equal outputs to 1e-5; lucidrains: its own network object "

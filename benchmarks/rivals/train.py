@@ -14,6 +14,7 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -63,10 +64,16 @@ def resample(one: Rival, folder: Path, n: int, samplers: list[str]) -> None:
 
 
 class Steps:
-    """Training steps of a rival on pictures uint8 (N, 1, h, w) in memory, by torch's Adam."""
+    """Training steps of a rival on pictures uint8 (N, 1, h, w) in memory, by torch's Adam.
 
-    def __init__(self, one: Rival, data: Tensor, batch: int, lr: float):
+    In bfloat16 its network is under autocast, as it is with accelerate's mixed_precision.
+    """
+
+    def __init__(
+        self, one: Rival, data: Tensor, batch: int, lr: float, precision: Literal["float32", "bfloat16"] = "float32"
+    ):
         self.one, self.data, self.batch, self.lr, self.done = one, data, batch, lr, 0
+        self.rounded = precision == "bfloat16"
         self.optimizer = torch.optim.Adam(one.module.parameters(), lr=lr, betas=(0.9, 0.99))
 
     def take(self, steps: int = 1, left: float = 1.0) -> None:
@@ -75,7 +82,9 @@ class Steps:
             for group in self.optimizer.param_groups:
                 group["lr"] = self.lr * min(1.0, (self.done + 1) / WARMUP) * left
             x = self.data[torch.randint(len(self.data), (self.batch,))].float() / 127.5 - 1
-            self.one.loss(x).backward()
+            with torch.autocast("cpu", torch.bfloat16, enabled=self.rounded):
+                loss = self.one.loss(x)
+            loss.backward()
             torch.nn.utils.clip_grad_norm_(self.one.module.parameters(), 1.0)
             self.optimizer.step()
             self.optimizer.zero_grad()
