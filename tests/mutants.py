@@ -1298,6 +1298,20 @@ TRAINING = [
         "test_precision.py::test_the_backward_pass_is_in_the_precision_of_the_step_too[1]",
     ),
     Fault(
+        "lanes share what autocast keeps of rounded weights",
+        "train/precision.py",
+        'cache_enabled=self.device.type != "cpu"',
+        "cache_enabled=True",
+        "test_precision.py::test_bfloat16_is_in_the_networks_products_and_nowhere_else",
+    ),
+    Fault(
+        "the command leaves memory to glibc",
+        "cli.py",
+        "    keep_freed_memory()\n",
+        "",
+        "test_allocator.py::test_the_command_keeps_memory_before_all_else",
+    ),
+    Fault(
         "lanes of what is compiled",
         "train/lanes.py",
         ' and settings.compile == "none"',
@@ -1305,11 +1319,11 @@ TRAINING = [
         "test_lanes.py::test_a_diffusion_model_has_two_groups_on_several_cores_unless_told[2-mnist-ddpm-changes5-60000-1]",
     ),
     Fault(
-        "logits of bfloat16 attention are not divided",
+        "logits of attention are rounded to bfloat16",
         "nets/layers.py",
-        " * query.shape[3] ** -0.5",
-        "",
-        "test_networks.py::test_attention_is_its_definition_in_either_precision[dtype1-0.02]",
+        "F.scaled_dot_product_attention(query.float(), key.float(), value.float()).to(value.dtype)",
+        "torch.softmax(query @ key.transpose(2, 3) * query.shape[3] ** -0.5, dim=3) @ value",
+        "test_networks.py::test_attention_is_its_definition_in_either_precision[dtype1-0.0025]",
     ),
     Fault(
         "tensors are mapped and given back as glibc has it",
@@ -1328,7 +1342,7 @@ TRAINING = [
     Fault(
         "bfloat16 numbers are normalised as such",
         "nets/layers.py",
-        "super().forward(input.to(self.weight.dtype))",
+        "super().forward(input.to(self.weight.dtype) if input.dtype == torch.bfloat16 else input)",
         "super().forward(input)",
         "test_networks.py::test_under_bfloat16_autocast_groups_are_normalised_in_float32[unet]",
     ),

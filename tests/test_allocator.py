@@ -2,10 +2,11 @@
 
 import ctypes
 import os
-import sys
+import platform
 
 import pytest
 
+from kakusan import cli
 from kakusan.allocator import OTHERS, keep_freed_memory
 
 MB = 2**20
@@ -18,12 +19,11 @@ def nothing_set_up(monkeypatch):
             monkeypatch.delenv(name)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="it is glibc's malloc that is told")
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="it is glibc's malloc that is told")
 def test_memory_that_was_freed_is_taken_again_without_the_kernel(nothing_set_up):
     import resource
 
-    if not keep_freed_memory():
-        pytest.skip("this C library cannot be told")
+    assert keep_freed_memory()
     libc = ctypes.CDLL(None)
     libc.malloc.restype, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
 
@@ -44,3 +44,12 @@ def test_memory_that_was_freed_is_taken_again_without_the_kernel(nothing_set_up)
 def test_what_the_users_environment_sets_up_is_left_alone(nothing_set_up, monkeypatch, name):
     monkeypatch.setenv(name, "")
     assert keep_freed_memory() is False
+
+
+def test_the_command_keeps_memory_before_all_else(monkeypatch):
+    seen = []
+    monkeypatch.setattr(cli, "keep_freed_memory", lambda: seen.append("memory"))
+    monkeypatch.setattr(cli, "_dispatch", lambda arguments: seen.append("verb") or 0)
+    with pytest.raises(SystemExit):
+        cli.main([])
+    assert seen == ["memory", "verb"]

@@ -146,14 +146,16 @@ def test_under_bfloat16_autocast_groups_are_normalised_in_float32(name):
     assert network.to(torch.bfloat16)(z.bfloat16(), t).dtype == torch.bfloat16  # weights of it are normalised in it
 
 
-@pytest.mark.parametrize(("dtype", "tolerance"), [(F64, 1e-12), (torch.bfloat16, 0.02)])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(F64, 1e-12), (torch.bfloat16, 0.0025)])
 def test_attention_is_its_definition_in_either_precision(dtype, tolerance):
-    query, key, value = random_z(3, 2, 3, 5, 4)
-    logits = torch.einsum("bhpw,bhqw->bhpq", query, key) / 2  # sqrt(4)
-    wanted = torch.einsum("bhpq,bhqw->bhpw", logits.exp() / logits.exp().sum(3, keepdim=True), value)
-    found = attend(query.to(dtype), key.to(dtype), value.to(dtype))
+    query, key, value = (one.to(dtype) for one in random_z(3, 2, 3, 64, 64) * torch.tensor([2, 2, 1]).view(3, 1, 1, 1, 1))
+    logits = torch.einsum("bhpw,bhqw->bhpq", query.double(), key.double()) / 8  # 4 or so
+    weights = (logits - logits.amax(3, keepdim=True)).exp()
+    wanted = torch.einsum("bhpq,bhqw->bhpw", weights / weights.sum(3, keepdim=True), value.double())
+    with torch.autocast("cpu", torch.bfloat16):
+        found = attend(query, key, value)
     assert found.dtype == dtype
-    # 0.4 % a rounding in bfloat16, a few of them one after the other
+    # what comes out is rounded once, by 0.4 % at most, 0.17 % in the mean square; with rounded logits it is 0.6 %
     assert (found.double() - wanted).norm() < tolerance * wanted.norm()
 
 

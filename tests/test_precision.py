@@ -65,9 +65,11 @@ def test_bfloat16_is_in_the_networks_products_and_nowhere_else():
     seen = []
     one.module.net.last.register_forward_hook(lambda layer, inputs, output: seen.append(output.dtype))
     one.module.net.register_forward_hook(lambda net, inputs, output: seen.append(output.dtype))
+    one.module.net.register_forward_hook(lambda *_: seen.append(torch.is_autocast_cache_enabled()))
     indices, noise = one.draws(0, 0)
     loss = one.losses(indices, noise)
-    assert seen == [torch.bfloat16, torch.float32]  # inside, and what the bound's arithmetic is done with
+    # inside, and what the bound's arithmetic is done with; groups side by side would share what autocast keeps
+    assert seen == [torch.bfloat16, torch.float32, False]
     assert loss.dtype == torch.float32
     exact = plain.losses(*plain.draws(0, 0))
     assert not torch.equal(loss, exact)

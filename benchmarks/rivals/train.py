@@ -66,7 +66,7 @@ def resample(one: Rival, folder: Path, n: int, samplers: list[str]) -> None:
 class Steps:
     """Training steps of a rival on pictures uint8 (N, 1, h, w) in memory, by torch's Adam.
 
-    In bfloat16 its network is under autocast, as it is with accelerate's mixed_precision.
+    In bfloat16 its loss is under autocast.
     """
 
     def __init__(

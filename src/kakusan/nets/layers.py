@@ -16,20 +16,22 @@ class Modulation(nn.Linear):
 
 
 class GroupNorm(nn.GroupNorm):
-    """In its weights' precision, also of what bfloat16 autocast brings: on a GPU autocast does that itself.
+    """Of bfloat16 numbers, which autocast brings, in its weights' precision; on a GPU autocast does that itself.
 
-    Of bfloat16 numbers torch's takes one at a time on a CPU, which costs more than the convolutions around it.
+    torch's own takes bfloat16 numbers one at a time on a CPU, which costs more than the convolutions around it.
     """
 
     def forward(self, input: Tensor) -> Tensor:
-        return super().forward(input.to(self.weight.dtype))
+        return super().forward(input.to(self.weight.dtype) if input.dtype == torch.bfloat16 else input)
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """Softmax attention of each head, all (b, heads, positions, width): softmax(query key^T / sqrt(width)) value."""
-    if value.device.type == "cpu" and value.dtype == torch.bfloat16:
-        # torch's one kernel for it takes two to nine times as long there as these three, gradients included
-        return torch.softmax(query @ key.transpose(2, 3) * query.shape[3] ** -0.5, dim=3) @ value
+    if (
+        value.device.type == "cpu" and value.dtype == torch.bfloat16
+    ):  # whose gradients take up to twelve times as long there
+        with torch.autocast("cpu", enabled=False):
+            return F.scaled_dot_product_attention(query.float(), key.float(), value.float()).to(value.dtype)
     return F.scaled_dot_product_attention(query, key, value)
 
 
