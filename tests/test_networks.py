@@ -148,7 +148,9 @@ def test_under_bfloat16_autocast_groups_are_normalised_in_float32(name):
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(F64, 1e-12), (torch.bfloat16, 0.0025)])
 def test_attention_is_its_definition_in_either_precision(dtype, tolerance):
-    query, key, value = (one.to(dtype) for one in random_z(3, 2, 3, 64, 64) * torch.tensor([2, 2, 1]).view(3, 1, 1, 1, 1))
+    query, key, value = (
+        one.to(dtype) for one in random_z(3, 2, 3, 64, 64) * torch.tensor([2, 2, 1]).view(3, 1, 1, 1, 1)
+    )
     logits = torch.einsum("bhpw,bhqw->bhpq", query.double(), key.double()) / 8  # 4 or so
     weights = (logits - logits.amax(3, keepdim=True)).exp()
     wanted = torch.einsum("bhpq,bhqw->bhpw", weights / weights.sum(3, keepdim=True), value.double())
