@@ -73,6 +73,10 @@ def main() -> None:
     parser.add_argument("--weights", type=Path)
     parser.add_argument("-n", type=int, default=1)
     given = parser.parse_args()
+    if given.library == "kakusan":
+        from kakusan.allocator import keep_freed_memory
+
+        keep_freed_memory()  # as the command does
     if given.what == "import":
         importlib.import_module(PACKAGES[given.library])
     elif given.what == "train":
