@@ -32,7 +32,7 @@ import numpy as np
 import torch
 from ours import trainer_on
 from quality import NOTE, quality
-from results import CORES, DOCS, FOLDER, made
+from results import CORES, DOCS, FOLDER, made, processor
 
 from kakusan.data.open import open_data
 from kakusan.diffusion import Diffusion
@@ -286,9 +286,12 @@ def lines() -> list[dict[str, Any]]:
 
 
 def is_done(name: str, seconds: float, seed: int) -> bool:
-    """Whether there is a line of this run, with the settings that it would have today."""
-    wanted = (name, seconds, seed, candidate(name).settings())
-    return any((line["name"], line["seconds"], line["seed"], line["settings"]) == wanted for line in lines())
+    """Whether there is a line of this run on such a machine, with the settings that it would have today."""
+    wanted = (name, seconds, seed, candidate(name).settings(), processor())
+    return any(
+        (line["name"], line["seconds"], line["seed"], line["settings"], line["made"]["processor"]) == wanted
+        for line in lines()
+    )
 
 
 def run_all(names: list[str], budgets: list[float], seeds: int, n: int) -> None:
@@ -320,14 +323,14 @@ def run_all(names: list[str], budgets: list[float], seeds: int, n: int) -> None:
 
 
 def groups(found: list[dict[str, Any]]) -> dict[tuple[str, float], list[dict[str, Any]]]:
-    """Lines by name and budget, those with settings that are not today's left out."""
+    """Lines by name and budget; those with settings that are not today's, or of another processor than the last, are left out."""
     together: dict[tuple[str, float], list[dict[str, Any]]] = {}
     for line in found:
         try:
             today = candidate(line["name"]).settings()
         except KeyError:
             continue
-        if line["settings"] == today:
+        if line["settings"] == today and line["made"]["processor"] == found[-1]["made"]["processor"]:
             together.setdefault((line["name"], line["seconds"]), []).append(line)
     return together
 
@@ -423,7 +426,9 @@ def report(folder: Path) -> None:
         mine = {key: runs for key, runs in together.items() if key[1] == seconds and key[0].split(",")[0] == base}
         text += [f"## {base}, one setting changed, {seconds / CORES:g} seconds\n", table(mine, seconds) + "\n"]
     if len(found) > len(used):
-        text.append(f"{len(found) - len(used)} more runs in the file have settings that were tried and left.\n")
+        text.append(
+            f"{len(found) - len(used)} more runs in the file are of another machine, or have settings that were tried and left.\n"
+        )
     figure(main_runs, folder / "bakeoff.png")
     (folder / "bakeoff.md").write_text("\n".join(text))
     print(folder / "bakeoff.md")
