@@ -412,7 +412,7 @@ def report(folder: Path) -> None:
     text = [
         "# Which network in a few minutes of two cores\n",
         f"Written by `benchmarks/bakeoff.py` from {len(used)} runs in [bakeoff.jsonl](benchmarks/bakeoff.jsonl), "
-        f"{dates[0]} to {dates[-1]}; {'; '.join(machines)}. One thread a run; a second of two cores is two processor "
+        f"{' to '.join(sorted({dates[0], dates[-1]}))}; {'; '.join(machines)}. One thread a run; a second of two cores is two processor "
         "seconds, imports, data and set-up included. The machine was shared, which processor seconds count only in part: a "
         f"busy neighbour makes each of them a little slower. Sampler {USUAL.sampler}, {USUAL.steps} steps, {USUAL.spacing}, "
         f"seed {SEED}. {NOTE} Between seeds: a standard deviation.\n",
