@@ -33,6 +33,7 @@ import torch
 from ours import trainer_on
 from quality import NOTE, quality
 from results import CORES, DOCS, FOLDER, made, processor
+from torch import nn
 
 from kakusan.data.open import open_data
 from kakusan.diffusion import Diffusion
@@ -203,16 +204,16 @@ def run_for(trainer: Trainer, seconds: float, spent: float) -> float:
 def pixel_diffusion(
     mine: Candidate, data: torch.Tensor, seconds: float, seed: int
 ) -> tuple[Draw, list[Trainer], float]:
-    trainer = trainer_on(data, mine.recipe, Budget(minutes=1), seed)
-    if not mine.channels_last:
-        channels_first(trainer.module)
+    prepare = None if mine.channels_last else channels_first
+    trainer = trainer_on(data, mine.recipe, Budget(minutes=1), seed, prepare)
     spent = run_for(trainer, seconds, CORES * time.process_time())
     model = TrainedModel(mine.recipe, trainer.ema.module, tuple(data.shape[1:]), CPU, trainer.early)
     return lambda n, weight: np.asarray(model.sample(n, SEED, guidance=weight)), [trainer], spent
 
 
-def channels_first(model: Diffusion) -> None:
+def channels_first(model: nn.Module) -> None:
     """Undo the memory format that the U-Net chose."""
+    assert isinstance(model, Diffusion)
     assert isinstance(model.denoiser, UNet)
     for parameter in model.parameters():
         parameter.data = parameter.data.contiguous()

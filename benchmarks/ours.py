@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import torch
 from results import CORES
-from torch import Tensor
+from torch import Tensor, nn
 
 from kakusan.data.open import open_data
 from kakusan.model import TrainedModel
@@ -17,11 +18,18 @@ from kakusan.train.loop import Trainer
 from kakusan.train.settings import Budget
 
 
-def trainer_on(pictures: Tensor, recipe: Recipe, budget: Budget, seed: int = 0) -> Trainer:
-    """A fresh one for training pictures uint8 (N, C, H, W), whose clock counts processor time."""
+def trainer_on(
+    pictures: Tensor, recipe: Recipe, budget: Budget, seed: int = 0, prepare: Callable[[nn.Module], None] | None = None
+) -> Trainer:
+    """A fresh one for training pictures uint8 (N, C, H, W), whose clock counts processor time.
+
+    `prepare` may change the model before it is taken up: a trainer remembers where its weights lie.
+    """
     torch.manual_seed(seed)
     module = build(recipe.model, tuple(pictures.shape[1:]))
     start_at(module, pictures, recipe.optim.augment)
+    if prepare:
+        prepare(module)
     loss = training_loss(module, recipe.model, pictures, recipe.optim.augment)
     one = Trainer(module, loss, len(pictures), recipe.optim, budget, seed, torch.device("cpu"))
     one.clock.now = time.process_time
