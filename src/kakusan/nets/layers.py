@@ -27,9 +27,8 @@ class GroupNorm(nn.GroupNorm):
 
 def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """Softmax attention of each head, all (b, heads, positions, width): softmax(query key^T / sqrt(width)) value."""
-    if (
-        value.device.type == "cpu" and value.dtype == torch.bfloat16
-    ):  # whose gradients take up to twelve times as long there
+    if value.device.type == "cpu" and value.dtype == torch.bfloat16:
+        # torch's kernel for it takes up to twelve times as long for gradients there as that for float32
         with torch.autocast("cpu", enabled=False):
             return F.scaled_dot_product_attention(query.float(), key.float(), value.float()).to(value.dtype)
     return F.scaled_dot_product_attention(query, key, value)
