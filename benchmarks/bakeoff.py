@@ -36,20 +36,20 @@ from results import CORES, DOCS, FOLDER, made, processor
 from torch import nn
 
 from kakusan.data.open import open_data
-from kakusan.diffusion import Diffusion
 from kakusan.guidance import guided
-from kakusan.model import SAMPLE_BATCH, USUAL, TrainedModel
+from kakusan.models.diffusion import Diffusion
+from kakusan.models.vae import VAE
 from kakusan.nets.unet import UNet
 from kakusan.noise import Randomness, example_streams, randn, stream
-from kakusan.recipes.build import count_parameters, scale_of, step_law
-from kakusan.recipes.config import DiffusionConfig, Recipe, VAEConfig
-from kakusan.recipes.networks import denoiser
-from kakusan.samplers import sampler, times
-from kakusan.samplers.calls import counted
+from kakusan.run.build import count_parameters, scale_of, step_law
+from kakusan.run.networks import denoiser
+from kakusan.run.recipe import DiffusionConfig, Recipe, VAEConfig
+from kakusan.run.trained_model import SAMPLE_BATCH, USUAL, TrainedModel
 from kakusan.schedule import Schedule
+from kakusan.solvers import sampler, times
+from kakusan.solvers.calls import counted
 from kakusan.train.loop import Trainer
 from kakusan.train.settings import Budget, Optim
-from kakusan.vae import VAE
 
 LINES = FOLDER / "bakeoff.jsonl"
 BUDGETS = (60, 120, 360)  # processor seconds

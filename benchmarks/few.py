@@ -25,8 +25,8 @@ from matplotlib.figure import Figure
 from quality import measures
 
 from kakusan.data.open import open_data
-from kakusan.model import load
-from kakusan.rundir import TEACHER, RunDirectory
+from kakusan.run.directory import TEACHER, RunDirectory
+from kakusan.run.trained_model import load
 
 STUDENT_STEPS, TEACHER_STEPS = (1, 2, 4), (5, 10, 20)  # the student's: those of them that it was trained for
 SEED = 1

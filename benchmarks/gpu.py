@@ -20,10 +20,10 @@ from results import FOLDER, Result, Spread
 
 from kakusan.data.dataset import Dataset
 from kakusan.data.open import open_data
-from kakusan.model import TrainedModel
 from kakusan.recipes import find
-from kakusan.recipes.build import build, count_parameters, start_at, training_loss
-from kakusan.recipes.config import Recipe
+from kakusan.run.build import build, count_parameters, start_at, training_loss
+from kakusan.run.recipe import Recipe
+from kakusan.run.trained_model import TrainedModel
 from kakusan.train import flops
 from kakusan.train.device import device_named
 from kakusan.train.loop import Trainer

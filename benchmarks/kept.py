@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from kakusan.model import TrainedModel
-from kakusan.samplers.calls import counted
+from kakusan.run.trained_model import TrainedModel
+from kakusan.solvers.calls import counted
 from kakusan.storage.tensors import digest
 
 CHUNK = 250  # samples to a file

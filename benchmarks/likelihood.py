@@ -15,14 +15,14 @@ import sys
 import torch
 
 from kakusan.data.open import open_data
-from kakusan.diffusion import Diffusion
 from kakusan.distributions import add
 from kakusan.likelihood.diffusion import of_diffusion
 from kakusan.likelihood.evaluation import summarise
-from kakusan.model import load
+from kakusan.models.diffusion import Diffusion
 from kakusan.oracles import MixtureWorld
+from kakusan.run.trained_model import load
 from kakusan.schedule import Schedule
-from kakusan.steps import StepLaw
+from kakusan.timesteps import StepLaw
 
 REPLICATES, EXAMPLES, DEPTH = 2000, 1000, 40
 

@@ -10,10 +10,10 @@ from results import CORES
 from torch import Tensor, nn
 
 from kakusan.data.open import open_data
-from kakusan.model import TrainedModel
 from kakusan.recipes import find
-from kakusan.recipes.build import build, start_at, training_loss
-from kakusan.recipes.config import Recipe
+from kakusan.run.build import build, start_at, training_loss
+from kakusan.run.recipe import Recipe
+from kakusan.run.trained_model import TrainedModel
 from kakusan.train.loop import Trainer
 from kakusan.train.settings import Budget
 

@@ -20,7 +20,7 @@ import torch
 
 from kakusan.data.open import open_data
 from kakusan.recipes import find
-from kakusan.recipes.build import build, start_at, training_loss
+from kakusan.run.build import build, start_at, training_loss
 from kakusan.train import checkpoint
 from kakusan.train.loop import Told, Trainer
 from kakusan.train.settings import Budget

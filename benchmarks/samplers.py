@@ -23,11 +23,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import ScalarFormatter
 from quality import measures
 
-from kakusan.diffusion import Diffusion
 from kakusan.measure.value import Value
-from kakusan.model import TrainedModel, load
-from kakusan.recipes.config import DiffusionConfig
-from kakusan.samplers import SAMPLER_ORDERS as SAMPLERS  # those that are made for a denoiser
+from kakusan.models.diffusion import Diffusion
+from kakusan.run.recipe import DiffusionConfig
+from kakusan.run.trained_model import TrainedModel, load
+from kakusan.solvers import SAMPLER_ORDERS as SAMPLERS  # those that are made for a denoiser
 
 STEPS = (5, 10, 20, 50)  # for the same price heun takes half as many, rounded up
 SPACING = "karras"

@@ -21,7 +21,7 @@ from rivals.train import CHUNK, pictures
 from safetensors.torch import load_file
 from startup import latest_weights
 
-from kakusan.model import load
+from kakusan.run.trained_model import load
 
 OURS = (  # sampler, steps, guidance (None: the recipe's)
     ("dpm++2m-sde", 20, None), ("dpm++2m-sde", 10, None), ("dpm++2m-sde", 5, None), ("dpm++2m-sde", 20, 1.0), ("dpm++2m-sde", 10, 1.0),

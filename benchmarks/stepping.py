@@ -15,12 +15,12 @@ import torch
 from results import Result, Spread, interleaved, processor_seconds
 from torch import Tensor, nn
 
-from kakusan.diffusion import Diffusion
+from kakusan.models.diffusion import Diffusion
 from kakusan.noise import example_streams
 from kakusan.recipes import find
-from kakusan.recipes.build import build
-from kakusan.samplers import sampler
+from kakusan.run.build import build
 from kakusan.schedule import Schedule
+from kakusan.solvers import sampler
 
 STEPS, SHAPE = 50, (1, 28, 28)
 DEPTH = 1000

@@ -13,7 +13,7 @@ from pathlib import Path
 
 PACKAGES = {
     "torch": "torch",
-    "kakusan": "kakusan.model",  # `import kakusan` itself loads nothing
+    "kakusan": "kakusan.run.trained_model",  # `import kakusan` itself loads nothing
     "lucidrains": "rivals.lucidrains",
     "diffusers": "rivals.huggingface",
     "azula": "azula.sample",
@@ -74,7 +74,7 @@ def main() -> None:
     parser.add_argument("-n", type=int, default=1)
     given = parser.parse_args()
     if given.library == "kakusan":
-        from kakusan.allocator import keep_freed_memory
+        from kakusan.cli.allocator import keep_freed_memory
 
         keep_freed_memory()  # as the command does
     if given.what == "import":

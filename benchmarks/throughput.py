@@ -35,11 +35,11 @@ from rivals.train import Steps
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kakusan.allocator import keep_freed_memory
-from kakusan.commands.train import LANES
+from kakusan.cli.allocator import keep_freed_memory
 from kakusan.data.mnist import mnist
-from kakusan.diffusion import Diffusion
+from kakusan.models.diffusion import Diffusion
 from kakusan.nets.classic import ClassicUNet
+from kakusan.run.train import LANES
 from kakusan.schedule import Schedule
 from kakusan.train.loop import Told, Trainer
 from kakusan.train.settings import Budget, Optim
@@ -279,7 +279,7 @@ def written(rows: list[dict[str, Any]]) -> None:
         "theirs, ours, bfloat16 (ours too) and compiled are images a second, with one thread of processor time, with two by the "
         "clock on the wall; medians and quartiles of interleaved rounds, and the ratios are those of each round; in bfloat16 to the "
         "faster of theirs in float32 and theirs in bfloat16. Seconds to compile, once a run, are processor time, the first step among them",
-        "each side is a process of its own; ours keeps memory that a step has freed, as the command does (kakusan.allocator), "
+        "each side is a process of its own; ours keeps memory that a step has freed, as the command does (kakusan.cli.allocator), "
         "and theirs does so too in the columns that say it",
         "with two threads theirs divides each operation between them, and ours takes two groups of the batch side by side "
         "(optim.groups), which it does unless told otherwise; compiled, one group",

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from kakusan import sharing
+from kakusan import distributed
 from kakusan.data.augment import augmented
 from kakusan.train import checkpoint
 from kakusan.train.engine import process_group
@@ -89,15 +89,15 @@ def main(out: Path) -> None:
         bad = trainer(lr=1e-2)
         honest = bad.loss
         bad.loss = lambda indices, noise: (
-            honest(indices, noise) * (float("nan") if bad.state.step in (3, 4) and sharing.rank() == 1 else 1)
+            honest(indices, noise) * (float("nan") if bad.state.step in (3, 4) and distributed.rank() == 1 else 1)
         )
         run(bad)
         seen["skipped"] = bad.state.skipped
         seen["bad"] = everything(bad)
-        mine = {k: {"x": torch.full((k,), k)} for k in range(5) if sharing.is_mine(k)}
-        seen["work"] = [part["x"].tolist() for part in sharing.gathered(mine)]
-        seen["bytes"] = [part.decode() for part in sharing.all_bytes(b"ab" * sharing.rank())]
-        (out / f"{sharing.rank()}.json").write_text(json.dumps(seen))
+        mine = {k: {"x": torch.full((k,), k)} for k in range(5) if distributed.owned_by_rank(k)}
+        seen["work"] = [part["x"].tolist() for part in distributed.all_gather(mine)]
+        seen["bytes"] = [part.decode() for part in distributed.all_gather_bytes(b"ab" * distributed.rank())]
+        (out / f"{distributed.rank()}.json").write_text(json.dumps(seen))
 
 
 if __name__ == "__main__":

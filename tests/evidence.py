@@ -99,7 +99,12 @@ VAE_ROWS = (
     Row(
         "S1",
         "three families, each a case of one frame; each trains and generates",
-        ("kakusan.vae.VAE", "kakusan.hierarchy.HierarchicalVAE", "kakusan.diffusion.Diffusion", "kakusan.recipes.find"),
+        (
+            "kakusan.models.vae.VAE",
+            "kakusan.models.hierarchical_vae.HierarchicalVAE",
+            "kakusan.models.diffusion.Diffusion",
+            "kakusan.recipes.find",
+        ),
         (
             "test_statements.py::test_each_family_is_trained_in_a_second_and_generates_data_of_its_shape",
             "test_diffusion.py::test_a_short_training_lowers_the_loss",
@@ -109,7 +114,7 @@ VAE_ROWS = (
     Row(
         "S2",
         "trained on digits, samples are nearer to digits than noise and shuffled pixels are",
-        ("kakusan.vae.VAE", "kakusan.measure.classifier.classifier"),
+        ("kakusan.models.vae.VAE", "kakusan.measure.classifier.classifier"),
         (
             "test_statements.py::test_a_little_training_on_digits_raises_the_held_out_bound",
             "test_statements.py::test_samples_are_nearer_to_digits_than_noise_and_shuffled_pixels_are",
@@ -118,14 +123,14 @@ VAE_ROWS = (
     Row(
         "S3",
         "p(z) = N(0, I), no parameters",
-        ("kakusan.vae.VAE.prior", "kakusan.vae.standard_normal"),
+        ("kakusan.models.vae.VAE.prior", "kakusan.models.vae.standard_normal"),
         ("test_vae.py::test_the_prior_is_standard_and_has_no_parameters",),
         (6,),
     ),
     Row(
         "S4",
         "p(x | z) = N(net(z), I), covariance exactly the identity",
-        ("kakusan.vae.VAE.decode", "kakusan.observation.gaussian"),
+        ("kakusan.models.vae.VAE.decode", "kakusan.likelihoods.gaussian"),
         (
             "test_distributions.py::test_each_likelihood_reads_a_decoders_output_as_its_law",
             "test_distributions.py::test_the_constant_of_a_log_density_is_kept",
@@ -136,7 +141,7 @@ VAE_ROWS = (
     Row(
         "S5",
         "q(z | x) = N(mu, diag sigma²), mu and sigma > 0 by one network",
-        ("kakusan.vae.VAE.encode", "kakusan.nets.mlp.GaussianMLP"),
+        ("kakusan.models.vae.VAE.encode", "kakusan.nets.mlp.GaussianMLP"),
         (
             "test_distributions.py::test_normal_draws_have_the_mean_and_the_covariance_of_the_law",
             "test_statements.py::test_an_encoder_is_linear_relu_and_two_linear_heads_and_a_decoder_linear_relu_linear",
@@ -153,7 +158,7 @@ VAE_ROWS = (
     Row(
         "S7",
         "ELBO = E_q[ln p(x, z) - ln q(z | x)] = E_q ln p(x | z) - KL(q(z | x) || p(z))",
-        ("kakusan.bound.elbo", "kakusan.vae.VAE.terms"),
+        ("kakusan.bound.elbo", "kakusan.models.vae.VAE.terms"),
         (
             "test_vae.py::test_the_bound_is_the_exact_one",
             "test_vae.py::test_its_terms_are_reconstruction_and_minus_kl",
@@ -180,7 +185,7 @@ STACKING = (
     Row(
         "S9",
         "Markov both ways: p = p(z_L) Π p(z_l | z_{l+1}) p(x | z_1), q = q(z_1 | x) Π q(z_l | z_{l-1})",
-        ("kakusan.chain.LatentChain", "kakusan.chain.log_weight", "kakusan.hierarchy.HierarchicalVAE"),
+        ("kakusan.chain.LatentChain", "kakusan.chain.log_weight", "kakusan.models.hierarchical_vae.HierarchicalVAE"),
         (
             "test_statements.py::test_a_log_weight_is_the_ratio_of_two_joint_gaussians",
             "test_hierarchy.py::test_the_exact_posterior_makes_every_path_tight_at_any_depth",
@@ -190,7 +195,7 @@ STACKING = (
     Row(
         "S10",
         "L levels need 2 L networks",
-        ("kakusan.hierarchy.HierarchicalVAE",),
+        ("kakusan.models.hierarchical_vae.HierarchicalVAE",),
         (
             "test_hierarchy.py::test_levels_may_differ_in_size_and_every_network_gets_a_gradient",
             "test_nets.py::test_the_notes_two_level_recipe_has_174084_parameters_and_four_networks",
@@ -200,7 +205,7 @@ STACKING = (
     Row(
         "S11",
         "stacking may express more with less: one and two levels side by side, reported and not judged",
-        ("kakusan.hierarchy.HierarchicalVAE",),
+        ("kakusan.models.hierarchical_vae.HierarchicalVAE",),
         ("test_statements.py::test_a_little_training_on_digits_raises_the_held_out_bound",),
     ),
 )
@@ -209,14 +214,14 @@ TWO_LEVELS = (
     Row(
         "S12",
         "p(x, z_1, z_2) = p(z_2) p(z_1 | z_2) p(x | z_1), p(z_2) = N(0, I)",
-        ("kakusan.hierarchy.HierarchicalVAE.prior", "kakusan.chain.log_weight"),
+        ("kakusan.models.hierarchical_vae.HierarchicalVAE.prior", "kakusan.chain.log_weight"),
         ("test_statements.py::test_a_log_weight_is_the_ratio_of_two_joint_gaussians",),
         (4,),
     ),
     Row(
         "S13",
         "p(z_1 | z_2) = N(net(z_2), I), p(x | z_1) = N(net(z_1), I)",
-        ("kakusan.hierarchy.HierarchicalVAE.decode",),
+        ("kakusan.models.hierarchical_vae.HierarchicalVAE.decode",),
         (
             "test_statements.py::test_a_log_weight_is_the_ratio_of_two_joint_gaussians",
             "test_hierarchy.py::test_generated_data_have_the_law_of_the_model",
@@ -226,14 +231,17 @@ TWO_LEVELS = (
     Row(
         "S14",
         "q(z_1, z_2 | x) = q(z_1 | x) q(z_2 | z_1), diagonal Gaussians",
-        ("kakusan.hierarchy.HierarchicalVAE.encode",),
+        ("kakusan.models.hierarchical_vae.HierarchicalVAE.encode",),
         ("test_statements.py::test_a_log_weight_is_the_ratio_of_two_joint_gaussians",),
         (4,),
     ),
     Row(
         "S15",
         "ELBO = E_q[ln p(x, z_1, z_2) - ln q(z_1, z_2 | x)] = J1 + J2 + J3",
-        ("kakusan.hierarchy.HierarchicalVAE.terms", "kakusan.hierarchy.HierarchicalVAE.terms_on"),
+        (
+            "kakusan.models.hierarchical_vae.HierarchicalVAE.terms",
+            "kakusan.models.hierarchical_vae.HierarchicalVAE.terms_on",
+        ),
         (
             "test_hierarchy.py::test_the_exact_bound_and_its_terms_are_the_known_ones",
             "test_hierarchy.py::test_at_the_exact_posterior_every_draw_is_the_evidence",
@@ -243,21 +251,21 @@ TWO_LEVELS = (
     Row(
         "S16",
         "J1 = E ln p(x | z_1)",
-        ("kakusan.hierarchy.HierarchicalVAE.terms_on",),
+        ("kakusan.models.hierarchical_vae.HierarchicalVAE.terms_on",),
         ("test_hierarchy.py::test_the_exact_bound_and_its_terms_are_the_known_ones",),
         (4,),
     ),
     Row(
         "S17",
         "J2 = -E KL(q(z_2 | z_1) || p(z_2))",
-        ("kakusan.hierarchy.HierarchicalVAE.terms_on",),
+        ("kakusan.models.hierarchical_vae.HierarchicalVAE.terms_on",),
         ("test_hierarchy.py::test_the_exact_bound_and_its_terms_are_the_known_ones",),
         (1, 4),
     ),
     Row(
         "S18",
         "J3 = E_{q(z_1 | x) q(z_2 | z_1)}[ln p(z_1 | z_2) - ln q(z_1 | x)], with the drawn z_1",
-        ("kakusan.hierarchy.HierarchicalVAE.terms_on",),
+        ("kakusan.models.hierarchical_vae.HierarchicalVAE.terms_on",),
         (
             "test_hierarchy.py::test_the_exact_bound_and_its_terms_are_the_known_ones",
             "test_hierarchy.py::test_the_trained_encoder_is_at_rest_at_the_known_optimum",
@@ -267,7 +275,7 @@ TWO_LEVELS = (
     Row(
         "S19",
         "the notes' form: ELBO - Σ Cov(z_1h, ẑ_1h) = ELBO(independent family) - I(z_1; z_2) <= ln p(x)",
-        ("kakusan.hierarchy.HierarchicalVAE.bound_on", "kakusan.hierarchy.ThirdTerm"),
+        ("kakusan.models.hierarchical_vae.HierarchicalVAE.bound_on", "kakusan.models.hierarchical_vae.ThirdTerm"),
         (
             "test_hierarchy.py::test_the_notes_form_and_its_terms_are_the_known_ones",
             "test_hierarchy.py::test_the_two_forms_differ_by_the_covariance_of_z1_and_its_reconstruction",
@@ -278,7 +286,7 @@ TWO_LEVELS = (
     Row(
         "S20",
         "one path by reparameterisation; gradients reach all four networks",
-        ("kakusan.bound.sample_path", "kakusan.hierarchy.HierarchicalVAE.terms"),
+        ("kakusan.bound.sample_path", "kakusan.models.hierarchical_vae.HierarchicalVAE.terms"),
         (
             "test_hierarchy.py::test_one_draw_estimates_average_to_the_exact_values",
             "test_hierarchy.py::test_levels_may_differ_in_size_and_every_network_gets_a_gradient",
@@ -319,7 +327,7 @@ TWO_LEVELS = (
     Row(
         "S24",
         "an unbiased third term: the entropy of q(z_1 | x) plus ln p(z_1 | z_2) at the drawn z_1",
-        ("kakusan.hierarchy.HierarchicalVAE.terms_on",),
+        ("kakusan.models.hierarchical_vae.HierarchicalVAE.terms_on",),
         (
             "test_hierarchy.py::test_the_exact_form_on_given_vectors_uses_the_drawn_latent",
             "test_hierarchy.py::test_one_draw_estimates_average_to_the_exact_values",
@@ -329,7 +337,7 @@ TWO_LEVELS = (
     Row(
         "S25",
         "the notes' loss L1 + L2 + L3 = -2 ELBO (notes' form) - D ln 2π",
-        ("kakusan.hierarchy.HierarchicalVAE.terms_on",),
+        ("kakusan.models.hierarchical_vae.HierarchicalVAE.terms_on",),
         (
             "test_hierarchy.py::test_the_notes_form_on_given_vectors_is_the_notes_loss",
             "test_hierarchy.py::test_the_gradients_of_the_notes_form_are_the_given_ones",
@@ -352,7 +360,7 @@ TWO_LEVELS = (
     Row(
         "S27",
         "encoder: linear, ReLU, two heads, σ = exp(log σ² / 2); decoder: linear, ReLU, linear, sigmoid on pixels only",
-        ("kakusan.nets.mlp.GaussianMLP", "kakusan.nets.mlp.MLP", "kakusan.recipes.build.build"),
+        ("kakusan.nets.mlp.GaussianMLP", "kakusan.nets.mlp.MLP", "kakusan.run.build.build"),
         (
             "test_statements.py::test_an_encoder_is_linear_relu_and_two_linear_heads_and_a_decoder_linear_relu_linear",
             "test_statements.py::test_pixels_pass_a_sigmoid_and_latents_do_not",
@@ -373,7 +381,7 @@ TWO_LEVELS = (
     Row(
         "S29",
         "it runs: the loss falls under either third term, and an evaluation names both",
-        ("kakusan.hierarchy.HierarchicalVAE.terms", "kakusan.train.loop.Trainer"),
+        ("kakusan.models.hierarchical_vae.HierarchicalVAE.terms", "kakusan.train.loop.Trainer"),
         (
             "test_statements.py::test_each_family_is_trained_in_a_second_and_generates_data_of_its_shape",
             "test_cli.py::test_evaluate_names_both_forms_of_the_third_term",
@@ -382,7 +390,7 @@ TWO_LEVELS = (
     Row(
         "S30",
         "KL terms take log σ², not ln(σ²): finite from -200 to 88 in float32",
-        ("kakusan.distributions.normal_kl", "kakusan.observation.limit_log_var"),
+        ("kakusan.distributions.normal_kl", "kakusan.likelihoods.limit_log_var"),
         (
             "test_distributions.py::test_log_variances_from_minus_200_to_88_give_finite_kl_and_gradients_in_float32",
             "test_distributions.py::test_limit_log_var_keeps_values_and_gradients_finite_in_float32",
@@ -405,7 +413,7 @@ TO_DIFFUSION = (
     Row(
         "S32",
         "change 1: every latent is as large as the data",
-        ("kakusan.diffusion.Diffusion",),
+        ("kakusan.models.diffusion.Diffusion",),
         (
             "test_diffusion.py::test_the_encoder_has_no_parameters_and_latents_have_the_shape_of_the_data",
             "test_diffusion.py::test_images_keep_their_shape_through_every_function",
@@ -414,7 +422,7 @@ TO_DIFFUSION = (
     Row(
         "S33",
         "change 2: the encoder is fixed noise without parameters",
-        ("kakusan.diffusion.Diffusion.encode",),
+        ("kakusan.models.diffusion.Diffusion.encode",),
         (
             "test_diffusion.py::test_the_encoder_has_no_parameters_and_latents_have_the_shape_of_the_data",
             "test_statements.py::test_each_family_is_trained_in_a_second_and_generates_data_of_its_shape",
@@ -423,7 +431,7 @@ TO_DIFFUSION = (
     Row(
         "S34",
         "only denoising is learned; x observed, z_1, ..., z_T latent",
-        ("kakusan.diffusion.Diffusion",),
+        ("kakusan.models.diffusion.Diffusion",),
         (
             "test_diffusion.py::test_the_encoder_has_no_parameters_and_latents_have_the_shape_of_the_data",
             "test_diffusion.py::test_a_short_training_lowers_the_loss",
@@ -435,7 +443,7 @@ TWO_PROCESSES = (
     Row(
         "S35",
         "q(z_t | z_{t-1}) = N(√(1 - β_t) z_{t-1}, β_t I), 1 <= t <= T, 0 < β_t < 1",
-        ("kakusan.diffusion.Diffusion.encode", "kakusan.schedule.Schedule.from_betas"),
+        ("kakusan.models.diffusion.Diffusion.encode", "kakusan.schedule.Schedule.from_betas"),
         (
             "test_diffusion.py::test_the_closed_form_is_the_law_of_the_steps",
             "test_diffusion.py::test_a_path_has_the_known_covariances_between_its_steps",
@@ -453,7 +461,7 @@ TWO_PROCESSES = (
     Row(
         "S37",
         "q(z_T) is nearly N(0, I) if ᾱ_T is nearly 0; a schedule that fails is reported",
-        ("kakusan.schedule.Schedule.from_betas", "kakusan.diffusion.Diffusion.prior_kl"),
+        ("kakusan.schedule.Schedule.from_betas", "kakusan.models.diffusion.Diffusion.prior_kl"),
         (
             "test_schedule.py::test_a_schedule_that_leaves_half_of_the_data_is_reported",
             "test_schedule.py::test_the_published_betas_are_reported_at_100_steps_and_not_at_1000",
@@ -464,7 +472,7 @@ TWO_PROCESSES = (
     Row(
         "S38",
         "p(z_{t-1} | z_t) = N(net(z_t, t), I), one network for all t",
-        ("kakusan.diffusion.Diffusion.reverse", "kakusan.diffusion.Diffusion.decode"),
+        ("kakusan.models.diffusion.Diffusion.reverse", "kakusan.models.diffusion.Diffusion.decode"),
         (
             "test_diffusion.py::test_reverse_variances_are_the_tables",
             "test_diffusion.py::test_images_keep_their_shape_through_every_function",
@@ -495,7 +503,7 @@ TWO_PROCESSES = (
     Row(
         "S41",
         "sampling draws from that Gaussian; with identity covariance a reading aid only",
-        ("kakusan.samplers.ancestral",),
+        ("kakusan.solvers.ancestral",),
         (
             "test_samplers.py::test_ancestral_draws_follow_that_law_without_the_last_noise",
             "test_samplers.py::test_unit_variance_generates_a_law_that_is_far_too_wide",
@@ -517,9 +525,9 @@ T_SAMPLES = (
         "S43",
         "three goals: the same ELBO from T, from two and from one drawn latent",
         (
-            "kakusan.diffusion.Diffusion.elbo_path",
-            "kakusan.diffusion.Diffusion.elbo_pair",
-            "kakusan.diffusion.Diffusion.elbo_single",
+            "kakusan.models.diffusion.Diffusion.elbo_path",
+            "kakusan.models.diffusion.Diffusion.elbo_pair",
+            "kakusan.models.diffusion.Diffusion.elbo_single",
         ),
         (
             "test_diffusion.py::test_every_estimator_has_the_exact_mean_and_variance",
@@ -551,7 +559,7 @@ T_SAMPLES = (
     Row(
         "S46",
         "p(x, z) = p(z_T) Π p(z_{t-1} | z_t), p(z_T) = N(0, I); q(z | x) = Π q(z_t | z_{t-1})",
-        ("kakusan.chain.log_weight", "kakusan.diffusion.Diffusion.prior"),
+        ("kakusan.chain.log_weight", "kakusan.models.diffusion.Diffusion.prior"),
         (
             "test_statements.py::test_a_log_weight_is_the_ratio_of_two_joint_gaussians",
             "test_diffusion.py::test_the_log_weight_of_a_path_has_the_same_mean",
@@ -561,14 +569,14 @@ T_SAMPLES = (
     Row(
         "S47",
         "ELBO = J + C(x), J = Σ E ln p(z_{t-1} | z_t), no parameter in C",
-        ("kakusan.diffusion.Diffusion.bound_constant",),
+        ("kakusan.models.diffusion.Diffusion.bound_constant",),
         ("test_diffusion.py::test_the_bound_is_the_exact_one_by_each_of_its_pure_functions",),
         (12,),
     ),
     Row(
         "S48",
         "one path: J = Σ l_t in mean",
-        ("kakusan.diffusion.Diffusion.elbo_path", "kakusan.diffusion.Diffusion.step_log_prob"),
+        ("kakusan.models.diffusion.Diffusion.elbo_path", "kakusan.models.diffusion.Diffusion.step_log_prob"),
         (
             "test_diffusion.py::test_every_estimator_has_the_exact_mean_and_variance",
             "test_diffusion.py::test_gradients_of_every_estimator_average_to_the_exact_one",
@@ -578,20 +586,20 @@ T_SAMPLES = (
     Row(
         "S49",
         "with unit covariance J = -½ Σ |z_{t-1} - ẑ_{t-1}|² - (T D/2) ln 2π",
-        ("kakusan.diffusion.Diffusion.step_log_prob", "kakusan.diffusion.Diffusion.step_cross_entropy"),
+        ("kakusan.models.diffusion.Diffusion.step_log_prob", "kakusan.models.diffusion.Diffusion.step_cross_entropy"),
         ("test_diffusion.py::test_a_network_that_does_nothing_has_the_known_bound",),
         (10, 13),
     ),
     Row(
         "S50",
         "the norm is the Euclidean one",
-        ("kakusan.diffusion.Diffusion.step_log_prob", "kakusan.distributions.sum_event"),
+        ("kakusan.models.diffusion.Diffusion.step_log_prob", "kakusan.distributions.sum_event"),
         ("test_statements.py::test_the_error_of_a_step_is_the_square_of_the_euclidean_norm",),
     ),
     Row(
         "S51",
         "a path costs T draws and T network calls, the others one call",
-        ("kakusan.diffusion.Diffusion.elbo_path",),
+        ("kakusan.models.diffusion.Diffusion.elbo_path",),
         ("test_diffusion.py::test_an_estimate_costs_the_promised_number_of_network_calls",),
     ),
 )
@@ -600,7 +608,7 @@ CLOSED_FORM = (
     Row(
         "S52",
         "a sum of independent Gaussians: means add, variances add",
-        ("kakusan.schedule.Schedule.noise_var", "kakusan.diffusion.Diffusion.marginal"),
+        ("kakusan.schedule.Schedule.noise_var", "kakusan.models.diffusion.Diffusion.marginal"),
         (
             "test_schedule.py::test_the_noise_of_a_step_adds_to_the_noise_before_it",
             "test_diffusion.py::test_the_closed_form_is_the_law_of_the_steps",
@@ -620,7 +628,7 @@ CLOSED_FORM = (
     Row(
         "S54",
         "q(z_t | x) = N(√ᾱ_t x, (1 - ᾱ_t) I)",
-        ("kakusan.diffusion.Diffusion.marginal", "kakusan.schedule.Schedule.alpha_bar"),
+        ("kakusan.models.diffusion.Diffusion.marginal", "kakusan.schedule.Schedule.alpha_bar"),
         (
             "test_schedule.py::test_every_table_is_the_exact_one",
             "test_diffusion.py::test_the_closed_form_is_the_law_of_the_steps",
@@ -631,7 +639,7 @@ CLOSED_FORM = (
     Row(
         "S55",
         "so any z_t comes in one draw, and no path is needed",
-        ("kakusan.diffusion.Diffusion.marginal", "kakusan.diffusion.Diffusion.elbo_single"),
+        ("kakusan.models.diffusion.Diffusion.marginal", "kakusan.models.diffusion.Diffusion.elbo_single"),
         (
             "test_diffusion.py::test_an_estimate_costs_the_promised_number_of_network_calls",
             "test_diffusion.py::test_every_estimator_has_the_exact_mean_and_variance",
@@ -641,7 +649,7 @@ CLOSED_FORM = (
     Row(
         "S56",
         "the ELBO from two drawn latents",
-        ("kakusan.diffusion.Diffusion.elbo_pair",),
+        ("kakusan.models.diffusion.Diffusion.elbo_pair",),
         (
             "test_diffusion.py::test_every_estimator_has_the_exact_mean_and_variance",
             "test_diffusion.py::test_gradients_of_every_estimator_average_to_the_exact_one",
@@ -652,7 +660,7 @@ CLOSED_FORM = (
     Row(
         "S57",
         "the ELBO from one drawn latent",
-        ("kakusan.diffusion.Diffusion.elbo_single",),
+        ("kakusan.models.diffusion.Diffusion.elbo_single",),
         (
             "test_diffusion.py::test_every_estimator_has_the_exact_mean_and_variance",
             "test_diffusion.py::test_gradients_of_every_estimator_average_to_the_exact_one",
@@ -662,7 +670,11 @@ CLOSED_FORM = (
     Row(
         "S58",
         "training, generation, and a likelihood in nats and bits/dim",
-        ("kakusan.diffusion.Diffusion.loss", "kakusan.samplers.ancestral", "kakusan.likelihood.diffusion.of_diffusion"),
+        (
+            "kakusan.models.diffusion.Diffusion.loss",
+            "kakusan.solvers.ancestral",
+            "kakusan.likelihood.diffusion.of_diffusion",
+        ),
         (
             "test_diffusion.py::test_a_short_training_lowers_the_loss",
             "test_samplers.py::test_ancestral_draws_follow_that_law_without_the_last_noise",
@@ -680,7 +692,7 @@ NOTES_B = (
     Row(
         "S59",
         "a DDPM: noised data are the latents, generation is the reverse process",
-        ("kakusan.diffusion.Diffusion", "kakusan.samplers.ancestral"),
+        ("kakusan.models.diffusion.Diffusion", "kakusan.solvers.ancestral"),
         (
             "test_diffusion.py::test_the_closed_form_is_the_law_of_the_steps",
             "test_samplers.py::test_at_full_length_ancestral_is_the_generative_chain_itself",
@@ -690,7 +702,7 @@ NOTES_B = (
     Row(
         "S60",
         "p(x) = ∫ p(x | z) p(z) dz",
-        ("kakusan.chain.LatentChain", "kakusan.conjugate.DirichletMultinomial.log_evidence"),
+        ("kakusan.chain.LatentChain", "kakusan.models.dirichlet_multinomial.DirichletMultinomial.log_evidence"),
         (
             "test_statements.py::test_likelihood_times_prior_integrates_to_the_evidence",
             "test_chain.py::test_weights_average_to_the_evidence_and_their_logs_to_less",
@@ -700,7 +712,7 @@ NOTES_B = (
     Row(
         "S61",
         "KL(q || posterior) = ln p(x) - ELBO: for a fixed model the two have one optimum",
-        ("kakusan.conjugate.DirichletMultinomial.elbo", "kakusan.bound.elbo"),
+        ("kakusan.models.dirichlet_multinomial.DirichletMultinomial.elbo", "kakusan.bound.elbo"),
         (
             "test_conjugate.py::test_the_bound_is_the_exact_one",
             "test_chain.py::test_the_bound_is_the_evidence_minus_a_kl_for_any_encoder",
@@ -710,7 +722,7 @@ NOTES_B = (
     Row(
         "S62",
         "ln p(x) >= ELBO since KL >= 0, equal iff q is the posterior",
-        ("kakusan.conjugate.DirichletMultinomial.elbo",),
+        ("kakusan.models.dirichlet_multinomial.DirichletMultinomial.elbo",),
         (
             "test_conjugate.py::test_the_bound_is_below_the_evidence_away_from_the_posterior",
             "test_conjugate.py::test_every_path_weighs_exactly_the_evidence",
@@ -721,7 +733,7 @@ NOTES_B = (
         "S63",
         "Dirichlet prior, multinomial likelihood; α_k > 0, whole counts >= 0, K >= 2",
         (
-            "kakusan.conjugate.DirichletMultinomial",
+            "kakusan.models.dirichlet_multinomial.DirichletMultinomial",
             "kakusan.distributions.Dirichlet",
             "kakusan.distributions.Multinomial",
         ),
@@ -736,7 +748,7 @@ NOTES_B = (
     Row(
         "S64",
         "the posterior is Dir(x + α)",
-        ("kakusan.conjugate.DirichletMultinomial.posterior",),
+        ("kakusan.models.dirichlet_multinomial.DirichletMultinomial.posterior",),
         (
             "test_conjugate.py::test_every_path_weighs_exactly_the_evidence",
             "test_chain.py::test_the_bound_of_counts_is_tight_on_every_path",
@@ -746,7 +758,7 @@ NOTES_B = (
     Row(
         "S65",
         "the evidence in closed form",
-        ("kakusan.conjugate.DirichletMultinomial.log_evidence",),
+        ("kakusan.models.dirichlet_multinomial.DirichletMultinomial.log_evidence",),
         (
             "test_conjugate.py::test_the_evidence_is_the_exact_one",
             "test_conjugate.py::test_rational_evidence_is_met",
@@ -757,14 +769,14 @@ NOTES_B = (
     Row(
         "S66",
         "the ELBO of q = Dir(γ), constants included",
-        ("kakusan.conjugate.DirichletMultinomial.elbo",),
+        ("kakusan.models.dirichlet_multinomial.DirichletMultinomial.elbo",),
         ("test_conjugate.py::test_the_bound_is_the_exact_one",),
         (27,),
     ),
     Row(
         "S67",
         "its gradient: (x_j + α_j - γ_j) ψ1(γ_j) - ψ1(γ_0) Σ (x_k + α_k - γ_k)",
-        ("kakusan.conjugate.DirichletMultinomial.elbo_grad",),
+        ("kakusan.models.dirichlet_multinomial.DirichletMultinomial.elbo_grad",),
         (
             "test_conjugate.py::test_the_gradient_of_the_bound_is_the_exact_one",
             "test_conjugate.py::test_automatic_differentiation_gives_the_same_gradient",
@@ -774,7 +786,10 @@ NOTES_B = (
     Row(
         "S68",
         "γ = x + α is the only stationary point and the maximum; one natural step lands on it",
-        ("kakusan.conjugate.DirichletMultinomial.natural_step", "kakusan.recipes.conjugate_fit.ConjugateFit"),
+        (
+            "kakusan.models.dirichlet_multinomial.DirichletMultinomial.natural_step",
+            "kakusan.models.dirichlet_fit.ConjugateFit",
+        ),
         (
             "test_conjugate.py::test_gradient_ascent_from_anywhere_ends_at_the_posterior",
             "test_conjugate.py::test_one_natural_step_lands_on_the_posterior",
@@ -798,7 +813,7 @@ COMPLETED = (
     Row(
         "M2",
         "C(x) in closed form",
-        ("kakusan.diffusion.Diffusion.bound_constant",),
+        ("kakusan.models.diffusion.Diffusion.bound_constant",),
         (
             "test_diffusion.py::test_the_bound_is_the_exact_one_by_each_of_its_pure_functions",
             "test_diffusion.py::test_a_network_that_does_nothing_has_the_known_bound",
@@ -808,7 +823,7 @@ COMPLETED = (
     Row(
         "M3",
         "T samples: Σ l_t + C on one path; the sampled log ratio has no variance at the exact reverse",
-        ("kakusan.diffusion.Diffusion.elbo_path", "kakusan.chain.log_weight"),
+        ("kakusan.models.diffusion.Diffusion.elbo_path", "kakusan.chain.log_weight"),
         (
             "test_diffusion.py::test_every_estimator_has_the_exact_mean_and_variance",
             "test_chain.py::test_a_diffusion_model_of_standard_normal_data_is_tight_on_every_path",
@@ -818,7 +833,7 @@ COMPLETED = (
     Row(
         "M4",
         "two samples: T l_t of a pair with Cov(z_{t-1}, z_t | x) = √α_t (1 - ᾱ_{t-1}) I",
-        ("kakusan.diffusion.Diffusion.elbo_pair",),
+        ("kakusan.models.diffusion.Diffusion.elbo_pair",),
         (
             "test_diffusion.py::test_every_estimator_has_the_exact_mean_and_variance",
             "test_diffusion.py::test_a_faulty_estimator_is_many_standard_errors_off",
@@ -829,9 +844,9 @@ COMPLETED = (
         "M5",
         "one sample: z_{t-1} integrated out under q(z_{t-1} | z_t, x); and the KL form",
         (
-            "kakusan.diffusion.Diffusion.step_cross_entropy",
-            "kakusan.diffusion.Diffusion.step_cost",
-            "kakusan.diffusion.Diffusion.posterior",
+            "kakusan.models.diffusion.Diffusion.step_cross_entropy",
+            "kakusan.models.diffusion.Diffusion.step_cost",
+            "kakusan.models.diffusion.Diffusion.posterior",
         ),
         (
             "test_diffusion.py::test_the_bound_is_the_exact_one_by_each_of_its_pure_functions",
@@ -844,8 +859,8 @@ COMPLETED = (
         "M6",
         "all three are unbiased, their variances known; integrating out, centring and choosing steps take variance away",
         (
-            "kakusan.diffusion.Diffusion.elbo_single",
-            "kakusan.diffusion.Diffusion.elbo_pair",
+            "kakusan.models.diffusion.Diffusion.elbo_single",
+            "kakusan.models.diffusion.Diffusion.elbo_pair",
             "kakusan.likelihood.diffusion.default_law",
         ),
         (
@@ -860,7 +875,7 @@ COMPLETED = (
     Row(
         "M7",
         "variances of the reverse step: unit, β, β̃ (with a stand-in at t = 1), learned between them",
-        ("kakusan.diffusion.Variance", "kakusan.diffusion.Diffusion.reverse"),
+        ("kakusan.models.diffusion.Variance", "kakusan.models.diffusion.Diffusion.reverse"),
         (
             "test_diffusion.py::test_reverse_variances_are_the_tables",
             "test_diffusion.py::test_costs_of_a_step_are_the_exact_ones_for_every_prediction",
@@ -874,7 +889,7 @@ COMPLETED = (
     Row(
         "M8",
         "one prediction, five names: x, eps, v, score, mean",
-        ("kakusan.diffusion.Prediction", "kakusan.diffusion.Diffusion.data_estimate"),
+        ("kakusan.models.diffusion.Prediction", "kakusan.models.diffusion.Diffusion.data_estimate"),
         (
             "test_diffusion.py::test_five_predictions_are_one_reverse_step",
             "test_diffusion.py::test_one_denoiser_in_five_words_is_one_bound",
@@ -886,7 +901,7 @@ COMPLETED = (
     Row(
         "M9",
         "KL(q(z_T | x) || N(0, I)) = ½ [ᾱ_T (|x|² - D) - D ln(1 - ᾱ_T)]",
-        ("kakusan.diffusion.Diffusion.prior_kl",),
+        ("kakusan.models.diffusion.Diffusion.prior_kl",),
         (
             "test_diffusion.py::test_the_prior_term_is_the_exact_one",
             "test_diffusion.py::test_the_prior_kl_is_right_in_float32_where_one_minus_alpha_bar_rounds_to_one",
@@ -896,7 +911,7 @@ COMPLETED = (
     Row(
         "M10",
         "the reconstruction term: a density, or probabilities of 256 levels that sum to 1",
-        ("kakusan.distributions.DiscretizedNormal", "kakusan.diffusion.Diffusion.decode"),
+        ("kakusan.distributions.DiscretizedNormal", "kakusan.models.diffusion.Diffusion.decode"),
         (
             "test_distributions.py::test_a_discretised_normal_is_the_oracles_in_both_tails",
             "test_distributions.py::test_the_levels_of_a_discretised_normal_sum_to_one",
@@ -929,7 +944,11 @@ COMPLETED = (
     Row(
         "M13",
         "the algorithms: train, generate (no noise at t = 1), report",
-        ("kakusan.diffusion.Diffusion.loss", "kakusan.samplers.ancestral", "kakusan.likelihood.diffusion.of_diffusion"),
+        (
+            "kakusan.models.diffusion.Diffusion.loss",
+            "kakusan.solvers.ancestral",
+            "kakusan.likelihood.diffusion.of_diffusion",
+        ),
         (
             "test_diffusion.py::test_a_loss_is_minus_the_bound_a_dimension",
             "test_diffusion.py::test_a_network_that_knows_the_truth_has_no_simple_loss",
@@ -941,7 +960,7 @@ COMPLETED = (
     Row(
         "M14",
         "limits: E ELBO <= -H(data); the exact reverse lacks the prior term alone; steps cost ½ ΔSNR mmse",
-        ("kakusan.diffusion.Diffusion.step_cost", "kakusan.diffusion.Diffusion.loss"),
+        ("kakusan.models.diffusion.Diffusion.step_cost", "kakusan.models.diffusion.Diffusion.loss"),
         (
             "test_statements.py::test_the_exact_reverse_lacks_the_entropy_by_the_prior_term_alone",
             "test_diffusion.py::test_averaged_over_the_data_the_bound_is_the_exact_one",
@@ -957,8 +976,8 @@ COMPLETED = (
         "constants: what may be dropped from a gradient, never from a reported bound; the simple loss is another objective",
         (
             "kakusan.distributions.HALF_LOG_2PI",
-            "kakusan.diffusion.Diffusion.bound_constant",
-            "kakusan.diffusion.Diffusion.loss",
+            "kakusan.models.diffusion.Diffusion.bound_constant",
+            "kakusan.models.diffusion.Diffusion.loss",
         ),
         (
             "test_distributions.py::test_the_constant_of_a_log_density_is_kept",
@@ -974,7 +993,7 @@ ERRATA = (
     Row(
         "E5",
         "written: J3 = -E KL(q(z_1 | x) || p(z_1 | z_2)); right: S18, larger by Σ Cov(z_1h, ẑ_1h)",
-        ("kakusan.hierarchy.HierarchicalVAE.terms_on",),
+        ("kakusan.models.hierarchical_vae.HierarchicalVAE.terms_on",),
         (
             "test_hierarchy.py::test_the_two_forms_are_told_apart_by_their_draws",
             "test_hierarchy.py::test_the_two_forms_differ_by_the_covariance_of_z1_and_its_reconstruction",
@@ -986,7 +1005,7 @@ ERRATA = (
     Row(
         "E12",
         "written: Gaussian noise at every step, hence pure noise at the end; right: only if ᾱ_T -> 0",
-        ("kakusan.schedule.Schedule.from_betas", "kakusan.diffusion.Diffusion.prior_kl"),
+        ("kakusan.schedule.Schedule.from_betas", "kakusan.models.diffusion.Diffusion.prior_kl"),
         (
             "test_errata.py::test_noise_whose_amounts_have_a_finite_sum_never_drowns_the_data",
             "test_schedule.py::test_a_schedule_that_leaves_half_of_the_data_is_reported",
@@ -996,7 +1015,7 @@ ERRATA = (
     Row(
         "E14",
         "written: identity covariance for simplicity; right: harmless for the best mean, ruinous for samples and bound",
-        ("kakusan.diffusion.Variance",),
+        ("kakusan.models.diffusion.Variance",),
         (
             "test_errata.py::test_the_best_mean_is_the_same_for_every_variance_of_the_reverse_step",
             "test_errata.py::test_with_identity_covariance_the_best_mean_generates_variance_276_and_with_beta_1",
@@ -1014,14 +1033,14 @@ ERRATA = (
     Row(
         "E23c",
         "unsaid: a pair (z_{t-1}, z_t) may not be drawn from two independent closed forms",
-        ("kakusan.diffusion.Diffusion.elbo_pair",),
+        ("kakusan.models.diffusion.Diffusion.elbo_pair",),
         ("test_diffusion.py::test_a_faulty_estimator_is_many_standard_errors_off",),
         (15,),
     ),
     Row(
         "E25",
         "written: the KL is convex in γ; right: in the mean parameters, and still with one stationary point",
-        ("kakusan.conjugate.DirichletMultinomial.elbo",),
+        ("kakusan.models.dirichlet_multinomial.DirichletMultinomial.elbo",),
         (
             "test_errata.py::test_the_kl_bends_downwards_at_twice_the_posterior_for_every_data_set",
             "test_errata.py::test_in_the_mean_parameters_the_kl_is_convex",
@@ -1048,7 +1067,7 @@ BEYOND = (
     Row(
         "B1",
         "with a cluster k above z_T, q(k | x) certain: log p(x) >= log p(k(x)) + ELBO(x | k(x))",
-        ("kakusan.clusters.Clusters", "kakusan.diffusion.Diffusion.about"),
+        ("kakusan.models.clusters.Clusters", "kakusan.models.diffusion.Diffusion.about"),
         (
             "test_clusters.py::test_the_bound_lies_below_the_log_density_of_the_mixture_by_what_the_steps_cost_alone",
             "test_clusters.py::test_each_price_of_the_bound_is_that_of_the_clusters_own_chain_and_its_share",
@@ -1059,7 +1078,7 @@ BEYOND = (
     Row(
         "B2",
         "samples are of p(k) p(x | k), and each depends on its own stream alone",
-        ("kakusan.clusters.Clusters.draw", "kakusan.diffusion.Diffusion.drawn"),
+        ("kakusan.models.clusters.Clusters.draw", "kakusan.models.diffusion.Diffusion.drawn"),
         (
             "test_clusters.py::test_clusters_are_drawn_as_often_as_their_share",
             "test_clusters.py::test_every_sampler_draws_a_cluster_for_each_sample_and_samples_it",

@@ -27,12 +27,13 @@ import safetensors.torch  # to write what the library's own `to_bytes` would ref
 import torch
 from torch import Tensor
 
-from kakusan import artefact, load
-from kakusan.artefact import KEY, Artefact, Facts, Source
+from kakusan import load
 from kakusan.errors import InputError, ScheduleWarning
 from kakusan.recipes import RECIPES
-from kakusan.recipes.build import blueprint, build
-from kakusan.recipes.config import (
+from kakusan.run import model_file
+from kakusan.run.build import blueprint, build
+from kakusan.run.model_file import KEY, Artefact, Facts, Source
+from kakusan.run.recipe import (
     DiffusionConfig,
     DirichletConfig,
     HierarchyConfig,
@@ -103,7 +104,7 @@ def with_record(family: str, change: Callable[[dict[str, Any]], Any], named: dic
     changed = change(record)
     record = record if changed is None else changed
     if isinstance(record, dict):
-        record = {**record, "sha256": artefact.content_hash(record, named)}
+        record = {**record, "sha256": model_file.content_hash(record, named)}
     header["__metadata__"][KEY] = record if isinstance(record, str) else json.dumps(record)
     return together(header, data)
 
@@ -115,7 +116,7 @@ def with_tensors(family: str, change: Callable[[dict[str, Tensor]], Any]) -> byt
     header, _ = apart(honest(family))
     record = json.loads(header["__metadata__"][KEY])
     record.pop("sha256")
-    record["sha256"] = artefact.content_hash(record, named)
+    record["sha256"] = model_file.content_hash(record, named)
     return safetensors.torch.save({n: t.contiguous() for n, t in named.items()}, {KEY: json.dumps(record)})
 
 

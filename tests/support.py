@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from kakusan.cli import main
-from kakusan.diffusion import Diffusion
+from kakusan.models.diffusion import Diffusion
 from kakusan.schedule import Schedule
 
 F64 = torch.float64

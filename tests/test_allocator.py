@@ -7,7 +7,7 @@ import platform
 import pytest
 
 from kakusan import cli
-from kakusan.allocator import OTHERS, keep_freed_memory
+from kakusan.cli.allocator import OTHERS, keep_freed_memory
 
 MB = 2**20
 

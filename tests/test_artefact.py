@@ -13,12 +13,12 @@ import torch
 
 import hostile
 import kakusan
-from kakusan import artefact
-from kakusan.artefact import Artefact
 from kakusan.bound import ancestral_sample
 from kakusan.cli import main
 from kakusan.errors import InputError
 from kakusan.noise import example_streams
+from kakusan.run import model_file
+from kakusan.run.model_file import Artefact
 from kakusan.storage import tensors
 from support import call
 
@@ -90,7 +90,7 @@ def test_no_path_of_the_machine_is_in_the_file(runs, squares, name):
     words = content[8 : 8 + int.from_bytes(content[:8], "little")].decode()  # what follows are the weights' numbers
     for private in ("private", str(Path.home()), str(runs), os.uname().nodename):
         assert not re.search(rf"(?<!\w){re.escape(private)}(?!\w)", words)
-    assert artefact.read_facts(runs / f"{name}.safetensors").recipe.data in ("squares.npy", "counts.npy")
+    assert model_file.read_facts(runs / f"{name}.safetensors").recipe.data in ("squares.npy", "counts.npy")
 
 
 def test_what_a_fit_learned_of_each_row_of_its_data_is_not_in_the_file(runs):
@@ -185,16 +185,16 @@ def test_every_byte_of_a_file_is_watched(tmp_path, family):
         damaged[position] ^= 1  # the lowest bit of a byte: never NaN, hardly another number
         path.write_bytes(damaged)
         with pytest.raises(InputError, match=r"SHA-256|not finite"):
-            artefact.read(path)
+            model_file.read(path)
     path.write_bytes(hostile.together(dict(reversed(header.items())), data))  # the same, spelt otherwise
-    assert artefact.read(path).facts == artefact.read(path).facts
+    assert model_file.read(path).facts == model_file.read(path).facts
 
 
 @pytest.mark.parametrize("family", hostile.MODELS)
 def test_a_file_comes_back_as_it_went(tmp_path, family):
     made, path = hostile.small(family), tmp_path / "model.safetensors"
     path.write_bytes(made.to_bytes())
-    back = artefact.read(path)
+    back = model_file.read(path)
     assert back.facts == made.facts
     assert back.to_bytes() == made.to_bytes()
     assert tensors.digest(back.weights) == tensors.digest({k: t for k, t in made.weights.items() if k != "log_gamma"})
@@ -221,9 +221,9 @@ def write_golden() -> None:
             part and {name: (16 * tensor).round() / 16 for name, tensor in part.items()}
             for part in (made.weights, made.early)
         ]
-        path = GOLDEN / f"{family}-format{artefact.FORMAT}.safetensors"
+        path = GOLDEN / f"{family}-format{model_file.FORMAT}.safetensors"
         path.write_bytes(Artefact(made.facts, *parts).to_bytes())
-        weights = tensors.digest(artefact.read(path).weights)
+        weights = tensors.digest(model_file.read(path).weights)
         record[path.name] = {"weights": weights, "samples": draws(path).tolist()}
     (GOLDEN / "expected.json").write_text(json.dumps(record, indent=1) + "\n")
 
@@ -231,7 +231,7 @@ def write_golden() -> None:
 @pytest.mark.parametrize("name", sorted(json.loads((GOLDEN / "expected.json").read_text())))
 def test_a_file_that_an_earlier_version_wrote_is_read_and_samples_as_it_did(name):
     expected = json.loads((GOLDEN / "expected.json").read_text())[name]
-    assert tensors.digest(artefact.read(GOLDEN / name).weights) == expected["weights"]
+    assert tensors.digest(model_file.read(GOLDEN / name).weights) == expected["weights"]
     # 4 guided steps of float32 networks: other machines, and other numbers of threads, order their sums otherwise, which
     # moved the diffusion's pixels by 5e-5 at most; weights or steps that are read wrongly move them by hundredths
     torch.testing.assert_close(draws(GOLDEN / name), torch.tensor(expected["samples"]), rtol=0, atol=5e-4)

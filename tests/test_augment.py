@@ -8,8 +8,8 @@ from kakusan.data.augment import REACH, augmented
 from kakusan.data.open import open_data
 from kakusan.errors import InputError
 from kakusan.recipes import find
-from kakusan.recipes.build import build, check_kind, training_loss, training_terms
-from kakusan.recipes.config import DiffusionConfig, Recipe, VAEConfig
+from kakusan.run.build import build, check_kind, training_loss, training_terms
+from kakusan.run.recipe import DiffusionConfig, Recipe, VAEConfig
 from kakusan.train.settings import Optim
 from support import seeded
 

@@ -13,21 +13,21 @@ from torch import Tensor
 from kakusan import oracles
 from kakusan.bound import elbo, importance_bound, sample_path
 from kakusan.chain import LatentChain, log_weight
-from kakusan.conjugate import DirichletMultinomial
-from kakusan.diffusion import Diffusion
 from kakusan.distributions import Bernoulli, DiscretizedNormal, Normal, normal_kl
 from kakusan.errors import InputError
-from kakusan.hierarchy import HierarchicalVAE
 from kakusan.likelihood.chains import of_terms
 from kakusan.likelihood.diffusion import of_diffusion
 from kakusan.likelihood.information import of_latents
 from kakusan.likelihood.three import three_estimates
-from kakusan.model import TrainedModel
+from kakusan.models.diffusion import Diffusion
+from kakusan.models.dirichlet_multinomial import DirichletMultinomial
+from kakusan.models.hierarchical_vae import HierarchicalVAE
+from kakusan.models.vae import VAE
 from kakusan.recipes import RECIPES
-from kakusan.recipes.build import build
+from kakusan.run.build import build
+from kakusan.run.trained_model import TrainedModel
 from kakusan.schedule import Schedule
 from kakusan.units import grid_nats
-from kakusan.vae import VAE
 
 # Chains without networks: elementwise, for events of shape (2, 3)
 

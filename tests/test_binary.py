@@ -11,21 +11,21 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 
 from kakusan.bound import importance_bound
-from kakusan.commands.data import main as describe
-from kakusan.commands.verbs import Data
+from kakusan.cli.arguments import Data
+from kakusan.cli.commands.data import main as describe
 from kakusan.data.binarized import TEST_SHA256, TRAIN_SHA256, fixed_draw
 from kakusan.data.mnist import mnist
 from kakusan.data.open import open_data
 from kakusan.data.scale import BINARY
 from kakusan.distributions import Dirichlet, DiscretizedNormal, Multinomial, Normal, copies, repeat
 from kakusan.errors import InputError
-from kakusan.hierarchy import HierarchicalVAE
-from kakusan.model import TrainedModel
+from kakusan.models.hierarchical_vae import HierarchicalVAE
+from kakusan.models.vae import VAE
 from kakusan.nets.mlp import MLP, GaussianMLP, Residual
 from kakusan.recipes import RECIPES, find
-from kakusan.recipes.build import build, check_kind, count_parameters, start_at, training_loss
-from kakusan.recipes.config import HierarchyConfig, Recipe, VAEConfig
-from kakusan.vae import VAE
+from kakusan.run.build import build, check_kind, count_parameters, start_at, training_loss
+from kakusan.run.recipe import HierarchyConfig, Recipe, VAEConfig
+from kakusan.run.trained_model import TrainedModel
 from support import F64, LIMIT, assert_mean, f64, oracle, seeded
 
 CPU = torch.device("cpu")

@@ -9,9 +9,9 @@ from torch.testing import assert_close
 
 from kakusan.data.dataset import from_arrays
 from kakusan.data.scale import SIGNED, UNIT
-from kakusan.diffusion import Diffusion
+from kakusan.models.diffusion import Diffusion
 from kakusan.schedule import Schedule
-from kakusan.steps import StepLaw
+from kakusan.timesteps import StepLaw
 from kakusan.train.loop import Trainer
 from kakusan.train.muon import Muon
 from kakusan.train.optimizers import Optimizers

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from kakusan.commands import summary
-from kakusan.commands.cautions import cautions
-from kakusan.commands.summary import error_words, measure_bound
 from kakusan.data.dataset import from_arrays
 from kakusan.likelihood.evaluation import Evaluation
-from kakusan.model import TrainedModel
-from kakusan.recipes.build import build
-from kakusan.recipes.config import DiffusionConfig, Recipe
+from kakusan.run import summary
+from kakusan.run.build import build
+from kakusan.run.cautions import cautions
+from kakusan.run.recipe import DiffusionConfig, Recipe
+from kakusan.run.summary import error_words, measure_bound
+from kakusan.run.trained_model import TrainedModel
 from support import status
 
 

@@ -8,13 +8,13 @@ from torch.testing import assert_close
 
 from kakusan.bound import ancestral_sample, elbo, importance_bound, sample_path
 from kakusan.chain import LatentChain, log_weight
-from kakusan.conjugate import DirichletMultinomial
-from kakusan.diffusion import Diffusion
 from kakusan.distributions import Normal
 from kakusan.errors import InputError
+from kakusan.models.diffusion import Diffusion
+from kakusan.models.dirichlet_multinomial import DirichletMultinomial
+from kakusan.models.vae import VAE
 from kakusan.noise import example_streams
 from kakusan.schedule import Schedule
-from kakusan.vae import VAE
 from support import (
     F64,
     affine_diffusion,

@@ -13,7 +13,7 @@ import torch
 import faults
 import planting
 from kakusan.errors import DamageWarning, InputError, SaveError
-from kakusan.rundir import RunDirectory, owner_words
+from kakusan.run.directory import RunDirectory, owner_words
 from kakusan.storage import commit, files
 from kakusan.storage import tensors as storage
 from kakusan.train import checkpoint

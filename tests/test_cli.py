@@ -10,7 +10,7 @@ import pytest
 
 import kakusan
 from kakusan.cli import main
-from kakusan.commands.verbs import VERBS
+from kakusan.cli.arguments import VERBS
 from support import call
 
 TINY = [
@@ -142,7 +142,7 @@ def test_a_run_is_compared_with_another_on_the_same_examples(capsys, runs):
 
 
 def test_where_many_examples_are_measured_a_line_says_so_before(capsys, runs, monkeypatch):
-    monkeypatch.setattr("kakusan.commands.say.MANY", 12)  # the runs hold out 12
+    monkeypatch.setattr("kakusan.console.MANY", 12)  # the runs hold out 12
     first, second = runs / "vae", runs / "hvae"
     for arguments in (["compare", first, second], ["compare", first, second, "--json"]):
         _, out, err = call(capsys, *arguments)

@@ -11,30 +11,31 @@ from torch import nn
 from torch.testing import assert_close
 
 import kakusan
-from kakusan import artefact, clusters
 from kakusan.bound import ancestral_sample, elbo, importance_bound, sample_path
 from kakusan.chain import log_weight
-from kakusan.clusters import FEWEST, Clusters, coarse
-from kakusan.commands.cautions import cluster_lines
 from kakusan.data.augment import augmented
 from kakusan.data.scale import SIGNED
-from kakusan.diffusion import Diffusion, _Given
 from kakusan.errors import InputError
 from kakusan.guidance import guided
 from kakusan.likelihood.diffusion import of_diffusion
 from kakusan.likelihood.evaluation import stratified_spread
 from kakusan.likelihood.three import three_estimates
-from kakusan.model import TrainedModel, _rebuilt
+from kakusan.models import clusters
+from kakusan.models.clusters import FEWEST, Clusters, coarse
+from kakusan.models.diffusion import Diffusion, _Given
 from kakusan.nets.time import time_network
 from kakusan.noise import example_streams, stream
 from kakusan.oracles import GaussianWorld
-from kakusan.recipes import build as recipes_build
 from kakusan.recipes import find
-from kakusan.recipes.build import build, start_at, training_loss
-from kakusan.recipes.config import DiffusionConfig, Recipe, from_record
-from kakusan.recipes.student import distillation, distillation_loss, student_recipe
-from kakusan.samplers import SAMPLERS, sampler
+from kakusan.run import build as recipes_build
+from kakusan.run import model_file
+from kakusan.run.build import build, start_at, training_loss
+from kakusan.run.cautions import cluster_lines
+from kakusan.run.recipe import DiffusionConfig, Recipe, from_record
+from kakusan.run.student import distillation, distillation_loss, student_recipe
+from kakusan.run.trained_model import TrainedModel, _rebuilt
 from kakusan.schedule import Schedule
+from kakusan.solvers import SAMPLERS, sampler
 from support import F64, call, f64, seeded
 
 SCHEDULE = Schedule.from_betas([0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 0.9])
@@ -428,7 +429,7 @@ def test_a_run_keeps_its_clusters_through_files_and_a_student_has_its_teachers(t
     assert (trained.chain.clusters.share > 0).sum() == 2
     assert torch.equal(trained.weaker.clusters.centres, trained.chain.clusters.centres)
     assert call(capsys, "export", "run", "--out", "run.safetensors")[0] == 0
-    assert artefact.read(tmp_path / "run.safetensors").facts.recipe.model.clusters == 2
+    assert model_file.read(tmp_path / "run.safetensors").facts.recipe.model.clusters == 2
     given_away = kakusan.load("run.safetensors")
     assert np.array_equal(given_away.sample(3), trained.sample(3))
     assert call(capsys, "evaluate", "run", "--json")[1].count('"cluster"') >= 1

@@ -8,8 +8,8 @@ from torch.testing import assert_close
 
 from kakusan.bound import ancestral_sample, elbo, importance_bound, sample_path
 from kakusan.chain import log_weight
-from kakusan.conjugate import DirichletMultinomial
 from kakusan.errors import InputError
+from kakusan.models.dirichlet_multinomial import DirichletMultinomial
 from support import F64, assert_mean, f64, oracle, seeded
 
 ORACLE = oracle("dirichlet_multinomial")

@@ -12,9 +12,9 @@ from torch import nn
 from torch.testing import assert_close
 
 from kakusan.bound import ancestral_sample, drawn_path, elbo, sample_path
-from kakusan.diffusion import Diffusion
 from kakusan.distributions import DiscretizedNormal, Normal
 from kakusan.errors import InputError
+from kakusan.models.diffusion import Diffusion
 from kakusan.noise import example_streams
 from kakusan.schedule import Schedule
 from support import (

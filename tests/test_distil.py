@@ -16,20 +16,21 @@ from torch.distributions import MultivariateNormal, kl_divergence
 from torch.testing import assert_close
 
 import kakusan
-from kakusan import artefact, noise
+from kakusan import noise
 from kakusan.cli import main
-from kakusan.commands.origin import origin
-from kakusan.diffusion import Diffusion
-from kakusan.distil import Distillation, Reality, beginning, student_inputs
 from kakusan.errors import InputError
 from kakusan.guidance import guided
+from kakusan.models.diffusion import Diffusion
+from kakusan.objectives.distillation import Distillation, Reality, beginning, student_inputs
 from kakusan.oracles import GaussianWorld
 from kakusan.recipes import RECIPES
-from kakusan.recipes.build import blueprint, training_loss
-from kakusan.recipes.config import DiffusionConfig, Distil, VAEConfig, from_record
-from kakusan.recipes.student import distillation, student_recipe, used_weights
-from kakusan.samplers import renoise
+from kakusan.run import model_file
+from kakusan.run.build import blueprint, training_loss
+from kakusan.run.fingerprint import origin
+from kakusan.run.recipe import DiffusionConfig, Distil, VAEConfig, from_record
+from kakusan.run.student import distillation, student_recipe, used_weights
 from kakusan.schedule import Schedule
+from kakusan.solvers import renoise
 from kakusan.train.loop import Trainer
 from kakusan.train.optimizers import Optimizers
 from kakusan.train.precision import Computing
@@ -498,7 +499,7 @@ def test_it_says_so_where_a_students_sampler_is_asked_of_another_model(teacher, 
 
 
 def test_weights_of_other_names_are_not_exported(student, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("kakusan.commands.export.used_weights", lambda recipe, weights: dict(weights))
+    monkeypatch.setattr("kakusan.cli.commands.export.used_weights", lambda recipe, weights: dict(weights))
     code, _, told = call(capsys, "export", student, "--out", tmp_path / "file.safetensors")
     assert code == 2
     assert "not the tensors of the model it describes" in told.splitlines()[-1]
@@ -568,12 +569,12 @@ def test_doctor_looks_at_the_teacher_that_a_run_keeps(student, tmp_path, capsys)
 def test_a_run_does_not_go_on_with_another_teacher(blocks, student, tmp_path, capsys):
     run = tmp_path / "run"
     shutil.copytree(student, run)
-    known = artefact.read(run / "teacher.safetensors").facts
+    known = model_file.read(run / "teacher.safetensors").facts
     recipe = dataclasses.replace(known.recipe, model=dataclasses.replace(known.recipe.model, blocks=blocks))
     weights = {
         name: torch.zeros(kind[0], dtype=kind[1]) for name, kind in blueprint(recipe.model, known.event_shape).items()
     }
-    other = artefact.Artefact(dataclasses.replace(known, recipe=recipe), weights)
+    other = model_file.Artefact(dataclasses.replace(known, recipe=recipe), weights)
     (run / "teacher.safetensors").write_bytes(other.to_bytes())
     for command in (["train", "--resume", run, "--steps", 9], ["replay", run, "--step", 3]):
         code, _, told = call(capsys, *command)
@@ -587,7 +588,7 @@ def test_a_run_does_not_go_on_with_another_teacher(blocks, student, tmp_path, ca
 
 def test_guidance_that_a_teacher_cannot_give_is_not_in_the_record(student, data, tmp_path, capsys):
     plain, run = tmp_path / "plain.safetensors", tmp_path / "run"
-    known = artefact.read(student / "teacher.safetensors")
+    known = model_file.read(student / "teacher.safetensors")
     plain.write_bytes(dataclasses.replace(known, early=None).to_bytes())
     taught = ["--teacher", plain, "--data", data, "--steps", 2]
     code, _, told = call(capsys, "train", *STUDENT, *taught, "--out", run)

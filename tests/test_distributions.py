@@ -17,8 +17,8 @@ from kakusan.distributions import (
     normal_kl,
 )
 from kakusan.errors import InputError
+from kakusan.likelihoods import gaussian, limit_log_var, observation
 from kakusan.noise import example_streams
-from kakusan.observation import gaussian, limit_log_var, observation
 from support import F64, assert_covariance, assert_mean, assert_variance, f64, oracle, seeded
 
 GAUSSIANS = oracle("gaussians")

@@ -12,7 +12,7 @@ import pytest
 
 import faults
 from kakusan.cli import main
-from kakusan.rundir import RunDirectory
+from kakusan.run.directory import RunDirectory
 
 pytestmark = pytest.mark.reliability
 

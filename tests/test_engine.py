@@ -107,7 +107,7 @@ def test_the_groups_of_a_batch_are_its_slices():
 
 
 def test_more_groups_than_processes_is_fine_and_a_remainder_is_not(monkeypatch):
-    monkeypatch.setattr("kakusan.sharing.world", lambda: 2)
+    monkeypatch.setattr("kakusan.distributed.world", lambda: 2)
     assert list(Engine(groups=4).groups) == [0, 1]
     with pytest.raises(InputError, match=r"--optim.groups 4.*with 1 processes"):
         Engine(groups=3)

@@ -7,10 +7,10 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-from kakusan.conjugate import DirichletMultinomial
-from kakusan.diffusion import Diffusion
+from kakusan.models.diffusion import Diffusion
+from kakusan.models.dirichlet_multinomial import DirichletMultinomial
+from kakusan.models.vae import VAE
 from kakusan.schedule import Schedule
-from kakusan.vae import VAE
 from support import F64, SMALL_BETAS, f64, gauss_hermite, gaussian_x_denoiser, generated_law, oracle
 
 DIRICHLET = oracle("dirichlet_multinomial")

@@ -16,7 +16,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kakusan.commands.given import data_of
 from kakusan.data.folder import MOST_LINES
 from kakusan.data.header import Header
 from kakusan.data.open import open_data
@@ -25,7 +24,8 @@ from kakusan.data.picture import centre, read_picture
 from kakusan.data.scan import scan
 from kakusan.data.unusable import Unusable
 from kakusan.errors import InputError, printable
-from kakusan.model import TrainedModel
+from kakusan.run.evaluation_data import data_of
+from kakusan.run.trained_model import TrainedModel
 from pictures_corpus import (
     NUM_GOOD,
     SIDE,

@@ -11,7 +11,7 @@ import torch
 
 import engine_job
 from kakusan.recipes import find
-from kakusan.recipes.build import blueprint
+from kakusan.run.build import blueprint
 from kakusan.train import muon
 from kakusan.train.muon import Muon, orthogonalised
 from support import call, seeded

@@ -5,9 +5,9 @@ import torch
 from torch.testing import assert_close
 
 from kakusan.bound import ancestral_sample
-from kakusan.diffusion import Diffusion
 from kakusan.errors import InputError
 from kakusan.guidance import guided
+from kakusan.models.diffusion import Diffusion
 from kakusan.schedule import Schedule
 from support import F64, SMALL_BETAS, affine_diffusion, f64, gaussian_x_denoiser, seeded
 

@@ -11,8 +11,8 @@ from torch.testing import assert_close
 from kakusan.bound import ancestral_sample, elbo, importance_bound, sample_path
 from kakusan.chain import log_weight
 from kakusan.errors import InputError
-from kakusan.hierarchy import HierarchicalVAE
-from kakusan.vae import VAE
+from kakusan.models.hierarchical_vae import HierarchicalVAE
+from kakusan.models.vae import VAE
 from support import (
     F64,
     assert_covariance,

@@ -16,9 +16,9 @@ import torch
 import hostile
 from kakusan import load
 from kakusan.errors import InputError, printable, shown
-from kakusan.limits import Between, hints
-from kakusan.recipes.build import blueprint, build
-from kakusan.recipes.config import FAMILIES, DiffusionConfig, Distil, VAEConfig, from_record
+from kakusan.run.build import blueprint, build
+from kakusan.run.recipe import FAMILIES, DiffusionConfig, Distil, VAEConfig, from_record
+from kakusan.settings import Between, hints
 from kakusan.storage import records, tensors
 from kakusan.train.settings import Optim
 

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 import engine_job
-from kakusan.commands.train import _with_groups
 from kakusan.recipes import find
-from kakusan.recipes.build import build, training_loss
-from kakusan.recipes.student import distillation, student_recipe
+from kakusan.run.build import build, training_loss
+from kakusan.run.student import distillation, student_recipe
+from kakusan.run.train import _with_groups
 from kakusan.train import checkpoint
 from kakusan.train.lanes import Lanes
 from kakusan.train.loop import Trainer

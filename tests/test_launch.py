@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import torture
-from kakusan.commands.launch import verdict
+from kakusan.run.launch import verdict
 
 pytestmark = [
     pytest.mark.reliability,

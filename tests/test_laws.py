@@ -21,20 +21,21 @@ from torch import Tensor
 from torch.testing import assert_close
 
 import kakusan
-from kakusan import noise, samplers
+from kakusan import noise
+from kakusan import solvers as samplers
 from kakusan.bound import ancestral_sample, sample_path
 from kakusan.chain import LatentChain, log_weight
-from kakusan.conjugate import DirichletMultinomial
-from kakusan.diffusion import Diffusion
 from kakusan.distributions import Bernoulli, Dirichlet, DiscretizedNormal, Distribution, Multinomial, Normal
-from kakusan.hierarchy import HierarchicalVAE
+from kakusan.models.diffusion import Diffusion
+from kakusan.models.dirichlet_multinomial import DirichletMultinomial
+from kakusan.models.hierarchical_vae import HierarchicalVAE
+from kakusan.models.vae import VAE
 from kakusan.oracles import DirichletWorld, GaussianWorld, LinearHierarchyWorld, LinearVAEWorld, Noising
-from kakusan.samplers import SAMPLER_ORDERS, SAMPLERS, ddim, heun
-from kakusan.samplers.adams import adams_weights
-from kakusan.samplers.dpm_solver import dpm_solver_steps
-from kakusan.samplers.levels import last
 from kakusan.schedule import Schedule
-from kakusan.vae import VAE
+from kakusan.solvers import SAMPLER_ORDERS, SAMPLERS, ddim, heun
+from kakusan.solvers.adams import adams_weights
+from kakusan.solvers.dpm_solver import dpm_solver_steps
+from kakusan.solvers.levels import last
 from support import F64, SMALL_BETAS, assert_covariance, assert_mean, f64, seeded
 
 N = 100_000  # draws of a random test
@@ -426,11 +427,11 @@ def assert_order(sampler, order: int, variance: str, monkeypatch) -> None:
 
 def test_every_sampler_is_listed_with_its_order():
     assert set(SAMPLER_ORDERS) == set(SAMPLERS) - {"renoise"}  # which is for another network: test_distil.py
-    for found in pkgutil.iter_modules(samplers.__path__, "kakusan.samplers."):
+    for found in pkgutil.iter_modules(samplers.__path__, "kakusan.solvers."):
         for name, function in inspect.getmembers(importlib.import_module(found.name), inspect.isfunction):
             signature = inspect.signature(function)
             if "model" in signature.parameters and signature.return_annotation == "Tensor":
-                shared = function.__module__ in ("kakusan.bound", "kakusan.samplers.levels")
+                shared = function.__module__ in ("kakusan.bound", "kakusan.solvers.levels")
                 assert shared or function in SAMPLERS.values(), name
 
 

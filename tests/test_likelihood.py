@@ -6,20 +6,20 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from kakusan.diffusion import Diffusion
 from kakusan.distributions import add
 from kakusan.errors import InputError
-from kakusan.hierarchy import HierarchicalVAE
 from kakusan.likelihood.chains import of_terms
 from kakusan.likelihood.compare import compare
+from kakusan.likelihood.control_variate.wiener import Wiener
 from kakusan.likelihood.diffusion import StepGroups, default_law, free_cost, of_diffusion
 from kakusan.likelihood.evaluation import Estimate, stratified_spread, summarise
 from kakusan.likelihood.information import of_latents
-from kakusan.likelihood.wiener import Wiener
+from kakusan.models.diffusion import Diffusion
+from kakusan.models.hierarchical_vae import HierarchicalVAE
+from kakusan.models.vae import VAE
 from kakusan.oracles import GaussianWorld, LinearVAEWorld, MixtureWorld
 from kakusan.schedule import Schedule
-from kakusan.steps import StepLaw
-from kakusan.vae import VAE
+from kakusan.timesteps import StepLaw
 from support import F64, LIMIT, f64, gauss_hermite, seeded
 
 GAUSSIAN = GaussianWorld([0.3, -0.2], [[0.5, 0.2], [0.2, 0.3]])

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from kakusan.diffusion import Diffusion
-from kakusan.samplers import ancestral
+from kakusan.models.diffusion import Diffusion
 from kakusan.schedule import Schedule
+from kakusan.solvers import ancestral
 from support import F64, assert_mean, f64, oracle, seeded
 
 ORACLE = oracle("gaussian_mixture")

@@ -8,7 +8,7 @@ from kakusan.nets.discriminator import Discriminator
 from kakusan.nets.mlp import MLP, GaussianMLP
 from kakusan.nets.time import TableTime, sinusoids
 from kakusan.recipes import RECIPES
-from kakusan.recipes.build import build, count_parameters
+from kakusan.run.build import build, count_parameters
 
 # oracle O25: parameters of the study notes' networks (784, 100, 20)
 NOTES = {"encoder1": 82_540, "encoder2": 6_140, "decoder1": 81_284, "decoder2": 4_120}

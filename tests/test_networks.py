@@ -9,15 +9,15 @@ from torch import nn
 from torch.nn import functional as F
 
 from kakusan.errors import InputError
-from kakusan.model import load
 from kakusan.nets.cosine import CosineMLP, cosine_basis
 from kakusan.nets.folding import Folding
 from kakusan.nets.layers import attend
 from kakusan.nets.transformer import Attention, Transformer
 from kakusan.recipes import RECIPES
-from kakusan.recipes.build import blueprint, build, count_parameters, training_loss
-from kakusan.recipes.config import DiffusionConfig
-from kakusan.recipes.networks import denoiser
+from kakusan.run.build import blueprint, build, count_parameters, training_loss
+from kakusan.run.networks import denoiser
+from kakusan.run.recipe import DiffusionConfig
+from kakusan.run.trained_model import load
 from kakusan.train import checkpoint
 from kakusan.train.loop import Trainer
 from kakusan.train.settings import Budget

@@ -11,10 +11,11 @@ from torch.testing import assert_close
 
 import kakusan.oracles
 from kakusan.chain import log_weight
-from kakusan.conjugate import DirichletMultinomial
-from kakusan.diffusion import Diffusion
 from kakusan.errors import InputError
-from kakusan.hierarchy import HierarchicalVAE
+from kakusan.models.diffusion import Diffusion
+from kakusan.models.dirichlet_multinomial import DirichletMultinomial
+from kakusan.models.hierarchical_vae import HierarchicalVAE
+from kakusan.models.vae import VAE
 from kakusan.oracles import (
     AffineEncoders,
     DirichletWorld,
@@ -26,7 +27,6 @@ from kakusan.oracles import (
 )
 from kakusan.oracles.dirichlet import digamma
 from kakusan.schedule import Schedule
-from kakusan.vae import VAE
 from support import (
     F64,
     LIMIT,

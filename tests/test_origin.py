@@ -9,9 +9,9 @@ import pytest
 import torch
 
 import torture
-from kakusan.commands import origin
 from kakusan.recipes import find
-from kakusan.recipes.config import from_record
+from kakusan.run import fingerprint as origin
+from kakusan.run.recipe import from_record
 from support import status
 
 pytestmark = pytest.mark.reliability

@@ -10,8 +10,8 @@ from torch import nn
 
 import engine_job
 from kakusan.errors import InputError
-from kakusan.recipes.build import build
-from kakusan.recipes.config import DirichletConfig, HierarchyConfig, VAEConfig
+from kakusan.run.build import build
+from kakusan.run.recipe import DirichletConfig, HierarchyConfig, VAEConfig
 from kakusan.train import checkpoint
 from kakusan.train.loop import Trainer
 from kakusan.train.precision import Computing, check_computing, networks
@@ -117,7 +117,7 @@ def test_a_model_without_networks_is_refused(settings):
 
 def test_parts_of_weights_are_not_compiled(monkeypatch):
     module = trainer().module
-    monkeypatch.setattr("kakusan.sharing.world", lambda: 2)
+    monkeypatch.setattr("kakusan.distributed.world", lambda: 2)
     with pytest.raises(InputError, match="--shard holds parts"):
         check_computing(module, Optim(compile="default"), CPU, shard=True)
 

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from kakusan.errors import InputError
-from kakusan.model import TrainedModel
 from kakusan.recipes import RECIPES, find
-from kakusan.recipes.build import build
-from kakusan.recipes.config import DiffusionConfig, Recipe, from_record
+from kakusan.run.build import build
+from kakusan.run.recipe import DiffusionConfig, Recipe, from_record
+from kakusan.run.trained_model import TrainedModel
 from kakusan.train.settings import Budget
 
 

@@ -8,12 +8,13 @@ from torch import nn
 from torch.testing import assert_close
 
 from kakusan.bound import ancestral_sample
-from kakusan.diffusion import Diffusion
 from kakusan.errors import InputError
 from kakusan.guidance import guided
+from kakusan.models.diffusion import Diffusion
 from kakusan.noise import example_streams
 from kakusan.oracles import GaussianWorld
-from kakusan.samplers import (
+from kakusan.schedule import Schedule
+from kakusan.solvers import (
     SAMPLERS,
     ancestral,
     ddim,
@@ -26,12 +27,11 @@ from kakusan.samplers import (
     times,
     unipc_2,
 )
-from kakusan.samplers.adams import adams_weights, moment
-from kakusan.samplers.calls import counted
-from kakusan.samplers.dpm_solver import dpm_solver_steps, published_weights
-from kakusan.samplers.dpm_solver_sde import dpm_solver_2m_sde_steps
-from kakusan.samplers.heun import heun_steps
-from kakusan.schedule import Schedule
+from kakusan.solvers.adams import adams_weights, moment
+from kakusan.solvers.calls import counted
+from kakusan.solvers.dpm_solver import dpm_solver_steps, published_weights
+from kakusan.solvers.dpm_solver_sde import dpm_solver_2m_sde_steps
+from kakusan.solvers.heun import heun_steps
 from support import (
     F64,
     SMALL_BETAS,

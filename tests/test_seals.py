@@ -6,7 +6,7 @@ import warnings
 import pytest
 
 from kakusan.errors import DamageWarning
-from kakusan.rundir import RunDirectory
+from kakusan.run.directory import RunDirectory
 from kakusan.storage import seals
 
 pytestmark = pytest.mark.reliability

@@ -9,22 +9,22 @@ from torch.testing import assert_close
 
 from kakusan.bound import ancestral_sample, elbo, sample_path
 from kakusan.chain import log_weight
-from kakusan.conjugate import DirichletMultinomial
 from kakusan.data.mnist import mnist
 from kakusan.data.scale import BINARY
-from kakusan.diffusion import Diffusion
 from kakusan.distributions import add
-from kakusan.hierarchy import HierarchicalVAE
+from kakusan.likelihoods import gaussian
 from kakusan.measure.classifier import classifier
+from kakusan.models.diffusion import Diffusion
+from kakusan.models.dirichlet_multinomial import DirichletMultinomial
+from kakusan.models.hierarchical_vae import HierarchicalVAE
+from kakusan.models.vae import VAE
 from kakusan.nets.mlp import MLP, GaussianMLP
 from kakusan.nets.time import SinusoidalTime, TableTime
 from kakusan.nets.unet import UNet
-from kakusan.observation import gaussian
 from kakusan.recipes import RECIPES
-from kakusan.recipes.build import build, count_parameters
-from kakusan.recipes.config import HierarchyConfig
+from kakusan.run.build import build, count_parameters
+from kakusan.run.recipe import HierarchyConfig
 from kakusan.schedule import Schedule
-from kakusan.vae import VAE
 from support import (
     F64,
     SMALL_BETAS,

@@ -6,7 +6,7 @@ import torch
 from kakusan.errors import InputError
 from kakusan.noise import example_streams
 from kakusan.schedule import Schedule
-from kakusan.steps import StepLaw
+from kakusan.timesteps import StepLaw
 
 
 def test_stratified_draws_hit_each_step_within_one_of_its_share():

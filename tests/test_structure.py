@@ -7,7 +7,7 @@ from importlib import metadata
 from pathlib import Path
 
 from kakusan.cli import USAGE
-from kakusan.commands.verbs import VERBS
+from kakusan.cli.arguments import VERBS
 
 PACKAGE = Path(__file__).parent.parent / "src" / "kakusan"
 # Each module may import from its own row and from rows above it.
@@ -79,7 +79,7 @@ def test_side_rooms_know_nothing_of_models_or_of_each_other():
 
 def test_using_a_model_does_not_load_what_only_several_processes_need():
     slow = "torch.distributed.tensor"  # a second
-    code = f"import sys, kakusan.model, kakusan.commands.sample; assert {slow!r} not in sys.modules"
+    code = f"import sys, kakusan.run.trained_model, kakusan.cli.commands.sample; assert {slow!r} not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

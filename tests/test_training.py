@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from kakusan.errors import InputError
-from kakusan.rundir import RunDirectory
+from kakusan.run.directory import RunDirectory
 from kakusan.train import checkpoint
 from kakusan.train.batches import Batches
 from kakusan.train.ema import Ema

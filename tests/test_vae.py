@@ -9,7 +9,7 @@ from kakusan.bound import ancestral_sample, elbo, sample_path
 from kakusan.chain import log_weight
 from kakusan.distributions import DiscretizedNormal
 from kakusan.errors import InputError
-from kakusan.vae import VAE
+from kakusan.models.vae import VAE
 from support import F64, assert_covariance, assert_mean, f64, gauss_hermite, generated_law, mean_of, oracle, seeded
 
 N = 100_000  # draws of a random test
@@ -205,7 +205,7 @@ def test_a_model_that_cannot_be_is_refused(latent_shape, likelihood):
 
 @pytest.mark.parametrize("log_var", [-300.0, -100.0, -16.0, 0.0, 300.0])
 def test_an_overconfident_decoder_of_grey_levels_keeps_finite_values_and_gradients(log_var):
-    from kakusan.observation import observation
+    from kakusan.likelihoods import observation
 
     x = torch.linspace(-1, 1, 256)[None]
     mean = torch.zeros(1, 256, requires_grad=True)

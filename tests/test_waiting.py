@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from kakusan.recipes.build import build, training_loss
-from kakusan.recipes.config import DiffusionConfig, HierarchyConfig, VAEConfig
+from kakusan.run.build import build, training_loss
+from kakusan.run.recipe import DiffusionConfig, HierarchyConfig, VAEConfig
 from kakusan.train import loop
 from kakusan.train.loop import Told, Trainer
 from kakusan.train.settings import Budget, Optim

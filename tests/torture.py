@@ -70,7 +70,7 @@ def _killed_until_done(
 ) -> None:
     import torch
 
-    import kakusan.commands.train  # noqa: F401 - once, not in every attempt
+    import kakusan.run.train  # noqa: F401 - once, not in every attempt
 
     torch.set_num_threads(1)
     try:

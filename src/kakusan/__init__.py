@@ -19,14 +19,14 @@ _HOMES = {
     "elbo": "bound",
     "importance_bound": "bound",
     "ancestral_sample": "bound",
-    "DirichletMultinomial": "conjugate",
-    "VAE": "vae",
-    "HierarchicalVAE": "hierarchy",
+    "DirichletMultinomial": "models.dirichlet_multinomial",
+    "VAE": "models.vae",
+    "HierarchicalVAE": "models.hierarchical_vae",
     "Schedule": "schedule",
-    "Clusters": "clusters",
-    "Diffusion": "diffusion",
+    "Clusters": "models.clusters",
+    "Diffusion": "models.diffusion",
     "guided": "guidance",
-    "load": "model",
+    "load": "run.trained_model",
 }
 __all__ = [*_HOMES]
 

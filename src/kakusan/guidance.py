@@ -12,9 +12,9 @@ import math
 import torch
 from torch import Tensor, nn
 
-from kakusan.clusters import Clusters
-from kakusan.diffusion import Diffusion
 from kakusan.errors import InputError
+from kakusan.models.clusters import Clusters
+from kakusan.models.diffusion import Diffusion
 
 
 def guided(model: Diffusion, weaker: Diffusion, weight: float, log_snr: tuple[float, float] | None = None) -> Diffusion:

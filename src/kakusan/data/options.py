@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from kakusan.errors import InputError, shown
-from kakusan.limits import Between, check
+from kakusan.settings import Between, check
 
 LONGEST_SIDE = 4096  # pixels
 Side = Annotated[int, Between(1, LONGEST_SIDE)]

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from kakusan import sharing
+from kakusan import distributed
 from kakusan.checks import check_count
 from kakusan.distributions import add
 from kakusan.likelihood.evaluation import Estimate, mean_spread
@@ -44,11 +44,11 @@ def of_terms(
     check_count(draws, "draw")
     done: dict[int, dict[str, Tensor]] = {}  # of (draws, b)
     for number, indices in enumerate(torch.arange(num).split(size)):
-        if sharing.is_mine(number):
+        if distributed.owned_by_rank(number):
             x = batch(indices)
             drawn = [terms(x, stream(seed, "evaluate", int(indices[0]), k)) for k in range(draws)]
             done[number] = {name: torch.stack([one[name] for one in drawn]).double().cpu() for name in drawn[0]}
-    parts = sharing.gathered(done)
+    parts = distributed.all_gather(done)
     joined = {name: torch.cat([part[name] for part in parts], dim=1) for name in parts[0]}
     total = add(joined.values())
     return Estimate(

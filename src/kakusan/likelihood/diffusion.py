@@ -15,16 +15,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from kakusan import sharing
+from kakusan import distributed
 from kakusan.checks import check_count
-from kakusan.diffusion import Diffusion
 from kakusan.errors import InputError
 from kakusan.likelihood.chains import GetBatch
-from kakusan.likelihood.control import Calls, Predictors, fit
+from kakusan.likelihood.control_variate.control import Calls, Predictors, fit
+from kakusan.likelihood.control_variate.wiener import SEEN, Wiener, step_weight
 from kakusan.likelihood.evaluation import Estimate, stratified_spreads
-from kakusan.likelihood.wiener import SEEN, Wiener, step_weight
+from kakusan.models.diffusion import Diffusion
 from kakusan.noise import randn, stream
-from kakusan.steps import StepLaw
+from kakusan.timesteps import StepLaw
 
 GROUPS = 24  # of steps alike, by log SNR; the first step, whose cost is of another kind, is one of its own
 ENOUGH_FOR_CONTROL = 1000  # examples; with 400, 26 predictors and 5 folds 95 % intervals held 92.8 %
@@ -195,14 +195,14 @@ def _asked(
         for number, part in enumerate(torch.arange(len(mine)).split(CHUNK)):
             x = batch(mine[part])
             eps = randn(x.shape, generator, x.dtype, x.device)  # on every process, so that all draw the same
-            if sharing.is_mine(number):
+            if distributed.owned_by_rank(number):
                 steps = t[part].to(x.device)
                 q = model.marginal(x, steps)
                 done[number] = {"cost": model.step_cost(x, q.mean + q.std * eps, steps).double().cpu()}
             u.append(
                 predictors.at(mine[part], x.cpu(), t[part], eps.cpu()) if predictors else torch.zeros(len(part), 0)
             )
-        cost = [one["cost"] for one in sharing.gathered(done)]
+        cost = [one["cost"] for one in distributed.all_gather(done)]
         blocks.append(Calls(mine, t, law.prob(t), torch.cat(u), torch.cat(cost) - free[t - 1]))
     return blocks
 

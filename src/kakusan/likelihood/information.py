@@ -10,11 +10,11 @@ from torch import Tensor
 
 from kakusan.checks import check_count
 from kakusan.distributions import Normal, normal_kl_each
-from kakusan.hierarchy import HierarchicalVAE
 from kakusan.likelihood.chains import CHUNK, GetBatch
+from kakusan.models.hierarchical_vae import HierarchicalVAE
+from kakusan.models.vae import VAE
 from kakusan.noise import stream
 from kakusan.units import bits_per_dim
-from kakusan.vae import VAE
 
 COLLAPSED = 0.01  # nats: below, a latent's posterior is the prior for practical purposes
 LARGEST = 2000  # examples

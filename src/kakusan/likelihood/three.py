@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from kakusan.checks import check_count
-from kakusan.diffusion import Diffusion
 from kakusan.errors import InputError
 from kakusan.likelihood.chains import GetBatch
+from kakusan.models.diffusion import Diffusion
 from kakusan.noise import stream
 from kakusan.units import bits_per_dim
 

@@ -15,7 +15,7 @@ from kakusan.recipes import (
     mnist_transformer,
     mnist_vae,
 )
-from kakusan.recipes.config import Recipe
+from kakusan.run.recipe import Recipe
 
 RECIPES: dict[str, Recipe] = {
     module.RECIPE.name: module.RECIPE

@@ -4,7 +4,7 @@ Residual perceptrons with SiLU units, large steps that fall linearly, averaged w
 with learned variances; what each of them gained stands in docs/log.md.
 """
 
-from kakusan.recipes.config import HierarchyConfig, Recipe
+from kakusan.run.recipe import HierarchyConfig, Recipe
 from kakusan.train.settings import Optim
 
 RECIPE = Recipe(

@@ -1,6 +1,6 @@
 """The model where everything is known: gradient ascent on the ELBO ends at gamma = x + alpha."""
 
-from kakusan.recipes.config import DirichletConfig, Recipe
+from kakusan.run.recipe import DirichletConfig, Recipe
 from kakusan.train.settings import Optim
 
 RECIPE = Recipe(

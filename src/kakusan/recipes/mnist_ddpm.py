@@ -1,6 +1,6 @@
 """The default: a DDPM of 8-bit digits in three minutes of two CPU cores."""
 
-from kakusan.recipes.config import DiffusionConfig, Recipe
+from kakusan.run.recipe import DiffusionConfig, Recipe
 from kakusan.train.settings import Optim
 
 RECIPE = Recipe(

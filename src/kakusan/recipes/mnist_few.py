@@ -4,7 +4,7 @@ It can be trained for more calls, or drawn to the data by a discriminator; neith
 docs/log.md.
 """
 
-from kakusan.recipes.config import DiffusionConfig, Distil, Recipe
+from kakusan.run.recipe import DiffusionConfig, Distil, Recipe
 from kakusan.train.settings import Optim
 
 RECIPE = Recipe(

@@ -1,6 +1,6 @@
 """8-bit digits by attention between patches of 2 pixels, for a GPU: 230 times the work of the default for a picture."""
 
-from kakusan.recipes.config import DiffusionConfig, Recipe
+from kakusan.run.recipe import DiffusionConfig, Recipe
 from kakusan.train.settings import Optim
 
 RECIPE = Recipe(

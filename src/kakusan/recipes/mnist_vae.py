@@ -1,6 +1,6 @@
 """A VAE of 8-bit digits in two minutes."""
 
-from kakusan.recipes.config import Recipe, VAEConfig
+from kakusan.run.recipe import Recipe, VAEConfig
 from kakusan.train.settings import Optim
 
 RECIPE = Recipe(

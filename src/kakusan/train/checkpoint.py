@@ -21,9 +21,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kakusan import sharing
+from kakusan import distributed
 from kakusan.errors import DamageWarning, InputError, SaveError
-from kakusan.rundir import to_go_on
+from kakusan.run.directory import to_go_on
 from kakusan.storage import commit, files
 from kakusan.storage import tensors as storage
 from kakusan.train import parts
@@ -66,20 +66,20 @@ def write(folder: Path, step: int, tensors: Tensors, state: Mapping[str, Any], k
     def fill(draft: commit.Draft) -> None:
         for stem, named in mine.items():
             draft.write(stem + SUFFIX, storage.to_bytes(named))
-        if sharing.is_first():
+        if distributed.is_rank0():
             draft.write(STATE, json.dumps(state, indent=1).encode())
 
     try:
-        draft = sharing.by_first(begin)
-        place = sharing.all_bytes(str(draft.path).encode() if draft else b"")[0].decode()
+        draft = distributed.on_rank0(begin)
+        place = distributed.all_gather_bytes(str(draft.path).encode() if draft else b"")[0].decode()
         if place:
             with draft or commit.Draft(folder, final.name, Path(place)) as draft:
-                sharing.by_all(lambda: fill(draft))
-                entries = [json.loads(one) for one in sharing.all_bytes(json.dumps(draft.entries).encode())]
-                sharing.by_first(lambda: draft.publish(functools.reduce(operator.or_, entries)))
+                distributed.on_all_ranks(lambda: fill(draft))
+                entries = [json.loads(one) for one in distributed.all_gather_bytes(json.dumps(draft.entries).encode())]
+                distributed.on_rank0(lambda: draft.publish(functools.reduce(operator.or_, entries)))
     except OSError as error:
         raise _save_error(final, error, _size(mine)) from error
-    sharing.by_first(lambda: _prune(folder, final, {*known, final}))
+    distributed.on_rank0(lambda: _prune(folder, final, {*known, final}))
     return final
 
 

@@ -19,7 +19,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from kakusan import sharing, signals
+from kakusan import distributed, signals
 from kakusan.errors import InputError, PeerFailed, Stopped
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def losses_named() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if sharing.world() > 1 and signals.Received.number:  # all were asked to leave, and another was quicker
+        if distributed.world_size() > 1 and signals.Received.number:  # all were asked to leave, and another was quicker
             raise Stopped(signals.Received.number) from error
         if any(words in str(error) for words in PEER_LOST):
             raise PeerFailed("another process of the job has died; go on from the last checkpoint") from error
@@ -83,19 +83,19 @@ class Engine:
     """
 
     def __init__(self, groups: int = 1, shard: bool = False):
-        self.shard = shard and sharing.world() > 1
-        if groups % sharing.world():
+        self.shard = shard and distributed.world_size() > 1
+        if groups % distributed.world_size():
             raise InputError(
-                f"{sharing.world()} processes share {groups} groups of a batch: expected a multiple of {sharing.world()}; "
-                f"start a run with --optim.groups {sharing.world() * max(1, round(groups / sharing.world()))}, or go on "
-                f"with {_largest_divisor(groups, sharing.world())} processes"
+                f"{distributed.world_size()} processes share {groups} groups of a batch: expected a multiple of {distributed.world_size()}; "
+                f"start a run with --optim.groups {distributed.world_size() * max(1, round(groups / distributed.world_size()))}, or go on "
+                f"with {_largest_divisor(groups, distributed.world_size())} processes"
             )
-        share = groups // sharing.world()
-        self.groups = range(sharing.rank() * share, (sharing.rank() + 1) * share)
+        share = groups // distributed.world_size()
+        self.groups = range(distributed.rank() * share, (distributed.rank() + 1) * share)
 
     def wrap(self, objective: nn.Module) -> nn.Module:
         """The objective, to be called in place of itself; with `shard` its parameters become parts of themselves."""
-        if sharing.world() == 1:
+        if distributed.world_size() == 1:
             return objective
         if not self.shard:
             return DistributedDataParallel(objective, forward_sync_buffers=False, gradient_as_bucket_view=True)

@@ -14,7 +14,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from kakusan import sharing
+from kakusan import distributed
 from kakusan.noise import stream
 from kakusan.train.loop import Trainer, buffers_kept
 
@@ -42,7 +42,7 @@ class Effort:
 def effort_of(trainer: Trainer) -> Effort:
     """Counted and measured now: a fraction of a second."""
     peak = peak_of(trainer)
-    return Effort(per_example(trainer), None if peak is None else peak * sharing.world())
+    return Effort(per_example(trainer), None if peak is None else peak * distributed.world_size())
 
 
 def per_example(trainer: Trainer) -> float | None:

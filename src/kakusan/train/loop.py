@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from kakusan import sharing
+from kakusan import distributed
 from kakusan.noise import Randomness, stream
 from kakusan.train.batches import Batches
 from kakusan.train.clock import Clock, Reading
@@ -115,7 +115,7 @@ class Trainer:
         self._parameters = [p for p in self.module.parameters() if p.requires_grad]
         self._unread: list[tuple[int, Tensor, Tensor]] = []  # steps whose verdict and loss are still on the device
         self._shuffled: Batches | None = None
-        self._alone = sharing.world() == 1
+        self._alone = distributed.world_size() == 1
         self._reads_verdicts = self.device.type == "cpu" or not self._alone  # of each step, before the next one
         self._asks_for_norm = self.settings.clip is not None or self.settings.skip_above is not None
         self._largest_norm = sys.float_info.max if self.settings.skip_above is None else self.settings.skip_above
@@ -168,7 +168,9 @@ class Trainer:
                     self.stopped_by = told.stop
                     return False
                 if marked:
-                    with requests.at_once() if sharing.world() == 1 else nullcontext():  # others would wait for us
+                    with (
+                        requests.at_once() if distributed.world_size() == 1 else nullcontext()
+                    ):  # others would wait for us
                         on_mark(self)
                     self.state.marks = passed
                     self._advance(Told(reading=self._reading(paused=True)))
@@ -387,12 +389,22 @@ class Trainer:
         """One small sum over the processes a step: what any finds bad is bad for all, what the first wishes is done."""
         if self._alone:
             return Told(bad, loss, stop, save, self._reading(next_step=True))
-        reading = self._reading(next_step=True) if sharing.is_first() else None
-        said = [bad, loss, stop, stop > 0, save and sharing.is_first(), reading is not None, *(reading or (0, 0, 0))]
-        bad_too, losses, signals, asking, save_too, has, *numbers = sharing.total([float(value) for value in said])
+        reading = self._reading(next_step=True) if distributed.is_rank0() else None
+        said = [
+            bad,
+            loss,
+            stop,
+            stop > 0,
+            save and distributed.is_rank0(),
+            reading is not None,
+            *(reading or (0, 0, 0)),
+        ]
+        bad_too, losses, signals, asking, save_too, has, *numbers = distributed.all_reduce_sum(
+            [float(value) for value in said]
+        )
         return Told(
             bad=bad_too > 0,
-            loss=losses / sharing.world(),
+            loss=losses / distributed.world_size(),
             stop=stop or (round(signals / asking) if asking else 0),
             save=save_too > 0,
             reading=Reading(int(numbers[0]), numbers[1], numbers[2]) if has else None,
@@ -412,7 +424,7 @@ class Trainer:
         reading = self.clock.wanted(self.state.step + next_step, paused)
         if not paused:
             return reading
-        step, seconds, pace = sharing.told([float(value) for value in reading or (0, 0.0, 0.0)])
+        step, seconds, pace = distributed.broadcast([float(value) for value in reading or (0, 0.0, 0.0)])
         return Reading(int(step), seconds, pace)
 
     def _advance(self, told: Told) -> None:

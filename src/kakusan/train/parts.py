@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor
 
-from kakusan import sharing
+from kakusan import distributed
 from kakusan.train.engine import in_parts, part
 
 PART = re.compile(r"(?P<stem>\w+)\.(?P<number>\d+)-of-(?P<count>\d+)")
@@ -21,12 +21,12 @@ PART = re.compile(r"(?P<stem>\w+)\.(?P<number>\d+)-of-(?P<count>\d+)")
 def own(tensors: Mapping[str, Mapping[str, Tensor]]) -> dict[str, dict[str, Tensor]]:
     """What this process writes, by file and name; `tensors` as they are held."""
     if not any(in_parts(tensor) for named in tensors.values() for tensor in named.values()):
-        return {stem: dict(named) for stem, named in tensors.items()} if sharing.is_first() else {}
+        return {stem: dict(named) for stem, named in tensors.items()} if distributed.is_rank0() else {}
     mine = {}
     for stem, named in tensors.items():
-        held = {name: part(tensor) for name, tensor in named.items() if in_parts(tensor) or sharing.is_first()}
+        held = {name: part(tensor) for name, tensor in named.items() if in_parts(tensor) or distributed.is_rank0()}
         if any(in_parts(tensor) for tensor in named.values()):
-            mine[f"{stem}.{sharing.rank()}-of-{sharing.world()}"] = held
+            mine[f"{stem}.{distributed.rank()}-of-{distributed.world_size()}"] = held
         elif held:
             mine[stem] = held
     return mine

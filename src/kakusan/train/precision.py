@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kakusan import sharing
+from kakusan import distributed
 from kakusan.errors import InputError
 from kakusan.train.settings import Optim
 
@@ -48,17 +48,17 @@ def check_computing(module: nn.Module, settings: Optim, device: torch.device, sh
         return
     if not networks(module):
         raise InputError("optim.compile is for networks, and this model has none; choose none")
-    if shard and sharing.world() > 1:
+    if shard and distributed.world_size() > 1:
         raise InputError("optim.compile works on whole weights, and --shard holds parts of them; leave one of them out")
     if settings.compile in GRAPHS:
         if device.type != "cuda":
             raise InputError(
                 f"optim.compile {settings.compile} is for a GPU, and this run is on {device}; choose default"
             )
-        if settings.num_groups > sharing.world():
+        if settings.num_groups > distributed.world_size():
             raise InputError(
                 f"optim.compile {settings.compile} replays one group of a batch a process, and there are "
-                f"{settings.num_groups} groups for {sharing.world()}; choose default, or --optim.groups {sharing.world()}"
+                f"{settings.num_groups} groups for {distributed.world_size()}; choose default, or --optim.groups {distributed.world_size()}"
             )
     if device.type == "cpu" and not any(map(shutil.which, [os.environ.get("CXX") or "c++", *COMPILERS])):
         raise InputError("optim.compile needs a C++ compiler, and there is none on PATH; install g++, or choose none")

@@ -10,7 +10,7 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
-from kakusan import sharing
+from kakusan import distributed
 from kakusan.train.flops import Effort
 from kakusan.train.loop import Trainer
 
@@ -32,7 +32,7 @@ class ProgressLine:
         self._live: Progress | None = None
 
     def __enter__(self) -> Self:
-        if self.console.is_terminal and sharing.is_first():
+        if self.console.is_terminal and distributed.is_rank0():
             self._live = Progress(
                 BarColumn(bar_width=28), TextColumn("{task.description}"), console=self.console, transient=False
             )
@@ -47,7 +47,9 @@ class ProgressLine:
     def update(self, trainer: Trainer) -> None:
         """Called after each step; shows something only now and then."""
         now = time.monotonic()
-        if not sharing.is_first() or now - self._shown_at < (LIVE_SECONDS if self._live is not None else PLAIN_SECONDS):
+        if not distributed.is_rank0() or now - self._shown_at < (
+            LIVE_SECONDS if self._live is not None else PLAIN_SECONDS
+        ):
             return
         images = trainer.state.images(self.batch)
         if self._window is not None and now - self._window[0] > 0:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from kakusan.errors import InputError
-from kakusan.limits import Between, check
+from kakusan.settings import Between, check
 
 MOST_MINUTES = 10**7  # nineteen years
 MOST_STEPS = 10**12

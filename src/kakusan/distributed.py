@@ -1,0 +1,126 @@
+"""Work on many examples shared among the processes of one job; with one process, plain loops.
+
+Every process calls the same functions in the same order (torchrun, `--devices`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import torch
+import torch.distributed as dist
+from safetensors.torch import load, save
+from torch import Tensor
+
+from kakusan.errors import PeerFailed
+
+Result = TypeVar("Result")
+
+
+def rank() -> int:
+    """Which process of the job this is, from 0."""
+    return dist.get_rank() if _together() else 0
+
+
+def world_size() -> int:
+    """How many processes the job has."""
+    return dist.get_world_size() if _together() else 1
+
+
+def is_rank0() -> bool:
+    """Whether this process is the one that speaks and writes."""
+    return rank() == 0
+
+
+def owned_by_rank(number: int) -> bool:
+    """Whether this process does that part of the work; parts are dealt out in turn."""
+    return number % world_size() == rank()
+
+
+def all_gather(done: dict[int, dict[str, Tensor]]) -> list[dict[str, Tensor]]:
+    """What all processes did, by number of the part, on every process; with several, on the CPU."""
+    if world_size() > 1:
+        flat = {f"{number}.{name}": value.cpu() for number, named in done.items() for name, value in named.items()}
+        done = {}
+        for content in all_gather_bytes(save(flat)):
+            for key, value in load(content).items():
+                number, _, name = key.partition(".")
+                done.setdefault(int(number), {})[name] = value
+    return [done[number] for number in sorted(done)]
+
+
+def broadcast(values: list[float]) -> list[float]:
+    """The first process's values, on every process."""
+    if world_size() == 1:
+        return values
+    both = torch.tensor(values, dtype=torch.float64, device=_device())
+    dist.broadcast(both, src=0)
+    return both.tolist()
+
+
+def all_reduce_sum(values: list[float]) -> list[float]:
+    """Sums over the processes, on every process."""
+    if world_size() == 1:
+        return values
+    both = torch.tensor(values, dtype=torch.float64, device=_device())
+    dist.all_reduce(both)
+    return both.tolist()
+
+
+def all_gather_bytes(content: bytes) -> list[bytes]:
+    """Every process's content, in their order, on every process."""
+    if world_size() == 1:
+        return [content]
+    sizes = [0.0] * world_size()
+    sizes[rank()] = float(len(content))
+    lengths = [int(size) for size in all_reduce_sum(sizes)]
+    padded = torch.zeros(max(1, *lengths), dtype=torch.uint8)
+    padded[: len(content)] = torch.frombuffer(bytearray(content), dtype=torch.uint8) if content else padded[:0]
+    padded = padded.to(_device())
+    gathered = [torch.empty_like(padded) for _ in lengths]
+    dist.all_gather(gathered, padded)
+    return [part[:length].cpu().numpy().tobytes() for part, length in zip(gathered, lengths)]
+
+
+def barrier() -> None:
+    """Until all processes have come here."""
+    all_reduce_sum([0.0])
+
+
+def on_rank0(action: Callable[[], Result]) -> Result | None:
+    """What only one process may do, the others waiting; they get None, or PeerFailed with its words if it fails."""
+    if world_size() == 1:
+        return action()
+    result, failure = _tried(action) if is_rank0() else (None, None)
+    _tell_of(failure)
+    return result
+
+
+def on_all_ranks(action: Callable[[], object]) -> None:
+    """What every process does at the same time; PeerFailed, with the words of another, where that one could not."""
+    _tell_of(_tried(action)[1])
+
+
+def _tried(action: Callable[[], Result]) -> tuple[Result | None, BaseException | None]:
+    try:
+        return action(), None
+    except BaseException as error:  # raised again once the others know
+        return None, error
+
+
+def _tell_of(failure: BaseException | None) -> None:
+    words = all_gather_bytes(b"" if failure is None else f"{type(failure).__name__}: {failure}".encode())
+    if failure is not None:
+        raise failure
+    for number, said in enumerate(words):
+        if said:
+            raise PeerFailed(f"process {number} of the job failed ({said.decode()})")
+
+
+def _together() -> bool:
+    return dist.is_available() and dist.is_initialized()
+
+
+def _device() -> torch.device:
+    return torch.device("cuda", torch.cuda.current_device()) if dist.get_backend() == "nccl" else torch.device("cpu")

@@ -1,0 +1,1 @@
+"""A fitted control variate for the diffusion bound."""

@@ -1,0 +1,109 @@
+"""Control variates for the cost of a diffusion step: predict it without the network, exactly summable over the steps.
+
+The bound of an example is a sum over T steps, of which one is asked. Any function g(x, t, eps) with a known sum over t
+of its mean over eps may be taken out of the asked term and put back whole, without changing the mean; the better g
+predicts the cost, the less is left to chance. Here g is a regression on what an example shows without a network (its
+energy, its pixels out of place, the cost of a Wiener filter), fitted to the calls of *other* examples, so that nothing is fitted
+to the noise that it is used on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from kakusan.likelihood.chains import CHUNK, GetBatch
+from kakusan.likelihood.control_variate.features import Features
+from kakusan.likelihood.control_variate.wiener import Wiener
+
+FARTHEST = 8.0  # standard deviations of a feature
+RIDGE = 1.0  # calls' worth of trust that a group of steps behaves like all of them
+SHARED_RIDGE = 1e-3 * RIDGE  # and of trust that a predictor tells nothing
+
+
+def _standardised(columns: Tensor) -> Tensor:
+    """Mean 0, spread 1, and cut off: what one example alone has must not decide about it by extrapolation."""
+    spread = columns.std(0)
+    scaled = torch.where(spread > 1e-12, (columns - columns.mean(0)) / spread.clamp(min=1e-12), 0.0)
+    return scaled.clamp(-FARTHEST, FARTHEST)
+
+
+class Predictors:
+    """u(x, t, eps) for all examples of a data set, and sums over t of their means: the columns of the regression.
+
+    In units of the step's typical cost, known without the noise: a constant, features of the example, a slope over the
+    group's steps; then the mean cost of a Wiener filter. Of mean 0 over the noise: what the very noise adds to the
+    filter's cost, and features of the noise.
+    """
+
+    def __init__(
+        self, wiener: Wiener, typical: Tensor, slope: Tensor, group: Tensor, num_groups: int, batch: GetBatch, num: int
+    ):
+        """typical: (T,), rough size of the cost of each step; slope: (T,), its place in its group; group: (T,).
+        batch: Gives examples on the CPU."""
+        chunks = torch.arange(num).split(CHUNK)
+        self._features = Features(batch, chunks)
+        zero = torch.zeros(num_groups, dtype=torch.float64)
+        self.wiener, self.typical, self.slope = wiener, typical, typical * slope
+        self._typical_sums = zero.index_add(0, group, self.typical)
+        self._slope_sums = zero.index_add(0, group, self.slope)
+        plain, sums = [], []
+        for part in chunks:
+            x = batch(part)
+            plain.append(self._features.own(x))
+            sums.append(wiener.summed(wiener.coordinates(x), group, num_groups))
+        self._wiener_sums = torch.cat(sums)  # (N, groups)
+        scaled = _standardised(torch.cat(plain))
+        constant = torch.ones(num, 1, dtype=torch.float64)
+        self.own = torch.cat([constant, scaled], 1)  # (N, k)
+
+    def at(self, rows: Tensor, x: Tensor, t: Tensor, eps: Tensor) -> Tensor:
+        """u of the examples x = batch(rows) at steps t with noise eps, (n, columns); all on the CPU."""
+        y, typical = self.wiener.coordinates(x), self.typical[t - 1, None]
+        mean = self.wiener.mean_cost(y, t)[:, None]
+        noise = self.wiener.cost(y, eps, t)[:, None] - mean
+        centred = self._features.of_noise(x, eps)
+        return torch.cat([typical * self.own[rows], self.slope[t - 1, None], mean, noise, typical * centred], 1)
+
+    def sums(self, rows: Tensor, coefficients: Tensor) -> Tensor:
+        """Sum over the steps of each group of the mean of u . coefficients (groups, columns): (n, groups)."""
+        known = self.own.shape[1]
+        own = self.own[rows] @ coefficients[:, :known].T * self._typical_sums
+        return own + self._slope_sums * coefficients[:, known] + self._wiener_sums[rows] * coefficients[:, known + 1]
+
+
+@dataclass(frozen=True)
+class Calls:
+    """What the network was asked, and what came of it."""
+
+    rows: Tensor  # (n,) examples
+    t: Tensor  # (n,) steps
+    prob: Tensor  # (n,) with which probability
+    u: Tensor  # (n, columns) predictors
+    cost: Tensor  # (n,) nats, less what no network changes of it
+
+
+def fit(calls: Calls, group: Tensor, num_groups: int) -> Tensor:
+    """Coefficients (groups, columns) that make (cost - u . coefficients) / prob small in the mean square.
+
+    Ridge regression with coefficients for all steps and deviations from them for each group. Given the shared ones, a
+    group's deviations are a regression of its own, so they are eliminated group by group.
+    """
+    scale = (calls.cost / calls.prob).square().mean().sqrt()
+    if not scale > 0:
+        return torch.zeros(num_groups, calls.u.shape[1], dtype=torch.float64)
+    target = calls.cost / calls.prob / scale
+    u = calls.u / calls.prob[:, None] / scale
+    size = u.square().mean(0).sqrt().clamp(min=1e-12)
+    u = u / size
+    mine = [group[calls.t - 1] == k for k in range(num_groups)]
+    gram = torch.stack([u[rows].T @ u[rows] for rows in mine])  # (groups, columns, columns)
+    right = torch.stack([u[rows].T @ target[rows] for rows in mine])[:, :, None]
+    eye = torch.eye(u.shape[1], dtype=torch.float64)
+    own = torch.linalg.cholesky(gram + RIDGE * eye)
+    left = RIDGE * torch.cholesky_solve(torch.cat([gram, right], 2), own).sum(0)  # what deviations cannot explain
+    shared = torch.linalg.solve(left[:, :-1] + SHARED_RIDGE * eye, left[:, -1:])
+    deviations = torch.cholesky_solve(right - gram @ shared, own)
+    return (shared + deviations)[:, :, 0] / size

@@ -1,0 +1,91 @@
+"""What of an example foretells how hard it is to denoise, without the network.
+
+What makes two digits differ in cost is mostly a few pixels out of place, so that the products of a pixel's value and
+of its distance from what its surroundings foretell say most; all are means over the example.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from kakusan.likelihood.chains import GetBatch
+from kakusan.likelihood.control_variate.surroundings import Surroundings
+
+ENDS = 0.01  # share of all values that must lie at an end of the scale for it to be a wall, as black is for digits
+
+
+class Features:
+    """Of the examples of one data set; pictures (n, C, H, W) have more of them than other examples (n, *event)."""
+
+    def __init__(self, batch: GetBatch, parts: Sequence[Tensor]):
+        """batch: Gives examples on the CPU; parts: indices of all of them, one part or more."""
+        first = batch(parts[0])
+        self._surroundings = Surroundings(first) if first.dim() == 4 else None
+        self._walls = _walls(batch(part) for part in parts)
+
+    def own(self, x: Tensor) -> Tensor:
+        """Of each example, float64 (n, k).
+
+        Level and energy, how many values are of each kind, and for pictures how much neighbours differ, to first and
+        second order and from their surroundings.
+        """
+        low, inner, high = self._kinds(x)
+        axes = range(2, x.dim())
+        first = [x.diff(dim=axis) for axis in axes]
+        second = [step.diff(dim=axis) for axis in axes for step in first]
+        maps = [x, x.square(), inner * x, inner * (1 - x.square()), low, inner, high]
+        for change in (*first, *second):
+            maps += [change.abs(), change.square()]
+        if self._surroundings is not None:
+            above, off = _above_surroundings(x), self._surroundings.off(x)
+            border = low & (F.max_pool2d((~low).to(x.dtype), 3, 1, 1) > 0)
+            maps += [border, above.abs(), above.square(), inner * above.abs(), inner * above.square()]
+            maps += [off.abs(), off.abs() * x.square()]
+            maps += [off**j * x**k for j in range(1, 5) for k in range(4)]
+            maps += [x**k for k in (3, 4, 6, 8)]
+        return means(maps)
+
+    def of_noise(self, x: Tensor, eps: Tensor) -> Tensor:
+        """Of each example's noise, whose mean over eps is 0 for any x: how large it is, and how much upwards, where.
+
+        A network that knows that no value lies below the low end need not guess about what was pushed there, so the
+        direction matters. float64 (n, k); eps: shape of x.
+        """
+        kinds = self._kinds(x)
+        size_on, upwards_on = [*kinds], [*kinds, x * kinds[1]]
+        if self._surroundings is not None:
+            off = self._surroundings.off(x)
+            size_on += [x, x**2, x**4, x**8, off.abs(), off**2]
+            upwards_on += [_above_surroundings(x), x, x**2, x**3, x**5, x**9, off, off * off.abs(), off**3]
+        return means([(eps.square() - 1) * place for place in size_on] + [eps * place for place in upwards_on])
+
+    def _kinds(self, x: Tensor) -> list[Tensor]:
+        """Which values lie at the low end of the scale, between, and at the high end."""
+        low, high = (x == wall for wall in self._walls)
+        return [low, ~(low | high), high]
+
+
+def means(maps: list[Tensor]) -> Tensor:
+    """Each (n, *event), in double precision over the event: (n, len(maps))."""
+    return torch.stack([values.flatten(1).double().mean(1) for values in maps], 1)
+
+
+def _above_surroundings(x: Tensor) -> Tensor:
+    """Pictures less the mean of their surroundings."""
+    return x - F.avg_pool2d(x, 3, 1, 1)
+
+
+def _walls(chunks: Iterable[Tensor]) -> tuple[float, float]:
+    """Both ends of the values' scale; NaN, which nothing equals, for one at which few values lie."""
+    least, most, at_least, at_most, number = math.inf, -math.inf, 0, 0, 0
+    for x in chunks:
+        low, high = x.min().item(), x.max().item()
+        at_least = (at_least if least <= low else 0) + (int((x == low).sum()) if low <= least else 0)
+        at_most = (at_most if most >= high else 0) + (int((x == high).sum()) if high >= most else 0)
+        least, most, number = min(least, low), max(most, high), number + x.numel()
+    return least if at_least > ENDS * number else math.nan, most if at_most > ENDS * number else math.nan

@@ -1,0 +1,73 @@
+"""The best affine denoiser of a data set, whose cost is known exactly: a stand-in to compare a network's cost with.
+
+For x ~ N(m, S) the optimal denoiser is the Wiener filter. In the eigenvectors of S its error at z_t = a x + b eps is
+(1 - g a) y - g b e, coordinate by coordinate, with y and e the coordinates of x - m and eps, g = a lam / (a^2 lam + b^2);
+so the mean of its square over eps has a closed form for every x and t, with no network call.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from kakusan.models.diffusion import Diffusion
+
+LARGEST_COVARIANCE = 1200  # dimensions; above, each coordinate is filtered alone
+SEEN = 3000  # examples that the covariance is taken from
+FLOOR = 0.01  # of the mean variance, added to that of each direction
+
+
+class Wiener:
+    """Cost of step t under the filter: kappa_t |x - x_hat(z_t)|^2, in nats, as the model's own step_cost would be."""
+
+    def __init__(self, model: Diffusion, examples: Tensor):
+        """examples: (n, *event), any law: the filter fits them, and what it is used for is right for any."""
+        flat = examples.flatten(1).double()
+        self.mean = flat.mean(0)
+        centred = flat - self.mean
+        if flat.shape[1] <= LARGEST_COVARIANCE:
+            var, self.basis = torch.linalg.eigh(centred.T @ centred / len(flat))
+        else:
+            var, self.basis = centred.square().mean(0), None
+        power = var.clamp(min=0)  # mean of y^2
+        # a direction that these examples hardly use may be used by another, and must not then cost it everything
+        var = (power + FLOOR * power.mean())[None]
+        schedule = model.schedule
+        a, b = schedule.alpha_bar[1:, None].sqrt(), schedule.noise_var[1:, None].sqrt()
+        gain = a * var / (a.square() * var + b.square())
+        kappa = step_weight(model)[1:]
+        self._left, self._noise = (1 - gain * a), gain * b  # (T, D)
+        self._kappa = kappa[:, None]
+        self._per_square = kappa[:, None] * self._left.square()  # of y^2, (T, D)
+        self._per_noise = kappa * self._noise.square().sum(1)  # (T,)
+        self.typical = self._per_square @ power + self._per_noise  # (T,), the mean cost of these examples
+
+    def coordinates(self, x: Tensor) -> Tensor:
+        """y of the examples x (n, *event), float64 (n, D)."""
+        return self._turned(x.flatten(1).double() - self.mean)
+
+    def cost(self, y: Tensor, eps: Tensor, t: Tensor) -> Tensor:
+        """At the very noise eps (n, *event) that the network saw, (n,)."""
+        error = self._left[t - 1] * y - self._noise[t - 1] * self._turned(eps.flatten(1).double())
+        return (self._kappa[t - 1] * error.square()).sum(1)
+
+    def mean_cost(self, y: Tensor, t: Tensor) -> Tensor:
+        """Its exact mean over eps, (n,)."""
+        return (self._per_square[t - 1] * y.square()).sum(1) + self._per_noise[t - 1]
+
+    def summed(self, y: Tensor, group: Tensor, num_groups: int) -> Tensor:
+        """mean_cost summed over the steps of each group, (n, num_groups); group[t - 1] is that of step t."""
+        dims = y.shape[1]
+        per_square = torch.zeros(num_groups, dims, dtype=y.dtype).index_add_(0, group, self._per_square)
+        per_noise = torch.zeros(num_groups, dtype=y.dtype).index_add_(0, group, self._per_noise)
+        return y.square() @ per_square.T + per_noise
+
+    def _turned(self, flat: Tensor) -> Tensor:
+        return flat if self.basis is None else flat @ self.basis
+
+
+def step_weight(model: Diffusion) -> Tensor:
+    """kappa_t = c0_t^2 / (2 var_t), float64 (T + 1,): what a squared error of the data estimate costs at step t (M5)."""
+    weight = 0.5 * model.schedule.mean_coef_x.square() * (-model.known_log_var).exp()
+    weight[0] = 0.0
+    return weight

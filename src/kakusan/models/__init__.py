@@ -1,0 +1,1 @@
+"""The generative models, each a `LatentChain`."""

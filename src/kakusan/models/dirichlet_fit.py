@@ -1,0 +1,45 @@
+"""Gradient ascent on the ELBO of the Dirichlet-multinomial model: an example with a known end (S68)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from kakusan.models.dirichlet_multinomial import DirichletMultinomial
+from kakusan.run.recipe import DirichletConfig
+
+
+class ConjugateFit(nn.Module):
+    """One Dirichlet(gamma_i) for each row of counts, moved by gradients; it should end at gamma_i = x_i + alpha.
+
+    Both gamma and, if it is learned, alpha live as logarithms, so that they stay positive.
+    """
+
+    def __init__(self, config: DirichletConfig, event_shape: tuple[int, ...]):
+        super().__init__()
+        (num_categories,) = event_shape
+        concentration = torch.tensor(config.concentration, dtype=torch.float64, device="cpu")
+        start = torch.full((num_categories,), concentration.log().item(), dtype=torch.float64)
+        self.log_concentration = nn.Parameter(start, requires_grad=config.learn_concentration)
+        self.log_gamma = nn.Parameter(torch.zeros(0, num_categories, dtype=torch.float64))
+        self.register_buffer("total_count", torch.zeros((), dtype=torch.int64))
+
+    def start_at(self, counts: Tensor) -> None:
+        """Make room for the posteriors of these rows, all starting at gamma = 1, away from the answer."""
+        self.log_gamma = nn.Parameter(torch.zeros_like(counts, dtype=torch.float64))
+        self.total_count.fill_(int(counts.sum(-1).median()))
+
+    def chain(self) -> DirichletMultinomial:
+        """The model that was fitted; counts that it draws have the median total of the training rows."""
+        return DirichletMultinomial(self.log_concentration.detach().exp(), int(self.total_count))
+
+    def elbo(self, counts: Tensor, rows: Tensor) -> Tensor:
+        """Exact ELBO of some rows under their gamma, in nats, (b,); differentiable in gamma and alpha."""
+        model = DirichletMultinomial(torch.ones(counts.shape[-1], dtype=torch.float64, device=counts.device))
+        model.concentration = self.log_concentration.exp()
+        return model.elbo(counts, self.log_gamma[rows].exp())
+
+    def distance_to_exact(self, counts: Tensor) -> float:
+        """Largest relative difference of gamma and counts + alpha, over all rows and categories."""
+        exact = counts + self.log_concentration.exp()
+        return (self.log_gamma.exp() / exact - 1).abs().max().item()
