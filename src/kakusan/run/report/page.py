@@ -58,7 +58,7 @@ def render(run: RunDirectory, summary: dict[str, Any]) -> str:
     record, data = run.read("run.json"), run.read("data.json")
     history = run.history()
     environment = Environment(
-        loader=PackageLoader("kakusan", "report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+        loader=PackageLoader("kakusan.run", "report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     likelihood = summary.get("likelihood")  # a student has none
     return environment.get_template("page.html.j2").render(
