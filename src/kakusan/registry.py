@@ -1,0 +1,55 @@
+"""Named choices, loaded when they are used: listing them imports nothing.
+
+Solvers, likelihoods, networks, model families, metrics, kinds of data and recipes are all found through a `Registry`.
+A built-in one is one file and one line in its registry; an object of one's own needs neither.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from kakusan.errors import InputError
+
+CLOSE_ENOUGH = 0.6  # similarity below which a suggestion would be a guess
+
+
+class Registry(Mapping[str, Any]):
+    """A read-only table from names to objects that are imported on first use.
+
+    Args:
+        kind: Name of one entry in error messages, e.g. "solver".
+        places: For each name "module:attribute".
+    """
+
+    def __init__(self, kind: str, places: Mapping[str, str]):
+        self.kind = kind
+        self._places = dict(places)
+
+    def __getitem__(self, name: str) -> Any:
+        """The object of this name.
+
+        Raises:
+            InputError: If there is none; the message names the nearest.
+        """
+        if not isinstance(name, str) or name not in self._places:
+            raise InputError(f"no {self.kind} {name!r}; {did_you_mean(name, self._places)}there are: {', '.join(self)}")
+        module, _, attribute = self._places[name].partition(":")
+        return getattr(importlib.import_module(module), attribute)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._places
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+
+def did_you_mean(word: object, choices: Mapping[str, Any] | list[str]) -> str:
+    """A suggestion that ends in "? ", or nothing if no choice is near."""
+    near = difflib.get_close_matches(str(word), list(choices), n=1, cutoff=CLOSE_ENOUGH)
+    return f"did you mean {near[0]!r}? " if near else ""
