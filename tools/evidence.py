@@ -90,7 +90,7 @@ def scopes_of(node: ast.AST, label: str) -> Iterator[tuple[int, int, str]]:
 
 def row(name: str, text: str, code: list[str], tests: list[str]) -> str:
     """One row of a table."""
-    return f"| {name} | {text} | {'<br>'.join(f'`{label}`' for label in code)} | {'<br>'.join(map(link, tests))} |"
+    return f"| [{name}]({THEORY.name}#{name}) | {text} | {'<br>'.join(f'`{label}`' for label in code)} | {'<br>'.join(map(link, tests))} |"
 
 
 def link(test: str) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 TESTS = Path(__file__).parent.parent
-THEORY = TESTS.parent / "docs" / "statements.md"
+THEORY = TESTS.parent / "docs" / "theory.md"
 ANCHOR = re.compile(r'<a id="([SMEKBO]\d+[a-z]?)"></a>')
 ERRATA = ("E5", "E12", "E14", "E22", "E23c", "E25", "E29")  # those that change what the library computes
 
