@@ -256,7 +256,7 @@ def test_a_width_that_leaves_one_number_to_normalise_is_refused():
         (b'{"a":' + b"9" * 5000 + b"}", "digit"),
         (b"[" * 10_000, "nested"),
         (b"\xff", "UTF-8|utf-8|start byte"),
-        (b"{", "not JSON"),
+        (b"{", "not valid JSON"),
         (b" " * 70_000, "65,536"),
     ],
 )

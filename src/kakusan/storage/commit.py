@@ -113,7 +113,7 @@ def verify(
     try:
         if not _is_plain(folder / MANIFEST):
             return [f"{MANIFEST} is not a plain file"]
-        files.open_regular(folder / MANIFEST, MOST_MANIFEST_BYTES).close()
+        files.read_regular(folder / MANIFEST, MOST_MANIFEST_BYTES)
         content = b"".join(files.chunks(folder / MANIFEST, from_device))
         listed = _entries(content, name or folder.name)
         if entries is not None and listed != entries:

@@ -15,14 +15,22 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from kakusan.errors import InputError
-
 try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None
 
 CHUNK_BYTES = 1 << 22
+MIB = 1 << 20
+READ_FLAGS = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)  # opening a FIFO would wait for a writer
+NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
+SPECIAL = {  # names of what is no regular file
+    stat.S_IFIFO: "a FIFO, not a file",
+    stat.S_IFSOCK: "a socket, not a file",
+    stat.S_IFCHR: "a device, not a file",
+    stat.S_IFBLK: "a device, not a file",
+    stat.S_IFDIR: "a folder, not a file",
+}
 FULL_SYNC: int | None = getattr(fcntl, "F_FULLFSYNC", None)  # macOS, where fsync leaves bytes in the drive's own cache
 # (operation, path, the content written or the new name or nothing); operations are the strings of _about_to below
 watch: Callable[[str, Path, bytes | Path | None], None] | None = None
@@ -107,44 +115,47 @@ def remove(path: Path) -> None:
         path.unlink()
 
 
-def open_regular(path: Path, most_bytes: int | None = None, follow_links: bool = True) -> BinaryIO:
-    """Open an ordinary file for reading; a pipe without a writer is refused at once.
+def open_regular(path: Path, limit: int | None = None, *, follow: bool = True) -> BinaryIO:
+    """Open an existing regular file for reading, without waiting and without trusting its size.
 
     Args:
-        path: The file.
-        most_bytes: Largest size that is accepted (default: any).
-        follow_links: Accept a symbolic link to an ordinary file.
+        path: File that may come from anyone.
+        limit: Largest size in bytes (default: no limit).
+        follow: Follow a symbolic link in the last part of the path (default: yes).
 
     Raises:
-        InputError: If it is a folder, pipe, device or unwanted link, or too large.
-        OSError: If it is missing or unreadable.
+        OSError: If it is a FIFO, a socket, a device or a folder, or larger than the limit; `strerror` is the reason.
     """
-    if not follow_links and path.is_symlink():
-        raise InputError(f"{path} must be an ordinary file, got a symbolic link")
-    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-    descriptor = os.open(path, flags)
-    status = os.fstat(descriptor)
-    problem = ""
-    if not stat.S_ISREG(status.st_mode):
-        problem = f"must be an ordinary file, got a {_kind_of(status.st_mode)}"
-    elif most_bytes is not None and status.st_size > most_bytes:
-        problem = f"may have at most {most_bytes:,} bytes, got {status.st_size:,}"
-    if problem:
+    if not follow and path.is_symlink():
+        raise OSError(errno.ELOOP, "a symbolic link, which is not followed here", str(path))
+    _check_regular(path, os.stat(path), limit)  # before opening: opening a device may already have an effect
+    descriptor = os.open(path, os.O_RDONLY | READ_FLAGS | (0 if follow else NO_FOLLOW))
+    try:
+        _check_regular(path, os.fstat(descriptor), limit)  # another file may have taken its place
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
         os.close(descriptor)
-        raise InputError(f"{path} {problem}")
-    return os.fdopen(descriptor, "rb")
+        raise
 
 
-def _kind_of(mode: int) -> str:
-    kinds = {stat.S_IFDIR: "folder", stat.S_IFIFO: "pipe", stat.S_IFSOCK: "socket"}
-    return kinds.get(stat.S_IFMT(mode), "device")
+def read_regular(path: Path, limit: int, *, follow: bool = True) -> bytes:
+    """All bytes of a regular file of at most `limit` bytes; raises as `open_regular` does."""
+    with open_regular(path, limit, follow=follow) as file:
+        content = file.read(limit + 1)
+    if len(content) > limit:  # it grows while it is read
+        raise OSError(errno.EFBIG, f"larger than {limit:,} bytes", str(path))
+    return content
 
 
-def read(path: Path, most_bytes: int | None = None, follow_links: bool = True) -> bytes:
-    """Read an ordinary file whole, see `open_regular`."""
-    _about_to("read", path)
-    with open_regular(path, most_bytes, follow_links) as file:
-        return b"".join(_pieces(file))
+def _check_regular(path: Path, status: os.stat_result, limit: int | None) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, SPECIAL.get(stat.S_IFMT(status.st_mode), "not a file"), str(path))
+    if limit is not None and status.st_size > limit:
+        raise OSError(errno.EFBIG, f"{_size(status.st_size)}, at most {_size(limit)}", str(path))
+
+
+def _size(size: int) -> str:
+    return f"{size / MIB:,.0f} MiB" if size >= MIB else f"{size:,} bytes"
 
 
 def chunks(path: Path, from_device: bool = False) -> Iterator[bytes]:
@@ -153,12 +164,8 @@ def chunks(path: Path, from_device: bool = False) -> Iterator[bytes]:
     with open_regular(path) as file:
         if from_device and hasattr(os, "posix_fadvise"):
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-        yield from _pieces(file)
-
-
-def _pieces(file: BinaryIO) -> Iterator[bytes]:
-    while piece := file.read(CHUNK_BYTES):
-        yield piece
+        while piece := file.read(CHUNK_BYTES):
+            yield piece
 
 
 def ends_in_newline(path: Path) -> bool:
