@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from kakusan.errors import InputError, shown
@@ -31,6 +32,11 @@ def parse(content: bytes | str, what: str, most_bytes: int = MOST_BYTES) -> Any:
         raise InputError(f"{what} is nested too deep") from None
     except ValueError as error:  # from decoding, JSON, numbers with thousands of digits, and our own checks
         raise InputError(f"{what} is not valid JSON ({_words(error)})") from error
+
+
+def to_bytes(content: Mapping[str, Any]) -> bytes:
+    """A JSON file of a record, readable for people."""
+    return (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode()
 
 
 def _words(error: ValueError) -> str:
