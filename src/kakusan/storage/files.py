@@ -10,10 +10,22 @@ import errno
 import fcntl
 import os
 import shutil
+import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 CHUNK_BYTES = 1 << 22
+MIB = 1 << 20
+READ_FLAGS = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)  # opening a FIFO would wait for a writer
+NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
+SPECIAL = {  # names of what is no regular file
+    stat.S_IFIFO: "a FIFO, not a file",
+    stat.S_IFSOCK: "a socket, not a file",
+    stat.S_IFCHR: "a device, not a file",
+    stat.S_IFBLK: "a device, not a file",
+    stat.S_IFDIR: "a folder, not a file",
+}
 FULL_SYNC: int | None = getattr(fcntl, "F_FULLFSYNC", None)  # macOS, where fsync leaves bytes in the drive's own memory
 # (operation, path, the content written or the new name or nothing); operations are the strings of _about_to below
 watch: Callable[[str, Path, bytes | Path | None], None] | None = None
@@ -103,6 +115,49 @@ def chunks(path: Path, from_device: bool = False) -> Iterator[bytes]:
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
         while piece := file.read(CHUNK_BYTES):
             yield piece
+
+
+def open_regular(path: Path, limit: int | None = None, *, follow: bool = True) -> BinaryIO:
+    """Open an existing regular file for reading, without waiting and without trusting its size.
+
+    Args:
+        path: File that may come from anyone.
+        limit: Largest size in bytes (default: no limit).
+        follow: Follow a symbolic link in the last part of the path (default: yes).
+
+    Raises:
+        OSError: If it is a FIFO, a socket, a device or a folder, or larger than the limit; `strerror` is the reason.
+    """
+    if not follow and path.is_symlink():
+        raise OSError(errno.ELOOP, "a symbolic link, which is not followed here", str(path))
+    _check_regular(path, os.stat(path), limit)  # before opening: opening a device may already have an effect
+    descriptor = os.open(path, os.O_RDONLY | READ_FLAGS | (0 if follow else NO_FOLLOW))
+    try:
+        _check_regular(path, os.fstat(descriptor), limit)  # another file may have taken its place
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def read_regular(path: Path, limit: int, *, follow: bool = True) -> bytes:
+    """All bytes of a regular file of at most `limit` bytes; raises as `open_regular` does."""
+    with open_regular(path, limit, follow=follow) as file:
+        content = file.read(limit + 1)
+    if len(content) > limit:  # it grows while it is read
+        raise OSError(errno.EFBIG, f"larger than {limit:,} bytes", str(path))
+    return content
+
+
+def _check_regular(path: Path, status: os.stat_result, limit: int | None) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, SPECIAL.get(stat.S_IFMT(status.st_mode), "not a file"), str(path))
+    if limit is not None and status.st_size > limit:
+        raise OSError(errno.EFBIG, f"{_size(status.st_size)}, at most {_size(limit)}", str(path))
+
+
+def _size(size: int) -> str:
+    return f"{size / MIB:,.0f} MiB" if size >= MIB else f"{size:,} bytes"
 
 
 def ends_in_newline(path: Path) -> bool:
