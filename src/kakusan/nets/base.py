@@ -62,7 +62,8 @@ class ImageDenoiser(nn.Module):
     def from_config(cls, config: Any, event_shape: Sequence[int]) -> Self:
         """Build an untrained network for images of shape (C, H, W) from the attributes of `config`."""
         channels, height, width = event_shape
-        return cls(
+        network: Any = cls
+        return network(
             channels,
             (height, width),
             config.depth,
