@@ -360,7 +360,7 @@ def test_every_network_is_told_the_cluster_and_learns_of_those_it_saw(name):
 
 @pytest.mark.parametrize("kind", ["sinusoidal", "table"])
 def test_what_is_said_of_the_cluster_is_added_to_what_is_said_of_the_time(kind):
-    both = time_network(kind, 12, 9, clusters=4)
+    both = time_network(kind, 12, 9, num_classes=4)
     t, k = torch.tensor([1, 9]), torch.tensor([3, 0])
     assert_close(both(t, k) - both.time(t), both.table.weight[k])
 

@@ -302,7 +302,7 @@ def test_a_file_more_a_folder_of_another_name_and_files_that_changed_places_are_
     assert commit.verify(folder) == ["'notes.txt' does not belong to it"]
     (folder / "notes.txt").unlink()
     renamed = folder.rename(two / "step-00000007")
-    assert commit.verify(renamed) == ["manifest.json is that of 'step-00000002'"]
+    assert commit.verify(renamed) == ["manifest.json belongs to 'step-00000002'"]
     renamed.rename(folder)
     (folder / "a.bin").rename(folder / "c.bin")
     (folder / "b.bin").rename(folder / "a.bin")
@@ -366,7 +366,7 @@ def test_a_write_that_did_not_reach_the_disk_is_found_before_the_folder_appears(
         else:
             path.write_bytes({"dropped": b"", "cut short": content[:-1], "another bit": content}[lie])
 
-    with faults.watching(watch), pytest.raises(OSError, match=f"something else than was written: .*{name}"):
+    with faults.watching(watch), pytest.raises(OSError, match=f"does not hold what was written: .*{name}"):
         publish(two, 3)
     assert [path.name for path in sorted(two.iterdir())] == ["step-00000001", "step-00000002"]
 

@@ -250,13 +250,13 @@ def test_a_width_that_leaves_one_number_to_normalise_is_refused():
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        (b'{"a":1,"a":2}', "'a' stands there twice"),
+        (b'{"a":1,"a":2}', "'a' appears twice"),
         (b'{"a":NaN}', "NaN"),
         (b'{"a":-Infinity}', "Infinity"),
         (b'{"a":' + b"9" * 5000 + b"}", "digit"),
         (b"[" * 10_000, "nested"),
         (b"\xff", "UTF-8|utf-8|start byte"),
-        (b"{", "not JSON"),
+        (b"{", "not valid JSON"),
         (b" " * 70_000, "65,536"),
     ],
 )

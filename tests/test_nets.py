@@ -42,7 +42,7 @@ def test_sinusoids_have_the_published_values_and_norm():
 
 
 def test_a_table_is_a_one_hot_label_through_a_linear_layer():
-    table = TableTime(16, depth=5)
+    table = TableTime(16, num_steps=5)
     linear = torch.nn.Linear(6, 16, bias=False)
     linear.weight.data = table.table.weight.data.T.clone()
     t = torch.tensor([1, 5, 3])

@@ -9,13 +9,13 @@ from torch import nn
 from torch.nn import functional as F
 
 from kakusan.errors import InputError
+from kakusan.nets import NETWORKS
 from kakusan.nets.cosine import CosineMLP, cosine_basis
 from kakusan.nets.folding import Folding
 from kakusan.nets.layers import attend
 from kakusan.nets.transformer import Attention, Transformer
 from kakusan.recipes import RECIPES
 from kakusan.run.build import blueprint, build, count_parameters, training_loss
-from kakusan.run.networks import denoiser
 from kakusan.run.recipe import DiffusionConfig
 from kakusan.run.trained_model import load
 from kakusan.train import checkpoint
@@ -36,7 +36,8 @@ every_network = pytest.mark.parametrize("name", SMALL)
 def small(name, shape=(1, 8, 8), **changes):
     """A small network of one kind in float64, for ten steps."""
     torch.manual_seed(0)
-    return denoiser(DiffusionConfig(depth=10, network=name, **SMALL[name], **changes), shape).double()
+    config = DiffusionConfig(depth=10, network=name, **SMALL[name], **changes)
+    return NETWORKS[name].from_config(config, shape).double()
 
 
 def stirred(network):

@@ -231,7 +231,9 @@ def test_a_log_weight_is_the_ratio_of_two_joint_gaussians(case):
 
 @pytest.mark.parametrize(("time", "more"), [("sinusoidal", 0), ("table", 990 * 64)])
 def test_one_network_serves_all_steps_and_only_a_table_grows_with_them(time, more):
-    sizes = [count_parameters(UNet(1, (8, 8), depth=depth, width=8, inner_width=16, time=time)) for depth in (10, 1000)]
+    sizes = [
+        count_parameters(UNet(1, (8, 8), num_steps=depth, width=8, inner_width=16, time=time)) for depth in (10, 1000)
+    ]
     assert (sizes[1] - sizes[0]) % 990 == 0
     assert (sizes[1] > sizes[0]) == (more > 0)
 
@@ -283,7 +285,7 @@ def best_mean_bound(time: nn.Module, variance: str) -> float:
 
 @pytest.mark.parametrize(("variance", "key"), [("unit", "optimal_unit_seed"), ("beta", "optimal_beta")])
 @pytest.mark.parametrize(
-    "time", [lambda: TableTime(8, depth=5), lambda: SinusoidalTime(8)], ids=["table", "sinusoidal"]
+    "time", [lambda: TableTime(8, num_steps=5), lambda: SinusoidalTime(8)], ids=["table", "sinusoidal"]
 )
 def test_told_the_time_either_way_a_network_reaches_the_best_bound(time, variance, key):  # O16, theory S40
     known = oracle("diffusion_linear_T5_D2")["data_average"]["outputs"][key]["mean_elbo"]
