@@ -81,7 +81,7 @@ def _refusal(error: Exception, arguments: list[str]) -> str | None:
         text = error.object if isinstance(error, UnicodeEncodeError) else ""
         return f"{text or 'a name or text'} is not valid UTF-8 ({error.reason}); rename or convert it" if text else None
     short = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-    if short or "alloc" in str(error) and "memory" in str(error):
+    if short or ("alloc" in str(error) and "memory" in str(error)):
         verb = arguments[0] if arguments else ""
         return f"out of memory; lower {SIZES.get(verb, 'the number of examples')}, or use a machine with more memory"
     return None

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from kakusan.cli.parser import OptionsOf, Positional
+from kakusan.cli.parser import Positional
 from kakusan.settings import Between, Choice
 from kakusan.train.settings import MOST_MINUTES, MOST_STEPS
 

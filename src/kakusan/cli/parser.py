@@ -181,7 +181,9 @@ class Parser:
         return self.kind(**values)
 
     def _unknown(self, flag: str) -> InputError:
-        names = {name.rpartition(".")[2].lstrip("-"): name for name in reversed(self.flags)}  # typed without its section
+        names = {
+            name.rpartition(".")[2].lstrip("-"): name for name in reversed(self.flags)
+        }  # typed without its section
         names |= {name.lstrip("-"): name for name in self.flags}
         near = nearest(flag.lstrip("-"), names)
         hint = f"did you mean {names[near]}? " if near else ""
@@ -232,7 +234,9 @@ def _options(registry: Choice) -> list[Setting]:
             owners.setdefault(setting.name, []).append(name)
             settings.setdefault(setting.name, setting)
     return [
-        dataclasses.replace(s, default=None, help=f"{s.help} Option of {', '.join(owners[name])}. Default: {s.default}.")
+        dataclasses.replace(
+            s, default=None, help=f"{s.help} Option of {', '.join(owners[name])}. Default: {s.default}."
+        )
         for name, s in settings.items()
     ]
 

@@ -10,7 +10,7 @@ from typing import Any
 from kakusan.cli.arguments import Distill, Processes, Resume, Train
 from kakusan.cli.parser import Parser, naming_flags
 from kakusan.console import command as typed_command
-from kakusan.console import entry, quoted, say
+from kakusan.console import entry, say
 from kakusan.errors import InputError
 from kakusan.recipes import RECIPES, find
 from kakusan.run.recipe import Recipe
@@ -26,7 +26,10 @@ def main(words: list[str]) -> int:
         say("usage: kakusan train RECIPE [options]   or   kakusan train --resume RUN [--minutes M or --steps N]", "")
         for recipe in RECIPES.values():
             say(*entry(recipe.name, recipe.summary).splitlines())
-        say("", "kakusan train RECIPE --help lists all settings of a recipe, kakusan train --resume --help those of a run.")
+        say(
+            "",
+            "kakusan train RECIPE --help lists all settings of a recipe, kakusan train --resume --help those of a run.",
+        )
         return 0
     return _start(words)
 
@@ -38,7 +41,9 @@ def _resume(words: list[str]) -> int:
     for flag in (word.partition("=")[0] for word in words if word.startswith("--")):
         if flag not in parser.flags and flag != "--help":
             allowed = ", ".join(name for name in parser.flags if "-no-" not in name and name != "--resume")
-            raise InputError(f"a run keeps its own data and settings, so {flag} cannot be given; --resume takes {allowed}")
+            raise InputError(
+                f"a run keeps its own data and settings, so {flag} cannot be given; --resume takes {allowed}"
+            )
     command = parser.parse(words)
     if command is None:
         return 0
@@ -92,9 +97,7 @@ def _wanted(recipe: Recipe, command: Train | Distill, out: Path) -> Any:
         recipe = dataclasses.replace(recipe, distil=command.distil, optim=command.optim)
         return Start(recipe, out, command.seed, device, shard, command.teacher, command.data)
     pictures = Pictures(size_named(command.size), command.channels, command.bad_images)
-    recipe = dataclasses.replace(
-        recipe, data=command.data, pictures=pictures, model=command.model, optim=command.optim
-    )
+    recipe = dataclasses.replace(recipe, data=command.data, pictures=pictures, model=command.model, optim=command.optim)
     return Start(recipe, out, command.seed, device, shard)
 
 

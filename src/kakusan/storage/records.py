@@ -1,9 +1,10 @@
-"""Strict JSON from outside: size, keys and numbers are checked before a value is used."""
+"""Strict JSON for files from outside: size, keys and numbers are checked."""
 
 from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from kakusan.errors import InputError, shown
@@ -12,26 +13,35 @@ MOST_BYTES = 64 * 1024
 
 
 def parse(content: bytes | str, what: str, most_bytes: int = MOST_BYTES) -> Any:
-    """Return the values of a JSON text.
+    """Parse a JSON text.
 
     Args:
         content: UTF-8 without a byte-order mark.
-        what: Name for messages, e.g. "run.json".
-        most_bytes: Largest size that is read.
+        what: Its name in messages, e.g. "run.json".
+        most_bytes: Largest size; longer texts are not parsed.
 
     Raises:
-        InputError: If it is too long, nested too deep, not JSON, or has a duplicate key or a number that is not finite.
+        InputError: If it is too long, nested too deep, not JSON, has a key twice, or a number that is not finite.
     """
     if len(content) > most_bytes:
         raise InputError(f"{what} must be JSON of at most {most_bytes:,} bytes, got {len(content):,}")
     try:
         text = content.decode() if isinstance(content, bytes) else content
-        return json.loads(text, object_pairs_hook=_table, parse_constant=_not_finite, parse_float=_finite)
+        return json.loads(text, object_pairs_hook=_table, parse_constant=_no_constant, parse_float=_finite)
     except RecursionError:
-        raise InputError(f"{what} is nested deeper than Python reads") from None
-    except ValueError as error:  # from decoding, from JSON, from numbers with thousands of digits, and ours
-        reason = error.reason if isinstance(error, UnicodeDecodeError) else str(error).splitlines()[0]
-        raise InputError(f"{what} is not valid JSON ({reason})") from error
+        raise InputError(f"{what} is nested too deep") from None
+    except ValueError as error:  # from decoding, JSON, numbers with thousands of digits, and our own checks
+        raise InputError(f"{what} is not valid JSON ({_words(error)})") from error
+
+
+def to_bytes(content: Mapping[str, Any]) -> bytes:
+    """A JSON file of a record, readable for people."""
+    return (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode()
+
+
+def _words(error: ValueError) -> str:
+    """The reason, without the text around it."""
+    return error.reason if isinstance(error, UnicodeDecodeError) else str(error).splitlines()[0]
 
 
 def _table(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -43,10 +53,12 @@ def _table(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return table
 
 
-def _not_finite(text: str) -> float:
-    raise ValueError(f"{shown(text)} is not a finite number")
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is not a JSON number")
 
 
-def _finite(text: str) -> float:
-    number = float(text)
-    return number if math.isfinite(number) else _not_finite(text)
+def _finite(digits: str) -> float:
+    value = float(digits)
+    if not math.isfinite(value):
+        raise ValueError(f"{digits[:20]} is too large")
+    return value
