@@ -124,7 +124,7 @@ def entry(head: str, text: str) -> str:
     """Return a name and what is said about it: in two columns, or below each other where there is little room."""
     column = COLUMN if line_width() >= WIDE - 1 else 6
     indent = " " * column
-    lines = textwrap.wrap(text, line_width(), initial_indent=indent, subsequent_indent=indent)
+    lines = textwrap.wrap(text, line_width(), initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False)
     head = f"  {head}"
     if lines and len(head) < column - 1:
         lines[0] = head.ljust(column) + lines[0].lstrip()

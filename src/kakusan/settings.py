@@ -102,14 +102,14 @@ class Setting:
 
 
 def settings_of(kind: type) -> list[Setting]:
-    """List the fields of a dataclass, each with its type, default and help."""
-    texts = _help(kind)
-    found = []
-    for field in dataclasses.fields(kind):
-        factory = field.default_factory
-        default = field.default if factory is dataclasses.MISSING else factory()
-        found.append(Setting(field.name, hints(kind)[field.name], default, texts.get(field.name, "")))
-    return found
+    """List the fields of a dataclass, those of its bases last, each with its type, default and help."""
+    fields = {field.name: field for field in dataclasses.fields(kind)}
+    own_first = dict.fromkeys(name for base in kind.__mro__ for name in inspect.get_annotations(base) if name in fields)
+    return [Setting(name, hints(kind)[name], _default(fields[name]), _help(kind).get(name, "")) for name in own_first]
+
+
+def _default(field: dataclasses.Field) -> Any:
+    return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
 
 
 @functools.cache
@@ -175,7 +175,8 @@ def read(name: str, hint: Any, words: list[str]) -> Any:
     """
     value = _read(words, hint)
     if not fits(value, hint):
-        raise mismatch(name, hint, words[0] if len(words) == 1 else tuple(words))
+        wanted = typing.get_args(hint)[0] if typing.get_origin(hint) in UNIONS else hint  # None is for who knows of it
+        raise mismatch(name, wanted, words[0] if len(words) == 1 else tuple(words))
     return value
 
 

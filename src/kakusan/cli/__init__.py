@@ -6,13 +6,14 @@ import importlib
 import os
 import sys
 import warnings
+from typing import Any
 
 from kakusan import __version__
 from kakusan.cli.allocator import keep_freed_memory
 from kakusan.cli.arguments import COMMANDS
 from kakusan.cli.parser import Parser
 from kakusan.console import entry, say, tell
-from kakusan.errors import MISTAKE, InputError, PeerFailed, Stopped
+from kakusan.errors import MISTAKE, InputError, PeerFailed, Stopped, shown
 from kakusan.registry import did_you_mean
 from kakusan.signals import EXIT_STATUS, handled_by, stop
 
@@ -78,8 +79,8 @@ def _refusal(error: Exception, arguments: list[str]) -> str | None:
         where = f"cannot use {os.fsdecode(place)}" if isinstance(place, str | bytes | os.PathLike) else "cannot go on"
         return f"{where} ({error.strerror or error}); check that it exists, is readable and there is room"
     if isinstance(error, UnicodeError):
-        text = error.object if isinstance(error, UnicodeEncodeError) else ""
-        return f"{text or 'a name or text'} is not valid UTF-8 ({error.reason}); rename or convert it" if text else None
+        text = shown(error.object) if isinstance(error, UnicodeEncodeError | UnicodeDecodeError) else "a name"
+        return f"{text} is not valid UTF-8; rename the file or convert its text"
     short = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
     if short or ("alloc" in str(error) and "memory" in str(error)):
         verb = arguments[0] if arguments else ""
@@ -122,7 +123,7 @@ def _dispatch(arguments: list[str]) -> int:
     return 0 if command is None else _run(verb, command)
 
 
-def _run(verb: str, command: object) -> int:
+def _run(verb: str, command: Any) -> int:
     """Hand a parsed command to kakusan.cli.commands.VERB.main, in one process or in each of several."""
     main = importlib.import_module(f"kakusan.cli.commands.{verb}").main
     if verb not in SHARED or os.environ.get("WORLD_SIZE", "1") == "1":

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from kakusan.console import entry, line_width, say
+from kakusan.console import entry, line_width, quoted, say
 from kakusan.errors import InputError, printable, shown
 from kakusan.registry import nearest
 from kakusan.settings import UNIONS, Choice, Setting, choices, read, settings_of, words
@@ -92,7 +92,7 @@ class Parser:
         program: Words in front, e.g. "kakusan sample".
         defaults: Values in place of the fields' own defaults; a dataclass makes a section of flags.
         stray: Flag that a stray word was probably meant for.
-        note: Sentences that the help page adds to the description.
+        note: Description on the help page, in place of the dataclass's own.
     """
 
     def __init__(
@@ -137,7 +137,7 @@ class Parser:
                 argument = places.pop(0)
                 given[argument] = read(argument.metavar, argument.setting.hint, [word])
             else:
-                hint = f"did you mean {self.stray} {word}?" if self.stray else self._see()
+                hint = f"did you mean {self.stray} {quoted(word)}?" if self.stray else self._see()
                 raise InputError(f"unexpected argument {shown(word)}; {hint}")
         for argument in self.arguments:
             if argument.setting.default is dataclasses.MISSING and argument not in given:
@@ -195,9 +195,9 @@ class Parser:
     def help(self) -> str:
         """Return the help page, as wide as the terminal."""
         usage = " ".join([self.program, *(one.metavar for one in self.places), "[options]" if self.flags else ""])
-        summary = " ".join(filter(None, [(self.kind.__doc__ or "").partition("\n")[0], self.note]))
-        lines = [f"usage: {usage.strip()}", "", *textwrap.wrap(summary, line_width()), ""]
-        lines += [entry(one.head(), one.text()) for one in self.places]
+        summary = self.note or (self.kind.__doc__ or "").partition("\n")[0]
+        lines = [f"usage: {usage.strip()}", "", *textwrap.wrap(summary, line_width())]
+        lines += ["", *(entry(one.head(), one.text()) for one in self.places)] if self.places else []
         for prefix in dict.fromkeys(one.prefix for one in self.flags.values()):
             lines += ["", f"{prefix.rstrip('.')} options:".lstrip()]
             members = dict.fromkeys(one for one in self.flags.values() if one.prefix == prefix)
