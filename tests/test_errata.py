@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
+from harness.support import F64, SMALL_BETAS, f64, gauss_hermite, gaussian_x_denoiser, generated_law, mean_of, oracle
 from kakusan.bound import elbo
 from kakusan.chain import log_weight
 from kakusan.distributions import Normal, normal_kl
@@ -15,7 +16,6 @@ from kakusan.models.dirichlet_multinomial import DirichletMultinomial
 from kakusan.models.hierarchical_vae import HierarchicalVAE
 from kakusan.models.vae import VAE
 from kakusan.schedule import Schedule
-from support import F64, SMALL_BETAS, f64, gauss_hermite, gaussian_x_denoiser, generated_law, mean_of, oracle
 
 DIRICHLET = oracle("dirichlet_multinomial")
 
@@ -28,6 +28,7 @@ def prior_nats_per_dimension(betas: list[float]) -> float:
     return Diffusion(nn.Identity(), Schedule.from_betas(betas), 4).double().prior_kl(x).item() / 4
 
 
+@pytest.mark.proves("E12")
 def test_noise_whose_amounts_have_a_finite_sum_never_drowns_the_data():
     depths = (10, 100, 1000)
     # beta_t = 1 / (t + 1)^2: alpha_bar = (T + 2) / (2 (T + 1)) stays above 1/2, and M9 there above (ln 2) / 2
@@ -53,6 +54,7 @@ def mean_gradients(model: Diffusion, parameters: list[torch.Tensor], data_std: f
     return list(torch.autograd.grad(total, parameters))
 
 
+@pytest.mark.proves("E14", "O17")
 @pytest.mark.parametrize("variance", ["unit", "beta", "beta_tilde"])
 def test_the_best_mean_is_the_same_for_every_variance_of_the_reverse_step(variance):
     schedule, std = Schedule.from_betas(SMALL_BETAS), 0.7
@@ -67,6 +69,7 @@ def test_the_best_mean_is_the_same_for_every_variance_of_the_reverse_step(varian
     assert (gradient[1:] < -0.01).all()  # and pulled back from elsewhere
 
 
+@pytest.mark.proves("E14", "O17")
 def test_with_identity_covariance_the_best_mean_generates_variance_276_and_with_beta_1():
     known = oracle("schedules")["linear_T1000"]["outputs"]
     schedule = Schedule.linear(1000)
@@ -105,6 +108,7 @@ def gamma_of(eta: torch.Tensor, start: torch.Tensor) -> torch.Tensor:
     return gamma
 
 
+@pytest.mark.proves("E25", "O28")
 @pytest.mark.parametrize("case", [case for case in DIRICHLET if "log_evidence" in DIRICHLET[case]["outputs"]])
 def test_the_kl_bends_downwards_at_twice_the_posterior_for_every_data_set(case):
     inputs = DIRICHLET[case]["inputs"]
@@ -117,6 +121,7 @@ def test_the_kl_bends_downwards_at_twice_the_posterior_for_every_data_set(case):
     assert torch.linalg.eigvalsh(at_target)[0] > 0
 
 
+@pytest.mark.proves("E25", "O28")
 def test_in_the_mean_parameters_the_kl_is_convex():
     case = DIRICHLET["kl_convex_in_mean_parameters"]
     model, gamma = DirichletMultinomial(f64(case["inputs"]["a"])), f64(case["inputs"]["gamma"])
@@ -128,6 +133,7 @@ def test_in_the_mean_parameters_the_kl_is_convex():
     assert second == pytest.approx(case["outputs"]["second_derivative"], rel=1e-4)
 
 
+@pytest.mark.proves("E25")
 def test_the_midpoint_that_fails_in_gamma_holds_in_the_mean_parameters():
     model, ones = DirichletMultinomial(f64([1.0, 1.0, 1.0])), torch.ones(3, dtype=F64)
     ends = [2 * ones, 50 * ones]
@@ -140,6 +146,7 @@ def test_the_midpoint_that_fails_in_gamma_holds_in_the_mean_parameters():
 # E29: log(sigma ** 2) of sigma = exp(log_var / 2)
 
 
+@pytest.mark.proves("E29")
 @pytest.mark.parametrize("log_var", [-200.0, -110.0])
 def test_the_notes_way_to_write_the_kl_is_lost_in_float32_and_the_models_is_not(log_var):
     free = torch.full((1, 3), log_var, requires_grad=True)
