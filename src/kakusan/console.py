@@ -6,6 +6,7 @@ characters, terminal escapes and direction marks escaped.
 
 from __future__ import annotations
 
+import math
 import os
 import shlex
 import shutil
@@ -55,7 +56,7 @@ def progress(items: Iterable[Item], label: str, total: int | None = None) -> Ite
     """
     total = total or (len(items) if isinstance(items, Sized) else 0)
     live = is_live()
-    start, shown = time.monotonic(), 0.0
+    start, shown = time.monotonic(), -math.inf
     for done, item in enumerate(items):
         now = time.monotonic()
         if done and total and now - start > QUIET_SECONDS and now - shown > (LIVE_SECONDS if live else PLAIN_SECONDS):
@@ -65,7 +66,7 @@ def progress(items: Iterable[Item], label: str, total: int | None = None) -> Ite
                 print(f"\r{line}\033[K" if live else line, end="" if live else "\n", file=sys.stderr, flush=True)
             shown = now
         yield item
-    if live and shown and _is_first():
+    if live and shown > start and _is_first():
         print("\r\033[K", end="", file=sys.stderr, flush=True)
 
 

@@ -156,7 +156,7 @@ class Data:
     """Describe a data file or folder, changing nothing."""
 
     path: Annotated[str, Positional("PATH")]
-    """mnist, a folder of images or of IDX files, or a .npy or .npz file."""
+    """Data: mnist, a folder of images or of IDX files, or a .npy or .npz file."""
     size: str | None = None
     """Size that images of a folder are cropped and resized to: pixels, or height x width, e.g. 48x40."""
     channels: Channels | None = None
@@ -233,7 +233,7 @@ class Train(NewRun):
     """Train a recipe."""
 
     data: str
-    """mnist, mnist-binary, mnist-labels, a folder of images or of IDX files, or a .npy or .npz file."""
+    """Data: mnist, mnist-binary, mnist-labels, a folder of images or of IDX files, or a .npy or .npz file."""
     size: str | None = None
     """Size that images of a folder are cropped and resized to: pixels, or height x width, e.g. 48x40."""
     channels: Channels | None = None

@@ -231,12 +231,10 @@ def _options(registry: Choice) -> list[Setting]:
     settings: dict[str, Setting] = {}
     for name, kind in registry.registry.items():
         for setting in settings_of(kind):
-            owners.setdefault(setting.name, []).append(name)
+            owners.setdefault(setting.name, []).append(f"{name} (default: {setting.default})")
             settings.setdefault(setting.name, setting)
     return [
-        dataclasses.replace(
-            s, default=None, help=f"{s.help} Option of {', '.join(owners[name])}. Default: {s.default}."
-        )
+        dataclasses.replace(s, default=None, help=f"{s.help} Option of {', '.join(owners[name])}.")
         for name, s in settings.items()
     ]
 
