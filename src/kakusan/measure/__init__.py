@@ -37,29 +37,41 @@ METRICS = Registry(
     },
 )
 
-_HOMES = {
-    "frechet_distance": "frechet",
-    "frechet_distances": "frechet",
-    "kernel_distance": "kernel",
-    "precision_recall": "manifolds",
-    "two_sample_accuracy": "two_sample",
-    "class_chi_square": "classes",
-    "class_shares": "classes",
-    "recognized": "classes",
-    "nearest_two": "copies",
-    "nearer": "copies",
-    "features": "classifier",
-    "features_and_probabilities": "classifier",
-    "measure_images": "samples",
-    "measure_features": "samples",
-    "Quality": "samples",
-    "Column": "metric",
-    "Examples": "metric",
-    "Metric": "metric",
-    "Sets": "metric",
-    "Value": "metric",
+_NAMES = {
+    "frechet": ("frechet_distance", "frechet_distances"),
+    "kernel": ("kernel_distance",),
+    "manifolds": ("precision_recall",),
+    "two_sample": ("two_sample_accuracy",),
+    "classes": ("class_chi_square", "class_shares", "recognized"),
+    "copies": ("nearest_two", "nearer"),
+    "classifier": ("features", "features_and_probabilities"),
+    "samples": ("measure_images", "measure_features", "Quality"),
+    "metric": ("Column", "Examples", "Metric", "Sets", "Value"),
 }
-__all__ = ["METRICS", *_HOMES]
+_HOMES = {name: module for module, names in _NAMES.items() for name in names}
+__all__ = [
+    "METRICS",
+    "Column",
+    "Examples",
+    "Metric",
+    "Quality",
+    "Sets",
+    "Value",
+    "class_chi_square",
+    "class_shares",
+    "features",
+    "features_and_probabilities",
+    "frechet_distance",
+    "frechet_distances",
+    "kernel_distance",
+    "measure_features",
+    "measure_images",
+    "nearer",
+    "nearest_two",
+    "precision_recall",
+    "recognized",
+    "two_sample_accuracy",
+]
 
 
 def __getattr__(name: str) -> Any:

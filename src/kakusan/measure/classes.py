@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 
@@ -42,7 +44,7 @@ def _counts(probabilities: Tensor) -> Tensor:
 class ClassChiSquareMetric(Metric):
     """Chi-square of the class histograms."""
 
-    columns = {"class_chi_square": Column("chi-square of the classes", "lower is better")}
+    columns: ClassVar = {"class_chi_square": Column("chi-square of the classes", "lower is better")}
 
     def compute(self, sets: Sets) -> dict[str, Value]:
         """Measure the samples' classes."""
@@ -53,7 +55,7 @@ class ClassChiSquareMetric(Metric):
 class RecognizedMetric(Metric):
     """Share of samples that the classifier is sure of."""
 
-    columns = {"recognized": Column("classifier at least 90 % sure", "higher is better")}
+    columns: ClassVar = {"recognized": Column("classifier at least 90 % sure", "higher is better")}
 
     def compute(self, sets: Sets) -> dict[str, Value]:
         """Measure the samples' classes."""

@@ -90,4 +90,3 @@ def features_and_probabilities(images: np.ndarray, name: str = "digits") -> tupl
 
 def _path(name: str) -> Path:
     return Path(__file__).with_name(f"{name}.safetensors")
-

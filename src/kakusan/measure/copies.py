@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -84,8 +84,10 @@ def closest_pairs(near: Nearest) -> list[Pair]:
 
 def near_training(sets: Sets, kind: Kind, who: Literal["samples", "reference"]) -> Nearest | None:
     """Find the two nearest training examples of the samples, or of as many held-out examples; None without the data."""
-    queries, train = getattr(getattr(sets, who)[: len(sets.samples)], kind), sets.train and getattr(sets.train, kind)
-    return None if queries is None or train is None else sets.once((kind, who), lambda: nearest_two(queries, train))
+    queries, train = getattr(sets, who)[: len(sets.samples)], sets.train
+    if train is None or getattr(queries, kind) is None:
+        return None
+    return sets.once((kind, who), lambda: nearest_two(getattr(queries, kind), getattr(train, kind)))
 
 
 def _columns(kind: Kind) -> dict[str, Column]:
@@ -99,7 +101,7 @@ class FeatureCopiesMetric(Metric):
     """Nearness to training examples, by features."""
 
     kind: Kind = "features"
-    columns = _columns("features")
+    columns: ClassVar = _columns("features")
 
     def compute(self, sets: Sets) -> dict[str, Value]:
         """Compare the samples with as many held-out examples."""
@@ -116,4 +118,4 @@ class PixelCopiesMetric(FeatureCopiesMetric):
     """Nearness to training examples, by pixels."""
 
     kind: Kind = "pixels"
-    columns = _columns("pixels")
+    columns: ClassVar = _columns("pixels")

@@ -8,6 +8,8 @@ on the features and on the number of samples: its bias falls as 1 / n, so only e
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 
@@ -96,7 +98,7 @@ def _jackknife(whole: float, parts: list[float], size: int) -> tuple[float, floa
 class FrechetMetric(Metric):
     """Fréchet distance, with and without its bias."""
 
-    columns = {
+    columns: ClassVar = {
         "frechet_distance": Column("Fréchet distance", "lower is better", depends_on_n=True),
         "frechet_distance_unbiased": Column("  without its bias in n", "lower is better", depends_on_n=True),
     }

@@ -6,6 +6,8 @@ average over independent blocks, which is nearly normal even for equal distribut
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 
@@ -47,7 +49,7 @@ def _kernel(x: Tensor, y: Tensor) -> Tensor:
 class KernelMetric(Metric):
     """Kernel distance."""
 
-    columns = {"kernel_distance": Column("kernel distance", "lower is better")}
+    columns: ClassVar = {"kernel_distance": Column("kernel distance", "lower is better")}
 
     def compute(self, sets: Sets) -> dict[str, Value]:
         """Measure the samples' features."""

@@ -7,6 +7,8 @@ coverage with k = 5. All four depend on the sizes of both sets: compare equal si
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 
@@ -53,7 +55,7 @@ def _radii(points: Tensor) -> Tensor:
 class PrecisionRecallMetric(Metric):
     """Precision, recall, density and coverage, from equal numbers of samples and held-out examples."""
 
-    columns = {
+    columns: ClassVar = {
         "precision": Column("precision", "higher is better", "share of samples"),
         "recall": Column("recall", "higher is better", "share of data"),
         "density": Column("density of data around samples", "1 if equal"),

@@ -6,7 +6,7 @@ import abc
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field, replace
 from math import sqrt
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor
@@ -70,7 +70,7 @@ class Examples:
         return len(self.features)
 
     def __getitem__(self, rows: Tensor | slice) -> Examples:
-        return Examples(*(None if part is None else part[rows] for part in vars(self).values()))
+        return Examples(**{name: part[rows] for name, part in vars(self).items() if part is not None})
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ class Metric(abc.ABC):
         columns: For each name that `compute` returns, how its value is shown.
     """
 
-    columns: Mapping[str, Column]
+    columns: ClassVar[Mapping[str, Column]]
 
     @abc.abstractmethod
     def compute(self, sets: Sets) -> dict[str, Value]:

@@ -7,6 +7,8 @@ fit, its answers are independent trials. Source: Lopez-Paz and Oquab 2017.
 from __future__ import annotations
 
 import math
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 
@@ -64,7 +66,7 @@ def logistic_regression(x: Tensor, is_one: Tensor) -> Tensor:
 class TwoSampleMetric(Metric):
     """Classifier two-sample test."""
 
-    columns = {"two_sample_accuracy": Column("samples told from data", "0.5 if equal", "accuracy")}
+    columns: ClassVar = {"two_sample_accuracy": Column("samples told from data", "0.5 if equal", "accuracy")}
 
     def compute(self, sets: Sets) -> dict[str, Value]:
         """Measure the samples' features."""
