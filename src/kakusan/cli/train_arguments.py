@@ -161,7 +161,7 @@ def _own(amount) -> str:
 
 
 def _start(recipe, command):
-    from kakusan.data.options import Pictures, size_named
+    from kakusan.data.options import ImageOptions, size_named
     from kakusan.run.train import Start
 
     minutes, steps = command.minutes, command.steps
@@ -173,7 +173,7 @@ def _start(recipe, command):
     if recipe.distil is not None:
         changed = dataclasses.replace(recipe, distil=command.distil, optim=command.optim, minutes=minutes, steps=steps)
         return Start(changed, out, command.seed, command.device, command.shard, command.teacher, command.data)
-    pictures = Pictures(size_named(command.size), command.channels, command.bad_images)
+    pictures = ImageOptions(size_named(command.size), command.channels, command.bad_images)
     recipe = dataclasses.replace(recipe, data=command.data, pictures=pictures)
     changed = dataclasses.replace(recipe, model=command.model, optim=command.optim, minutes=minutes, steps=steps)
     return Start(changed, out, command.seed, command.device, command.shard)

@@ -110,8 +110,8 @@ def train(images: Tensor, labels: Tensor, seed: int = 0, epochs: int = 6, batch:
 
 def main(arguments: list[str]) -> None:
     """Train one, report, write its weights and say the digest that belongs into SHIPPED."""
-    from kakusan.data.idx import read_idx_folder
-    from kakusan.data.mnist import mnist, mnist_labels
+    from kakusan.data.open import open_data
+    from kakusan.data.digits import mnist, mnist_labels
 
     name = arguments[0]
     folder = Path(arguments[1]) if name == "fashion" else None
