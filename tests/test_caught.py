@@ -7,6 +7,8 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
+from harness.faults import catches
+from harness.support import F64, SMALL_BETAS, f64, seeded
 from kakusan.data.dataset import from_arrays
 from kakusan.data.scale import SIGNED, UNIT
 from kakusan.models.diffusion import Diffusion
@@ -16,11 +18,16 @@ from kakusan.train.loop import Trainer
 from kakusan.train.muon import Muon
 from kakusan.train.optimizers import Optimizers
 from kakusan.train.settings import Budget, Optim
-from support import F64, SMALL_BETAS, f64, seeded
 
 SHARES = f64([0.5, 0.25, 0.15, 0.07, 0.03])  # of five steps, drawn very unevenly
 
 
+@catches(
+    "timesteps.py",
+    "return self._on(t.device)[0][t - 1]",
+    "return self._on(t.device)[0][t - 2]",
+    "the probability of a step is that of the step before",
+)
 def test_the_probability_of_a_step_is_that_with_which_it_is_drawn():
     law = StepLaw(SHARES)
     t = torch.tensor([1, 2, 3, 4, 5, 1])
@@ -29,6 +36,12 @@ def test_the_probability_of_a_step_is_that_with_which_it_is_drawn():
     assert (counts - 1000 * law.prob(t[:5])).abs().max() <= 1  # a boundary stratum may fall to either side
 
 
+@catches(
+    "models/diffusion.py",
+    " / law.prob(t).to(x.dtype)",
+    " * self.depth",
+    "the bound beside the simple loss forgets how often its step is drawn",
+)
 def test_the_bound_beside_the_simple_loss_makes_up_for_how_often_its_step_is_drawn():
     asked = []
 
@@ -56,6 +69,20 @@ def near_one(value, norm):
     return s
 
 
+@catches("train/muon.py", "whole(gradient.lerp(mean, momentum))", "whole(mean)", "Muon looks no step ahead")
+@catches(
+    "train/muon.py",
+    'mul_(1 - moves * (group["lr"]',
+    'mul_(1 + moves * (group["lr"]',
+    "the weight decay of Muon lets weights grow",
+)
+@catches("train/muon.py", " * max(1.0, rows / columns) ** 0.5", "", "Muon's steps are as long for tall matrices")
+@catches(
+    "train/muon.py",
+    "factor.diagonal(dim1=1, dim2=2).add_(a)",
+    "factor.diagonal(dim1=1, dim2=2).add_(a - 1)",
+    "the smaller square forgets a term",
+)
 def test_muon_takes_the_steps_of_its_definition():
     lr, decay, momentum = 0.1, 0.2, 0.9
     weight = nn.Parameter(torch.zeros(4, 2, dtype=F64))
@@ -75,6 +102,13 @@ def test_muon_takes_the_steps_of_its_definition():
     assert weight.count_nonzero() == 2
 
 
+@catches(
+    "train/optimizers.py",
+    "betas=settings.betas, weight_decay=settings.weight_decay",
+    "betas=settings.betas, weight_decay=0.0",
+    "AdamW decays no weights",
+)
+@catches("train/optimizers.py", "betas=settings.betas, ", "", "AdamW has the memories that torch gives it")
 def test_adamw_takes_the_steps_of_its_definition_with_the_settings_that_were_given():
     lr, decay, (short, long) = 0.1, 0.2, (0.8, 0.9)
     module = nn.Linear(1, 1, bias=False).double()
@@ -90,6 +124,12 @@ def test_adamw_takes_the_steps_of_its_definition_with_the_settings_that_were_giv
         assert module.weight.item() == pytest.approx(expected, rel=1e-10)
 
 
+@catches(
+    "train/optimizers.py",
+    'group["lr"] = peak * scale',
+    'group["lr"] = self._all[0][1] * scale',
+    "hidden matrices move at the learning rate of the rest",
+)
 def test_hidden_matrices_move_at_a_learning_rate_of_their_own():
     module = nn.Linear(1, 1).double()
     module.hidden_matrices = lambda: [module.weight]
@@ -103,6 +143,13 @@ def test_hidden_matrices_move_at_a_learning_rate_of_their_own():
     assert before[0] - module.weight.item() == pytest.approx(0.5 * 0.03 * near_one(1.0, 1.0), rel=1e-5)
 
 
+@catches(
+    "train/loop.py",
+    "(self.settings.clip / (norm + 1e-6)).clamp(max=1.0)",
+    "1.0",
+    "gradients are not cut",
+    case="0.5-0.5",
+)
 @pytest.mark.parametrize(("clip", "norm"), [(0.5, 0.5), (None, 50.0)])
 def test_a_gradient_is_cut_to_the_norm_that_was_asked_for(clip, norm):
     module, norms = nn.Linear(2, 1, bias=False), []
@@ -116,6 +163,18 @@ def test_a_gradient_is_cut_to_the_norm_that_was_asked_for(clip, norm):
     assert norms == [pytest.approx(norm, rel=1e-5)]  # float32, and 1e-6 in a denominator
 
 
+@catches(
+    "train/loop.py",
+    'stream(self.seed, "step", salt, step, group, device=self.device)',
+    'stream(self.seed, "step", salt, group, device=self.device)',
+    "every step has the same noise",
+)
+@catches(
+    "train/loop.py",
+    'stream(self.seed, "step", salt, step, group, device=self.device)',
+    'stream("step", salt, step, group, device=self.device)',
+    "every seed has the same noise",
+)
 def test_every_step_has_noise_of_its_own_by_seed_and_number():
     def noise(seed):
         module, heard = nn.Linear(1, 1), []
@@ -132,6 +191,7 @@ def test_every_step_has_noise_of_its_own_by_seed_and_number():
     assert len({*noise(0), *noise(1)}) == 10
 
 
+@catches("data/scale.py", "TOP = 255", "TOP = 256", "pixels run to 256")
 @pytest.mark.parametrize("scale", [SIGNED, UNIT])
 def test_black_and_white_are_the_ends_of_a_scale_and_levels_one_bin_apart(scale):
     levels = scale.to_model(torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16)).flatten()
@@ -141,6 +201,7 @@ def test_black_and_white_are_the_ends_of_a_scale_and_levels_one_bin_apart(scale)
     assert_close(levels.diff(), torch.full((255,), scale.bin_width), rtol=0, atol=1e-6)  # float32 near one
 
 
+@catches("data/scale.py", ".round().clamp(0, TOP)", ".round()", "values beyond white come back dark")
 @pytest.mark.parametrize("scale", [SIGNED, UNIT])
 def test_values_beyond_black_and_white_become_black_and_white(scale):
     width = scale.high - scale.low
@@ -148,6 +209,18 @@ def test_values_beyond_black_and_white_become_black_and_white(scale):
     assert scale.to_pixels(beyond).flatten().tolist() == [0, 255]
 
 
+@catches(
+    "data/dataset.py",
+    "for part in (self.train, self.test):",
+    "for part in (self.train,):",
+    "the digest of the data does not see what is held out",
+)
+@catches(
+    "data/dataset.py",
+    "digest.update(repr((tuple(part.shape), str(part.dtype))).encode())",
+    "pass",
+    "the digest of the data does not see its shape",
+)
 def test_the_digest_of_the_data_is_of_both_parts_and_of_their_shapes():
     def digest(train, test):
         return from_arrays("x", "counts", torch.tensor(train), torch.tensor(test)).digest()

@@ -16,6 +16,8 @@ from torch.distributions import MultivariateNormal, kl_divergence
 from torch.testing import assert_close
 
 import kakusan
+from harness.faults import catches
+from harness.support import F64, SMALL_BETAS, call, f64, gauss_hermite, seeded, status
 from kakusan import noise
 from kakusan.cli import main
 from kakusan.errors import InputError
@@ -35,7 +37,6 @@ from kakusan.train.loop import Trainer
 from kakusan.train.optimizers import Optimizers
 from kakusan.train.precision import Computing
 from kakusan.train.settings import Optim
-from support import F64, SMALL_BETAS, call, f64, gauss_hermite, seeded, status
 from test_laws import law_of
 
 WORLD = GaussianWorld([0.3, -0.2], [[0.6, 0.25], [0.25, 0.4]])
@@ -133,6 +134,13 @@ def weighted_distance(mean: Tensor, root: Tensor, world: GaussianWorld = WORLD) 
     return (PROBS * (1 - signal) / signal * distance).sum() / 2
 
 
+@catches(
+    "objectives/distillation.py",
+    "(made.detach() - gap)",
+    "(made.detach() + gap)",
+    "the student is pushed away from its teacher",
+    case="mean0-root0",
+)
 @pytest.mark.parametrize(
     ("mean", "root"),
     [([0.0, 0.0], [[1.0, 0.0], [0.0, 1.0]]), ([0.5, -1.0], [[0.3, 0.2], [-0.4, 1.1]])],
@@ -150,6 +158,12 @@ def test_the_students_gradient_is_that_of_the_weighted_distance_of_the_laws(mean
     assert root.grad.norm() > 0.01
 
 
+@catches(
+    "objectives/distillation.py",
+    "gap = teacher.within_limits(followed) - teacher.data_estimate(z_t, t)",
+    "gap = x - teacher.data_estimate(z_t, t)",
+    "the student is drawn to the teacher's mean, and nobody follows what it makes",
+)
 def test_it_vanishes_where_the_student_has_the_teachers_law_however_it_makes_it(monkeypatch):
     angle = 0.7
     turn = f64([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
@@ -161,6 +175,12 @@ def test_it_vanishes_where_the_student_has_the_teachers_law_however_it_makes_it(
         assert module.student.root.grad.abs().max() < 1e-14
 
 
+@catches(
+    "objectives/distillation.py",
+    "(followed - x).square()) / noise_var",
+    "(followed - x).square()) * noise_var",
+    "the follower's squared error has another weight",
+)
 def test_the_follower_is_a_denoiser_of_what_the_student_makes(monkeypatch):
     mean, root = f64([0.5, -1.0]), f64([[0.3, 0.2], [-0.4, 1.1]])
     module, _, _, loss, _ = at_every_step_and_noise(mean, root, monkeypatch)
@@ -171,6 +191,18 @@ def test_the_follower_is_a_denoiser_of_what_the_student_makes(monkeypatch):
     assert module.follower.bias.grad.abs().max() < 1e-14  # no denoiser errs less
 
 
+@catches(
+    "objectives/distillation.py",
+    "x = limited.within_limits(made.detach())",
+    "x = limited.within_limits(made)",
+    "the student moves to please its follower",
+)
+@catches(
+    "objectives/distillation.py",
+    "held = {name: p.detach() for",
+    "held = {name: p for",
+    "the student teaches its judge to be pleased",
+)
 def test_no_loss_moves_what_is_not_its_own(monkeypatch):
     mean, root = f64([0.5, -1.0]), f64([[0.3, 0.2], [-0.4, 1.1]])
     owners = {"student": {"student.mean", "student.root"}, "follower": {"follower.bias"}}
@@ -182,6 +214,20 @@ def test_no_loss_moves_what_is_not_its_own(monkeypatch):
         assert teacher.denoiser.bias.grad is None
 
 
+@catches(
+    "objectives/distillation.py",
+    "student=losses.student - weight * drawn / chain.num_dims",
+    "student=losses.student + weight * drawn / chain.num_dims",
+    "the student is drawn away from the data",
+    case="0.25",
+)
+@catches(
+    "objectives/distillation.py",
+    "(real.weight / chain.schedule.log_snr",
+    "(real.weight * chain.schedule.log_snr",
+    "the distance from the data is weighed by signal over noise",
+    case="3.0",
+)
 @pytest.mark.parametrize("weight", [0.25, 3.0])
 def test_with_the_best_discriminator_the_student_is_drawn_to_the_data_too(weight, monkeypatch):
     mean, root = f64([0.5, -1.0]), f64([[0.3, 0.2], [-0.4, 1.1]])
@@ -216,6 +262,12 @@ class Straight(nn.Module):
         return z @ self.slope
 
 
+@catches(
+    "objectives/distillation.py",
+    "softplus(-of_data) + softplus(of_made)",
+    "softplus(of_data) + softplus(-of_made)",
+    "the discriminator takes what is made for data",
+)
 def test_a_discriminator_learns_on_which_side_the_data_are(monkeypatch):
     mean, root = f64([0.5, -1.0]), f64([[0.3, 0.2], [-0.4, 1.1]])
     module, _, _, _, loss = at_every_step_and_noise(mean, root, monkeypatch, weight=1.0, judge=Straight())
@@ -226,6 +278,12 @@ def test_a_discriminator_learns_on_which_side_the_data_are(monkeypatch):
     assert_close(module.discriminator.slope.grad, apart, rtol=1e-10, atol=1e-12)
 
 
+@catches(
+    "objectives/distillation.py",
+    "self._chains = student, _unlimited(student), _unlimited(follower)",
+    "self._chains = student, student, follower",
+    "the limits of a student's estimate stop its gradient",
+)
 def test_a_limit_of_the_data_estimate_stops_no_gradient():
     z, k = torch.full((3, 2), 9.0, dtype=F64), torch.full((3,), 4)
     student = Diffusion(
@@ -267,6 +325,12 @@ def one_word_each(made: float, followed: float, taught: float, monkeypatch, weig
     return module, losses
 
 
+@catches(
+    "objectives/distillation.py",
+    "x = limited.within_limits(made.detach())",
+    "x = made.detach()",
+    "a student is compared as it was before the limits of what is sampled",
+)
 def test_what_is_followed_and_judged_keeps_to_the_limits_of_what_is_sampled(monkeypatch):
     module, losses = one_word_each(made=9.0, followed=1.0, taught=-1.0, monkeypatch=monkeypatch)
     assert losses.follower.tolist() == [0.0] * 3  # of 1, which is sampled, not of 9
@@ -276,6 +340,12 @@ def test_what_is_followed_and_judged_keeps_to_the_limits_of_what_is_sampled(monk
     assert module.student.word.grad.item() > 1  # and 9 is drawn to -1 all the same
 
 
+@catches(
+    "objectives/distillation.py",
+    "gap = teacher.within_limits(followed) - teacher.data_estimate(z_t, t)",
+    "gap = followed - teacher.data_estimate(z_t, t)",
+    "a follower without limits is compared with a teacher that has them",
+)
 def test_beyond_the_limits_follower_and_teacher_agree(monkeypatch):
     _, losses = one_word_each(made=-1.0, followed=-1.5, taught=-1.2, monkeypatch=monkeypatch, weight=0.0)
     assert losses.student.tolist() == [0.0] * 3
@@ -312,6 +382,12 @@ def test_in_bfloat16_the_teacher_still_answers_in_float32_and_so_do_the_losses()
 # Where a student begins, and what it is given
 
 
+@catches(
+    "objectives/distillation.py",
+    "step = int((schedule.log_snr[1:] >= log_snr).sum())",
+    "step = int((schedule.log_snr >= log_snr).sum())",
+    "a student begins one step too late",
+)
 def test_a_student_begins_at_the_last_step_that_is_clear_enough():
     for value in (-2.0, 0.0, 1.5):
         step = beginning(Schedule.cosine(100), value)
@@ -320,6 +396,12 @@ def test_a_student_begins_at_the_last_step_that_is_clear_enough():
         beginning(SCHEDULE, 50.0)
 
 
+@catches(
+    "objectives/distillation.py",
+    "torch.where(pure, eps, at.mean + at.std * eps)",
+    "at.mean + at.std * eps",
+    "a student's first step is given data that shine through",
+)
 def test_it_is_given_pure_noise_at_its_first_step_and_noised_data_at_the_others():
     student = Diffusion(
         Affine(f64([0.0]), f64([[1.0]])), Schedule.cosine(20).respaced(list(range(1, 13))), 1, "x"
@@ -341,6 +423,7 @@ def test_it_is_given_pure_noise_at_its_first_step_and_noised_data_at_the_others(
     assert z.mean().abs() < 4.5 / math.sqrt(4000)
 
 
+@catches("train/optimizers.py", "settings.lr * factor", "settings.lr", "student and follower learn alike")
 def test_the_student_moves_by_a_share_of_the_learning_rate_and_the_discriminator_by_more():
     weight = f64([0.0, 0.0])
     student = Diffusion(Affine(weight, torch.eye(2, dtype=F64)), SCHEDULE, 2, "x")
@@ -374,6 +457,13 @@ class Consistent(nn.Module):
         return WORLD.transport(z, start, (1.0, 0.0))
 
 
+@catches(
+    "solvers/renoise.py",
+    "z = level.signal[t - 1] * x_hat + level.noise[t - 1] * fresh",
+    "z = level.signal[t] * x_hat + level.noise[t] * fresh",
+    "the guess is noised to the level that it came from",
+    case="3",
+)
 @pytest.mark.parametrize("steps", [1, 2, 3, 5])
 def test_with_a_perfect_student_renoising_keeps_the_law_of_the_data_at_every_call(steps, monkeypatch):
     schedule = Schedule.from_betas(SMALL_BETAS[:steps])
@@ -382,6 +472,12 @@ def test_with_a_perfect_student_renoising_keeps_the_law_of_the_data_at_every_cal
     assert_close(cov, WORLD.cov, rtol=1e-12, atol=1e-12)
 
 
+@catches(
+    "solvers/renoise.py",
+    "fresh = randn(z.shape, randomness, z.dtype, z.device)",
+    "fresh = z",
+    "old noise stands in for fresh noise",
+)
 def test_with_a_perfect_denoiser_it_does_not_and_the_spread_is_too_little_as_the_formula_says(monkeypatch):
     world, spreads = GaussianWorld([0.3], [[0.25]]), []
     for depth in (2, 8, 32):
@@ -463,6 +559,12 @@ def test_a_student_starts_as_its_teacher_and_moves(student, teacher):
     assert ours.weaker is None  # guidance is in it
 
 
+@catches(
+    "run/student.py",
+    "if name.startswith(STUDENT)",
+    "if not name.startswith(STUDENT)",
+    "an exported student brings its follower's weights",
+)
 def test_of_what_a_run_averages_the_students_weights_are_used():
     held = {"student.first.weight": f64([1.0]), "follower.first.weight": f64([2.0])}
     assert used_weights(RECIPES["mnist-few"], held) == {"denoiser.first.weight": held["student.first.weight"]}
@@ -597,6 +699,12 @@ def test_guidance_that_a_teacher_cannot_give_is_not_in_the_record(student, data,
     assert json.loads((run / "run.json").read_text())["recipe"]["distil"]["guidance"] == 1
 
 
+@catches(
+    "run/fingerprint.py",
+    '"distil": {"data_weight": 0.0, "data_compare": None},',
+    '"distil": {},',
+    "a run of the commit before becomes another run",
+)
 def test_a_students_run_from_before_a_setting_was_there_is_still_the_same_run():
     record = json.loads((Path(__file__).parent / "golden" / "student-of-7a92ee3.json").read_text())
     # as commit 7a92ee3 computed it

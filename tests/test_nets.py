@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from harness.faults import catches
 from kakusan.nets.discriminator import Discriminator
 from kakusan.nets.mlp import MLP, GaussianMLP
 from kakusan.nets.time import TableTime, sinusoids
@@ -14,6 +15,7 @@ from kakusan.run.build import build, count_parameters
 NOTES = {"encoder1": 82_540, "encoder2": 6_140, "decoder1": 81_284, "decoder2": 4_120}
 
 
+@pytest.mark.proves("S26")
 def test_the_notes_networks_have_their_numbers_of_parameters():
     made = {
         "encoder1": GaussianMLP((1, 28, 28), (100,), (20,)),
@@ -24,12 +26,14 @@ def test_the_notes_networks_have_their_numbers_of_parameters():
     assert {name: count_parameters(net) for name, net in made.items()} == NOTES
 
 
+@pytest.mark.proves("S10", "S26", "O25")
 def test_the_notes_two_level_recipe_has_174084_parameters_and_four_networks():
     model = build(RECIPES["mnist-hvae"].model, (1, 28, 28))
     assert count_parameters(model) == 174_084
     assert len(model.encoders) + len(model.decoders) == 4
 
 
+@pytest.mark.proves("M12", "O24")
 def test_sinusoids_have_the_published_values_and_norm():
     # oracle O24, d = 8, t = 1 and 2
     expected = [
@@ -41,8 +45,9 @@ def test_sinusoids_have_the_published_values_and_norm():
     torch.testing.assert_close(e.square().sum(1), torch.full((3,), 4.0, dtype=torch.float64))
 
 
+@pytest.mark.proves("S40", "M12", "O24")
 def test_a_table_is_a_one_hot_label_through_a_linear_layer():
-    table = TableTime(16, depth=5)
+    table = TableTime(16, num_steps=5)
     linear = torch.nn.Linear(6, 16, bias=False)
     linear.weight.data = table.table.weight.data.T.clone()
     t = torch.tensor([1, 5, 3])
@@ -52,6 +57,13 @@ def test_a_table_is_a_one_hot_label_through_a_linear_layer():
     assert touched.tolist() == [False, False, True, False, False, False]
 
 
+@catches(
+    "nets/discriminator.py",
+    "self.modulation(self.time(t))",
+    "self.modulation(self.time(torch.zeros_like(t)))",
+    "the discriminator is not told the step",
+    case="shape0",
+)
 @pytest.mark.parametrize("shape", [(1, 28, 28), (3, 12, 8), (1, 5, 3), (1, 1, 1)])
 def test_a_discriminator_knows_nothing_at_first_and_then_sees_every_pixel_and_the_step(shape):
     torch.manual_seed(0)

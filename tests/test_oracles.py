@@ -10,6 +10,19 @@ import torch
 from torch.testing import assert_close
 
 import kakusan.oracles
+from harness.support import (
+    F64,
+    LIMIT,
+    SMALL_BETAS,
+    assert_covariance,
+    assert_mean,
+    f64,
+    gauss_hermite,
+    generated_law,
+    oracle,
+    seeded,
+    standard_errors_off,
+)
 from kakusan.chain import log_weight
 from kakusan.errors import InputError
 from kakusan.models.diffusion import Diffusion
@@ -27,19 +40,6 @@ from kakusan.oracles import (
 )
 from kakusan.oracles.dirichlet import digamma
 from kakusan.schedule import Schedule
-from support import (
-    F64,
-    LIMIT,
-    SMALL_BETAS,
-    assert_covariance,
-    assert_mean,
-    f64,
-    gauss_hermite,
-    generated_law,
-    oracle,
-    seeded,
-    standard_errors_off,
-)
 
 N = 100_000  # draws of a random test
 EXACT = {"rtol": 1e-10, "atol": 1e-12}  # float64 against exact values; the second where they are near 0

@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 
+from harness.faults import catches
 from kakusan.errors import InputError
 from kakusan.recipes import RECIPES, find
 from kakusan.run.build import build
@@ -27,6 +28,7 @@ def test_a_record_from_before_there_was_a_choice_of_networks_is_a_unets():
     assert from_record(record).model.network == "unet"
 
 
+@pytest.mark.proves("S26")
 def test_the_notes_recipe_has_the_notes_numbers():
     recipe = find("mnist-hvae")
     assert (recipe.model.hidden, recipe.model.latents, recipe.optim.lr, recipe.optim.batch) == (100, (20, 20), 1e-3, 32)
@@ -65,6 +67,12 @@ def test_a_budget_is_one_positive_amount(budget):
         Budget(**budget)
 
 
+@catches(
+    "run/trained_model.py",
+    "end = config.end_log_snr if end_log_snr is None else end_log_snr",
+    "end = config.guidance_range[0] if end_log_snr is None else end_log_snr",
+    "the end of samples is where they begin to be guided",
+)
 def test_samples_end_where_the_recipe_says():
     config = DiffusionConfig(width=8, inner_width=16, blocks=1, guidance_range=(-2.0, 1.0))
     recipe = Recipe("r", "", dataclasses.replace(config, end_log_snr=3.0))

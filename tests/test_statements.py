@@ -7,6 +7,18 @@ import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
 
+from harness.support import (
+    F64,
+    SMALL_BETAS,
+    assert_mean,
+    f64,
+    gauss_hermite,
+    gaussian_x_denoiser,
+    mean_of,
+    normal_log_prob,
+    oracle,
+    seeded,
+)
 from kakusan.bound import ancestral_sample, elbo, sample_path
 from kakusan.chain import log_weight
 from kakusan.data.mnist import mnist
@@ -25,18 +37,6 @@ from kakusan.recipes import RECIPES
 from kakusan.run.build import build, count_parameters
 from kakusan.run.recipe import HierarchyConfig
 from kakusan.schedule import Schedule
-from support import (
-    F64,
-    SMALL_BETAS,
-    assert_mean,
-    f64,
-    gauss_hermite,
-    gaussian_x_denoiser,
-    mean_of,
-    normal_log_prob,
-    oracle,
-    seeded,
-)
 
 SMALL = Schedule.from_betas(SMALL_BETAS)
 
@@ -79,6 +79,7 @@ def small_family(name: str):
     return model, lambda x, generator: -add(model.terms(x, generator).values())
 
 
+@pytest.mark.proves("S1", "S29", "S33")
 @pytest.mark.parametrize("family", ["vae", "hierarchy", "hierarchy, notes' form", "diffusion"])
 def test_each_family_is_trained_in_a_second_and_generates_data_of_its_shape(family):
     torch.manual_seed(0)
@@ -135,6 +136,7 @@ def trained(request, digits):
     return model, [*bounds, held_out_bound(model, test)]
 
 
+@pytest.mark.proves("S2", "S11")
 def test_a_little_training_on_digits_raises_the_held_out_bound(trained, record_property):
     _, (before, after) = trained
     record_property("held-out bound in nats", after)  # one level beside two: reported, not judged (theory S11)
@@ -148,6 +150,7 @@ def energy_distance(a: Tensor, b: Tensor) -> float:
     return (2 * torch.cdist(a, b).mean() - sum(within)).item()
 
 
+@pytest.mark.proves("S2")
 def test_samples_are_nearer_to_digits_than_noise_and_shuffled_pixels_are(trained, digits):
     train, test = digits
 
@@ -166,10 +169,12 @@ def test_samples_are_nearer_to_digits_than_noise_and_shuffled_pixels_are(trained
 # S26, S27: the notes' networks
 
 
+@pytest.mark.proves("S26", "O25")
 def test_one_level_of_the_notes_networks_has_163824_parameters():  # O25
     assert count_parameters(build(HierarchyConfig(hidden=100, latents=(20,)), (1, 28, 28))) == 163_824
 
 
+@pytest.mark.proves("S5", "S27", "O6", "O25")
 def test_an_encoder_is_linear_relu_and_two_linear_heads_and_a_decoder_linear_relu_linear():
     torch.manual_seed(0)
     x = torch.randn(5, 6)
@@ -186,6 +191,7 @@ def test_an_encoder_is_linear_relu_and_two_linear_heads_and_a_decoder_linear_rel
     assert_close(pixels(x), decoder(x).sigmoid())
 
 
+@pytest.mark.proves("S27", "O25")
 def test_pixels_pass_a_sigmoid_and_latents_do_not():
     model = build(RECIPES["mnist-hvae"].model, (1, 28, 28))
     assert [decoder.sigmoid for decoder in model.decoders] == [True, False]
@@ -194,6 +200,7 @@ def test_pixels_pass_a_sigmoid_and_latents_do_not():
 # S9, S12 to S14, S46: joint densities against linear algebra
 
 
+@pytest.mark.proves("S9", "S12", "S13", "S14", "S46", "O4", "O12")
 @pytest.mark.parametrize("case", ["generic", "negative_covariance", "exact_posterior"])
 def test_a_log_weight_is_the_ratio_of_two_joint_gaussians(case):
     i = {key: f64(value) for key, value in oracle("hvae")[case]["inputs"].items()}
@@ -229,9 +236,12 @@ def test_a_log_weight_is_the_ratio_of_two_joint_gaussians(case):
 # S38, S40, M12: one network is told the time
 
 
+@pytest.mark.proves("S38", "M12")
 @pytest.mark.parametrize(("time", "more"), [("sinusoidal", 0), ("table", 990 * 64)])
 def test_one_network_serves_all_steps_and_only_a_table_grows_with_them(time, more):
-    sizes = [count_parameters(UNet(1, (8, 8), depth=depth, width=8, inner_width=16, time=time)) for depth in (10, 1000)]
+    sizes = [
+        count_parameters(UNet(1, (8, 8), num_steps=depth, width=8, inner_width=16, time=time)) for depth in (10, 1000)
+    ]
     assert (sizes[1] - sizes[0]) % 990 == 0
     assert (sizes[1] > sizes[0]) == (more > 0)
 
@@ -281,9 +291,10 @@ def best_mean_bound(time: nn.Module, variance: str) -> float:
     return -(closure().item() + prior)
 
 
+@pytest.mark.proves("S40", "M12", "O16", "O24")
 @pytest.mark.parametrize(("variance", "key"), [("unit", "optimal_unit_seed"), ("beta", "optimal_beta")])
 @pytest.mark.parametrize(
-    "time", [lambda: TableTime(8, depth=5), lambda: SinusoidalTime(8)], ids=["table", "sinusoidal"]
+    "time", [lambda: TableTime(8, num_steps=5), lambda: SinusoidalTime(8)], ids=["table", "sinusoidal"]
 )
 def test_told_the_time_either_way_a_network_reaches_the_best_bound(time, variance, key):  # O16, theory S40
     known = oracle("diffusion_linear_T5_D2")["data_average"]["outputs"][key]["mean_elbo"]
@@ -293,6 +304,7 @@ def test_told_the_time_either_way_a_network_reaches_the_best_bound(time, varianc
     assert reached < known + 1e-9  # no network passes it
 
 
+@pytest.mark.proves("S39", "O24")
 @pytest.mark.parametrize(("variance", "key"), [("unit", "optimal_unit_seed"), ("beta", "optimal_beta")])
 def test_a_network_that_is_not_told_the_time_stays_below(variance, key):
     known = oracle("diffusion_linear_T5_D2")["data_average"]["outputs"][key]["mean_elbo"]
@@ -302,6 +314,7 @@ def test_a_network_that_is_not_told_the_time_stays_below(variance, key):
 # S50: which norm
 
 
+@pytest.mark.proves("S50")
 def test_the_error_of_a_step_is_the_square_of_the_euclidean_norm():
     model = Diffusion(lambda z, t: torch.zeros_like(z), SMALL, 2, "mean", "unit").double()
     z = f64([[3.0, -4.0]])  # 1-norm 7, 2-norm 5
@@ -311,6 +324,7 @@ def test_the_error_of_a_step_is_the_square_of_the_euclidean_norm():
 # S60: the evidence is an integral over the latent
 
 
+@pytest.mark.proves("S60", "O6", "O26")
 def test_likelihood_times_prior_integrates_to_the_evidence():
     model, counts = DirichletMultinomial(f64([2.5, 3.0])), f64([[3, 1]])
     z = torch.linspace(0, 1, 4001, dtype=F64)[:, None]
@@ -325,6 +339,7 @@ def test_likelihood_times_prior_integrates_to_the_evidence():
 # M14: what no model passes, and what the exact reverse attains
 
 
+@pytest.mark.proves("M14", "O17")
 def test_the_exact_reverse_lacks_the_entropy_by_the_prior_term_alone():
     case = oracle("diffusion_gaussian_1d")["T1000_s0p25"]
     i, known = case["inputs"], case["outputs"]
@@ -361,6 +376,7 @@ class Gains(nn.Module):
         return self.gain[rows, t - 1 if self.gain.shape[1] > 1 else torch.zeros_like(t)][:, None] * z
 
 
+@pytest.mark.proves("M15")
 @pytest.mark.parametrize("restricted", [False, True])
 def test_simple_loss_and_bound_share_their_minimiser_only_if_the_network_is_free(restricted):
     n, std = 100_000, 0.5

@@ -3,12 +3,20 @@
 import pytest
 import torch
 
+from harness.faults import catches
 from kakusan.errors import InputError
 from kakusan.noise import example_streams
 from kakusan.schedule import Schedule
 from kakusan.timesteps import StepLaw
 
 
+@catches("timesteps.py", ".clamp(max=last) + 1", ".clamp(max=last)", "steps count from zero")
+@catches(
+    "timesteps.py",
+    "torch.randperm(num, generator=randomness, device=where)",
+    "torch.arange(num, device=where)",
+    "the strata come in order",
+)
 def test_stratified_draws_hit_each_step_within_one_of_its_share():
     probs = torch.tensor([0.5, 0.25, 0.15, 0.1], dtype=torch.float64)
     t = StepLaw(probs).draw(1000, torch.Generator().manual_seed(0))
@@ -23,6 +31,7 @@ def test_one_generator_an_example_makes_draws_that_do_not_know_of_each_other():
     assert torch.equal(five, nine[:5])
 
 
+@catches("timesteps.py", ".diff().flip(0)", ".diff()", "the law of the steps runs backwards")
 def test_a_log_snr_law_has_its_mass_where_it_was_put():
     schedule = Schedule.cosine(1000)
     law = StepLaw.log_snr_normal(schedule, mean=-1.0, std=0.5)

@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-import torture
+from harness import torture
 
 pytestmark = pytest.mark.reliability
 
