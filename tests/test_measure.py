@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from harness.support import F64, LIMIT, assert_mean, f64, seeded
 from kakusan.cli import main
-from kakusan.data.mnist import mnist, mnist_labels
+from kakusan.data.digits import mnist, mnist_labels
 from kakusan.errors import InputError
 from kakusan.measure import classifier as classifier_module
 from kakusan.measure import neighbours

@@ -21,7 +21,7 @@ from harness.support import (
 )
 from kakusan.bound import ancestral_sample, elbo, sample_path
 from kakusan.chain import log_weight
-from kakusan.data.mnist import mnist
+from kakusan.data.digits import mnist
 from kakusan.data.scale import BINARY
 from kakusan.distributions import add
 from kakusan.likelihoods import gaussian

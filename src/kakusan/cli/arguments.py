@@ -13,7 +13,7 @@ Whole = Annotated[int | None, arg(metavar="INT", help_behavior_hint="")]
 Number = Annotated[float | None, arg(metavar="FLOAT", help_behavior_hint="")]
 Text = Annotated[str | None, arg(metavar="STR", help_behavior_hint="")]
 Place = Annotated[Path | None, arg(metavar="PATH", help_behavior_hint="")]
-Channels = Annotated[Literal[1, 3] | None, arg(metavar="{1,3}", help_behavior_hint="")]
+Channels = Annotated[Literal[1, 3, 4] | None, arg(metavar="{1,3,4}", help_behavior_hint="")]
 Run = Annotated[Positional[Path], arg(metavar="RUN")]
 Seed = Annotated[int, arg(help="Of all that is random: the same seed, the same numbers.")]
 DEVICE = "auto, cpu, cuda or cuda:N; auto takes a GPU if there is one."
@@ -157,9 +157,9 @@ class Data:
     path: Annotated[Positional[str], arg(metavar="PATH")]
     """mnist, a folder of pictures or of IDX files, or a .npy or .npz file."""
     size: Text = None
-    """Of a folder of pictures: crop and resize to so many pixels a side, or to height x width, e.g. 48x40."""
+    """Size to crop and resize the images of a folder to: pixels a side, or height x width, e.g. 48x40."""
     channels: Channels = None
-    """1 for grey, 3 for colour; of a folder of pictures."""
+    """1 for gray, 3 for color, 4 for color with alpha; for a folder of images."""
 
 
 @dataclass(frozen=True)

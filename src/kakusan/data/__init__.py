@@ -1,9 +1,9 @@
 """Data sets in memory: embedded digits, folders of images or IDX files, arrays. Knows files, not models.
 
-    >>> from kakusan import data
-    >>> digits = data.mnist()
-    >>> digits.train.shape, digits.labels()
-    (torch.Size([60000, 1, 28, 28]), '10 classes')
+>>> from kakusan import data
+>>> digits = data.mnist()
+>>> digits.train.shape, digits.labels()
+(torch.Size([60000, 1, 28, 28]), '10 classes')
 """
 
 from __future__ import annotations

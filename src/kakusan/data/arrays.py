@@ -54,7 +54,7 @@ class ArrayFile:
 
 
 def _reason(error: Exception) -> str:
-    if "pickle" in str(error) or "Object arrays" in str(error):  # numpy takes any other file for pickled objects
+    if "magic string" in str(error) or "Object arrays" in str(error):
         return "it holds Python objects or no array"
     return " ".join(str(error).split())[:100] or type(error).__name__
 
@@ -169,16 +169,14 @@ def _advice(array: np.ndarray) -> str:
     if not np.isfinite(array).all():
         return "it holds NaN or infinite values, which no pixel has"
     low, high = array.min(), array.max()
-    if low >= 0 and high <= 1:
-        return "for values in [0, 1] save (255 * x).round().astype('uint8')"
-    if low >= 0 and high <= 255 and high >= 128:
-        return "for values in [0, 255] save x.round().astype('uint8')"
-    if low >= 0:
-        return f"its values run to {high:g}: if that is white, save (x * (255 / {high:g})).round().astype('uint8')"
-    return (
-        f"its values run from {low:g} to {high:g}: if these are black and white, "
-        f"save ((x - {low:g}) * (255 / {high - low:g})).round().astype('uint8')".replace("- -", "+ ")
-    )
+    if low < 0:
+        scaling = "(127.5 * (x + 1))" if low >= -1 and high <= 1 else f"((x - {low:g}) * (255 / {high - low:g}))"
+    elif high <= 1:
+        scaling = "(255 * x)"
+    else:
+        scaling = "x" if 128 <= high <= 255 else f"(x * (255 / {high:g}))"
+    ends = "[-1, 1]" if "127.5" in scaling else "[0, 1]" if high <= 1 else f"[{min(low, 0):g}, {high:g}]"
+    return f"for black to white in {ends} save {scaling.replace('- -', '+ ')}.round().astype('uint8')"
 
 
 def _images(name: str, array: np.ndarray) -> Tensor:

@@ -79,7 +79,9 @@ class Dataset:
 
     def describe(self) -> str:
         """One line with the number and form of the examples, the split and the preparation."""
-        return "; ".join([f"{self.name}: {self.examples()}", self.split(), *filter(None, [self.labels(), self.prepared])])
+        return "; ".join(
+            [f"{self.name}: {self.examples()}", self.split(), *filter(None, [self.labels(), self.prepared])]
+        )
 
     def examples(self) -> str:
         """Number and form of the examples, in words."""

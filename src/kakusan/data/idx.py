@@ -32,7 +32,8 @@ class IDXFolder:
     def recognizes(path: Path) -> bool:
         """By a file named train-images that is no image itself."""
         return path.is_dir() and any(
-            file.name.startswith("train-images") and file.is_file() and not is_image(file.name) for file in path.iterdir()
+            file.name.startswith("train-images") and file.is_file() and not is_image(file.name)
+            for file in path.iterdir()
         )
 
     @staticmethod

@@ -11,10 +11,7 @@ import io
 import math
 import struct
 import warnings
-from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -29,8 +26,8 @@ from kakusan.storage.files import MIB, read_regular
 MOST_BYTES = 32 * MIB  # of a file
 MOST_PIXELS = 64 * MIB
 MOST_DECODING = 160 * MIB  # bytes of memory
-MOST_METADATA = 4 * MIB
-MOST_PARTS = 20_000  # chunks of a PNG: a fair writer makes them of 4 KiB or more
+MOST_METADATA = 4 * MIB  # of a PNG
+MOST_CHUNKS = 20_000  # of a PNG: a fair writer makes them of 4 KiB or more
 MOST_PACKED = 16  # compressed texts and profiles of a PNG, each of up to 1 MiB when unpacked
 MOST_SEGMENTS = 1_000  # of a JPEG before its pixels
 MOST_SCANS = 100  # of a JPEG: progressive ones have about 10, and each costs a pass over all pixels
@@ -51,7 +48,9 @@ OTHER_FORMATS = {
     b"\x93NUMPY": "a numpy array",
 }
 # Memory that decoding takes for each pixel, measured; WebP goes through a decoder for animations with two canvases
-BYTES_PER_PIXEL = {"1": 2.0, "L": 2.0, "RGB": 4.0, "P": 12.0, "LA": 8.0, "RGBA": 8.0}
+BYTES_PER_PIXEL = {"1": 2.0, "L": 2.0, "RGB": 4.0}
+BYTES_PER_PIXEL_ALPHA = 8.0
+BYTES_PER_PIXEL_PALETTE = 12.0
 BYTES_PER_PIXEL_WEBP = 18.5
 ORIENTATION, SHORT = 0x0112, 3  # an EXIF tag and its type
 # What undoes each EXIF orientation; EXIF 2.3, section 4.6.4
@@ -113,14 +112,13 @@ def read_image(path: Path, options: ImageOptions) -> DecodedImage:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about metadata, which is not used
             with opener(io.BytesIO(content)) as image:
-                turn = _prepare(image, content, options.size)
-                size = _upright(image.size, turn)
-                shrink = shrinkage(image, size, options.size)
+                stored = image.size
+                shrink = shrinkage(image.format, _upright(stored, _orientation(image)), options.size)
+                _check_decoding(image, content, shrink)
                 if shrink > 1:
-                    image.draft(None, (image.size[0] // shrink, image.size[1] // shrink))
+                    image.draft(None, (stored[0] // shrink, stored[1] // shrink))
                 image.load()
-                turn = _orientation(image)  # a PNG may have its EXIF after its pixels
-                size = size if shrink > 1 else _upright(image.size, turn)
+                turn = _orientation(image)  # after loading, for a PNG may have its EXIF behind its pixels
                 finished, color, blended = _finish(image, turn, options)
     except (Unusable, MadeHere):
         raise
@@ -129,7 +127,7 @@ def read_image(path: Path, options: ImageOptions) -> DecodedImage:
     pixels = np.asarray(finished)
     pixels = pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
     digest = hashlib.sha256(content).hexdigest()
-    return DecodedImage(np.ascontiguousarray(pixels), size, color, blended, len(content), digest)
+    return DecodedImage(np.ascontiguousarray(pixels), _upright(stored, turn), color, blended, len(content), digest)
 
 
 def _opener(content: bytes) -> type[ImageFile.ImageFile]:
@@ -141,10 +139,8 @@ def _opener(content: bytes) -> type[ImageFile.ImageFile]:
         _check_jpeg(content)
         return _Jpeg
     if content[:4] == b"RIFF" and content[8:12] == b"WEBP":
-        announced = 8 + int.from_bytes(content[4:8], "little")
-        if len(content) < announced:
+        if len(content) < (announced := 8 + int.from_bytes(content[4:8], "little")):
             raise Unusable(f"truncated ({announced:,} bytes announced)")
-        _check_metadata(sum(length for name, length in _chunks(content, 12) if name not in (b"VP8 ", b"VP8L", b"ALPH")))
         return WebPImageFile
     raise Unusable(f"{_format_of(content[:32])}, not a PNG, JPEG or WebP image")
 
@@ -161,19 +157,6 @@ def _format_of(start: bytes) -> str:
     return f"unknown content (it begins with {start[:4].hex(' ')})"
 
 
-def _chunks(content: bytes, start: int) -> Iterator[tuple[bytes, int]]:
-    """Name and length of each chunk of a PNG, or of a WebP from byte 12 on."""
-    webp, place = start == 12, start
-    for _ in range(MOST_PARTS):
-        if len(content) < place + 8:
-            return
-        first, second = content[place : place + 4], content[place + 4 : place + 8]
-        name, length = (first, int.from_bytes(second, "little")) if webp else (second, int.from_bytes(first, "big"))
-        yield name, length
-        place += 8 + length + (length % 2 if webp else 4)
-    raise Unusable(f"more than {MOST_PARTS:,} chunks")
-
-
 def _check_png(content: bytes) -> None:
     if content[12:16] != b"IHDR":
         raise Unusable("damaged: its header does not come first")
@@ -181,54 +164,51 @@ def _check_png(content: bytes) -> None:
         raise Unusable("16 bits a channel, expected 8; save it with 8")
     if MADE_HERE in content[:4096]:
         raise MadeHere
-    names: Counter[bytes] = Counter()
-    lengths: Counter[bytes] = Counter()
-    for name, length in _chunks(content, len(PNG)):
-        names[name] += 1
-        lengths[name] += length
-    _check_metadata(lengths.total() - lengths[b"IDAT"])
-    packed = names[b"zTXt"] + names[b"iTXt"] + names[b"iCCP"]
+    place, packed, metadata = len(PNG), 0, 0
+    for _ in range(MOST_CHUNKS):
+        length, name = int.from_bytes(content[place : place + 4], "big"), content[place + 4 : place + 8]
+        packed += name in (b"zTXt", b"iTXt", b"iCCP")
+        metadata += 0 if name == b"IDAT" else length
+        place += 12 + length
+        if place >= len(content):
+            break
+    else:
+        raise Unusable(f"more than {MOST_CHUNKS:,} chunks")
+    if metadata > MOST_METADATA:
+        raise Unusable(f"{metadata / MIB:,.0f} MiB of metadata, at most {MOST_METADATA // MIB}")
     if packed > MOST_PACKED:
         raise Unusable(f"{packed:,} compressed texts or profiles, at most {MOST_PACKED}")
 
 
-def _check_metadata(size: int) -> None:
-    if size > MOST_METADATA:
-        raise Unusable(f"{size / MIB:,.0f} MiB of metadata, at most {MOST_METADATA // MIB}")
-
-
 def _check_jpeg(content: bytes) -> None:
-    """Bound the segments before the pixels, and refuse frames that Pillow decodes only in part."""
+    """Bound the segments before the pixels, and refuse frames that libjpeg decodes in unusual ways."""
     place = 2
     for _ in range(MOST_SEGMENTS):
         while content[place : place + 2] == b"\xff\xff":  # fill bytes
             place += 1
-        marker, length = content[place + 1 : place + 2], int.from_bytes(content[place + 2 : place + 4], "big")
-        if marker == b"\xda" or len(content) < place + 4:
+        head = content[place + 1 : place + 4]
+        if len(head) < 3 or head[0] == 0xDA:
             return  # at the pixels, or truncated, which Pillow says
-        if 0xC3 <= marker[0] <= 0xCF and marker[0] not in (0xC4, 0xC8, 0xCC):
-            raise Unusable(f"an unusual kind of JPEG (frame {marker.hex()}); save it as an ordinary one")
-        place += 2 + length
-        _check_metadata(place)
+        if 0xC3 <= head[0] <= 0xCF and head[0] not in (0xC4, 0xC8, 0xCC):
+            raise Unusable(f"an unusual kind of JPEG (frame {head[0]:x}); save it as an ordinary one")
+        place += 2 + int.from_bytes(head[1:], "big")
     raise Unusable(f"more than {MOST_SEGMENTS:,} segments before its pixels")
 
 
-def _prepare(image: ImageFile.ImageFile, content: bytes, wanted: tuple[int, int] | None) -> int:
-    """Refuse an image, opened and not decoded, that takes too much or would lose something; its orientation."""
+def _check_decoding(image: ImageFile.ImageFile, content: bytes, shrink: int) -> None:
+    """Refuse an image, opened and not yet decoded, that would take too much or lose something."""
     width, height = image.size
-    if min(width, height) < 1:
-        raise Unusable(f"its header says {width} x {height} pixels")
+    pixels = width * height
     if getattr(image, "is_animated", False):
         raise Unusable("animated; save one frame of it")
     if image.mode == "CMYK":
         raise Unusable("printing inks (CMYK), which have no unique meaning as colors; save it as RGB")
-    turn = _orientation(image)
-    shrink = shrinkage(image, _upright(image.size, turn), wanted)
-    pixels = width * height
-    palette = image.mode == "P" or "transparency" in image.info
-    needed = pixels / shrink**2 * (12.0 if palette else BYTES_PER_PIXEL.get(image.mode, 8.0))
+    each = BYTES_PER_PIXEL.get(image.mode, BYTES_PER_PIXEL_ALPHA)
+    if image.mode == "P" or "transparency" in image.info:
+        each = BYTES_PER_PIXEL_PALETTE
     if image.format == "WEBP":
-        needed = pixels * BYTES_PER_PIXEL_WEBP
+        each = BYTES_PER_PIXEL_WEBP
+    needed = pixels / shrink**2 * each
     if "progressive" in image.info:  # coefficients of 16 bits, at full size
         needed += 2.0 * len(image.getbands()) * pixels
     if pixels > MOST_PIXELS or needed > MOST_DECODING:
@@ -238,14 +218,13 @@ def _prepare(image: ImageFile.ImageFile, content: bytes, wanted: tuple[int, int]
         )
     # In coded data a byte ff is followed by 00, so that ff da is the mark of a scan
     scans = content.count(b"\xff\xda") if image.format == "JPEG" else 0
-    if scans > MOST_SCANS or scans * pixels > MOST_SCANNED:
-        raise Unusable(f"{scans:,} passes over its pixels, at most {min(MOST_SCANS, MOST_SCANNED // pixels):,}")
-    return turn
+    if scans > (most := min(MOST_SCANS, MOST_SCANNED // pixels)):
+        raise Unusable(f"{scans:,} passes over its pixels, at most {most:,}")
 
 
-def shrinkage(image: ImageFile.ImageFile, size: tuple[int, int], wanted: tuple[int, int] | None) -> int:
-    """How much a JPEG of upright (height, width) is shrunk while decoded: never below twice the wanted size."""
-    if wanted is None or image.format != "JPEG":
+def shrinkage(form: str | None, size: tuple[int, int], wanted: tuple[int, int] | None) -> int:
+    """Factor by which a JPEG of upright (height, width) is shrunk while decoded: never below twice the wanted size."""
+    if wanted is None or form != "JPEG":
         return 1
     return next((by for by in SHRINKS if all(s >= 2 * by * want for s, want in zip(size, wanted))), 1)
 
@@ -259,22 +238,22 @@ def _orientation(image: Image.Image) -> int:
     """The EXIF orientation, 1 to 8; 1 if there is none, or the table is damaged."""
     table = image.info.get("exif", b"").removeprefix(b"Exif\0\0")
     order = {b"II": "<", b"MM": ">"}.get(table[:2])
-    if order is None or len(table) < 8:
+    if order is None or len(table) < 10:
         return 1
     (start,) = struct.unpack_from(order + "L", table, 4)
-    for place in islice(range(start + 2, len(table) - 11, 12), int.from_bytes(table[start : start + 2], _ENDIAN[order])):
+    count = struct.unpack_from(order + "H", table, start)[0] if start + 2 <= len(table) else 0
+    for place in range(start + 2, min(start + 2 + 12 * count, len(table) - 11), 12):
         tag, kind, length, value = struct.unpack_from(order + "HHLH", table, place)
         if (tag, kind, length) == (ORIENTATION, SHORT, 1):
             return value if 1 <= value <= 8 else 1
     return 1
 
 
-_ENDIAN = {"<": "little", ">": "big"}
-
-
 def _reason(error: Exception) -> str:
     words = " ".join(str(error).split())
-    if "truncated" in words:
+    if isinstance(error, Image.DecompressionBombError):
+        return words[:200]
+    if "truncated" in words.lower():
         return f"truncated ({words})"[:200]
     return f"damaged ({words or type(error).__name__})"[:200]
 

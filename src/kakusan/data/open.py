@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from kakusan.data.dataset import Dataset, DataKind, Tell
+from kakusan.data.dataset import DataKind, Dataset, Tell
 from kakusan.data.options import ImageOptions
 from kakusan.errors import InputError, printable
 from kakusan.registry import Registry, did_you_mean

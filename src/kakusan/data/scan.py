@@ -104,8 +104,8 @@ def scan(folder: Path, options: ImageOptions, tell: Tell | None = None) -> Scan:
 
 def _list(folder: Path, found: Scan) -> list[str]:
     """Names of all files to be read, sorted; what is bad or no image goes into `found`."""
-    with os.scandir(folder) as entries:
-        found.parts = splits.pair((entry.name for entry in entries if entry.is_dir()), str(folder))
+    tops = [name for name in os.listdir(folder) if os.path.isdir(folder / name)]
+    found.parts = splits.pair(tops, str(folder))
     files: list[str] = []
     waiting = list(found.parts) if found.parts else [""]
     while waiting:  # not by recursion: folders may lie deeper than Python's stack
@@ -125,7 +125,7 @@ def _list(folder: Path, found: Scan) -> list[str]:
                 continue  # hidden: left by file managers and version control
             if is_folder:
                 waiting.append(path)
-            elif (folder / path).is_dir():
+            elif os.path.isdir(folder / path):
                 # Followed, a link could lead round in a circle, or through the whole disk
                 found.bad[printable(path)] = "a link to a folder, which is not followed; put the folder itself there"
             elif name.lower().endswith(ENDINGS):

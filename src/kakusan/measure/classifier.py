@@ -110,12 +110,12 @@ def train(images: Tensor, labels: Tensor, seed: int = 0, epochs: int = 6, batch:
 
 def main(arguments: list[str]) -> None:
     """Train one, report, write its weights and say the digest that belongs into SHIPPED."""
-    from kakusan.data.open import open_data
     from kakusan.data.digits import mnist, mnist_labels
+    from kakusan.data.open import open_data
 
     name = arguments[0]
     folder = Path(arguments[1]) if name == "fashion" else None
-    dataset = read_idx_folder(folder) if folder else mnist()
+    dataset = open_data(folder) if folder else mnist()
     train_labels, test_labels = _labels(folder) if folder else mnist_labels()
     model = train(dataset.train, torch.from_numpy(train_labels).long())
     content = save(model.state_dict())
