@@ -15,6 +15,7 @@ from harness.support import (
     f64,
     gauss_hermite,
     mean_of,
+    normal_log_prob,
     oracle,
     seeded,
     standard_errors_off,
@@ -25,6 +26,7 @@ from kakusan.distributions import Normal
 from kakusan.errors import InputError
 from kakusan.models.diffusion import Diffusion
 from kakusan.models.dirichlet_multinomial import DirichletMultinomial
+from kakusan.models.hierarchical_vae import HierarchicalVAE
 from kakusan.models.vae import VAE
 from kakusan.noise import example_streams
 from kakusan.schedule import Schedule
@@ -256,3 +258,36 @@ def test_no_samples_are_an_empty_batch_and_fewer_are_refused():
 def test_sampling_needs_no_gradient():
     model, _, _ = linear_vae("generic_W")
     assert not ancestral_sample(model, 3).requires_grad
+
+
+@pytest.mark.proves("S9", "S12", "S13", "S14", "S46", "O4", "O12")
+@pytest.mark.parametrize("case", ["generic", "negative_covariance", "exact_posterior"])
+def test_a_log_weight_is_the_ratio_of_two_joint_gaussians(case):
+    i = {key: f64(value) for key, value in oracle("hvae")[case]["inputs"].items()}
+    model = HierarchicalVAE(
+        [
+            lambda x: (x @ i["V1"].T + i["d1"], (2 * i["s1"].log()).expand(len(x), -1)),
+            lambda z: (z @ i["V2"].T + i["d2"], (2 * i["s2"].log()).expand(len(z), -1)),
+        ],
+        [lambda z: z @ i["W1"].T + i["c1"], lambda z: z @ i["W2"].T + i["c2"]],
+        [len(i["s1"]), len(i["s2"])],
+    ).double()
+    sizes = [len(i["s2"]), len(i["s1"]), len(i["x"])]
+
+    # (z2, z1, x) = mean + lift noise, all noises of unit variance
+    lift = torch.eye(sum(sizes), dtype=F64)
+    at_2, at_1, at_x = lift.split(sizes)
+    at_1 = at_1 + i["W2"] @ at_2
+    joint = torch.cat([at_2, at_1, at_x + i["W1"] @ at_1])
+    mean = torch.cat([torch.zeros(sizes[0], dtype=F64), i["c2"], i["W1"] @ i["c2"] + i["c1"]])
+    # (z1, z2) given x, in the same way
+    lift = torch.block_diag(i["s1"].diag(), i["s2"].diag())
+    q_1, q_2 = lift.split([sizes[1], sizes[0]])
+    posterior = torch.cat([q_1, q_2 + i["V2"] @ q_1])
+    q_mean = i["V1"] @ i["x"] + i["d1"]
+    q_mean = torch.cat([q_mean, i["V2"] @ q_mean + i["d2"]])
+
+    path = sample_path(model, i["x"].expand(20, -1), seeded(0))
+    log_p = normal_log_prob(torch.cat([path[2], path[1], path[0]], 1), mean, joint @ joint.T)
+    log_q = normal_log_prob(torch.cat([path[1], path[2]], 1), q_mean, posterior @ posterior.T)
+    assert_close(log_weight(model, path), log_p - log_q, rtol=1e-10, atol=1e-10)

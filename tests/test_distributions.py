@@ -9,15 +9,7 @@ from torch.testing import assert_close
 
 from harness.faults import catches
 from harness.support import F64, assert_covariance, assert_mean, assert_variance, f64, oracle, seeded
-from kakusan.distributions import (
-    HALF_LOG_2PI,
-    Bernoulli,
-    Dirichlet,
-    DiscretizedNormal,
-    Multinomial,
-    Normal,
-    normal_kl,
-)
+from kakusan.distributions import HALF_LOG_2PI, Bernoulli, Dirichlet, DiscretizedNormal, Multinomial, Normal, normal_kl
 from kakusan.errors import InputError
 from kakusan.likelihoods import gaussian, limit_log_var, observation
 from kakusan.noise import example_streams

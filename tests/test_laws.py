@@ -427,7 +427,7 @@ def assert_order(sampler, order: int, variance: str, monkeypatch) -> None:
 
 
 def test_every_sampler_is_listed_with_its_order():
-    assert set(SAMPLER_ORDERS) == set(SAMPLERS) - {"renoise"}  # which is for another network: test_distil.py
+    assert set(SAMPLER_ORDERS) == set(SAMPLERS) - {"renoise"}  # which is for another network: test_distillation.py
     for found in pkgutil.iter_modules(samplers.__path__, "kakusan.solvers."):
         for name, function in inspect.getmembers(importlib.import_module(found.name), inspect.isfunction):
             signature = inspect.signature(function)

@@ -63,7 +63,7 @@ class Dataset:
         """SHA-256 over the examples of both parts: runs with the same digest saw the same data, whatever their names."""
         return self._digests[0]
 
-    def matches(self, digest: str) -> bool:
+    def matches(self, digest: object) -> bool:
         """Whether a recorded digest is that of these data, also if version 0.3 recorded it with the files' names."""
         return digest in self._digests
 

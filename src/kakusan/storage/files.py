@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import os
 import shutil
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO
 
 try:
     import fcntl
@@ -115,7 +115,7 @@ def remove(path: Path) -> None:
         path.unlink()
 
 
-def open_regular(path: Path, limit: int | None = None, *, follow: bool = True) -> BinaryIO:
+def open_regular(path: Path, limit: int | None = None, *, follow: bool = True) -> io.BufferedReader:
     """Open an existing regular file for reading, without waiting and without trusting its size.
 
     Args:

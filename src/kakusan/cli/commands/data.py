@@ -5,23 +5,21 @@ from __future__ import annotations
 import shlex
 
 from kakusan.cli.arguments import Data
-from kakusan.cli.flags import as_typed
+from kakusan.cli.parser import naming_flags
 from kakusan.console import tell
 from kakusan.data.cautions import cautions
 from kakusan.data.dataset import Dataset
 from kakusan.data.open import open_data
 from kakusan.data.options import ImageOptions, size_named
-from kakusan.errors import InputError, printable
+from kakusan.errors import printable
 
 NUMBERS_AT_ONCE = 2**24  # summed at a time, so that memory holds the data once
 
 
 def main(command: Data) -> int:
     """Read everything, describe it, change nothing."""
-    try:
+    with naming_flags():
         options = ImageOptions(size_named(command.size), command.channels, bad="skip")
-    except InputError as error:
-        raise InputError(as_typed(str(error))) from error
     flags = [part for name in ("size", "channels") if (v := getattr(command, name)) for part in (f"--{name}", str(v))]
     dataset = open_data(command.path, options, tell)
     flags += ["--bad-images", "skip"] if dataset.skipped else []
@@ -39,8 +37,9 @@ def _print(dataset: Dataset, flags: list[str]) -> None:
     values = dataset.train
     total = sum(part.double().sum().item() for part in values.flatten().split(NUMBERS_AT_ONCE))
     print(f"{dataset.name}: {dataset.examples()}")
-    for line in filter(None, [dataset.split(), dataset.labels(), *dataset.prepared.split("; ")]):
-        print(f"  {line}")
+    for line in [dataset.split(), dataset.labels(), *dataset.prepared.split("; ")]:
+        if line:
+            print(f"  {line}")
     print(f"  values from {values.min().item():g} to {values.max().item():g}, mean {total / values.numel():.4g}")
     print(f"  SHA-256 {dataset.digest()}")
     for line in cautions(dataset):

@@ -310,3 +310,15 @@ def test_a_gamma_that_is_no_dirichlet_is_refused(gamma):
 def test_a_negative_total_is_refused():
     with pytest.raises(InputError, match="total_count"):
         DirichletMultinomial([1.0, 1.0], total_count=-1)
+
+
+@pytest.mark.proves("S60", "O6", "O26")
+def test_likelihood_times_prior_integrates_to_the_evidence():
+    model, counts = DirichletMultinomial(f64([2.5, 3.0])), f64([[3, 1]])
+    z = torch.linspace(0, 1, 4001, dtype=F64)[:, None]
+    z = torch.cat([z, 1 - z], 1)
+    integrand = (model.prior().log_prob(z) + model.decode(z, 1).log_prob(counts)).exp()
+    # the integrand ends like z^4.5 and (1 - z)^3: the trapezoid rule is right to h^4 = 4e-15
+    assert torch.trapezoid(integrand, z[:, 0]).item() == pytest.approx(
+        model.log_evidence(counts).exp().item(), rel=1e-10
+    )

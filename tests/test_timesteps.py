@@ -2,9 +2,12 @@
 
 import pytest
 import torch
+from torch.testing import assert_close
 
 from harness.faults import catches
+from harness.support import F64, SMALL_BETAS, f64, seeded
 from kakusan.errors import InputError
+from kakusan.models.diffusion import Diffusion
 from kakusan.noise import example_streams
 from kakusan.schedule import Schedule
 from kakusan.timesteps import StepLaw
@@ -57,3 +60,44 @@ def test_a_law_without_spread_or_without_steps_is_refused():
         StepLaw.log_snr_normal(Schedule.cosine(10), 0.0, 0.0)
     with pytest.raises(InputError, match="no step"):
         StepLaw.log_snr_normal(Schedule.linear(1000), -500.0, 1.0)
+
+
+SHARES = f64([0.5, 0.25, 0.15, 0.07, 0.03])  # of five steps, drawn very unevenly
+
+
+@catches(
+    "timesteps.py",
+    "return self._on(t.device)[0][t - 1]",
+    "return self._on(t.device)[0][t - 2]",
+    "the probability of a step is that of the step before",
+)
+def test_the_probability_of_a_step_is_that_with_which_it_is_drawn():
+    law = StepLaw(SHARES)
+    t = torch.tensor([1, 2, 3, 4, 5, 1])
+    assert torch.equal(law.prob(t), SHARES[[0, 1, 2, 3, 4, 0]])
+    counts = torch.bincount(law.draw(1000, seeded(0)), minlength=6)[1:]
+    assert (counts - 1000 * law.prob(t[:5])).abs().max() <= 1  # a boundary stratum may fall to either side
+
+
+@catches(
+    "models/diffusion.py",
+    " / law.prob(t).to(x.dtype)",
+    " * self.depth",
+    "the bound beside the simple loss forgets how often its step is drawn",
+)
+def test_the_bound_beside_the_simple_loss_makes_up_for_how_often_its_step_is_drawn():
+    asked = []
+
+    def network(z, t):
+        asked.append((z, t))
+        return 0.3 * z
+
+    schedule, x = Schedule.from_betas(SMALL_BETAS), torch.randn(200, 2, generator=seeded(0), dtype=F64)
+    simple = Diffusion(network, schedule, 2).double()
+    both = Diffusion(lambda z, t: (network(z, t), torch.full_like(z, 0.4)), schedule, 2, variance="learned").double()
+    beside = both.loss(x, seeded(1), law=StepLaw(SHARES)) - simple.loss(x, seeded(1), law=StepLaw(SHARES))
+    z_t, t = asked[0]
+    assert set(t.tolist()) == {1, 2, 3, 4, 5}
+    # a thousandth of T times the bound at a step drawn evenly (Nichol and Dhariwal 2021), in units of a dimension
+    expected = 1e-3 * both.step_cost(x, z_t, t) / SHARES[t - 1] / 2
+    assert_close(beside, expected, rtol=1e-10, atol=1e-14)  # a difference of losses of order one

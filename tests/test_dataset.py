@@ -532,3 +532,30 @@ def test_binarization_draws_one_with_the_pixels_share():
     gray = torch.full((100_000, 1, 1, 1), 51, dtype=torch.uint8)  # one fifth
     share = BINARY.to_model(gray, torch.Generator().manual_seed(0)).mean().item()
     assert abs(share - 0.2) < 4.5 * (0.2 * 0.8 / 100_000) ** 0.5  # false alarm 7e-6
+
+
+@catches(
+    "data/dataset.py",
+    "for part in (self.train, self.test):",
+    "for part in (self.train,):",
+    "the digest of the data does not see what is held out",
+)
+@catches(
+    "data/dataset.py",
+    "digest.update(repr((tuple(part.shape), str(part.dtype))).encode())",
+    "pass",
+    "the digest of the data does not see its shape",
+)
+def test_the_digest_of_the_data_is_of_both_parts_and_of_their_shapes():
+    def digest(train, test):
+        return from_arrays("x", "counts", torch.tensor(train), torch.tensor(test)).digest()
+
+    first = digest([[1, 2], [3, 4]], [[5, 6]])
+    assert first == digest([[1, 2], [3, 4]], [[5, 6]])
+    others = [
+        digest([[1, 2], [3, 5]], [[5, 6]]),
+        digest([[1, 2], [3, 4]], [[5, 7]]),
+        digest([[1, 2]], [[3, 4], [5, 6]]),  # the same bytes in the same order, cut elsewhere
+        digest([[1], [2], [3], [4]], [[5], [6]]),
+    ]
+    assert len({first, *others}) == 5
