@@ -36,7 +36,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kakusan.cli.allocator import keep_freed_memory
-from kakusan.data.mnist import mnist
+from kakusan.data.digits import mnist
 from kakusan.models.diffusion import Diffusion
 from kakusan.nets.classic import ClassicUNet
 from kakusan.run.train import LANES
@@ -282,7 +282,7 @@ def written(rows: list[dict[str, Any]]) -> None:
         "each side is a process of its own; ours keeps memory that a step has freed, as the command does (kakusan.cli.allocator), "
         "and theirs does so too in the columns that say it",
         "with two threads theirs divides each operation between them, and ours takes two groups of the batch side by side "
-        "(optim.groups), which it does unless told otherwise; compiled, one group",
+        "(optim.groups), which is the default; compiled, one group",
         "diffusers: ClassicUNet with its weights carried over, equal outputs to 1e-5; lucidrains: its own network object "
         "in our trainer, in channels-last memory",
         "processor time leaves out what other processes take of the machine (its load is below), but not the caches and the "
