@@ -199,7 +199,7 @@ class Draw:
 
 @catches(
     "cli/parser.py",
-    "if not partial or setting.name not in factory.keywords:",
+    "if setting.name not in fixed:",
     "if True:",
     "an option that a name fixes is offered",
 )

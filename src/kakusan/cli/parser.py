@@ -229,9 +229,9 @@ def _options(registry: Choice) -> list[Setting]:
     owners: dict[str, list[str]] = {}
     settings: dict[str, Setting] = {}
     for name, factory in registry.registry.items():
-        partial = isinstance(factory, functools.partial)  # a class with some settings fixed
-        for setting in settings_of(factory.func if partial else factory):
-            if not partial or setting.name not in factory.keywords:
+        fixed = factory.keywords if isinstance(factory, functools.partial) else {}
+        for setting in settings_of(getattr(factory, "func", factory)):
+            if setting.name not in fixed:
                 owners.setdefault(setting.name, []).append(f"{name} (default: {setting.default})")
                 settings.setdefault(setting.name, setting)
     return [
