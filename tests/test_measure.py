@@ -15,7 +15,7 @@ from harness.faults import catches
 from harness.support import F64, LIMIT, assert_mean, f64, seeded
 from kakusan import measure as kk_measure
 from kakusan.cli import main
-from kakusan.data.mnist import mnist, mnist_labels
+from kakusan.data.digits import mnist, mnist_labels
 from kakusan.errors import InputError
 from kakusan.measure import METRICS, neighbors
 from kakusan.measure import classifier as classifier_module
