@@ -2,9 +2,9 @@
 
 import pytest
 import torch
+from kakusan.nets.discriminator import Discriminator
 from torch import nn
 
-from kakusan.nets.discriminator import Discriminator
 from kakusan.nets.mlp import MLP, GaussianMLP
 from kakusan.nets.time import TableTime, sinusoids
 from kakusan.recipes import RECIPES

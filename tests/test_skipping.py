@@ -5,12 +5,12 @@ import signal
 
 import pytest
 import torch
+from kakusan.train.hindsight import Hindsight
 
 import engine_job
 from kakusan.errors import Stopped
 from kakusan.train import checkpoint
 from kakusan.train.engine import any_not_finite
-from kakusan.train.hindsight import Hindsight
 from kakusan.train.state import IN_A_ROW, NonFiniteLossError, State
 
 pytestmark = pytest.mark.reliability

@@ -1,15 +1,11 @@
-"""A student of the digits DDPM, or of any other diffusion model, which samples in one network call.
-
-It can be trained for more calls, or drawn to the data by a discriminator; neither has made its samples better so far:
-docs/log.md.
-"""
+"""Student of the digits DDPM, or of any other diffusion model, that samples in one network evaluation."""
 
 from kakusan.run.recipe import DiffusionConfig, Distil, Recipe
 from kakusan.train.settings import Optim
 
 RECIPE = Recipe(
     name="mnist-few",
-    summary="a student that makes in one network call what its --teacher, a diffusion run, makes in 20 steps",
+    summary="student that samples in one network evaluation; its --teacher, a diffusion run, needs 20 steps",
     model=DiffusionConfig(guidance=1.0),
     distil=Distil(),
     optim=Optim(method="muon", lr=1e-3, matrix_lr=0.015, weight_decay=0.0, warmup=30, clip=None, batch=32, ema=0.1),

@@ -127,24 +127,16 @@ class DirichletConfig:
 
 @dataclass(frozen=True)
 class Distil:
-    """How a diffusion model is made into a student that samples in a few network calls."""
+    """Distillation of a diffusion model into a student that samples in one network evaluation."""
 
     guidance: Annotated[float, Between(1, 100)] = 2.0
-    """Of the teacher by the weights of its beginning, where its own samples are guided; 1 for none."""
+    """Autoguidance weight of the teacher; 1 disables it."""
     begin_log_snr: LogSNR = -1.8
-    """Of the noise level that the student takes pure noise for: its network then sees shapes there from the start."""
-    calls: Annotated[int, Between(1, 100)] = 1
-    """The most network calls a sample that it is trained for; those that divide this number are trained too. More than one made samples no better so far."""
-    first_share: Annotated[float, Between(0, 1, "(]")] | None = None
-    """Share of training that is spent on the first of several calls; 0.8 unless given."""
+    """Log-SNR at which the student starts from pure noise. At lower ones its network sees no shapes at first."""
     compare: tuple[LogSNR, Annotated[float, Between(0.01, 100)]] = (-1.0, 2.0)
-    """Mean and spread of the log SNR at which the laws of student and teacher are compared."""
+    """Mean and standard deviation of the log-SNR at which student and teacher are compared."""
     student_rate: Annotated[float, Between(0, 1, "(]")] = 0.3
-    """Learning rates of the student, as a share of those of the network that follows what it makes."""
-    data_weight: Annotated[float, Between(0, 100)] = 0.0
-    """Of the distance from the data's own law, told by a discriminator, beside that from the teacher's; 0 for no discriminator."""
-    data_compare: tuple[LogSNR, Annotated[float, Between(0.01, 100)]] | None = None
-    """Mean and spread of the log SNR at which the discriminator looks; 0 and 2 unless given."""
+    """Learning rates of the student, as a share of those of the fake-score network."""
 
     def __post_init__(self):
         check(self, "distil")
@@ -191,7 +183,8 @@ class Recipe:
         return {"family": self.family, **dataclasses.asdict(self)}
 
 
-GONE = {"references"}  # settings of models of earlier versions, which were of their training alone
+# Settings that earlier versions recorded and that no longer exist; sampling and evaluation never needed them.
+GONE = {"model": {"references"}, "distil": {"calls", "first_share", "data_weight", "data_compare"}}
 
 
 def from_record(record: Any) -> Recipe:
@@ -202,8 +195,9 @@ def from_record(record: Any) -> Recipe:
     family = content.pop("family", None)
     if not isinstance(family, str) or family not in FAMILIES:
         raise InputError(f"the record's family must be one of {', '.join(FAMILIES)}, got {shown(family)}")
-    if isinstance(content.get("model"), dict):
-        content["model"] = {name: value for name, value in content["model"].items() if name not in GONE}
+    for part, gone in GONE.items():
+        if isinstance(content.get(part), dict):
+            content[part] = {name: value for name, value in content[part].items() if name not in gone}
     content["model"] = from_values(FAMILIES[family], content.get("model"), "model")
     content["optim"] = from_values(Optim, content.get("optim"), "optim")
     if content.get("distil") is not None:
