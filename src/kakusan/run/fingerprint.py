@@ -59,7 +59,7 @@ def origin(
             if name in part and part[name] == value:
                 del part[name]
     for place, values in FORMER.items():
-        if settings[place] is not None:
+        if settings.get(place):
             settings[place] |= values
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
     order = {"processes": str(processes)} if recipe.optim.num_groups > 2 else {}

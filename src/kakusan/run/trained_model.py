@@ -123,9 +123,7 @@ class TrainedModel:
             return OF_ANOTHER if sampler_name == OF_STUDENT.sampler else None
         if steps in (None, self.usual.steps):
             return None
-        return (
-            f"a student is trained for --steps {self.usual.steps}; {steps} use noise levels that it was not trained at"
-        )
+        return f"a student is trained for --steps {self.usual.steps}; {steps} steps use noise levels that it was not trained at"
 
     def check_bound(self) -> None:
         """InputError if there is no bound to evaluate."""

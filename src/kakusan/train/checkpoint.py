@@ -243,7 +243,10 @@ def _files_of(stem: str, names: Iterable[str]) -> list[str]:
 def _joined(shards: list[dict[str, Tensor]]) -> dict[str, Tensor]:
     """Whole tensors from shards that hold consecutive rows; what was not sharded is in the first alone."""
     first, *others = shards
-    return {name: torch.cat([tensor, *(o[name] for o in others if name in o)]) for name, tensor in first.items()}
+    return {
+        name: torch.cat([tensor, *(other[name] for other in others)]) if others and name in others[0] else tensor
+        for name, tensor in first.items()
+    }
 
 
 def _kinds(tensors: Mapping[str, Tensor]) -> storage.Expected:

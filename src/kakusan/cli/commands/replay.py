@@ -48,6 +48,8 @@ def main(command: Replay) -> int:
         checkpoint.take_up(trainer, newest)
     else:
         checkpoint.restore(trainer, run.checkpoints, at_most=before)
+    if newest:
+        trainer.clock.readings = checkpoint.state_of(newest).readings  # those of later steps too
     tell(f"going from step {trainer.state.step:,} to {command.step:,}")
     trainer.go_to(before)
     trainer.optimizers.clear()
