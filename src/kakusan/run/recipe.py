@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from kakusan.data.options import Pictures
 from kakusan.errors import InputError, shown
+from kakusan.nets import NETWORKS
 from kakusan.settings import Between, Length, check, from_values
 from kakusan.train.settings import MOST_MINUTES, MOST_STEPS, Optim
+
+if TYPE_CHECKING:
+    Network = str
+else:
+    Network = Literal[*NETWORKS]
 
 # Upper limits of single settings. `kakusan.run.build` limits the size of a whole model.
 Units = Annotated[int, Between(1, 65_536)]
@@ -49,7 +55,7 @@ class DiffusionConfig:
     """Timestep at which sampling starts from pure noise. Default: T. A distilled student starts lower."""
     time: Literal["sinusoidal", "table"] = "sinusoidal"
     """Embedding of the timestep. table: one learned vector for each timestep."""
-    network: Literal["unet", "convnext", "transformer", "cosine", "classic"] = "unet"
+    network: Network = "unet"
     """Denoising network. unet: small, for a CPU. convnext: convolutions between patches. transformer: attention between patches, for a GPU. cosine: a perceptron on the cosine transform of the image. classic: the U-Net of the DDPM paper."""
     width: Channels = 32
     """Number of channels, for a unet at its finest level. Try 96 for convnext, 128 to 512 for transformer, 512 for cosine."""

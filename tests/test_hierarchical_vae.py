@@ -8,12 +8,8 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-from kakusan.bound import ancestral_sample, elbo, importance_bound, sample_path
-from kakusan.chain import log_weight
-from kakusan.errors import InputError
-from kakusan.models.hierarchical_vae import HierarchicalVAE
-from kakusan.models.vae import VAE
-from support import (
+from harness.faults import catches
+from harness.support import (
     F64,
     assert_covariance,
     assert_mean,
@@ -25,6 +21,11 @@ from support import (
     seeded,
     standard_errors_off,
 )
+from kakusan.bound import ancestral_sample, elbo, importance_bound, sample_path
+from kakusan.chain import log_weight
+from kakusan.errors import InputError
+from kakusan.models.hierarchical_vae import HierarchicalVAE
+from kakusan.models.vae import VAE
 
 N = 100_000  # draws of a random test
 ORACLE = oracle("hvae")
@@ -77,6 +78,7 @@ def given_vectors(third_term):
     return model.terms_on([vectors["x"], vectors["z1"], torch.zeros_like(vectors["z1"])]), vectors
 
 
+@pytest.mark.proves("S21", "S25", "O3")
 def test_the_notes_form_on_given_vectors_is_the_notes_loss():
     terms, _ = given_vectors("notes")
     known = ORACLE["given_vectors"]["outputs"]
@@ -91,6 +93,25 @@ def test_the_notes_form_on_given_vectors_is_the_notes_loss():
     assert_close(sum(terms.values()).detach(), per_example, rtol=1e-10, atol=0)
 
 
+@pytest.mark.proves("S24", "O3", "O4")
+@catches(
+    "models/hierarchical_vae.py",
+    'if (third_term or self.third_term) == "notes":',
+    "if True:",
+    "the third term has the notes' form where the exact one was asked for",
+)
+@catches(
+    "models/hierarchical_vae.py",
+    "-normal_kl(q[-1], self.prior())",
+    "-normal_kl(q[0], self.prior())",
+    "the KL of the top level is that of the lowest",
+)
+@catches(
+    "models/hierarchical_vae.py",
+    "p.log_prob(path[level])",
+    "p.log_prob(q[level - 1].sample())",
+    "the third term scores a fresh latent instead of the drawn one",
+)
 def test_the_exact_form_on_given_vectors_uses_the_drawn_latent():  # theory S24
     terms, _ = given_vectors("exact")
     assert -2 * terms["level 1"].sum().item() == pytest.approx(
@@ -99,6 +120,7 @@ def test_the_exact_form_on_given_vectors_uses_the_drawn_latent():  # theory S24
     assert -2 * terms["level 2"].sum().item() == pytest.approx(ORACLE["given_vectors"]["outputs"]["L2"], rel=1e-10)
 
 
+@pytest.mark.proves("S25", "O3")
 def test_the_gradients_of_the_notes_form_are_the_given_ones():
     terms, vectors = given_vectors("notes")
     known = ORACLE["given_vectors"]["outputs"]
@@ -112,6 +134,21 @@ def test_the_gradients_of_the_notes_form_are_the_given_ones():
 # O4: linear models
 
 
+@pytest.mark.proves("S15", "S16", "S17", "S18", "O4", "O1")
+@catches(
+    "models/hierarchical_vae.py",
+    "q[level - 1].entropy() + p.log_prob(path[level])",
+    "p.log_prob(path[level])",
+    "the third term lacks the entropy of its level",
+    case="generic",
+)
+@catches(
+    "models/hierarchical_vae.py",
+    "return gaussian(self.encoders[t - 1](z))",
+    "mean, log_var = self.encoders[t - 1](z)\n        return Normal(mean, log_var.exp())",
+    "an encoder's log variance becomes a variance where a standard deviation is due",
+    case="generic",
+)
 @pytest.mark.parametrize("case", LINEAR)
 def test_the_exact_bound_and_its_terms_are_the_known_ones(case):
     model, x, known = linear_model(case)
@@ -125,6 +162,14 @@ def test_the_exact_bound_and_its_terms_are_the_known_ones(case):
     assert known["exact_elbo"] <= known["log_p_x"] + 1e-12
 
 
+@pytest.mark.proves("S19")
+@catches(
+    "models/hierarchical_vae.py",
+    'return log_weight(self, path) if self.third_term == "exact" else',
+    "return log_weight(self, path) if True else",
+    "the exact third term where the notes' form was asked for",
+    case="generic",
+)
 @pytest.mark.parametrize("case", LINEAR)
 def test_the_notes_form_and_its_terms_are_the_known_ones(case):
     model, x, known = linear_model(case, "notes")
@@ -135,6 +180,7 @@ def test_the_notes_form_and_its_terms_are_the_known_ones(case):
     assert known["seed_form"] <= known["log_p_x"]
 
 
+@pytest.mark.proves("S19", "E5")
 @pytest.mark.parametrize("case", LINEAR)
 def test_the_two_forms_differ_by_the_covariance_of_z1_and_its_reconstruction(case):  # theory E5, S19
     exact, x, known = linear_model(case)
@@ -151,6 +197,7 @@ def test_the_two_forms_differ_by_the_covariance_of_z1_and_its_reconstruction(cas
     assert independent == pytest.approx(known["elbo_of_independent_family"], rel=1e-10)
 
 
+@pytest.mark.proves("S20", "S24", "O4")
 @pytest.mark.parametrize("case", LINEAR)
 def test_one_draw_estimates_average_to_the_exact_values(case):
     for third_term, key, seed in (("exact", "exact_elbo", 0), ("notes", "seed_form", 1)):
@@ -162,12 +209,14 @@ def test_one_draw_estimates_average_to_the_exact_values(case):
         assert_mean(sum(model.terms(x, seeded(seed)).values()), known[key])
 
 
+@pytest.mark.proves("E5")
 @pytest.mark.parametrize("case", ["generic", "negative_covariance"])
 def test_the_two_forms_are_told_apart_by_their_draws(case):
     model, x, known = linear_model(case, "notes")
     assert standard_errors_off(elbo(model, x.expand(N, -1), seeded(1)), known["exact_elbo"]) > 20
 
 
+@pytest.mark.proves("S15", "E5", "O4")
 def test_at_the_exact_posterior_every_draw_is_the_evidence():
     model, x, known = linear_model("exact_posterior")
     draws = elbo(model, x.expand(1000, -1), seeded(0))
@@ -189,6 +238,7 @@ def test_with_a_negative_covariance_the_notes_form_passes_the_bound_of_its_own_e
 # O5: what training converges to
 
 
+@pytest.mark.proves("S18", "S19", "O4", "O5")
 @pytest.mark.parametrize("case", [case for case in ORACLE if case.startswith("scalar_optimum")])
 @pytest.mark.parametrize(("third_term", "key"), [("exact", "best_exact"), ("notes", "best_seed_form")])
 def test_the_trained_encoder_is_at_rest_at_the_known_optimum(case, third_term, key):
@@ -215,6 +265,7 @@ def test_the_trained_encoder_is_at_rest_at_the_known_optimum(case, third_term, k
     assert_close(gradient, torch.zeros_like(gradient), rtol=0, atol=1e-6)
 
 
+@pytest.mark.proves("E5", "O4", "O5")
 def test_training_on_the_notes_form_ends_with_too_narrow_an_encoder():
     for case in ("scalar_optimum_w1_1.0_w2_1.0", "scalar_optimum_w1_1.5_w2_2.0"):
         known = ORACLE[case]["outputs"]
@@ -240,6 +291,14 @@ def exact_chain(*slopes):
     return model, torch.distributions.Normal(f64(0.0), f64(variances[0]).sqrt())
 
 
+@pytest.mark.proves("S9")
+@catches(
+    "models/hierarchical_vae.py",
+    "gaussian(self.decoders[level](path[level + 1]))",
+    "gaussian(self.decoders[level - 1](path[level + 1]))",
+    "a level is reconstructed by the decoder below its own",
+    case="slopes1",
+)
 @pytest.mark.parametrize("slopes", [(1.3,), (0.7, -1.1), (0.7, -1.1, 2.0), (0.5, 1.0, 0.3, -0.8, 1.2)])
 def test_the_exact_posterior_makes_every_path_tight_at_any_depth(slopes):
     model, law = exact_chain(*slopes)
@@ -273,6 +332,7 @@ def test_one_level_is_a_vae():
         assert_close(ours[name], theirs[name], rtol=0, atol=1e-12)
 
 
+@pytest.mark.proves("S10", "S20", "O25", "O4")
 def test_levels_may_differ_in_size_and_every_network_gets_a_gradient():
     class Encoder(nn.Module):
         def __init__(self, below, above):
@@ -301,6 +361,7 @@ def test_levels_may_differ_in_size_and_every_network_gets_a_gradient():
 # Generation, theory S31
 
 
+@pytest.mark.proves("S13", "S31", "O4", "O23")
 @pytest.mark.parametrize("case", LINEAR)
 def test_generated_data_have_the_law_of_the_model(case):
     model, _, known = linear_model(case)
@@ -311,6 +372,7 @@ def test_generated_data_have_the_law_of_the_model(case):
         assert_close(cov, f64(known[key]), rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.proves("S31", "O4", "O23")
 @pytest.mark.parametrize("mean_output", [False, True])
 def test_samples_follow_that_law(mean_output):
     model, _, known = linear_model("generic")

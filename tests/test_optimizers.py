@@ -1,4 +1,4 @@
-"""Checks that a planted fault has shown to be missing; the faults are in mutants.py."""
+"""The steps of Muon and AdamW, learning rates by group, and gradient clipping, against their definitions."""
 
 import math
 
@@ -7,44 +7,13 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-from kakusan.data.dataset import from_arrays
-from kakusan.data.scale import SIGNED, UNIT
-from kakusan.models.diffusion import Diffusion
-from kakusan.schedule import Schedule
-from kakusan.timesteps import StepLaw
+from harness.faults import catches
+from harness.support import F64, f64, seeded
+from kakusan.train import muon
 from kakusan.train.loop import Trainer
-from kakusan.train.muon import Muon
+from kakusan.train.muon import Muon, orthogonalised
 from kakusan.train.optimizers import Optimizers
 from kakusan.train.settings import Budget, Optim
-from support import F64, SMALL_BETAS, f64, seeded
-
-SHARES = f64([0.5, 0.25, 0.15, 0.07, 0.03])  # of five steps, drawn very unevenly
-
-
-def test_the_probability_of_a_step_is_that_with_which_it_is_drawn():
-    law = StepLaw(SHARES)
-    t = torch.tensor([1, 2, 3, 4, 5, 1])
-    assert torch.equal(law.prob(t), SHARES[[0, 1, 2, 3, 4, 0]])
-    counts = torch.bincount(law.draw(1000, seeded(0)), minlength=6)[1:]
-    assert (counts - 1000 * law.prob(t[:5])).abs().max() <= 1  # a boundary stratum may fall to either side
-
-
-def test_the_bound_beside_the_simple_loss_makes_up_for_how_often_its_step_is_drawn():
-    asked = []
-
-    def network(z, t):
-        asked.append((z, t))
-        return 0.3 * z
-
-    schedule, x = Schedule.from_betas(SMALL_BETAS), torch.randn(200, 2, generator=seeded(0), dtype=F64)
-    simple = Diffusion(network, schedule, 2).double()
-    both = Diffusion(lambda z, t: (network(z, t), torch.full_like(z, 0.4)), schedule, 2, variance="learned").double()
-    beside = both.loss(x, seeded(1), law=StepLaw(SHARES)) - simple.loss(x, seeded(1), law=StepLaw(SHARES))
-    z_t, t = asked[0]
-    assert set(t.tolist()) == {1, 2, 3, 4, 5}
-    # a thousandth of T times the bound at a step drawn evenly (Nichol and Dhariwal 2021), in units of a dimension
-    expected = 1e-3 * both.step_cost(x, z_t, t) / SHARES[t - 1] / 2
-    assert_close(beside, expected, rtol=1e-10, atol=1e-14)  # a difference of losses of order one
 
 
 def near_one(value, norm):
@@ -56,6 +25,20 @@ def near_one(value, norm):
     return s
 
 
+@catches("train/muon.py", "gradient.lerp(mean, momentum).movedim", "mean.movedim", "Muon looks no step ahead")
+@catches(
+    "train/muon.py",
+    'mul_(1 - moves * (group["lr"]',
+    'mul_(1 + moves * (group["lr"]',
+    "the weight decay of Muon lets weights grow",
+)
+@catches("train/muon.py", " * max(1.0, rows / columns) ** 0.5", "", "Muon's steps are as long for tall matrices")
+@catches(
+    "train/muon.py",
+    "factor.diagonal(dim1=1, dim2=2).add_(a)",
+    "factor.diagonal(dim1=1, dim2=2).add_(a - 1)",
+    "the smaller square forgets a term",
+)
 def test_muon_takes_the_steps_of_its_definition():
     lr, decay, momentum = 0.1, 0.2, 0.9
     weight = nn.Parameter(torch.zeros(4, 2, dtype=F64))
@@ -75,6 +58,13 @@ def test_muon_takes_the_steps_of_its_definition():
     assert weight.count_nonzero() == 2
 
 
+@catches(
+    "train/optimizers.py",
+    "betas=settings.betas, weight_decay=settings.weight_decay",
+    "betas=settings.betas, weight_decay=0.0",
+    "AdamW decays no weights",
+)
+@catches("train/optimizers.py", "betas=settings.betas, ", "", "AdamW has the memories that torch gives it")
 def test_adamw_takes_the_steps_of_its_definition_with_the_settings_that_were_given():
     lr, decay, (short, long) = 0.1, 0.2, (0.8, 0.9)
     module = nn.Linear(1, 1, bias=False).double()
@@ -90,6 +80,12 @@ def test_adamw_takes_the_steps_of_its_definition_with_the_settings_that_were_giv
         assert module.weight.item() == pytest.approx(expected, rel=1e-10)
 
 
+@catches(
+    "train/optimizers.py",
+    'group["lr"] = peak * scale',
+    'group["lr"] = self._all[0][1] * scale',
+    "hidden matrices move at the learning rate of the rest",
+)
 def test_hidden_matrices_move_at_a_learning_rate_of_their_own():
     module = nn.Linear(1, 1).double()
     module.hidden_matrices = lambda: [module.weight]
@@ -103,6 +99,13 @@ def test_hidden_matrices_move_at_a_learning_rate_of_their_own():
     assert before[0] - module.weight.item() == pytest.approx(0.5 * 0.03 * near_one(1.0, 1.0), rel=1e-5)
 
 
+@catches(
+    "train/loop.py",
+    "nn.utils.clip_grads_with_norm_(self._parameters, self.settings.clip, norm)",
+    "pass",
+    "gradients are not cut",
+    case="0.5-0.5",
+)
 @pytest.mark.parametrize(("clip", "norm"), [(0.5, 0.5), (None, 50.0)])
 def test_a_gradient_is_cut_to_the_norm_that_was_asked_for(clip, norm):
     module, norms = nn.Linear(2, 1, bias=False), []
@@ -116,48 +119,38 @@ def test_a_gradient_is_cut_to_the_norm_that_was_asked_for(clip, norm):
     assert norms == [pytest.approx(norm, rel=1e-5)]  # float32, and 1e-6 in a denominator
 
 
-def test_every_step_has_noise_of_its_own_by_seed_and_number():
-    def noise(seed):
-        module, heard = nn.Linear(1, 1), []
-
-        def loss(indices, randomness):
-            heard.append(torch.rand((), generator=randomness).item())
-            return module(torch.ones(len(indices), 1))[:, 0].square()
-
-        trainer = Trainer(module, loss, 8, Optim(batch=4), Budget(steps=5), seed, torch.device("cpu"))
-        assert trainer.run([1.0], lambda trainer: None, lambda trainer: None)
-        return heard
-
-    assert noise(0) == noise(0)
-    assert len({*noise(0), *noise(1)}) == 10
+@catches(
+    "train/muon.py",
+    "torch.linalg.vector_norm(x, dim=(-2, -1), keepdim=True)",
+    "torch.linalg.vector_norm(x)",
+    "matrices of one shape get one size together",
+)
+def test_matrices_of_one_shape_are_orthogonalised_together_as_they_are_alone():
+    batch = torch.randn(3, 6, 20, dtype=torch.float64, generator=seeded(0))
+    for matrices in (batch, batch.mT):
+        alone = torch.stack([orthogonalised(matrix) for matrix in matrices])
+        torch.testing.assert_close(orthogonalised(matrices), alone, rtol=0, atol=1e-12)  # float64, fifteen products
 
 
-@pytest.mark.parametrize("scale", [SIGNED, UNIT])
-def test_black_and_white_are_the_ends_of_a_scale_and_levels_one_bin_apart(scale):
-    levels = scale.to_model(torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16)).flatten()
-    assert levels[0] == scale.low
-    assert levels[-1] == scale.high
-    assert scale.bin_width == pytest.approx((scale.high - scale.low) / 255, rel=1e-15)
-    assert_close(levels.diff(), torch.full((255,), scale.bin_width), rtol=0, atol=1e-6)  # float32 near one
-
-
-@pytest.mark.parametrize("scale", [SIGNED, UNIT])
-def test_values_beyond_black_and_white_become_black_and_white(scale):
-    width = scale.high - scale.low
-    beyond = torch.tensor([scale.low - width / 4, scale.high + width / 4]).view(1, 1, 1, 2)
-    assert scale.to_pixels(beyond).flatten().tolist() == [0, 255]
-
-
-def test_the_digest_of_the_data_is_of_both_parts_and_of_their_shapes():
-    def digest(train, test):
-        return from_arrays("x", "counts", torch.tensor(train), torch.tensor(test)).digest()
-
-    first = digest([[1, 2], [3, 4]], [[5, 6]])
-    assert first == digest([[1, 2], [3, 4]], [[5, 6]])
-    others = [
-        digest([[1, 2], [3, 5]], [[5, 6]]),
-        digest([[1, 2], [3, 4]], [[5, 7]]),
-        digest([[1, 2]], [[3, 4], [5, 6]]),  # the same bytes in the same order, cut elsewhere
-        digest([[1], [2], [3], [4]], [[5], [6]]),
-    ]
-    assert len({first, *others}) == 5
+@pytest.mark.parametrize("skip", [None, torch.zeros(()), torch.ones(())])
+def test_muon_moves_matrices_together_as_one_by_one(skip, monkeypatch):
+    shapes = [(6, 4), (4, 6), (6, 2, 2, 1), (4, 6), (6, 4), (5, 5)]
+    ends, sizes = [], []
+    for most in (1, 3 * 24, 2**20):
+        monkeypatch.setattr(muon, "MOST_AT_ONCE", most)
+        generator = seeded(1)
+        weights = [torch.nn.Parameter(torch.randn(s, dtype=torch.float64, generator=generator)) for s in shapes]
+        start = [w.detach().clone() for w in weights]
+        optimizer = Muon(weights, lr=0.1, weight_decay=0.1)
+        for _ in range(3):
+            for w in weights:
+                w.grad = torch.randn(w.shape, dtype=torch.float64, generator=generator)
+            optimizer.found_inf = skip
+            optimizer.step()
+        ends.append(weights)
+        sizes.append([len(batch) for batch in muon.batches(weights)])
+    assert sizes == [[1] * 6, [3, 2, 1], [5, 1]]
+    for alone, some, most, first in zip(*ends, start):
+        torch.testing.assert_close(some, alone, rtol=0, atol=1e-12)  # float64, a few steps of size 0.1
+        torch.testing.assert_close(most, alone, rtol=0, atol=1e-12)
+        assert torch.equal(alone, first) == (skip is not None and skip.item() == 1)

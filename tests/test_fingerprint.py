@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-import torture
+from harness import torture
+from harness.faults import catches
+from harness.support import status
 from kakusan.recipes import find
 from kakusan.run import fingerprint as origin
 from kakusan.run.recipe import from_record
-from support import status
 
 pytestmark = pytest.mark.reliability
 
@@ -97,6 +98,12 @@ def test_other_versions_and_machines_are_named_and_gone_on_with(run, tmp_path, c
     assert said[0].endswith("is another")
 
 
+@catches(
+    "run/fingerprint.py",
+    "torch.get_num_threads() // lanes",
+    "torch.get_num_threads()",
+    "a run does not know how many threads computed a group",
+)
 def test_how_many_threads_compute_a_group_is_named_for_it_decides_its_bits(tmp_path):
     path, before = tmp_path, torch.get_num_threads()
     facts = origin.origin(find("mnist-ddpm"), 0, "data", torch.device("cpu"))

@@ -21,7 +21,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import NamedTuple
 
-import planting
+from harness import planting
 from kakusan.storage import files
 
 Action = Callable[[Path], object]

@@ -19,8 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-import faults
-import planting
+from harness import disk_model, planting
 from kakusan.storage import files
 
 STEPS = 12
@@ -120,7 +119,7 @@ def _at_operations() -> Iterator[Callable[[], None]]:
     number = 0
     while True:
         number += 1
-        yield lambda number=number: setattr(files, "watch", faults.end_at(number))
+        yield lambda number=number: setattr(files, "watch", disk_model.end_at(number))
 
 
 def _after_steps() -> Iterator[Callable[[], None]]:

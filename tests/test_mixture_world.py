@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
+from harness.support import F64, assert_mean, f64, oracle, seeded
 from kakusan.models.diffusion import Diffusion
 from kakusan.schedule import Schedule
 from kakusan.solvers import ancestral
-from support import F64, assert_mean, f64, oracle, seeded
 
 ORACLE = oracle("gaussian_mixture")
 DATA = ORACLE["elbo_linear_T100"]["inputs"]
@@ -77,6 +77,7 @@ def points(case: str) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
     return z, t, {word: f64([row[key] for row in rows]).view(len(t), -1) for word, key in said.items()}
 
 
+@pytest.mark.proves("M8", "O18")
 @pytest.mark.parametrize("case", ["denoiser_1d", "denoiser_2d"])
 @pytest.mark.parametrize("word", ["score", "eps", "v"])
 def test_score_noise_and_velocity_of_a_mixture_are_its_posterior_mean(case, word):  # Tweedie, theory M8
@@ -94,6 +95,7 @@ def test_the_exact_denoiser_of_these_tests_is_the_oracles():
 # O19: what training can reach
 
 
+@pytest.mark.proves("M7", "E14", "O10", "O11", "O19", "O17")
 @pytest.mark.parametrize("case", SCHEDULES)
 @pytest.mark.parametrize(
     ("variance", "key"), [("unit", "unit_seed"), ("beta", "beta"), ("beta_tilde", "tilde_t1_beta")]
@@ -122,6 +124,7 @@ def test_a_worse_denoiser_has_a_worse_bound():
         assert expected_costs(model, steps(2, 100)).sum() > best + 1e-3  # the quadrature is right to 1e-9
 
 
+@pytest.mark.proves("M14", "O19", "O20")
 @pytest.mark.parametrize("case", SCHEDULES)
 def test_the_simple_loss_of_the_exact_denoiser_is_its_floor(case):
     schedule, exact = SCHEDULES[case], exact_denoiser(SCHEDULES[case])
@@ -139,6 +142,7 @@ def test_the_simple_loss_of_the_exact_denoiser_is_its_floor(case):
 # O20: with the posterior's own variance a step costs what it tells of the data
 
 
+@pytest.mark.proves("M14", "O19", "O20")
 @pytest.mark.parametrize("case", SCHEDULES)
 def test_a_step_with_beta_tilde_costs_half_its_gain_in_snr_times_the_mean_square_error(case):  # theory M14
     schedule = SCHEDULES[case]
@@ -148,6 +152,7 @@ def test_a_step_with_beta_tilde_costs_half_its_gain_in_snr_times_the_mean_square
     assert_close(expected_costs(mixture_model(schedule, "beta_tilde"), t), expected, rtol=1e-9, atol=0)
 
 
+@pytest.mark.proves("M14", "O19", "O20")
 def test_the_steps_of_a_fine_chain_sum_to_the_information_in_its_noise():  # d I / d SNR = mmse / 2
     known = ORACLE["i_mmse"]
     sums = []
@@ -176,6 +181,7 @@ def distance_to_the_data(draws: Tensor) -> float:
     return (true - rank).abs().max().item()
 
 
+@pytest.mark.proves("S41", "O17")
 def test_samples_of_the_exact_denoiser_are_nearly_the_data_and_with_unit_variance_far_off():  # theory S41, E14
     n, schedule = 20_000, SCHEDULES["elbo_linear_T100"]
     # 20,000 draws of the data themselves lie within 1.63 / sqrt(n) = 0.0115 in 99 of 100 cases; a hundred steps add to it

@@ -19,9 +19,9 @@ from typing import Any
 
 import pytest
 
-TESTS = Path(__file__).parent
-SOURCE = TESTS.parent / "src"
-PACKAGE = SOURCE / "kakusan"
+from harness.faults import PACKAGE, TESTS
+
+SOURCE = PACKAGE.parent
 LIMIT_S = 60  # a test chosen here takes less than one; on a busy machine several
 SLOW_IMPORTS = [
     "torch",

@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-import hostile
 import kakusan
+from harness import hostile
+from harness.faults import catches
+from harness.support import call
 from kakusan.bound import ancestral_sample
 from kakusan.cli import main
 from kakusan.errors import InputError
@@ -20,7 +22,6 @@ from kakusan.noise import example_streams
 from kakusan.run import model_file
 from kakusan.run.model_file import Artefact
 from kakusan.storage import tensors
-from support import call
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -131,6 +132,12 @@ def test_samples_of_a_file_go_where_its_name_says(capsys, runs, tmp_path, monkey
     assert (tmp_path / "samples" / "vae-seed0-n2" / "samples.npy").exists()
 
 
+@catches(
+    "run/evaluation_data.py",
+    "if other is None and run.is_file() and model.recipe.data not in EMBEDDED:",
+    "if other is None and run.is_file() and not model.recipe.data:",
+    "a file says where its data are",
+)
 def test_a_file_does_not_say_where_to_look_for_data(capsys, tmp_path, monkeypatch):
     """Its record may name any path; nothing is opened there."""
     monkeypatch.chdir(tmp_path)
@@ -167,12 +174,21 @@ def test_a_mistake_about_a_file_is_one_line_and_exit_2(capsys, runs, monkeypatch
     assert {path: path.stat().st_mtime_ns for path in runs.rglob("*")} == before
 
 
+@catches(
+    "cli/__init__.py",
+    'print(f"kakusan: {printable(str(error))}",',
+    'print(f"kakusan: {error}",',
+    "a message brings control characters to the terminal",
+)
 def test_a_message_brings_no_control_characters_to_the_terminal(capsys):
     code, _, err = call(capsys, "sample", "\x1b[2Jnowhere\x07")
     assert code == 2
     assert err.rstrip("\n").isprintable()
 
 
+@catches(
+    "run/model_file.py", "if found != claimed:", "if not found:", "the hash of a file is not looked at", case="vae"
+)
 @pytest.mark.parametrize("family", hostile.MODELS)
 def test_every_byte_of_a_file_is_watched(tmp_path, family):
     """Of the weights: all bits are under the hash. Of the record: whatever it changes, but not how it is spelt."""

@@ -2,7 +2,7 @@
 
 import pytest
 
-import torture
+from harness import torture
 
 pytestmark = pytest.mark.reliability
 

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 import torch
 
+from harness.faults import catches
+from kakusan.data.dataset import from_arrays
 from kakusan.data.mnist import mnist, mnist_labels
 from kakusan.data.open import open_data
 from kakusan.data.scale import BINARY, SIGNED, UNIT
@@ -27,6 +29,7 @@ def pictures(n, *shape):
     return np.random.default_rng(0).integers(0, 256, (n, *shape), dtype=np.uint8)
 
 
+@pytest.mark.proves("S28")
 def test_the_embedded_digits_are_the_distributed_ones():
     import hashlib
 
@@ -44,6 +47,12 @@ def test_label_counts_add_up_to_their_group():
     assert (data.train.sum(1) == 60).all()
 
 
+@catches(
+    "data/idx.py",
+    "offset=start).reshape(shape)",
+    "offset=start).reshape(shape[0], shape[2], shape[1]).transpose(0, 2, 1)",
+    "the rows of an IDX file are its columns",
+)
 @pytest.mark.parametrize("ending", ["", ".gz"])
 def test_a_folder_of_idx_files_is_read(tmp_path, ending):
     train, test = pictures(20, 8, 6), pictures(5, 8, 6)
@@ -54,6 +63,13 @@ def test_a_folder_of_idx_files_is_read(tmp_path, ending):
     assert np.array_equal(data.test[:, 0].numpy(), test)
 
 
+@catches(
+    "data/arrays.py",
+    "array.transpose(0, 3, 1, 2)",
+    "array.transpose(0, 3, 2, 1)",
+    "pictures with their channels last are turned on their side",
+)
+@catches("data/dataset.py", "train[order[held:]]", "train[order[:-held]]", "what is held out was trained on")
 @pytest.mark.parametrize(
     ("shape", "event"), [((8, 6), (1, 8, 6)), ((8, 6, 1), (1, 8, 6)), ((8, 6, 3), (3, 8, 6)), ((3, 8, 6), (3, 8, 6))]
 )
@@ -133,13 +149,49 @@ def test_unusable_data_is_refused_in_one_line(tmp_path, name, words):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.proves("S28")
+@catches("data/scale.py", ".permute(0, 2, 3, 1)", ".permute(0, 3, 2, 1)", "pictures come back on their side")
+@catches("data/scale.py", ".round().clamp(0, TOP)", ".clamp(0, TOP)", "grey levels are rounded down")
 @pytest.mark.parametrize("scale", [SIGNED, UNIT])
 def test_scaling_goes_there_and_back_for_every_level(scale):
     levels = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16)
     assert np.array_equal(scale.to_pixels(scale.to_model(levels))[..., 0], levels[:, 0].numpy())
 
 
+@catches(
+    "data/scale.py",
+    "randomness, grey.dtype, grey.device) < grey)",
+    "randomness, grey.dtype, grey.device) > grey)",
+    "a bit is one with the probability of a zero",
+)
 def test_binarisation_draws_one_with_the_pixels_share():
     grey = torch.full((100_000, 1, 1, 1), 51, dtype=torch.uint8)  # one fifth
     share = BINARY.to_model(grey, torch.Generator().manual_seed(0)).mean().item()
     assert abs(share - 0.2) < 4.5 * (0.2 * 0.8 / 100_000) ** 0.5  # false alarm 7e-6
+
+
+@catches(
+    "data/dataset.py",
+    "for part in (self.train, self.test):",
+    "for part in (self.train,):",
+    "the digest of the data does not see what is held out",
+)
+@catches(
+    "data/dataset.py",
+    "digest.update(repr((tuple(part.shape), str(part.dtype))).encode())",
+    "pass",
+    "the digest of the data does not see its shape",
+)
+def test_the_digest_of_the_data_is_of_both_parts_and_of_their_shapes():
+    def digest(train, test):
+        return from_arrays("x", "counts", torch.tensor(train), torch.tensor(test)).digest()
+
+    first = digest([[1, 2], [3, 4]], [[5, 6]])
+    assert first == digest([[1, 2], [3, 4]], [[5, 6]])
+    others = [
+        digest([[1, 2], [3, 5]], [[5, 6]]),
+        digest([[1, 2], [3, 4]], [[5, 7]]),
+        digest([[1, 2]], [[3, 4], [5, 6]]),  # the same bytes in the same order, cut elsewhere
+        digest([[1], [2], [3], [4]], [[5], [6]]),
+    ]
+    assert len({first, *others}) == 5

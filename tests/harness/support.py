@@ -40,7 +40,7 @@ def oracle(name: str) -> dict:
 
     In these files `seed` means the study notes' form, and position t-1 of an array holds step t.
     """
-    return json.loads((Path(__file__).parent / "oracles" / f"{name}.json").read_text())["cases"]
+    return json.loads((Path(__file__).parent.parent / "oracles" / f"{name}.json").read_text())["cases"]
 
 
 def f64(values) -> Tensor:

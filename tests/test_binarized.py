@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.testing import assert_close
 
+from harness.support import F64, LIMIT, assert_mean, f64, oracle, seeded
 from kakusan.bound import importance_bound
 from kakusan.cli.arguments import Data
 from kakusan.cli.commands.data import main as describe
@@ -26,7 +27,6 @@ from kakusan.recipes import RECIPES, find
 from kakusan.run.build import build, check_kind, count_parameters, start_at, training_loss
 from kakusan.run.recipe import HierarchyConfig, Recipe, VAEConfig
 from kakusan.run.trained_model import TrainedModel
-from support import F64, LIMIT, assert_mean, f64, oracle, seeded
 
 CPU = torch.device("cpu")
 PIXELS = (1, 2, 3)
