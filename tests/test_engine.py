@@ -22,7 +22,7 @@ from kakusan.train import checkpoint
 from kakusan.train.batches import Batches
 from kakusan.train.engine import Engine
 
-pytestmark = pytest.mark.reliability
+pytestmark = [pytest.mark.reliability, pytest.mark.slow]
 
 HERE = Path(__file__).parent
 

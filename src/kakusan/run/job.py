@@ -44,7 +44,7 @@ def reopened(run: RunDirectory, record: dict[str, Any], device: torch.device) ->
     recipe = from_record(record["recipe"])
     budget = Budget(recipe.minutes, recipe.steps)
     dataset = open_data(recipe.data, recipe.pictures, tell)
-    if dataset.digest() != run.read("data.json")["digest"]:
+    if not dataset.matches(run.read("data.json")["digest"]):
         raise InputError(
             f"{recipe.data} has changed since {run.path} was started; give the run the data that it began with"
         )

@@ -14,11 +14,12 @@ import torch
 from kakusan import distributed
 from kakusan.cli.arguments import Resume
 from kakusan.console import tell
+from kakusan.data.cautions import cautions
 from kakusan.data.dataset import Dataset
 from kakusan.data.open import lasting, open_data
 from kakusan.errors import InputError, PeerFailed, SaveError, Stopped
 from kakusan.run.build import check_kind, count_parameters
-from kakusan.run.cautions import cautions, cluster_lines
+from kakusan.run.cautions import cluster_lines
 from kakusan.run.directory import RunDirectory, to_go_on
 from kakusan.run.fingerprint import check_origin, origin, versions
 from kakusan.run.finish import averaged_model, draw, finish, measure, measured_words

@@ -315,7 +315,7 @@ class TrainedModel:
         if tuple(data.shape[1:]) != self.event_shape or not (self.is_counts or data.dtype == torch.uint8):
             raise InputError(
                 f"the model evaluates {kind} of shape (n, {', '.join(map(str, self.event_shape))}), got {data.dtype} "
-                f"{tuple(data.shape)}; kakusan.data.open.open_data(name).test holds them so"
+                f"{tuple(data.shape)}; kakusan.data.open_data(name).test holds them so"
             )
 
     def check_data(self, dataset: Dataset) -> None:

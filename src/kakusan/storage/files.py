@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import os
 import shutil
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO
 
 try:
     import fcntl
@@ -115,7 +115,7 @@ def remove(path: Path) -> None:
         path.unlink()
 
 
-def open_regular(path: Path, limit: int | None = None, *, follow: bool = True) -> BinaryIO:
+def open_regular(path: Path, limit: int | None = None, *, follow: bool = True) -> io.BufferedReader:
     """Open an existing regular file for reading, without waiting and without trusting its size.
 
     Args:
@@ -141,8 +141,11 @@ def open_regular(path: Path, limit: int | None = None, *, follow: bool = True) -
 def read_regular(path: Path, limit: int, *, follow: bool = True) -> bytes:
     """All bytes of a regular file of at most `limit` bytes; raises as `open_regular` does."""
     with open_regular(path, limit, follow=follow) as file:
-        content = file.read(limit + 1)
-    if len(content) > limit:  # it grows while it is read
+        size = min(limit, os.fstat(file.fileno()).st_size)
+        content = file.read(size + 1)  # not of the limit at once: a buffer of that size would be made
+        if len(content) > size:  # it grows while it is read
+            content += file.read(limit + 1 - len(content))
+    if len(content) > limit:
         raise OSError(errno.EFBIG, f"larger than {limit:,} bytes", str(path))
     return content
 

@@ -104,11 +104,11 @@ def _examine_data(findings: Findings, recipe: Recipe | None, known: dict[str, An
         findings.data = "what they were cannot be told"
         return
     try:
-        found = open_data(recipe.data, recipe.pictures, tell).digest()
+        dataset = open_data(recipe.data, recipe.pictures, tell)
     except InputError as error:
         findings.data = f"{recipe.data} cannot be opened here ({error})"
         return
-    findings.data_changed = found != known.get("digest")
+    findings.data_changed = not dataset.matches(known.get("digest"))
     findings.data = (
         f"{recipe.data} {'have changed since the run began' if findings.data_changed else 'are as they were'}"
     )
