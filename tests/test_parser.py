@@ -253,7 +253,7 @@ PARSERS = {
 @pytest.mark.parametrize("name", PARSERS)
 def test_every_help_text_is_a_plain_sentence(name):
     texts = {argument.head(): argument.setting.help for argument in PARSERS[name].arguments}
-    for head, text in {**texts, "itself": PARSERS[name].kind.__doc__.partition("\n")[0]}.items():
+    for head, text in {**texts, "itself": PARSERS[name].summary}.items():
         assert re.match(r"[A-Z]", text), f"{head}: {text!r} does not begin as a sentence"
         assert not re.match(r"(Of|What|Whether|How|If|Which|For)\b", text), f"{head}: {text!r} has no subject"
         assert text.endswith("."), f"{head}: {text!r} does not end as a sentence"

@@ -17,20 +17,9 @@ from kakusan.errors import MISTAKE, InputError, PeerFailed, Stopped, shown
 from kakusan.registry import did_you_mean
 from kakusan.signals import EXIT_STATUS, handled_by, stop
 
-SUMMARIES = {
-    "demo": "Train a model of digits in minutes, sample it, evaluate it, and write a report.",
-    "train RECIPE [--data D] [--minutes M]": "Train a recipe, on your own images or counts with --data.",
-    "train --resume RUN": "Resume a run from its newest checkpoint.",
-    "sample RUN [-n N]": "Draw new examples into an image and an array.",
-    "evaluate RUN [--json]": "Measure bits per dimension with a standard error.",
-    "compare RUN RUN": "Measure which of two runs is better, with the standard error of the difference.",
-    "report RUN": "Write one HTML page about a run.",
-    "export RUN": "Write the model as one file, which sample, evaluate and info accept as RUN.",
-    "doctor RUN [--json]": "Check a run for damage and show how to resume it.",
-    "replay RUN --step K": "Repeat one training step and show its batch, loss and gradient.",
-    "recipes": "List the recipes.",
-    "data PATH": "Describe a data file or folder.",
-    "info FILE": "Describe a run, a .safetensors file or an image.",
+TRAIN = {  # kakusan train has two forms; the other commands describe themselves
+    "kakusan train RECIPE": "Train a recipe, on your own images or counts with --data.",
+    "kakusan train --resume RUN": "Resume a run from its newest checkpoint.",
 }
 SHARED = ("sample", "evaluate")  # commands whose work several processes share: torchrun -m kakusan sample ...
 OTHER_WORDS = {"resume": "train --resume", "generate": "sample", "draw": "sample", "check": "doctor"}
@@ -98,8 +87,9 @@ def _show_warning(
 def _dispatch(arguments: list[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         say("kakusan trains, measures and samples generative models under one ELBO.", "")
-        for typed, summary in SUMMARIES.items():
-            say(*entry(f"kakusan {typed}", summary).splitlines())
+        parsers = [Parser(kind, f"kakusan {verb}") for verb, kind in COMMANDS.items()]
+        for typed, summary in [*TRAIN.items(), *((parser.usage, parser.summary) for parser in parsers)]:
+            say(*entry(typed, summary).splitlines())
         say("", "Every command has --help. kakusan train RECIPE --help lists all settings of a recipe.")
         return 0
     verb, *rest = arguments
