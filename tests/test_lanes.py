@@ -158,7 +158,7 @@ def test_a_group_that_is_alone_is_not_on_a_lane(cores):
 @pytest.mark.parametrize(("weight", "lanes"), [(0.0, 2), (1.0, 1)])
 def test_a_student_with_a_discriminator_whose_weights_are_exchanged_has_one_lane(cores, weight, lanes):
     cores(2)
-    teacher = replace(find("mnist-ddpm").model, width=8, inner_width=16, blocks=1)
+    teacher = replace(find("mnist-ddpm").model, width=8, inner_width=16, blocks=1)  # pyrefly: ignore[unexpected-keyword]
     given = replace(find("mnist-few"), model=teacher)
     given = replace(given, distil=replace(given.distil, data_weight=weight))
     recipe = student_recipe(given, replace(find("mnist-ddpm"), model=teacher))

@@ -70,7 +70,7 @@ def test_a_table_is_a_one_hot_label_through_a_linear_layer():
 @pytest.mark.parametrize("shape", [(1, 28, 28), (3, 12, 8), (1, 5, 3), (1, 1, 1)])
 def test_a_discriminator_knows_nothing_at_first_and_then_sees_every_pixel_and_the_step(shape):
     torch.manual_seed(0)
-    network, z = Discriminator(*shape[:1], shape[1:], width=8), torch.randn(3, *shape, requires_grad=True)
+    network, z = Discriminator(shape[0], shape[1:], width=8), torch.randn(3, *shape, requires_grad=True)
     assert network(z, torch.tensor([1, 5, 900])).tolist() == [0.0, 0.0, 0.0]
     nn.init.normal_(network.last.weight)
     early, late = network(z, torch.tensor([1, 5, 900])), network(z, torch.tensor([901, 905, 1800]))
