@@ -130,6 +130,50 @@ def test_only_the_last_step_of_the_cosine_schedule_is_capped():
     assert (beta == 0.999).nonzero().flatten().tolist() == ORACLE["cosine_T1000"]["outputs"]["capped_steps"]
 
 
+@pytest.mark.parametrize(
+    ("start", "end", "tau"), [(-3.0, 3.0, 1.0), (-3.0, 3.0, 0.4), (0.0, 3.0, 0.7), (-1.0, 2.0, 2.0)]
+)
+@catches(
+    "schedule.py",
+    "((start + u * (end - start)) / tau).sigmoid()",
+    "(start + u * (end - start)).sigmoid()",
+    "the sigmoid schedule ignores tau inside its curve",
+)
+@catches(
+    "schedule.py",
+    "torch.tensor([start / tau, end / tau]",
+    "torch.tensor([start, end]",
+    "the sigmoid schedule is scaled as if tau were 1",
+)
+@catches(
+    "schedule.py",
+    "((start + u * (end - start)) / tau)",
+    "((u * end) / tau)",
+    "the sigmoid schedule starts at 0",
+    case="-1.0-2.0-2.0",
+)
+@catches(
+    "schedule.py",
+    "(high - low), max_beta)",
+    "high, max_beta)",
+    "the sigmoid schedule does not start at the data",
+)
+def test_the_sigmoid_schedule_is_its_published_formula(start, end, tau):
+    # Jabri, Fleet and Chen 2023, section 2, spelled out
+    def sigmoid(value):
+        return 1 / (1 + math.exp(-value / tau))
+
+    depth = 40
+    curve = [
+        (sigmoid(end) - sigmoid(start + t / depth * (end - start))) / (sigmoid(end) - sigmoid(start))
+        for t in range(depth + 1)
+    ]
+    schedule = Schedule.sigmoid(depth, start, end, tau)
+    # the last beta is capped at 0.999; betas are differences from 1: 1e-15 on 1e-3
+    assert_close(schedule.alpha_bar[:-1], f64(curve[:-1]), rtol=1e-11, atol=0)
+    assert schedule.beta[-1] == 0.999
+
+
 @pytest.mark.proves("S36", "O7")
 def test_one_step_of_a_hundredth_keeps_0_995_of_the_amplitude():  # theory S36: the notes' example
     known = ORACLE["seed_example_beta_0p01"]["outputs"]

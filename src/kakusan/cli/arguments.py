@@ -195,8 +195,6 @@ class Processes:
     """Number of processes on this machine that train together, one for each GPU."""
     restarts: Annotated[int, Between(0)] = 0
     """Number of restarts from the last checkpoint after a process has died."""
-    shard: bool = False
-    """Shard the weights over the processes instead of copying them."""
 
 
 @dataclass(frozen=True, kw_only=True)
