@@ -42,6 +42,7 @@ def main(arguments: list[str] | None = None) -> None:
     arguments = sys.argv[1:] if arguments is None else arguments
     keep_freed_memory()
     try:
+        os.getcwd()  # in a folder that was removed libraries end the process without a word of ours
         with warnings.catch_warnings(), handled_by(stop):
             warnings.showwarning = _show_warning
             status = _dispatch(arguments)
@@ -74,25 +75,17 @@ def _refusal(error: Exception, arguments: list[str]) -> str | None:
     """Return one line about what the system refused, or None if that is not what happened."""
     if isinstance(error, OSError):
         place = error.filename2 or error.filename
-        if place is None and not _has_folder():
-            return "the current folder no longer exists; change to another one and try again"
-        where = f"cannot use {os.fsdecode(place)}" if isinstance(place, str | bytes | os.PathLike) else "cannot go on"
-        return f"{where} ({error.strerror or error}); check that it exists, is readable and there is room"
+        where = os.fsdecode(place) if isinstance(place, str | bytes | os.PathLike) else "the current folder"
+        return f"cannot use {where} ({error.strerror or error}); check that it exists, may be used and has room"
     if isinstance(error, UnicodeError):
         text = shown(error.object) if isinstance(error, UnicodeEncodeError | UnicodeDecodeError) else "a name"
         return f"{text} is not valid UTF-8; rename the file or convert its text"
-    short = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-    if short or ("alloc" in str(error) and "memory" in str(error)):
+    if "Symlink loop" in str(error):  # a RuntimeError of pathlib before Python 3.13
+        return f"cannot use a path ({error}); remove the links that lead to each other"
+    if isinstance(error, MemoryError) or ("alloc" in str(error) and "memory" in str(error)):  # numpy; torch
         verb = arguments[0] if arguments else ""
         return f"out of memory; lower {SIZES.get(verb, 'the number of examples')}, or use a machine with more memory"
     return None
-
-
-def _has_folder() -> bool:
-    try:
-        return bool(os.getcwd())
-    except OSError:
-        return False
 
 
 def _show_warning(

@@ -8,6 +8,7 @@ several words. A boolean takes none, and --no-flag turns it off.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
 import textwrap
 import typing
@@ -181,9 +182,7 @@ class Parser:
         return self.kind(**values)
 
     def _unknown(self, flag: str) -> InputError:
-        names = {
-            name.rpartition(".")[2].lstrip("-"): name for name in reversed(self.flags)
-        }  # typed without its section
+        names = {name.rpartition(".")[2].lstrip("-"): name for name in reversed(self.flags)}  # without the section
         names |= {name.lstrip("-"): name for name in self.flags}
         near = nearest(flag.lstrip("-"), names)
         hint = f"did you mean {names[near]}? " if near else ""
@@ -229,10 +228,12 @@ def _options(registry: Choice) -> list[Setting]:
     """List the settings of all classes of a registry; one that several have is listed once, with their names."""
     owners: dict[str, list[str]] = {}
     settings: dict[str, Setting] = {}
-    for name, kind in registry.registry.items():
-        for setting in settings_of(kind):
-            owners.setdefault(setting.name, []).append(f"{name} (default: {setting.default})")
-            settings.setdefault(setting.name, setting)
+    for name, factory in registry.registry.items():
+        fixed = factory.keywords if isinstance(factory, functools.partial) else {}
+        for setting in settings_of(getattr(factory, "func", factory)):
+            if setting.name not in fixed:
+                owners.setdefault(setting.name, []).append(f"{name} (default: {setting.default})")
+                settings.setdefault(setting.name, setting)
     return [
         dataclasses.replace(s, default=None, help=f"{s.help} Option of {', '.join(owners[name])}.")
         for name, s in settings.items()
