@@ -541,7 +541,7 @@ def test_a_run_does_not_go_on_with_another_teacher(blocks, student, tmp_path, ca
     run = tmp_path / "run"
     shutil.copytree(student, run)
     known = model_file.read(run / "teacher.safetensors").facts
-    recipe = dataclasses.replace(known.recipe, model=dataclasses.replace(known.recipe.model, blocks=blocks))
+    recipe = dataclasses.replace(known.recipe, model=dataclasses.replace(known.recipe.model, blocks=blocks))  # pyrefly: ignore[unexpected-keyword]
     weights = {
         name: torch.zeros(kind[0], dtype=kind[1]) for name, kind in blueprint(recipe.model, known.event_shape).items()
     }

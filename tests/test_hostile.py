@@ -62,6 +62,7 @@ def test_no_attack_by_hand_gets_through_or_costs_a_second_or_64_megabytes():
     assert seen["refused"] == len(hostile.ATTACKS) >= 60
 
 
+@pytest.mark.slow
 @needs_limits
 @pytest.mark.parametrize(("kind", "count"), [("files", 20_000), ("configurations", 10_000)])
 def test_no_mutation_crashes_or_costs_a_second_or_64_megabytes(kind, count):

@@ -589,7 +589,7 @@ def test_guidance_is_counted_where_it_asks_a_second_network(name):
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_fewer_than_no_samples_are_refused(name):
     with pytest.raises(InputError, match="number of samples"):
-        sampler(name)(optimal_model(), -1)
+        sampler(name)(optimal_model(), -1)  # pyrefly: ignore[bad-argument-count]
 
 
 @pytest.mark.parametrize("eta", [-0.5, 1.5, math.nan])
