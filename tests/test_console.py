@@ -28,7 +28,9 @@ NASTY = [
 ]
 
 
-@catches("console.py", 'and c not in "\\\\\'" else', "else", "a backslash in a quoted name is lost")
+@catches(r"""console.py: a backslash in a quoted name is lost
+- and c not in "\\'" else
++ else""")
 @pytest.mark.parametrize("word", NASTY)
 def test_a_printed_command_is_typed_as_it_is_and_means_the_same(word):
     text = quoted(word)
@@ -37,12 +39,11 @@ def test_a_printed_command_is_typed_as_it_is_and_means_the_same(word):
     assert done.stdout == word.encode()
 
 
-@catches(
-    "console.py",
-    "        print(printable(line))\n",
-    "        print(line)\n",
-    "a result brings control characters to the terminal",
-)
+@catches("""console.py: a result brings control characters to the terminal
+-         print(printable(line))
+-
++         print(line)
++""")
 def test_nothing_that_is_printed_reaches_the_terminal_as_a_control(capsys):
     say("one\x1b[2J", "two\u202e")
     tell("three\x07\r")
@@ -51,9 +52,9 @@ def test_nothing_that_is_printed_reaches_the_terminal_as_a_control(capsys):
     assert err == "three\\x07\\r\n"
 
 
-@catches(
-    "console.py", "if found and os.path.samefile(found, script) else", "if True else", "a printed command is on no PATH"
-)
+@catches("""console.py: a printed command is on no PATH
+- if found and os.path.samefile(found, script) else
++ if True else""")
 @pytest.mark.parametrize(
     ("argv", "on_path", "expected"),
     [
@@ -99,8 +100,12 @@ class Terminal(io.StringIO):
         return True
 
 
-@catches("console.py", "(total - done) / done", "total / done", "the time left is the whole time")
-@catches("console.py", 'os.environ.get("TERM", "dumb") != "dumb"', "True", "a dumb terminal gets escapes")
+@catches("""console.py: the time left is the whole time
+- (total - done) / done
++ total / done""")
+@catches("""console.py: a dumb terminal gets escapes
+- os.environ.get("TERM", "dumb") != "dumb"
++ True""")
 @pytest.mark.parametrize(("terminal", "term"), [(True, "dumb"), (False, "xterm"), (True, "xterm")])
 def test_progress_is_shown_after_two_seconds_with_the_time_left(monkeypatch, terminal, term):
     stream = Terminal() if terminal else io.StringIO()

@@ -49,20 +49,12 @@ REFUSALS = {
 }
 
 
-@catches(
-    "cli/__init__.py",
-    '"alloc" in str(error)',
-    '"Allocator" in str(error)',
-    "a GPU that is full ends in a traceback",
-    case="memory of a GPU",
-)
-@catches(
-    "cli/__init__.py",
-    "error.filename2 or error.filename",
-    "error.filename",
-    "of two paths the one that was read is named",
-    case="two paths",
-)
+@catches("""cli/__init__.py: a GPU that is full ends in a traceback [memory of a GPU]
+- "alloc" in str(error)
++ "Allocator" in str(error)""")
+@catches("""cli/__init__.py: of two paths the one that was read is named [two paths]
+- error.filename2 or error.filename
++ error.filename""")
 @pytest.mark.parametrize("name", REFUSALS)
 def test_what_the_system_refuses_is_one_line(capsys, monkeypatch, name):
     error, line = REFUSALS[name]

@@ -67,15 +67,15 @@ def parse(*words: str) -> Command | str:
         return f"a traceback: {error!r}"
 
 
-@catches(
-    "cli/parser.py", 're.match(r"-[^\\d.]", word)', 're.match(r"-.", word)', "a negative number is taken for a flag"
-)
-@catches(
-    "cli/parser.py", "(not values or argument.takes_many)", "(not values)", "only the first word of a tuple is read"
-)
-@catches(
-    "settings.py", 'return None if words == ["None"] else', 'return None if words == ["none"] else', "None is text"
-)
+@catches(r"""cli/parser.py: a negative number is taken for a flag
+- re.match(r"-[^\d.]", word)
++ re.match(r"-.", word)""")
+@catches("""cli/parser.py: only the first word of a tuple is read
+- (not values or argument.takes_many)
++ (not values)""")
+@catches("""settings.py: None is text
+- return None if words == ["None"] else
++ return None if words == ["none"] else""")
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
@@ -101,24 +101,19 @@ def test_words_become_the_values_that_they_say(words, expected):
     assert parse(*words) == dataclasses.replace(Command(Path("x"), net=Net()), **expected)
 
 
-@catches(
-    "cli/parser.py",
-    "            if _is_flag(word) and self._split(word)[0] not in self.flags:\n                raise",
-    "            if False:\n                raise",
-    "a flag that there is not is read after what is missing",
-)
-@catches(
-    "cli/parser.py",
-    "for name in reversed(self.flags)}",
-    "for name in ()}",
-    "a flag that was typed without its section is not recognized",
-)
-@catches(
-    "cli/parser.py",
-    "                with naming_flags():\n                    values",
-    "                if True:\n                    values",
-    "a check of a section names a setting as Python does",
-)
+@catches("""cli/parser.py: a flag that there is not is read after what is missing
+-             if _is_flag(word) and self._split(word)[0] not in self.flags:
+-                 raise
++             if False:
++                 raise""")
+@catches("""cli/parser.py: a flag that was typed without its section is not recognized
+- for name in reversed(self.flags)}
++ for name in ()}""")
+@catches("""cli/parser.py: a check of a section names a setting as Python does
+-                 with naming_flags():
+-                     values
++                 if True:
++                     values""")
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -151,12 +146,9 @@ def test_a_mistake_names_what_was_expected_and_given(words, message):
     assert parse(*words) == message
 
 
-@catches(
-    "settings.py",
-    "float: float, str: os.path.expanduser",
-    "float: float, str: str",
-    "the home folder of data is not expanded",
-)
+@catches("""settings.py: the home folder of data is not expanded
+- float: float, str: os.path.expanduser
++ float: float, str: str""")
 def test_a_tilde_is_the_home_folder_whether_or_not_the_shell_expands_it(monkeypatch):
     monkeypatch.setenv("HOME", "/home/of/mine")
     assert parse("~/x").run == Path("/home/of/mine/x")
@@ -197,12 +189,9 @@ class Draw:
     options: Annotated[dict[str, Any], OptionsOf(SOLVERS)] = field(default_factory=dict)
 
 
-@catches(
-    "cli/parser.py",
-    "if setting.name not in fixed:",
-    "if True:",
-    "an option that a name fixes is offered",
-)
+@catches("""cli/parser.py: an option that a name fixes is offered
+- if setting.name not in fixed:
++ if True:""")
 def test_names_and_options_of_a_registry_become_choices_and_flags(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, MODULE.__name__, MODULE)
     parser = Parser(Draw, "kakusan draw")
