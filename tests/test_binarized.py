@@ -44,7 +44,9 @@ def sha256(images):
 # The draw
 
 
-@catches("data/digits.py", '"<u4"', '">u4"', "the fixed draw depends on the byte order")
+@catches('''data/digits.py: the fixed draw depends on the byte order
+- "<u4"
++ ">u4"''')
 def test_the_fixed_draw_is_the_published_one(data):
     assert sha256(data.test) == TEST_SHA256
     assert sha256(fixed_draw(data.train, "train")) == TRAIN_SHA256
@@ -60,7 +62,9 @@ def test_the_draw_is_made_of_its_documented_bytes():
     assert fixed_draw(grey, "test").flatten().tolist() == expected
 
 
-@catches("data/digits.py", "u * 256**BYTES // 255", "u * 256**BYTES // 256", "white pixels are not always set")
+@catches("""data/digits.py: white pixels are not always set
+- u * 256**BYTES // 255
++ u * 256**BYTES // 256""")
 def test_every_grey_level_has_its_share_of_ones(data):
     grey = mnist().test.flatten().long()
     bits = data.test.flatten() == 255

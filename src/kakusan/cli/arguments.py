@@ -195,8 +195,6 @@ class Processes:
     """Number of processes on this machine that train together, one for each GPU."""
     restarts: Annotated[int, Between(0)] = 0
     """Number of restarts from the last checkpoint after a process has died."""
-    shard: bool = False
-    """Shard the weights over the processes instead of copying them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -254,7 +252,10 @@ class Distill(NewRun):
     distil: Any = None
 
 
-COMMANDS: dict[str, type] = {  # beside train, whose flags depend on the recipe: `kakusan.cli.train`
+COMMANDS: dict[
+    str, type
+] = {  # in the order of --help; beside train, whose flags depend on the recipe: `kakusan.cli.train`
+    "demo": Demo,
     "sample": Sample,
     "evaluate": Evaluate,
     "compare": Compare,
@@ -265,5 +266,4 @@ COMMANDS: dict[str, type] = {  # beside train, whose flags depend on the recipe:
     "recipes": Recipes,
     "data": Data,
     "info": Info,
-    "demo": Demo,
 }

@@ -90,15 +90,15 @@ def _wanted(recipe: Recipe, command: Train | Distill, out: Path) -> Any:
     from kakusan.data.options import ImageOptions, size_named
     from kakusan.run.train import Start
 
-    device, shard = command.device or "auto", command.shard
+    device = command.device or "auto"
     if command.minutes is not None or command.steps is not None:
         recipe = dataclasses.replace(recipe, minutes=command.minutes, steps=command.steps)
     if isinstance(command, Distill):
         recipe = dataclasses.replace(recipe, distil=command.distil, optim=command.optim)
-        return Start(recipe, out, command.seed, device, shard, command.teacher, command.data)
+        return Start(recipe, out, command.seed, device, command.teacher, command.data)
     pictures = ImageOptions(size_named(command.size), command.channels, command.bad_images)
     recipe = dataclasses.replace(recipe, data=command.data, pictures=pictures, model=command.model, optim=command.optim)
-    return Start(recipe, out, command.seed, device, shard)
+    return Start(recipe, out, command.seed, device)
 
 
 def _launch(words: list[str], command: Processes) -> int:
