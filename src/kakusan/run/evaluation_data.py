@@ -45,7 +45,7 @@ def _fitting(event_shape: tuple[int, ...], wanted: ImageOptions) -> ImageOptions
 
 
 def digest_of_data(run: Path) -> str:
-    """Of the data that the model of a run directory or of a shared file was trained on."""
+    """Digest of the data that the model of a run directory or of a shared file was trained on."""
     if run.is_file():
         return read_facts(run).data.digest
     return RunDirectory.open(run).read("data.json")["digest"]
