@@ -10,7 +10,7 @@ from harness.faults import PACKAGE, all_faults
 from harness.planting import CAUGHT, PASSED, ids_in, start_server, verdict, verdict_without
 
 FAULTS = all_faults()
-FEWEST = 300
+FEWEST = 330
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="a fault is planted in a fork of a process")
 
