@@ -106,7 +106,7 @@ def test_sample_evaluate_and_compare_take_a_file_as_they_take_a_run(capsys, runs
         assert call(capsys, "sample", source, "-n", 3, "--out", tmp_path / source.name)[0] == 0
         pictures.append(np.load(tmp_path / source.name / "samples.npy"))
     assert np.array_equal(*pictures)
-    of_run = json.loads(call(capsys, "evaluate", run, "--json")[1])
+    of_run = json.loads(call(capsys, "evaluate", run, "--data", squares, "--json")[1])  # --data: measured whole
     of_file = json.loads(call(capsys, "evaluate", file, "--data", squares, "--json")[1])
     assert of_run == of_file
     code, out, _ = call(capsys, "compare", run, file)
@@ -115,7 +115,7 @@ def test_sample_evaluate_and_compare_take_a_file_as_they_take_a_run(capsys, runs
     code, out, err = call(capsys, "compare", file, run, "--data", squares)
     assert code == 0
     assert "+0.0000 ± 0.0000" in out
-    assert "other data" not in err
+    assert "another split" in err  # the whole of the data, with the examples that both were trained on
 
 
 def test_info_says_what_a_file_is_and_with_which_weights(capsys, runs):
