@@ -39,10 +39,10 @@ from kakusan.data.open import open_data
 from kakusan.guidance import guided
 from kakusan.models.diffusion import Diffusion
 from kakusan.models.vae import VAE
+from kakusan.nets import NETWORKS
 from kakusan.nets.unet import UNet
 from kakusan.noise import Randomness, example_streams, randn, stream
 from kakusan.run.build import count_parameters, scale_of, step_law
-from kakusan.run.networks import denoiser
 from kakusan.run.recipe import DiffusionConfig, Recipe, VAEConfig
 from kakusan.run.trained_model import SAMPLE_BATCH, USUAL, TrainedModel
 from kakusan.schedule import Schedule
@@ -242,7 +242,7 @@ def latent_diffusion(
 
     def untrained() -> Diffusion:
         return Diffusion(
-            denoiser(config, shape),
+            NETWORKS[config.network].from_config(config, shape),
             Schedule.cosine(config.depth),
             shape,
             prediction=config.prediction,

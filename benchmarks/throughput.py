@@ -68,7 +68,7 @@ def classic(theirs: nn.Module) -> ClassicUNet:
     ours = ClassicUNet(
         c.in_channels,
         (c.sample_size, c.sample_size),
-        depth=1000,
+        num_steps=1000,
         widths=c.block_out_channels,
         blocks=c.layers_per_block,
         attention=["Attn" in kind for kind in c.down_block_types],

@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from harness.support import F64
 from kakusan.errors import InputError
 from kakusan.nets.classic import Attention, Block, ClassicUNet, EnlargedConv2d
 from kakusan.nets.time import sinusoids
-from support import F64
 
 ATTENDING = {"widths": (8, 16, 24), "blocks": 2, "attention": (False, True, False), "head_width": 4}
 
@@ -15,7 +15,7 @@ ATTENDING = {"widths": (8, 16, 24), "blocks": 2, "attention": (False, True, Fals
 def network(channels=1, size=(8, 8), **settings):
     """A small one in float64 with random weights everywhere: those that start at zero hide the others."""
     torch.manual_seed(0)
-    net = ClassicUNet(channels, size, depth=10, **{"widths": (8, 16), "blocks": 1, **settings}).double()
+    net = ClassicUNet(channels, size, num_steps=10, **{"widths": (8, 16), "blocks": 1, **settings}).double()
     for p in net.parameters():
         torch.nn.init.normal_(p, std=0.3)
     return net
@@ -184,4 +184,4 @@ def test_muon_is_given_hidden_matrices_alone():
 )
 def test_settings_that_cannot_be_are_refused(settings):
     with pytest.raises(InputError):
-        ClassicUNet(1, depth=10, **{"size": (8, 8), "widths": (8, 16), **settings})
+        ClassicUNet(1, num_steps=10, **{"size": (8, 8), "widths": (8, 16), **settings})

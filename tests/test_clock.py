@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-import engine_job
+from harness import engine_job
+from harness.faults import catches
 from kakusan.train.clock import Clock, Reading
 from kakusan.train.settings import Budget
 from kakusan.train.state import State
@@ -36,6 +37,7 @@ def test_between_readings_time_passes_at_an_even_pace():
     assert [clock.seconds(step) for step in (0, 9, 10, 12, 20, 21)] == [0.0, 0.0, 5.0, 6.0, 30.0, 32.0]
 
 
+@catches("train/clock.py", "max(now - self._zero, self.seconds(step))", "now - self._zero", "the time goes back")
 def test_time_never_goes_back():
     now = iter([0.0, 0.0, 10.0, 10.0, 10.5, 10.5]).__next__
     clock = Clock(now=now)
@@ -44,6 +46,12 @@ def test_time_never_goes_back():
     assert clock.wanted(2).seconds == clock.seconds(2) == 20.0  # though only half a second has passed
 
 
+@catches(
+    "train/clock.py",
+    "elapsed < max(LEAST_SECONDS, LEAST_SHARE * self.seconds(step))",
+    "elapsed < 0",
+    "the clock is read at every step",
+)
 def test_a_long_run_is_read_seldom_enough_to_keep_all_readings():
     seconds = [0.0]
     clock = Clock(now=lambda: seconds[0])
@@ -57,6 +65,12 @@ def test_a_long_run_is_read_seldom_enough_to_keep_all_readings():
     assert clock.seconds(20_000) == pytest.approx(7 * 24 * 3600, rel=0.01)
 
 
+@catches(
+    "train/clock.py",
+    "self.readings.append(self.ahead.pop(0))",
+    "self.ahead.pop(0)",
+    "a run that is gone on with reads the time anew",
+)
 def test_a_run_by_minutes_can_be_gone_through_again_by_what_its_clock_read():
     written = []
     first = engine_job.run(by_minutes(1, written=written))

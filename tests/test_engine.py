@@ -1,7 +1,7 @@
 """Two processes do what one does, to the bit: copies of the weights or parts of them, stopped and gone on with.
 
 Division by two is exact and a + b = b + a, so two groups of a batch have one sum; of more groups only a tolerance can
-be promised. All of it runs in one job of two processes, tests/engine_job.py.
+be promised. All of it runs in one job of two processes, tests/harness/engine_job.py.
 """
 
 import json
@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 import torch
 
-import engine_job
+from harness import engine_job
+from harness.faults import catches
 from kakusan.errors import InputError
 from kakusan.train import checkpoint
 from kakusan.train.batches import Batches
@@ -29,7 +30,7 @@ def job(tmp_path_factory):
     """What both processes saw."""
     out = tmp_path_factory.mktemp("job")
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--rdzv-backend", "c10d"]
-    command += ["--rdzv-endpoint", "localhost:0", str(HERE / "engine_job.py"), str(out)]
+    command += ["--rdzv-endpoint", "localhost:0", str(HERE / "harness" / "engine_job.py"), str(out)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
@@ -99,6 +100,12 @@ def test_what_each_process_did_is_gathered_in_order(job):
         assert job[1][rank]["bytes"] == ["", "ab"]
 
 
+@catches(
+    "train/batches.py",
+    "step * self.batch + group * self.slice",
+    "step * self.batch",
+    "every group has the examples of the first",
+)
 def test_the_groups_of_a_batch_are_its_slices():
     whole, halves = Batches(50, 12, seed=3, device=engine_job.CPU), Batches(50, 12, 3, engine_job.CPU, groups=3)
     for step in (0, 4, 1000):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-import torture
+from harness import torture
 from kakusan.run.launch import verdict
 
 pytestmark = [

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from harness.support import F64, LIMIT, assert_mean, f64, seeded
 from kakusan.cli import main
 from kakusan.data.mnist import mnist, mnist_labels
 from kakusan.errors import InputError
@@ -23,7 +24,6 @@ from kakusan.measure.neighbours import nearest
 from kakusan.measure.precision_recall import precision_recall
 from kakusan.measure.samples import of_features, of_pictures
 from kakusan.measure.two_sample import RIDGE, logistic_regression, two_sample_accuracy
-from support import F64, LIMIT, assert_mean, f64, seeded
 from test_cli import call
 
 T19 = 2.093  # 97.5 % of Student's t with 19 degrees of freedom: 20 blocks

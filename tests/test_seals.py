@@ -5,6 +5,7 @@ import warnings
 
 import pytest
 
+from harness.faults import catches
 from kakusan.errors import DamageWarning
 from kakusan.run.directory import RunDirectory
 from kakusan.storage import seals
@@ -59,6 +60,13 @@ def test_a_line_that_is_no_record_is_named(run, line):
     assert damaged(run, [*lines_of(run), line]) == (6, 7)
 
 
+@catches(
+    "storage/seals.py",
+    "hashlib.sha256(before.encode() + _line(record))",
+    "hashlib.sha256(_line(record))",
+    "a line of the clock seals itself alone",
+    case="1",
+)
 @pytest.mark.parametrize("number", range(5))
 def test_a_missing_line_a_doubled_one_and_two_in_the_other_order_are_noticed(run, number):
     whole = lines_of(run)

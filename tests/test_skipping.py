@@ -6,7 +6,8 @@ import signal
 import pytest
 import torch
 
-import engine_job
+from harness import engine_job
+from harness.faults import catches
 from kakusan.errors import Stopped
 from kakusan.train import checkpoint
 from kakusan.train.engine import any_not_finite
@@ -42,6 +43,27 @@ def without(bad, **changes):
     return engine_job.run(one)
 
 
+@catches(
+    "train/engine.py",
+    "    torch._amp_foreach_non_finite_check_and_unscale_(tensors, found, one)\n",
+    "",
+    "a gradient that is not finite is not looked for where no norm is asked for",
+    case="no limit-gradient",
+)
+@catches(
+    "train/loop.py",
+    "and norm.item() <= self._largest_norm",
+    "and True",
+    "a gradient that is not finite moves the weights",
+    case="as it is-gradient",
+)
+@catches(
+    "train/loop.py",
+    "if told.bad:\n            self.optimizers.clear()",
+    "if False:\n            self.optimizers.clear()",
+    "a loss that is not finite moves the weights",
+    case="as it is-nan",
+)
 @pytest.mark.parametrize("how", ["nan", "inf", "-inf", "gradient"])
 @pytest.mark.parametrize("changes", [{}, {"clip": None}, {"method": "adam"}], ids=["as it is", "no limit", "adam"])
 def test_a_bad_step_changes_nothing_at_all(how, changes):
@@ -69,6 +91,18 @@ def test_a_bad_step_that_is_found_many_steps_later_changes_nothing_either(how, m
         assert not {131, 140, 150} & set(looked)  # nobody looks where a window was good
 
 
+@catches(
+    "train/hindsight.py",
+    "return not any_not_finite(self._means, self._one)",
+    "return True",
+    "what is looked at later is never found",
+)
+@catches(
+    "train/hindsight.py",
+    "        vars(state).update(self._values)\n",
+    "        state.step = self.step\n",
+    "a run goes back to the weights and not to the state",
+)
 def test_a_look_finds_what_is_not_finite_and_all_comes_back():
     mean, weight, state = torch.ones(3), torch.ones(2, dtype=torch.float64), State(step=5, loss=2.0, skipped=[1])
     then = Hindsight([mean, weight], [mean], state)
@@ -111,6 +145,12 @@ def test_a_loss_that_raises_on_good_weights_raises():
         engine_job.run(one)
 
 
+@catches(
+    "train/loop.py",
+    "            if keep:\n                self._hindsight.keep",
+    "            if True:\n                self._hindsight.keep",
+    "what a step has moved is kept in the midst of it",
+)
 def test_a_buffer_that_a_step_moves_is_moved_once_whatever_is_done_again():
     one = broken_at({28}, "gradient", clip=None, groups=1, steps=60)
     broken = one.loss
@@ -142,6 +182,12 @@ def test_a_mean_that_overflows_by_itself_ends_the_looking_back():
     assert done == [*range(13), *range(1, 22)]  # once more, and not again and again
 
 
+@catches(
+    "train/clock.py",
+    "            self.start(step)  # what was done since is no part of the pace\n",
+    "            pass\n",
+    "steps that were thrown away count in the pace",
+)
 def test_the_pace_of_a_run_that_went_back_is_that_of_its_steps():
     one = broken_at({200}, "gradient", clip=None, groups=1, steps=1200)
     done = []
@@ -153,6 +199,21 @@ def test_the_pace_of_a_run_that_went_back_is_that_of_its_steps():
     assert all(reading.pace == pytest.approx(0.001) for reading in one.state.readings[1:])
 
 
+@catches(
+    "train/clock.py", "self.ahead[:0] = self.readings[count:]", "pass", "a run that goes back reads the clock again"
+)
+@catches(
+    "train/hindsight.py",
+    'if name not in ("marks", "readings")',
+    'if name != "readings"',
+    "a mark is told again by a run that goes back to it",
+)
+@catches(
+    "train/loop.py",
+    "if told.save or told.stop or self._is_due(marks):",
+    "if False:",
+    "weights are saved before anybody has looked at the last steps",
+)
 def test_what_was_done_and_told_before_a_bad_step_is_not_told_again():
     told, read, saved = [], [], []
     one = broken_at({3, 39, 41}, "gradient", clip=None, steps=80)
@@ -192,6 +253,21 @@ def test_weights_averages_and_moments_are_as_they_were_before_a_bad_step():
     assert engine_job.everything(one) == before
 
 
+@catches(
+    "train/muon.py",
+    "part(gradient).copy_(torch.where(skip > 0, part(mean), part(gradient)))",
+    "pass",
+    "Muon moves at a step that it was told to skip",
+    case="muon",
+)
+@catches(
+    "train/optimizers.py",
+    "optimizer.found_inf = skip",
+    "optimizer.found_inf = None",
+    "AdamW moves at a step that it was told to skip",
+    case="adam",
+)
+@catches("train/muon.py", "updates *= moves", "pass", "skipping forgets the weights", case="muon")
 @pytest.mark.parametrize("method", ["adam", "muon"])
 def test_an_optimiser_that_is_told_on_the_device_skips_without_being_waited_for(method):
     told, plain = engine_job.trainer(method=method), engine_job.trainer(method=method)
@@ -239,6 +315,7 @@ def test_a_gradient_larger_than_allowed_is_skipped():
     assert one.state.num_skipped > 0
 
 
+@catches("train/state.py", "if row >= IN_A_ROW or", "if", "steps that are skipped for ever are never told")
 def test_too_many_bad_steps_in_a_row_stop_the_run_with_advice():
     one = broken_at(set(range(2, 40)), "nan", steps=40)
     with pytest.raises(NonFiniteLossError, match=r"10 steps in a row.*--rollback"):
@@ -247,6 +324,12 @@ def test_too_many_bad_steps_in_a_row_stop_the_run_with_advice():
     assert all(p.isfinite().all() for p in one.module.parameters())
 
 
+@catches(
+    "train/state.py",
+    "[one for one in self.skipped if one > step - WINDOW]",
+    "self.skipped",
+    "skipped steps are counted over the whole run",
+)
 def test_five_per_cent_of_the_last_thousand_stop_it_too():
     state = State()
     for step in range(0, 49 * 19, 19):
@@ -262,6 +345,18 @@ def test_five_per_cent_of_the_last_thousand_stop_it_too():
     assert sparse.num_skipped == 477
 
 
+@catches(
+    "train/loop.py",
+    "sum(back <= step for back in self.rollbacks)",
+    "0 * step",
+    "a rollback goes on with the same noise",
+)
+@catches(
+    "train/loop.py",
+    "sum(back <= step for back in self.rollbacks)",
+    "len(self.rollbacks)",
+    "a rollback changes the noise of the steps before it",
+)
 def test_a_rollback_is_other_noise_and_another_order_from_its_step_on():
     plain, back = engine_job.trainer(), engine_job.trainer(rollbacks=(6,))
     for step in range(12):
@@ -271,6 +366,12 @@ def test_a_rollback_is_other_noise_and_another_order_from_its_step_on():
     assert engine_job.everything(engine_job.run(plain)) != engine_job.everything(engine_job.run(back))
 
 
+@catches(
+    "train/loop.py",
+    'stream(self.seed, "step", salt, step, group, device=self.device)',
+    'stream(self.seed, "step", salt, step, device=self.device)',
+    "every group of a batch has the same noise",
+)
 def test_groups_have_noise_of_their_own():
     one = engine_job.trainer(groups=2)
     drawn = [torch.rand(3, generator=one.draws(4, group)[1]) for group in (0, 1)]
@@ -292,6 +393,7 @@ def test_the_first_signal_stops_after_the_step_with_all_saved(number):
     assert saved == [6]
 
 
+@catches("train/stopping.py", "if again or self._at_once:", "if self._at_once:", "a second signal waits as the first")
 def test_a_second_signal_leaves_at_once():
     one = engine_job.trainer()
 
@@ -303,6 +405,15 @@ def test_a_second_signal_leaves_at_once():
         one.run([1.0], lambda one: None, on_step)
 
 
+@catches(
+    "train/stopping.py", "if again or self._at_once:", "if again:", "a signal while measuring waits for the end of it"
+)
+@catches(
+    "train/loop.py",
+    "if marked or told.save or told.stop:",
+    "if told.save or told.stop:",
+    "a mark is measured before it is saved",
+)
 def test_a_signal_while_measuring_leaves_at_once_since_all_is_saved():
     one, saved = engine_job.trainer(), []
 

@@ -12,7 +12,19 @@ from kakusan.cli.arguments import VERBS
 PACKAGE = Path(__file__).parent.parent / "src" / "kakusan"
 # Each module may import from its own row and from rows above it.
 ROWS = [
-    {"errors", "registry", "signals", "sharing", "allocator", "checks", "limits", "storage", "noise", "units", "images"},
+    {
+        "errors",
+        "registry",
+        "signals",
+        "sharing",
+        "allocator",
+        "checks",
+        "limits",
+        "storage",
+        "noise",
+        "units",
+        "images",
+    },
     {"distributions", "schedule"},
     {"steps", "clusters"},
     {"chain"},

@@ -1,4 +1,4 @@
-"""What a person may ask of a folder of pictures. No torch here: the command line and recipes read it."""
+"""Options for a folder of images. Imports no torch, so that help is instant."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ Side = Annotated[int, Between(1, LONGEST_SIDE)]
 
 @dataclass(frozen=True)
 class Pictures:
-    """How the pictures of a folder become one array; other kinds of data take no such wishes."""
+    """Options that turn the images of a folder into one array."""
 
     size: tuple[Side, Side] | None = None
-    """Height and width to crop and resize to; the pictures' own, if they all agree, unless given."""
+    """Height and width to crop and resize to. Default: the images' own size, if they all agree."""
     channels: Annotated[int, Between(1, 3)] | None = None
-    """1 for grey, 3 for colour; 3 unless every picture is grey."""
+    """Number of channels: 1 for gray, 3 for color. Default: 3, or 1 if every image is gray."""
     bad: Literal["refuse", "skip"] = "refuse"
-    """What to do about files that are no usable pictures."""
+    """Action for files that are not usable images."""
 
     def __post_init__(self) -> None:
         check(self, "pictures")

@@ -1,1 +1,66 @@
-"""Networks: they know shapes, not probability."""
+"""Networks: they know shapes, not probability.
+
+A denoiser of one's own is any module that keeps the protocol `Denoiser`. A built-in one is a file with a subclass of
+`ImageDenoiser`, and a line in `NETWORKS`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from kakusan.registry import Registry
+
+if TYPE_CHECKING:
+    from kakusan.nets.base import Denoiser, ImageDenoiser
+    from kakusan.nets.classic import ClassicUNet
+    from kakusan.nets.convnext import ConvNeXt
+    from kakusan.nets.cosine import CosineMLP
+    from kakusan.nets.mlp import MLP, GaussianMLP
+    from kakusan.nets.transformer import Transformer
+    from kakusan.nets.unet import UNet
+
+NETWORKS = Registry(
+    "network",
+    {
+        "unet": "kakusan.nets.unet:UNet",
+        "convnext": "kakusan.nets.convnext:ConvNeXt",
+        "transformer": "kakusan.nets.transformer:Transformer",
+        "cosine": "kakusan.nets.cosine:CosineMLP",
+        "classic": "kakusan.nets.classic:ClassicUNet",
+    },
+)
+
+_HOMES = {
+    "UNet": "unet",
+    "ClassicUNet": "classic",
+    "Transformer": "transformer",
+    "ConvNeXt": "convnext",
+    "CosineMLP": "cosine",
+    "MLP": "mlp",
+    "GaussianMLP": "mlp",
+    "Denoiser": "base",
+    "ImageDenoiser": "base",
+}
+__all__ = [
+    "MLP",
+    "NETWORKS",
+    "ClassicUNet",
+    "ConvNeXt",
+    "CosineMLP",
+    "Denoiser",
+    "GaussianMLP",
+    "ImageDenoiser",
+    "Transformer",
+    "UNet",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'kakusan.nets' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"kakusan.nets.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

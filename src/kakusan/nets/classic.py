@@ -1,57 +1,60 @@
 """The U-Net of the DDPM paper, made fast on a CPU without changing what it computes.
 
-Pictures stay in channels-last memory, where convolutions of few channels run fastest and where a list of positions for
-attention is the same memory. A convolution of a picture enlarged by two is computed from the small picture. What t says
-to all residual blocks is one matrix product.
+Images stay in channels-last memory: convolutions of few channels run fastest there, and attention's list of positions
+is the same memory. A convolution of an image enlarged by two is computed from the small image. The shifts of all
+residual blocks are one matrix product.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kakusan.errors import InputError
+from kakusan.nets.base import ImageDenoiser
 from kakusan.nets.folding import Folding
-from kakusan.nets.layers import GroupNorm, Modulation, attend, hidden_weights, zeroed
-from kakusan.nets.time import TimeKind, time_network
+from kakusan.nets.layers import GroupNorm, Modulation, attend, channels_last, zeroed
+from kakusan.nets.time import TimeKind
 
 KERNEL = 3
-# Row k of a transposed convolution's 4-tap kernel, as a sum of rows of a 3-tap one that reads an enlarged picture: each
-# row of the small picture is met twice there, and a tap that meets the same row as its neighbour is added to it.
+# Row k of a transposed convolution's 4-tap kernel is a sum of rows of the 3-tap kernel that reads an enlarged image. Each
+# row of the small image stands twice there, and taps that meet the same row are added up.
 ENLARGED = ((0.0, 0.0, 1.0), (0.0, 1.0, 1.0), (1.0, 1.0, 0.0), (1.0, 0.0, 0.0))
 
 
-class ClassicUNet(nn.Module):
-    """(z_t (b, C, H, W), t (b,)) -> prediction of z_t's shape, and with `gate` also v in [0, 1] of that shape.
+class ClassicUNet(ImageDenoiser):
+    """U-Net of the DDPM paper: (z_t (b, C, H, W), t (b,)) -> prediction, and with `gate` also v in [0, 1], of z_t's shape.
 
-    Any height and width. Source: Ho, Jain and Abbeel 2020, appendix B; what they do at 16 x 16, attention, is
-    settled here for each level.
+    It takes any height and width. Kept for comparisons with published models; `UNet` learns more per minute on a CPU.
+    Source: Ho, Jain and Abbeel 2020, appendix B. The paper attends at 16 x 16; here each level has its own switch.
 
     Args:
         channels: C.
         size: (H, W).
-        depth: T, for the time table.
-        widths: Channels at each level, the finest first; each further level halves height and width.
-        blocks: Residual blocks a level on the way down; one more on the way up.
-        attention: Whether each level attends after its blocks; nowhere unless given.
-        middle_attention: Whether the middle does.
+        num_steps: T, for the time table.
+        widths: Channels of each level, the finest first; each further level halves height and width.
+        blocks: Residual blocks per level on the way down; one more on the way up.
+        attention: Whether each level attends after its blocks; default: none does.
+        middle_attention: Whether the middle attends.
         head_width: Channels of an attention head; None for one head.
-        groups: Of every normalisation, a divisor of each width. Where a group is one channel, a block does not hear t: what
-            is the same at all positions is normalised away.
-        time: "sinusoidal" features of t, or a "table" with a row for each t (M12).
+        groups: Groups of every normalization, a divisor of each width. With one channel per group a block ignores t,
+            because what is the same at all positions is normalized away.
+        time: "sinusoidal" features of t, or a "table" with one row per t (M12).
         gate: Also return the learned variance's v (M7).
-        clusters: How many kinds of examples it is told of: then k (b,), below their number, follows t. 0 for none.
-        time_features: Sinusoids of t; widths[0] unless given.
+        num_classes: Number of classes if class-conditional, otherwise 0.
+        time_features: Sinusoids of t; default: widths[0].
+        cond_dim: Number of features if conditional on features, otherwise 0.
     """
 
     def __init__(
         self,
         channels: int,
         size: tuple[int, int],
-        depth: int,
+        num_steps: int,
         widths: Sequence[int] = (32, 64, 128),
         blocks: int = 2,
         attention: Sequence[bool] | None = None,
@@ -60,31 +63,30 @@ class ClassicUNet(nn.Module):
         groups: int = 4,
         time: TimeKind = "sinusoidal",
         gate: bool = False,
-        clusters: int = 0,
+        num_classes: int = 0,
         time_features: int | None = None,
+        cond_dim: int = 0,
     ):
-        super().__init__()
         attention = [False] * len(widths) if attention is None else list(attention)
         if not widths or blocks < 1 or len(attention) != len(widths):
             raise InputError(
-                "expected one or more widths, one `attention` for each of them, and 1 or more blocks, "
+                "expected one or more widths, one `attention` for each of them, and at least 1 block, "
                 f"got {widths}, {attention} and {blocks}"
             )
         if any(width % groups or width % (head_width or width) for width in widths):
-            raise InputError(f"widths must be multiples of {groups} groups and of {head_width} a head, got {widths}")
+            raise InputError(f"widths must be multiples of groups={groups} and head_width={head_width}, got {widths}")
+        time_width = 4 * widths[0]
+        super().__init__(time, time_width, num_steps, num_classes, cond_dim, time_features or widths[0])
         self.folding = Folding(channels, size, fold=1, multiple=2 ** (len(widths) - 1), gate=gate)
         positions = self.folding.grid[0] * self.folding.grid[1] // 4 ** (len(widths) - 1)
-        if widths[-1] // groups * positions < 2:  # a lone number has no spread to divide by
-            raise InputError(f"pictures of {size} need a coarsest width of at least {2 * groups}, got {widths[-1]}")
-        time_width = 4 * widths[0]
-        features = time_features or widths[0]
-        self.time = time_network(time, time_width, depth, clusters, features)
+        if widths[-1] // groups * positions < 2:  # a single number has no std to divide by
+            raise InputError(f"images of {size} need a coarsest width of at least {2 * groups}, got {widths[-1]}")
         self.first = nn.Conv2d(channels, widths[0], KERNEL, padding=1)
 
         def block(width_in: int, width: int, attends: bool) -> Block:
             return Block(width_in, width, groups, head_width, attends)
 
-        kept = [widths[0]]  # widths of what the way up will meet
+        kept = [widths[0]]  # widths of the skip connections
         down, up, shrink, enlarge = [], [], [], []
         for level, width in enumerate(widths):
             for _ in range(blocks):
@@ -103,18 +105,21 @@ class ClassicUNet(nn.Module):
                 enlarge.append(EnlargedConv2d(width, width))
         self.down, self.middle, self.up = nn.ModuleList(down), nn.ModuleList(middle), nn.ModuleList(up)
         self.shrink, self.enlarge = nn.ModuleList(shrink), nn.ModuleList(enlarge)
-        self.blocks, self.told = blocks, [part.width for part in (*down, *middle, *up)]
+        self.blocks, self.shift_widths = blocks, [part.width for part in (*down, *middle, *up)]
         self.norm = GroupNorm(groups, widths[0])
         self.last = zeroed(nn.Conv2d(widths[0], self.folding.channels_out, KERNEL, padding=1))
-        self.shifts = Modulation(time_width, sum(self.told))
-        for layer in self.modules():
-            if isinstance(layer, nn.Conv2d):
-                layer.weight.data = layer.weight.data.contiguous(memory_format=torch.channels_last)
+        self.shifts = Modulation(time_width, sum(self.shift_widths))
+        channels_last(self)
 
-    def forward(self, z: Tensor, t: Tensor, *cluster: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        shifts = iter(self.shifts(self.time(t, *cluster)).split(self.told, dim=1))
-        # of one channel both layouts are the same memory, and the convolution would choose the other one
-        h = self.first(self.folding.into(z)).contiguous(memory_format=torch.channels_last)
+    @classmethod
+    def _settings(cls, config: Any) -> dict[str, Any]:
+        return {"widths": (config.width, config.inner_width, config.inner_width), "blocks": config.blocks}
+
+    def forward(self, z_t: Tensor, t: Tensor, cond: Tensor | None = None) -> Tensor | tuple[Tensor, Tensor]:
+        """Predict from z_t."""
+        shifts = iter(self.shifts(self.embed(t, cond)).split(self.shift_widths, dim=1))
+        # With one channel both layouts are the same memory, and the convolution would choose the other one.
+        h = self.first(self.folding.into(z_t)).contiguous(memory_format=torch.channels_last)
         kept = [h]
         for index, block in enumerate(self.down, 1):
             h = block(h, next(shifts))
@@ -130,14 +135,9 @@ class ClassicUNet(nn.Module):
                 h = self.enlarge[index // (self.blocks + 1) - 1](h)
         return self.folding.back(self.last(F.silu(self.norm(h))))
 
-    def hidden_matrices(self) -> list[Tensor]:
-        """Weights between hidden layers: those that an orthogonalising optimiser is for."""
-        inner = hidden_weights(self.down, self.shrink, self.middle, self.up)
-        return inner + [layer.weight for layer in self.enlarge.modules() if isinstance(layer, EnlargedConv2d)]
-
 
 class Block(nn.Module):
-    """Two 3 x 3 convolutions with a shift between them that t decides, then attention if asked, around shortcuts."""
+    """Residual block of two 3 x 3 convolutions, shifted by t in between, and attention if `attends`."""
 
     def __init__(self, width_in: int, width: int, groups: int, head_width: int | None, attends: bool):
         super().__init__()
@@ -149,13 +149,14 @@ class Block(nn.Module):
         self.attention = Attention(width, groups, head_width or width) if attends else nn.Identity()
 
     def forward(self, x: Tensor, shift: Tensor) -> Tensor:
+        """Map x (b, width_in, rows, columns) given the shift (b, width)."""
         h = self.conv1(F.silu(self.norm1(x)))
         h = self.conv2(F.silu(self.norm2(h + shift[:, :, None, None])))
         return self.attention(self.shortcut(x) + h)
 
 
 class Attention(nn.Module):
-    """Every position asks every other; added to what it reads, and starts as the identity."""
+    """Residual self-attention between all positions; starts as the identity."""
 
     def __init__(self, width: int, groups: int, head_width: int):
         super().__init__()
@@ -165,6 +166,7 @@ class Attention(nn.Module):
         self.out = zeroed(nn.Linear(width, width))
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map x (b, width, rows, columns)."""
         rows = self.norm(x).permute(0, 2, 3, 1).flatten(1, 2)  # (b, positions, width), the same memory
         heads = self.queries_keys_values(rows).unflatten(2, (3, -1, self.head_width)).transpose(1, 3)
         found = attend(*heads.unbind(2))  # (b, heads, positions, head_width)
@@ -173,18 +175,19 @@ class Attention(nn.Module):
 
 
 class EnlargedConv2d(nn.Conv2d):
-    """A 3 x 3 convolution of the picture enlarged by two, each pixel repeated, which is never made.
+    """A 3 x 3 convolution of the image enlarged by two by repeating pixels, without the enlarged image.
 
-    The repeated pixels meet sums of taps, four for each pixel that comes out and not nine: a transposed convolution.
+    Repeated pixels meet sums of taps, four instead of nine per output pixel, which is a transposed convolution.
     """
 
     sums: Tensor
 
     def __init__(self, in_channels: int, out_channels: int):
         super().__init__(in_channels, out_channels, KERNEL, padding=1)
-        self.register_buffer("sums", torch.tensor(ENLARGED), persistent=False)  # fetched to a device once
+        self.register_buffer("sums", torch.tensor(ENLARGED), persistent=False)  # moved to a device once
 
     def forward(self, input: Tensor) -> Tensor:
+        """Map (b, in_channels, rows, columns) to (b, out_channels, 2 rows, 2 columns)."""
         kernel = torch.einsum("ku,oiuv,lv->iokl", self.sums, self.weight, self.sums)
         kernel = kernel.contiguous(memory_format=torch.channels_last)
         return F.conv_transpose2d(input, kernel, self.bias, stride=2, padding=1)

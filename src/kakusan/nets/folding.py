@@ -1,4 +1,4 @@
-"""Pictures of any height and width as a smaller grid of patches, whose pixels are channels, and back."""
+"""Space-to-depth: an image of any height and width as a grid of patches whose pixels are channels, and back."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ class Folding:
         channels: C.
         size: (H, W).
         fold: Pixels of a side that become channels.
-        multiple: Height and width are padded to a multiple of it; of `fold` unless given.
-        gate: What comes back has twice the channels: a prediction, and the learned variance's v as log-odds (M7).
+        multiple: Height and width are padded to a multiple of it; default: `fold`.
+        gate: The output has twice the channels: a prediction, and the learned variance's v as log-odds (M7).
     """
 
     def __init__(

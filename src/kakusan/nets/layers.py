@@ -1,4 +1,4 @@
-"""What the networks of a denoiser have in common: layers that t moves or that start at zero, norms, attention, hidden matrices."""
+"""Layers that the denoisers share: modulation by t, zero initialization, normalization, attention."""
 
 from __future__ import annotations
 
@@ -12,41 +12,52 @@ Layer = TypeVar("Layer", nn.Conv2d, nn.Linear)
 
 
 class Modulation(nn.Linear):
-    """From the time's features to scales, shifts and gates."""
+    """Linear map from the embedding of t to scales, shifts and gates."""
+
+
+def modulate(h: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    """h (1 + scale) + shift."""
+    return torch.addcmul(h + shift, h, scale)
 
 
 class GroupNorm(nn.GroupNorm):
-    """Of bfloat16 numbers, which autocast brings, in its weights' precision; on a GPU autocast does that itself.
+    """Group normalization that computes bfloat16 inputs in the precision of its weights, as autocast does on a GPU.
 
-    torch's own takes bfloat16 numbers one at a time on a CPU, which costs more than the convolutions around it.
+    On a CPU torch's own takes bfloat16 numbers one at a time, which costs more than the convolutions around it.
     """
 
     def forward(self, input: Tensor) -> Tensor:
+        """Normalize."""
         return super().forward(input.to(self.weight.dtype) if input.dtype == torch.bfloat16 else input)
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Softmax attention of each head, all (b, heads, positions, width): softmax(query key^T / sqrt(width)) value."""
+    """Softmax attention per head, softmax(query key^T / sqrt(width)) value; all (b, heads, positions, width)."""
     if value.device.type == "cpu" and value.dtype == torch.bfloat16:
-        # torch's kernel for it takes up to twelve times as long for gradients there as that for float32
+        # On a CPU the gradients of torch's bfloat16 kernel take up to twelve times as long as those of float32.
         with torch.autocast("cpu", enabled=False):
             return F.scaled_dot_product_attention(query.float(), key.float(), value.float()).to(value.dtype)
     return F.scaled_dot_product_attention(query, key, value)
 
 
 def zeroed(layer: Layer) -> Layer:
-    """The layer, its weights set to zero: a residual block that ends in it starts as the identity."""
+    """Set the weights of a layer to zero, so that a residual block that ends in it starts as the identity."""
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)
     return layer
 
 
-def hidden_weights(*parts: nn.Module) -> list[Tensor]:
-    """Weights of the layers in these parts that an orthogonalising optimiser is for.
+def channels_last(module: nn.Module) -> None:
+    """Store the weights of all convolutions in channels-last memory."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d):
+            layer.weight.data = layer.weight.data.contiguous(memory_format=torch.channels_last)
 
-    Those are matrices between hidden layers: no Modulation, and no depthwise convolution, whose rows do not meet.
+
+def hidden_weights(*parts: nn.Module) -> list[Tensor]:
+    """Weights of the linear layers and convolutions in these parts.
+
+    Left out are modulations, which read the embedding of t, and depthwise convolutions, whose rows do not meet.
     """
-    layers = [layer for part in parts for layer in part.modules()]
-    return [
-        layer.weight for layer in layers if type(layer) is nn.Linear or (type(layer) is nn.Conv2d and layer.groups == 1)
-    ]
+    layers = [layer for part in parts for layer in part.modules() if isinstance(layer, nn.Linear | nn.Conv2d)]
+    return [layer.weight for layer in layers if not isinstance(layer, Modulation) and getattr(layer, "groups", 1) == 1]

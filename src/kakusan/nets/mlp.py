@@ -1,4 +1,4 @@
-"""Multi-layer perceptrons between shapes: the encoders and decoders of the study notes (S27), and deeper ones."""
+"""Multi-layer perceptrons between shapes: encoders and decoders as in the study notes (S27), and deeper ones."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ACTIVATIONS: dict[Activation, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Ta
 
 
 class GaussianMLP(nn.Module):
-    """(b, *in_shape) -> (mean, log_var), each (b, *out_shape): hidden layers and two linear heads."""
+    """Perceptron with two linear heads: (b, *in_shape) -> (mean, log_var), each (b, *out_shape)."""
 
     def __init__(
         self,
@@ -30,12 +30,13 @@ class GaussianMLP(nn.Module):
         self.log_var = nn.Linear(hidden[-1], math.prod(out_shape))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute mean and log-variance."""
         h = self.body(x.flatten(1))
         return self.mean(h).unflatten(1, self.out_shape), self.log_var(h).unflatten(1, self.out_shape)
 
 
 class MLP(nn.Module):
-    """(b, *in_shape) -> (b, *out_shape), through a sigmoid if asked (pixels in [0, 1])."""
+    """Perceptron (b, *in_shape) -> (b, *out_shape), with `sigmoid` into [0, 1]."""
 
     def __init__(
         self,
@@ -52,23 +53,25 @@ class MLP(nn.Module):
         self.out = nn.Linear(hidden[-1], math.prod(out_shape))
 
     def forward(self, z: Tensor) -> Tensor:
+        """Compute the output."""
         y = self.out(self.body(z.flatten(1))).unflatten(1, self.out_shape)
         return y.sigmoid() if self.sigmoid else y
 
 
 class Residual(nn.Module):
-    """h + layer(h)."""
+    """Residual connection, h + layer(h)."""
 
     def __init__(self, layer: nn.Module):
         super().__init__()
         self.layer = layer
 
     def forward(self, h: Tensor) -> Tensor:
+        """Add layer(h)."""
         return h + self.layer(h)
 
 
 def _body(size: int, hidden: Sequence[int], activation: Activation, residual: bool) -> nn.Sequential:
-    """Linear layers, each with its activation; with `residual`, one as wide as what it reads is added to it."""
+    """Linear layers, each with its activation; with `residual`, a layer as wide as its input is added to it."""
     layers: list[nn.Module] = []
     for width in hidden:
         layer = [nn.Linear(size, width), ACTIVATIONS[activation]()]

@@ -1,4 +1,4 @@
-"""How a network is told the step t: a table of vectors, or sinusoids of t (S39, S40, M12)."""
+"""Embeddings of the step t, by sinusoids or a table (S39, S40, M12), and of a condition."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 TimeKind = Literal["sinusoidal", "table"]
-SPREAD = (
-    0.3  # of a cluster's row at first: of 1 the bound is 0.1 bits/dim worse after a minute, of 0.15 samples are worse
-)
+# Initial std of a class's row. With 1 the bound is 0.1 bits/dim worse after a minute, with 0.15 samples are worse.
+CLASS_STD = 0.3
 
 
-def time_network(kind: TimeKind, width: int, depth: int, clusters: int = 0, features: int = 64) -> nn.Module:
-    """t (b,) -> (b, width): "sinusoidal" features of t, or a "table" with a row for each t in 0..depth (M12).
+def time_network(
+    kind: TimeKind, width: int, num_steps: int, num_classes: int = 0, cond_dim: int = 0, frequencies: int = 64
+) -> nn.Module:
+    """Build the embedding of t (b,) -> (b, width): "sinusoidal", or a "table" with one row per t in 0..num_steps.
 
-    With clusters (t, k) -> (b, width), k int64 (b,) below their number.
+    With num_classes or cond_dim it is an embedding of (t, cond).
     """
-    time = SinusoidalTime(width, features) if kind == "sinusoidal" else TableTime(width, depth)
-    return TimeAndCluster(time, width, clusters) if clusters else time
+    time = SinusoidalTime(width, frequencies) if kind == "sinusoidal" else TableTime(width, num_steps)
+    return TimeAndCondition(time, width, num_classes, cond_dim) if num_classes or cond_dim else time
 
 
 def sinusoids(t: Tensor, width: int, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -34,39 +35,43 @@ def sinusoids(t: Tensor, width: int, dtype: torch.dtype = torch.float32) -> Tens
 
 
 class SinusoidalTime(nn.Module):
-    """t (b,) -> (b, width): sinusoids, then a small network."""
+    """Embedding t (b,) -> (b, width): sinusoids, then a two-layer perceptron."""
 
-    def __init__(self, width: int, features: int = 64):
+    def __init__(self, width: int, frequencies: int = 64):
         super().__init__()
-        self.first, self.second = nn.Linear(features, width), nn.Linear(width, width)
+        self.first, self.second = nn.Linear(frequencies, width), nn.Linear(width, width)
 
     def forward(self, t: Tensor) -> Tensor:
+        """Embed t."""
         weight = self.first.weight
         return F.silu(self.second(F.silu(self.first(sinusoids(t, weight.shape[1], weight.dtype)))))
 
 
 class TableTime(nn.Module):
-    """t (b,) in 0..depth -> (b, width): one learned row for each t.
+    """Embedding t (b,) in 0..num_steps -> (b, width): one learned row per t.
 
-    Exactly what a one-hot label through a linear layer computes: it selects a column of the weights. Nothing is
-    shared between neighbouring t, and a row learns only when its t is drawn (M12).
+    It computes what a one-hot label through a linear layer does, which selects a column of the weights. Nothing is
+    shared between neighboring t, and a row learns only when its t is drawn (M12).
     """
 
-    def __init__(self, width: int, depth: int):
+    def __init__(self, width: int, num_steps: int):
         super().__init__()
-        self.table = nn.Embedding(depth + 1, width)
+        self.table = nn.Embedding(num_steps + 1, width)
 
     def forward(self, t: Tensor) -> Tensor:
+        """Embed t."""
         return self.table(t)
 
 
-class TimeAndCluster(nn.Module):
-    """(t (b,), k (b,)) -> (b, width): what is said of t, and one learned row for each cluster k."""
+class TimeAndCondition(nn.Module):
+    """Embedding (t (b,), cond) -> (b, width): that of t plus a learned row per class, or a linear map of the features."""
 
-    def __init__(self, time: SinusoidalTime | TableTime, width: int, clusters: int):
+    def __init__(self, time: SinusoidalTime | TableTime, width: int, num_classes: int, cond_dim: int = 0):
         super().__init__()
-        self.time, self.table = time, nn.Embedding(clusters, width)
-        nn.init.normal_(self.table.weight, std=SPREAD)
+        self.time = time
+        self.table = nn.Embedding(num_classes, width) if num_classes else nn.Linear(cond_dim, width, bias=False)
+        nn.init.normal_(self.table.weight, std=CLASS_STD)
 
-    def forward(self, t: Tensor, k: Tensor) -> Tensor:
-        return self.time(t) + self.table(k)
+    def forward(self, t: Tensor, cond: Tensor) -> Tensor:
+        """Embed t and cond."""
+        return self.time(t) + self.table(cond)

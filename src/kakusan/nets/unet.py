@@ -1,8 +1,8 @@
-"""A small image network made for few operations: half of the picture's detail is folded into channels first.
+"""A small U-Net for CPUs, the default denoiser: the finest pixels are folded into channels first.
 
-A CPU's cost is convolution at full size. Space-to-depth by two makes the finest level a quarter as large, one
-further halving makes the coarse level cheap enough for most of the width, and there a layer across all
-positions joins distant strokes, which convolutions of this depth cannot (measured in docs/log.md).
+A CPU's cost is convolution at full size. Space-to-depth by two makes the finest level a quarter as large, and one
+further halving makes the coarse level cheap enough for most of the width. There a layer across all positions joins
+distant strokes, which so few convolutions cannot (measured in docs/log.md).
 """
 
 from __future__ import annotations
@@ -14,59 +14,66 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kakusan.errors import InputError
+from kakusan.nets.base import ImageDenoiser
 from kakusan.nets.folding import Folding
-from kakusan.nets.layers import GroupNorm, Modulation, hidden_weights, zeroed
-from kakusan.nets.time import TimeKind, time_network
+from kakusan.nets.layers import GroupNorm, Modulation, channels_last, modulate, zeroed
+from kakusan.nets.time import TimeKind
 
 FOLD = 2  # pixels of a side that become channels
 HALVINGS = 1  # levels below the finest
-GROUPS = 8  # of the normalisation
+GROUPS = 8  # of the normalization
 
 
-class UNet(nn.Module):
-    """(z_t (b, C, H, W), t (b,)) -> prediction of z_t's shape, and with `gate` also v in [0, 1] of that shape.
+class UNet(ImageDenoiser):
+    """U-Net denoiser: (z_t (b, C, H, W), t (b,)) -> prediction, and with `gate` also v in [0, 1], of z_t's shape.
 
-    Any height and width: the picture is padded to a multiple of four and cut back, so that bounds count real pixels.
+    It takes any height and width: the image is padded to a multiple of four, and the padding is cut off the prediction.
 
     Args:
         channels: C.
         size: (H, W).
-        depth: T, for the time table.
-        width: Channels at the finest level, a multiple of 8; of 16 is fastest on a CPU with AVX-512.
-        inner_width: Channels at the coarse level, likewise.
-        blocks: Residual blocks at the coarse level.
-        time: "sinusoidal" features of t, or a "table" with a row for each t (M12).
+        num_steps: T, for the time table.
+        width: Channels at the finest level, a multiple of 8; multiples of 16 are fastest on a CPU with AVX-512.
+        inner_width: Channels at the coarse level, a multiple of 8.
+        blocks: Number of residual blocks at the coarse level.
+        time: "sinusoidal" features of t, or a "table" with one row per t (M12).
         gate: Also return the learned variance's v (M7).
-        clusters: How many kinds of examples it is told of: then k (b,), below their number, follows t. 0 for none.
+        num_classes: Number of classes if class-conditional, otherwise 0.
+        time_width: Features that t and cond are embedded in.
+        cond_dim: Number of features if conditional on features, otherwise 0.
     """
+
+    settings = ("width", "inner_width", "blocks")
+    # Orthogonalizing the whole-image layers would cost more than it gains: they are too large.
+    not_hidden = (*ImageDenoiser.not_hidden, "wholes")
 
     def __init__(
         self,
         channels: int,
         size: tuple[int, int],
-        depth: int,
+        num_steps: int,
         width: int = 32,
-        inner_width: int = 96,
-        blocks: int = 2,
+        inner_width: int = 64,
+        blocks: int = 3,
         time: TimeKind = "sinusoidal",
         gate: bool = False,
-        clusters: int = 0,
+        num_classes: int = 0,
         time_width: int = 128,
+        cond_dim: int = 0,
     ):
-        super().__init__()
+        super().__init__(time, time_width, num_steps, num_classes, cond_dim)
         if width < GROUPS or inner_width < GROUPS or width % GROUPS or inner_width % GROUPS or blocks < 1:
             raise InputError(
                 f"widths must be multiples of {GROUPS} and blocks at least 1, got {width}, {inner_width} and {blocks}"
             )
         self.folding = Folding(channels, size, FOLD, FOLD * 2**HALVINGS, gate)
-        self.time = time_network(time, time_width, depth, clusters)
         self.first = nn.Conv2d(self.folding.channels_in, width, 3, padding=1)
         self.down = nn.Conv2d(width, inner_width, 2, stride=2)
         self.coarse = nn.ModuleList([ResidualBlock(inner_width, time_width) for _ in range(blocks)])
         positions = math.prod(self.folding.grid) // 4**HALVINGS
         if inner_width // GROUPS * positions < 2:
             raise InputError(
-                f"pictures of {size[0]} x {size[1]} need an inner width of at least {2 * GROUPS}, got {inner_width}"
+                f"images of {size[0]} x {size[1]} need an inner width of at least {2 * GROUPS}, got {inner_width}"
             )
         self.mixers = nn.ModuleList([PositionMixer(inner_width, positions) for _ in range(blocks)])
         self.wholes = nn.ModuleList([WholeImage(inner_width, positions) for _ in range(blocks)])
@@ -75,27 +82,21 @@ class UNet(nn.Module):
         self.fine = ResidualBlock(width, time_width)
         self.last_norm = GroupNorm(GROUPS, width)
         self.last = zeroed(nn.Conv2d(width, self.folding.channels_out, 3, padding=1))
-        for layer in self.modules():
-            if isinstance(layer, nn.Conv2d):
-                layer.weight.data = layer.weight.data.contiguous(memory_format=torch.channels_last)
+        channels_last(self)
 
-    def forward(self, z: Tensor, t: Tensor, *cluster: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        e = self.time(t, *cluster)
-        h = self.first(self.folding.into(z).contiguous(memory_format=torch.channels_last))
+    def forward(self, z_t: Tensor, t: Tensor, cond: Tensor | None = None) -> Tensor | tuple[Tensor, Tensor]:
+        """Predict from z_t."""
+        e = self.embed(t, cond)
+        h = self.first(self.folding.into(z_t).contiguous(memory_format=torch.channels_last))
         inner = self.down(h)
         for block, mixer, whole in zip(self.coarse, self.mixers, self.wholes):
             inner = whole(mixer(block(inner, e)))
         h = self.merge(torch.cat([F.pixel_shuffle(self.up(inner), 2), h], dim=1))
         return self.folding.back(self.last(F.silu(self.last_norm(self.fine(h, e)))))
 
-    def hidden_matrices(self) -> list[Tensor]:
-        """Weights between hidden layers: those that an orthogonalising optimiser is for."""
-        # the whole-image layers are left out as too large: orthogonalising them would cost more than it gains
-        return hidden_weights(self.down, self.coarse, self.mixers, self.up, self.merge, self.fine)
-
 
 class ResidualBlock(nn.Module):
-    """Two 3 x 3 convolutions around a scale and shift that t decides; starts as the identity."""
+    """Residual block of two 3 x 3 convolutions, modulated by t in between; starts as the identity."""
 
     def __init__(self, width: int, time_width: int):
         super().__init__()
@@ -105,13 +106,14 @@ class ResidualBlock(nn.Module):
         self.modulation = Modulation(time_width, 2 * width)
 
     def forward(self, x: Tensor, e: Tensor) -> Tensor:
+        """Map x (b, width, rows, columns) given the embedding e (b, time_width)."""
         scale, shift = self.modulation(e)[:, :, None, None].chunk(2, dim=1)
         h = self.norm2(self.conv1(F.silu(self.norm1(x))))
-        return x + self.conv2(F.silu(torch.addcmul(h + shift, h, scale)))
+        return x + self.conv2(F.silu(modulate(h, scale, shift)))
 
 
 class PositionMixer(nn.Module):
-    """A two-layer perceptron across all positions, the same for each channel; starts as the identity.
+    """Residual two-layer perceptron across all positions, the same for each channel; starts as the identity.
 
     Source: Tolstikhin et al. 2021, the token mixing of the MLP-Mixer.
     """
@@ -123,14 +125,15 @@ class PositionMixer(nn.Module):
         self.back = zeroed(nn.Linear(hidden, positions))
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map x (b, width, rows, columns)."""
         mixed = self.back(F.silu(self.into(self.norm(x).flatten(2))))
         return x + mixed.view_as(x)
 
 
 class WholeImage(nn.Module):
-    """A few channels of every position through one perceptron: the only layer that sees the whole image at once.
+    """Residual perceptron on a few channels of all positions: the only layer that sees the whole image at once.
 
-    A multiplication a weight and image makes it almost free beside convolutions. Starts as the identity.
+    It costs one multiplication per weight and image, little beside convolutions. It starts as the identity.
     """
 
     def __init__(self, width: int, positions: int, channels: int = 8, hidden: int = 256):
@@ -142,5 +145,6 @@ class WholeImage(nn.Module):
         self.expand = zeroed(nn.Conv2d(channels, width, 1))
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map x (b, width, rows, columns)."""
         h = self.squeeze(self.norm(x))
         return x + self.expand(self.back(F.silu(self.into(h.flatten(1)))).view_as(h))

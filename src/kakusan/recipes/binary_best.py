@@ -9,7 +9,7 @@ from kakusan.train.settings import Optim
 
 RECIPE = Recipe(
     name="binary-best",
-    summary="the best two-level VAE of binarised digits for ten minutes",
+    summary="Two-level VAE for binarized digits, the best bound in ten minutes",
     model=HierarchyConfig(
         hidden=400,
         upper_hidden=150,

@@ -10,7 +10,7 @@ from kakusan.train.settings import Optim
 
 RECIPE = Recipe(
     name="binary-iwae",
-    summary="the importance-weighted autoencoder's one-layer network on binarised digits",
+    summary="VAE for binarized digits with the network of the importance-weighted autoencoder",
     model=VAEConfig(hidden=(200, 200), latent=50, likelihood="bernoulli", activation="tanh"),
     data="mnist-binary",
     optim=Optim(lr=3e-3, weight_decay=0.0, batch=128, ema=0.1, betas=(0.9, 0.999)),

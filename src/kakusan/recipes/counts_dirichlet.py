@@ -5,7 +5,7 @@ from kakusan.train.settings import Optim
 
 RECIPE = Recipe(
     name="counts-dirichlet",
-    summary="Dirichlet-multinomial of counts; the fitted posterior is compared with the exact one",
+    summary="Dirichlet-multinomial for counts, compared with its exact posterior",
     model=DirichletConfig(),
     data="mnist-labels",
     optim=Optim(lr=0.1, weight_decay=0.0, warmup=0, clip=None, batch=1000, ema=0.0),

@@ -5,7 +5,7 @@ from kakusan.train.settings import Optim
 
 RECIPE = Recipe(
     name="mnist-ddpm",
-    summary="DDPM of 8-bit images, T = 1000, small U-Net",
+    summary="Diffusion model for 8-bit images, T = 1000, small U-Net",
     model=DiffusionConfig(clusters=128, guidance=2.0, end_log_snr=3.0),
     optim=Optim(method="muon", lr=3e-3, matrix_lr=0.03, warmup=30, batch=48, ema=0.1, early=0.1),
     minutes=2.9,

@@ -9,7 +9,7 @@ from kakusan.train.settings import Optim
 
 RECIPE = Recipe(
     name="mnist-few",
-    summary="a student that makes in one network call what its --teacher, a diffusion run, makes in 20 steps",
+    summary="Student of a diffusion run (--teacher) that samples in one network evaluation",
     model=DiffusionConfig(guidance=1.0),
     distil=Distil(),
     optim=Optim(method="muon", lr=1e-3, matrix_lr=0.015, weight_decay=0.0, warmup=30, clip=None, batch=32, ema=0.1),

@@ -7,7 +7,7 @@ EPOCHS, TRAINING_IMAGES, BATCH = 30, 60_000, 32
 
 RECIPE = Recipe(
     name="mnist-hvae",
-    summary="the study notes' two-level VAE: 784-100-20-20, unit variances, 30 epochs",
+    summary="Two-level VAE of the study notes: 784-100-20-20, unit variances, 30 epochs",
     model=HierarchyConfig(hidden=100, latents=(20, 20), likelihood="gaussian", third_term="exact"),
     optim=Optim(lr=1e-3, weight_decay=0.0, warmup=0, decay="none", clip=None, batch=BATCH, ema=0.0, betas=(0.9, 0.999)),
     steps=EPOCHS * TRAINING_IMAGES // BATCH,

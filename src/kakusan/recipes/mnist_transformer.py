@@ -5,7 +5,7 @@ from kakusan.train.settings import Optim
 
 RECIPE = Recipe(
     name="mnist-transformer",
-    summary="for a GPU: DDPM of 8-bit images by a transformer, in bfloat16, compiled, on moved pictures",
+    summary="Diffusion model for 8-bit images on a GPU: transformer, bfloat16, compiled",
     model=DiffusionConfig(network="transformer", width=384, blocks=12, patch=2, clusters=128, guidance=2.0),
     optim=Optim(
         method="muon",

@@ -5,7 +5,7 @@ from kakusan.train.settings import Optim
 
 RECIPE = Recipe(
     name="mnist-vae",
-    summary="VAE of 8-bit images, 32 latents, multi-layer perceptrons",
+    summary="VAE for 8-bit images, 32 latents, multi-layer perceptrons",
     model=VAEConfig(),
     optim=Optim(lr=5e-4, batch=128, ema=0.1, betas=(0.9, 0.999)),
     minutes=2.0,

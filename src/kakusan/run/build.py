@@ -26,10 +26,10 @@ from kakusan.models.dirichlet_fit import ConjugateFit
 from kakusan.models.dirichlet_multinomial import DirichletMultinomial
 from kakusan.models.hierarchical_vae import HierarchicalVAE
 from kakusan.models.vae import VAE
+from kakusan.nets import NETWORKS
 from kakusan.nets.mlp import MLP, GaussianMLP
 from kakusan.noise import Randomness, stream
 from kakusan.objectives.distillation import Distillation
-from kakusan.run.networks import denoiser
 from kakusan.run.recipe import (
     DiffusionConfig,
     DirichletConfig,
@@ -228,7 +228,7 @@ def _diffusion(config: DiffusionConfig, event_shape: tuple[int, ...]) -> Diffusi
     check_guidance(config.guidance, config.guidance_range)
     bounded = (-1.0, 1.0)
     return Diffusion(
-        denoiser(config, event_shape),
+        NETWORKS[config.network].from_config(config, event_shape),
         schedule,
         event_shape,
         prediction=config.prediction,

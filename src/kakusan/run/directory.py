@@ -189,7 +189,7 @@ class RunDirectory:
     def read(self, name: str) -> dict[str, Any]:
         """Read a JSON file; InputError if it is damaged."""
         try:
-            return dict(json.loads(files.read(self._file(name))))
+            return dict(json.loads(files.read_regular(self._file(name), 16 * files.MIB)))
         except (OSError, ValueError, TypeError, RecursionError) as error:
             raise InputError(f"{self._file(name)} cannot be read ({error}); the run is damaged") from error
 
@@ -301,7 +301,7 @@ def _run_near(path: Path) -> Path | None:
 
 
 def _lines_of(file: Path) -> list[bytes]:
-    return files.read(file).splitlines(keepends=True) if file.exists() else []
+    return files.read_regular(file, 64 * files.MIB).splitlines(keepends=True) if file.exists() else []
 
 
 def _this_process() -> dict[str, Any]:

@@ -1,17 +1,23 @@
-"""What a recipe is: typed settings, and nothing else. No torch here, so that help and listings are instant."""
+"""Settings of a recipe: model, data, optimizer and budget. Imports no torch, so that help is instant."""
 
 from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from kakusan.data.options import Pictures
 from kakusan.errors import InputError, shown
+from kakusan.nets import NETWORKS
 from kakusan.settings import Between, Length, check, from_values
 from kakusan.train.settings import MOST_MINUTES, MOST_STEPS, Optim
 
-# What no honest model goes beyond; how large a model may be in all stands in recipes/build.py.
+if TYPE_CHECKING:
+    Network = str
+else:
+    Network = Literal[*NETWORKS]
+
+# Upper limits of single settings. `kakusan.run.build` limits the size of a whole model.
 Units = Annotated[int, Between(1, 65_536)]
 Channels = Annotated[int, Between(8, 4096)]
 LogSNR = Annotated[float, Between(-100, 100)]
@@ -19,46 +25,46 @@ LogSNR = Annotated[float, Between(-100, 100)]
 
 @dataclass(frozen=True)
 class DiffusionConfig:
-    """A diffusion model and the network that denoises."""
+    """Settings of a diffusion model and its denoising network."""
 
     depth: Annotated[int, Between(1, 100_000)] = 1000
-    """T, the number of latents."""
+    """Number of timesteps T."""
     schedule: Literal["linear", "cosine", "sigmoid"] = "cosine"
-    """linear: beta from 1e-4 to 0.02, made for depth 1000."""
+    """Noise schedule. linear: beta from 1e-4 to 0.02, made for depth 1000."""
     prediction: Literal["eps", "x", "v", "mean", "score"] = "v"
-    """What the network predicts."""
+    """Quantity that the network predicts."""
     variance: Literal["unit", "beta", "beta_tilde", "learned"] = "beta_tilde"
-    """Of the reverse steps; unit is the study notes'."""
+    """Variance of the reverse steps. unit: the identity covariance of the study notes."""
     likelihood: Literal["gaussian", "discretized"] = "discretized"
-    """Of the data given z_1."""
+    """Likelihood of the data given z_1."""
     objective: Literal["simple", "path", "pair", "single"] = "simple"
-    """The training loss: the simple one, or minus an ELBO estimate from T, two or one drawn latents."""
+    """Training loss: the simple loss, or the negative ELBO estimated from T (path), two (pair) or one (single) latents."""
     focus: tuple[LogSNR, Annotated[float, Between(0.01, 100)]] = (-0.8, 1.0)
-    """Mean and spread of the log SNR where the shapes of things are decided."""
+    """Mean and standard deviation of the log-SNR at which the simple loss trains most."""
     focus_share: Annotated[float, Between(0, 1)] = 0.8
-    """Share of the simple loss's steps that are drawn there; the others are drawn from all steps alike."""
+    """Share of timesteps drawn around the focus. The others are drawn uniformly."""
     clusters: Annotated[int, Between(0, 4096)] = 0
-    """Kinds of examples, found by k-means before training, of which the network is told which one it denoises; samples draw theirs first. At most one for every 50 examples. 0: none."""
+    """Number of k-means clusters used for conditioning, at most one for every 50 examples. 0: unconditional."""
     guidance: Annotated[float, Between(1, 100)] = 3.0
-    """Of samples: how far to prolong the step from the run's early weights to its last ones; 1 for none. Not in the bound."""
+    """Autoguidance weight for sampling (Karras et al. 2024). 1 disables it. Does not affect the bound."""
     guidance_range: tuple[LogSNR, LogSNR] = (-3.0, 1.0)
-    """Between which log SNR samples are guided."""
+    """Lowest and highest log-SNR at which sampling is guided."""
     end_log_snr: LogSNR | None = None
-    """Log SNR from which samples of few steps go to the data estimate at once; twice the log of the steps, unless this is lower. Lower makes backgrounds clean and blurs the finest detail. Not for equal steps, and not in the bound."""
+    """Log-SNR at which few-step sampling stops and returns the network's estimate of x. Default: twice the logarithm of the number of steps. Lower values give cleaner backgrounds and blur fine detail. Ignored with uniform spacing. Does not affect the bound."""
     begin: Annotated[int, Between(1, 100_000)] | None = None
-    """The step at which sampling begins, from pure noise; T unless given. A distilled student begins lower."""
+    """Timestep at which sampling starts from pure noise. Default: T. A distilled student starts lower."""
     time: Literal["sinusoidal", "table"] = "sinusoidal"
-    """How the network is told t; table is what a one-hot label amounts to."""
-    network: Literal["unet", "convnext", "transformer", "cosine", "classic"] = "unet"
-    """The denoiser. unet: small, made for a CPU. convnext: wide convolutions between patches. transformer: attention between patches, for a GPU. cosine: a perceptron of the picture's cosine coefficients. classic: the DDPM paper's U-Net of three levels."""
+    """Embedding of the timestep. table: one learned vector for each timestep."""
+    network: Network = "unet"
+    """Denoising network. unet: small, for a CPU. convnext: convolutions between patches. transformer: attention between patches, for a GPU. cosine: a perceptron on the cosine transform of the image. classic: the U-Net of the DDPM paper."""
     width: Channels = 32
-    """Channels of the network, those at the finest level of a unet; 96 suits a convnext, 128 to 512 a transformer, 512 cosine."""
+    """Number of channels, for a unet at its finest level. Try 96 for convnext, 128 to 512 for transformer, 512 for cosine."""
     inner_width: Channels = 64
-    """Channels at the coarse level of a unet."""
+    """Number of channels at the coarse level of a unet."""
     blocks: Annotated[int, Between(1, 32)] = 3
-    """Residual blocks, those at the coarse level of a unet."""
+    """Number of residual blocks, for a unet at its coarse level."""
     patch: Annotated[int, Between(1, 64)] = 4
-    """Pixels a side of a patch of a convnext or a transformer: halved, there are four times as many patches."""
+    """Side of a patch in pixels, for convnext and transformer."""
 
     def __post_init__(self):
         check(self, "model")
@@ -66,19 +72,20 @@ class DiffusionConfig:
 
 @dataclass(frozen=True)
 class VAEConfig:
-    """A VAE with multi-layer perceptrons."""
+    """Settings of a VAE with multi-layer perceptrons."""
 
     hidden: Annotated[tuple[Units, ...], Length(1, 32)] = (512, 256)
-    """Hidden layers of the encoder; the decoder has them in reverse."""
+    """Widths of the encoder's hidden layers. The decoder has them in reverse order."""
     latent: Units = 32
+    """Number of latent dimensions."""
     likelihood: Literal["gaussian", "bernoulli", "discretized"] = "discretized"
-    """gaussian: unit variance on [0, 1], the study notes'. bernoulli: pixels as random bits. discretized: 8-bit levels."""
+    """Likelihood of the data. gaussian: unit variance, pixels in [0, 1]. bernoulli: binary pixels. discretized: 8-bit levels."""
     activation: Literal["relu", "tanh", "silu"] = "relu"
-    """Of the hidden layers."""
+    """Activation function of the hidden layers."""
     residual: bool = False
-    """Add a hidden layer to what it reads, wherever both are as wide."""
+    """Add a skip connection around each hidden layer whose input has the same width."""
     importance_samples: Annotated[int, Between(1, 10_000)] = 1
-    """K of the importance-weighted bound that training raises; 1 is the ELBO, with its KL in closed form."""
+    """Number of samples K of the importance-weighted training bound. 1: the ELBO with its KL in closed form."""
 
     def __post_init__(self):
         check(self, "model")
@@ -86,27 +93,28 @@ class VAEConfig:
 
 @dataclass(frozen=True)
 class HierarchyConfig:
-    """A hierarchical VAE, the study notes' unless told otherwise; the number of latent sizes is the number of levels."""
+    """Settings of a hierarchical VAE. Defaults are those of the study notes."""
 
     hidden: Units = 100
-    """Units of a hidden layer between the data and z_1."""
+    """Width of the hidden layers between the data and z_1."""
     upper_hidden: Units | None = None
-    """Units of a hidden layer above z_1; as many as below unless given."""
+    """Width of the hidden layers above z_1. Default: the same as hidden."""
     layers: Annotated[int, Between(1, 16)] = 1
-    """Hidden layers of each network."""
+    """Number of hidden layers of each network."""
     latents: Annotated[tuple[Units, ...], Length(1, 16)] = (20, 20)
-    """Sizes of z_1, ..., z_L."""
+    """Dimensions of z_1, ..., z_L. Their number is the number of levels."""
     likelihood: Literal["gaussian", "bernoulli", "discretized"] = "gaussian"
+    """Likelihood of the data. gaussian: unit variance, pixels in [0, 1]. bernoulli: binary pixels. discretized: 8-bit levels."""
     variance: Literal["unit", "learned"] = "unit"
-    """Of p(z_l | z_{l+1}); unit is the study notes'."""
+    """Variance of p(z_l | z_{l+1}). unit: 1, as in the study notes."""
     activation: Literal["relu", "tanh", "silu"] = "relu"
-    """Of the hidden layers."""
+    """Activation function of the hidden layers."""
     residual: bool = False
-    """Add a hidden layer to what it reads, wherever both are as wide."""
+    """Add a skip connection around each hidden layer whose input has the same width."""
     third_term: Literal["exact", "notes"] = "exact"
-    """exact: the ELBO. notes: the study notes' form of the terms between the levels, a looser bound."""
+    """Training objective. exact: the ELBO. notes: the study notes' form of the terms between levels, which is not a bound."""
     importance_samples: Annotated[int, Between(1, 10_000)] = 1
-    """K of the importance-weighted bound that training raises; 1 is the ELBO, with its top KL in closed form."""
+    """Number of samples K of the importance-weighted training bound. 1: the ELBO with its top KL in closed form."""
 
     def __post_init__(self):
         check(self, "model")
@@ -114,12 +122,12 @@ class HierarchyConfig:
 
 @dataclass(frozen=True)
 class DirichletConfig:
-    """Counts with a Dirichlet prior, the posterior found by gradient ascent on the ELBO."""
+    """Settings of a Dirichlet-multinomial model of counts, fitted by gradient ascent on the ELBO."""
 
     concentration: Annotated[float, Between(1e-6, 1e6)] = 2.0
-    """Of the prior, the same for every category."""
+    """Concentration of the prior, the same for every category."""
     learn_concentration: bool = False
-    """Fit the prior as well, one number for each category."""
+    """Fit the concentration of the prior, one number for each category."""
 
     def __post_init__(self):
         check(self, "model")
@@ -127,24 +135,24 @@ class DirichletConfig:
 
 @dataclass(frozen=True)
 class Distil:
-    """How a diffusion model is made into a student that samples in a few network calls."""
+    """Settings of the distillation of a diffusion model into a student that samples in few network evaluations."""
 
     guidance: Annotated[float, Between(1, 100)] = 2.0
-    """Of the teacher by the weights of its beginning, where its own samples are guided; 1 for none."""
+    """Autoguidance weight of the teacher, within the guidance range of its recipe. 1 disables it."""
     begin_log_snr: LogSNR = -1.8
-    """Of the noise level that the student takes pure noise for: its network then sees shapes there from the start."""
+    """Log-SNR of the noise level at which the student starts from pure noise."""
     calls: Annotated[int, Between(1, 100)] = 1
-    """The most network calls a sample that it is trained for; those that divide this number are trained too. More than one made samples no better so far."""
+    """Largest number of network evaluations per sample that the student is trained for. Its divisors are trained too."""
     first_share: Annotated[float, Between(0, 1, "(]")] | None = None
-    """Share of training that is spent on the first of several calls; 0.8 unless given."""
+    """Share of training spent on the first of several network evaluations. Default: 0.8."""
     compare: tuple[LogSNR, Annotated[float, Between(0.01, 100)]] = (-1.0, 2.0)
-    """Mean and spread of the log SNR at which the laws of student and teacher are compared."""
+    """Mean and standard deviation of the log-SNR at which student and teacher are compared."""
     student_rate: Annotated[float, Between(0, 1, "(]")] = 0.3
-    """Learning rates of the student, as a share of those of the network that follows what it makes."""
+    """Learning rate of the student divided by that of the fake-score network."""
     data_weight: Annotated[float, Between(0, 100)] = 0.0
-    """Of the distance from the data's own law, told by a discriminator, beside that from the teacher's; 0 for no discriminator."""
+    """Weight of the discriminator's loss against the data. 0: no discriminator."""
     data_compare: tuple[LogSNR, Annotated[float, Between(0.01, 100)]] | None = None
-    """Mean and spread of the log SNR at which the discriminator looks; 0 and 2 unless given."""
+    """Mean and standard deviation of the log-SNR of the discriminator's input. Default: 0 and 2."""
 
     def __post_init__(self):
         check(self, "distil")
@@ -161,7 +169,7 @@ FAMILIES: dict[str, type] = {
 
 @dataclass(frozen=True)
 class Recipe:
-    """A complete experiment: model, data, optimiser, budget."""
+    """A complete experiment: model, data, optimizer and budget."""
 
     name: Annotated[str, Length(1, 100)]
     summary: Annotated[str, Length(0, 1000)]
@@ -170,7 +178,7 @@ class Recipe:
     pictures: Pictures = field(default_factory=Pictures)
     optim: Optim = field(default_factory=Optim)
     distil: Distil | None = None
-    """If given, the model is a student; its own settings are then those of its teacher."""
+    """Distillation settings. If given, the model is a student, and its model settings are those of its teacher."""
     minutes: Annotated[float, Between(0, MOST_MINUTES)] | None = None
     steps: Annotated[int, Between(0, MOST_STEPS)] | None = None
 
@@ -183,19 +191,19 @@ class Recipe:
 
     @property
     def family(self) -> str:
-        """diffusion, vae, hierarchy or dirichlet."""
+        """Name of the model family: diffusion, vae, hierarchy or dirichlet."""
         return next(name for name, kind in FAMILIES.items() if type(self.model) is kind)
 
     def record(self) -> dict[str, Any]:
-        """As plain JSON values, to be read back by `from_record`."""
+        """Return plain JSON values that `from_record` reads back."""
         return {"family": self.family, **dataclasses.asdict(self)}
 
 
-GONE = {"references"}  # settings of models of earlier versions, which were of their training alone
+GONE = {"references"}  # model settings of earlier versions that affected training only
 
 
 def from_record(record: Any) -> Recipe:
-    """Rebuild a recipe from its JSON record; InputError names what does not fit."""
+    """Rebuild a recipe from its JSON record."""
     if not isinstance(record, dict):
         raise InputError(f"the record of a recipe must be a table of settings, got {shown(record)}")
     content = dict(record)

@@ -1,9 +1,9 @@
-"""A folder that appears whole or not at all, and whose damage is noticed.
+"""Folders that appear complete or not at all, and whose damage is detected.
 
-A draft is written under a hidden name, every file synced. Then `manifest.json` (name, size and SHA-256 of each file),
-the folder, a look at what the disk now holds, the rename, and the parent: a folder that is visible is complete, and one
-that `publish` returned outlasts a power cut. Whatever is removed is hidden first, lastingly, so a power cut never
-leaves half of it in sight. Source of the order: what POSIX promises of fsync and rename, and no more.
+A draft is written under a hidden name, every file synced. Then follow `manifest.json` (name, size and SHA-256 of each
+file), the folder, a check of what the disk holds, the rename, and the parent folder. A visible folder is complete, and
+one that `publish` returned survives a power cut. A folder to be removed is hidden first, durably, so that a power cut
+never leaves half of it visible. The order relies on what POSIX promises of fsync and rename, and on no more.
 """
 
 from __future__ import annotations
@@ -25,21 +25,22 @@ MANIFEST = "manifest.json"
 FORMAT = 1
 PUBLISHED = re.compile(r"step-(\d{8,})")
 LEFT_OVER = (".tmp-*", ".dead-*", ".draft-*")
-FEWEST_KEPT = 2  # with one, damage to it leaves none
+FEWEST_KEPT = 2  # with one, damage to it would leave none
+MOST_MANIFEST_BYTES = 4 * 1024 * 1024
 
 
 class Entry(TypedDict):
-    """What a manifest says of a file."""
+    """Entry of a manifest: size and digest of one file."""
 
     bytes: int
     sha256: str
 
 
 class Draft:
-    """A folder in the making; leaving its `with` block without `publish` removes it.
+    """A folder that is being written; leaving its `with` block without `publish` removes it.
 
-    Several processes may write files into one draft: one of them makes it, tells the others its `path`, gathers their
-    `entries` and publishes.
+    Several ranks may write files into one draft: one creates it, broadcasts its `path`, gathers the `entries` of the
+    others and publishes.
     """
 
     def __init__(self, root: Path, name: str, path: Path | None = None):
@@ -48,7 +49,7 @@ class Draft:
         self.entries: dict[str, Entry] = {}
         self._is_mine = path is None
         if self._is_mine:
-            if self.path.exists():  # of a process that had this number and was killed
+            if self.path.exists():  # left by a killed process with the same id
                 files.remove(self.path)
             files.make_folder(self.path)
 
@@ -58,17 +59,20 @@ class Draft:
         self.entries[name] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
 
     def publish(self, others: dict[str, Entry] | None = None) -> Path:
-        """Make it appear, lastingly; OSError, and it has not appeared, if the disk does not hold what was written.
+        """Make the folder visible, durably.
 
         Args:
-            others: The entries of other processes that wrote into this draft.
+            others: Entries of other ranks that wrote into this draft.
+
+        Raises:
+            OSError: If the disk does not hold what was written; the folder has not appeared then.
         """
         entries = self.entries | (others or {})
         files.write(self.path / MANIFEST, _manifest(self.name, entries))
         files.sync_folder(self.path)
         problems = verify(self.path, self.name, entries, from_device=True)
         if problems:
-            raise OSError(errno.EIO, f"the disk holds something else than was written: {problems[0]}", str(self.path))
+            raise OSError(errno.EIO, f"the disk does not hold what was written: {problems[0]}", str(self.path))
         final = self.root / self.name
         files.rename(self.path, final)
         files.sync_folder(self.root)
@@ -97,18 +101,19 @@ def verify(
     from_device: bool = False,
     contents: bool = True,
 ) -> list[str]:
-    """What is wrong with a published folder, one sentence for each file; empty if nothing is.
+    """Problems of a published folder, one sentence for each file; empty if it is intact.
 
     Args:
-        folder: Where it lies.
-        name: What its manifest must call it; the folder's own name unless given.
-        entries: What its manifest must list, if that is known.
-        from_device: Read past what the system remembers of the files.
-        contents: Read the files; otherwise only their names, kinds and sizes count.
+        folder: The folder.
+        name: Name that its manifest must have (default: the folder's own name).
+        entries: Entries that its manifest must have, if they are known.
+        from_device: Read from the device, past the system's cache.
+        contents: Read the files; otherwise only names, kinds and sizes are checked.
     """
     try:
         if not _is_plain(folder / MANIFEST):
             return [f"{MANIFEST} is not a plain file"]
+        files.read_regular(folder / MANIFEST, MOST_MANIFEST_BYTES)
         content = b"".join(files.chunks(folder / MANIFEST, from_device))
         listed = _entries(content, name or folder.name)
         if entries is not None and listed != entries:
@@ -126,19 +131,19 @@ def verify(
 
 
 def published(root: Path) -> list[Path]:
-    """The folders of a root in the order of their steps, damaged ones too."""
+    """Published folders in the order of their steps, damaged ones included."""
     numbered = [(PUBLISHED.fullmatch(path.name), path) for path in root.iterdir()] if root.is_dir() else []
     found = [(int(match[1]), path) for match, path in numbered if match and path.is_dir()]
     return [path for _, path in sorted(found)]
 
 
 def step_of(folder: Path) -> int:
-    """The step in a published folder's name."""
+    """Step in the name of a published folder."""
     return int(folder.name.removeprefix("step-"))
 
 
 def newest_good(root: Path, at_most: int | None = None) -> tuple[Path | None, list[tuple[Path, str]]]:
-    """The newest folder without damage, of those up to a step if one is given, and the newer ones with what is wrong."""
+    """The newest intact folder up to step `at_most`, and the newer damaged ones with their problems."""
     damaged = []
     for folder in reversed(published(root)):
         if at_most is not None and step_of(folder) > at_most:
@@ -151,9 +156,9 @@ def newest_good(root: Path, at_most: int | None = None) -> tuple[Path | None, li
 
 
 def prune(root: Path, keep: int, known: Collection[Path] = ()) -> None:
-    """Remove all but the newest `keep` folders without damage; damaged ones are neither counted nor touched.
+    """Remove all but the newest `keep` intact folders; damaged ones are neither counted nor touched.
 
-    Those that are known to hold what was written there are not read once more.
+    The contents of `known` folders were verified before and are not read again.
     """
     if keep < FEWEST_KEPT:
         raise ValueError(f"keep must be at least {FEWEST_KEPT}, got {keep}: damage to a single one would leave none")
@@ -172,7 +177,7 @@ def prune(root: Path, keep: int, known: Collection[Path] = ()) -> None:
 
 
 def set_aside(folder: Path) -> Path:
-    """Give a damaged folder another name, for one that is whole to take its place; nothing is removed."""
+    """Rename a damaged folder, so that an intact one can take its place; nothing is removed."""
     number = 1
     while (aside := folder.with_name(f"damaged-{number}-{folder.name}")).exists():
         number += 1
@@ -181,7 +186,7 @@ def set_aside(folder: Path) -> Path:
 
 
 def sweep(root: Path) -> None:
-    """Remove what a killed process left; only for the one writer of a root."""
+    """Remove leftovers of a killed process; only for the single writer of a root."""
     for pattern in LEFT_OVER:
         for path in sorted(root.glob(pattern)):
             files.remove(path)
@@ -193,12 +198,12 @@ def _manifest(name: str, entries: dict[str, Entry]) -> bytes:
 
 
 def _entries(content: bytes, name: str) -> dict[str, Entry]:
-    """What a manifest lists; ValueError, worded to follow its name, if it is not one that `_manifest` wrote."""
+    """Entries of a manifest; ValueError, worded to follow the file's name, if `_manifest` did not write it."""
     try:
         record = json.loads(content)
         entries = record["files"]
         if record["format"] != FORMAT:
-            raise ValueError(f"has format {record['format']!r}, this version of kakusan reads {FORMAT}")
+            raise ValueError(f"has format {record['format']!r}; this version of kakusan reads {FORMAT}")
         whole = _manifest(record["name"], entries) == content
         fits = all(
             type(entry["bytes"]) is int and len(entry["sha256"]) == 64 and Path(file).name == file
@@ -209,7 +214,7 @@ def _entries(content: bytes, name: str) -> dict[str, Entry]:
     if not whole or not fits:  # a changed byte changes a value, or the spelling that _manifest gives it
         raise ValueError("is damaged")
     if record["name"] != name:
-        raise ValueError(f"is that of {record['name']!r}")
+        raise ValueError(f"belongs to {record['name']!r}")
     return entries
 
 
@@ -218,14 +223,16 @@ def _is_plain(path: Path) -> bool:
 
 
 def _problem(path: Path, entry: Entry, from_device: bool, contents: bool) -> str | None:
-    """What is wrong with one file."""
+    """The problem of one file, or None."""
     try:
         if not _is_plain(path):
             return f"{path.name} is not a plain file"
-        digest, size = hashlib.sha256(), 0 if contents else path.stat().st_size
-        for piece in files.chunks(path, from_device) if contents else ():
-            digest.update(piece)
-            size += len(piece)
+        digest, size = hashlib.sha256(), path.stat().st_size
+        if contents and size == entry["bytes"]:
+            size = 0
+            for piece in files.chunks(path, from_device):
+                digest.update(piece)
+                size += len(piece)
     except FileNotFoundError:
         return f"{path.name} is missing"
     except OSError as error:

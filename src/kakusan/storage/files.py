@@ -1,33 +1,50 @@
-"""The one door to the disk: every write, sync, rename, new folder and removal in a run directory goes through here.
+"""The one door to the disk: every read and write in a run directory goes through here.
 
-A name lasts when its folder was synced, a content when its file was: POSIX promises no more. `watch` is told of every
-operation before it happens, so a test can record them, or fail or end the process at any one of them.
+A name is durable once its folder was synced, a content once its file was: POSIX promises no more. `watch` is called
+before each operation, so that a test can record it, fail it or end the process there.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
-import fcntl
 import os
 import shutil
+import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import BinaryIO
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
 
 CHUNK_BYTES = 1 << 22
-FULL_SYNC: int | None = getattr(fcntl, "F_FULLFSYNC", None)  # macOS, where fsync leaves bytes in the drive's own memory
+MIB = 1 << 20
+READ_FLAGS = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)  # opening a FIFO would wait for a writer
+NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
+SPECIAL = {  # names of what is no regular file
+    stat.S_IFIFO: "a FIFO, not a file",
+    stat.S_IFSOCK: "a socket, not a file",
+    stat.S_IFCHR: "a device, not a file",
+    stat.S_IFBLK: "a device, not a file",
+    stat.S_IFDIR: "a folder, not a file",
+}
+FULL_SYNC: int | None = getattr(fcntl, "F_FULLFSYNC", None)  # macOS, where fsync leaves bytes in the drive's own cache
 # (operation, path, the content written or the new name or nothing); operations are the strings of _about_to below
 watch: Callable[[str, Path, bytes | Path | None], None] | None = None
 
 
 def write(path: Path, content: bytes) -> None:
-    """Make or overwrite a file, synced; its name lasts once its folder is synced."""
+    """Write a file, synced; its name is durable once its folder is synced."""
     _about_to("create", path)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
     _write_and_close(descriptor, "write", path, content)
 
 
 def append(path: Path, content: bytes) -> None:
-    """Add to the end of a file, synced; makes it, with a lasting name, if there is none."""
+    """Append to a file, synced; create it with a durable name if it is missing."""
     if not path.exists():
         write(path, b"")
         sync_folder(path.parent)
@@ -36,21 +53,29 @@ def append(path: Path, content: bytes) -> None:
 
 
 def replace(path: Path, content: bytes) -> None:
-    """Make a file, or put another in its place: whoever reads it, after a power cut too, finds the old or the new one."""
+    """Create or replace a file atomically: a reader finds the old or the new content, after a power cut too.
+
+    If writing fails, the draft is removed.
+    """
     draft = path.with_name(f".{path.name}.draft")
-    write(draft, content)
-    rename(draft, path)
+    try:
+        write(draft, content)
+        rename(draft, path)
+    except OSError:
+        with contextlib.suppress(OSError):  # the first error is the one to report
+            draft.unlink(missing_ok=True)
+        raise
     sync_folder(path.parent)
 
 
 def make_folder(path: Path) -> None:
-    """A new folder; its name lasts once its parent is synced."""
+    """Create a folder; its name is durable once its parent is synced."""
     _about_to("make folder", path)
     path.mkdir()
 
 
 def make_folders(path: Path) -> None:
-    """A folder and the parents it lacks, each with a lasting name; nothing if it is there."""
+    """Create a folder and its missing parents, each with a durable name."""
     if path.is_dir():
         return
     make_folders(path.parent)
@@ -63,13 +88,13 @@ def make_folders(path: Path) -> None:
 
 
 def rename(old: Path, new: Path) -> None:
-    """Within one folder; a file takes the place of another, a folder only that of none or of an empty one."""
+    """Rename within one folder; a file replaces another, a folder only an empty one."""
     _about_to("rename", old, new)
     old.rename(new)
 
 
 def sync_folder(path: Path) -> None:
-    """Make the names in a folder last."""
+    """Make the names in a folder durable."""
     _about_to("sync folder", path)
     descriptor = os.open(path, os.O_RDONLY)
     try:
@@ -79,7 +104,7 @@ def sync_folder(path: Path) -> None:
 
 
 def remove(path: Path) -> None:
-    """Remove a file, or a folder with all that is in it."""
+    """Remove a file, or a folder with its content."""
     if path.is_dir() and not path.is_symlink():
         for inner in sorted(path.iterdir()):
             remove(inner)
@@ -90,15 +115,53 @@ def remove(path: Path) -> None:
         path.unlink()
 
 
-def read(path: Path) -> bytes:
-    """All of a file."""
-    return b"".join(chunks(path))
+def open_regular(path: Path, limit: int | None = None, *, follow: bool = True) -> BinaryIO:
+    """Open an existing regular file for reading, without waiting and without trusting its size.
+
+    Args:
+        path: File that may come from anyone.
+        limit: Largest size in bytes (default: no limit).
+        follow: Follow a symbolic link in the last part of the path (default: yes).
+
+    Raises:
+        OSError: If it is a FIFO, a socket, a device or a folder, or larger than the limit; `strerror` is the reason.
+    """
+    if not follow and path.is_symlink():
+        raise OSError(errno.ELOOP, "a symbolic link, which is not followed here", str(path))
+    _check_regular(path, os.stat(path), limit)  # before opening: opening a device may already have an effect
+    descriptor = os.open(path, os.O_RDONLY | READ_FLAGS | (0 if follow else NO_FOLLOW))
+    try:
+        _check_regular(path, os.fstat(descriptor), limit)  # another file may have taken its place
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def read_regular(path: Path, limit: int, *, follow: bool = True) -> bytes:
+    """All bytes of a regular file of at most `limit` bytes; raises as `open_regular` does."""
+    with open_regular(path, limit, follow=follow) as file:
+        content = file.read(limit + 1)
+    if len(content) > limit:  # it grows while it is read
+        raise OSError(errno.EFBIG, f"larger than {limit:,} bytes", str(path))
+    return content
+
+
+def _check_regular(path: Path, status: os.stat_result, limit: int | None) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, SPECIAL.get(stat.S_IFMT(status.st_mode), "not a file"), str(path))
+    if limit is not None and status.st_size > limit:
+        raise OSError(errno.EFBIG, f"{_size(status.st_size)}, at most {_size(limit)}", str(path))
+
+
+def _size(size: int) -> str:
+    return f"{size / MIB:,.0f} MiB" if size >= MIB else f"{size:,} bytes"
 
 
 def chunks(path: Path, from_device: bool = False) -> Iterator[bytes]:
-    """A file piece by piece; `from_device` asks the system to forget what it remembers of it, where it can be asked."""
+    """Read a file piece by piece; `from_device` asks the system to drop its cached pages first, where it can be asked."""
     _about_to("read", path)
-    with path.open("rb", buffering=0) as file:
+    with open_regular(path) as file:
         if from_device and hasattr(os, "posix_fadvise"):
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
         while piece := file.read(CHUNK_BYTES):
@@ -106,8 +169,8 @@ def chunks(path: Path, from_device: bool = False) -> Iterator[bytes]:
 
 
 def ends_in_newline(path: Path) -> bool:
-    """Whether the last line of a file is whole; there is none in an empty one."""
-    with path.open("rb") as file:
+    """True if a file is empty or its last line is complete."""
+    with open_regular(path) as file:
         if not file.seek(0, os.SEEK_END):
             return True
         file.seek(-1, os.SEEK_END)
@@ -115,16 +178,16 @@ def ends_in_newline(path: Path) -> bool:
 
 
 def free_bytes(folder: Path) -> int:
-    """How much this user may still write on the disk of a folder."""
+    """Number of bytes that this user may still write on the disk of a folder."""
     return shutil.disk_usage(folder).free
 
 
 def free_words(folder: Path) -> str:
-    """The same for a message about a disk that may be beyond an answer."""
+    """Free space in words, for a message about a disk that may not answer."""
     try:
         return f"{free_bytes(folder):,} bytes are free"
     except OSError as error:
-        return f"how many bytes are free cannot be told ({error.strerror})"
+        return f"the free space is unknown ({error.strerror})"
 
 
 def _write_and_close(descriptor: int, operation: str, path: Path, content: bytes) -> None:
@@ -143,7 +206,7 @@ def _write_and_close(descriptor: int, operation: str, path: Path, content: bytes
 
 
 def _sync(descriptor: int) -> None:
-    if FULL_SYNC is None:
+    if fcntl is None or FULL_SYNC is None:
         os.fsync(descriptor)
     else:
         fcntl.fcntl(descriptor, FULL_SYNC)

@@ -8,22 +8,20 @@ Source: the format's description at https://github.com/huggingface/safetensors.
 from __future__ import annotations
 
 import hashlib
-import io
 import math
 import os
 import re
-import stat
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from safetensors.torch import save as serialise
 from torch import Tensor
 
 from kakusan.errors import InputError, shown
-from kakusan.storage import records
+from kakusan.storage import files, records
 
 Expected = Mapping[str, tuple[tuple[int, ...], torch.dtype]]  # name -> shape, dtype
 
@@ -139,23 +137,14 @@ def check_finite(tensors: Mapping[str, Tensor], where: Any) -> None:
             raise InputError(f"{where}: {name} holds numbers that are not finite; the model cannot be used")
 
 
-def _open(path: Path) -> io.BufferedReader:
+def _open(path: Path) -> BinaryIO:
     try:
-        file = open(path, "rb", opener=_without_waiting)  # noqa: SIM115  handed on to the caller's `with`
+        return files.open_regular(path)
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}); expected a .safetensors file") from error
-    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-        file.close()
-        raise InputError(f"{path} is not an ordinary file; expected a .safetensors file")
-    return file
 
 
-def _without_waiting(path: str, flags: int) -> int:
-    """Open a named pipe without waiting for a writer."""
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
-
-
-def _header(file: io.BufferedReader, path: Path) -> Header:
+def _header(file: BinaryIO, path: Path) -> Header:
     size = os.fstat(file.fileno()).st_size
     length = int.from_bytes(file.read(LENGTH_BYTES), "little")
     if size < LENGTH_BYTES or length > size - LENGTH_BYTES:
@@ -211,7 +200,7 @@ def _check_name(name: str, where: Any) -> None:
         raise InputError(f"{where}: a tensor's name is 1 to 256 of A-Z a-z 0-9 _ and ., got {shown(name)}")
 
 
-def _read_one(file: io.BufferedReader, name: str, entry: Entry, path: Path) -> Tensor:
+def _read_one(file: BinaryIO, name: str, entry: Entry, path: Path) -> Tensor:
     num = entry.end - entry.begin
     try:
         raw = torch.empty(num, dtype=torch.uint8)

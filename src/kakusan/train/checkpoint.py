@@ -217,7 +217,7 @@ def _size(tensors: Tensors) -> int:
 def state_of(checkpoint: Path) -> State:
     """Where a whole checkpoint stands."""
     try:
-        return State(**json.loads(files.read(checkpoint / STATE)))
+        return State(**json.loads(files.read_regular(checkpoint / STATE, 16 * files.MIB)))
     except (ValueError, TypeError) as error:
         raise InputError(
             f"{checkpoint / STATE} is not what this version of kakusan writes ({error}); "

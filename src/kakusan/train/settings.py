@@ -1,4 +1,4 @@
-"""What the trainer needs to be told. No torch here: `kakusan train --help` shows these before torch is loaded."""
+"""Settings of the trainer. Imports no torch, so that `kakusan train RECIPE --help` is instant."""
 
 from __future__ import annotations
 
@@ -15,38 +15,40 @@ Share = Annotated[float, Between(0, 1, "[)")]
 
 @dataclass(frozen=True)
 class Optim:
-    """How parameters move."""
+    """Settings of the optimizer and of a training step."""
 
     method: Literal["adam", "muon"] = "adam"
-    """adam: AdamW for everything. muon: orthogonalised steps for hidden weight matrices, AdamW for the rest."""
+    """Optimizer. adam: AdamW for all parameters. muon: Muon for hidden weight matrices, AdamW for the rest."""
     lr: Annotated[float, Between(0, 100)] = 1e-3
-    """Of AdamW, at its peak."""
+    """Peak AdamW learning rate."""
     matrix_lr: Annotated[float, Between(0, 100)] = 0.02
-    """Of Muon, at its peak."""
+    """Peak Muon learning rate."""
     weight_decay: Annotated[float, Between(0, 100)] = 0.01
+    """Decoupled weight decay."""
     warmup: Annotated[int, Between(0, 10**9)] = 100
-    """Steps over which the learning rate rises from 0."""
+    """Number of steps over which the learning rate rises from 0."""
     decay: Literal["linear", "none"] = "linear"
-    """linear: falls to 0 over the budget, whether that is minutes or steps."""
+    """Decay of the learning rate. linear: to 0 over the budget."""
     clip: Annotated[float, Between(0, 10**9, "(]")] | None = 1.0
-    """Largest gradient norm; None for no limit."""
+    """Largest gradient norm. None: no clipping."""
     skip_above: Annotated[float, Between(0, 10**9, "(]")] | None = None
-    """Skip a step whose gradient norm is larger than this; steps whose loss or gradient is not finite are always skipped."""
+    """Gradient norm above which a step is skipped. Steps with a non-finite loss or gradient are always skipped."""
     batch: Annotated[int, Between(1, 10**6)] = 64
+    """Number of examples per step."""
     groups: Annotated[int, Between(1, 10**6)] | None = None
-    """Equal slices of the batch whose gradients are added up. Several processes share them; threads of one process on a CPU take them side by side, else it takes them in turn. Unless given as many as processes, and 2 for a diffusion model on several cores."""
+    """Number of gradient-accumulation micro-batches. Default: the number of processes, or 2 for a diffusion model on several cores."""
     ema: Share = 0.1
-    """Share of the run that the averaged weights look back on, below 1; 0 for none."""
+    """Averaging length of the weights as a share of the run. 0: no averaging."""
     early: Annotated[float, Between(0, 1, "()")] | None = None
-    """Share of the budget after which the averaged weights are kept once, as the weaker self that guides sampling."""
+    """Share of the budget after which the averaged weights are saved for autoguidance."""
     betas: tuple[Share, Share] = (0.9, 0.98)
-    """Memories of AdamW's mean and square; a short second one suits runs of a few thousand steps."""
+    """AdamW betas. A second value near 0.98 suits runs of a few thousand steps."""
     augment: Literal["none", "shift", "shift-and-mirror"] = "none"
-    """shift: train on pictures moved by up to 2 pixels; mirrored too, it is not for digits. Bounds are of the data as they are."""
+    """Augmentation of training images. shift: by up to 2 pixels. shift-and-mirror: also left to right, not for digits."""
     precision: Literal["float32", "tf32", "bfloat16"] = "float32"
-    """Of the networks' products; all else is float32. tf32 is a GPU's; bfloat16 pays where the device has units for it."""
+    """Precision of matrix products in the networks. tf32 needs a GPU. bfloat16 is fast on devices that support it."""
     compile: Literal["none", "default", "reduce-overhead", "max-autotune"] = "none"
-    """torch.compile's mode, for the networks; its time counts in the budget. The last two, CUDA graphs, are a GPU's."""
+    """Mode of torch.compile. Compilation counts toward the budget. reduce-overhead and max-autotune need a GPU."""
 
     def __post_init__(self):
         check(self, "optim")
@@ -55,13 +57,13 @@ class Optim:
 
     @property
     def num_groups(self) -> int:
-        """One unless given."""
+        """Number of micro-batches. Default: 1."""
         return self.groups or 1
 
 
 @dataclass(frozen=True)
 class Budget:
-    """When to stop: after `steps`, or after `minutes`; exactly one is set."""
+    """Training budget: either `steps` or `minutes`."""
 
     minutes: Annotated[float, Between(0, MOST_MINUTES)] | None = None
     steps: Annotated[int, Between(0, MOST_STEPS)] | None = None
@@ -75,7 +77,7 @@ class Budget:
             raise InputError(f"a budget must be positive, got {self}; e.g. --minutes 3")
 
     def progress(self, step: int, seconds: float) -> float:
-        """Share of the budget that is used up, 0 to 1 and beyond."""
+        """Return the share of the budget that is used up; it may exceed 1."""
         if self.steps is not None:
             return step / self.steps
         assert self.minutes is not None, "checked at the start"
