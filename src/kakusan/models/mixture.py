@@ -122,9 +122,35 @@ class Mixture(nn.Module, LatentChain):
             raise InputError(f"classes must be Clusters, Classes or a positive number of classes, got {classes!r}")
         if isinstance(classes, int):
             classes = Classes([1 / classes] * classes if probs is None else probs, assign)
-        self.chain = chain
+        self._chain = (chain,)  # in a tuple: its parts are registered below under the names that they have without classes
         self.clusters = classes  # the name in model files
         self.depth = chain.depth
+        self._link()
+
+    def _link(self) -> None:
+        """Register what the chain holds as the mixture's own, so that weights have one name with or without classes."""
+        for mine, held in ((self._modules, "_modules"), (self._parameters, "_parameters"), (self._buffers, "_buffers")):
+            mine.update(getattr(self.chain, held, {}))
+        self._non_persistent_buffers_set |= getattr(self.chain, "_non_persistent_buffers_set", set())
+
+    def _apply(self, fn: Callable, recurse: bool = True) -> Mixture:
+        """Move or convert the chain and the classes, each once."""
+        self.clusters._apply(fn, recurse)
+        if isinstance(self.chain, nn.Module):
+            self.chain._apply(fn, recurse)
+        self._link()
+        return self
+
+    def train(self, mode: bool = True) -> Mixture:
+        """Set the mode of the chain as well."""
+        if isinstance(self.chain, nn.Module):
+            self.chain.train(mode)
+        return super().train(mode)
+
+    @property
+    def chain(self) -> Any:
+        """The conditional chain p(x | k)."""
+        return self._chain[0]
 
     @property
     def event_shape(self) -> tuple[int, ...]:

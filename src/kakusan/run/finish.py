@@ -7,7 +7,7 @@ from typing import Any, cast
 from kakusan import distributed
 from kakusan.console import tell
 from kakusan.data.dataset import Dataset
-from kakusan.likelihood.evaluation import spread_words
+from kakusan.likelihood.evaluation import stderr_words
 from kakusan.models.dirichlet_fit import ConjugateFit
 from kakusan.run.build import Trainable
 from kakusan.run.directory import RunDirectory
@@ -55,7 +55,7 @@ def measured_words(line: dict[str, Any]) -> str:
     """What `measure` found, in a few words; nothing of a student."""
     if "bits_per_dim" not in line:
         return ""
-    return f"{line['bits_per_dim']:.3f} ± {spread_words(line['standard_error'])} bits/dim"
+    return f"{line['bits_per_dim']:.3f} ± {stderr_words(line['standard_error'])} bits/dim"
 
 
 def averaged_model(trainer: Trainer, recipe: Recipe, dataset: Dataset) -> TrainedModel:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from kakusan.console import counted
 from kakusan.data.dataset import Dataset
-from kakusan.likelihood.evaluation import Evaluation, spread_words
+from kakusan.likelihood.evaluation import Evaluation, stderr_words
 from kakusan.likelihood.information import LatentLevel
 from kakusan.likelihood.three import three_estimates
 from kakusan.measure.samples import Quality
@@ -113,7 +113,7 @@ def third_term_lines(forms: dict[str, dict[str, Any]]) -> list[str]:
     """One line for each form of the terms between a hierarchy's levels."""
     words = {"exact": "the ELBO", "notes": "the study notes' form, a looser bound of another family"}
     return [
-        f"  third term {form:<6}{e['bits_per_dim']:9.4f} ± {spread_words(e['standard_error'])} bits/dim = {e['nats']:.3f} nats: {words[form]}"
+        f"  third term {form:<6}{e['bits_per_dim']:9.4f} ± {stderr_words(e['standard_error'])} bits/dim = {e['nats']:.3f} nats: {words[form]}"
         for form, e in forms.items()
     ]
 
@@ -125,7 +125,7 @@ def error_words(result: Evaluation) -> str:
     noise = f"of the error: {result.standard_error_monte_carlo:.4f} Monte Carlo (more calls lower it), "
     if not result.standard_error_images or result.standard_error_images < SMALLEST_SHOWN:
         return noise + "what examples differ by too small to tell"
-    return noise + f"{spread_words(result.standard_error_images)} between examples (more examples lower it)"
+    return noise + f"{stderr_words(result.standard_error_images)} between examples (more examples lower it)"
 
 
 def latent_lines(levels: list[LatentLevel]) -> list[str]:

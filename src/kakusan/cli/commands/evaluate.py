@@ -9,7 +9,7 @@ from kakusan.cli.arguments import Evaluate
 from kakusan.console import counted, tell_measuring
 from kakusan.data.dataset import Dataset
 from kakusan.errors import InputError
-from kakusan.likelihood.evaluation import Part, spread_words
+from kakusan.likelihood.evaluation import Part, stderr_words
 from kakusan.measure.classifier import SHIPPED
 from kakusan.measure.samples import Quality
 from kakusan.run.evaluation_data import data_of
@@ -45,15 +45,15 @@ def main(command: Evaluate) -> int:
         return 0
     print(f"{result}   {error_words(result)}")
     print(
-        f"{result.nats:.2f} ± {spread_words(result.nats_standard_error)} nats, {result.bits_per_example:.1f} bits an example"
+        f"{result.nats:.2f} ± {stderr_words(result.nats_standard_error)} nats, {result.bits_per_example:.1f} bits an example"
     )
     print(
         f"{counted(result.num_images, 'example')} of {dataset.name}, {counted(result.network_evaluations, 'network call')}; {result.estimator}"
     )
     for name, value in result.terms.items():
-        print(f"  {name:<16}{value:10.4f} ± {spread_words(result.term_errors[name])} bits/dim")
+        print(f"  {name:<16}{value:10.4f} ± {stderr_words(result.term_errors[name])} bits/dim")
     for part in result.levels[1:]:
-        print(f"    {part.name:<14}{part.bits_per_dim:10.4f} ± {spread_words(part.standard_error)}{_range(part)}")
+        print(f"    {part.name:<14}{part.bits_per_dim:10.4f} ± {stderr_words(part.standard_error)}{_range(part)}")
     for line in [*measured.lines(), *(quality.lines() if quality else [])]:
         print(line)
     return 0
