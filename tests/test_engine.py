@@ -32,7 +32,7 @@ def job(tmp_path_factory):
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--rdzv-backend", "c10d"]
     command += ["--rdzv-endpoint", "localhost:0", str(HERE / "harness" / "engine_job.py"), str(out)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=300)
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=1800)
     assert done.returncode == 0, done.stderr[-3000:]
     return out, [json.loads((out / f"{rank}.json").read_text()) for rank in (0, 1)]
 

@@ -183,7 +183,8 @@ def mean_log_weight(chain: VAE, x: float, q: Normal) -> float:
     return mean_of(log_weight(chain, [torch.full_like(z, x), z]), WEIGHTS)
 
 
-def test_an_expectation_under_the_model_is_an_upper_bound():  # E1
+@pytest.mark.proves("E1")
+def test_an_expectation_under_the_model_is_an_upper_bound():
     # posterior N(x / 2, 1/2), encoder N(0.3 x, 1/2); averaged over p(x) = N(0, 2), exact by nodes of x
     chain = scalar_vae(1.0, lambda x: 0.3 * x, 0.5)
     evidence = written = right = 0.0
@@ -197,7 +198,8 @@ def test_an_expectation_under_the_model_is_an_upper_bound():  # E1
     assert right == pytest.approx(evidence - 0.08, abs=1e-12)  # -1.846, below
 
 
-def test_twice_the_elbo_as_a_loss_falls_without_end():  # E7
+@pytest.mark.proves("E7")
+def test_twice_the_elbo_as_a_loss_falls_without_end():
     x = f64([[1.0]])
     bounds = []
     for offset in (0.0, 1.0, 3.0):  # the posterior has precision 2, so an offset costs its square
@@ -207,7 +209,8 @@ def test_twice_the_elbo_as_a_loss_falls_without_end():  # E7
     assert [2 * (bound - bounds[0]) for bound in bounds] == pytest.approx([0.0, -2.0, -18.0], abs=1e-12)
 
 
-def test_the_kl_to_the_posterior_the_elbo_and_the_evidence_prefer_three_decoders():  # E27
+@pytest.mark.proves("E27")
+def test_the_kl_to_the_posterior_the_elbo_and_the_evidence_prefer_three_decoders():
     # x = 2 and q(z) = N(1, 1/2), the exact posterior of slope 1; slopes in steps of 1/60
     x, slopes, q = 2.0, torch.arange(30, 151, dtype=F64) / 60, Normal(f64([[1.0]]), f64([[math.sqrt(0.5)]]))
     evidence = torch.distributions.Normal(f64(0.0), (1 + slopes**2).sqrt()).log_prob(f64(x))
@@ -224,7 +227,8 @@ def test_the_kl_to_the_posterior_the_elbo_and_the_evidence_prefer_three_decoders
 # E4: which encoder the second term of the two-level VAE compares with the prior
 
 
-def test_with_the_first_encoder_in_the_second_term_the_sum_exceeds_the_evidence():  # E4
+@pytest.mark.proves("E4")
+def test_with_the_first_encoder_in_the_second_term_the_sum_exceeds_the_evidence():
     # z_1 | z_2 ~ N(z_2, 1), x | z_1 ~ N(z_1, 1): q(z_1 | x) = N(2 x / 3, 2/3) and q(z_2 | z_1) = N(z_1 / 2, 1/2) are exact
     x = f64([[0.0]])
     first, prior = Normal(2 * x / 3, f64([[math.sqrt(2 / 3)]])), Normal(f64([[0.0]]), f64([[1.0]]))
@@ -255,7 +259,8 @@ def exact_chain() -> Diffusion:
     return Diffusion(lambda z, t: gain[t, None] * z, schedule, 1, "mean", "beta").double()
 
 
-def test_a_bound_without_the_data_term_lies_above_the_evidence():  # E15
+@pytest.mark.proves("E15")
+def test_a_bound_without_the_data_term_lies_above_the_evidence():
     chain, x = exact_chain(), f64([[1.0]])
     z1 = chain.encode(x, 1).mean + chain.encode(x, 1).std * NODES
     data_term = mean_of(chain.decode(z1, 1).log_prob(x.expand_as(z1)), WEIGHTS)
@@ -265,7 +270,8 @@ def test_a_bound_without_the_data_term_lies_above_the_evidence():  # E15
     assert evidence - data_term == pytest.approx(-1.1512925465, abs=1e-9)  # for -1.4189385332
 
 
-def test_a_path_drawn_from_its_end_knows_nothing_of_the_data():  # E17
+@pytest.mark.proves("E17")
+def test_a_path_drawn_from_its_end_knows_nothing_of_the_data():
     chain, x = exact_chain(), f64([[1.0]])
     right = chain.encode(x, 1)
     for q, expected in ((right, -0.5), (Normal(f64([[0.0]]), f64([[1.0]])), -9.5)):  # q(z_1) of this chain is N(0, 1)
@@ -277,7 +283,8 @@ def test_a_path_drawn_from_its_end_knows_nothing_of_the_data():  # E17
 # E20, E22: two steps with alpha_{t-1} = 0.9 and alpha_t = 0.8
 
 
-def test_the_second_alpha_in_the_first_step_gives_0_36_for_0_28():  # E20
+@pytest.mark.proves("E20")
+def test_the_second_alpha_in_the_first_step_gives_0_36_for_0_28():
     first, second = 0.9, 0.8
     chain = Diffusion(nn.Identity(), Schedule.from_betas([1 - first, 1 - second]), 1).double()
     assert chain.marginal(f64([[1.0]]), 2).var.item() == pytest.approx(0.28, abs=1e-12)

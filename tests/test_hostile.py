@@ -32,7 +32,7 @@ def child(*arguments: str) -> dict:
     """What tests/harness/hostile.py reports."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     command = [sys.executable, "-m", "harness.hostile", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=280 * TIMES, env=environment, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=1800 * TIMES, env=environment, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     return json.loads(done.stdout)
 

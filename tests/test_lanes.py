@@ -19,7 +19,7 @@ from kakusan.train.lanes import Lanes
 from kakusan.train.loop import Trainer
 from kakusan.train.settings import Budget, Optim
 
-LIMIT_S = 10.0  # for a thread that waits for another one
+LIMIT_S = 30.0  # for a thread that waits for another one
 
 
 @pytest.fixture
@@ -188,7 +188,7 @@ def test_a_loss_that_moves_buffers_is_never_taken_side_by_side(cores):
         def loss(indices, randomness, module=module, x=x, busy=busy):
             assert busy.acquire(blocking=False), "two at once"
             try:
-                time.sleep(0.03)  # long enough for another lane to come, in one step of six at least
+                time.sleep(0.1)  # long enough for another lane to come, in one step of six at least
                 return module(x[indices]).square().squeeze(1)
             finally:
                 busy.release()

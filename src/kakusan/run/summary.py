@@ -63,8 +63,8 @@ def summarise_run(model: TrainedModel, dataset: Dataset) -> dict[str, Any]:
         quality = sample_quality(model, dataset, SUMMARY_SAMPLES, SUMMARY_SEED)
         summary["samples"] = quality.record()
         summary["recognised"] = {
-            "samples": quality.values["recognised"].value,
-            "real": quality.floor["recognised"].value,
+            "samples": quality.values["recognized"].value,
+            "real": quality.floor["recognized"].value,
             "num_samples": quality.num_samples,
         }
         lines += quality_lines(quality)
@@ -91,10 +91,10 @@ def _summarise_bound(model: TrainedModel, dataset: Dataset) -> tuple[dict[str, A
 
 def quality_lines(quality: Quality) -> list[str]:
     """The measures that tell most in few words."""
-    sure, distance = quality.values["recognised"], quality.values["frechet_distance"]
+    sure, distance = quality.values["recognized"], quality.values["frechet_distance"]
     return [
         f"the digit classifier is at least 90 % sure of {sure.value:.1%} of {quality.num_samples:,} samples "
-        f"(of {quality.floor['recognised'].value:.1%} of the real test digits)",
+        f"(of {quality.floor['recognized'].value:.1%} of the real test digits)",
         f"Frechet distance on its features, n = {quality.num_samples:,}: {distance.value:.2f} ± {distance.standard_error:.2f} "
         f"(training digits in their place: {quality.floor['frechet_distance'].value:.2f})",
     ]

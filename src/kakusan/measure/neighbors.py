@@ -1,4 +1,4 @@
-"""Nearest neighbours among many points, in chunks: beside the points in float32 some 100 MB, whatever the sizes."""
+"""Nearest neighbors among many points, in chunks of about 100 MB beside the points in float32."""
 
 from __future__ import annotations
 
@@ -7,15 +7,17 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-CHUNK_ENTRIES = 8_000_000  # of one table of distances
-BLOCK = 64  # neighbouring entries of which one minimum is taken first
-SPARE = 4  # candidates beyond those asked for, since float32 may order near ones wrongly
+from kakusan.errors import InputError
+
+CHUNK_ENTRIES = 8_000_000  # entries of one table of distances
+BLOCK = 64  # adjacent entries that are first reduced to their minimum
+SPARE = 4  # candidates beyond k, because float32 may order near ones wrongly
 
 
 def squared_distances(queries: Tensor, points: Tensor) -> Iterator[tuple[slice, Tensor]]:
-    """Rows of queries (N, D) and their squared distances (rows, M) to points (M, D), chunk by chunk.
+    """Yield rows of queries (N, D) and their squared distances (rows, M) to points (M, D), chunk by chunk.
 
-    From |q|^2 + |p|^2 - 2 q.p: exact to rounding in the dtype given, relative to the squared norms.
+    Computed as |q|^2 + |p|^2 - 2 q.p: exact to rounding in the dtype given, relative to the squared norms.
     """
     norms = points.square().sum(1)
     step = max(1, CHUNK_ENTRIES // max(len(points), 1))
@@ -26,14 +28,17 @@ def squared_distances(queries: Tensor, points: Tensor) -> Iterator[tuple[slice, 
 
 
 def nearest(queries: Tensor, points: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The k nearest points of each query, nearest first: distances (N, k) in float64, and which points (N, k).
+    """Find the k nearest points of each query, nearest first: distances (N, k) in float64, and indices (N, k).
 
-    Candidates are found in float32, about the points' mean; their distances are then taken anew as differences.
+    Candidates are found in float32, about the points' mean. Their distances are then recomputed from differences.
+
+    Raises:
+        InputError: If there are fewer than k points.
     """
     if not 1 <= k <= len(points):
-        raise ValueError(f"k must be from 1 to the number of points, got {k} of {len(points)}")
-    centre = points.float().mean(0)
-    near, far = queries.float() - centre, points.float() - centre
+        raise InputError(f"k must be from 1 to the number of points, got {k} of {len(points)}")
+    center = points.float().mean(0)
+    near, far = queries.float() - center, points.float() - center
     distances, indices = [], []
     for rows, table in squared_distances(near, far):
         candidates = _smallest(table, min(k + SPARE, len(points)))
@@ -45,7 +50,7 @@ def nearest(queries: Tensor, points: Tensor, k: int) -> tuple[Tensor, Tensor]:
 
 
 def _smallest(table: Tensor, k: int) -> Tensor:
-    """Where the k smallest entries of each row are, in no order: they lie in the k blocks with the smallest minima."""
+    """Positions of each row's k smallest entries, in no order: they lie in the k blocks with the smallest minima."""
     rows, width = table.shape
     if width <= k * BLOCK:
         return table.topk(k, largest=False, sorted=False).indices
