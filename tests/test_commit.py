@@ -458,25 +458,6 @@ def test_a_limit_of_the_kernel_ends_a_save_and_leaves_no_litter(two):
 # Several writers, order, pruning
 
 
-def test_several_writers_fill_one_draft_and_the_first_publishes_it(tmp_path):
-    with commit.Draft(tmp_path, "step-00000005") as first:
-        second = commit.Draft(tmp_path, "step-00000005", first.path)
-        with second:
-            second.write("part-1.bin", b"one")
-        first.write("part-0.bin", b"zero")
-        folder = first.publish(second.entries)
-    assert commit.verify(folder) == []
-    assert sorted(path.name for path in folder.iterdir()) == ["manifest.json", "part-0.bin", "part-1.bin"]
-
-
-def test_a_file_of_another_writer_that_did_not_arrive_is_found(tmp_path):
-    with commit.Draft(tmp_path, "step-00000005") as first:
-        first.write("part-0.bin", b"zero")
-        with pytest.raises(OSError, match=r"part-1.bin is missing"):
-            first.publish({"part-1.bin": {"bytes": 3, "sha256": "0" * 64}})
-    assert not list(tmp_path.iterdir())
-
-
 @catches(
     "storage/commit.py", "found = [(int(match[1]), path)", "found = [(path.name, path)", "steps are ordered as words"
 )

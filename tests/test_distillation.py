@@ -23,14 +23,14 @@ from kakusan.cli import main
 from kakusan.errors import InputError
 from kakusan.guidance import guided
 from kakusan.models.diffusion import Diffusion
-from kakusan.objectives.distillation import Distillation, Reality, beginning, student_inputs
+from kakusan.objectives.distillation import Distillation, first_step
 from kakusan.oracles import GaussianWorld
 from kakusan.recipes import RECIPES
 from kakusan.run import model_file
 from kakusan.run.build import blueprint, training_loss
 from kakusan.run.fingerprint import origin
 from kakusan.run.recipe import DiffusionConfig, Distil, VAEConfig, from_record
-from kakusan.run.student import distillation, student_recipe, used_weights
+from kakusan.run.student import distillation, used_weights
 from kakusan.schedule import Schedule
 from kakusan.solvers import renoise
 from kakusan.train.loop import Trainer
@@ -42,7 +42,6 @@ from test_laws import law_of
 WORLD = GaussianWorld([0.3, -0.2], [[0.6, 0.25], [0.25, 0.4]])
 SCHEDULE = Schedule.from_betas([0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 0.9])
 PROBS = f64([0.1, 0.2, 0.05, 0.25, 0.2, 0.1, 0.1])  # of the steps at which laws are compared
-DATA = GaussianWorld([-0.4, 0.7], [[0.3, -0.1], [-0.1, 0.5]])  # another law than the teacher's
 
 
 class Affine(nn.Module):
@@ -65,17 +64,6 @@ class Known(nn.Module):
 
     def forward(self, z: Tensor, t: Tensor) -> Tensor:
         return self.network(z, t) + self.bias
-
-
-class Best(nn.Module):
-    """The discriminator that nobody betters: log q(z_t; data) - log q(z_t; made), by torch's own densities; and a shift."""
-
-    def __init__(self, data: GaussianWorld, made: GaussianWorld):
-        super().__init__()
-        self.data, self.made, self.shift = data, made, nn.Parameter(torch.zeros(2, dtype=F64))
-
-    def forward(self, z: Tensor, t: Tensor) -> Tensor:
-        return noised(self.data, t).log_prob(z) - noised(self.made, t).log_prob(z) + z @ self.shift
 
 
 class Law(NamedTuple):
@@ -102,11 +90,8 @@ class Given:
         return self.t
 
 
-def at_every_step_and_noise(mean, root, monkeypatch, weight=None, judge=None):
-    """Losses of a student with its perfect follower in expectation over z, t and the noise, exactly; and the module.
-
-    With a weight, data of the world `DATA` are told from what is made, by the best discriminator unless given.
-    """
+def at_every_step_and_noise(mean, root, monkeypatch):
+    """Module, teacher and expected losses, exact over z, t and the noise, of a student with its exact score."""
     nodes, weights = gauss_hermite(4)  # z and eps: the gradient is a polynomial of degree 2
     z, eps = nodes.repeat(SCHEDULE.depth, 1).chunk(2, dim=1)
     weights = (PROBS[:, None] * weights).flatten()
@@ -115,14 +100,11 @@ def at_every_step_and_noise(mean, root, monkeypatch, weight=None, judge=None):
     module = Distillation(
         Diffusion(Affine(mean, root), end, 2, "x").double(),
         Diffusion(Known(made), SCHEDULE, 2, "x").double(),
-        discriminator=None if weight is None else judge or Best(DATA, made),
     )
     teacher = Diffusion(Known(WORLD), SCHEDULE, 2, "x").double()
-    x = DATA.mean + z @ torch.linalg.cholesky(DATA.cov).T
-    real = None if weight is None else Reality(x, weight, Given(t))
     with monkeypatch.context() as patch:
         patch.setattr(noise, "_draw", lambda law, shape, randomness, dtype, device: eps)
-        losses = module.losses(teacher, z, torch.full((len(z),), 4), None, Given(t), real)
+        losses = module.losses(teacher, z, torch.full((len(z),), 4), None, Given(t))
     return module, teacher, *((loss * weights).sum() for loss in losses)
 
 
@@ -147,7 +129,7 @@ def weighted_distance(mean: Tensor, root: Tensor, world: GaussianWorld = WORLD) 
 )
 def test_the_students_gradient_is_that_of_the_weighted_distance_of_the_laws(mean, root, monkeypatch):
     mean, root = f64(mean), f64(root)
-    module, _, loss, *_ = at_every_step_and_noise(mean, root, monkeypatch)
+    module, _, loss, _ = at_every_step_and_noise(mean, root, monkeypatch)
     loss.backward()
     mean.requires_grad_(), root.requires_grad_()
     weighted_distance(mean, root).backward()
@@ -160,15 +142,15 @@ def test_the_students_gradient_is_that_of_the_weighted_distance_of_the_laws(mean
 
 @catches(
     "objectives/distillation.py",
-    "gap = teacher.within_limits(followed) - teacher.data_estimate(z_t, t)",
+    "gap = teacher.within_limits(fake) - teacher.data_estimate(z_t, t)",
     "gap = x - teacher.data_estimate(z_t, t)",
-    "the student is drawn to the teacher's mean, and nobody follows what it makes",
+    "the student is drawn to the teacher's mean, and its own score is not used",
 )
 def test_it_vanishes_where_the_student_has_the_teachers_law_however_it_makes_it(monkeypatch):
     angle = 0.7
     turn = f64([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
     for root in (torch.linalg.cholesky(WORLD.cov), torch.linalg.cholesky(WORLD.cov) @ turn):
-        module, _, loss, *_ = at_every_step_and_noise(WORLD.mean, root, monkeypatch)
+        module, _, loss, _ = at_every_step_and_noise(WORLD.mean, root, monkeypatch)
         loss.backward()
         assert loss.item() < 1e-24  # half a squared gap of rounding errors
         assert module.student.mean.grad.abs().max() < 1e-14
@@ -177,177 +159,96 @@ def test_it_vanishes_where_the_student_has_the_teachers_law_however_it_makes_it(
 
 @catches(
     "objectives/distillation.py",
-    "(followed - x).square()) / noise_var",
-    "(followed - x).square()) * noise_var",
-    "the follower's squared error has another weight",
+    "(fake - x).square()) / noise_var",
+    "(fake - x).square()) * noise_var",
+    "the squared error of the fake-score network has another weight",
 )
-def test_the_follower_is_a_denoiser_of_what_the_student_makes(monkeypatch):
+def test_the_fake_score_network_is_a_denoiser_of_the_students_samples(monkeypatch):
     mean, root = f64([0.5, -1.0]), f64([[0.3, 0.2], [-0.4, 1.1]])
-    module, _, _, loss, _ = at_every_step_and_noise(mean, root, monkeypatch)
+    module, _, _, loss = at_every_step_and_noise(mean, root, monkeypatch)
     loss.backward()
     signal, noise_var = SCHEDULE.alpha_bar[1:], SCHEDULE.noise_var[1:]
     left = GaussianWorld(mean, root @ root.T).mmse(signal.sqrt(), noise_var.sqrt())
     assert_close(loss.detach(), (PROBS * left / noise_var).sum() / 2, rtol=1e-10, atol=0)
-    assert module.follower.bias.grad.abs().max() < 1e-14  # no denoiser errs less
+    assert module.fake_score.bias.grad.abs().max() < 1e-14  # no denoiser errs less
 
 
 @catches(
     "objectives/distillation.py",
-    "x = limited.within_limits(made.detach())",
-    "x = limited.within_limits(made)",
-    "the student moves to please its follower",
-)
-@catches(
-    "objectives/distillation.py",
-    "held = {name: p.detach() for",
-    "held = {name: p for",
-    "the student teaches its judge to be pleased",
+    "x = clipped.within_limits(made.detach())",
+    "x = clipped.within_limits(made)",
+    "the loss of the fake-score network moves the student",
 )
 def test_no_loss_moves_what_is_not_its_own(monkeypatch):
     mean, root = f64([0.5, -1.0]), f64([[0.3, 0.2], [-0.4, 1.1]])
-    owners = {"student": {"student.mean", "student.root"}, "follower": {"follower.bias"}}
-    for number, owner in enumerate(["student", "follower", "discriminator"]):
-        module, teacher, *losses = at_every_step_and_noise(mean, root, monkeypatch, weight=0.5)
+    for number, own in enumerate([{"student.mean", "student.root"}, {"follower.bias"}]):
+        module, teacher, *losses = at_every_step_and_noise(mean, root, monkeypatch)
         losses[number].backward()
-        moved = {name for name, p in module.named_parameters() if p.grad is not None}
-        assert moved == owners.get(owner, {"discriminator.shift"})
+        assert {name for name, p in module.named_parameters() if p.grad is not None} == own
         assert teacher.denoiser.bias.grad is None
 
 
 @catches(
     "objectives/distillation.py",
-    "student=losses.student - weight * drawn / chain.num_dims",
-    "student=losses.student + weight * drawn / chain.num_dims",
-    "the student is drawn away from the data",
-    case="0.25",
-)
-@catches(
-    "objectives/distillation.py",
-    "(real.weight / chain.schedule.log_snr",
-    "(real.weight * chain.schedule.log_snr",
-    "the distance from the data is weighed by signal over noise",
-    case="3.0",
-)
-@pytest.mark.parametrize("weight", [0.25, 3.0])
-def test_with_the_best_discriminator_the_student_is_drawn_to_the_data_too(weight, monkeypatch):
-    mean, root = f64([0.5, -1.0]), f64([[0.3, 0.2], [-0.4, 1.1]])
-    module, _, loss, *_ = at_every_step_and_noise(mean, root, monkeypatch, weight)
-    loss.backward()
-    mean.requires_grad_(), root.requires_grad_()
-    (weighted_distance(mean, root) + weight * weighted_distance(mean, root, DATA)).backward()
-    # sums of 7 x 81 exact products, in float64
-    assert_close(module.student.mean.grad, mean.grad, rtol=1e-10, atol=1e-12)
-    assert_close(module.student.root.grad, root.grad, rtol=1e-10, atol=1e-12)
-
-
-def test_the_best_discriminator_draws_a_student_that_has_the_datas_law_nowhere(monkeypatch):
-    root = torch.linalg.cholesky(DATA.cov)
-    drawn = []
-    for weight in (None, 2.0):
-        module, _, loss, *_ = at_every_step_and_noise(DATA.mean, root, monkeypatch, weight)
-        loss.backward()
-        drawn.append(torch.cat([module.student.mean.grad, module.student.root.grad.flatten()]))
-    assert_close(drawn[0], drawn[1], rtol=0, atol=1e-12)
-    assert drawn[0].norm() > 0.01  # to the teacher
-
-
-class Straight(nn.Module):
-    """Log-odds that are linear in z_t."""
-
-    def __init__(self):
-        super().__init__()
-        self.slope = nn.Parameter(torch.zeros(2, dtype=F64))
-
-    def forward(self, z: Tensor, t: Tensor) -> Tensor:
-        return z @ self.slope
-
-
-@catches(
-    "objectives/distillation.py",
-    "softplus(-of_data) + softplus(of_made)",
-    "softplus(of_data) + softplus(-of_made)",
-    "the discriminator takes what is made for data",
-)
-def test_a_discriminator_learns_on_which_side_the_data_are(monkeypatch):
-    mean, root = f64([0.5, -1.0]), f64([[0.3, 0.2], [-0.4, 1.1]])
-    module, _, _, _, loss = at_every_step_and_noise(mean, root, monkeypatch, weight=1.0, judge=Straight())
-    loss.backward()
-    assert loss.item() == pytest.approx(2 * math.log(2), rel=1e-12)  # it cannot tell yet
-    # of softplus(-h) over data and softplus(h) over what is made, at h = 0: half the difference of the means of z_t
-    apart = (PROBS * SCHEDULE.alpha_bar[1:].sqrt()).sum() * (mean - DATA.mean) / 2
-    assert_close(module.discriminator.slope.grad, apart, rtol=1e-10, atol=1e-12)
-
-
-@catches(
-    "objectives/distillation.py",
-    "self._chains = student, _unlimited(student), _unlimited(follower)",
-    "self._chains = student, student, follower",
-    "the limits of a student's estimate stop its gradient",
+    "self._chains = student, _unclipped(student), _unclipped(fake_score)",
+    "self._chains = student, student, fake_score",
+    "clipping the student's estimate stops its gradient",
 )
 def test_a_limit_of_the_data_estimate_stops_no_gradient():
     z, k = torch.full((3, 2), 9.0, dtype=F64), torch.full((3,), 4)
     student = Diffusion(
         Affine(f64([0.0, 0.0]), torch.eye(2, dtype=F64)), SCHEDULE.respaced([1, 2, 3, 4]), 2, "x", clip=(-1, 1)
     )
-    follower, teacher = (Diffusion(Known(WORLD), SCHEDULE, 2, "x", clip=(-1, 1)) for _ in range(2))
-    module = Distillation(student, follower)
-    module.follower.bias.data += 1.0
+    fake_score, teacher = (Diffusion(Known(WORLD), SCHEDULE, 2, "x", clip=(-1, 1)) for _ in range(2))
+    module = Distillation(student, fake_score)
+    module.fake_score.bias.data += 1.0
     module.losses(teacher, z, k, seeded(0)).student.sum().backward()
     assert module.student.mean.grad.abs().min() > 0.1
     assert module.chain().data_estimate(z, 4).abs().max() <= 1  # samples keep to it
 
 
 class Says(nn.Module):
-    """The same word for every pixel, whatever it is asked; as a discriminator, the mean of what it is asked about."""
+    """A network with the same output for every pixel and input."""
 
     def __init__(self, word: float):
         super().__init__()
-        self.word, self.asked = nn.Parameter(f64([word])), []
+        self.word = nn.Parameter(f64([word]))
 
     def forward(self, z: Tensor, t: Tensor) -> Tensor:
-        self.asked.append(z.detach())
         return self.word.expand(z.shape)
 
 
-class Mean(Says):
-    def forward(self, z: Tensor, t: Tensor) -> Tensor:
-        return super().forward(z, t).mean(1) * z.mean(1)
-
-
-def one_word_each(made: float, followed: float, taught: float, monkeypatch, weight: float = 1.0):
-    """A student, its follower and its teacher within limits of -1 and 1 that say one word each, no noise; the losses."""
-    words = (Diffusion(Says(word), SCHEDULE, 2, "x", clip=(-1, 1)).double() for word in (made, followed, taught))
-    student, follower, teacher = words
-    module = Distillation(student, follower, discriminator=Mean(1.0))
+def constants(made: float, fake: float, taught: float, monkeypatch):
+    """Module and losses of a student, a fake-score network and a teacher with constant outputs, clipped to [-1, 1]."""
+    chains = (Diffusion(Says(word), SCHEDULE, 2, "x", clip=(-1, 1)).double() for word in (made, fake, taught))
+    student, fake_score, teacher = chains
+    module = Distillation(student, fake_score)
     monkeypatch.setattr(noise, "_draw", lambda law, shape, randomness, dtype, device: torch.zeros(shape, dtype=dtype))
     z, t = torch.zeros(3, 2, dtype=F64), torch.tensor([2, 2, 2])
-    losses = module.losses(teacher, z, t, None, Given(t), Reality(z, weight, Given(t)))
-    return module, losses
+    return module, module.losses(teacher, z, t, None, Given(t))
 
 
 @catches(
     "objectives/distillation.py",
-    "x = limited.within_limits(made.detach())",
+    "x = clipped.within_limits(made.detach())",
     "x = made.detach()",
-    "a student is compared as it was before the limits of what is sampled",
+    "the fake-score network learns samples that are not clipped",
 )
-def test_what_is_followed_and_judged_keeps_to_the_limits_of_what_is_sampled(monkeypatch):
-    module, losses = one_word_each(made=9.0, followed=1.0, taught=-1.0, monkeypatch=monkeypatch)
-    assert losses.follower.tolist() == [0.0] * 3  # of 1, which is sampled, not of 9
-    at = torch.full((3, 2), SCHEDULE.alpha_bar[2].sqrt().item(), dtype=F64)
-    assert_close(module.discriminator.asked[0], at, rtol=1e-12, atol=0)
+def test_the_fake_score_network_learns_clipped_samples(monkeypatch):
+    module, losses = constants(made=9.0, fake=1.0, taught=-1.0, monkeypatch=monkeypatch)
+    assert losses.fake_score.tolist() == [0.0] * 3  # of 1, which is sampled, not of 9
     losses.student.sum().backward()
     assert module.student.word.grad.item() > 1  # and 9 is drawn to -1 all the same
 
 
 @catches(
     "objectives/distillation.py",
-    "gap = teacher.within_limits(followed) - teacher.data_estimate(z_t, t)",
-    "gap = followed - teacher.data_estimate(z_t, t)",
-    "a follower without limits is compared with a teacher that has them",
+    "gap = teacher.within_limits(fake) - teacher.data_estimate(z_t, t)",
+    "gap = fake - teacher.data_estimate(z_t, t)",
+    "an unclipped fake score is compared with a clipped teacher",
 )
-def test_beyond_the_limits_follower_and_teacher_agree(monkeypatch):
-    _, losses = one_word_each(made=-1.0, followed=-1.5, taught=-1.2, monkeypatch=monkeypatch, weight=0.0)
+def test_fake_score_network_and_teacher_agree_where_both_are_clipped(monkeypatch):
+    _, losses = constants(made=-1.0, fake=-1.5, taught=-1.2, monkeypatch=monkeypatch)
     assert losses.student.tolist() == [0.0] * 3
 
 
@@ -362,24 +263,18 @@ def test_in_bfloat16_the_teacher_still_answers_in_float32_and_so_do_the_losses()
             self.seen.append(out.dtype)
             return out
 
-    class Judge(Linear):
-        def forward(self, z, t):
-            return super().forward(z, t)[:, 0]
-
-    student, follower, teacher = (Diffusion(Linear(), SCHEDULE, 2, "v") for _ in range(3))
-    module, weaker = Distillation(student, follower, discriminator=Judge()), Diffusion(Linear(), SCHEDULE, 2, "v")
+    student, fake_score, teacher = (Diffusion(Linear(), SCHEDULE, 2, "v") for _ in range(3))
+    module, weaker = Distillation(student, fake_score), Diffusion(Linear(), SCHEDULE, 2, "v")
     computing = Computing(module, Optim(precision="bfloat16"), torch.device("cpu"))
     with computing.forward():
-        real = Reality(torch.ones(3, 2), 1.0)
         seen = torch.zeros(3, 2), torch.full((3,), 7)
-        losses = module.losses(guided(teacher, weaker, 2.0), *seen, seeded(0), real=real)
+        losses = module.losses(guided(teacher, weaker, 2.0), *seen, seeded(0))
     assert teacher.denoiser.seen == weaker.denoiser.seen == [torch.float32]
-    assert module.student.seen == module.follower.seen == [torch.bfloat16]
-    assert module.discriminator.seen == [torch.bfloat16] * 3
-    assert [loss.dtype for loss in losses] == [torch.float32] * 3
+    assert module.student.seen == module.fake_score.seen == [torch.bfloat16]
+    assert [loss.dtype for loss in losses] == [torch.float32] * 2
 
 
-# Where a student begins, and what it is given
+# The first step of a student
 
 
 @catches(
@@ -388,53 +283,30 @@ def test_in_bfloat16_the_teacher_still_answers_in_float32_and_so_do_the_losses()
     "step = int((schedule.log_snr >= log_snr).sum())",
     "a student begins one step too late",
 )
-def test_a_student_begins_at_the_last_step_that_is_clear_enough():
+def test_a_student_starts_at_the_last_step_whose_log_snr_is_high_enough():
     for value in (-2.0, 0.0, 1.5):
-        step = beginning(Schedule.cosine(100), value)
+        step = first_step(Schedule.cosine(100), value)
         assert Schedule.cosine(100).log_snr[step] >= value > Schedule.cosine(100).log_snr[step + 1]
     with pytest.raises(InputError, match="log SNR"):
-        beginning(SCHEDULE, 50.0)
+        first_step(SCHEDULE, 50.0)
 
 
 @catches(
-    "objectives/distillation.py",
-    "torch.where(pure, eps, at.mean + at.std * eps)",
-    "at.mean + at.std * eps",
-    "a student's first step is given data that shine through",
+    "train/optimizers.py",
+    "settings.lr * factor",
+    "settings.lr",
+    "student and fake-score network have one learning rate",
 )
-def test_it_is_given_pure_noise_at_its_first_step_and_noised_data_at_the_others():
-    student = Diffusion(
-        Affine(f64([0.0]), f64([[1.0]])), Schedule.cosine(20).respaced(list(range(1, 13))), 1, "x"
-    ).double()
-    x = torch.full((4000, 1), 5.0, dtype=F64)
-    z, k = student_inputs(student, x, 4, 0.6, seeded(0))
-    counts = k.bincount(minlength=13)
-    assert counts.nonzero().flatten().tolist() == [3, 6, 9, 12]
-    assert counts[12] == pytest.approx(2400, abs=1)
-    assert counts[3] == pytest.approx(533, abs=1)
-    for step in (3, 6, 9, 12):
-        rows, signal = z[k == step], 0.0 if step == 12 else student.schedule.alpha_bar[step].sqrt().item()
-        std = 1.0 if step == 12 else student.schedule.noise_var[step].sqrt().item()
-        # 4.5 standard errors of at least 533 draws: a false alarm in 7e-6 a number
-        assert rows.mean().item() == pytest.approx(5 * signal, abs=4.5 * std / math.sqrt(len(rows)))
-        assert rows.std().item() == pytest.approx(std, rel=4.5 / math.sqrt(2 * len(rows)))
-    z, k = student_inputs(student, x, 1, 0.6, seeded(0))
-    assert (k == 12).all()
-    assert z.mean().abs() < 4.5 / math.sqrt(4000)
-
-
-@catches("train/optimizers.py", "settings.lr * factor", "settings.lr", "student and follower learn alike")
-def test_the_student_moves_by_a_share_of_the_learning_rate_and_the_discriminator_by_more():
+def test_the_students_learning_rate_is_a_share_of_that_of_the_fake_score_network():
     weight = f64([0.0, 0.0])
     student = Diffusion(Affine(weight, torch.eye(2, dtype=F64)), SCHEDULE, 2, "x")
-    follower = Diffusion(Known(WORLD), SCHEDULE, 2, "x")
-    module = Distillation(student, follower, student_rate=0.25, discriminator=Straight())
+    fake_score = Diffusion(Known(WORLD), SCHEDULE, 2, "x")
+    module = Distillation(student, fake_score, student_rate=0.25)
     sum(p.sum() for p in module.parameters()).backward()
     Optimizers(module, Optim(lr=0.01, weight_decay=0.0)).step(1.0)
     # AdamW's first step is the learning rate, but for its epsilon of 1e-8
     assert_close(module.student.mean.detach(), torch.full_like(weight, -0.0025), rtol=1e-6, atol=0)
-    assert_close(module.follower.bias.detach(), torch.full_like(weight, -0.01), rtol=1e-6, atol=0)
-    assert_close(module.discriminator.slope.detach(), torch.full_like(weight, -0.03), rtol=1e-6, atol=0)
+    assert_close(module.fake_score.bias.detach(), torch.full_like(weight, -0.01), rtol=1e-6, atol=0)
 
 
 # The sampler
@@ -499,7 +371,7 @@ def test_with_a_perfect_denoiser_it_does_not_and_the_spread_is_too_little_as_the
 # A student's run
 
 SMALL = ["--model.width", 8, "--model.inner-width", 16, "--model.blocks", 1, "--model.depth", 40, "--optim.batch", 16]
-STUDENT = ["mnist-few", "--steps", 8, "--optim.batch", 8, "--seed", 5, "--distil.calls", 4, "--distil.data-weight", 1]
+STUDENT = ["mnist-few", "--steps", 8, "--optim.batch", 8, "--seed", 5]
 
 
 @pytest.fixture(scope="module")
@@ -553,7 +425,7 @@ def test_a_run_that_broke_ends_with_the_same_bits_though_its_teacher_has_gone(st
 
 def test_a_student_starts_as_its_teacher_and_moves(student, teacher):
     ours, theirs = kakusan.load(student), kakusan.load(teacher)
-    assert ours.chain.depth == beginning(theirs.chain.schedule, -1.8) < theirs.chain.depth
+    assert ours.chain.depth == first_step(theirs.chain.schedule, -1.8) < theirs.chain.depth
     far = [(a - b).abs().max() for a, b in zip(ours.chain.parameters(), theirs.chain.parameters())]
     assert 0 < max(far) < 0.2  # eight small steps away
     assert ours.weaker is None  # guidance is in it
@@ -563,7 +435,7 @@ def test_a_student_starts_as_its_teacher_and_moves(student, teacher):
     "run/student.py",
     "if name.startswith(STUDENT)",
     "if not name.startswith(STUDENT)",
-    "an exported student brings its follower's weights",
+    "an exported student brings the fake-score network",
 )
 def test_of_what_a_run_averages_the_students_weights_are_used():
     held = {"student.first.weight": f64([1.0]), "follower.first.weight": f64([2.0])}
@@ -575,21 +447,18 @@ def test_it_samples_in_one_call_and_in_as_many_as_it_is_told(student, tmp_path, 
     for steps, said in (([], "1 network call "), (["--steps", 4], "4 network calls")):
         code, _, told = call(capsys, "sample", student, "-n", 3, *steps, "--out", tmp_path / "samples")
         assert code == 0
-        assert told.startswith(said)
+        assert told.splitlines()[-1].startswith(said)
     model = kakusan.load(student)
     many = np.asarray(model.sample(5, seed=2, steps=2))
     assert np.array_equal(many[3:4], np.asarray(model.sample(1, seed=2, steps=2, first=3)))
 
 
-@pytest.mark.parametrize("asked", [["--steps", 3], ["--steps", 4, "--spacing", "karras"]])
-def test_it_says_so_where_it_is_asked_at_noise_levels_that_it_was_not_trained_at(asked, student, tmp_path, capsys):
-    code, _, told = call(capsys, "sample", student, "-n", 1, *asked, "--out", tmp_path / "samples")
+def test_it_says_so_where_it_is_asked_at_noise_levels_that_it_was_not_trained_at(student, tmp_path, capsys):
+    code, _, told = call(capsys, "sample", student, "-n", 1, "--steps", 3, "--out", tmp_path / "samples")
     assert code == 0
-    assert re.fullmatch(
-        r"this student was trained for --steps 1, 2, 4 with --spacing uniform; .*", told.splitlines()[0]
-    )
-    for known in ([], ["--steps", 1], ["--steps", 2]):
-        assert "was trained for" not in call(capsys, "sample", student, "-n", 1, *known, "--out", tmp_path / "known")[2]
+    assert re.fullmatch(r"a student is trained for --steps 1; 3 steps use noise levels .*", told.splitlines()[0])
+    for known in ([], ["--steps", 1], ["--steps", 1, "--spacing", "karras"]):
+        assert "is trained for" not in call(capsys, "sample", student, "-n", 1, *known, "--out", tmp_path / "known")[2]
 
 
 def test_it_says_so_where_a_students_sampler_is_asked_of_another_model(teacher, tmp_path, capsys):
@@ -699,31 +568,37 @@ def test_guidance_that_a_teacher_cannot_give_is_not_in_the_record(student, data,
     assert json.loads((run / "run.json").read_text())["recipe"]["distil"]["guidance"] == 1
 
 
+def golden_record(**settings):
+    """The record of a student of an early version, with other settings of its distillation."""
+    record = json.loads((Path(__file__).parent / "golden" / "student-of-7a92ee3.json").read_text())
+    return {**record, "distil": {**record["distil"], **settings}}
+
+
 @catches(
     "run/fingerprint.py",
-    '"distil": {"data_weight": 0.0, "data_compare": None},',
-    '"distil": {},',
-    "a run of the commit before becomes another run",
+    '{"distil": {"calls": 1, "first_share": None}}',
+    "{}",
+    "a run of version 0.3 becomes another run",
 )
-def test_a_students_run_from_before_a_setting_was_there_is_still_the_same_run():
-    record = json.loads((Path(__file__).parent / "golden" / "student-of-7a92ee3.json").read_text())
-    # as commit 7a92ee3 computed it
-    known = "83ae913d8fa7362035e00b44958ae760c9f19e8b20569a1f36a993404038b29d"
+def test_the_run_of_a_student_of_version_03_has_the_same_fingerprint():
+    record = golden_record(calls=1, first_share=None)
+    # as commit 446bfed computed it
+    known = "8eceadcfe54e9105c6ec43f4b3c2f6e9a494f438c9d81327f5d132326800e267"
     assert origin(from_record(record), 0, "data", torch.device("cpu"))["recipe"] == known
-    assert distillation(from_record(record), (1, 28, 28), weights_like(record)).discriminator is None
+    distillation(from_record(record), (1, 28, 28), weights_like(record))
+
+
+@pytest.mark.parametrize(
+    "settings", [{"calls": 4, "first_share": 0.8}, {"data_weight": 1.0, "data_compare": [0.0, 2.0]}]
+)
+def test_a_student_of_version_03_with_settings_that_are_gone_can_be_read(settings):
+    assert from_record(golden_record(**settings)).distil == Distil()
 
 
 def weights_like(record):
     """Zeros for the weights of a student's record, by the names of its model."""
     kinds = blueprint(from_record(record).model, (1, 28, 28))
     return {name: torch.zeros(shape, dtype=dtype) for name, (shape, dtype) in kinds.items()}
-
-
-def test_settings_that_have_an_effect_are_in_the_record_and_others_are_not(student):
-    distil = json.loads((student / "run.json").read_text())["recipe"]["distil"]
-    assert (distil["calls"], distil["first_share"], distil["data_compare"]) == (4, 0.8, [0.0, 2.0])
-    one = student_recipe(RECIPES["mnist-few"], RECIPES["mnist-ddpm"]).distil
-    assert (one.calls, one.first_share, one.data_weight, one.data_compare) == (1, None, 0.0, None)
 
 
 def test_a_recipe_for_a_student_is_of_a_diffusion_model():
@@ -744,14 +619,9 @@ def test_a_student_has_no_loss_of_data_alone():
     [
         ([], "add --teacher"),
         (["--optim.early", 0.1], "--optim.early keeps weights"),
-        (["--optim.augment", "shift", "--distil.data-weight", 0, "--distil.calls", 1], "pure noise alone"),
-        (["--optim.augment", "shift", "--distil.data-weight", 0, "--distil.first-share", 1], "pure noise alone"),
-        (["--distil.calls", 1, "--distil.first-share", 0.5], "there is one, got 0.5; leave it out"),
-        (["--distil.data-weight", 0, "--distil.data-compare", 0, 1], "there is none; leave it out"),
+        (["--optim.augment", "shift"], "noise alone"),
         (["--teacher", "nowhere"], "no run at nowhere"),
         (["--distil.begin-log-snr", 90], "log SNR"),
-        (["--distil.calls", 99], "steps must lie in"),
-        (["--distil.first-share", 0], "first"),
         (["--data", "mnist"], "shape"),
     ],
 )

@@ -1,7 +1,5 @@
 """Killed at any file operation, after any step, at any instant: the end is that of a run that nobody touched."""
 
-import shutil
-
 import pytest
 
 from harness import torture
@@ -40,16 +38,3 @@ def test_so_does_one_that_is_killed_at_random_instants(unbroken, data, tmp_path)
         if kills >= torture.INSTANTS:
             return
     pytest.fail(f"only {kills} kills in 10 runs: the instants lie too late for this machine")
-
-
-def test_a_killed_run_by_minutes_ends_as_an_unbroken_one_that_follows_its_clock(data, tmp_path):
-    killed, again = tmp_path / "killed", tmp_path / "again"
-    numbers, kills = torture.killed_until_done("instants", "vae", data, killed, torture.MINUTES)
-    assert kills
-    (again / "checkpoints").mkdir(parents=True)
-    (again / "samples").mkdir()
-    for name in ("run.json", "data.json", "clock.jsonl"):
-        shutil.copy(killed / name, again / name)
-    assert torture.killed_until_done("unbroken", "vae", data, again)[0] == numbers
-    other = torture.killed_until_done("unbroken", "vae", data, tmp_path / "other", torture.MINUTES)[0]
-    assert other != numbers  # with a clock of its own

@@ -1,13 +1,10 @@
-"""Perceptrons and the discriminator: shapes and sizes; and how networks are told the time."""
+"""Shapes and sizes of perceptrons, and embeddings of the time step."""
 
 import pytest
 import torch
-from torch import nn
 from torch.testing import assert_close
 
-from harness.faults import catches
 from kakusan.likelihoods import gaussian
-from kakusan.nets.discriminator import Discriminator
 from kakusan.nets.mlp import MLP, GaussianMLP
 from kakusan.nets.time import TableTime, sinusoids
 from kakusan.recipes import RECIPES
@@ -58,31 +55,6 @@ def test_a_table_is_a_one_hot_label_through_a_linear_layer():
     table(torch.tensor([2])).sum().backward()
     touched = table.table.weight.grad.abs().sum(1) > 0
     assert touched.tolist() == [False, False, True, False, False, False]
-
-
-@catches(
-    "nets/discriminator.py",
-    "self.modulation(self.time(t))",
-    "self.modulation(self.time(torch.zeros_like(t)))",
-    "the discriminator is not told the step",
-    case="shape0",
-)
-@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 12, 8), (1, 5, 3), (1, 1, 1)])
-def test_a_discriminator_knows_nothing_at_first_and_then_sees_every_pixel_and_the_step(shape):
-    torch.manual_seed(0)
-    network, z = Discriminator(*shape[:1], shape[1:], width=8), torch.randn(3, *shape, requires_grad=True)
-    assert network(z, torch.tensor([1, 5, 900])).tolist() == [0.0, 0.0, 0.0]
-    nn.init.normal_(network.last.weight)
-    early, late = network(z, torch.tensor([1, 5, 900])), network(z, torch.tensor([901, 905, 1800]))
-    assert (early != late).all()
-    early.sum().backward()
-    assert (z.grad != 0).all()
-
-
-def test_a_discriminator_of_small_digits_has_its_number_of_parameters():
-    # time 64 x 64 + 64 twice; 4 folded pixels to 32, 32 to 64 and 64 to 128 channels by 3 x 3; scale and shift; 128 x 4 x 4
-    by_hand = 2 * 4160 + (36 * 32 + 32) + (288 * 64 + 64) + (576 * 128 + 128) + (64 * 256 + 256) + (2048 + 1)
-    assert count_parameters(Discriminator(1, (28, 28))) == by_hand
 
 
 @pytest.mark.proves("S26", "O25")

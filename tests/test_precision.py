@@ -124,13 +124,6 @@ def test_a_model_without_networks_is_refused(settings):
         check_computing(build(DirichletConfig(), (3,)), Optim(**settings), CPU)
 
 
-def test_parts_of_weights_are_not_compiled(monkeypatch):
-    module = trainer().module
-    monkeypatch.setattr("kakusan.distributed.world", lambda: 2)
-    with pytest.raises(InputError, match="--shard holds parts"):
-        check_computing(module, Optim(compile="default"), CPU, shard=True)
-
-
 def test_without_a_compiler_nothing_is_begun(monkeypatch):
     monkeypatch.setattr(shutil, "which", lambda name: None)
     with pytest.raises(InputError, match=r"needs a C\+\+ compiler.*install g\+\+"):

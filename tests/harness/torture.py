@@ -24,7 +24,6 @@ from kakusan.storage import files
 
 STEPS = 12
 BUDGET = ("--steps", str(STEPS))
-MINUTES = ("--minutes", "0.03")
 COMMON = [*BUDGET, "--optim.batch", "8", "--seed", "5"]
 FAMILIES = {
     "vae": ["mnist-vae", "--model.hidden", "16", "--model.latent", "3"],

@@ -4,7 +4,6 @@ run.json        recipe with every setting, seed, versions, command line     writ
 data.json       what the data were: shape, counts, digest                    written once
 teacher.safetensors  of a student: the model that it learns from        written once
 history.jsonl   one line for each time the model was measured
-clock.jsonl     one line for each time the clock was read, to go through the same times again; each seals those before it
 checkpoints/    the newest two that are whole
 samples/        sheets of samples over the run, always from the same noise
 *.png           samples at the end, both directions of the chain or reconstructions
@@ -32,7 +31,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from kakusan.errors import DamageWarning, InputError, SaveError
-from kakusan.storage import commit, files, seals
+from kakusan.storage import commit, files
 
 TEACHER = "teacher.safetensors"
 # what a run that was killed before it wrote run.json may hold beside empty folders
@@ -49,7 +48,6 @@ class RunDirectory:
         self.samples = path / "samples"
         self.report = path / "report.html"
         self._lock: FileLock | None = None
-        self._clock_seal = ""  # of the last line of clock.jsonl
 
     @classmethod
     def create(cls, path: Path) -> RunDirectory:
@@ -200,33 +198,6 @@ class RunDirectory:
     def history(self) -> list[dict[str, Any]]:
         """All measurements so far; the last is left out if a crash cut it short, with a DamageWarning any other."""
         return self._lines("history.jsonl")
-
-    def append_clock(self, reading: dict[str, Any]) -> None:
-        """Add one reading of the clock, see train.clock; `set_clock` must have been called before."""
-        (sealed,) = seals.sealed([reading], self._clock_seal)
-        self._append("clock.jsonl", sealed)
-        self._clock_seal = sealed[seals.SEAL]
-
-    def clock(self) -> list[dict[str, Any]]:
-        """All readings up to the first that is damaged, which a DamageWarning names."""
-        readings, problem = self.examine_clock()
-        if problem:
-            words = f"{problem}; from there on a run by minutes does not go on to the bits of an unbroken one"
-            warnings.warn(words, DamageWarning, stacklevel=2)
-        return readings
-
-    def examine_clock(self) -> tuple[list[dict[str, Any]], str | None]:
-        """The readings that can be used, and what is wrong with the next one; a last line cut short is not wrong."""
-        file = self._file("clock.jsonl")
-        readings, damaged = seals.opened([line for line in _lines_of(file) if line.endswith(b"\n")])
-        return readings, f"line {damaged} of {file} is damaged, and what follows is left out" if damaged else None
-
-    def set_clock(self, readings: list[dict[str, Any]]) -> None:
-        """Put others in their place."""
-        sealed = seals.sealed(readings)
-        with self._writing("clock.jsonl"):
-            files.replace(self._file("clock.jsonl"), "".join(json.dumps(one) + "\n" for one in sealed).encode())
-        self._clock_seal = sealed[-1][seals.SEAL] if sealed else ""
 
     def _append(self, name: str, line: dict[str, Any]) -> None:
         file = self._file(name)

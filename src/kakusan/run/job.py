@@ -8,11 +8,10 @@ from typing import Any
 
 import torch
 
-from kakusan import distributed
 from kakusan.console import tell
 from kakusan.data.dataset import Dataset
 from kakusan.data.open import open_data
-from kakusan.errors import InputError, SaveError
+from kakusan.errors import InputError
 from kakusan.objectives.distillation import Distillation
 from kakusan.run.build import Trainable, build, start_at, training_loss
 from kakusan.run.directory import RunDirectory
@@ -20,7 +19,6 @@ from kakusan.run.model_file import Artefact
 from kakusan.run.recipe import Recipe, from_record
 from kakusan.run.student import distillation, distillation_loss
 from kakusan.run.teacher import kept_teacher, teacher_chain
-from kakusan.train.clock import Reading
 from kakusan.train.loop import Trainer
 from kakusan.train.settings import Budget
 
@@ -36,13 +34,12 @@ class Job:
     budget: Budget
     seed: int
     device: torch.device
-    shard: bool
     teacher: Artefact | None = None  # of a student
     rollbacks: list[int] = field(default_factory=list)
     earlier: list[tuple[int, Budget]] = field(default_factory=list)  # budgets before this one, each up to a step
 
 
-def reopened(run: RunDirectory, record: dict[str, Any], device: torch.device, shard: bool = False) -> Job:
+def reopened(run: RunDirectory, record: dict[str, Any], device: torch.device) -> Job:
     """A run that was begun before; `record` is that of run.json. InputError if its data are not as they were."""
     recipe = from_record(record["recipe"])
     budget = Budget(recipe.minutes, recipe.steps)
@@ -56,7 +53,7 @@ def reopened(run: RunDirectory, record: dict[str, Any], device: torch.device, sh
     module = untrained(recipe, dataset.event_shape, teacher)
     rollbacks = list(record.get("rollbacks", []))
     before = [(one["until"], Budget(one["minutes"], one["steps"])) for one in record.get("budgets_before", [])]
-    return Job(run, recipe, dataset, module, budget, record["seed"], device, shard, teacher, rollbacks, before)
+    return Job(run, recipe, dataset, module, budget, record["seed"], device, teacher, rollbacks, before)
 
 
 def untrained(recipe: Recipe, event_shape: tuple[int, ...], teacher: Artefact | None) -> Trainable:
@@ -87,54 +84,6 @@ def trainer_of(job: Job) -> Trainer:
         job.budget,
         job.seed,
         job.device,
-        shard=job.shard,
         rollbacks=job.rollbacks,
         earlier=job.earlier,
     )
-
-
-class Journal:
-    """Writes a run's clock down as it is read; after a failure, all of it with the next checkpoint that succeeds."""
-
-    def __init__(self, run: RunDirectory):
-        self._run = run
-        self._behind = False
-
-    def add(self, reading: Reading) -> None:
-        """One reading, unless the disk has failed before."""
-        if self._behind:
-            return
-        try:
-            self._run.append_clock(reading._asdict())
-        except SaveError as error:
-            tell(f"{error}; training goes on, and is exact again from the next checkpoint on")
-            self._behind = True
-
-    def catch_up(self, readings: list[Reading]) -> None:
-        """All readings, if some are missing."""
-        if self._behind:
-            self._run.set_clock([reading._asdict() for reading in readings[1:]])
-            self._behind = False
-
-
-def wind_clock(trainer: Trainer, run: RunDirectory, other_steps: bool = False) -> None:
-    """Let the run's clock follow what an earlier attempt at the same steps wrote down, if they are to be the same."""
-    try:
-        known = [Reading(int(line["step"]), float(line["seconds"]), float(line["pace"])) for line in run.clock()]
-    except (KeyError, TypeError, ValueError):  # of a version that wrote no seals
-        known = []
-    done = trainer.state.readings[1:]
-    ahead = [] if other_steps or known[: len(done)] != done else known[len(done) :]
-    if known[: len(done)] != done and trainer.budget.minutes is not None:
-        tell("from here on not to the bits of an unbroken run: clock.jsonl is damaged, and the time is read anew")
-    trainer.clock.ahead = ahead
-
-
-def keep_clock(trainer: Trainer, run: RunDirectory) -> Journal:
-    """Have what the clock reads from here on written down."""
-    distributed.barrier()  # all have read what was written
-    journal = Journal(run)
-    if distributed.is_rank0():
-        run.set_clock([reading._asdict() for reading in (*trainer.state.readings[1:], *trainer.clock.ahead)])
-        trainer.clock.record = journal.add
-    return journal

@@ -22,7 +22,7 @@ from kakusan.run.cautions import cautions, cluster_lines
 from kakusan.run.directory import RunDirectory, to_go_on
 from kakusan.run.fingerprint import check_origin, origin, versions
 from kakusan.run.finish import averaged_model, draw, finish, measure, measured_words
-from kakusan.run.job import Job, keep_clock, reopened, trainer_of, untrained, wind_clock
+from kakusan.run.job import Job, reopened, trainer_of, untrained
 from kakusan.run.model_file import Artefact
 from kakusan.run.recipe import DiffusionConfig, Recipe, from_record
 from kakusan.run.teacher import keep_teacher, read_teacher, student_of
@@ -50,7 +50,6 @@ class Start:
     out: Path
     seed: int
     device: str
-    shard: bool = False
     teacher: Path | None = None
     """Of a student: a run or an exported file."""
     data: str | None = None
@@ -65,7 +64,7 @@ def start(wanted: Start, command: list[str]) -> int:
             distributed.all_gather_bytes(str(wanted.out).encode())[0].decode()
         )  # a default name has the time in it
         if distributed.broadcast([float(_is_of_this_job(out))])[0]:
-            return _resume(Resume(out, shard=wanted.shard), device)
+            return _resume(Resume(out), device)
         recipe, teacher = wanted.recipe, None
         if recipe.distil is not None:
             teacher, its_recipe = read_teacher(wanted.teacher)
@@ -82,7 +81,7 @@ def start(wanted: Start, command: list[str]) -> int:
                 f"{dataset.event_shape}; give --data with that shape"
             )
         module = untrained(recipe, dataset.event_shape, teacher)  # bad settings show before anything is written
-        check_computing(module, recipe.optim, device, wanted.shard)
+        check_computing(module, recipe.optim, device)
         record = {
             "recipe": recipe.record(),
             "seed": wanted.seed,
@@ -96,7 +95,7 @@ def start(wanted: Start, command: list[str]) -> int:
         run = distributed.on_rank0(lambda: RunDirectory.create(out)) or RunDirectory(out)
         try:
             distributed.on_rank0(lambda: _write_records(run, record, dataset, teacher))
-            job = Job(run, recipe, dataset, module, budget, wanted.seed, device, wanted.shard, teacher)
+            job = Job(run, recipe, dataset, module, budget, wanted.seed, device, teacher)
             return _train(job, fresh=True)
         finally:
             run.unlock()
@@ -129,7 +128,7 @@ def resume(wanted: Resume) -> int:
     device = device_named(wanted.device or str(record["device"]).split(":")[0])
     with process_group(device):
         if _is_of_this_job(wanted.resume):  # an attempt before this one has changed the record already
-            wanted = Resume(wanted.resume, shard=wanted.shard)
+            wanted = Resume(wanted.resume)
         return _resume(wanted, device)
 
 
@@ -148,7 +147,7 @@ def _go_on(run: RunDirectory, record: dict[str, Any], wanted: Resume, device: to
     longer = wanted.minutes is not None or wanted.steps is not None
     if longer:
         recipe = dataclasses.replace(recipe, minutes=wanted.minutes, steps=wanted.steps)
-    job = reopened(run, {**record, "recipe": recipe.record()}, device, wanted.shard)
+    job = reopened(run, {**record, "recipe": recipe.record()}, device)
     newest = checkpoint.latest(run.checkpoints) if checkpoint.exists(run.checkpoints) else None
     state = checkpoint.state_of(newest) if newest else State()
     if run.finished or longer:
@@ -171,7 +170,7 @@ def _go_on(run: RunDirectory, record: dict[str, Any], wanted: Resume, device: to
 
     distributed.barrier()  # all have looked
     distributed.on_rank0(write)
-    return _train(job, fresh=False, newest=newest, other_steps=longer or wanted.rollback)
+    return _train(job, fresh=False, newest=newest)
 
 
 def _with_groups(recipe: Recipe, device: torch.device, num_examples: int) -> Recipe:
@@ -196,8 +195,7 @@ def _with_groups(recipe: Recipe, device: torch.device, num_examples: int) -> Rec
 def _gains_by_lanes(recipe: Recipe, device: torch.device) -> bool:
     optim = recipe.optim
     many = optim.batch % LANES == 0 and torch.get_num_threads() >= LANES
-    judged = recipe.distil is not None and recipe.distil.data_weight > 0
-    return allows_lanes(optim, device) and many and isinstance(recipe.model, DiffusionConfig) and not judged
+    return allows_lanes(optim, device) and many and isinstance(recipe.model, DiffusionConfig)
 
 
 def _check_budget(path: Path, state: State, budget: Budget, finished: bool) -> None:
@@ -211,18 +209,17 @@ def _check_budget(path: Path, state: State, budget: Budget, finished: bool) -> N
         )
 
 
-def _train(job: Job, fresh: bool, newest: Path | None = None, other_steps: bool = False) -> int:
+def _train(job: Job, fresh: bool, newest: Path | None = None) -> int:
     """Train, measure, save.
 
     Args:
         job: What to do.
         fresh: Whether the run is a new one.
         newest: A whole checkpoint to go on from, if the run has one.
-        other_steps: Those after the checkpoint are not to be done as they were before.
     """
     try:
         with losses_named():
-            stopped_by = _to_the_end(job, fresh, newest, other_steps)
+            stopped_by = _to_the_end(job, fresh, newest)
     except Stopped as stopped:
         stopped_by = stopped.number
     if not stopped_by:
@@ -231,7 +228,7 @@ def _train(job: Job, fresh: bool, newest: Path | None = None, other_steps: bool 
     return EXIT_STATUS + stopped_by
 
 
-def _to_the_end(job: Job, fresh: bool, newest: Path | None, other_steps: bool) -> int:
+def _to_the_end(job: Job, fresh: bool, newest: Path | None) -> int:
     """0, or the number of the signal that asked to stop."""
     run, recipe, dataset = job.run, job.recipe, job.dataset
     trainer = trainer_of(job)
@@ -249,8 +246,6 @@ def _to_the_end(job: Job, fresh: bool, newest: Path | None, other_steps: bool) -
     for line in check_origin(run.path, trainer.state.made_by, made_by) if trainer.state.made_by else []:
         tell(f"from here on not to the bits of an unbroken run: {line}")
     trainer.state.made_by = made_by
-    wind_clock(trainer, run, other_steps)
-    journal = keep_clock(trainer, run)
     distributed.on_rank0(lambda: run.cut_history(trainer.state.step))
     if fresh:
         distributed.on_rank0(lambda: checkpoint.check_room(run.checkpoints, job.module))
@@ -267,7 +262,6 @@ def _to_the_end(job: Job, fresh: bool, newest: Path | None, other_steps: bool) -
             nonlocal failed
             try:
                 whole.add(checkpoint.save(trainer, run.checkpoints, whole))
-                journal.catch_up([*trainer.state.readings, *trainer.clock.ahead])
                 failed = None
             except (SaveError, PeerFailed) as error:
                 tell(f"{error}; training goes on, the next save tries again")
@@ -304,7 +298,7 @@ def _to_the_end(job: Job, fresh: bool, newest: Path | None, other_steps: bool) -
 def _place(job: Job) -> str:
     if distributed.world_size() == 1:
         return str(job.device)
-    return f"{distributed.world_size()} x {job.device.type}{', in parts' if job.shard else ''}"
+    return f"{distributed.world_size()} x {job.device.type}"
 
 
 def data_record(dataset: Dataset) -> dict[str, Any]:

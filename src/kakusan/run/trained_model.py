@@ -211,15 +211,9 @@ class TrainedModel:
             return (
                 f"{STUDENT_SOLVER} is for distilled students: samples of other models vary less than their data; leave it out"
             )
-        calls = getattr(distil, "calls", 1)
-        known = times(self.diffusion.schedule, calls, STUDENT_SPACING)
-        if set(self.sampling_times(steps, spacing)) <= set(known):
+        if steps in (None, 1):
             return None
-        trained = ", ".join(str(number) for number in range(1, calls + 1) if calls % number == 0)
-        return (
-            f"this student was trained for --steps {trained} with --spacing {STUDENT_SPACING}; other steps evaluate it "
-            "at noise levels that it was not trained at"
-        )
+        return f"a student is trained for --steps 1; {steps} steps use noise levels that it was not trained at"
 
     @property
     def denoisers(self) -> list[nn.Module]:

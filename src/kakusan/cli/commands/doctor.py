@@ -69,9 +69,6 @@ def examine(path: Path) -> Findings:
                 records[name] = run.read(name)
         except InputError as error:
             findings.records[name] = str(error)
-    problem = run.examine_clock()[1]
-    if problem:
-        findings.records["clock.jsonl"] = problem
     for folder in commit.published(run.checkpoints):
         problems = commit.verify(folder)
         if folder.exists():  # the process that works on the run may just have dropped it

@@ -15,7 +15,7 @@ from kakusan.errors import InputError
 from kakusan.images import Images
 from kakusan.run.build import training_terms
 from kakusan.run.directory import RunDirectory, refuse_inside_a_run
-from kakusan.run.job import reopened, trainer_of, wind_clock
+from kakusan.run.job import reopened, trainer_of
 from kakusan.train import checkpoint
 from kakusan.train.device import device_named
 
@@ -48,7 +48,8 @@ def main(command: Replay) -> int:
         checkpoint.take_up(trainer, newest)
     else:
         checkpoint.restore(trainer, run.checkpoints, at_most=before)
-    wind_clock(trainer, run)
+    if newest:
+        trainer.clock.readings = checkpoint.state_of(newest).readings  # those of later steps too
     tell(f"going from step {trainer.state.step:,} to {command.step:,}")
     trainer.go_to(before)
     trainer.optimizers.clear()
@@ -72,7 +73,7 @@ def main(command: Replay) -> int:
         "learning_rate_scale": trainer.scale(),
         "loss": loss.item(),
         "gradient_norm": trainer.norm().item(),
-        "skipped": trainer.is_bad(loss, trainer.look()),
+        "skipped": trainer.is_bad(loss, trainer.norm()),
         "terms": {name: float(np.mean(values)) for name, values in each.items()},
         "batch": indices.tolist(),
         "losses": each["loss"],

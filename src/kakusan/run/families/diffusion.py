@@ -107,6 +107,12 @@ class DiffusionFamily(Family):
         )
         return Mixture(chain, Clusters(config.clusters, event_shape)) if config.clusters else chain
 
+    def chain(self, module: nn.Module) -> Any:
+        """The module itself, or the student of a distillation."""
+        from kakusan.objectives.distillation import Distillation
+
+        return module.chain() if isinstance(module, Distillation) else module
+
     def scale(self, config: DiffusionConfig) -> Scale:
         """Pixels in [-1, 1], whatever the likelihood."""
         from kakusan.data.scale import SIGNED
