@@ -42,8 +42,10 @@ from kakusan.models.vae import VAE
 from kakusan.nets import NETWORKS
 from kakusan.nets.unet import UNet
 from kakusan.noise import Randomness, example_streams, randn, stream
-from kakusan.run.build import count_parameters, scale_of, step_law
-from kakusan.run.recipe import DiffusionConfig, Recipe, VAEConfig
+from kakusan.run.build import count_parameters, scale_of
+from kakusan.run.families.diffusion import DiffusionConfig, timestep_distribution
+from kakusan.run.families.vae import VAEConfig
+from kakusan.run.recipe import Recipe
 from kakusan.run.trained_model import SAMPLE_BATCH, USUAL, TrainedModel
 from kakusan.schedule import Schedule
 from kakusan.solvers import sampler, times
@@ -251,7 +253,7 @@ def latent_diffusion(
 
     torch.manual_seed(seed)
     model = untrained()
-    law = step_law(config)
+    law = timestep_distribution(config)
 
     def loss(indices: torch.Tensor, randomness: Randomness) -> torch.Tensor:
         z = mean[indices] + std[indices] * randn((len(indices), shape[0]), randomness, mean.dtype, CPU)

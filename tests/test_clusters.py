@@ -33,7 +33,8 @@ from kakusan.run import build as recipes_build
 from kakusan.run import model_file
 from kakusan.run.build import build, start_at, training_loss
 from kakusan.run.cautions import cluster_lines
-from kakusan.run.recipe import DiffusionConfig, Recipe, from_record
+from kakusan.run.families.diffusion import DiffusionConfig
+from kakusan.run.recipe import Recipe, from_record
 from kakusan.run.student import distillation, distillation_loss, student_recipe
 from kakusan.run.trained_model import TrainedModel, _rebuilt
 from kakusan.schedule import Schedule

@@ -34,11 +34,11 @@ class Distribution(Protocol):
         """Expectation, shape (b, *event); b may be 1 for a law that is the same for all examples."""
         ...
 
-    def sample(self, randomness: Randomness = None) -> Tensor:
+    def sample(self, randomness: Randomness = None) -> Any:
         """One draw for each example, shape (b, *event)."""
         ...
 
-    def log_prob(self, value: Tensor) -> Tensor:
+    def log_prob(self, value: Any) -> Tensor:
         """Log-density or log-probability in nats, summed over the event, shape (b,)."""
         ...
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from kakusan.errors import InputError
-from kakusan.likelihood.evaluation import Evaluation, var_of_mean, stratified_var
+from kakusan.likelihood.evaluation import Evaluation, stratified_var, var_of_mean
 from kakusan.units import bits_per_dim
 
 

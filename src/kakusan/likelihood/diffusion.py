@@ -47,12 +47,7 @@ class Source:
 
     def cond(self, x: Tensor) -> Tensor | None:
         """The class of each example."""
-        if self.classes is None:
-            return None
-        k = self.classes.of(x)
-        if k is None:
-            raise InputError("this estimator needs certain classes; pass assign= to the mixture, or use kakusan.elbo")
-        return k
+        return None if self.classes is None else self.classes.certain(x)
 
     def known(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """KL of the prior, and log p(k), of examples that are validated here; nats, float64 (b,)."""
@@ -126,11 +121,10 @@ def of_diffusion(
         var=var,
         var_monte_carlo=var_monte_carlo,
         evaluations=num,
-        words="one evaluation per example at stratified steps" + (", with a fitted control variate" if predictors else ""),
+        words="one evaluation per example at stratified steps"
+        + (", with a fitted control variate" if predictors else ""),
         strata=order_of_steps,
-        levels=list(
-            zip(groups.names, groups.limits, (-by_group).unbind(1), stratified_vars(by_group, order_of_steps))
-        ),
+        levels=list(zip(groups.names, groups.limits, (-by_group).unbind(1), stratified_vars(by_group, order_of_steps))),
         evaluated=groups.of_step[steps - 1].bincount(minlength=groups.num).tolist(),
     )
 

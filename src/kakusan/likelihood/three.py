@@ -56,7 +56,7 @@ def three_estimates(
             return estimator
 
         def with_class(x: Tensor, generator: torch.Generator) -> Tensor:
-            k = classes.of(x)
+            k = classes.certain(x)
             return estimator(x, generator, cond=k) + classes.log_prob(k).to(x.dtype)
 
         return with_class

@@ -50,6 +50,13 @@ class Classes(nn.Module):
         """The class of each example, int64 (b,); None if it is not a function of x."""
         return None if self.assign is None else self.assign(x)
 
+    def certain(self, x: Tensor) -> Tensor:
+        """The class of each example, int64 (b,); InputError if it is not a function of x."""
+        k = self.of(x)
+        if k is None:
+            raise InputError("this estimator needs certain classes; pass assign= to the mixture, or use kakusan.elbo")
+        return k
+
     def draw(self, n: int, randomness: Randomness = None) -> Tensor:
         """k ~ p(k), int64 (n,)."""
         uniform = rand((n, 1), randomness, torch.float64, self.share.device)[:, 0]

@@ -73,7 +73,9 @@ class Diffusion(nn.Module, LatentChain):
     ):
         super().__init__()
         if not isinstance(schedule, Schedule):
-            raise InputError(f"schedule must be a kakusan.Schedule, got {schedule!r}; e.g. kakusan.Schedule.cosine(1000)")
+            raise InputError(
+                f"schedule must be a kakusan.Schedule, got {schedule!r}; e.g. kakusan.Schedule.cosine(1000)"
+            )
         if variance not in get_args(Variance):
             raise InputError(f"variance must be one of {', '.join(get_args(Variance))}, got {variance!r}")
         if clip is not None and not (len(clip) == 2 and -math.inf < clip[0] < clip[1] < math.inf):

@@ -122,7 +122,9 @@ class Mixture(nn.Module, LatentChain):
             raise InputError(f"classes must be Clusters, Classes or a positive number of classes, got {classes!r}")
         if isinstance(classes, int):
             classes = Classes([1 / classes] * classes if probs is None else probs, assign)
-        self._chain = (chain,)  # in a tuple: its parts are registered below under the names that they have without classes
+        self._chain = (
+            chain,
+        )  # in a tuple: its parts are registered below under the names that they have without classes
         self.clusters = classes  # the name in model files
         self.depth = chain.depth
         self._link()
@@ -201,7 +203,9 @@ class Mixture(nn.Module, LatentChain):
     @torch.no_grad()
     def responsibilities(self, x: Tensor, seed: int = 0) -> Tensor:
         """log q(k | x) from one-draw bounds of all classes, float64 (b, K); a function of x and the seed."""
-        log_joint = torch.stack([bound + self.classes.share[k].log() for k, bound in enumerate(self._bounds(x, seed))], 1)
+        log_joint = torch.stack(
+            [bound + self.classes.share[k].log() for k, bound in enumerate(self._bounds(x, seed))], 1
+        )
         return log_joint.log_softmax(1)
 
     def terms(self, x: Tensor, cond: Tensor | None = None, generator: Randomness = None) -> dict[str, Tensor]:
@@ -215,7 +219,9 @@ class Mixture(nn.Module, LatentChain):
         q = log_q.exp().to(x.dtype)
         each = [self.chain.terms(x, self._all(k, x), generator) for k in range(self.classes.num)]
         cluster = torch.special.entr(q).sum(1) + torch.xlogy(q, self.classes.share.to(x.dtype)).sum(1)
-        return {"cluster": cluster} | {name: add(q[:, k] * part[name] for k, part in enumerate(each)) for name in each[0]}
+        return {"cluster": cluster} | {
+            name: add(q[:, k] * part[name] for k, part in enumerate(each)) for name in each[0]
+        }
 
     def loss(self, x: Tensor, generator: Randomness = None, *, cond: Tensor | None = None, **settings: Any) -> Tensor:
         """The chain's own loss for the class of each example, shape (b,); minus the ELBO where classes are uncertain."""
@@ -226,7 +232,9 @@ class Mixture(nn.Module, LatentChain):
 
     def _bounds(self, x: Tensor, seed: int) -> list[Tensor]:
         return [
-            add(self.chain.terms(x, self._all(k, x), stream(seed, "responsibilities", device=x.device)).values()).double()
+            add(
+                self.chain.terms(x, self._all(k, x), stream(seed, "responsibilities", device=x.device)).values()
+            ).double()
             for k in range(self.classes.num)
         ]
 

@@ -52,8 +52,10 @@ class Distillation(nn.Module):
         self.clusters = classes
         self.rate_factors = {"student.": student_rate}
         # clipping the data estimate would stop the gradient; a tuple, so that weights are registered once
-        self._chains = chain, chain.with_network(chain.denoiser, clip=None), fake_chain.with_network(
-            fake_chain.denoiser, clip=None
+        self._chains = (
+            chain,
+            chain.with_network(chain.denoiser, clip=None),
+            fake_chain.with_network(fake_chain.denoiser, clip=None),
         )
 
     @property

@@ -45,9 +45,7 @@ def from_single(model: Diffusion, x: Tensor, generator: Randomness, centered: bo
     return _total(model, x, t, model.step_cross_entropy(x, z_t, t, cond), centered, pair=False)
 
 
-def terms_of_single(
-    model: Diffusion, x: Tensor, generator: Randomness, cond: Tensor | None
-) -> dict[str, Tensor]:
+def terms_of_single(model: Diffusion, x: Tensor, generator: Randomness, cond: Tensor | None) -> dict[str, Tensor]:
     """-KL(q(z_T | x) || p(z_T)) - T cost_t for t uniform, z_t ~ q(z_t | x), by kind of term (M5, KL form)."""
     t = _uniform_steps(model, x, generator)
     cost = model.depth * model.step_cost(x, model.marginal(x, t).sample(generator), t, cond)

@@ -13,6 +13,7 @@ from kakusan.run.families.base import LogSNR, ModelConfig
 from kakusan.settings import Between, Length, check, from_values
 from kakusan.train.settings import MOST_MINUTES, MOST_STEPS, Optim
 
+
 @dataclass(frozen=True)
 class Distil:
     """Settings of the distillation of a diffusion model into a student that samples in one network evaluation."""

@@ -20,11 +20,12 @@ from kakusan.errors import InputError, PeerFailed, SaveError, Stopped
 from kakusan.run.build import check_kind, count_parameters
 from kakusan.run.cautions import cautions, cluster_lines
 from kakusan.run.directory import RunDirectory, to_go_on
+from kakusan.run.families.diffusion import DiffusionConfig
 from kakusan.run.fingerprint import check_origin, origin, versions
 from kakusan.run.finish import averaged_model, draw, finish, measure, measured_words
 from kakusan.run.job import Job, reopened, trainer_of, untrained
 from kakusan.run.model_file import Artefact
-from kakusan.run.recipe import DiffusionConfig, Recipe, from_record
+from kakusan.run.recipe import Recipe, from_record
 from kakusan.run.teacher import keep_teacher, read_teacher, student_of
 from kakusan.signals import EXIT_STATUS
 from kakusan.train import checkpoint

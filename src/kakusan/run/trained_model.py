@@ -29,7 +29,7 @@ from kakusan.run.directory import RunDirectory
 from kakusan.run.recipe import Recipe, from_record
 from kakusan.run.student import used_weights
 from kakusan.solvers import Solver
-from kakusan.solvers.loop import BATCH, Callback, DEFAULT_SOLVER, DEFAULT_SPACING, DEFAULT_STEPS, sample
+from kakusan.solvers.loop import BATCH, DEFAULT_SOLVER, DEFAULT_SPACING, DEFAULT_STEPS, Callback, sample
 from kakusan.solvers.time_grid import times
 from kakusan.storage.tensors import check_expected
 from kakusan.timesteps import StepLaw
@@ -131,7 +131,13 @@ class TrainedModel:
         """
         if isinstance(n, bool) or not isinstance(n, int) or n < 0:
             raise InputError(f"the number of samples must be a whole number, 0 or more, got {n!r}")
-        options = {"steps": steps, "solver": solver, "guidance": guidance, "spacing": spacing, "end_log_snr": end_log_snr}
+        options = {
+            "steps": steps,
+            "solver": solver,
+            "guidance": guidance,
+            "spacing": spacing,
+            "end_log_snr": end_log_snr,
+        }
         if self.diffusion is None and any(value is not None for value in (*options.values(), callback)):
             raise InputError(
                 f"{', '.join(options)} and callback are for diffusion models; {self.recipe.name} samples in one pass"
@@ -208,9 +214,7 @@ class TrainedModel:
         if distil is None:
             if solver != STUDENT_SOLVER:
                 return None
-            return (
-                f"{STUDENT_SOLVER} is for distilled students: samples of other models vary less than their data; leave it out"
-            )
+            return f"{STUDENT_SOLVER} is for distilled students: samples of other models vary less than their data; leave it out"
         if steps in (None, 1):
             return None
         return f"a student is trained for --steps 1; {steps} steps use noise levels that it was not trained at"
@@ -274,7 +278,14 @@ class TrainedModel:
         self.check_bound()
         examples = self.examples(data)
         return score_examples(
-            self.chain, self.batches(examples, seed), len(examples), self.num_dims, evaluations, error, seed, self.grid_nats()
+            self.chain,
+            self.batches(examples, seed),
+            len(examples),
+            self.num_dims,
+            evaluations,
+            error,
+            seed,
+            self.grid_nats(),
         )
 
     def _importance(self, data: Tensor, samples: int, seed: int) -> Estimate:
@@ -323,9 +334,9 @@ class TrainedModel:
         """
         examples = data if isinstance(data, Tensor) else torch.from_numpy(np.ascontiguousarray(data))
         channels_last = (*self.event_shape[1:], *self.event_shape[:1])
-        if len(self.event_shape) == 3 and examples.dim() == 4 and tuple(examples.shape[1:]) == channels_last:
-            if channels_last != self.event_shape:
-                examples = examples.permute(0, 3, 1, 2)
+        is_image = len(self.event_shape) == 3 and channels_last != self.event_shape
+        if is_image and tuple(examples.shape[1:]) == channels_last:
+            examples = examples.permute(0, 3, 1, 2)
         kind = "counts" if self.is_counts else "uint8 pixels"
         if tuple(examples.shape[1:]) != self.event_shape or not (self.is_counts or examples.dtype == torch.uint8):
             raise InputError(

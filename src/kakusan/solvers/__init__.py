@@ -54,10 +54,10 @@ _HOMES = {
     "solve": "loop",
     "times": "time_grid",
 }
-__all__ = [  # noqa: PLE0604 - names are loaded on first use
+__all__ = [
+    "DDIM",
     "SOLVERS",
     "Ancestral",
-    "DDIM",
     "DPMSolver",
     "Denoise",
     "Heun",
@@ -84,7 +84,7 @@ def solver_options(name: str) -> dict[str, dataclasses.Field]:
     """The options of a solver by name: fields of its class that the name does not fix."""
     factory = SOLVERS[name]
     fixed = factory.keywords if isinstance(factory, functools.partial) else {}
-    kind = factory.func if isinstance(factory, functools.partial) else factory
+    kind: Any = factory.func if isinstance(factory, functools.partial) else factory
     return {field.name: field for field in dataclasses.fields(kind) if field.name not in fixed}
 
 

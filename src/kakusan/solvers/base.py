@@ -107,9 +107,7 @@ class Solver(Protocol):
         """The state before the first step."""
         ...
 
-    def step(
-        self, denoise: Denoise, z: Tensor, t: Level, s: Level, state: Any, noise: Noise
-    ) -> tuple[Tensor, Any]:
+    def step(self, denoise: Denoise, z: Tensor, t: Level, s: Level, state: Any, noise: Noise) -> tuple[Tensor, Any]:
         """One step from z at level t to level s < t; returns z_s and the next state.
 
         Args:

@@ -18,7 +18,8 @@ from kakusan.models.mixture import split
 from kakusan.noise import Randomness, example_streams, randn
 from kakusan.solvers import solver_named
 from kakusan.solvers.base import Denoise, Level, Solver
-from kakusan.solvers.time_grid import checked_times, times as grid
+from kakusan.solvers.time_grid import checked_times
+from kakusan.solvers.time_grid import times as grid
 
 BATCH = 250  # samples at a time
 DEFAULT_STEPS = 20
@@ -133,31 +134,42 @@ def sample(
         cond = torch.full((n,), cond)
     check_cond(cond, n)
     inner, classes = split(chain)
-    diffusion_only = {"z": z, "solver": solver, "steps": steps, "times": times, "callback": callback, "spacing": spacing}
-    if not isinstance(inner, Diffusion):
-        given = [name for name, value in diffusion_only.items() if value is not None]
-        if given:
-            raise InputError(f"{', '.join(given)}: only for diffusion models; a {type(inner).__name__} samples in one pass")
-    else:
-        method = solver_named(solver or DEFAULT_SOLVER) if isinstance(solver, str | None) else solver
-        if times is None:
-            num_steps = min(DEFAULT_STEPS, inner.depth) if steps is None else steps
-            times = grid(inner.schedule, num_steps, spacing or DEFAULT_SPACING, end_log_snr)
+    plan = _plan(
+        inner,
+        {"solver": solver, "steps": steps, "times": times, "spacing": spacing, "z": z, "callback": callback},
+        end_log_snr,
+    )
     parts = []
     for start in range(0, n, BATCH):
         rows = slice(start, min(start + BATCH, n))
         streams = example_streams(seed, range(first + rows.start, first + rows.stop))
         known = None if cond is None else cond[rows].to(_device(inner))
-        if not isinstance(inner, Diffusion):
+        if plan is None:
             parts.append(ancestral_sample(chain, len(streams), streams, cond=known))
             continue
         if known is None and classes is not None:
             known = classes.draw(len(streams), streams)
         begin = inner.prior(known).expand(len(streams)).sample(streams) if z is None else z[rows]
-        parts.append(solve(inner, begin, method, times, cond=known, randomness=streams, callback=callback))
-    if not parts:
-        return ancestral_sample(chain, 0, [], cond=cond)
-    return torch.cat(parts)
+        parts.append(solve(inner, begin, *plan, cond=known, randomness=streams, callback=callback))
+    return torch.cat(parts) if parts else ancestral_sample(chain, 0, [], cond=cond)
+
+
+def _plan(chain: LatentChain, given: dict[str, Any], end_log_snr: float | None) -> tuple[Solver, Sequence[int]] | None:
+    """Solver and steps for a diffusion chain; None for a chain that samples in one pass."""
+    if not isinstance(chain, Diffusion):
+        wrong = [name for name, value in given.items() if value is not None]
+        if wrong:
+            raise InputError(
+                f"{', '.join(wrong)}: only for diffusion models; a {type(chain).__name__} samples in one pass"
+            )
+        return None
+    solver, times = given["solver"], given["times"]
+    if solver is None or isinstance(solver, str):
+        solver = solver_named(solver or DEFAULT_SOLVER)
+    if times is None:
+        num_steps = min(DEFAULT_STEPS, chain.depth) if given["steps"] is None else given["steps"]
+        times = grid(chain.schedule, num_steps, given["spacing"] or DEFAULT_SPACING, end_log_snr)
+    return solver, times
 
 
 def _number(n: int | None, z: Tensor | None, cond: Any) -> int:

@@ -8,7 +8,7 @@ from kakusan.cli.arguments import Compare
 from kakusan.console import tell, tell_measuring
 from kakusan.errors import InputError
 from kakusan.likelihood.compare import compare
-from kakusan.likelihood.diffusion import default_law
+from kakusan.likelihood.step_groups import default_law
 from kakusan.models.diffusion import Diffusion
 from kakusan.run.evaluation_data import data_of, digest_of_data
 from kakusan.run.trained_model import TrainedModel, load

@@ -23,6 +23,7 @@ Units = Annotated[int, Between(1, 65_536)]
 LogSNR = Annotated[float, Between(-100, 100)]
 LARGEST_EVENT = 2**24  # numbers in one example
 DRAWS = 2  # of the latents of each example, in an evaluation by terms
+TrainingLoss = Callable[[Any, "Tensor", "Tensor", "Randomness"], "Tensor"]  # (module, x, indices, randomness) -> (b,)
 Figure = tuple["Images", int | None]  # images in reading order, and how many form a row (None: as wide as high)
 
 
@@ -55,7 +56,7 @@ class Family(abc.ABC):
     def build(self, config: Any, event_shape: tuple[int, ...]) -> nn.Module:
         """An untrained module of these settings."""
 
-    def chain(self, module: nn.Module) -> Any:
+    def chain(self, module: Any) -> Any:
         """The `LatentChain` that a trained module is used as."""
         return module
 
@@ -88,14 +89,14 @@ class Family(abc.ABC):
 
         return self.scale(config).to_model(augmented(examples, augment, randomness), randomness)
 
-    def prepare(self, module: nn.Module, data: Tensor, augment: str) -> None:
+    def prepare(self, module: Any, data: Tensor, augment: str) -> None:  # noqa: B027 - most have nothing to do
         """Take from the training data what an untrained module needs, e.g. clusters or mean pixels."""
 
-    def loss(self, config: Any) -> Callable[[nn.Module, Tensor, Tensor, Randomness], Tensor]:
+    def loss(self, config: Any) -> TrainingLoss:
         """The training loss: (module, x, indices, randomness) -> loss of each example, shape (b,)."""
         return lambda module, x, indices, randomness: module.loss(x, randomness)
 
-    def terms(self, module: nn.Module, x: Tensor, randomness: Randomness) -> dict[str, Tensor]:
+    def terms(self, module: Any, x: Tensor, randomness: Randomness) -> dict[str, Tensor]:
         """Terms of the bound in nats, each (b,), if the loss is made of them."""
         return module.terms(x, None, randomness)
 
@@ -136,7 +137,7 @@ class Family(abc.ABC):
         """The further measures, one line each, for people."""
         return []
 
-    def finish(self, module: nn.Module, data: Tensor) -> tuple[dict[str, Any], list[str]]:
+    def finish(self, module: Any, data: Tensor) -> tuple[dict[str, Any], list[str]]:
         """What the end of training shows: values for the summary, and lines for people."""
         return {}, []
 

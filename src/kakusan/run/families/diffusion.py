@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from kakusan.errors import InputError
 from kakusan.nets import NETWORKS
-from kakusan.run.families.base import Family, Figure, LogSNR, ModelConfig
+from kakusan.run.families.base import Family, Figure, LogSNR, ModelConfig, TrainingLoss
 from kakusan.settings import Between, check
 
 if TYPE_CHECKING:
@@ -107,7 +106,7 @@ class DiffusionFamily(Family):
         )
         return Mixture(chain, Clusters(config.clusters, event_shape)) if config.clusters else chain
 
-    def chain(self, module: nn.Module) -> Any:
+    def chain(self, module: Any) -> Any:
         """The module itself, or the student of a distillation."""
         from kakusan.objectives.distillation import Distillation
 
@@ -119,7 +118,7 @@ class DiffusionFamily(Family):
 
         return SIGNED
 
-    def prepare(self, module: nn.Module, data: Tensor, augment: str) -> None:
+    def prepare(self, module: Any, data: Tensor, augment: str) -> None:
         """Find the clusters in the examples as training sees them, so that they are drawn as often as learned."""
         import torch
 
@@ -138,14 +137,12 @@ class DiffusionFamily(Family):
         images = (augmented(data[part], augment, drawn) for part in rows.split(each))
         clusters.find(torch.cat([coarse(SIGNED.to_model(one)).cpu() for one in images]))
 
-    def loss(self, config: DiffusionConfig) -> Callable[[nn.Module, Tensor, Tensor, Randomness], Tensor]:
+    def loss(self, config: DiffusionConfig) -> TrainingLoss:
         """The objective of the settings, at timesteps of their distribution."""
         law = timestep_distribution(config)
-        return lambda module, x, indices, randomness: module.loss(
-            x, randomness, objective=config.objective, law=law
-        )
+        return lambda module, x, indices, randomness: module.loss(x, randomness, objective=config.objective, law=law)
 
-    def terms(self, module: nn.Module, x: Tensor, randomness: Randomness) -> dict[str, Tensor]:
+    def terms(self, module: Any, x: Tensor, randomness: Randomness) -> dict[str, Tensor]:
         """Nothing: the simple loss is no sum of terms of the bound."""
         return {}
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 from kakusan.errors import InputError
-from kakusan.run.families.base import Family, ModelConfig
+from kakusan.run.families.base import Family, ModelConfig, TrainingLoss
 from kakusan.settings import Between, check
 
 if TYPE_CHECKING:
@@ -51,7 +50,7 @@ class DirichletFamily(Family):
 
         return ConjugateFit(config.concentration, config.learn_concentration, event_shape)
 
-    def chain(self, module: nn.Module) -> Any:
+    def chain(self, module: Any) -> Any:
         """The fitted model, with its exact posterior."""
         return module.chain()
 
@@ -63,15 +62,15 @@ class DirichletFamily(Family):
         """The counts themselves."""
         return examples
 
-    def prepare(self, module: nn.Module, data: Tensor, augment: str) -> None:
+    def prepare(self, module: Any, data: Tensor, augment: str) -> None:
         """Make room for the posteriors of the training rows."""
         module.start_at(data)
 
-    def loss(self, config: DirichletConfig) -> Callable[[nn.Module, Tensor, Tensor, Randomness], Tensor]:
+    def loss(self, config: DirichletConfig) -> TrainingLoss:
         """Minus the exact ELBO of each row under its own posterior."""
         return lambda module, x, indices, randomness: -module.elbo(x, indices)
 
-    def terms(self, module: nn.Module, x: Tensor, randomness: Randomness) -> dict[str, Tensor]:
+    def terms(self, module: Any, x: Tensor, randomness: Randomness) -> dict[str, Tensor]:
         """Nothing: the bound is computed whole."""
         return {}
 
@@ -90,7 +89,7 @@ class DirichletFamily(Family):
         """None."""
         return {}
 
-    def finish(self, module: nn.Module, data: Tensor) -> tuple[dict[str, Any], list[str]]:
+    def finish(self, module: Any, data: Tensor) -> tuple[dict[str, Any], list[str]]:
         """How far gradient ascent ended from the exact posterior."""
         distance = module.distance_to_exact(data)
         line = f"gradient ascent ended at gamma = (x + alpha)(1 ± {distance:.1e})"

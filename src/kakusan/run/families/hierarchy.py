@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from kakusan.errors import InputError
 from kakusan.likelihoods import LIKELIHOODS
-from kakusan.run.families.base import DRAWS, ModelConfig, Units
+from kakusan.run.families.base import DRAWS, ModelConfig, TrainingLoss, Units
 from kakusan.run.families.vae import PerceptronFamily, check_sizes, data_decoder, perceptrons
 from kakusan.settings import Between, Length, check
 
@@ -84,11 +83,11 @@ class HierarchyFamily(PerceptronFamily):
         decoders += [upper(above, wide, below) for (below, above), wide in zip(pairs[1:], hidden[1:])]
         return HierarchicalVAE(encoders, decoders, shapes[1:], config.likelihood, event_shape)
 
-    def lowest_decoder(self, module: nn.Module) -> nn.Module:
+    def lowest_decoder(self, module: Any) -> Any:
         """The network that gives the data."""
         return module.decoders[0]
 
-    def loss(self, config: HierarchyConfig) -> Callable[[nn.Module, Tensor, Tensor, Randomness], Tensor]:
+    def loss(self, config: HierarchyConfig) -> TrainingLoss:
         """Minus the ELBO, the notes' form of it, or the importance-weighted bound, per dimension."""
         from kakusan.distributions import add
         from kakusan.objectives.notes_third_term import notes_third_term

@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from kakusan.errors import InputError
 from kakusan.likelihoods import LIKELIHOODS
-from kakusan.run.families.base import Family, ModelConfig, Units
+from kakusan.run.families.base import Family, ModelConfig, TrainingLoss, Units
 from kakusan.settings import Between, Length, check
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from kakusan.noise import Randomness
     from kakusan.run.trained_model import TrainedModel
 
     LikelihoodName = str
@@ -51,7 +50,7 @@ class VAEConfig(ModelConfig):
 class PerceptronFamily(Family):
     """What VAE and hierarchical VAE share."""
 
-    def prepare(self, module: nn.Module, data: Tensor, augment: str) -> None:
+    def prepare(self, module: Any, data: Tensor, augment: str) -> None:
         """Start a binary decoder at the log-odds of each pixel's mean, whatever z is: it need not learn them."""
         from kakusan.data.scale import TOP
 
@@ -59,11 +58,11 @@ class PerceptronFamily(Family):
             mean = (data.float().mean(0) / TOP).clamp(*MEAN_RANGE)
             self.lowest_decoder(module).out.bias.data.copy_(mean.logit().flatten())
 
-    def lowest_decoder(self, module: nn.Module) -> nn.Module:
+    def lowest_decoder(self, module: Any) -> Any:
         """The network that gives the data."""
         return module.decoder
 
-    def loss(self, config: Any) -> Callable[[nn.Module, Tensor, Tensor, Randomness], Tensor]:
+    def loss(self, config: Any) -> TrainingLoss:
         """Minus the ELBO, or minus the importance-weighted bound, per dimension."""
         from kakusan.bound import importance_bound
 
@@ -78,7 +77,9 @@ class PerceptronFamily(Family):
         """Bits that each latent carries."""
         from kakusan.likelihood.information import of_latents
 
-        return {"latents": [level.record() for level in of_latents(model.chain, model.batches(data, seed), len(data), seed)]}
+        return {
+            "latents": [level.record() for level in of_latents(model.chain, model.batches(data, seed), len(data), seed)]
+        }
 
     def detail_lines(self, details: dict[str, Any]) -> list[str]:
         """One line for each level of latents."""
@@ -104,7 +105,9 @@ class VAEFamily(PerceptronFamily):
         return VAE(gaussian_mlp(event_shape, config.hidden, latent), decoder, latent, config.likelihood, event_shape)
 
 
-def data_decoder(config: Any, latent: tuple[int, ...], hidden: tuple[int, ...], event_shape: tuple[int, ...]) -> nn.Module:
+def data_decoder(
+    config: Any, latent: tuple[int, ...], hidden: tuple[int, ...], event_shape: tuple[int, ...]
+) -> nn.Module:
     """The decoder of the data, with the head that its likelihood needs."""
     from kakusan.likelihoods import as_likelihood
 
