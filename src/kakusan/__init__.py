@@ -58,6 +58,7 @@ _HOMES = {
 }
 _MODULES = ("data", "measure", "nets", "objectives", "oracles", "solvers")
 __all__ = [  # names of _HOMES and _MODULES, spelled out for editors
+    "VAE",
     "Classes",
     "Clusters",
     "Diffusion",
@@ -72,7 +73,6 @@ __all__ = [  # names of _HOMES and _MODULES, spelled out for editors
     "Schedule",
     "ScheduleWarning",
     "TrainedModel",
-    "VAE",
     "ancestral_sample",
     "bits_per_dim",
     "data",
