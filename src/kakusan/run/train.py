@@ -65,7 +65,7 @@ def start(wanted: Start, command: list[str]) -> int:
             distributed.all_gather_bytes(str(wanted.out).encode())[0].decode()
         )  # a default name has the time in it
         if distributed.broadcast([float(_is_of_this_job(out))])[0]:
-            return _resume(Resume(out), device)
+            return _resume(Resume(resume=out), device)
         recipe, teacher = wanted.recipe, None
         if recipe.distil is not None:
             teacher, its_recipe = read_teacher(wanted.teacher)
@@ -129,7 +129,7 @@ def resume(wanted: Resume) -> int:
     device = device_named(wanted.device or str(record["device"]).split(":")[0])
     with process_group(device):
         if _is_of_this_job(wanted.resume):  # an attempt before this one has changed the record already
-            wanted = Resume(wanted.resume)
+            wanted = Resume(resume=wanted.resume)
         return _resume(wanted, device)
 
 

@@ -31,7 +31,7 @@ def main(command: Demo) -> int:
         raise InputError(f"{path} holds a run of {name}, not the demo's {RECIPE}; choose another --out")
     if not run.finished:
         tell(f"{path} was interrupted; going on with the settings that it began with")
-        return train.resume(Resume(path))
+        return train.resume(Resume(resume=path))
     print(f"{path} is finished; delete it to train anew")
     conclude(run)
     return 0
