@@ -1,7 +1,7 @@
 # make demo   train on the embedded digits, sample, evaluate, write runs/demo/report.html
 # make test   run the tests
 # make lint   style and types
-# make evidence   write docs/evidence.md from tests/evidence.py
+# make evidence   write docs/evidence.md from the theory, the markers of the tests and the citations in src
 # make bench   measure against other libraries, in .venv-bench; PARTS="startup memory" for some of it
 # make torture    ten times as many hostile files as make test
 # Each makes .venv first, once. TORCH=cpu|cuda picks the build (auto: cuda where there is an NVIDIA driver).

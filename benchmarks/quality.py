@@ -10,16 +10,16 @@ import torch
 from torch import Tensor
 
 from kakusan.data.mnist import mnist
-from kakusan.measure.classes import class_chi_square, recognised
+from kakusan.measure.classes import class_chi_square, recognized
 from kakusan.measure.classifier import features_and_probabilities
 from kakusan.measure.frechet import frechet_distances
-from kakusan.measure.precision_recall import precision_recall
-from kakusan.measure.value import Value
+from kakusan.measure.manifolds import precision_recall
+from kakusan.measure.metric import Value
 
 NOTE = (
-    "The Frechet distance is between the 64 features of the shipped digit classifier, of n samples and of all 10,000 test "
+    "The Fréchet distance is between the 64 features of the shipped digit classifier, of n samples and of all 10,000 test "
     "digits, with one standard error (jackknife). Its bias falls as 1 / n; the column without bias has it taken away. "
-    "Recognised: the classifier is at least 90 % sure."
+    "Recognized: the classifier is at least 90 % sure."
 )
 
 
@@ -46,7 +46,7 @@ def measures(pictures: np.ndarray) -> dict[str, Value]:
     return {
         "frechet_distance": distance,
         "frechet_distance_unbiased": unbiased,
-        "recognised": recognised(ours.probabilities),
+        "recognized": recognized(ours.probabilities),
         **precision_recall(ours.features[:size], theirs.features[:size]),
         "class_chi_square": class_chi_square(ours.probabilities, theirs.probabilities),
     }
@@ -59,8 +59,8 @@ def quality(pictures: np.ndarray) -> dict[str, Any]:
     assert distance.standard_error is not None, "the jackknife gives one"
     return {
         "n": len(pictures),
-        "Frechet distance": round(distance.value, 4),
+        "Fréchet distance": round(distance.value, 4),
         "standard error": round(distance.standard_error, 4),
         "without bias": round(found["frechet_distance_unbiased"].value, 4),
-        "recognised": round(found["recognised"].value, 4),
+        "recognized": round(found["recognized"].value, 4),
     }

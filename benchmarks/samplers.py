@@ -23,7 +23,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import ScalarFormatter
 from quality import measures
 
-from kakusan.measure.value import Value
+from kakusan.measure import Value
 from kakusan.models.diffusion import Diffusion
 from kakusan.run.recipe import DiffusionConfig
 from kakusan.run.trained_model import TrainedModel, load

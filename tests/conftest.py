@@ -1,7 +1,6 @@
-"""One thread a worker; and at the end of a full run, fail unless every test that the evidence names has passed.
+"""One thread per worker; a full run fails unless every test that proves a statement of the theory has passed.
 
-A statement of the theory is held by tests that are named in `evidence.py`. A test that was renamed, skipped or
-expected to fail no longer holds it, and nothing else would notice. A run of a part of the tests is left alone.
+A test that is skipped or expected to fail proves nothing. A run of part of the tests is not checked.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from evidence import named_tests, unproven
+from harness.proofs import proofs, required, unproven
 
 HERE = Path(__file__).parent
 PARTIAL = ("keyword", "markexpr", "deselect", "ignore", "ignore_glob", "lf", "stepwise", "collectonly")
@@ -21,7 +20,7 @@ failures: list[str] = []
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    if hasattr(config, "workerinput"):  # one process a core: threads of several would wait for one another
+    if hasattr(config, "workerinput"):  # one process per core: threads of several would wait for one another
         torch.set_num_threads(1)
 
 
@@ -34,8 +33,7 @@ def is_full(config: pytest.Config) -> bool:
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    file, *_, test = report.nodeid.split("[")[0].split("::")
-    name = f"{Path(file).name}::{test}"
+    name = report.nodeid.split("[")[0].removeprefix(f"{HERE.name}/")
     if hasattr(report, "wasxfail"):
         outcomes[name].add("expected to fail")
     elif report.when == "call" or not report.passed:
@@ -46,14 +44,14 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     stopped = session.shouldstop or session.shouldfail or exitstatus not in (0, 1)
     if hasattr(session.config, "workerinput") or stopped or not is_full(session.config):
-        return  # a worker of several sees its own share alone
-    failures.extend(unproven(named_tests(), outcomes))
+        return  # a worker sees its own tests only
+    failures.extend(unproven(proofs(), outcomes, required()))
     if failures:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if failures:
-        terminalreporter.section("statements without a passing test (tests/evidence.py)", red=True)
+        terminalreporter.section("statements without a passing test", red=True)
         for line in failures:
             terminalreporter.line(line)

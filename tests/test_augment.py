@@ -3,7 +3,9 @@
 import pytest
 import torch
 
-import engine_job
+from harness import engine_job
+from harness.faults import catches
+from harness.support import seeded
 from kakusan.data.augment import REACH, augmented
 from kakusan.data.open import open_data
 from kakusan.errors import InputError
@@ -11,7 +13,6 @@ from kakusan.recipes import find
 from kakusan.run.build import build, check_kind, training_loss, training_terms
 from kakusan.run.recipe import DiffusionConfig, Recipe, VAEConfig
 from kakusan.train.settings import Optim
-from support import seeded
 
 
 def framed(b=500, side=5, channels=2):
@@ -35,6 +36,18 @@ def way_of(picture, shown):
     return found
 
 
+@catches(
+    "data/augment.py",
+    "torch.arange(width, device=pixels.device).expand(b, width)",
+    "torch.arange(width, device=pixels.device).expand(b, width) - 1",
+    "pictures move to one side only",
+)
+@catches(
+    "data/augment.py",
+    "down, right = ((2 * REACH + 1) * drawn[:, :2]).long().unbind(1)",
+    "down = right = ((2 * REACH + 1) * drawn[:, 0]).long()",
+    "pictures move as far down as right",
+)
 def test_a_moved_picture_holds_the_same_pixels_moved_alike_in_all_channels():
     pictures = framed()
     shown = augmented(pictures, "shift", seeded(1))
@@ -54,6 +67,7 @@ def test_what_leaves_a_picture_is_gone_and_zeros_come_in():
     assert set(shown.unique().tolist()) == {0, 7}
 
 
+@catches("data/augment.py", "drawn[:, 2:] < 0.5", "drawn[:, 2:] < 0.0", "every moved picture is mirrored")
 def test_half_of_the_pictures_are_mirrored_left_to_right_where_that_was_asked_for():
     pictures = framed()
     shown = augmented(pictures, "shift-and-mirror", seeded(3))

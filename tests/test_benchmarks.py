@@ -12,6 +12,7 @@ import torch
 
 from kakusan.train.clock import LEAST_SECONDS
 
+SMALL = ["--width", "32", "--blocks", "1", "--patch", "7", "--batch", "16", "--compile", "none"]
 FOLDER = Path(__file__).parent.parent / "benchmarks"
 SCRIPTS = ["cost", "memory", "sampling", "startup", "stepping", "throughput", "time_to_quality"]
 
@@ -234,3 +235,21 @@ def test_our_seconds_count_what_came_before_and_end_before_training_without_any_
     assert trainer.early is not None
     assert 8.0 - LEAST_SECONDS <= spent < 9.0  # read so often, at an even pace between; a step takes less than a second
     assert time.process_time() - began < 7.0 + 1.0  # the set-up counted twice, so really less was used
+
+
+def test_the_benchmark_of_a_gpu_runs_small_on_a_cpu(monkeypatch, tmp_path):
+    before = set(sys.modules)
+    monkeypatch.syspath_prepend(str(FOLDER))
+    few = ["--device", "cpu", "--seconds", "2", "--block", "0.05", "--side", "64", "--samples", "50"]
+    try:
+        importlib.import_module("gpu").main([*few, "--sampling-steps", "2", *SMALL, "--out", str(tmp_path)])
+    finally:
+        for name in set(sys.modules) - before:
+            if str(FOLDER) in str(getattr(sys.modules[name], "__file__", None)):
+                del sys.modules[name]
+    (row,) = json.loads((tmp_path / "gpu.json").read_text())["rows"]
+    assert row["images/s"] > 0
+    assert 0 < row["of the product's"] < 1
+    assert row["steps"] >= 1
+    assert row["images"] == 16 * row["steps"]
+    assert row["n"] == 50

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from harness.support import status
 from kakusan.data.dataset import from_arrays
 from kakusan.likelihood.evaluation import Evaluation
 from kakusan.run import summary
@@ -14,7 +15,6 @@ from kakusan.run.cautions import cautions
 from kakusan.run.recipe import DiffusionConfig, Recipe
 from kakusan.run.summary import error_words, measure_bound
 from kakusan.run.trained_model import TrainedModel
-from support import status
 
 
 def dataset(examples):

@@ -6,16 +6,8 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from kakusan.bound import ancestral_sample, elbo, importance_bound, sample_path
-from kakusan.chain import LatentChain, log_weight
-from kakusan.distributions import Normal
-from kakusan.errors import InputError
-from kakusan.models.diffusion import Diffusion
-from kakusan.models.dirichlet_multinomial import DirichletMultinomial
-from kakusan.models.vae import VAE
-from kakusan.noise import example_streams
-from kakusan.schedule import Schedule
-from support import (
+from harness.faults import catches
+from harness.support import (
     F64,
     affine_diffusion,
     assert_covariance,
@@ -23,10 +15,21 @@ from support import (
     f64,
     gauss_hermite,
     mean_of,
+    normal_log_prob,
     oracle,
     seeded,
     standard_errors_off,
 )
+from kakusan.bound import ancestral_sample, elbo, importance_bound, sample_path
+from kakusan.chain import LatentChain, log_weight
+from kakusan.distributions import Normal
+from kakusan.errors import InputError
+from kakusan.models.diffusion import Diffusion
+from kakusan.models.dirichlet_multinomial import DirichletMultinomial
+from kakusan.models.hierarchical_vae import HierarchicalVAE
+from kakusan.models.vae import VAE
+from kakusan.noise import example_streams
+from kakusan.schedule import Schedule
 
 N = 100_000  # draws of a random test
 
@@ -73,6 +76,20 @@ def assert_tight(world):
         assert_close(importance_bound(world(), X, 3, seeded(seed)), log_px, rtol=0, atol=1e-10)
 
 
+@pytest.mark.proves("S8", "M1", "O4", "O6", "O12")
+@catches(
+    "chain.py",
+    "total = chain.prior().log_prob(path[-1])",
+    "total = 0 * chain.prior().log_prob(path[-1])",
+    "the bound drops the prior",
+)
+@catches(
+    "chain.py",
+    "chain.encode(path[t - 1], t)",
+    "chain.encode(path[t - 1], max(t - 1, 1))",
+    "the bound asks the encoder of the level below",
+)
+@catches("bound.py", "return total - math.log(num_samples)", "return total", "the importance bound lacks log K")
 def test_an_exact_model_makes_every_path_tight():
     assert_tight(GaussianWorld)
 
@@ -83,6 +100,7 @@ def test_a_step_off_by_one_is_caught(mutant):
         assert_tight(mutant)
 
 
+@pytest.mark.proves("S44", "M3", "O12", "O13")
 def test_a_diffusion_model_of_standard_normal_data_is_tight_on_every_path():
     # For data N(0, I) every marginal is N(0, I), and the exact reverse is the encoder itself (theory M7: beta at s = 1)
     schedule = Schedule.linear(50, 1e-3, 0.3)
@@ -96,6 +114,7 @@ def test_a_diffusion_model_of_standard_normal_data_is_tight_on_every_path():
     assert_close(elbo(model, x, seeded(1)), log_px, rtol=0, atol=1e-9)  # 50 steps of terms up to 5
 
 
+@pytest.mark.proves("S64", "O26")
 def test_the_bound_of_counts_is_tight_on_every_path():
     model = DirichletMultinomial(f64([0.5, 1.0, 2.0]))
     counts = f64([[3, 0, 2], [0, 0, 0], [10, 1, 4]])
@@ -135,6 +154,7 @@ def linear_vae(case):
     return model, f64(inputs["x"])[None], oracle("linear_vae")[case]["outputs"]
 
 
+@pytest.mark.proves("S45", "S60", "O6", "O29", "O26")
 def test_weights_average_to_the_evidence_and_their_logs_to_less():  # O29, theory S45
     model, x, known = linear_vae("generic_W")
     weights = elbo(model, x.expand(N, -1), seeded(0))
@@ -143,6 +163,7 @@ def test_weights_average_to_the_evidence_and_their_logs_to_less():  # O29, theor
     assert known["given_q"]["elbo"] < known["log_marginal"]
 
 
+@pytest.mark.proves("S45", "O6", "O29")
 def test_the_importance_bound_rises_with_the_number_of_draws():  # O29
     model, x, known = linear_vae("generic_W")
     draws = {k: importance_bound(model, x.expand(N // k, -1), k, seeded(k)) for k in (1, 4, 16, 64)}
@@ -154,6 +175,7 @@ def test_the_importance_bound_rises_with_the_number_of_draws():  # O29
     assert known["log_marginal"] - means[-1] < 0.1 * (known["log_marginal"] - means[0])
 
 
+@pytest.mark.proves("S45", "O6", "O12", "O29")
 def test_importance_weights_of_a_diffusion_model_do_not_pass_its_evidence():  # O29, O12
     known = oracle("diffusion_linear_T5_D2")["optimal_beta"]["outputs"]
     model, x = affine_diffusion("optimal", "beta"), f64([[0.9, -0.5]])
@@ -163,6 +185,9 @@ def test_importance_weights_of_a_diffusion_model_do_not_pass_its_evidence():  # 
     assert known["log_p_x0"] - 0.5 * gain < many.mean() < known["log_p_x0"]  # s.e. 1e-3 beside a gain of 0.087
 
 
+@catches(
+    "bound.py", ".logsumexp(0)", ".mean(0) + math.log(num_samples)", "the importance bound is a mean of logarithms"
+)
 def test_the_running_form_is_the_log_mean_exp_of_the_same_paths():
     world = ShiftedDecoder()
     generator = seeded(3)
@@ -177,6 +202,7 @@ def test_a_bound_by_no_draws_is_refused():
         importance_bound(GaussianWorld(), X, 0)
 
 
+@pytest.mark.proves("S61", "M1", "O4", "O6", "O12")
 def test_the_bound_is_the_evidence_minus_a_kl_for_any_encoder():  # theory M1, S61
     eps, weights = gauss_hermite(4)
     world, x = ShiftedEncoder(), f64([[0.7]])
@@ -198,6 +224,12 @@ def test_ancestral_samples_follow_the_law_of_the_model():
     assert_covariance(draws, f64([[0.25]]))
 
 
+@catches(
+    "bound.py",
+    "if t == 1 and mean_output else",
+    "if mean_output else",
+    "samples asked for as means lack the noise of every level",
+)
 def test_the_mean_output_lacks_the_last_noise_alone():
     world = GaussianWorld()
     draws = ancestral_sample(world, N, seeded(0), mean_output=True)
@@ -226,3 +258,36 @@ def test_no_samples_are_an_empty_batch_and_fewer_are_refused():
 def test_sampling_needs_no_gradient():
     model, _, _ = linear_vae("generic_W")
     assert not ancestral_sample(model, 3).requires_grad
+
+
+@pytest.mark.proves("S9", "S12", "S13", "S14", "S46", "O4", "O12")
+@pytest.mark.parametrize("case", ["generic", "negative_covariance", "exact_posterior"])
+def test_a_log_weight_is_the_ratio_of_two_joint_gaussians(case):
+    i = {key: f64(value) for key, value in oracle("hvae")[case]["inputs"].items()}
+    model = HierarchicalVAE(
+        [
+            lambda x: (x @ i["V1"].T + i["d1"], (2 * i["s1"].log()).expand(len(x), -1)),
+            lambda z: (z @ i["V2"].T + i["d2"], (2 * i["s2"].log()).expand(len(z), -1)),
+        ],
+        [lambda z: z @ i["W1"].T + i["c1"], lambda z: z @ i["W2"].T + i["c2"]],
+        [len(i["s1"]), len(i["s2"])],
+    ).double()
+    sizes = [len(i["s2"]), len(i["s1"]), len(i["x"])]
+
+    # (z2, z1, x) = mean + lift noise, all noises of unit variance
+    lift = torch.eye(sum(sizes), dtype=F64)
+    at_2, at_1, at_x = lift.split(sizes)
+    at_1 = at_1 + i["W2"] @ at_2
+    joint = torch.cat([at_2, at_1, at_x + i["W1"] @ at_1])
+    mean = torch.cat([torch.zeros(sizes[0], dtype=F64), i["c2"], i["W1"] @ i["c2"] + i["c1"]])
+    # (z1, z2) given x, in the same way
+    lift = torch.block_diag(i["s1"].diag(), i["s2"].diag())
+    q_1, q_2 = lift.split([sizes[1], sizes[0]])
+    posterior = torch.cat([q_1, q_2 + i["V2"] @ q_1])
+    q_mean = i["V1"] @ i["x"] + i["d1"]
+    q_mean = torch.cat([q_mean, i["V2"] @ q_mean + i["d2"]])
+
+    path = sample_path(model, i["x"].expand(20, -1), seeded(0))
+    log_p = normal_log_prob(torch.cat([path[2], path[1], path[0]], 1), mean, joint @ joint.T)
+    log_q = normal_log_prob(torch.cat([path[1], path[2]], 1), q_mean, posterior @ posterior.T)
+    assert_close(log_weight(model, path), log_p - log_q, rtol=1e-10, atol=1e-10)

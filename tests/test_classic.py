@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from harness.support import F64
 from kakusan.errors import InputError
 from kakusan.nets.classic import Attention, Block, ClassicUNet, EnlargedConv2d
 from kakusan.nets.time import sinusoids
-from support import F64
 
 ATTENDING = {"widths": (8, 16, 24), "blocks": 2, "attention": (False, True, False), "head_width": 4}
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 import kakusan
+from harness.support import call
 from kakusan.cli import main
 from kakusan.cli.arguments import VERBS
-from support import call
 
 TINY = [
     "--model.width",
@@ -69,6 +69,7 @@ def runs(pictures, tmp_path_factory):
     return root
 
 
+@pytest.mark.proves("S1", "S28")
 @pytest.mark.parametrize("family", ["ddpm", "vae", "hvae", "counts"])
 def test_a_run_holds_what_the_readme_promises(runs, family):
     names = {path.name for path in (runs / family).iterdir()}
@@ -79,6 +80,7 @@ def test_a_run_holds_what_the_readme_promises(runs, family):
     assert all(re.search(r'alt="[^"]{10,}', tag) for tag in re.findall(r"<img[^>]*>", page))
 
 
+@pytest.mark.proves("S58", "M13", "O17", "O19", "O23")
 @pytest.mark.parametrize("family", ["ddpm", "vae", "hvae", "counts"])
 def test_evaluate_json_is_one_object_alone_on_stdout(capsys, runs, family):
     code, out, _ = call(capsys, "evaluate", runs / family, "--json")
@@ -222,17 +224,20 @@ def test_sampled_counts_have_the_data_s_total(capsys, runs, tmp_path):
     assert samples.sum(1).tolist() == [30] * 4
 
 
+@pytest.mark.proves("S68")
 def test_gradient_ascent_ends_at_the_exact_posterior(runs):
     summary = json.loads((runs / "counts" / "summary.json").read_text())
     assert summary["largest_relative_distance_to_exact_posterior"] < 1e-3
 
 
+@pytest.mark.proves("S29")
 def test_evaluate_names_both_forms_of_the_third_term(capsys, runs):
     _, out, _ = call(capsys, "evaluate", runs / "hvae")
     assert re.search(r"third term exact +\d", out)
     assert re.search(r"third term notes +\d", out)
 
 
+@pytest.mark.proves("S43", "O13")
 def test_evaluate_prints_one_estimate_from_each_of_path_pair_and_single(capsys, runs):
     _, out, _ = call(capsys, "evaluate", runs / "ddpm")
     for name in ("path", "pair", "single"):

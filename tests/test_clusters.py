@@ -11,6 +11,8 @@ from torch import nn
 from torch.testing import assert_close
 
 import kakusan
+from harness.faults import catches
+from harness.support import F64, call, f64, seeded
 from kakusan.bound import ancestral_sample, elbo, importance_bound, sample_path
 from kakusan.chain import log_weight
 from kakusan.data.augment import augmented
@@ -36,7 +38,6 @@ from kakusan.run.student import distillation, distillation_loss, student_recipe
 from kakusan.run.trained_model import TrainedModel, _rebuilt
 from kakusan.schedule import Schedule
 from kakusan.solvers import SAMPLERS, sampler
-from support import F64, call, f64, seeded
 
 SCHEDULE = Schedule.from_betas([0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 0.9])
 SHARE = f64([0.5, 0.2, 0.3])
@@ -78,6 +79,14 @@ def examples(n, seed=0):
     return torch.stack([WORLDS[int(i)].sample(1, stream(seed, j))[0] for j, i in enumerate(k)]), k
 
 
+@pytest.mark.proves("B1")
+@catches(
+    "models/diffusion.py",
+    "total = self.bound_constant(x) + log_share",
+    "total = self.bound_constant(x)",
+    "a bound leaves the cluster's share out",
+    case="0-elbo_path",
+)
 @pytest.mark.parametrize("estimate", ["elbo_path", "elbo_pair", "elbo_single"])
 @pytest.mark.parametrize("k", [0, 1, 2])
 def test_each_price_of_the_bound_is_that_of_the_clusters_own_chain_and_its_share(estimate, k):
@@ -86,6 +95,21 @@ def test_each_price_of_the_bound_is_that_of_the_clusters_own_chain_and_its_share
     assert_close(getattr(model(), estimate)(x, seeded(1)), wanted, rtol=1e-12, atol=1e-10)
 
 
+@pytest.mark.proves("B1")
+@catches(
+    "chain.py",
+    "total = chain.prior().log_prob(path[-1]) + log_share",
+    "total = chain.prior().log_prob(path[-1])",
+    "a weight leaves the cluster's share out",
+    case="1",
+)
+@catches(
+    "bound.py",
+    "total = chain.prior().log_prob(below) + log_share",
+    "total = chain.prior().log_prob(below)",
+    "an importance-weighted bound leaves the cluster's share out",
+    case="1",
+)
 @pytest.mark.parametrize("k", [0, 1, 2])
 def test_what_is_written_for_every_chain_is_right_for_one_of_clusters(k):
     x = WORLDS[k].sample(5, seeded(k))
@@ -97,6 +121,7 @@ def test_what_is_written_for_every_chain_is_right_for_one_of_clusters(k):
     assert_close(bounds[0], bounds[1] + own, rtol=1e-12, atol=1e-10)
 
 
+@pytest.mark.proves("B1")
 def test_the_bound_lies_below_the_log_density_of_the_mixture_by_what_the_steps_cost_alone():
     """log p(x) of the mixture from its definition; the clusters are so far apart that telling them costs nothing."""
     x, k = examples(9)
@@ -114,6 +139,13 @@ def test_the_bound_lies_below_the_log_density_of_the_mixture_by_what_the_steps_c
     assert ((draws.mean(0) - bound - SHARE[k].log()).abs() < 4.5 * error).all()  # by chance one in 16,000 of nine
 
 
+@pytest.mark.proves("B1")
+@catches(
+    "likelihood/diffusion.py",
+    '{"cluster": log_share}',
+    '{"cluster": 0 * log_share}',
+    "an evaluation leaves the cluster's share out",
+)
 def test_an_evaluation_names_the_cluster_among_its_terms():
     x, k = examples(60)
     found = of_diffusion(model(), lambda rows: x[rows], len(x), seed=3)
@@ -128,6 +160,12 @@ def test_an_evaluation_names_the_cluster_among_its_terms():
     assert mine.spread == pytest.approx(plain.spread, rel=1e-9)
 
 
+@catches(
+    "likelihood/diffusion.py",
+    "log_share - prior - by_group.sum(1)",
+    "-prior - by_group.sum(1)",
+    "the spread of a bound knows nothing of the clusters' shares",
+)
 def test_the_spread_of_an_evaluation_is_that_of_its_sum():
     x, _ = examples(90)
     found = of_diffusion(model(), lambda rows: x[rows], len(x), seed=3)
@@ -148,6 +186,14 @@ def test_the_loss_is_that_of_the_network_told_the_right_cluster():
     assert torch.equal(mine, told.loss(x, seeded(5)))
 
 
+@pytest.mark.proves("B2")
+@catches(
+    "models/diffusion.py",
+    "return finest.given(self.denoiser.cluster), times",
+    "return finest.given(self.denoiser.cluster.flip(0)), times",
+    "heun asks a chain of other clusters",
+    case="heun",
+)
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_every_sampler_draws_a_cluster_for_each_sample_and_samples_it(name):
     chain = guided(model(), model(0.99), 1.5).respaced([1, 3, 5, 7])
@@ -157,12 +203,19 @@ def test_every_sampler_draws_a_cluster_for_each_sample_and_samples_it(name):
     assert torch.equal(known_clusters().of(x), drawn)
 
 
+@catches(
+    "guidance.py",
+    "None if cluster is None else cluster[rows]",
+    "None if cluster is None else 0 * cluster[rows]",
+    "guidance asks about the first cluster",
+)
 def test_guidance_asks_both_models_about_the_same_cluster():
     z, k = torch.randn(6, 2, generator=seeded(0), dtype=F64), torch.tensor([0, 1, 2, 2, 1, 0])
     wanted = (2 - 0.9) * model().given(k).data_estimate(z, 3)
     assert_close(guided(model(), model(0.9), 2.0).given(k).data_estimate(z, 3), wanted, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.proves("B2")
 def test_a_sample_depends_on_its_own_stream_alone():
     many = sampler("ddim")(model(), 5, example_streams(0, range(5)))
     few = sampler("ddim")(model(), 2, example_streams(0, range(3, 5)))
@@ -171,6 +224,7 @@ def test_a_sample_depends_on_its_own_stream_alone():
     assert torch.equal(known_clusters().of(again), known_clusters().of(few))
 
 
+@pytest.mark.proves("B2")
 def test_clusters_are_drawn_as_often_as_their_share():
     """Chi square of two degrees of freedom, 40,000 draws: above 24 one time in 160,000."""
     share = f64([0.5, 0.0, 0.2, 0.3, 0.0])
@@ -180,6 +234,16 @@ def test_clusters_are_drawn_as_often_as_their_share():
     assert ((drawn[share > 0] - expected).square() / expected).sum() < 24
 
 
+@catches(
+    "models/clusters.py",
+    "not abs(total - 1) < SLACK",
+    "False",
+    "shares of any sum are taken from a file",
+    case="share2",
+)
+@catches(
+    "models/clusters.py", "not (self.share >= 0).all()", "False", "shares below 0 are taken from a file", case="share1"
+)
 @pytest.mark.parametrize("share", [[0.0, 0.0, 0.0], [5.0, -4.5, 0.5], [1e300, 1e300, 0.0], [0.5, 0.5, math.nan]])
 def test_a_file_whose_shares_are_no_probabilities_is_refused(share, tmp_path):
     recipe = Recipe("r", "", small(clusters=3))
@@ -190,6 +254,13 @@ def test_a_file_whose_shares_are_no_probabilities_is_refused(share, tmp_path):
             _rebuilt(recipe, (1, 8, 8), parts["weights"], parts["early"], torch.device("cpu"), Path("from elsewhere"))
 
 
+@catches(
+    "models/clusters.py",
+    "right=True)",
+    "right=False)",
+    "an empty cluster is drawn at the beginning of the shares",
+    case="0.0",
+)
 @pytest.mark.parametrize("drawn", [0.0, 1 - 2**-53])
 def test_at_the_ends_of_what_can_be_drawn_a_cluster_has_a_share(drawn, monkeypatch):
     monkeypatch.setattr(clusters, "rand", lambda shape, *_: torch.full(shape, drawn, dtype=F64))
@@ -201,6 +272,13 @@ def test_at_the_ends_of_what_can_be_drawn_a_cluster_has_a_share(drawn, monkeypat
 # Finding them
 
 
+@catches(
+    "models/clusters.py",
+    "(part @ centres.T - half_squares)",
+    "(part @ centres.T)",
+    "the nearest centre is that of the largest product",
+)
+@catches("models/clusters.py", "ROUNDS = 20", "ROUNDS = 0", "centres stay where they were put")
 def test_clusters_that_lie_apart_are_found_with_their_centres_and_shares():
     k = torch.multinomial(SHARE, 3000, replacement=True, generator=seeded(0))
     x = CENTRES[k] + torch.randn(3000, 2, generator=seeded(1), dtype=F64)
@@ -230,6 +308,10 @@ def test_the_same_examples_have_the_same_clusters():
     assert not torch.equal(one.centres, other.centres)
 
 
+@catches("models/clusters.py", ".masked_fill(~among, math.inf)", "", "an example is of a cluster that has no share")
+@catches(
+    "models/clusters.py", "len(features) // FEWEST", "len(features)", "a few examples are divided among many clusters"
+)
 def test_few_examples_have_few_clusters_and_nothing_is_ever_of_the_others():
     x = torch.randn(3 * FEWEST + 1, 1, 8, 8, generator=seeded(0))
     found = Clusters(64, (1, 8, 8))
@@ -305,12 +387,24 @@ def test_a_model_in_another_precision_still_tells_its_clusters():
         assert set(chain.clusters.draw(50, seeded(0)).tolist()) == {0, 1, 2}
 
 
+@catches(
+    "models/clusters.py",
+    "features.split(AT_ONCE)])",
+    "features.split(AT_ONCE)][:1])",
+    "only the first examples have a cluster",
+)
 def test_distances_are_taken_of_all_examples_however_few_at_a_time(monkeypatch):
     x, k = examples(30)
     monkeypatch.setattr(clusters, "AT_ONCE", 7)
     assert known_clusters().of(x).tolist() == k.tolist()
 
 
+@catches(
+    "models/clusters.py",
+    'torch.randperm(len(features), generator=stream("clusters"))',
+    "torch.arange(len(features))",
+    "centres begin at the first examples",
+)
 def test_sorted_examples_have_the_centres_of_mixed_ones():
     """Were the first ones taken, all centres would begin in one place, and one would stay between the other two."""
     k = torch.arange(3).repeat_interleave(1000)
@@ -319,6 +413,12 @@ def test_sorted_examples_have_the_centres_of_mixed_ones():
     assert torch.cdist(CENTRES, found.centres).min(1).values.max() < 2
 
 
+@catches(
+    "models/diffusion.py",
+    "        other._zero = self._zero\n",
+    "        other.to(self._zero)\n",
+    "a respaced chain rounds the clusters to its own precision",
+)
 def test_one_model_given_and_used_keeps_its_clusters_in_double_precision():
     single = Diffusion(lambda z, t, k: 0 * z, SCHEDULE, 2, "x", clusters=known_clusters())
     for chain in (single, single.respaced([2, 7]), guided(single, single, 2.0)):
@@ -378,6 +478,12 @@ def test_the_trainer_finds_the_clusters_of_the_training_part():
     assert losses.shape == (8,)
 
 
+@catches(
+    "run/build.py",
+    "augmented(data[part], augment, drawn)",
+    'augmented(data[part], "none", drawn)',
+    "clusters are found where pictures lay at rest",
+)
 def test_of_moved_pictures_the_clusters_are_those_that_training_sees():
     """Bars in one place, moved: as often of each cluster as they are drawn; at rest they are all of one.
 
@@ -440,6 +546,12 @@ def test_a_run_keeps_its_clusters_through_files_and_a_student_has_its_teachers(t
     assert student.sample(2).shape == (2, 8, 8, 1)
 
 
+@catches(
+    "run/student.py",
+    "else student.clusters.of(x)",
+    "else student.clusters.of(x).flip(0)",
+    "a student is taught of the clusters in another order",
+)
 def test_a_student_is_taught_of_the_clusters_of_its_examples(monkeypatch):
     recipe = student_recipe(find("mnist-few"), Recipe("teacher", "", small(clusters=4)))
     teacher = build(small(clusters=4), (1, 8, 8))

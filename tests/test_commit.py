@@ -10,8 +10,8 @@ import signal
 
 import pytest
 
-import faults
-import planting
+from harness import disk_model, planting
+from harness.faults import catches
 from kakusan.storage import commit, files
 
 pytestmark = pytest.mark.reliability
@@ -88,7 +88,7 @@ def two(tmp_path):
 
 
 def test_an_end_at_any_operation_leaves_the_old_or_the_new(two, tmp_path):
-    points = faults.kill_everywhere(save_third, check_and_go_on, two, tmp_path / "scratch")
+    points = disk_model.kill_everywhere(save_third, check_and_go_on, two, tmp_path / "scratch")
     # a draft folder; three files and a manifest of three operations; two syncs and a rename around the appearing;
     # and of the first step a rename, a sync, four files and a folder removed
     assert points == 1 + 4 * 3 + 3 + 7
@@ -97,7 +97,7 @@ def test_an_end_at_any_operation_leaves_the_old_or_the_new(two, tmp_path):
 @pytest.mark.parametrize(
     ("error", "points"),
     # on a full disk nothing fails once all is written
-    [(faults.FULL_DISK, 18), (faults.QUOTA, 18), (faults.BROKEN_DISK, 23), (faults.NO_PERMISSION, 23)],
+    [(disk_model.FULL_DISK, 18), (disk_model.QUOTA, 18), (disk_model.BROKEN_DISK, 23), (disk_model.NO_PERMISSION, 23)],
 )
 def test_a_failure_at_any_operation_leaves_the_old_or_the_new(two, tmp_path, error, points):
     def failing(root):
@@ -108,18 +108,18 @@ def test_a_failure_at_any_operation_leaves_the_old_or_the_new(two, tmp_path, err
         check_old_or_new(root)
         litter = [path.name for path in root.iterdir() if path.name.startswith(".")]
         # without permission nothing can be cleared away, and a broken disk may break while clearing away
-        assert not litter or error == faults.NO_PERMISSION or litter == [".dead-step-00000001"]
+        assert not litter or error == disk_model.NO_PERMISSION or litter == [".dead-step-00000001"]
         check_and_go_on(root)
 
-    assert faults.fail_everywhere(failing, check, two, tmp_path / "scratch", error) == points
+    assert disk_model.fail_everywhere(failing, check, two, tmp_path / "scratch", error) == points
 
 
 def test_a_draft_that_cannot_be_cleared_away_either_says_so_and_what_came_first(tmp_path):
     def watch(kind, path, other):
         if kind in ("sync", "remove"):
-            raise OSError(faults.BROKEN_DISK, f"broken at {kind}")
+            raise OSError(disk_model.BROKEN_DISK, f"broken at {kind}")
 
-    with faults.watching(watch), pytest.raises(OSError, match="broken at sync") as caught:
+    with disk_model.watching(watch), pytest.raises(OSError, match="broken at sync") as caught:
         publish(tmp_path, 1)
     assert "could not be removed either" in caught.value.__notes__[0]
     commit.sweep(tmp_path)
@@ -129,10 +129,10 @@ def test_a_draft_that_cannot_be_cleared_away_either_says_so_and_what_came_first(
 def saves_of_a_new_run(root):
     """Operations of four saves in an empty folder: into a place that does not exist, beside another, and twice with something to drop."""
     root.mkdir()
-    with faults.recorded() as operations:
+    with disk_model.recorded() as operations:
         for step in (1, 2, 3, 4):
             save(root / "run" / "checkpoints", step)
-            faults.mark(operations, str(step))
+            disk_model.mark(operations, str(step))
     return operations
 
 
@@ -151,9 +151,24 @@ def check_promises(folder, promised):
         assert len(visible(root)) >= 2
 
 
+@catches(
+    "storage/commit.py", "files.sync_folder(self.path)", "pass", "a checkpoint appears before its names are on the disk"
+)
+@catches(
+    "storage/commit.py",
+    "        files.sync_folder(self.root)\n        return final",
+    "        return final",
+    "a save returns before the new name is on the disk",
+)
+@catches(
+    "storage/commit.py",
+    "    if hidden:\n        files.sync_folder(root)\n",
+    "",
+    "an old checkpoint is removed file by file in plain sight",
+)
 def test_a_power_cut_leaves_the_old_or_the_new_in_every_state_that_it_can_leave(tmp_path):
     operations = saves_of_a_new_run(tmp_path / "disk")
-    states = faults.power_cuts(tmp_path / "disk", {}, operations, check_promises, tmp_path)
+    states = disk_model.power_cuts(tmp_path / "disk", {}, operations, check_promises, tmp_path)
     # what can be seen: no folder, one or both of them empty; then after each save (promised or not yet) its step beside
     # the one or two before it, and from the third on without the oldest; a step too few would be one more
     assert states == 3 + 2 + 2 + 3 + 3
@@ -162,9 +177,9 @@ def test_a_power_cut_leaves_the_old_or_the_new_in_every_state_that_it_can_leave(
 def test_without_any_one_sync_a_power_cut_can_lose_what_was_promised(tmp_path):
     operations = saves_of_a_new_run(tmp_path / "disk")
     needed, idle = [], []
-    for name, fewer in faults.without_each_sync(operations):
+    for name, fewer in disk_model.without_each_sync(operations):
         try:
-            faults.power_cuts(tmp_path / "disk", {}, fewer, check_promises, tmp_path)
+            disk_model.power_cuts(tmp_path / "disk", {}, fewer, check_promises, tmp_path)
             idle.append(name)
         except AssertionError:
             needed.append(re.sub(r"-\d+$", "", name))
@@ -176,45 +191,51 @@ def test_without_any_one_sync_a_power_cut_can_lose_what_was_promised(tmp_path):
     assert needed == [*made, *saves[0], *saves[1], *saves[2], *dropping, *saves[3], *dropping]
 
 
+@catches(
+    "storage/files.py",
+    '        _about_to("sync", path)\n        _sync(descriptor)\n',
+    "",
+    "a file is renamed into place before its bytes are on the disk",
+)
 def test_a_file_that_is_replaced_is_the_old_or_the_new_after_a_power_cut(tmp_path):
     disk = tmp_path / "disk"
     disk.mkdir()
-    with faults.recorded() as operations:
+    with disk_model.recorded() as operations:
         for content in (b"first", b"second"):
             files.replace(disk / "run.json", content)
-            faults.mark(operations, content.decode())
+            disk_model.mark(operations, content.decode())
 
     def check(folder, promised):
         found = (folder / "run.json").read_bytes() if (folder / "run.json").exists() else None
         allowed = {0: (None, b"first"), 1: (b"first", b"second"), 2: (b"second",)}
         assert found in allowed[len(promised)]
 
-    assert faults.power_cuts(disk, {}, operations, check, tmp_path) == 5
+    assert disk_model.power_cuts(disk, {}, operations, check, tmp_path) == 5
     names = []
-    for name, fewer in faults.without_each_sync(operations):
+    for name, fewer in disk_model.without_each_sync(operations):
         names.append(name)
         with pytest.raises(AssertionError):
-            faults.power_cuts(disk, {}, fewer, check, tmp_path)
+            disk_model.power_cuts(disk, {}, fewer, check, tmp_path)
     assert names == ["sync .run.json.draft", "sync folder disk"] * 2
 
 
 def test_a_line_that_was_added_outlasts_a_power_cut_and_one_being_added_hurts_no_other(tmp_path):
     disk = tmp_path / "disk"
     disk.mkdir()
-    with faults.recorded() as operations:
+    with disk_model.recorded() as operations:
         for line in (b"one\n", b"two\n"):
             files.append(disk / "history", line)
-            faults.mark(operations, line.decode().strip())
+            disk_model.mark(operations, line.decode().strip())
 
     def check(folder, promised):
         found = (folder / "history").read_bytes() if (folder / "history").exists() else b""
         assert found.splitlines()[: len(promised)] == [name.encode() for name in promised]
 
-    faults.power_cuts(disk, {}, operations, check, tmp_path)
+    disk_model.power_cuts(disk, {}, operations, check, tmp_path)
     noticed = 0
-    for _, fewer in faults.without_each_sync(operations):
+    for _, fewer in disk_model.without_each_sync(operations):
         try:
-            faults.power_cuts(disk, {}, fewer, check, tmp_path)
+            disk_model.power_cuts(disk, {}, fewer, check, tmp_path)
         except AssertionError:
             noticed += 1
     assert noticed == 3  # of four: an empty new file need not be synced before its first line
@@ -255,6 +276,12 @@ def lengthen(path, chance):
     path.write_bytes(path.read_bytes() + chance.randbytes(chance.randrange(1, 100)))
 
 
+@catches(
+    "storage/commit.py",
+    'if contents and digest.hexdigest() != entry["sha256"]:',
+    'if contents and len(digest.hexdigest()) != len(entry["sha256"]):',
+    "a changed byte of a checkpoint is not noticed",
+)
 def test_two_thousand_random_damages_are_all_noticed_and_the_one_before_is_used(two):
     chance = random.Random(0)  # nothing here is left to luck: a damage that goes unnoticed is a fault
     old, new = visible(two)
@@ -287,15 +314,19 @@ def test_every_file_that_is_not_as_it_was_is_named(two, name, way):
 
     def watch(kind, told, _):
         if way == "not to be read" and (kind, told) == ("read", path):
-            raise OSError(faults.BROKEN_DISK, "Input/output error", str(path))
+            raise OSError(disk_model.BROKEN_DISK, "Input/output error", str(path))
 
-    with faults.watching(watch):
+    with disk_model.watching(watch):
         problems = commit.verify(path.parent)
         assert commit.newest_good(two)[0] == other.parent
     assert len(problems) == 1
     assert name in problems[0]
 
 
+@catches("storage/commit.py", 'if record["name"] != name:', "if False:", "the manifest of another step will do")
+@catches(
+    "storage/commit.py", "sorted(found - listed.keys())", "sorted(found - found)", "a file more in a checkpoint will do"
+)
 def test_a_file_more_a_folder_of_another_name_and_files_that_changed_places_are_noticed(two):
     folder = two / "step-00000002"
     (folder / "notes.txt").write_text("mine")
@@ -316,6 +347,9 @@ def test_a_folder_without_a_manifest_says_so(two):
     assert commit.verify(two / "step-00000009") == ["there is no such folder"]
 
 
+@catches(
+    "storage/commit.py", "if not whole or not fits:", "if not fits:", "a changed byte of a manifest is not noticed"
+)
 @pytest.mark.parametrize(
     "change", [(b"\n}\n", b"\n}"), (b'": ', b'":  '), (b'{\n "format"', b'{\n "format": 1,\n "format"')]
 )
@@ -353,6 +387,13 @@ def test_whatever_a_manifest_holds_it_is_a_problem_and_not_a_crash(two, manifest
 # What a disk that lies is told
 
 
+@catches(
+    "storage/commit.py",
+    "        if problems:\n            raise OSError(errno.EIO",
+    "        if not problems and problems:\n            raise OSError(errno.EIO",
+    "nobody looks whether the disk holds what was written",
+    case="dropped-a.bin",
+)
 @pytest.mark.parametrize("name", [*CONTENT, commit.MANIFEST])
 @pytest.mark.parametrize("lie", ["dropped", "cut short", "another bit", "forgotten"])
 def test_a_write_that_did_not_reach_the_disk_is_found_before_the_folder_appears(two, name, lie):
@@ -366,11 +407,17 @@ def test_a_write_that_did_not_reach_the_disk_is_found_before_the_folder_appears(
         else:
             path.write_bytes({"dropped": b"", "cut short": content[:-1], "another bit": content}[lie])
 
-    with faults.watching(watch), pytest.raises(OSError, match=f"does not hold what was written: .*{name}"):
+    with disk_model.watching(watch), pytest.raises(OSError, match=f"does not hold what was written: .*{name}"):
         publish(two, 3)
     assert [path.name for path in sorted(two.iterdir())] == ["step-00000001", "step-00000002"]
 
 
+@catches(
+    "storage/files.py",
+    "rest = rest[written:]",
+    "rest = rest[len(rest) :]",
+    "a write that the system cut short is taken for whole",
+)
 def test_a_write_that_the_system_cuts_short_is_gone_on_with(tmp_path, monkeypatch):
     whole_write = os.write
     monkeypatch.setattr(files.os, "write", lambda descriptor, content: whole_write(descriptor, content[:100]))
@@ -378,11 +425,12 @@ def test_a_write_that_the_system_cuts_short_is_gone_on_with(tmp_path, monkeypatc
     assert (tmp_path / "file").read_bytes() == CONTENT["a.bin"]
 
 
+@catches("storage/files.py", "        os.fsync(descriptor)", "        pass", "a sync that is told of does not happen")
 def test_every_sync_that_is_told_of_asks_the_system(tmp_path, monkeypatch):
     asked = []
     monkeypatch.setattr(files, "FULL_SYNC", None)  # elsewhere than on macOS
     monkeypatch.setattr(files.os, "fsync", lambda descriptor: asked.append(os.path.realpath(f"/dev/fd/{descriptor}")))
-    with faults.recorded() as operations:
+    with disk_model.recorded() as operations:
         save(tmp_path, 1)
         files.replace(tmp_path / "run.json", b"{}")
         files.append(tmp_path / "history", b"1\n")
@@ -410,25 +458,9 @@ def test_a_limit_of_the_kernel_ends_a_save_and_leaves_no_litter(two):
 # Several writers, order, pruning
 
 
-def test_several_writers_fill_one_draft_and_the_first_publishes_it(tmp_path):
-    with commit.Draft(tmp_path, "step-00000005") as first:
-        second = commit.Draft(tmp_path, "step-00000005", first.path)
-        with second:
-            second.write("part-1.bin", b"one")
-        first.write("part-0.bin", b"zero")
-        folder = first.publish(second.entries)
-    assert commit.verify(folder) == []
-    assert sorted(path.name for path in folder.iterdir()) == ["manifest.json", "part-0.bin", "part-1.bin"]
-
-
-def test_a_file_of_another_writer_that_did_not_arrive_is_found(tmp_path):
-    with commit.Draft(tmp_path, "step-00000005") as first:
-        first.write("part-0.bin", b"zero")
-        with pytest.raises(OSError, match=r"part-1.bin is missing"):
-            first.publish({"part-1.bin": {"bytes": 3, "sha256": "0" * 64}})
-    assert not list(tmp_path.iterdir())
-
-
+@catches(
+    "storage/commit.py", "found = [(int(match[1]), path)", "found = [(path.name, path)", "steps are ordered as words"
+)
 def test_steps_are_ordered_as_numbers(tmp_path):
     for step in (99_999_999, 100_000_000, 3):
         publish(tmp_path, step)
@@ -437,6 +469,12 @@ def test_steps_are_ordered_as_numbers(tmp_path):
     assert [int(path.name[5:]) for path in commit.published(tmp_path)] == [3, 99_999_999, 100_000_000]
 
 
+@catches(
+    "storage/commit.py",
+    "reversed(published(root)) if not verify(folder, contents=folder not in known)]",
+    "reversed(published(root))]",
+    "a damaged checkpoint counts as one that is kept",
+)
 def test_damaged_folders_are_neither_counted_nor_removed(tmp_path):
     for step in range(1, 6):
         publish(tmp_path, step)
@@ -480,7 +518,7 @@ def test_a_removal_never_follows_a_link(tmp_path):
 
 def test_with_nobody_watching_an_operation_asks_one_name_and_no_more(tmp_path):
     assert files.watch is None
-    with faults.recorded() as operations:
+    with disk_model.recorded() as operations:
         publish(tmp_path, 1)
     assert files.watch is None
     assert len(operations) == 16

@@ -11,13 +11,8 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-from kakusan.bound import ancestral_sample, drawn_path, elbo, sample_path
-from kakusan.distributions import DiscretizedNormal, Normal
-from kakusan.errors import InputError
-from kakusan.models.diffusion import Diffusion
-from kakusan.noise import example_streams
-from kakusan.schedule import Schedule
-from support import (
+from harness.faults import catches
+from harness.support import (
     F64,
     LIMIT,
     SMALL_BETAS,
@@ -37,6 +32,12 @@ from support import (
     seeded,
     standard_errors_off,
 )
+from kakusan.bound import ancestral_sample, drawn_path, elbo, sample_path
+from kakusan.distributions import DiscretizedNormal, Normal
+from kakusan.errors import InputError
+from kakusan.models.diffusion import Diffusion
+from kakusan.noise import example_streams
+from kakusan.schedule import Schedule
 
 N = 100_000  # draws of a random test
 ORACLE = oracle("diffusion_linear_T5_D2")
@@ -80,6 +81,21 @@ def exact_elbo(model, x):
 # The noising, O8
 
 
+@pytest.mark.proves("S35", "S52", "S54", "S59", "O9", "O12")
+@catches(
+    "models/diffusion.py",
+    "return Normal.from_var((1 - beta).sqrt() * z, beta)",
+    "return Normal((1 - beta).sqrt() * z, beta)",
+    "a noising step takes its variance for its standard deviation",
+    case="3",
+)
+@catches(
+    "models/diffusion.py",
+    'self._at("alpha_bar", t, x).sqrt() * x, self._at("noise_var", t, x)',
+    'self._at("alpha_bar", t, x) * x, self._at("noise_var", t, x)',
+    "the closed form lacks a square root",
+    case="3",
+)
 @pytest.mark.parametrize("t", range(6))
 def test_the_closed_form_is_the_law_of_the_steps(t):
     model = affine_diffusion("arbitrary", "beta")
@@ -92,6 +108,13 @@ def test_the_closed_form_is_the_law_of_the_steps(t):
     assert_close(q.std.square().expand_as(var), var, rtol=1e-12, atol=1e-15)
 
 
+@pytest.mark.proves("S35", "S54", "O8")
+@catches(
+    "bound.py",
+    "path.append(chain.encode(path[-1], t)",
+    "path.append(chain.encode(path[0], t)",
+    "every level of a path is encoded from the data",
+)
 def test_a_path_has_the_known_covariances_between_its_steps():
     path = sample_path(affine_diffusion("arbitrary", "beta"), X.expand(N, -1), seeded(0))
     first = torch.stack([z[:, 0] for z in path[1:]], 1)
@@ -103,6 +126,7 @@ def test_a_path_has_the_known_covariances_between_its_steps():
     assert_mean(first, 0.9 * f64(ORACLE["setting"]["outputs"]["alpha_bar_0_to_T"])[1:].sqrt())
 
 
+@pytest.mark.proves("S32", "S33", "S34")
 def test_the_encoder_has_no_parameters_and_latents_have_the_shape_of_the_data():  # theory S32, S33
     model = Diffusion(nn.Identity(), Schedule.from_betas(SMALL_BETAS), (3, 4, 4))
     assert not list(model.parameters())
@@ -110,6 +134,14 @@ def test_the_encoder_has_no_parameters_and_latents_have_the_shape_of_the_data():
     assert model.num_dims == 48
 
 
+@pytest.mark.proves("M5", "O11", "O12", "O13")
+@catches(
+    "models/diffusion.py",
+    'mean = self._at("mean_coef_x", t, x) * x + self._at("mean_coef_z", t, x) * z_t\n        return Normal.from_var',
+    'mean = self._at("mean_coef_z", t, x) * x + self._at("mean_coef_x", t, x) * z_t\n        return Normal.from_var',
+    "the weights of x and of z_t in the posterior are swapped",
+    case="2",
+)
 @pytest.mark.parametrize("t", [1, 2, 4])
 def test_the_posterior_is_bayes_rule(t):  # theory 2.3.4
     model = affine_diffusion("arbitrary", "beta")
@@ -144,6 +176,28 @@ def step_of(case):
 PRECISE = {"rtol": 1e-10, "atol": 1e-12}
 
 
+@pytest.mark.proves("M8", "O18")
+@catches(
+    "models/diffusion.py",
+    "x_hat = (z_t - noise_var.sqrt() * prediction) / a",
+    "x_hat = (z_t - noise_var * prediction) / a",
+    "predicted noise is scaled by its variance",
+    case="eps-small_T5_t3",
+)
+@catches(
+    "models/diffusion.py",
+    "x_hat = a * z_t - noise_var.sqrt() * prediction",
+    "x_hat = a * z_t + noise_var.sqrt() * prediction",
+    "a predicted v is read with the wrong sign",
+    case="v-small_T5_t3",
+)
+@catches(
+    "models/diffusion.py",
+    "x_hat = (z_t + noise_var * prediction) / a",
+    "x_hat = (z_t - noise_var * prediction) / a",
+    "a predicted score is read with the wrong sign",
+    case="score-small_T5_t3",
+)
 @pytest.mark.parametrize("case", STEPS)
 @pytest.mark.parametrize("prediction", ["eps", "x", "v", "mean", "score"])
 def test_five_predictions_are_one_reverse_step(case, prediction):
@@ -154,6 +208,7 @@ def test_five_predictions_are_one_reverse_step(case, prediction):
     assert_close(model.reverse(z_t, torch.tensor([t])).mean, model.reverse(z_t, t).mean, rtol=0, atol=0)
 
 
+@pytest.mark.proves("M7", "O10", "O11")
 @pytest.mark.parametrize("case", STEPS)
 @pytest.mark.parametrize("prediction", ["eps", "x", "v", "mean", "score"])
 def test_costs_of_a_step_are_the_exact_ones_for_every_prediction(case, prediction):
@@ -169,6 +224,21 @@ def test_costs_of_a_step_are_the_exact_ones_for_every_prediction(case, predictio
         assert cost.item() == pytest.approx(known["kl_step"]["variance_beta_tilde"], rel=1e-9)
 
 
+@pytest.mark.proves("M8", "O11", "O18")
+@catches(
+    "models/diffusion.py",
+    "return a * eps - b * x",
+    "return b * eps - a * x",
+    "the target of v has its halves swapped",
+    case="v-linear_T1000_t250",
+)
+@catches(
+    "models/diffusion.py",
+    "return -eps / b",
+    "return eps / b",
+    "the target of the score has the wrong sign",
+    case="score-linear_T1000_t250",
+)
 @pytest.mark.parametrize("case", STEPS)
 @pytest.mark.parametrize("prediction", ["eps", "x", "v", "mean", "score"])
 def test_the_training_target_is_the_true_word(case, prediction):
@@ -183,6 +253,7 @@ def test_the_training_target_is_the_true_word(case, prediction):
     assert_close(worded(case, prediction)._target(x, z_t, eps, torch.tensor([t])), f64([true]), **PRECISE)
 
 
+@pytest.mark.proves("M8", "O18")
 @pytest.mark.parametrize("prediction", ["eps", "x", "v", "mean", "score"])
 def test_one_denoiser_in_five_words_is_one_bound(prediction):
     schedule = Schedule.from_betas(SMALL_BETAS)
@@ -204,6 +275,7 @@ def test_one_denoiser_in_five_words_is_one_bound(prediction):
     assert exact_elbo(model, X) == pytest.approx(outputs("optimal", "beta")["elbo"], rel=1e-10)
 
 
+@pytest.mark.proves("M13", "O17")
 @pytest.mark.parametrize("prediction", ["eps", "x", "v", "mean", "score"])
 def test_a_network_that_knows_the_truth_has_no_simple_loss(prediction):
     schedule = Schedule.from_betas(SMALL_BETAS)
@@ -222,6 +294,28 @@ def test_a_network_that_knows_the_truth_has_no_simple_loss(prediction):
 # The bound, O12
 
 
+@pytest.mark.proves("S47", "M2", "M5", "O12", "O11", "O13")
+@catches(
+    "models/diffusion.py",
+    "-down.cross_entropy(q.mean, q.var)",
+    "down.log_prob(q.mean)",
+    "the single estimate forgets D beta_tilde / (2 s^2)",
+    case="arbitrary-unit_seed",
+)
+@catches(
+    "models/diffusion.py",
+    "-self.num_dims * HALF_LOG_2PI - 0.5 * (",
+    "-self.num_dims * HALF_LOG_2PI + 0.5 * (",
+    "the prior in the constant of the bound has the wrong sign",
+    case="optimal-beta",
+)
+@catches(
+    "models/diffusion.py",
+    "2 * HALF_LOG_2PI + 1)",
+    "2 * HALF_LOG_2PI)",
+    "the entropy in the constant of the bound lacks its half a dimension",
+    case="optimal-beta",
+)
 @pytest.mark.parametrize(("denoiser", "variance"), CASES)
 def test_the_bound_is_the_exact_one_by_each_of_its_pure_functions(denoiser, variance):
     model, known = affine_diffusion(denoiser, variance), outputs(denoiser, variance)
@@ -246,6 +340,7 @@ def test_the_bound_is_the_exact_one_by_each_of_its_pure_functions(denoiser, vari
     assert pair + model.bound_constant(X).item() == pytest.approx(known["elbo"], rel=1e-10)
 
 
+@pytest.mark.proves("S42", "O12")
 @pytest.mark.parametrize(("denoiser", "variance"), CASES)
 def test_the_bound_lies_below_the_exact_evidence(denoiser, variance):
     model, known = affine_diffusion(denoiser, variance), outputs(denoiser, variance)
@@ -255,6 +350,7 @@ def test_the_bound_lies_below_the_exact_evidence(denoiser, variance):
     assert exact_elbo(model, X) < log_px
 
 
+@pytest.mark.proves("M14", "O16")
 @pytest.mark.parametrize("variance", VARIANCES)
 @pytest.mark.parametrize("denoiser", ["arbitrary", "optimal"])
 def test_averaged_over_the_data_the_bound_is_the_exact_one(denoiser, variance):  # O16
@@ -267,6 +363,7 @@ def test_averaged_over_the_data_the_bound_is_the_exact_one(denoiser, variance): 
     assert mean < ORACLE["data_average"]["outputs"]["minus_entropy_of_data"]  # theory M14
 
 
+@pytest.mark.proves("M7", "O10", "O11", "O17")
 @pytest.mark.parametrize("case", ["T5", "T100_s0p25", "T1000_s0p25", "T1000_s1", "T1000_s4"])
 @pytest.mark.parametrize(
     ("variance", "key"), [("unit", "unit_seed"), ("beta", "beta"), ("beta_tilde", "tilde_t1_tilde2")]
@@ -307,6 +404,70 @@ ESTIMATORS = {
 }
 
 
+@pytest.mark.proves("S43", "S48", "S55", "S56", "S57", "M3", "M4", "M6", "O13", "O8", "O12")
+@catches(
+    "models/diffusion.py",
+    'z_before = self.marginal(x, t - 1).sample(generator)\n        beta = self._at("beta", t, x)\n        z_t = Normal.from_var((1 - beta).sqrt() * z_before, beta).sample(generator)',
+    "eps = randn(x.shape, generator, x.dtype, x.device)\n        z_before, z_t = (q.mean + q.std * eps for q in (self.marginal(x, t - 1), self.marginal(x, t)))",
+    "one noise for both latents of a pair",
+    case="arbitrary-beta-est_2",
+)
+@catches(
+    "models/diffusion.py",
+    "z_t = Normal.from_var((1 - beta).sqrt() * z_before, beta).sample(generator)",
+    "z_t = self.marginal(x, t).sample(generator)",
+    "both latents of a pair come from their closed forms, independently",
+    case="arbitrary-beta-est_2",
+)
+@catches(
+    "models/diffusion.py",
+    "z_before = self.marginal(x, t - 1)",
+    "z_before = self.marginal(x, t)",
+    "the first latent of a pair stands at t",
+    case="arbitrary-beta-est_2_centred",
+)
+@catches(
+    "models/diffusion.py",
+    "self.depth * (chain.step_log_prob(",
+    "(chain.step_log_prob(",
+    "the pair estimate lacks the factor T",
+    case="optimal-beta-est_2",
+)
+@catches(
+    "models/diffusion.py",
+    "self.depth * (chain.step_cross_entropy(",
+    "(chain.step_cross_entropy(",
+    "the single estimate lacks the factor T",
+    case="optimal-beta-est_1_centred",
+)
+@catches(
+    "models/diffusion.py",
+    "for t in range(1, self.depth + 1):",
+    "for t in range(2, self.depth + 1):",
+    "the path estimate begins at the second step",
+    case="optimal-beta-est_T",
+)
+@catches(
+    "models/diffusion.py",
+    "free = free - 0.5 * self.schedule.beta_tilde * (-log_var).exp()",
+    "pass",
+    "what is centred by forgets the variance of the posterior",
+    case="arbitrary-unit_seed-est_1_centred",
+)
+@catches(
+    "models/diffusion.py",
+    "free.to(t.device)[t]",
+    "free.to(t.device)[t - 1]",
+    "what is centred by is taken at the step before",
+    case="arbitrary-unit_seed-est_1_centred",
+)
+@catches(
+    "models/diffusion.py",
+    "free[1:].sum()",
+    "free.sum()",
+    "the centring sum begins at the data",
+    case="arbitrary-unit_seed-est_2_centred",
+)
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 @pytest.mark.parametrize(("denoiser", "variance"), CASES)
 def test_every_estimator_has_the_exact_mean_and_variance(denoiser, variance, estimator):
@@ -320,12 +481,14 @@ def test_every_estimator_has_the_exact_mean_and_variance(denoiser, variance, est
         assert_variance(draws, known["variance"][estimator])
 
 
+@pytest.mark.proves("S44", "S46", "O12")
 @pytest.mark.parametrize(("denoiser", "variance"), CASES)
 def test_the_log_weight_of_a_path_has_the_same_mean(denoiser, variance):
     model, known = affine_diffusion(denoiser, variance), outputs(denoiser, variance)
     assert_mean(elbo(model, X.expand(N, -1), seeded(3)), known["elbo"])  # 4.5 s.e.
 
 
+@pytest.mark.proves("M6")
 @pytest.mark.parametrize(("denoiser", "variance"), CASES)
 def test_integrating_out_a_latent_removes_the_exact_amount_of_variance(denoiser, variance):  # theory M6.1
     model, known = affine_diffusion(denoiser, variance), outputs(denoiser, variance)
@@ -341,6 +504,7 @@ def test_integrating_out_a_latent_removes_the_exact_amount_of_variance(denoiser,
     assert second["single"] < second["pair"]
 
 
+@pytest.mark.proves("S51", "S55", "O8", "O13")
 @pytest.mark.parametrize(("estimator", "calls"), [("est_T", DEPTH), ("est_2_centred", 1), ("est_1_centred", 1)])
 def test_an_estimate_costs_the_promised_number_of_network_calls(estimator, calls):  # theory S51
     model, counted = affine_diffusion("arbitrary", "beta"), []
@@ -358,6 +522,12 @@ def test_an_estimate_of_example_i_does_not_depend_on_its_neighbours(estimator):
     assert_close(many[3:], few, rtol=1e-12, atol=0)
 
 
+@catches(
+    "models/diffusion.py",
+    "return (uniform * self.depth).long() + 1",
+    "return (uniform * (self.depth - 1)).long() + 2",
+    "the first step is never drawn",
+)
 def test_every_step_is_drawn_equally_often():
     model = affine_diffusion("arbitrary", "beta")
     t = model._draw_times(torch.zeros(N, 2), seeded(0))
@@ -393,6 +563,7 @@ def without_the_first_step(model, x, t, g):
     return DEPTH * model.step_cross_entropy(x, model.marginal(x, later).sample(g), later)
 
 
+@pytest.mark.proves("S56", "M4", "E23c", "O13", "O14", "O15")
 @pytest.mark.parametrize("variance", ["unit_seed", "beta"])
 @pytest.mark.parametrize(
     ("faulty", "key"),
@@ -429,6 +600,7 @@ class Affine(nn.Module):
         return torch.einsum("bij,bj->bi", self.matrix[rows, t - 1], z) + self.shift[rows, t - 1]
 
 
+@pytest.mark.proves("M6", "O13", "O14")
 @pytest.mark.parametrize("variance", ["unit_seed", "beta"])
 def test_the_gradient_of_the_bound_is_the_exact_one(variance):
     network = Affine(1)
@@ -443,6 +615,7 @@ def test_the_gradient_of_the_bound_is_the_exact_one(variance):
     assert_close(network.shift.grad[0], f64(known["dJ_db"]), rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.proves("S48", "S56", "S57", "M6", "O13", "O14", "O15")
 @pytest.mark.parametrize("estimator", ["est_T", "est_2_centred", "est_1_centred"])
 @pytest.mark.parametrize("variance", ["unit_seed", "beta"])
 def test_gradients_of_every_estimator_average_to_the_exact_one(variance, estimator):
@@ -463,6 +636,7 @@ DO_NOTHING = {
 }
 
 
+@pytest.mark.proves("S49", "M2", "M15", "O10", "O13", "O12")
 @pytest.mark.parametrize("case", ["trivial_networks_T5", "trivial_networks_linear_T1000"])
 @pytest.mark.parametrize("network", [*DO_NOTHING, "x_hat_equals_posterior_mean_with_true_x0"])
 def test_a_network_that_does_nothing_has_the_known_bound(case, network):
@@ -486,6 +660,9 @@ def test_a_network_that_does_nothing_has_the_known_bound(case, network):
     assert j == pytest.approx(known[network]["seed_J_without_constant"], rel=1e-9)  # a sum of 1e6 cancels
 
 
+@catches(
+    "models/diffusion.py", "return loss / self.num_dims", "return loss", "the simple loss is a sum over the dimensions"
+)
 def test_silence_about_the_noise_costs_one_a_dimension():
     model = Diffusion(lambda z, t: torch.zeros_like(z), Schedule.linear(1000), 2, "eps").double()
     # theory S49; the strata of t do not matter as the loss is eps^2 at each; 4.5 s.e.
@@ -495,6 +672,13 @@ def test_silence_about_the_noise_costs_one_a_dimension():
 # The prior term, O21
 
 
+@pytest.mark.proves("S37", "M9", "O17", "O21")
+@catches(
+    "models/diffusion.py",
+    "left = -math.log1p(-alpha_bar) - alpha_bar",
+    "left = -alpha_bar",
+    "the KL to the prior lacks its logarithm",
+)
 def test_the_prior_term_is_the_exact_one():
     gaussians = oracle("gaussians")
     small, long = Schedule.from_betas(SMALL_BETAS), Schedule.linear(1000)
@@ -517,6 +701,14 @@ def test_the_prior_term_is_the_exact_one():
 # Pure functions
 
 
+@pytest.mark.proves("M5", "O11", "O12", "O13")
+@catches(
+    "models/diffusion.py",
+    "torch.where(first, -self._with_likelihood(",
+    "torch.where(first, self._with_likelihood(",
+    "the cost of the first step is a gain",
+    case="beta",
+)
 @pytest.mark.parametrize("variance", VARIANCES)
 def test_a_cost_is_a_cross_entropy_without_the_entropy_of_the_posterior(variance):
     model = affine_diffusion("arbitrary", variance)
@@ -583,6 +775,7 @@ def on_grid(n, dims=2):
     return (torch.randint(0, 256, (n, dims), generator=seeded(4)) / 127.5 - 1).to(F64)
 
 
+@pytest.mark.proves("M10", "O22")
 def test_the_discretised_likelihood_concerns_the_first_step_alone():
     smooth, rounded = (affine_diffusion("arbitrary", "beta", likelihood=name) for name in ("gaussian", "discretized"))
     x, z_t = on_grid(8), torch.randn(8, 2, generator=seeded(0), dtype=F64)
@@ -623,6 +816,13 @@ def test_a_discretised_model_of_one_step_gives_all_levels_probability_one():
 # Learned variance
 
 
+@pytest.mark.proves("M7", "O10", "O11")
+@catches(
+    "models/diffusion.py",
+    'v * self._at("log_beta", t, like) + (1 - v) * self._at("log_beta_tilde", t, like)',
+    '(1 - v) * self._at("log_beta", t, like) + v * self._at("log_beta_tilde", t, like)',
+    "the learned variance runs from beta to beta_tilde",
+)
 def test_a_learned_variance_runs_from_beta_tilde_to_beta():
     z_t = torch.zeros(1, 2, dtype=F64)
     for value, name in ((0.0, "beta_tilde"), (1.0, "beta")):
@@ -637,6 +837,21 @@ def test_a_learned_variance_runs_from_beta_tilde_to_beta():
             assert_close(learned.reverse(z_t, t).var, expected, rtol=1e-12, atol=0)
 
 
+@pytest.mark.proves("S38", "M7", "O10", "O11")
+@catches(
+    "models/diffusion.py",
+    'v * self._at("log_beta", t, like) + (1 - v) * self._at("log_beta_tilde", t, like)',
+    '(v * self._at("log_beta", t, like).exp() + (1 - v) * self._at("log_beta_tilde", t, like).exp()).log()',
+    "the learned variance is a mean of variances instead of logarithms",
+    case="learned_diag",
+)
+@catches(
+    "models/diffusion.py",
+    "log_beta_tilde[2] if self.depth > 1 else",
+    "self.schedule.beta[1].log() if self.depth > 1 else",
+    "beta_1 stands in for beta_tilde_1",
+    case="beta_tilde_t1_takes_beta_tilde_2",
+)
 @pytest.mark.parametrize("variance", VARIANCES)
 def test_reverse_variances_are_the_tables(variance):
     table = f64(ORACLE["setting"]["outputs"]["variance_tables"][variance])
@@ -645,6 +860,10 @@ def test_reverse_variances_are_the_tables(variance):
         assert_close(model.reverse(X, t).var.expand(1, 2), table[t - 1 : t], rtol=1e-10, atol=0)
 
 
+@pytest.mark.proves("M7", "O10", "O11")
+@catches(
+    "models/diffusion.py", "prediction.detach()", "prediction", "the bound beside the simple loss moves the mean too"
+)
 def test_the_bound_beside_the_simple_loss_moves_the_variance_alone():
     x = torch.randn(32, 2, generator=seeded(0), dtype=F64)
     gradients = {}
@@ -674,6 +893,7 @@ def test_a_network_of_the_wrong_number_of_answers_is_refused():
 # Training
 
 
+@pytest.mark.proves("M13", "M15", "O17")
 @pytest.mark.parametrize("objective", ["path", "pair", "single"])
 def test_a_loss_is_minus_the_bound_a_dimension(objective):
     model = affine_diffusion("arbitrary", "beta")
@@ -681,6 +901,7 @@ def test_a_loss_is_minus_the_bound_a_dimension(objective):
     assert_close(model.loss(X.expand(9, -1), seeded(2), objective), -bound / 2, rtol=1e-14, atol=0)
 
 
+@pytest.mark.proves("M14")
 def test_the_simple_loss_of_the_best_denoiser_is_its_floor():  # theory M14: the mean over t of SNR_t mmse(t)
     schedule, cov = Schedule.from_betas(SMALL_BETAS), f64([[0.25]])
     x_hat = gaussian_x_denoiser(schedule, f64([0.3]), cov)
@@ -709,6 +930,7 @@ def test_the_steps_of_the_simple_loss_are_spread_evenly_over_the_batch():
     assert {int(t) for t in seen[1::2]} == set(range(1, 6))  # 20 single draws miss a step with probability 6%
 
 
+@pytest.mark.proves("S1", "S34", "S58", "O17", "O19")
 def test_a_short_training_lowers_the_loss():  # theory S1
     torch.manual_seed(0)
     network = nn.Linear(3, 2)
@@ -727,6 +949,18 @@ def test_a_short_training_lowers_the_loss():  # theory S1
 # Data that are known to lie in a range
 
 
+@catches(
+    "models/diffusion.py",
+    "return x if self.clip is None else x.clamp(*self.clip)",
+    "return x",
+    "the data estimate is not limited to its range",
+)
+@catches(
+    "models/diffusion.py",
+    'if self.prediction == "mean" and self.clip is None:',
+    'if self.prediction == "mean":',
+    "a predicted mean escapes the limits of the data",
+)
 def test_clipping_limits_the_data_estimate_in_the_reverse_step_too():
     z_t = f64([[3.0, -0.2]])
     for prediction in ("x", "mean", "eps"):
@@ -816,6 +1050,7 @@ def test_an_objective_that_is_not_one_is_refused():
         affine_diffusion("arbitrary", "beta").loss(X, objective="hybrid")
 
 
+@pytest.mark.proves("S32", "S38")
 def test_images_keep_their_shape_through_every_function():
     model = Diffusion(lambda z, t: 0.5 * z, Schedule.from_betas(SMALL_BETAS), (2, 3, 3))
     x = torch.zeros(4, 2, 3, 3)
@@ -826,6 +1061,13 @@ def test_images_keep_their_shape_through_every_function():
     assert ancestral_sample(model, 3).shape == (3, 2, 3, 3)
 
 
+@pytest.mark.proves("M9")
+@catches(
+    "models/diffusion.py",
+    "(alpha_bar * sum_event(x.square()) + self.num_dims * left)",
+    "(0 * sum_event(x.square()) + self.num_dims * left)",
+    "the KL to the prior forgets the data",
+)
 def test_the_prior_kl_is_right_in_float32_where_one_minus_alpha_bar_rounds_to_one():
     # oracle O7: the cosine schedule ends at alpha_bar = 2.43e-9, below float32's 6e-8 beside 1. M9 to first order in
     # it is alpha_bar |x|^2 / 2; the next order is 1e-9 of that.

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import faults
+from harness import disk_model
 from kakusan.cli import main
 from kakusan.run.directory import RunDirectory
 
@@ -34,7 +34,7 @@ def training(tmp_path_factory):
     root = tmp_path_factory.mktemp("doctor")
     np.save(root / "mine.npy", np.random.default_rng(0).integers(0, 256, (40, 4, 4), dtype=np.uint8))
     given = ["--data", str(root / "mine.npy"), "--steps", "10", *TINY, "--out", str(root / "run")]
-    with faults.recorded() as operations, pytest.raises(SystemExit) as stop:
+    with disk_model.recorded() as operations, pytest.raises(SystemExit) as stop:
         main(["train", "mnist-vae", *given])
     assert stop.value.code == 0
     return root / "run", operations
@@ -75,12 +75,12 @@ def obey(capsys, typed):
 
 
 def test_a_whole_run_is_whole_and_looking_changes_nothing(capsys, run):
-    before = faults.tree_of(run)
-    with faults.recorded() as operations:
+    before = disk_model.tree_of(run)
+    with disk_model.recorded() as operations:
         code, out, _ = call(capsys, "doctor", run)
     assert code == 0
     assert not operations
-    assert faults.tree_of(run) == before
+    assert disk_model.tree_of(run) == before
     assert "DAMAGED" not in out
     assert out.count(": whole") == 2
     assert "mine.npy are as they were" in out

@@ -16,17 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kakusan.data.folder import MOST_LINES
-from kakusan.data.header import Header
-from kakusan.data.open import open_data
-from kakusan.data.options import Pictures, size_named
-from kakusan.data.picture import centre, read_picture
-from kakusan.data.scan import scan
-from kakusan.data.unusable import Unusable
-from kakusan.errors import InputError, printable
-from kakusan.run.evaluation_data import data_of
-from kakusan.run.trained_model import TrainedModel
-from pictures_corpus import (
+from harness.image_corpus import (
     NUM_GOOD,
     SIDE,
     colours,
@@ -39,7 +29,17 @@ from pictures_corpus import (
     patched,
     png,
 )
-from support import call
+from harness.support import call
+from kakusan.data.folder import MOST_LINES
+from kakusan.data.header import Header
+from kakusan.data.open import open_data
+from kakusan.data.options import Pictures, size_named
+from kakusan.data.picture import centre, read_picture
+from kakusan.data.scan import scan
+from kakusan.data.unusable import Unusable
+from kakusan.errors import InputError, printable
+from kakusan.run.evaluation_data import data_of
+from kakusan.run.trained_model import TrainedModel
 
 pytestmark = pytest.mark.reliability
 

@@ -4,12 +4,13 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from harness.faults import catches
+from harness.support import F64, SMALL_BETAS, affine_diffusion, f64, gaussian_x_denoiser, seeded
 from kakusan.bound import ancestral_sample
 from kakusan.errors import InputError
 from kakusan.guidance import guided
 from kakusan.models.diffusion import Diffusion
 from kakusan.schedule import Schedule
-from support import F64, SMALL_BETAS, affine_diffusion, f64, gaussian_x_denoiser, seeded
 
 SCHEDULE = Schedule.from_betas(SMALL_BETAS)
 GENTLE = gaussian_x_denoiser(SCHEDULE, f64([0.0, 0.0]), torch.eye(2, dtype=F64) * 2)
@@ -31,6 +32,20 @@ def asked(denoiser):
     return ask, times
 
 
+@catches(
+    "guidance.py",
+    "theirs + self.weight * (ours - theirs)",
+    "ours + self.weight * (theirs - ours)",
+    "guidance leads towards the weaker model",
+    case="3",
+)
+@catches(
+    "guidance.py",
+    "theirs + self.weight * (ours - theirs)",
+    "ours + self.weight * (ours - theirs)",
+    "guidance starts from the better model and goes too far by one",
+    case="3",
+)
 @pytest.mark.parametrize("t", [1, 3, 5])
 def test_the_guess_of_the_data_is_prolonged_by_the_weight(t):
     z = torch.randn(7, 2, generator=seeded(0), dtype=F64)
@@ -55,6 +70,12 @@ def test_every_parametrisation_is_guided_to_the_same_guess():
     assert_close(guesses[2], guesses[0], rtol=1e-10, atol=1e-10)
 
 
+@catches(
+    "guidance.py",
+    "(model.schedule.log_snr >= low) & (model.schedule.log_snr <= high)",
+    "(model.schedule.log_snr >= low) | (model.schedule.log_snr <= high)",
+    "guidance is given everywhere",
+)
 def test_the_weaker_model_is_asked_only_within_the_range():
     weak, times = asked(GENTLE)
     low, high = SCHEDULE.log_snr[4].item() - 1e-9, SCHEDULE.log_snr[2].item() + 1e-9

@@ -21,6 +21,8 @@ from torch import Tensor
 from torch.testing import assert_close
 
 import kakusan
+from harness.faults import catches
+from harness.support import F64, SMALL_BETAS, assert_covariance, assert_mean, f64, seeded
 from kakusan import noise
 from kakusan import solvers as samplers
 from kakusan.bound import ancestral_sample, sample_path
@@ -36,7 +38,6 @@ from kakusan.solvers import SAMPLER_ORDERS, SAMPLERS, ddim, heun
 from kakusan.solvers.adams import adams_weights
 from kakusan.solvers.dpm_solver import dpm_solver_steps
 from kakusan.solvers.levels import last
-from support import F64, SMALL_BETAS, assert_covariance, assert_mean, f64, seeded
 
 N = 100_000  # draws of a random test
 
@@ -426,7 +427,7 @@ def assert_order(sampler, order: int, variance: str, monkeypatch) -> None:
 
 
 def test_every_sampler_is_listed_with_its_order():
-    assert set(SAMPLER_ORDERS) == set(SAMPLERS) - {"renoise"}  # which is for another network: test_distil.py
+    assert set(SAMPLER_ORDERS) == set(SAMPLERS) - {"renoise"}  # which is for another network: test_distillation.py
     for found in pkgutil.iter_modules(samplers.__path__, "kakusan.solvers."):
         for name, function in inspect.getmembers(importlib.import_module(found.name), inspect.isfunction):
             signature = inspect.signature(function)
@@ -435,6 +436,41 @@ def test_every_sampler_is_listed_with_its_order():
                 assert shared or function in SAMPLERS.values(), name
 
 
+@catches(
+    "solvers/dpm_solver.py",
+    "randomness, 3, adams_weights",
+    "randomness, 2, adams_weights",
+    "the solver of third order keeps two estimates",
+    case="dpm++3m",
+)
+@catches(
+    "solvers/dpm_solver_sde.py",
+    "fresh = level.noise[t - 1] * published_weights(2 * h,",
+    "fresh = level.noise[t - 1] * published_weights(h,",
+    "the stochastic solver draws the noise of a deterministic step",
+    case="dpm++2m-sde",
+)
+@catches(
+    "solvers/adams.py",
+    "z = level.noise[t - 1] / level.noise[t] * z",
+    "z = level.noise[t - 1] * z",
+    "an exponential step keeps the old noise as it was",
+    case="dpm++2m",
+)
+@catches(
+    "solvers/unipc.py",
+    "[found, *known]",
+    "known",
+    "the corrector of UniPC does not look at where the step led",
+    case="unipc-2",
+)
+@catches(
+    "solvers/heun.py",
+    "way / 2 * (slope + _slope(level, there, fine.data_estimate(there, end), end))",
+    "way * slope",
+    "Heun takes the slope at the beginning alone",
+    case="heun",
+)
 @pytest.mark.parametrize("name", SAMPLER_ORDERS)
 def test_its_law_nears_that_of_exact_steps_at_its_declared_order(name, monkeypatch):
     assert_order(SAMPLERS[name], SAMPLER_ORDERS[name], "beta_tilde", monkeypatch)

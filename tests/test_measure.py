@@ -9,21 +9,21 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from harness.support import F64, LIMIT, assert_mean, f64, seeded
 from kakusan.cli import main
 from kakusan.data.mnist import mnist, mnist_labels
 from kakusan.errors import InputError
 from kakusan.measure import classifier as classifier_module
-from kakusan.measure import neighbours
-from kakusan.measure.classes import class_chi_square, class_shares, recognised
+from kakusan.measure import neighbors
+from kakusan.measure.classes import class_chi_square, class_shares, recognized
 from kakusan.measure.classifier import classifier, features_and_probabilities
 from kakusan.measure.copies import nearer, nearest_two
 from kakusan.measure.frechet import _jackknife, frechet_distance, frechet_distances
 from kakusan.measure.kernel import discrepancy, kernel_distance
-from kakusan.measure.neighbours import nearest
-from kakusan.measure.precision_recall import precision_recall
-from kakusan.measure.samples import of_features, of_pictures
+from kakusan.measure.manifolds import precision_recall
+from kakusan.measure.neighbors import nearest
+from kakusan.measure.samples import measure_features, measure_images
 from kakusan.measure.two_sample import RIDGE, logistic_regression, two_sample_accuracy
-from support import F64, LIMIT, assert_mean, f64, seeded
 from test_cli import call
 
 T19 = 2.093  # 97.5 % of Student's t with 19 degrees of freedom: 20 blocks
@@ -164,7 +164,7 @@ def test_the_kernel_distance_is_right_on_average_and_its_error_covers(mean, std)
 
 @pytest.mark.parametrize("width", [7, 64, 1000, 1337])
 def test_nearest_neighbours_are_those_of_the_full_table(width, monkeypatch):
-    monkeypatch.setattr(neighbours, "CHUNK_ENTRIES", 3000)  # several chunks
+    monkeypatch.setattr(neighbors, "CHUNK_ENTRIES", 3000)  # several chunks
     queries, points = normal(30, 5), normal(width, 5, seed=1)
     distances, indices = nearest(queries, points, 3)
     table = (queries[:, None] - points).square().sum(2).sqrt()
@@ -203,7 +203,7 @@ def by_the_definitions(samples, reference):
 
 
 def test_precision_recall_density_and_coverage_are_what_their_definitions_say(monkeypatch):
-    monkeypatch.setattr(neighbours, "CHUNK_ENTRIES", 200)
+    monkeypatch.setattr(neighbors, "CHUNK_ENTRIES", 200)
     samples, reference = 0.5 * normal(40, 2) + f64([1.5, 0.0]), normal(30, 2, seed=1)
     found = {name: value.value for name, value in precision_recall(samples, reference).items()}
     assert found == pytest.approx(by_the_definitions(samples.tolist(), reference.tolist()), rel=1e-12)
@@ -269,7 +269,7 @@ def test_the_chi_square_of_two_histograms_is_that_of_a_hand():
     assert found.p_value == pytest.approx(math.erfc(math.sqrt(10 / 3)), rel=1e-9)  # one degree of freedom
     assert class_chi_square(one_hot([10, 20, 30]), one_hot([20, 40, 60])).value == pytest.approx(0, abs=1e-12)
     assert class_shares(one_hot([1, 3])) == [0.25, 0.75]
-    assert recognised(f64([[0.9, 0.1], [0.5, 0.5], [0.05, 0.95], [0.89, 0.11]])).value == 0.5
+    assert recognized(f64([[0.9, 0.1], [0.5, 0.5], [0.05, 0.95], [0.89, 0.11]])).value == 0.5
 
 
 # Copies
@@ -395,13 +395,13 @@ def some_digits():
 
 def test_real_digits_as_samples_get_the_floor_and_copies_are_called_copies(some_digits):
     train, test = some_digits
-    real = of_pictures(channels_last(mnist().train[5000:5600]), train, test)
-    for name in ("frechet_distance", "precision", "recall", "two_sample_accuracy", "recognised"):
+    real = measure_images(channels_last(mnist().train[5000:5600]), train, test)
+    for name in ("frechet_distance", "precision", "recall", "two_sample_accuracy", "recognized"):
         value, floor = real.values[name], real.floor[name]
         # two draws of one law, but for the held-out digits' own; 4.5 standard errors
         assert abs(value.value - floor.value) < LIMIT * math.hypot(value.standard_error, floor.standard_error), name
     assert real.values["copied_pixels"].value == real.values["copied_features"].value == 0
-    copied = of_pictures(channels_last(train[:200]), train, test)
+    copied = measure_images(channels_last(train[:200]), train, test)
     assert copied.values["copied_pixels"].value == copied.values["nearer_pixels"].value == 1
     assert [pair.train for pair in copied.closest] == [pair.sample for pair in copied.closest]
     assert "frechet_distance_n200" in json.loads(json.dumps(copied.record()))["measures"]
@@ -411,7 +411,7 @@ def test_real_digits_as_samples_get_the_floor_and_copies_are_called_copies(some_
 def test_held_out_data_may_lie_sorted():
     samples, reference = normal(400, 3), normal(400, 3, seed=1)
     errors = [
-        of_features("a file", samples, part).values["kernel_distance"].standard_error
+        measure_features("a file", samples, part).values["kernel_distance"].standard_error
         for part in (reference, reference[reference[:, 0].argsort()])
     ]
     assert errors[1] < 2 * errors[0]  # blocks of sorted rows differ so much that it was 5 times as large or more
@@ -420,18 +420,18 @@ def test_held_out_data_may_lie_sorted():
 def test_the_same_samples_get_the_same_numbers(some_digits):
     train, test = (part[:300] for part in some_digits)
     samples = channels_last(noise(train[:150], 20))
-    first, again = (of_pictures(samples, train, test).record() for _ in range(2))
+    first, again = (measure_images(samples, train, test).record() for _ in range(2))
     assert first == again
 
 
 def test_features_from_elsewhere_are_measured_with_and_without_a_floor():
     samples, reference, train = normal(120, 7), normal(150, 7, seed=1), normal(400, 7, seed=2)
-    bare, full = of_features("a file", samples, reference), of_features("a file", samples, reference, train)
+    bare, full = measure_features("a file", samples, reference), measure_features("a file", samples, reference, train)
     assert not bare.floor
     assert {"frechet_distance", "precision", "copied_features"} <= full.floor.keys()
     assert full.values["kernel_distance"] == bare.values["kernel_distance"]
     with pytest.raises(InputError, match="at least 100"):
-        of_features("a file", samples[:99], reference)
+        measure_features("a file", samples[:99], reference)
 
 
 # The command

@@ -1,19 +1,21 @@
-"""Perceptrons and the discriminator: shapes and sizes; and how networks are told the time."""
+"""Shapes and sizes of perceptrons, and embeddings of the time step."""
 
 import pytest
 import torch
-from torch import nn
+from torch.testing import assert_close
 
-from kakusan.nets.discriminator import Discriminator
+from kakusan.likelihoods import gaussian
 from kakusan.nets.mlp import MLP, GaussianMLP
 from kakusan.nets.time import TableTime, sinusoids
 from kakusan.recipes import RECIPES
 from kakusan.run.build import build, count_parameters
+from kakusan.run.recipe import HierarchyConfig
 
 # oracle O25: parameters of the study notes' networks (784, 100, 20)
 NOTES = {"encoder1": 82_540, "encoder2": 6_140, "decoder1": 81_284, "decoder2": 4_120}
 
 
+@pytest.mark.proves("S26")
 def test_the_notes_networks_have_their_numbers_of_parameters():
     made = {
         "encoder1": GaussianMLP((1, 28, 28), (100,), (20,)),
@@ -24,12 +26,14 @@ def test_the_notes_networks_have_their_numbers_of_parameters():
     assert {name: count_parameters(net) for name, net in made.items()} == NOTES
 
 
+@pytest.mark.proves("S10", "S26", "O25")
 def test_the_notes_two_level_recipe_has_174084_parameters_and_four_networks():
     model = build(RECIPES["mnist-hvae"].model, (1, 28, 28))
     assert count_parameters(model) == 174_084
     assert len(model.encoders) + len(model.decoders) == 4
 
 
+@pytest.mark.proves("M12", "O24")
 def test_sinusoids_have_the_published_values_and_norm():
     # oracle O24, d = 8, t = 1 and 2
     expected = [
@@ -41,6 +45,7 @@ def test_sinusoids_have_the_published_values_and_norm():
     torch.testing.assert_close(e.square().sum(1), torch.full((3,), 4.0, dtype=torch.float64))
 
 
+@pytest.mark.proves("S40", "M12", "O24")
 def test_a_table_is_a_one_hot_label_through_a_linear_layer():
     table = TableTime(16, num_steps=5)
     linear = torch.nn.Linear(6, 16, bias=False)
@@ -52,19 +57,29 @@ def test_a_table_is_a_one_hot_label_through_a_linear_layer():
     assert touched.tolist() == [False, False, True, False, False, False]
 
 
-@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 12, 8), (1, 5, 3), (1, 1, 1)])
-def test_a_discriminator_knows_nothing_at_first_and_then_sees_every_pixel_and_the_step(shape):
+@pytest.mark.proves("S26", "O25")
+def test_one_level_of_the_notes_networks_has_163824_parameters():  # O25
+    assert count_parameters(build(HierarchyConfig(hidden=100, latents=(20,)), (1, 28, 28))) == 163_824
+
+
+@pytest.mark.proves("S5", "S27", "O6", "O25")
+def test_an_encoder_is_linear_relu_and_two_linear_heads_and_a_decoder_linear_relu_linear():
     torch.manual_seed(0)
-    network, z = Discriminator(*shape[:1], shape[1:], width=8), torch.randn(3, *shape, requires_grad=True)
-    assert network(z, torch.tensor([1, 5, 900])).tolist() == [0.0, 0.0, 0.0]
-    nn.init.normal_(network.last.weight)
-    early, late = network(z, torch.tensor([1, 5, 900])), network(z, torch.tensor([901, 905, 1800]))
-    assert (early != late).all()
-    early.sum().backward()
-    assert (z.grad != 0).all()
+    x = torch.randn(5, 6)
+    encoder, decoder = GaussianMLP((6,), (7,), (3,)), MLP((6,), (7,), (3,))
+    hidden = (x @ encoder.body[0].weight.T + encoder.body[0].bias).clamp(min=0)
+    mean, log_var = encoder(x)
+    assert_close(mean, hidden @ encoder.mean.weight.T + encoder.mean.bias)
+    assert_close(log_var, hidden @ encoder.log_var.weight.T + encoder.log_var.bias)
+    assert_close(gaussian((mean, log_var)).std, (log_var / 2).exp())
+    hidden = (x @ decoder.body[0].weight.T + decoder.body[0].bias).clamp(min=0)
+    assert_close(decoder(x), hidden @ decoder.out.weight.T + decoder.out.bias)
+    pixels = MLP((6,), (7,), (3,), sigmoid=True)
+    pixels.load_state_dict(decoder.state_dict())
+    assert_close(pixels(x), decoder(x).sigmoid())
 
 
-def test_a_discriminator_of_small_digits_has_its_number_of_parameters():
-    # time 64 x 64 + 64 twice; 4 folded pixels to 32, 32 to 64 and 64 to 128 channels by 3 x 3; scale and shift; 128 x 4 x 4
-    by_hand = 2 * 4160 + (36 * 32 + 32) + (288 * 64 + 64) + (576 * 128 + 128) + (64 * 256 + 256) + (2048 + 1)
-    assert count_parameters(Discriminator(1, (28, 28))) == by_hand
+@pytest.mark.proves("S27", "O25")
+def test_pixels_pass_a_sigmoid_and_latents_do_not():
+    model = build(RECIPES["mnist-hvae"].model, (1, 28, 28))
+    assert [decoder.sigmoid for decoder in model.decoders] == [True, False]

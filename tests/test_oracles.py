@@ -10,6 +10,21 @@ import torch
 from torch.testing import assert_close
 
 import kakusan.oracles
+from harness.support import (
+    F64,
+    LIMIT,
+    SMALL_BETAS,
+    assert_covariance,
+    assert_mean,
+    f64,
+    gauss_hermite,
+    gaussian_x_denoiser,
+    generated_law,
+    mean_of,
+    oracle,
+    seeded,
+    standard_errors_off,
+)
 from kakusan.chain import log_weight
 from kakusan.errors import InputError
 from kakusan.models.diffusion import Diffusion
@@ -27,19 +42,6 @@ from kakusan.oracles import (
 )
 from kakusan.oracles.dirichlet import digamma
 from kakusan.schedule import Schedule
-from support import (
-    F64,
-    LIMIT,
-    SMALL_BETAS,
-    assert_covariance,
-    assert_mean,
-    f64,
-    gauss_hermite,
-    generated_law,
-    oracle,
-    seeded,
-    standard_errors_off,
-)
 
 N = 100_000  # draws of a random test
 EXACT = {"rtol": 1e-10, "atol": 1e-12}  # float64 against exact values; the second where they are near 0
@@ -519,3 +521,25 @@ def test_a_perfect_network_keeps_the_shape_and_the_numbers_of_its_input():
 def test_a_mistake_is_answered_with_what_was_expected(mistake, words):
     with pytest.raises(InputError, match=words):
         mistake()
+
+
+@pytest.mark.proves("M14", "O17")
+def test_the_exact_reverse_lacks_the_entropy_by_the_prior_term_alone():
+    case = oracle("diffusion_gaussian_1d")["T1000_s0p25"]
+    i, known = case["inputs"], case["outputs"]
+    schedule = Schedule.linear(1000)
+    x_hat = gaussian_x_denoiser(schedule, f64([i["m"]]), f64([[i["s"]]]))
+    v = schedule.alpha_bar * i["s"] + schedule.noise_var
+    log_var = (v[:-1] * schedule.beta[1:] / v[1:]).log()  # of p(z_{t-1} | z_t)
+    upper, lower = schedule.beta[1:].log(), schedule.beta_tilde[1:].log()
+    lower[0] = lower[1]  # as the model does at t = 1
+    share = torch.cat([f64([0.0]), (log_var - lower) / (upper - lower)])
+    model = Diffusion(lambda z, t: (x_hat(z, t), share[t, None]), schedule, 1, "x", "learned").double()
+    eps, weights = gauss_hermite(2)
+    x = (i["m"] + math.sqrt(i["s"]) * eps[:, :1]).repeat(1000, 1)
+    t = torch.arange(1, 1001).repeat_interleave(len(eps))
+    q = model.marginal(x, t)
+    cost = mean_of(model.step_cost(x, q.mean + q.std * eps[:, 1:].repeat(1000, 1), t), weights.repeat(1000))
+    bound = -(cost + mean_of(model.prior_kl(x[:9]), weights))
+    assert bound == pytest.approx(known["by_variance"]["optimal"]["mean_elbo"], rel=1e-9)
+    assert bound == pytest.approx(known["minus_entropy"] - known["kl_qT"], rel=1e-9)

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-import engine_job
+from harness import engine_job
+from harness.faults import catches
 from kakusan.errors import InputError
 from kakusan.run.build import build
 from kakusan.run.recipe import DirichletConfig, HierarchyConfig, VAEConfig
@@ -60,6 +61,14 @@ def test_a_stopped_run_in_bfloat16_ends_with_the_same_bits(tmp_path, method):
     ends_alike(tmp_path, *(engine_job.trainer(**settings) for _ in range(3)))
 
 
+@catches("train/precision.py", "part.register_forward_hook(_widened)", "pass", "what a network returns stays bfloat16")
+@catches("train/precision.py", 'if self.precision != "bfloat16":', "if True:", "bfloat16 is asked for and not done")
+@catches(
+    "train/precision.py",
+    'cache_enabled=self.device.type != "cpu"',
+    "cache_enabled=True",
+    "lanes share what autocast keeps of rounded weights",
+)
 def test_bfloat16_is_in_the_networks_products_and_nowhere_else():
     one, plain = trainer(precision="bfloat16"), trainer()
     seen = []
@@ -115,13 +124,6 @@ def test_a_model_without_networks_is_refused(settings):
         check_computing(build(DirichletConfig(), (3,)), Optim(**settings), CPU)
 
 
-def test_parts_of_weights_are_not_compiled(monkeypatch):
-    module = trainer().module
-    monkeypatch.setattr("kakusan.distributed.world", lambda: 2)
-    with pytest.raises(InputError, match="--shard holds parts"):
-        check_computing(module, Optim(compile="default"), CPU, shard=True)
-
-
 def test_without_a_compiler_nothing_is_begun(monkeypatch):
     monkeypatch.setattr(shutil, "which", lambda name: None)
     with pytest.raises(InputError, match=r"needs a C\+\+ compiler.*install g\+\+"):
@@ -137,6 +139,7 @@ def rounding():
     matmul.allow_tf32, cudnn.allow_tf32 = before
 
 
+@catches("train/precision.py", "_set_tf32(to_tf32, to_tf32)", "pass", "TF32 stays as torch has it")
 def test_tf32_is_on_for_a_step_that_asked_for_it_and_off_otherwise(rounding):
     matmul, cudnn = rounding
     matmul.allow_tf32, cudnn.allow_tf32 = False, True  # as torch comes
@@ -150,6 +153,13 @@ def test_tf32_is_on_for_a_step_that_asked_for_it_and_off_otherwise(rounding):
         assert (matmul.allow_tf32, cudnn.allow_tf32) == (False, True)
 
 
+@catches(
+    "train/loop.py",
+    "                with self.computing.step(), self.engine.backward(self.objective, last=last == 0):\n                    loss = share()\n                    loss.backward()",
+    "                with self.engine.backward(self.objective, last=last == 0):\n                    with self.computing.step():\n                        loss = share()\n                    loss.backward()",
+    "the backward pass is in torch's own precision",
+    case="1",
+)
 @pytest.mark.parametrize("groups", [1, 2])
 def test_the_backward_pass_is_in_the_precision_of_the_step_too(groups):
     seen, inside = [], [False]
@@ -182,6 +192,16 @@ class Slow:
         self.now = 0.0
 
 
+@catches(
+    "train/loop.py", "if new and self._warm_up():", "if False:", "compiling is taken for the pace of steps", case="None"
+)
+@catches(
+    "train/loop.py",
+    "        if not new:\n            self._warm_up()\n        self.clock.start(self.state.step)",
+    "        self.clock.start(self.state.step)\n        if not new:\n            self._warm_up()",
+    "a resumed run counts its compiling again",
+    case="4",
+)
 @pytest.mark.parametrize("stop_at", [None, 4])
 def test_compiling_counts_once_and_not_as_the_pace_of_steps(monkeypatch, tmp_path, stop_at):
     def slowly(one, time):

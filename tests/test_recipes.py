@@ -7,9 +7,11 @@ import math
 import pytest
 import torch
 
+from harness.faults import catches
+from harness.support import call
 from kakusan.errors import InputError
 from kakusan.recipes import RECIPES, find
-from kakusan.run.build import build
+from kakusan.run.build import blueprint, build
 from kakusan.run.recipe import DiffusionConfig, Recipe, from_record
 from kakusan.run.trained_model import TrainedModel
 from kakusan.train.settings import Budget
@@ -27,6 +29,7 @@ def test_a_record_from_before_there_was_a_choice_of_networks_is_a_unets():
     assert from_record(record).model.network == "unet"
 
 
+@pytest.mark.proves("S26")
 def test_the_notes_recipe_has_the_notes_numbers():
     recipe = find("mnist-hvae")
     assert (recipe.model.hidden, recipe.model.latents, recipe.optim.lr, recipe.optim.batch) == (100, (20, 20), 1e-3, 32)
@@ -65,6 +68,12 @@ def test_a_budget_is_one_positive_amount(budget):
         Budget(**budget)
 
 
+@catches(
+    "run/trained_model.py",
+    "end = config.end_log_snr if end_log_snr is None else end_log_snr",
+    "end = config.guidance_range[0] if end_log_snr is None else end_log_snr",
+    "the end of samples is where they begin to be guided",
+)
 def test_samples_end_where_the_recipe_says():
     config = DiffusionConfig(width=8, inner_width=16, blocks=1, guidance_range=(-2.0, 1.0))
     recipe = Recipe("r", "", dataclasses.replace(config, end_log_snr=3.0))
@@ -75,3 +84,31 @@ def test_samples_end_where_the_recipe_says():
     assert abs(plain.schedule.log_snr[1].item() - 2 * math.log(20)) < 0.04
     told = TrainedModel(recipe, module, (1, 8, 8), torch.device("cpu")).sampling_chain(end_log_snr=2.0)
     assert abs(told.schedule.log_snr[1].item() - 2.0) < 0.02
+
+
+def test_the_transformer_is_made_for_tensor_units_and_for_digits():
+    recipe = find("mnist-transformer")
+    assert (recipe.optim.precision, recipe.optim.compile) == ("bfloat16", "default")
+    assert recipe.optim.augment == "shift"  # never mirrored: a mirrored 3 is no digit
+    assert sum(math.prod(shape) for shape, _ in blueprint(recipe.model, (1, 28, 28)).values()) > 20_000_000
+
+
+def test_the_recipe_runs_small_on_a_cpu(capsys, tmp_path):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    from PIL import Image
+
+    for k in range(12):
+        Image.frombytes("L", (8, 8), bytes((k * 7 + 3 * i) % 256 for i in range(64))).save(folder / f"{k}.png")
+    small = ["--model.width", "32", "--model.blocks", "1", "--model.depth", "10", "--optim.compile", "none"]
+    small += ["--data", folder, "--optim.batch", "4", "--steps", "3", "--device", "cpu"]
+    code, _, told = call(capsys, "train", "mnist-transformer", *small, "--out", tmp_path / "run")
+    assert code == 0, told
+    last = json.loads((tmp_path / "run" / "history.jsonl").read_text().splitlines()[-1])
+    assert last["gflops_per_second"] > 0
+    code, _, told = call(
+        capsys, "train", "mnist-transformer", *small, "--optim.precision", "tf32", "--out", tmp_path / "b"
+    )
+    assert code == 2
+    assert "tf32 is a GPU's" in told
+    assert not (tmp_path / "b").exists()

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-import torture
+from harness import torture
+from harness.support import status
 from kakusan.train.loop import Trainer
-from support import status
 
 pytestmark = pytest.mark.reliability
 

@@ -7,9 +7,10 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from harness.faults import catches
+from harness.support import F64, SMALL_BETAS, f64, oracle
 from kakusan.errors import InputError, ScheduleWarning
 from kakusan.schedule import Schedule
-from support import F64, SMALL_BETAS, f64, oracle
 
 ORACLE = oracle("schedules")
 SCHEDULES = {
@@ -30,6 +31,63 @@ COLUMNS = {
 ANY = [*SCHEDULES.values(), lambda: Schedule.sigmoid(50), lambda: Schedule.linear(1), lambda: Schedule.cosine(3)]
 
 
+@pytest.mark.proves("S54", "O7")
+@catches(
+    "schedule.py",
+    "return (-self.beta).log1p().cumsum(0)",
+    "return torch.cat([self.beta[:1], (-self.beta[:-1]).log1p().cumsum(0)])",
+    "the cumulative product is one step late",
+    case="alpha_bar-small_T5",
+)
+@catches(
+    "schedule.py",
+    "return self._log_alpha_bar.exp()",
+    "return self._log_alpha_bar.exp().float().double()",
+    "alpha_bar passes through float32",
+    case="alpha_bar-linear_T1000",
+)
+@catches(
+    "schedule.py",
+    "self._with_zero(self.beta[1:] * self.noise_var[:-1] / self.noise_var[1:])",
+    "self._with_zero(self.beta[1:])",
+    "the posterior has the variance beta instead of beta_tilde",
+    case="beta_tilde-linear_T1000",
+)
+@catches(
+    "schedule.py",
+    "self.alpha_bar[:-1].sqrt() * self.beta[1:]",
+    "self.alpha_bar[1:].sqrt() * self.beta[1:]",
+    "the weight of x takes alpha_bar at t instead of t - 1",
+    case="coef_x0-small_T5",
+)
+@catches(
+    "schedule.py",
+    "(1 - self.beta[1:]).sqrt() * self.noise_var[:-1]",
+    "(1 - self.beta[1:]) * self.noise_var[:-1]",
+    "the weight of z_t lacks a square root",
+    case="coef_xt-tiny_T2",
+)
+@catches(
+    "schedule.py",
+    "return self._log_alpha_bar - self.noise_var.log()",
+    "return self.noise_var.log() - self._log_alpha_bar",
+    "log SNR has the wrong sign",
+    case="log_snr-tiny_T2",
+)
+@catches(
+    "schedule.py",
+    "offset: float = 0.008",
+    "offset: float = 0.0",
+    "the cosine schedule has no offset",
+    case="beta-cosine_T1000",
+)
+@catches(
+    "schedule.py",
+    "torch.linspace(beta_min, beta_max, depth, dtype=torch.float64)",
+    "torch.linspace(beta_min**0.5, beta_max**0.5, depth, dtype=torch.float64).square()",
+    "the linear schedule is linear in the square root of beta",
+    case="beta-linear_T1000",
+)
 @pytest.mark.parametrize("case", SCHEDULES)
 @pytest.mark.parametrize("column", COLUMNS)
 def test_every_table_is_the_exact_one(case, column):
@@ -40,6 +98,13 @@ def test_every_table_is_the_exact_one(case, column):
         assert table[int(t)].item() == pytest.approx(row[column], rel=1e-10, abs=0), f"{column} at t = {t}"
 
 
+@catches(
+    "schedule.py",
+    "return 0 - self._log_alpha_bar.expm1()",
+    "return 1 - self.alpha_bar",
+    "one minus alpha_bar cancels at small t",
+    case="linear_T1000",
+)
 @pytest.mark.parametrize("case", SCHEDULES)
 def test_the_noise_variance_loses_no_digits_at_small_t(case):
     schedule = SCHEDULES[case]()
@@ -65,6 +130,7 @@ def test_only_the_last_step_of_the_cosine_schedule_is_capped():
     assert (beta == 0.999).nonzero().flatten().tolist() == ORACLE["cosine_T1000"]["outputs"]["capped_steps"]
 
 
+@pytest.mark.proves("S36", "O7")
 def test_one_step_of_a_hundredth_keeps_0_995_of_the_amplitude():  # theory S36: the notes' example
     known = ORACLE["seed_example_beta_0p01"]["outputs"]
     with warnings.catch_warnings():
@@ -96,6 +162,7 @@ def test_signal_and_noise_add_to_one_at_every_step(build):
     assert_close(total, torch.ones_like(total), rtol=1e-14, atol=0)
 
 
+@pytest.mark.proves("S52", "O9")
 @pytest.mark.parametrize("build", ANY)
 def test_the_noise_of_a_step_adds_to_the_noise_before_it(build):  # theory 2.3.3, by induction
     s = build()
@@ -113,6 +180,7 @@ def test_the_posterior_takes_a_noised_example_back_one_step(build):  # theory M5
     assert_close(var, s.noise_var[:-1], rtol=1e-12, atol=0)
 
 
+@pytest.mark.proves("S53", "E22", "O9")
 def test_two_steps_merge_into_one_of_variance_0_28_and_not_0_08():  # O9, theory E22
     known = ORACLE["two_step_merge"]["outputs"]
     schedule = Schedule.from_betas([0.1, 0.2, 0.99])
@@ -123,6 +191,14 @@ def test_two_steps_merge_into_one_of_variance_0_28_and_not_0_08():  # O9, theory
 # Fewer steps
 
 
+@pytest.mark.proves("S53")
+@catches(
+    "schedule.py",
+    "torch.tensor([0, *times])",
+    "torch.tensor([0, *(t - 1 for t in times)])",
+    "a respaced chain visits the step before each of its times",
+    case="times1",
+)
 @pytest.mark.parametrize("times", [[5], [2, 5], [1, 3, 4], [1, 2, 3, 4, 5]])
 def test_a_respaced_chain_has_the_same_marginals(times):
     schedule = Schedule.from_betas(SMALL_BETAS)
@@ -147,6 +223,10 @@ def test_times_that_are_no_coarser_chain_are_refused(times):
 # A user's mistakes
 
 
+@pytest.mark.proves("S35")
+@catches(
+    "schedule.py", "(betas > 0) & (betas < 1)", "(betas >= 0) & (betas < 1)", "a beta of zero is let in", case="0.0"
+)
 @pytest.mark.parametrize("bad", [0.0, 1.0, -0.1, 1.5, math.nan, math.inf])
 def test_a_beta_outside_the_open_unit_interval_is_refused_by_its_step(bad):
     with pytest.raises(InputError, match="beta_2"):
@@ -176,6 +256,7 @@ def test_a_curve_that_does_not_fall_is_refused():
 # The end of the chain, theory S37, E12
 
 
+@pytest.mark.proves("S37", "E12", "O7", "O17")
 def test_a_schedule_that_leaves_half_of_the_data_is_reported():
     known = ORACLE["counterexample_inverse_square"]["outputs"]
     with pytest.warns(ScheduleWarning, match="far from 0"):
@@ -188,6 +269,7 @@ def test_the_warning_states_the_cost_in_bits():
         Schedule.from_betas([0.5])
 
 
+@pytest.mark.proves("S37", "O17")
 def test_the_published_betas_are_reported_at_100_steps_and_not_at_1000():
     with pytest.warns(ScheduleWarning, match=r"0\.36"):
         Schedule.linear(100)

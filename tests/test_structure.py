@@ -10,83 +10,76 @@ from kakusan.cli import USAGE
 from kakusan.cli.arguments import VERBS
 
 PACKAGE = Path(__file__).parent.parent / "src" / "kakusan"
-# Each module may import from its own row and from rows above it.
+# A module may import from its own row and from the rows above it.
 ROWS = [
-    {
-        "errors",
-        "registry",
-        "signals",
-        "sharing",
-        "allocator",
-        "checks",
-        "limits",
-        "storage",
-        "noise",
-        "units",
-        "images",
-    },
-    {"distributions", "schedule"},
-    {"steps", "clusters"},
-    {"chain"},
-    {"bound", "observation"},
-    {"conjugate", "vae", "hierarchy", "diffusion"},
-    {"samplers", "guidance", "likelihood"},
-    {"distil"},
-    {"train", "rundir", "report", "data", "nets", "measure", "oracles"},
+    {"errors", "units", "noise", "registry", "checks", "settings", "console", "signals", "distributed"},
+    {"distributions"},
+    {"nets", "data", "storage", "images", "oracles", "measure", "schedule", "likelihoods"},
+    {"timesteps", "chain"},
+    {"bound"},
+    {"models"},
+    {"solvers", "guidance"},
+    {"objectives"},
+    {"likelihood", "train"},
+    {"run"},
     {"recipes"},
-    {"artefact"},
-    {"model"},
-    {"commands"},
     {"cli"},
     {"__main__"},
 ]
-SIDE = {"train", "report", "data", "nets", "measure", "oracles"}  # rooms that know nothing of each other
+# Rooms that import nothing above `distributions`, with what each may use besides
+SIDE = {"nets": set(), "data": set(), "measure": {"data", "storage"}, "storage": set(), "oracles": set()}
+KNOWN_IMPORTS = {("run", "cli"), ("models", "run"), ("train", "run")}  # to be removed; add none
+FILE_LINES, FUNCTION_LINES = 350, 60
+KNOWN_LONG = {  # to be split; add none
+    "models/diffusion.py",
+    "run/trained_model.py",
+    "train/loop.py",
+    "cli/commands/replay.py: main",
+    "likelihood/diffusion.py: of_diffusion",
+    "run/train.py: _to_the_end",
+    "run/trained_model.py: sample",
+}
 
 
-def room(path: Path) -> str:
-    return path.relative_to(PACKAGE).with_suffix("").parts[0]
-
-
-def imports(path: Path) -> set[str]:
-    """Rooms of this package that a file imports anywhere."""
+def imports() -> set[tuple[str, str]]:
+    """Pairs of rooms, the first of which imports the second anywhere."""
     found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-        names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-        found |= {name.split(".")[1] for name in names if name.startswith("kakusan.")}
-    return found
+    for path in PACKAGE.rglob("*.py"):
+        own = path.relative_to(PACKAGE).with_suffix("").parts[0]
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and node.module == "kakusan":
+                names = [f"kakusan.{alias.name}" for alias in node.names if not alias.name.startswith("__")]
+            found |= {(own, name.split(".")[1]) for name in names if name.startswith("kakusan.")}
+    return {(own, other) for own, other in found if own not in ("__init__", other)}
+
+
+def test_every_room_has_its_row():
+    rooms = {path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or path.is_dir()}
+    assert rooms - {"__init__", "__pycache__", "py"} == set.union(*ROWS)
 
 
 def test_imports_run_one_way():
     level = {name: row for row, names in enumerate(ROWS) for name in names}
-    for path in PACKAGE.rglob("*.py"):
-        own = room(path)
-        if own == "__init__":
-            continue
-        for other in imports(path) - {own}:
-            assert level[other] <= level[own], f"{path} imports kakusan.{other}, which stands above it"
+    upward = {(own, other) for own, other in imports() if level[other] > level[own]}
+    assert upward - KNOWN_IMPORTS == set(), "the first of each pair stands above the second"
 
 
-def test_side_rooms_know_nothing_of_models_or_of_each_other():
-    models = {
-        "chain",
-        "bound",
-        "conjugate",
-        "vae",
-        "hierarchy",
-        "diffusion",
-        "samplers",
-        "guidance",
-        "likelihood",
-        "model",
-        "recipes",
-    }
-    allowed = {("measure", "data")}  # the classifier's own training reads the digits
+def test_side_rooms_import_nothing_above_distributions():
+    basic = ROWS[0] | ROWS[1]
+    outward = {(own, other) for own, other in imports() if own in SIDE and other not in basic | SIDE[own]}
+    assert outward - KNOWN_IMPORTS == set()
+
+
+def test_no_file_has_more_than_350_lines_and_no_function_more_than_60():
+    long = set()
     for path in PACKAGE.rglob("*.py"):
-        own = room(path)
-        if own in SIDE:
-            for other in imports(path) & (models | SIDE) - {own}:
-                assert (own, other) in allowed, f"{path} imports kakusan.{other}"
+        name, text = path.relative_to(PACKAGE).as_posix(), path.read_text()
+        functions = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.FunctionDef)]
+        long |= {name} if len(text.splitlines()) > FILE_LINES else set()
+        long |= {f"{name}: {f.name}" for f in functions if f.end_lineno - f.lineno >= FUNCTION_LINES}
+    assert long - KNOWN_LONG == set()
 
 
 def test_using_a_model_does_not_load_what_only_several_processes_need():

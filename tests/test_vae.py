@@ -5,12 +5,23 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
+from harness.faults import catches
+from harness.support import (
+    F64,
+    assert_covariance,
+    assert_mean,
+    f64,
+    gauss_hermite,
+    generated_law,
+    mean_of,
+    oracle,
+    seeded,
+)
 from kakusan.bound import ancestral_sample, elbo, sample_path
 from kakusan.chain import log_weight
 from kakusan.distributions import DiscretizedNormal
 from kakusan.errors import InputError
 from kakusan.models.vae import VAE
-from support import F64, assert_covariance, assert_mean, f64, gauss_hermite, generated_law, mean_of, oracle, seeded
 
 N = 100_000  # draws of a random test
 ORACLE = oracle("linear_vae")
@@ -47,6 +58,14 @@ def exact_mean(model, x, function):
 # The bound
 
 
+@pytest.mark.proves("S7")
+@catches(
+    "bound.py",
+    "path.append(chain.encode(path[-1], t).sample(generator))",
+    "path.append(chain.encode(path[-1], t).mean)",
+    "a path takes means instead of draws",
+    case="generic_W",
+)
 @pytest.mark.parametrize("case", GIVEN)
 def test_the_bound_is_the_exact_one(case):
     model, inputs, known = given(case)
@@ -56,6 +75,28 @@ def test_the_bound_is_the_exact_one(case):
     assert known["given_q"]["elbo"] < known["log_marginal"]
 
 
+@pytest.mark.proves("S4", "S7", "O6")
+@catches(
+    "models/vae.py",
+    '"level 1": -normal_kl(q, self.prior())',
+    '"level 1": normal_kl(q, self.prior())',
+    "the KL to the prior is a gain",
+    case="generic_W",
+)
+@catches(
+    "models/vae.py",
+    "-normal_kl(q, self.prior())",
+    "-normal_kl(self.prior(), q)",
+    "the KL is that of the prior to the encoder",
+    case="generic_W",
+)
+@catches(
+    "models/vae.py",
+    "self.decode(q.sample(generator), 1)",
+    "self.decode(q.mean, 1)",
+    "the mean of the encoder is decoded instead of a draw",
+    case="generic_W",
+)
 @pytest.mark.parametrize("case", GIVEN)
 def test_its_terms_are_reconstruction_and_minus_kl(case):
     model, inputs, known = given(case)
@@ -68,6 +109,7 @@ def test_its_terms_are_reconstruction_and_minus_kl(case):
     assert_mean(sum(terms.values()), known["given_q"]["elbo"])
 
 
+@pytest.mark.proves("S25")
 @pytest.mark.parametrize("case", GIVEN)
 def test_the_notes_loss_is_minus_twice_the_bound_without_its_constant(case):
     model, inputs, known = given(case)
@@ -77,6 +119,7 @@ def test_the_notes_loss_is_minus_twice_the_bound_without_its_constant(case):
     assert loss == pytest.approx(known["given_q"]["expected_seed_loss"], rel=1e-10)
 
 
+@pytest.mark.proves("S8", "O4", "O6")
 @pytest.mark.parametrize("case", GIVEN)
 def test_the_best_diagonal_encoder_leaves_the_known_gap(case):
     model, x, known = best_diagonal(case)
@@ -85,17 +128,20 @@ def test_the_best_diagonal_encoder_leaves_the_known_gap(case):
     assert known["log_marginal"] - bound == pytest.approx(known["gap_best_diagonal"], abs=1e-12)
 
 
+@pytest.mark.proves("S8", "O4", "O6")
 def test_at_the_exact_posterior_every_draw_is_the_evidence():
     model, x, known = best_diagonal("orthogonal_columns")
     draws = elbo(model, x.expand(1000, -1), seeded(0))
     assert_close(draws, torch.full_like(draws, known["log_marginal"]), rtol=0, atol=1e-10)  # zero variance
 
 
+@pytest.mark.proves("S8", "O4", "O6")
 def test_without_the_exact_posterior_draws_differ():
     model, x, _ = best_diagonal("generic_W")
     assert elbo(model, x.expand(1000, -1), seeded(0)).std() > 1e-3
 
 
+@pytest.mark.proves("S7", "O6")
 def test_the_optimum_of_training_has_the_known_value_and_no_gradient():  # O6 training_target
     case = ORACLE["training_target"]
     cov = f64(case["inputs"]["data_covariance"])
@@ -117,6 +163,7 @@ def test_the_optimum_of_training_has_the_known_value_and_no_gradient():  # O6 tr
 # Generation, theory S6
 
 
+@pytest.mark.proves("S6", "O6", "O23")
 @pytest.mark.parametrize("mean_output", [True, False])
 def test_samples_have_covariance_w_wt_and_noise_only_where_it_is_drawn(mean_output):
     model, inputs, _ = given("generic_W")
@@ -132,6 +179,7 @@ def test_samples_have_covariance_w_wt_and_noise_only_where_it_is_drawn(mean_outp
 # The parts
 
 
+@pytest.mark.proves("S3", "O6")
 def test_the_prior_is_standard_and_has_no_parameters():
     model = VAE(nn.Linear(4, 6), nn.Linear(3, 4), 3).double()
     assert {name.split(".")[0] for name, _ in model.named_parameters()} == {"encoder", "decoder"}
@@ -143,6 +191,13 @@ def test_the_prior_is_standard_and_has_no_parameters():
     assert_covariance(draws, torch.eye(3, dtype=F64))
 
 
+@pytest.mark.proves("S7", "S20", "O4")
+@catches(
+    "bound.py",
+    "path.append(chain.encode(path[-1], t).sample(generator))",
+    "path.append(chain.encode(path[-1], t).sample(generator).detach())",
+    "the draw of the encoder stops the gradient",
+)
 def test_gradients_flow_through_the_draw():
     model, inputs, _ = given("generic_W")
     mean, log_var = torch.zeros(1, 2, dtype=F64, requires_grad=True), torch.zeros(1, 2, dtype=F64, requires_grad=True)

@@ -16,7 +16,6 @@ NOT_YET_CLEAN = (
     "SECURITY.md",
     "docs/bakeoff.md",
     "docs/benchmarks.md",
-    "docs/errata.md",
     "docs/evidence.md",
     "docs/few.md",
     "docs/gpu.md",

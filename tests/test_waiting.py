@@ -4,12 +4,15 @@ There need be no GPU: torch's meta device holds no numbers, so whatever asks for
 the host is seen. Two things are pretended: that its generators are its own, and that AdamW has a fused form there.
 """
 
+import math
 import sys
 
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from harness import engine_job
+from harness.faults import catches
 from kakusan.run.build import build, training_loss
 from kakusan.run.recipe import DiffusionConfig, HierarchyConfig, VAEConfig
 from kakusan.train import loop
@@ -72,6 +75,27 @@ def step(one):
         raise Waits(f"a step asks the device for a number: {error}") from error
 
 
+@catches(
+    "timesteps.py",
+    "if device not in self._held:",
+    "if True:",
+    "a step fetches its table of times again",
+    case="unet-adam",
+)
+@catches(
+    "train/batches.py",
+    "order.to(self.device, non_blocking=True)",
+    "order.to(self.device)",
+    "a new epoch is waited for",
+    case="vae-adam",
+)
+@catches(
+    "train/loop.py",
+    "if len(self._unread) >= UNREAD_STEPS:",
+    "if True:",
+    "each verdict on a step is waited for",
+    case="vae-muon",
+)
 @pytest.mark.parametrize("method", ["adam", "muon"])
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
 def test_no_step_waits_for_the_device(monkeypatch, config, method):
@@ -111,3 +135,14 @@ def test_verdicts_are_read_once_in_so_many_steps(monkeypatch):
     for _ in range(8):
         step(one)
     assert settled == [3, 7]
+
+
+def test_verdicts_left_on_the_device_are_read_together_and_noted_in_their_order():
+    one, plain = engine_job.trainer(), engine_job.trainer()
+    losses = [3.0, math.nan, 2.5, 7.25]
+    one._unread = [(k, torch.tensor(not math.isfinite(x)), torch.tensor(x)) for k, x in enumerate(losses)]
+    one.settle()
+    for k, x in enumerate(losses):
+        plain._note(k, not math.isfinite(x), x)
+    assert one._unread == []
+    assert (one.state.skipped, one.state.num_skipped, one.state.loss) == ([1], 1, plain.state.loss)

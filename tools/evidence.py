@@ -1,57 +1,96 @@
-"""Write docs/evidence.md from the table in tests/evidence.py. Standard library only.
+"""Write docs/evidence.md: each statement of the theory, the code that cites it and the tests that prove it.
 
-python3 tools/evidence.py
+python3 tools/evidence.py    (standard library only)
 """
 
 from __future__ import annotations
 
+import ast
+import re
 import sys
+from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tests"))  # before this folder, whose file of that name is this one
+sys.path.insert(0, str(ROOT / "tests"))
 
-from evidence import GROUPS, ORACLES, Group, Row  # noqa: E402
+from harness.proofs import ANCHOR, THEORY, proofs, required  # noqa: E402
 
 PAGE = ROOT / "docs" / "evidence.md"
-HEAD = """\
+PACKAGE = ROOT / "src" / "kakusan"
+CITATION = re.compile(r"\b([SMEKB]\d+[a-z]?)\b")
+HEAD = f"""\
 # Evidence
 
-Every statement of the theory, the code that realises it, and the tests that hold it. S and M are statements, E errata
-of the study notes ([told at length](errata.md)), B statements beyond the notes; O numbers are oracles, exact values made by
-code that shares nothing with the library ([those that the tests need](../tests/oracles)). A full run of the tests fails if one of the tests
-named here is missing, is skipped, or does not pass.
+Each statement of [the theory]({THEORY.name}), the code that cites it, and the tests that prove it. S and M are statements,
+E errata of the study notes ([details](errata.md)), B statements beyond the notes. O are oracles: exact values from code
+that shares nothing with the library ([files](../tests/oracles)). A full run of the tests fails if a test named here is
+missing, skipped or failing.
 
-Written by `make evidence` from [`tests/evidence.py`](../tests/evidence.py).
+Written by `make evidence` from the markers `@pytest.mark.proves` and the citations in src. Do not edit.
 """
 
 
 def page() -> str:
     """The whole document."""
-    rows = [row for group in GROUPS for row in group.rows]
-    tests = {test for row in rows for test in row.tests}
-    count = f"{len(rows)} statements, {len(tests)} tests.\n"
-    return "\n".join([HEAD, count, *(section(group) for group in GROUPS), oracles()])
+    tests, code, needed = by_statement(), citations(), set(required())
+    lines = [HEAD, f"{len(needed)} statements and oracles, {len(proofs())} tests."]
+    for title, statements in sections():
+        rows = [row(name, text, code[name], tests[name]) for name, text in statements if name in needed]
+        if rows:
+            lines += [f"\n## {title}\n", "| | statement | code | tests |", "|---|---|---|---|", *rows]
+    return "\n".join(lines) + "\n"
 
 
-def section(group: Group) -> str:
-    """A heading and a table."""
-    head = f"## {group.title}\n\n| | statement | code | tests | oracles |\n|---|---|---|---|---|\n"
-    return head + "".join(line(row) for row in group.rows)
+def sections() -> Iterator[tuple[str, list[tuple[str, str]]]]:
+    """Headings of the theory, each with its statements: (number, first line)."""
+    for section in re.split(r"^##+ ", THEORY.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]:
+        title, _, body = section.partition("\n")
+        parts = ANCHOR.split(body)
+        yield ANCHOR.sub("", title).strip(), [(name, sentence(text)) for name, text in zip(parts[1::2], parts[2::2])]
 
 
-def oracles() -> str:
-    """What the O numbers stand for."""
-    lines = "".join(f"| O{number} | {words} |\n" for number, words in ORACLES.items())
-    return f"## Oracles\n\nIn brackets: the file of [tests/oracles](../tests/oracles).\n\n| | |\n|---|---|\n{lines}"
+def sentence(text: str) -> str:
+    """First line of a statement, without its number."""
+    line = text.strip().split("\n")[0].strip(" |*")
+    return re.sub(r"^\**[SMEKBO]\d+[a-z]?\**[.:)]?\**\s*", "", line).replace("|", "\\|")
 
 
-def line(row: Row) -> str:
-    """A row of the table."""
-    code = "<br>".join(f"`{name.removeprefix('kakusan.')}`" for name in row.code)
-    tests = "<br>".join(link(test) for test in row.tests)
-    oracles = ", ".join(f"O{number}" for number in row.oracles)
-    return f"| {row.id} | {row.statement.replace('|', chr(92) + '|')} | {code} | {tests} | {oracles} |\n"
+def by_statement() -> dict[str, list[str]]:
+    """Tests that prove each statement."""
+    found = defaultdict(list)
+    for test, names in proofs().items():
+        for name in names:
+            found[name].append(test)
+    return found
+
+
+def citations() -> dict[str, list[str]]:
+    """Modules, classes and functions of the library whose docstring or comment cites each number."""
+    found = defaultdict(list)
+    for path in sorted(PACKAGE.rglob("*.py")):
+        text = path.read_text(encoding="utf-8")
+        scopes = list(scopes_of(ast.parse(text), ".".join(path.relative_to(PACKAGE).with_suffix("").parts)))
+        for number, line in enumerate(text.splitlines(), 1):
+            for name in CITATION.findall(line):
+                scope = [label for first, last, label in scopes if first <= number <= last][-1]
+                if scope not in found[name]:
+                    found[name].append(scope)
+    return found
+
+
+def scopes_of(node: ast.AST, label: str) -> Iterator[tuple[int, int, str]]:
+    """First line, last line and dotted name of a module and of all that it defines, outermost first."""
+    yield getattr(node, "lineno", 1), getattr(node, "end_lineno", sys.maxsize), label
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.ClassDef | ast.FunctionDef):
+            yield from scopes_of(child, f"{label}.{child.name}")
+
+
+def row(name: str, text: str, code: list[str], tests: list[str]) -> str:
+    """One row of a table."""
+    return f"| [{name}]({THEORY.name}#{name}) | {text} | {'<br>'.join(f'`{label}`' for label in code)} | {'<br>'.join(map(link, tests))} |"
 
 
 def link(test: str) -> str:

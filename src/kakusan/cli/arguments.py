@@ -20,7 +20,6 @@ DEVICE = "auto, cpu, cuda or cuda:N; auto takes a GPU if there is one."
 Device = Annotated[str, arg(help=DEVICE)]
 Devices = Annotated[int, arg(help="processes on this machine that train together, one for each GPU")]
 Restarts = Annotated[int, arg(help="how often to begin again from the last checkpoint after one of them has died")]
-Shard = Annotated[bool, arg(help="keep a part of every weight on each of them instead of a copy")]
 
 
 @dataclass(frozen=True)
@@ -197,7 +196,6 @@ class Resume:
     """Go on with other noise and another order of the data: after too many steps whose loss was not finite."""
     devices: Devices = 1
     restarts: Restarts = 0
-    shard: Shard = False
 
 
 VERBS: dict[str, type] = {  # beside train, whose flags are its recipe's: kakusan.cli.train_arguments

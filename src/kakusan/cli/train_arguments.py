@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import arg
 
-from kakusan.cli.arguments import Channels, Device, Devices, Number, Place, Restarts, Resume, Shard, Text, Whole
+from kakusan.cli.arguments import Channels, Device, Devices, Number, Place, Restarts, Resume, Text, Whole
 from kakusan.cli.flags import as_typed, flags_of, parse
 from kakusan.errors import InputError
 from kakusan.recipes import RECIPES, find
@@ -139,7 +139,6 @@ def _common_flags(recipe):
         ("device", Device, "auto", None),
         ("devices", Devices, 1, None),
         ("restarts", Restarts, 0, None),
-        ("shard", Shard, False, None),
     ]
 
 
@@ -172,11 +171,11 @@ def _start(recipe, command):
     out = command.out or _default_out(recipe.name)
     if recipe.distil is not None:
         changed = dataclasses.replace(recipe, distil=command.distil, optim=command.optim, minutes=minutes, steps=steps)
-        return Start(changed, out, command.seed, command.device, command.shard, command.teacher, command.data)
+        return Start(changed, out, command.seed, command.device, command.teacher, command.data)
     pictures = Pictures(size_named(command.size), command.channels, command.bad_images)
     recipe = dataclasses.replace(recipe, data=command.data, pictures=pictures)
     changed = dataclasses.replace(recipe, model=command.model, optim=command.optim, minutes=minutes, steps=steps)
-    return Start(changed, out, command.seed, command.device, command.shard)
+    return Start(changed, out, command.seed, command.device)
 
 
 def _default_out(name: str) -> Path:

@@ -1,29 +1,32 @@
-"""Which classes samples fall into, as the shipped classifier sees them, beside the classes of real pictures."""
+"""Classes of samples according to a classifier, compared with the classes of real images."""
 
 from __future__ import annotations
+
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from kakusan.measure.value import Value, share
+from kakusan.measure.metric import Column, Metric, Sets, Value, share
 
-SURE = 0.9
+CONFIDENT = 0.9
 
 
 def class_shares(probabilities: Tensor) -> list[float]:
-    """Share of each class, by the likeliest of each row of probabilities (N, C)."""
+    """Share of each class, counting the most probable one of each row of probabilities (N, C)."""
     return (_counts(probabilities) / len(probabilities)).tolist()
 
 
-def recognised(probabilities: Tensor) -> Value:
-    """Share of rows (N, C) of which the classifier is at least 90 % sure."""
-    return share(probabilities.amax(1) >= SURE)
+def recognized(probabilities: Tensor) -> Value:
+    """Share of rows (N, C) in which one class has a probability of at least 90 %."""
+    return share(probabilities.amax(1) >= CONFIDENT)
 
 
 def class_chi_square(samples: Tensor, reference: Tensor) -> Value:
-    """Pearson's chi-square of the two class histograms; (C - 1) on average for equal laws, C classes seen in either.
+    """Pearson's chi-square of the two class histograms; on average C - 1 for equal distributions over C classes.
 
-    Both sets' classes are named by the classifier, so that its mistakes on real pictures do not count.
+    The classifier names the classes of both sets, so that its mistakes on real images do not count. Classes that
+    neither set has are left out.
     """
     table = torch.stack([_counts(samples), _counts(reference)])
     table = table[:, table.sum(0) > 0]
@@ -36,3 +39,30 @@ def class_chi_square(samples: Tensor, reference: Tensor) -> Value:
 
 def _counts(probabilities: Tensor) -> Tensor:
     return probabilities.argmax(1).bincount(minlength=probabilities.shape[1]).double()
+
+
+class ClassChiSquareMetric(Metric):
+    """Chi-square of the class histograms."""
+
+    columns: ClassVar = {"class_chi_square": Column("chi-square of the classes", "lower is better")}
+
+    def compute(self, sets: Sets) -> dict[str, Value]:
+        """Measure the samples' classes."""
+        ours, theirs = sets.samples.probabilities, sets.reference.probabilities
+        return {} if ours is None or theirs is None else {"class_chi_square": class_chi_square(ours, theirs)}
+
+
+class RecognizedMetric(Metric):
+    """Share of samples that the classifier is sure of."""
+
+    columns: ClassVar = {"recognized": Column("classifier at least 90 % sure", "higher is better")}
+
+    def compute(self, sets: Sets) -> dict[str, Value]:
+        """Measure the samples' classes."""
+        ours = sets.samples.probabilities
+        return {} if ours is None else {"recognized": recognized(ours)}
+
+    def floor(self, sets: Sets) -> dict[str, Value]:
+        """Measure held-out examples: the classifier was trained on the training examples."""
+        theirs = sets.reference.probabilities
+        return {} if theirs is None else {"recognized": recognized(theirs)}

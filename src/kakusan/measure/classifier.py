@@ -1,30 +1,23 @@
-"""Two small classifiers, shipped with their weights: whose features samples are measured by, whose classes are counted.
+"""Two small classifiers with shipped weights, which give the features and the classes of images.
 
-`digits` was trained on MNIST, `fashion` on Fashion-MNIST (Xiao, Rasul and Vollgraf 2017, MIT licence), both on the
-training part alone; they name 99.2 % and 89.7 % of the test pictures rightly.
-`python -m kakusan.measure.classifier digits` trains one again, and `... fashion FOLDER` the other from a folder of IDX
-files: minutes of two CPU cores, seed fixed.
+`digits` was trained on MNIST and `fashion` on Fashion-MNIST (Xiao, Rasul and Vollgraf 2017, MIT license), both on the
+training split alone. Their test accuracies are 99.2 % and 89.7 %. `tools/train_classifier.py` trains them again.
 """
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-import sys
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load, save
+from safetensors.torch import load
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from kakusan.errors import InputError
-from kakusan.noise import stream
-from kakusan.storage import files
 
-SHIPPED = {  # name: SHA-256 of the weights, root mean square of the features of training pictures
+SHIPPED = {  # name: SHA-256 of the weights, root mean square of the features of training images
     "digits": ("d9e6738cfd99b7f2d5d0ee2dbc194e2537cce7c5eeba70281e3d17c47d94d891", 6.3),
     "fashion": ("2e2a47e2a53f8b8ced2428473be14085b379ab0fe9bd749de41226cdae25e554", 4.3),
 }
@@ -33,7 +26,7 @@ BATCH = 500  # fixed: a convolution may round differently in a batch of another 
 
 
 class Classifier(nn.Module):
-    """(b, 1, 28, 28) in [-1, 1] -> logits of the ten classes; `features` are the 64 numbers before them."""
+    """Convolutional classifier: (b, 1, 28, 28) in [-1, 1] -> logits (b, 10); `features` are the 64 inputs of its head."""
 
     def __init__(self):
         super().__init__()
@@ -46,16 +39,17 @@ class Classifier(nn.Module):
         self.head = nn.Linear(64, 10)
 
     def features(self, x: Tensor) -> Tensor:
-        """(b, 64)."""
+        """Compute features (b, 64)."""
         return self.body(x)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Compute logits (b, 10)."""
         return self.head(self.features(x))
 
 
 @cache
 def classifier(name: str) -> Classifier:
-    """A shipped one, in evaluation mode.
+    """Load a shipped classifier, in evaluation mode.
 
     Raises:
         InputError: If there is none of that name, or its file is not the one that was shipped.
@@ -70,71 +64,29 @@ def classifier(name: str) -> Classifier:
     return model.eval().requires_grad_(False)
 
 
-def features_and_probabilities(pictures: np.ndarray, name: str) -> tuple[Tensor, Tensor]:
-    """uint8 (N, 28, 28, 1) -> features (N, 64), of size about 1, and probabilities of the ten classes (N, 10).
+def features(images: np.ndarray, name: str = "digits") -> Tensor:
+    """Features (N, 64) of gray images, uint8 (N, 28, 28, 1), by a shipped classifier: "digits" or "fashion"."""
+    return features_and_probabilities(images, name)[0]
+
+
+def features_and_probabilities(images: np.ndarray, name: str = "digits") -> tuple[Tensor, Tensor]:
+    """Features (N, 64), of size about 1, and class probabilities (N, 10) of gray images, uint8 (N, 28, 28, 1).
 
     Raises:
-        InputError: If the pictures have another shape.
+        InputError: If the images have another shape or dtype.
     """
-    pictures = np.asarray(pictures)
-    if pictures.dtype != np.uint8 or pictures.shape[1:] != (SIDE, SIDE, 1):
+    images = np.asarray(images)
+    if images.dtype != np.uint8 or images.shape[1:] != (SIDE, SIDE, 1):
         raise InputError(
-            f"the shipped features are of grey pictures uint8 (N, 28, 28, 1), got {pictures.dtype} {pictures.shape}; "
+            f"the shipped features are of gray images, uint8 (N, 28, 28, 1), got {images.dtype} {images.shape}; "
             "give features that you computed elsewhere with --features FILE.npz"
         )
     model = classifier(name)
-    x = torch.from_numpy(np.ascontiguousarray(pictures)).permute(0, 3, 1, 2)
-    features = [model.features(part.float() / 127.5 - 1) for part in x.split(BATCH)]
-    every = torch.cat([torch.zeros(0, 64), *features])
+    x = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2)
+    parts = [model.features(part.float() / 127.5 - 1) for part in x.split(BATCH)]
+    every = torch.cat([torch.zeros(0, 64), *parts])
     return every / SHIPPED[name][1], model.head(every).softmax(1)
-
-
-def train(images: Tensor, labels: Tensor, seed: int = 0, epochs: int = 6, batch: int = 128) -> Classifier:
-    """From scratch, on pictures (uint8 (N, 1, 28, 28)) shifted by up to two pixels."""
-    torch.manual_seed(seed)
-    model = Classifier()
-    steps = epochs * len(images) // batch
-    optimizer = torch.optim.AdamW(model.parameters(), 2e-3, weight_decay=0.02)
-    for step in range(steps):
-        randomness = stream(seed, "classifier", step)
-        rows = torch.randint(len(images), (batch,), generator=randomness)
-        shift = torch.randint(-2, 3, (2,), generator=randomness).tolist()
-        x = torch.roll(images[rows].float() / 127.5 - 1, shift, dims=(2, 3))
-        for group in optimizer.param_groups:
-            group["lr"] = 2e-3 * min(1.0, (step + 1) / 100) * (1 - step / steps)
-        F.cross_entropy(model(x), labels[rows]).backward()
-        optimizer.step()
-        optimizer.zero_grad()
-    return model.eval()
-
-
-def main(arguments: list[str]) -> None:
-    """Train one, report, write its weights and say the digest that belongs into SHIPPED."""
-    from kakusan.data.idx import read_idx_folder
-    from kakusan.data.mnist import mnist, mnist_labels
-
-    name = arguments[0]
-    folder = Path(arguments[1]) if name == "fashion" else None
-    dataset = read_idx_folder(folder) if folder else mnist()
-    train_labels, test_labels = _labels(folder) if folder else mnist_labels()
-    model = train(dataset.train, torch.from_numpy(train_labels).long())
-    content = save(model.state_dict())
-    files.replace(_path(name), content)
-    with torch.no_grad():
-        logits = torch.cat([model(part.float() / 127.5 - 1) for part in dataset.test.split(BATCH)])
-    right = (logits.argmax(1).numpy() == test_labels).mean()
-    print(f"{name}: test accuracy {right:.4f}, SHA-256 {hashlib.sha256(content).hexdigest()}")
-
-
-def _labels(folder: Path) -> list[np.ndarray]:
-    """Of the training and the test part, uint8 (N,): an IDX file's eight bytes of header, then one byte a label."""
-    files = [folder / f"{part}-labels-idx1-ubyte.gz" for part in ("train", "t10k")]
-    return [np.frombuffer(gzip.decompress(file.read_bytes()), np.uint8, offset=8).copy() for file in files]
 
 
 def _path(name: str) -> Path:
     return Path(__file__).with_name(f"{name}.safetensors")
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

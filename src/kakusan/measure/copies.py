@@ -1,51 +1,53 @@
-"""Are samples copies? How far each is from its nearest training picture, beside held-out pictures, which are none."""
+"""Copies of training examples: how near samples are to them, compared with held-out examples, which are no copies."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from kakusan.measure.neighbours import nearest
-from kakusan.measure.value import Value, share
+from kakusan.measure.metric import Column, Metric, Sets, Value, share
+from kakusan.measure.neighbors import nearest
 
-RATIO = 1 / 3  # of the distances to the nearest and to the second nearest training picture
+RATIO = 1 / 3  # distance to the nearest training example over that to the second nearest
+NUM_PAIRS = 8
+Kind = Literal["features", "pixels"]
 
 
 @dataclass(frozen=True)
 class Nearest:
-    """The two nearest training pictures of each of N pictures: distances and which (N, 2), nearest first."""
+    """The two nearest training examples of each of N examples: distances and indices (N, 2), nearest first."""
 
     distances: Tensor
     indices: Tensor
 
     @property
     def ratios(self) -> Tensor:
-        """Nearest over second nearest (N,); 0 on a training picture, also where that one is there twice."""
+        """Nearest over second nearest distance (N,); 0 for a copy, also of a training example that occurs twice."""
         first, second = self.distances.unbind(1)
         return torch.where(first == 0, 0.0, first / second)
 
     @property
     def copied(self) -> Value:
-        """Share of the N that are three times nearer to one training picture than to any other.
+        """Share of the N examples that are at least three times nearer to one training example than to any other.
 
         Source of the criterion: Yoon et al. 2023.
         """
         return share(self.ratios < RATIO)
 
 
-def nearest_two(pictures: Tensor, train: Tensor) -> Nearest:
-    """Of rows of pixels or features (N, D) among those of the training pictures (M, D)."""
-    return Nearest(*nearest(pictures, train, 2))
+def nearest_two(examples: Tensor, train: Tensor) -> Nearest:
+    """Find the two nearest rows of train (M, D) of each of the examples (N, D): pixels or features."""
+    return Nearest(*nearest(examples, train, 2))
 
 
 def nearer(samples: Nearest, held_out: Nearest) -> Value:
-    """Chance that a sample is nearer to its training picture than a held-out picture is to its own; 0.5 for equal laws.
+    """Probability that a sample is nearer to its training example than a held-out example to its own; 0.5 if equal.
 
-    The standard error is that of an average over both sets, with the training pictures given. Above 0.5, samples keep
-    closer to the training pictures than new data do. Sources: Meehan, Chaudhuri and Dasgupta 2020; DeLong, DeLong and
-    Clarke-Pearson 1988 for the error.
+    Above 0.5 samples lie closer to the training examples than new data do. The standard error is for given training
+    examples. Sources: Meehan, Chaudhuri and Dasgupta 2020; DeLong, DeLong and Clarke-Pearson 1988 for the error.
     """
     ours, theirs = samples.distances[:, 0], held_out.distances[:, 0]
     for_ours = 1 - _ranks(ours, theirs)
@@ -59,3 +61,61 @@ def _ranks(values: Tensor, among: Tensor) -> Tensor:
     among = among.sort().values
     below, upto = (torch.searchsorted(among, values.contiguous(), right=right) for right in (False, True))
     return (below + upto).double() / (2 * len(among))
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A sample and its nearest training example."""
+
+    sample: int
+    train: int
+    distance: float  # Euclidean
+    ratio: float  # to the distance of the second nearest training example
+
+
+def closest_pairs(near: Nearest) -> list[Pair]:
+    """Return the samples most like copies, each with its nearest training example."""
+    ratios = near.ratios
+    return [
+        Pair(i, int(near.indices[i, 0]), near.distances[i, 0].item(), ratios[i].item())
+        for i in ratios.argsort(stable=True)[:NUM_PAIRS].tolist()
+    ]
+
+
+def near_training(sets: Sets, kind: Kind, who: Literal["samples", "reference"]) -> Nearest | None:
+    """Find the two nearest training examples of the samples, or of as many held-out examples; None without the data."""
+    queries, train = getattr(sets, who)[: len(sets.samples)], sets.train
+    if train is None or getattr(queries, kind) is None:
+        return None
+    return sets.once((kind, who), lambda: nearest_two(getattr(queries, kind), getattr(train, kind)))
+
+
+def _columns(kind: Kind) -> dict[str, Column]:
+    return {
+        f"nearer_{kind}": Column(f"nearer to training data, {kind}", "0.5 if equal"),
+        f"copied_{kind}": Column(f"copies by their {kind}", "lower is better", "share"),
+    }
+
+
+class FeatureCopiesMetric(Metric):
+    """Nearness to training examples, by features."""
+
+    kind: Kind = "features"
+    columns: ClassVar = _columns("features")
+
+    def compute(self, sets: Sets) -> dict[str, Value]:
+        """Compare the samples with as many held-out examples."""
+        ours, theirs = near_training(sets, self.kind, "samples"), near_training(sets, self.kind, "reference")
+        return {} if ours is None or theirs is None else dict(zip(self.columns, (nearer(ours, theirs), ours.copied)))
+
+    def floor(self, sets: Sets) -> dict[str, Value]:
+        """Measure held-out examples: training examples are their own nearest ones."""
+        theirs = near_training(sets, self.kind, "reference")
+        return {} if theirs is None else dict(zip(self.columns, (Value(0.5), theirs.copied)))
+
+
+class PixelCopiesMetric(FeatureCopiesMetric):
+    """Nearness to training examples, by pixels."""
+
+    kind: Kind = "pixels"
+    columns: ClassVar = _columns("pixels")

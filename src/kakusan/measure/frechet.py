@@ -1,20 +1,22 @@
-"""Frechet distance: how far apart two sets of features are in mean and covariance.
+"""Fréchet distance: how far apart two sets of features are in mean and covariance.
 
 Between N(m, A) and N(r, B) it is ||m - r||^2 + tr A + tr B - 2 tr (A^1/2 B A^1/2)^1/2, the squared 2-Wasserstein
-distance. Sources: Dowson and Landau 1982; Heusel et al. 2017, who take it between Inception features. The number belongs
-to its features and to the number of samples: its bias falls as 1 / n, so only equal n compare.
+distance. Sources: Dowson and Landau 1982; Heusel et al. 2017, who take it between Inception features. The number depends
+on the features and on the number of samples: its bias falls as 1 / n, so only equal n compare.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from kakusan.measure.value import Value
+from kakusan.errors import InputError
+from kakusan.measure.metric import Column, Metric, Sets, Value, rows
 
-BLOCKS = 20  # left out in turn, of each set
+BLOCKS = 20  # of each set, left out in turn
 
 
 @dataclass(frozen=True)
@@ -26,38 +28,39 @@ class Moments:
 
 
 def moments(features: Tensor) -> Moments:
-    """Of features (N, D), N >= 2, with the unbiased covariance; in float64."""
+    """Mean and unbiased covariance of features (N, D), N >= 2, in float64."""
     if len(features) < 2:
-        raise ValueError(f"a covariance needs at least two rows of features, got {len(features)}")
+        raise InputError(f"a covariance needs at least two rows of features, got {len(features)}")
     features = features.double()
     mean = features.mean(0)
     return Moments(mean, torch.linalg.qr(features - mean, mode="r").R / (len(features) - 1) ** 0.5)
 
 
 def gaussian_distance(a: Moments, b: Moments) -> float:
-    """Squared 2-Wasserstein distance of the two Gaussians.
+    """Squared 2-Wasserstein distance of two Gaussians.
 
-    With A = R^T R and B = S^T S, tr (A^1/2 B A^1/2)^1/2 is the sum of the singular values of R S^T: no square root of a
-    matrix is taken, and none can fail on a covariance without full rank.
+    With A = R^T R and B = S^T S, tr (A^1/2 B A^1/2)^1/2 is the sum of the singular values of R S^T. No square root
+    of a matrix is taken, so that a covariance without full rank is no problem.
     """
     overlap = torch.linalg.svdvals(a.root @ b.root.T).sum()
-    spread = a.root.square().sum() + b.root.square().sum()
-    return ((a.mean - b.mean).square().sum() + spread - 2 * overlap).item()
+    traces = a.root.square().sum() + b.root.square().sum()
+    return ((a.mean - b.mean).square().sum() + traces - 2 * overlap).item()
 
 
 def frechet_distance(samples: Tensor, reference: Tensor) -> float:
-    """Of two sets of features (N, D) and (M, D)."""
-    return gaussian_distance(moments(samples), moments(reference))
+    """Fréchet distance of two sets of features (N, D) and (M, D), at least two each."""
+    return gaussian_distance(moments(rows(samples)), moments(rows(reference)))
 
 
 def frechet_distances(samples: Tensor, reference: Tensor) -> tuple[Value, Value]:
-    """The distance, and what is left of it without its bias in N and M; both with one standard error.
+    """Fréchet distance, and the same with its bias in N and M removed; both with one standard error.
 
-    The jackknife leaves out a block of either set in turn. What the distance grows by tells its bias of order 1 / N + 1 / M,
-    what it varies by its error. For two sets of one law the second number is about 0, of either sign, and the standard
-    error is rather too large. Sources: Quenouille 1956; Tukey 1958; Busing, Meijer and van der Leeden 1999 for blocks of
-    unequal sizes; Chong and Forsyth 2020 for the bias.
+    The jackknife leaves out a block of either set in turn. The mean change estimates the bias of order 1 / N + 1 / M, and
+    the variance of the changes the error. For equal distributions the second number is about 0, of either sign, and the
+    standard error is rather too large. Sources: Quenouille 1956; Tukey 1958; Busing, Meijer and van der Leeden 1999 for
+    blocks of unequal sizes; Chong and Forsyth 2020 for the bias.
     """
+    samples, reference = rows(samples), rows(reference)
     ours, theirs = moments(samples), moments(reference)
     whole = gaussian_distance(ours, theirs)
     without_ours = [gaussian_distance(moments(rest), theirs) for rest in _leave_one_out(samples)]
@@ -70,19 +73,19 @@ def frechet_distances(samples: Tensor, reference: Tensor) -> tuple[Value, Value]
 
 
 def _leave_one_out(features: Tensor) -> list[Tensor]:
-    """The features without each of the blocks."""
+    """Copies of the features, each without one of the blocks."""
     blocks = features.tensor_split(_num_blocks(len(features)))
     return [torch.cat([*blocks[:k], *blocks[k + 1 :]]) for k in range(len(blocks))]
 
 
 def _num_blocks(size: int) -> int:
     if size < 4:
-        raise ValueError(f"a standard error of the Frechet distance needs at least four rows of features, got {size}")
+        raise InputError(f"a standard error of the Fréchet distance needs at least four rows of features, got {size}")
     return min(BLOCKS, size // 2)
 
 
 def _jackknife(whole: float, parts: list[float], size: int) -> tuple[float, float]:
-    """Bias and variance of a statistic `whole` of `size` rows from its values without each block."""
+    """Bias and variance of a statistic of `size` rows from its value `whole` and its values without each block."""
     lengths = [len(block) for block in torch.arange(size).tensor_split(len(parts))]
     mean = len(parts) * whole - sum((1 - length / size) * part for length, part in zip(lengths, parts))
     variance = 0.0
@@ -90,3 +93,16 @@ def _jackknife(whole: float, parts: list[float], size: int) -> tuple[float, floa
         ratio = size / length
         variance += (ratio * whole - (ratio - 1) * part - mean) ** 2 / (ratio - 1) / len(parts)
     return whole - mean, variance
+
+
+class FrechetMetric(Metric):
+    """Fréchet distance, with and without its bias."""
+
+    columns: ClassVar = {
+        "frechet_distance": Column("Fréchet distance", "lower is better", depends_on_n=True),
+        "frechet_distance_unbiased": Column("  without its bias in n", "lower is better", depends_on_n=True),
+    }
+
+    def compute(self, sets: Sets) -> dict[str, Value]:
+        """Measure the samples' features."""
+        return dict(zip(self.columns, frechet_distances(sets.samples.features, sets.reference.features)))

@@ -1,27 +1,31 @@
-"""Kernel distance: squared maximum mean discrepancy with the kernel (x.y / D + 1)^3, without bias, with an error.
+"""Kernel distance: unbiased squared maximum mean discrepancy with the kernel (x.y / D + 1)^3.
 
 Sources: Gretton et al. 2012; Binkowski et al. 2018 (KID) for the kernel; Zaremba, Gretton and Blaschko 2013 for the
-average over independent blocks, which is near normal also where the two laws are equal.
+average over independent blocks, which is nearly normal even for equal distributions.
 """
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 
-from kakusan.measure.value import Value
+from kakusan.errors import InputError
+from kakusan.measure.metric import Column, Metric, Sets, Value, rows
 
 BLOCKS = 20
 
 
 def kernel_distance(samples: Tensor, reference: Tensor) -> Value:
-    """Of two sets of features (N, D) and (M, D), each at least four; 0 on average for equal laws, of either sign.
+    """Kernel distance of two sets of features (N, D) and (M, D), at least four each; 0 on average if equal, either sign.
 
-    Each block of the samples meets one block of the reference, so that the blocks' values are independent and their
-    spread tells the standard error.
+    Each block of the samples is compared with one block of the reference. The blocks' values are independent, and
+    their variance gives the standard error.
     """
+    samples, reference = rows(samples), rows(reference)
     if min(len(samples), len(reference)) < 4:
-        raise ValueError(f"a kernel distance needs at least four rows of each, got {len(samples)} and {len(reference)}")
+        raise InputError(f"a kernel distance needs at least four rows of each, got {len(samples)} and {len(reference)}")
     blocks = min(BLOCKS, len(samples) // 2, len(reference) // 2)
     parts = zip(samples.double().tensor_split(blocks), reference.double().tensor_split(blocks))
     values = torch.stack([discrepancy(ours, theirs) for ours, theirs in parts])
@@ -29,7 +33,7 @@ def kernel_distance(samples: Tensor, reference: Tensor) -> Value:
 
 
 def discrepancy(x: Tensor, y: Tensor) -> Tensor:
-    """Unbiased squared maximum mean discrepancy of x (n, D) and y (m, D): no row meets itself."""
+    """Unbiased squared maximum mean discrepancy of x (n, D) and y (m, D): no row is paired with itself."""
     return _mean_of_pairs(x) + _mean_of_pairs(y) - 2 * _kernel(x, y).mean()
 
 
@@ -40,3 +44,13 @@ def _mean_of_pairs(x: Tensor) -> Tensor:
 
 def _kernel(x: Tensor, y: Tensor) -> Tensor:
     return (x @ y.T / x.shape[1] + 1).pow(3)
+
+
+class KernelMetric(Metric):
+    """Kernel distance."""
+
+    columns: ClassVar = {"kernel_distance": Column("kernel distance", "lower is better")}
+
+    def compute(self, sets: Sets) -> dict[str, Value]:
+        """Measure the samples' features."""
+        return {"kernel_distance": kernel_distance(sets.samples.features, sets.reference.features)}

@@ -1,8 +1,4 @@
-"""A student of the digits DDPM, or of any other diffusion model, which samples in one network call.
-
-It can be trained for more calls, or drawn to the data by a discriminator; neither has made its samples better so far:
-docs/log.md.
-"""
+"""Student of the digits DDPM, or of any other diffusion model, that samples in one network evaluation."""
 
 from kakusan.run.recipe import DiffusionConfig, Distil, Recipe
 from kakusan.train.settings import Optim

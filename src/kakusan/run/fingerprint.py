@@ -24,9 +24,11 @@ A_GROUP = "threads a group"
 LATER = {
     "": {"distil": None},
     "model": {"network": "unet", "patch": 4, "begin": None, "clusters": 0, "end_log_snr": None},
-    "distil": {"data_weight": 0.0, "data_compare": None},
     "optim": {"augment": "none", "precision": "float32", "compile": "none"},
 }
+
+# settings that are gone, each with the value at which training did what it does now
+FORMER = {"distil": {"calls": 1, "first_share": None}}
 
 
 def versions(device: torch.device) -> dict[str, str]:
@@ -52,10 +54,13 @@ def origin(
     """
     settings = dataclasses.replace(recipe, minutes=None, steps=1).record()
     for place, neutral in LATER.items():
-        part = settings.get(place, {}) if place else settings
+        part = settings.get(place) or {} if place else settings
         for name, value in neutral.items():
             if name in part and part[name] == value:
                 del part[name]
+    for place, values in FORMER.items():
+        if settings.get(place):
+            settings[place] |= values
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
     order = {"processes": str(processes)} if recipe.optim.num_groups > 2 else {}
     order[A_GROUP] = str(max(1, torch.get_num_threads() // lanes))

@@ -14,7 +14,7 @@ from kakusan.console import tell
 from kakusan.data.dataset import Dataset
 from kakusan.errors import InputError
 from kakusan.measure.classifier import SHIPPED, SIDE
-from kakusan.measure.samples import FEWEST, Quality, of_features, of_pictures
+from kakusan.measure.samples import FEWEST, Quality, measure_features, measure_images
 from kakusan.run.trained_model import TrainedModel
 from kakusan.storage import tensors
 
@@ -44,7 +44,7 @@ def sample_quality(model: TrainedModel, dataset: Dataset, num: int, seed: int = 
             "elsewhere and give --features FILE.npz"
         )
     tell(f"drawing and measuring {num:,} samples")
-    return of_pictures(np.asarray(model.sample(num, seed)), dataset.train, dataset.test, features)
+    return measure_images(np.asarray(model.sample(num, seed)), dataset.train, dataset.test, features)
 
 
 def file_quality(path: Path) -> Quality:
@@ -66,7 +66,7 @@ def file_quality(path: Path) -> Quality:
             )
         if not part.isfinite().all():
             raise InputError(f"{path}: {name} holds NaN or infinite values")
-    return of_features(path.name, *found)
+    return measure_features(path.name, *found)
 
 
 def _read(path: Path) -> dict[str, Tensor]:

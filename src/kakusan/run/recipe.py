@@ -135,24 +135,16 @@ class DirichletConfig:
 
 @dataclass(frozen=True)
 class Distil:
-    """Settings of the distillation of a diffusion model into a student that samples in few network evaluations."""
+    """Settings of the distillation of a diffusion model into a student that samples in one network evaluation."""
 
     guidance: Annotated[float, Between(1, 100)] = 2.0
     """Autoguidance weight of the teacher, within the guidance range of its recipe. 1 disables it."""
     begin_log_snr: LogSNR = -1.8
     """Log-SNR of the noise level at which the student starts from pure noise."""
-    calls: Annotated[int, Between(1, 100)] = 1
-    """Largest number of network evaluations per sample that the student is trained for. Its divisors are trained too."""
-    first_share: Annotated[float, Between(0, 1, "(]")] | None = None
-    """Share of training spent on the first of several network evaluations. Default: 0.8."""
     compare: tuple[LogSNR, Annotated[float, Between(0.01, 100)]] = (-1.0, 2.0)
     """Mean and standard deviation of the log-SNR at which student and teacher are compared."""
     student_rate: Annotated[float, Between(0, 1, "(]")] = 0.3
     """Learning rate of the student divided by that of the fake-score network."""
-    data_weight: Annotated[float, Between(0, 100)] = 0.0
-    """Weight of the discriminator's loss against the data. 0: no discriminator."""
-    data_compare: tuple[LogSNR, Annotated[float, Between(0.01, 100)]] | None = None
-    """Mean and standard deviation of the log-SNR of the discriminator's input. Default: 0 and 2."""
 
     def __post_init__(self):
         check(self, "distil")
@@ -199,7 +191,8 @@ class Recipe:
         return {"family": self.family, **dataclasses.asdict(self)}
 
 
-GONE = {"references"}  # model settings of earlier versions that affected training only
+# Settings that earlier versions recorded and that no longer exist; sampling and evaluation never needed them.
+GONE = {"model": {"references"}, "distil": {"calls", "first_share", "data_weight", "data_compare"}}
 
 
 def from_record(record: Any) -> Recipe:
@@ -210,8 +203,9 @@ def from_record(record: Any) -> Recipe:
     family = content.pop("family", None)
     if not isinstance(family, str) or family not in FAMILIES:
         raise InputError(f"the record's family must be one of {', '.join(FAMILIES)}, got {shown(family)}")
-    if isinstance(content.get("model"), dict):
-        content["model"] = {name: value for name, value in content["model"].items() if name not in GONE}
+    for part, gone in GONE.items():
+        if isinstance(content.get(part), dict):
+            content[part] = {name: value for name, value in content[part].items() if name not in gone}
     content["model"] = from_values(FAMILIES[family], content.get("model"), "model")
     content["optim"] = from_values(Optim, content.get("optim"), "optim")
     if content.get("distil") is not None:

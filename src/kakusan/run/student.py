@@ -1,4 +1,4 @@
-"""A student and its teacher: what build.py is for a model that learns from data."""
+"""Recipe, module and loss of a student: the counterpart of build.py for a model that learns from a teacher."""
 
 from __future__ import annotations
 
@@ -8,109 +8,81 @@ from typing import cast
 
 from torch import Tensor
 
-from kakusan.data.augment import augmented
 from kakusan.errors import InputError
 from kakusan.models.diffusion import Diffusion
-from kakusan.nets.discriminator import Discriminator
-from kakusan.noise import Randomness
-from kakusan.objectives.distillation import Distillation, Reality, beginning, student_inputs
+from kakusan.noise import Randomness, randn
+from kakusan.objectives.distillation import Distillation, first_step
 from kakusan.run.build import scale_of, schedule_of, with_weights
 from kakusan.run.recipe import DiffusionConfig, Distil, Recipe
-from kakusan.solvers.spacing import times
 from kakusan.timesteps import StepLaw
 from kakusan.train.loop import Loss
 
-NETWORK = "denoiser."  # before the names of a diffusion model's weights
-CLUSTERS = "clusters."  # before what it knows of its clusters
-STUDENT = "student."  # before those of a student's in what is trained
-FIRST_SHARE = 0.8  # unless given
-DATA_COMPARE = (0.0, 2.0)  # unless given
+NETWORK = "denoiser."  # prefix of the weights of a diffusion model's network
+CLUSTERS = "clusters."  # prefix of its cluster centroids
+STUDENT = "student."  # prefix of the student's weights in a Distillation
 
 
 def student_recipe(recipe: Recipe, teacher: Recipe) -> Recipe:
-    """A recipe for students with the settings of this teacher; InputError if it cannot teach."""
+    """Complete a student's recipe with the settings of its teacher; InputError if that model cannot be a teacher."""
     if not isinstance(teacher.model, DiffusionConfig) or teacher.distil is not None:
         kind = "a student itself" if teacher.distil is not None else f"a {teacher.family} model"
         raise InputError(f"a teacher is a diffusion model, and {teacher.name} is {kind}; e.g. kakusan train mnist-ddpm")
-    distil = _settled(_distil(recipe))
+    distil = _distil(recipe)
     if recipe.optim.early is not None:
         raise InputError(
-            f"--optim.early keeps weights that guide sampling, and a student has its teacher's guidance in it, got "
+            f"--optim.early keeps weights for autoguidance, and a student has learned its teacher's guidance, got "
             f"{recipe.optim.early:g}; leave it out"
         )
-    if recipe.optim.augment != "none" and (distil.calls == 1 or distil.first_share == 1) and not distil.data_weight:
+    if recipe.optim.augment != "none":
         raise InputError(
-            f"--optim.augment moves pictures, and with --distil.calls {distil.calls} --distil.first-share "
-            f"{distil.first_share or 1:g} a student sees pure noise alone, got {recipe.optim.augment}; choose none"
+            f"--optim.augment changes images, and a student is trained on noise alone, got {recipe.optim.augment}; "
+            "choose none"
         )
     schedule = schedule_of(teacher.model)
     student = dataclasses.replace(
         teacher.model,
-        begin=beginning(schedule, distil.begin_log_snr),
+        begin=first_step(schedule, distil.begin_log_snr),
         guidance=1.0,
         end_log_snr=None,
     )
-    times(schedule_of(student), distil.calls)  # InputError where there are not so many steps
-    for compared in (distil.compare, distil.data_compare):
-        if compared is not None:
-            StepLaw.log_snr_normal(schedule, *compared)
-    return dataclasses.replace(recipe, model=student, distil=distil)
-
-
-def _settled(distil: Distil) -> Distil:
-    """Every setting that has an effect given; InputError for one that would have none."""
-    if distil.calls == 1 and distil.first_share is not None:
-        raise InputError(
-            f"--distil.first-share divides training among several calls, and there is one, got {distil.first_share:g}; "
-            "leave it out, or add --distil.calls 4"
-        )
-    if not distil.data_weight and distil.data_compare is not None:
-        raise InputError(
-            "--distil.data-compare is of the discriminator, and with --distil.data-weight 0 there is none; leave it out"
-        )
-    if distil.calls > 1 and distil.first_share is None:
-        distil = dataclasses.replace(distil, first_share=FIRST_SHARE)
-    if distil.data_weight and distil.data_compare is None:
-        distil = dataclasses.replace(distil, data_compare=DATA_COMPARE)
-    return distil
+    StepLaw.log_snr_normal(schedule, *distil.compare)  # InputError if no step is near
+    return dataclasses.replace(recipe, model=student)
 
 
 def distillation(recipe: Recipe, event_shape: tuple[int, ...], weights: Mapping[str, Tensor]) -> Distillation:
-    """Student and follower with the teacher's weights, and a discriminator with weights of torch's global generator."""
+    """Build student and fake-score network, both with the teacher's weights."""
     assert isinstance(recipe.model, DiffusionConfig)
-    follower = dataclasses.replace(recipe.model, begin=None)
-    chains = [cast(Diffusion, with_weights(config, event_shape, weights)) for config in (recipe.model, follower)]
-    distil, (channels, *size) = _distil(recipe), event_shape
-    discriminator = Discriminator(channels, (size[0], size[1])) if distil.data_weight else None
-    return Distillation(*chains, student_rate=distil.student_rate, discriminator=discriminator)
+    whole = dataclasses.replace(recipe.model, begin=None)
+    student, fake_score = (cast(Diffusion, with_weights(one, event_shape, weights)) for one in (recipe.model, whole))
+    return Distillation(student, fake_score, student_rate=_distil(recipe).student_rate)
 
 
 def distillation_loss(module: Distillation, recipe: Recipe, data: Tensor, teacher: Diffusion) -> Loss:
-    """What the trainer minimises, as a function of example indices; see `build.training_loss`.
+    """Training loss as a function of example indices; see `build.training_loss`.
 
     Args:
-        module: What is trained.
+        module: Student and fake-score network.
         recipe: Its settings.
-        data: The training part, on the device.
-        teacher: The whole chain whose law is wanted, on the device.
+        data: Training images, on the device; they only select the clusters.
+        teacher: Chain whose distribution is the target, on the device.
     """
-    distil, scale, student = _distil(recipe), scale_of(recipe.model), module.chain()
-    law = StepLaw.log_snr_normal(teacher.schedule, *distil.compare)
-    data_law = None if distil.data_compare is None else StepLaw.log_snr_normal(teacher.schedule, *distil.data_compare)
+    scale, student = scale_of(recipe.model), module.chain()
+    law = StepLaw.log_snr_normal(teacher.schedule, *_distil(recipe).compare)
+    last = StepLaw.uniform(1)  # draws k = T, and as many random numbers as in version 0.3: its runs can be resumed
 
     def loss(indices: Tensor, randomness: Randomness) -> Tensor:
-        x = scale.to_model(augmented(data[indices], recipe.optim.augment, randomness), randomness)
-        z, k = student_inputs(student, x, distil.calls, distil.first_share, randomness)
-        real = Reality(x, distil.data_weight, data_law) if distil.data_weight else None
+        x = scale.to_model(data[indices], randomness)
+        k = last.draw(len(x), randomness, x.device) + (student.depth - 1)
+        z = randn(x.shape, randomness, x.dtype, x.device)
         cluster = None if student.clusters is None else student.clusters.of(x)
-        losses = module.losses(teacher, z, k, randomness, law, real, cluster)
-        return losses.student + losses.follower + losses.discriminator
+        losses = module.losses(teacher, z, k, randomness, law, cluster)
+        return losses.student + losses.fake_score
 
     return loss
 
 
 def used_weights(recipe: Recipe, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Of the weights that a run averages those that its model is used with, by the model's names: not a follower's."""
+    """Weights of the model that a run yields, by the model's names: of a student, those of the student alone."""
     if recipe.distil is None:
         return dict(weights)
     own = {NETWORK + name.removeprefix(STUDENT): tensor for name, tensor in weights.items() if name.startswith(STUDENT)}

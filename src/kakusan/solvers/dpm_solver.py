@@ -23,7 +23,7 @@ def dpm_solver_3m(model: Diffusion, n: int, randomness: Randomness = None) -> Te
     """Third order from three estimates, by the weights that are exact for a quadratic.
 
     The multistep form of order 3 in the authors' code, which others copied, takes half the second difference; it
-    converges with order 2 (test_samplers.py shows it).
+    converges with order 2 (test_solvers.py shows it).
     """
     return last(dpm_solver_steps(model, n, randomness, 3, adams_weights))
 

@@ -37,40 +37,30 @@ class Entry(TypedDict):
 
 
 class Draft:
-    """A folder that is being written; leaving its `with` block without `publish` removes it.
+    """A folder that is being written; leaving its `with` block without `publish` removes it."""
 
-    Several ranks may write files into one draft: one creates it, broadcasts its `path`, gathers the `entries` of the
-    others and publishes.
-    """
-
-    def __init__(self, root: Path, name: str, path: Path | None = None):
+    def __init__(self, root: Path, name: str):
         self.root, self.name = root, name
-        self.path = path or root / f".tmp-{name}-{os.getpid()}"
+        self.path = root / f".tmp-{name}-{os.getpid()}"
         self.entries: dict[str, Entry] = {}
-        self._is_mine = path is None
-        if self._is_mine:
-            if self.path.exists():  # left by a killed process with the same id
-                files.remove(self.path)
-            files.make_folder(self.path)
+        if self.path.exists():  # left by a killed process with the same id
+            files.remove(self.path)
+        files.make_folder(self.path)
 
     def write(self, name: str, content: bytes) -> None:
         """Add a file, synced."""
         files.write(self.path / name, content)
         self.entries[name] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
 
-    def publish(self, others: dict[str, Entry] | None = None) -> Path:
+    def publish(self) -> Path:
         """Make the folder visible, durably.
-
-        Args:
-            others: Entries of other ranks that wrote into this draft.
 
         Raises:
             OSError: If the disk does not hold what was written; the folder has not appeared then.
         """
-        entries = self.entries | (others or {})
-        files.write(self.path / MANIFEST, _manifest(self.name, entries))
+        files.write(self.path / MANIFEST, _manifest(self.name, self.entries))
         files.sync_folder(self.path)
-        problems = verify(self.path, self.name, entries, from_device=True)
+        problems = verify(self.path, self.name, self.entries, from_device=True)
         if problems:
             raise OSError(errno.EIO, f"the disk does not hold what was written: {problems[0]}", str(self.path))
         final = self.root / self.name
@@ -84,7 +74,7 @@ class Draft:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if not self._is_mine or not self.path.exists():
+        if not self.path.exists():
             return
         try:
             files.remove(self.path)

@@ -9,12 +9,11 @@ functions that take a `checkpoint` trust it, and a save is told which are `known
 
 from __future__ import annotations
 
-import functools
 import json
-import operator
+import re
 import shlex
 import warnings
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +25,13 @@ from kakusan.errors import DamageWarning, InputError, SaveError
 from kakusan.run.directory import to_go_on
 from kakusan.storage import commit, files
 from kakusan.storage import tensors as storage
-from kakusan.train import parts
 from kakusan.train.loop import Trainer
 from kakusan.train.state import State
 
 KEPT = 2
 MOST_COPIES = 5  # of a module in a checkpoint: weights, averaged, early, and two moments of an optimiser
 SUFFIX = ".safetensors"
+SHARD = re.compile(r"(?P<stem>\w+)\.(?P<rank>\d+)-of-\d+")  # files of runs that were sharded (version 0.3)
 STATE = "state.json"
 Tensors = dict[str, dict[str, Tensor]]  # file without its ending -> name -> tensor
 
@@ -40,12 +39,12 @@ Tensors = dict[str, dict[str, Tensor]]  # file without its ending -> name -> ten
 def write(folder: Path, step: int, tensors: Tensors, state: Mapping[str, Any], known: Collection[Path] = ()) -> Path:
     """Write folder/step-NNNNNNNN and drop all but the newest two that are whole; on the disk when this returns.
 
-    All processes of a job must call it together; each writes what it holds.
+    All processes of a job must call it together; the first one writes.
 
     Args:
         folder: Of all checkpoints; made if it is not there.
         step: At which the state is.
-        tensors: By file and name, on any device, whole or in parts.
+        tensors: By file and name, on any device.
         state: What else resuming needs, as JSON.
         known: Checkpoints that this process has found whole, or written.
 
@@ -53,34 +52,28 @@ def write(folder: Path, step: int, tensors: Tensors, state: Mapping[str, Any], k
         SaveError: With the bytes needed and free; the checkpoints before it are as they were.
         InputError: If a tensor is not finite; nothing is written then.
     """
-    final = folder / f"step-{step:08d}"
-    mine = parts.own(tensors)
+    distributed.on_rank0(lambda: _write(folder, _path(folder, step), tensors, state, known))
+    return _path(folder, step)
 
-    def begin() -> commit.Draft | None:
-        files.make_folders(folder)
-        if not _has_its_place(final):
-            return commit.Draft(folder, final.name)
-        files.sync_folder(folder)  # the same step, hence the same state
-        return None
 
-    def fill(draft: commit.Draft) -> None:
-        for stem, named in mine.items():
-            draft.write(stem + SUFFIX, storage.to_bytes(named))
-        if distributed.is_rank0():
-            draft.write(STATE, json.dumps(state, indent=1).encode())
-
+def _write(folder: Path, final: Path, tensors: Tensors, state: Mapping[str, Any], known: Collection[Path]) -> None:
     try:
-        draft = distributed.on_rank0(begin)
-        place = distributed.all_gather_bytes(str(draft.path).encode() if draft else b"")[0].decode()
-        if place:
-            with draft or commit.Draft(folder, final.name, Path(place)) as draft:
-                distributed.on_all_ranks(lambda: fill(draft))
-                entries = [json.loads(one) for one in distributed.all_gather_bytes(json.dumps(draft.entries).encode())]
-                distributed.on_rank0(lambda: draft.publish(functools.reduce(operator.or_, entries)))
+        files.make_folders(folder)
+        if _has_its_place(final):  # the same step, hence the same state
+            files.sync_folder(folder)
+        else:
+            with commit.Draft(folder, final.name) as draft:
+                for stem, named in tensors.items():
+                    draft.write(stem + SUFFIX, storage.to_bytes(named))
+                draft.write(STATE, json.dumps(state, indent=1).encode())
+                draft.publish()
     except OSError as error:
-        raise _save_error(final, error, _size(mine)) from error
-    distributed.on_rank0(lambda: _prune(folder, final, {*known, final}))
-    return final
+        raise _save_error(final, error, _size(tensors)) from error
+    _prune(folder, final, {*known, final})
+
+
+def _path(folder: Path, step: int) -> Path:
+    return folder / f"step-{step:08d}"
 
 
 def _prune(folder: Path, final: Path, known: Collection[Path]) -> None:
@@ -90,7 +83,7 @@ def _prune(folder: Path, final: Path, known: Collection[Path]) -> None:
         words = (
             f"{final} is saved, but an older checkpoint cannot be removed ({error.strerror}); the next save tries again"
         )
-        warnings.warn(words, DamageWarning, stacklevel=4)
+        warnings.warn(words, DamageWarning, stacklevel=5)
 
 
 def save(trainer: Trainer, folder: Path, known: Collection[Path] = ()) -> Path:
@@ -227,7 +220,7 @@ def state_of(checkpoint: Path) -> State:
 
 def _paths(checkpoint: Path, stem: str) -> list[Path]:
     there = [path.name.removesuffix(SUFFIX) for path in checkpoint.glob(f"*{SUFFIX}")]
-    return [checkpoint / (name + SUFFIX) for name in parts.files_of(stem, there)]
+    return [checkpoint / (name + SUFFIX) for name in _files_of(stem, there)]
 
 
 def _read(checkpoint: Path, stem: str, expected: storage.Expected | None = None) -> dict[str, Tensor]:
@@ -235,10 +228,25 @@ def _read(checkpoint: Path, stem: str, expected: storage.Expected | None = None)
     paths = _paths(checkpoint, stem)
     if len(paths) == 1:
         return storage.read(paths[0], expected)[0]
-    tensors = parts.together([storage.read(path)[0] for path in paths])
+    tensors = _joined([storage.read(path)[0] for path in paths])
     if expected is not None:
         storage.check_expected(_kinds(tensors), expected, checkpoint / stem)
     return tensors
+
+
+def _files_of(stem: str, names: Iterable[str]) -> list[str]:
+    """The files that hold a stem: one, or several in the order of the ranks of a sharded run of version 0.3."""
+    matches = [match for match in map(SHARD.fullmatch, names) if match and match["stem"] == stem]
+    return [match[0] for match in sorted(matches, key=lambda match: int(match["rank"]))] or [stem]
+
+
+def _joined(shards: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Whole tensors from shards that hold consecutive rows; what was not sharded is in the first alone."""
+    first, *others = shards
+    return {
+        name: torch.cat([tensor, *(other[name] for other in others)]) if others and name in others[0] else tensor
+        for name, tensor in first.items()
+    }
 
 
 def _kinds(tensors: Mapping[str, Tensor]) -> storage.Expected:

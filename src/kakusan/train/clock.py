@@ -1,8 +1,7 @@
-"""The time of a run as a function of its step, so that a budget in minutes can be gone through again to the bit.
+"""Training time as a function of the step, for learning rates that follow a budget in minutes.
 
-The learning rate of a run by minutes follows the time. Read at every step, it would be different each time; so the
-time is read now and then, written down, and in between it passes at an even pace. What was written down after the
-last checkpoint is followed when the run is taken up there: it then does the same steps with the same learning rates.
+The time is read now and then, kept in the checkpoint, and interpolated linearly between readings. So the learning rate
+of every step up to a checkpoint can be computed again.
 """
 
 from __future__ import annotations
@@ -31,14 +30,10 @@ class Clock:
 
     Args:
         readings: Those so far, by rising step; a new run has none.
-        ahead: Readings of an earlier attempt at the steps to come, to be followed.
-        record: Told each new reading.
         now: Seconds of a clock that never goes back.
     """
 
     readings: list[Reading] = field(default_factory=lambda: [Reading(0, 0.0, 0.0)])
-    ahead: list[Reading] = field(default_factory=list)
-    record: Callable[[Reading], None] = lambda reading: None
     now: Callable[[], float] = time.monotonic
     stopped: bool = False  # nothing new is read
 
@@ -75,21 +70,4 @@ class Clock:
     def take(self, reading: Reading) -> None:
         """Let a reading count from its step on."""
         self.readings.append(reading)
-        self.record(reading)
         self._last_step, self._read_at = reading.step, self.now()
-
-    def go_back(self, count: int, step: int) -> None:
-        """To a step where there were so many readings; those since are followed, for the same steps will be done again."""
-        self.ahead[:0] = self.readings[count:]
-        del self.readings[count:]
-        if not self.ahead:
-            self.start(step)  # what was done since is no part of the pace
-
-    def follow(self, step: int) -> None:
-        """Take up what an earlier attempt read at this step."""
-        if not self.ahead:
-            return
-        while self.ahead and self.ahead[0].step <= step:
-            self.readings.append(self.ahead.pop(0))
-        if not self.ahead:  # from here on the time is our own again
-            self.start(step)

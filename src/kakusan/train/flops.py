@@ -45,13 +45,11 @@ def effort_of(trainer: Trainer) -> Effort:
     return Effort(per_example(trainer), None if peak is None else peak * distributed.world_size())
 
 
-def per_example(trainer: Trainer) -> float | None:
-    """FLOPs of an example's loss and gradient; None where the weights are held in parts.
+def per_example(trainer: Trainer) -> float:
+    """FLOPs of an example's loss and gradient.
 
     Computed once, of a few examples, without compiled networks; neither weights nor gradients nor any stream change.
     """
-    if trainer.engine.shard:
-        return None
     parameters = [p for p in trainer.module.parameters() if p.requires_grad]
     indices = torch.arange(COUNTED, device=trainer.device) % trainer.num_examples
     noise = stream(trainer.seed, "flops", device=trainer.device)

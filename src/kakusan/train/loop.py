@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import sys
 import time
@@ -20,8 +19,7 @@ from kakusan.noise import Randomness, stream
 from kakusan.train.batches import Batches
 from kakusan.train.clock import Clock, Reading
 from kakusan.train.ema import Ema
-from kakusan.train.engine import Engine, any_not_finite, cut, gradient_norm, part
-from kakusan.train.hindsight import LARGEST, STEPS, Hindsight
+from kakusan.train.engine import Engine
 from kakusan.train.lanes import Lanes, allows_lanes
 from kakusan.train.optimizers import Optimizers
 from kakusan.train.precision import Computing
@@ -74,14 +72,13 @@ class Trainer:
     Every process of a job makes one and calls it alike; each does its share of a batch's groups.
 
     Args:
-        module: Its parameters move; with `shard` they become parts of themselves.
+        module: Its parameters move.
         loss: What falls, for each example; reads `module`.
         num_examples: How many there are to draw from.
         settings: Of the optimiser.
         budget: Minutes or steps.
         seed: Batches and noise are pure functions of it, the step and the group.
         device: Where the indices and the noise are drawn.
-        shard: Hold a part of every weight on each process instead of a copy.
         earlier: Budgets that counted before this one, each up to a step.
         rollbacks: Steps at which the run was taken back for other noise; from each on the noise is another.
         save_seconds: Between saves that no mark asks for.
@@ -94,7 +91,6 @@ class Trainer:
     budget: Budget
     seed: int
     device: torch.device
-    shard: bool = False
     rollbacks: list[int] = field(default_factory=list)
     earlier: list[tuple[int, Budget]] = field(default_factory=list)
     save_seconds: float = 60.0
@@ -102,13 +98,12 @@ class Trainer:
     def __post_init__(self):
         self.state = State()
         self.clock = Clock(self.state.readings)
-        self.engine = Engine(self.settings.num_groups, self.shard)
-        copied = copy.deepcopy(self.module)
-        self.computing = Computing(self.module, self.settings, self.device, self.shard)
+        self.engine = Engine(self.settings.num_groups)
+        self.ema = Ema(self.module, self.settings.ema)  # copied before networks are compiled
+        self.computing = Computing(self.module, self.settings, self.device)
         self.objective = self.engine.wrap(
             Objective(self.module, lambda indices, randomness: self.losses(indices, randomness))
         )
-        self.ema = Ema(self.module, self.settings.ema, copied)
         self.optimizers = Optimizers(self.module, self.settings)
         self.early: dict[str, Tensor] | None = None  # averaged weights of the run's beginning, see settings.early
         self.stopped_by = 0  # number of the signal that ended the last `run`
@@ -117,24 +112,12 @@ class Trainer:
         self._shuffled: Batches | None = None
         self._alone = distributed.world_size() == 1
         self._reads_verdicts = self.device.type == "cpu" or not self._alone  # of each step, before the next one
-        self._asks_for_norm = self.settings.clip is not None or self.settings.skip_above is not None
         self._largest_norm = sys.float_info.max if self.settings.skip_above is None else self.settings.skip_above
-        if not self._asks_for_norm:  # but only whether any number is not finite: 0 or 1
-            self._largest_norm, self._one = 0.0, torch.ones((), device=self.device)
-        self._looks_late = (
-            self._reads_verdicts
-            and self._alone
-            and not self._asks_for_norm
-            and sum(p.numel() for p in self._parameters) <= LARGEST
-        )
         self._lanes: Lanes | None = None
-        beside = self._alone and allows_lanes(self.settings, self.device) and not getattr(self.module, "in_turn", False)
+        beside = self._alone and allows_lanes(self.settings, self.device)
         self.num_lanes = min(len(self.engine.groups), torch.get_num_threads()) if beside else 1
         if self.num_lanes > 1:
             self._lanes = Lanes(self.num_lanes, self._parameters, list(self.module.buffers()))
-        self._hindsight: Hindsight | None = None
-        self._not_looked = torch.zeros(())
-        self._look_until = 0  # the steps before this one are looked at one by one
 
     def run(
         self,
@@ -157,8 +140,6 @@ class Trainer:
         with stop_requests() as requests:
             while True:
                 self._advance(told)
-                if told.save or told.stop or self._is_due(marks):
-                    self._look_back()
                 passed = sum(mark <= self.progress for mark in marks)
                 marked = passed > self.state.marks  # a short run may pass several at once
                 if marked or told.save or told.stop:
@@ -183,15 +164,13 @@ class Trainer:
                 on_step(self)
 
     def go_to(self, step: int) -> None:
-        """Do the steps before this one, and nothing else, by what the clock has read before and without a new reading."""
+        """Train up to a step with the clock stopped, and call nobody back."""
         self.clock.start(self.state.step)
         self.clock.stopped = True
         self.module.train()
         self._advance(Told())
         while self.state.step < step:
             self._advance(self._step(StopRequests(), save=False))
-            if self.state.step == step:
-                self._look_back()
 
     @property
     def progress(self) -> float:
@@ -201,11 +180,7 @@ class Trainer:
         return budget.progress(step, self.state.seconds)
 
     def settle(self) -> None:
-        """Find out about the steps that were not looked at yet; NonFiniteLossError if too many were skipped.
-
-        On a CPU the run may then stand at an earlier step, see hindsight.py.
-        """
-        self._look_back()
+        """Find out about the steps that were not looked at yet; NonFiniteLossError if too many were skipped."""
         unread, self._unread = self._unread, []
         if unread:  # one wait for all of them
             numbers = torch.stack([torch.stack([bad.double(), loss.double()]) for _, bad, loss in unread]).tolist()
@@ -228,9 +203,8 @@ class Trainer:
         """Go on from a snapshot, whose tensors are whole."""
         for held, content in ((dict(self.module.state_dict()), tensors["model"]), (self.ema.tensors, tensors["ema"])):
             for name, tensor in held.items():
-                part(tensor).copy_(part(cut(content[name].to(self.device), tensor)))
+                tensor.copy_(content[name])
         self.optimizers.load({name: tensor.to(self.device) for name, tensor in tensors["optimizer"].items()})
-        self._hindsight = None
         early = tensors.get("early")
         self.early = None if early is None else {name: value.to(self.device) for name, value in early.items()}
         self.state = state
@@ -271,17 +245,11 @@ class Trainer:
         return loss / len(self.engine.groups) if len(self.engine.groups) > 1 else loss
 
     def norm(self) -> Tensor:
-        """Of the gradients in the parameters."""
-        return gradient_norm(self._parameters)
-
-    def look(self) -> Tensor:
-        """Their norm where a setting asks for it; else 0 if all of them are finite, and 1 otherwise."""
-        if self._asks_for_norm:
-            return self.norm()
-        return any_not_finite([p.grad for p in self._parameters if p.grad is not None], self._one)
+        """Euclidean norm of all gradients; NaN or infinite if one of them is not finite."""
+        return nn.utils.get_total_norm(p.grad for p in self._parameters if p.grad is not None)
 
     def is_bad(self, loss: Tensor, norm: Tensor) -> bool:
-        """Whether a step with this loss and norm, as `gradients` and `look` give them, is to change nothing."""
+        """Whether a step with this loss and norm, as `gradients` and `norm` give them, is to change nothing."""
         return not (math.isfinite(loss.item()) and norm.item() <= self._largest_norm)  # which no NaN is
 
     def scale(self) -> float:
@@ -307,20 +275,9 @@ class Trainer:
         return self.computing.warm_up_calls > 0
 
     def _step(self, requests: StopRequests, save: bool) -> Told:
-        if self._hindsight is not None and self.state.step >= self._hindsight.step + STEPS:
-            self._look_back()
         step = self.state.step
-        late = self._hindsight is not None and step >= self._look_until
-        try:
-            loss = self.gradients(step)
-        except Exception:
-            if not late or self._look_back(keep=False):
-                raise
-            loss = None  # an earlier step had spoiled the weights
-        if loss is None or (late and not math.isfinite(loss.item()) and not self._look_back(keep=False)):
-            self.optimizers.clear()
-            return Told(stop=requests.asked, save=save)
-        norm = self._not_looked if late else self.look()
+        loss = self.gradients(step)
+        norm = self.norm()
         skip: Tensor | None = None  # of a step whose verdict stays on the device
         if self._reads_verdicts:
             told = self._agree(self.is_bad(loss, norm), loss.item(), requests.asked, save)
@@ -336,54 +293,15 @@ class Trainer:
             self.optimizers.clear()
         else:
             if self.settings.clip is not None:
-                factor = (self.settings.clip / (norm + 1e-6)).clamp(max=1.0)
-                torch._foreach_mul_([part(p.grad) for p in self._parameters if p.grad is not None], factor)
+                nn.utils.clip_grads_with_norm_(self._parameters, self.settings.clip, norm)
             self.optimizers.step(self.scale(), skip)
         self.state.step = step + 1
         if not told.bad:
             self.ema.update(self.state.step)
-            if self._looks_late and self._hindsight is None:
-                self._begin_hindsight()
         return told
-
-    def _begin_hindsight(self) -> None:
-        """All is good at present; where every parameter has moved, steps are looked at together from now on."""
-        means = self.optimizers.means()
-        if means:
-            held = (self.module.state_dict(), self.ema.tensors, self.optimizers.tensors())
-            self._hindsight = Hindsight([tensor for named in held for tensor in named.values()], means, self.state)
-
-    def _look_back(self, keep: bool = True) -> bool:
-        """Whether all steps so far are good; else the run is at an earlier one now, to do them again one by one.
-
-        Args:
-            keep: To go back to the present one if a later one is bad; not from within a step, which moves buffers.
-        """
-        if self._hindsight is None or self._hindsight.step == self.state.step:
-            return True
-        if self._hindsight.is_good():
-            if keep:
-                self._hindsight.keep(self.state)
-            return True
-        if self.state.step <= self._look_until:  # all were looked at: the mean of finite gradients has overflowed
-            self._looks_late, self._hindsight = False, None
-            return True
-        self._look_until = self.state.step
-        count = self._hindsight.go_back(self.state)
-        self.clock.go_back(count, self.state.step)
-        self._advance(Told())
-        return False
 
     def _early_is_due(self) -> bool:
         return self.early is None and self.settings.early is not None and self.progress >= self.settings.early
-
-    def _is_due(self, marks: list[float]) -> bool:
-        """Whether the weights are wanted at the present step: at a mark, at the end, or as those of the beginning."""
-        return (
-            self.progress >= 1
-            or self._early_is_due()
-            or sum(mark <= self.progress for mark in marks) > self.state.marks
-        )
 
     def _agree(self, bad: bool, loss: float, stop: int, save: bool) -> Told:
         """One small sum over the processes a step: what any finds bad is bad for all, what the first wishes is done."""
@@ -419,8 +337,6 @@ class Trainer:
 
     def _reading(self, next_step: bool = False, paused: bool = False) -> Reading | None:
         """What the first process's clock has to say, on every process if the step is not about to agree on it."""
-        if self.clock.ahead:
-            return None
         reading = self.clock.wanted(self.state.step + next_step, paused)
         if not paused:
             return reading
@@ -431,7 +347,6 @@ class Trainer:
         """Let the clock go on to the present step."""
         if told.reading is not None:
             self.clock.take(told.reading)
-        self.clock.follow(self.state.step)
         self.state.seconds = self.clock.seconds(self.state.step)
 
     def _batches(self, salt: int) -> Batches:

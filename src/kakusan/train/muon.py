@@ -11,8 +11,6 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor
 
-from kakusan.train.engine import cut, part, whole
-
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 ITERATIONS = 5
 MOST_AT_ONCE = 2**24  # numbers
@@ -61,29 +59,28 @@ class Muon(torch.optim.Optimizer):
                     rows, columns = ahead.shape
                     step = update if rows <= columns else update.mT
                     step = step.reshape(rows, *p.shape[2:], p.shape[1]).movedim(-1, 1)
-                    part(p).mul_(1 - moves * (group["lr"] * group["weight_decay"]))
-                    part(p).add_(part(cut(step, p)), alpha=-group["lr"] * max(1.0, rows / columns) ** 0.5)
+                    p.mul_(1 - moves * (group["lr"] * group["weight_decay"]))
+                    p.add_(step, alpha=-group["lr"] * max(1.0, rows / columns) ** 0.5)
 
     def _ahead(self, p: Tensor, momentum: float, skip: Tensor | None) -> Tensor:
-        """The mean gradient, moved on, and once more as if this gradient came again; as a matrix, whole."""
+        """The mean gradient, moved on, and once more as if this gradient came again; as a matrix."""
         gradient, mean = p.grad, self.state[p]["momentum"]
         assert gradient is not None
         if skip is not None:  # its own mean in its place moves nothing
-            part(gradient).copy_(torch.where(skip > 0, part(mean), part(gradient)))
-        part(mean).lerp_(part(gradient), 1 - momentum)
+            gradient.copy_(torch.where(skip > 0, mean, gradient))
+        mean.lerp_(gradient, 1 - momentum)
         # a kernel's columns in the order in which it lies in memory, input channels last
-        return whole(gradient.lerp(mean, momentum)).movedim(1, -1).flatten(1)
+        return gradient.lerp(mean, momentum).movedim(1, -1).flatten(1)
 
 
 def batches(parameters: list[Tensor]) -> list[list[Tensor]]:
     """Those that are orthogonalised at once: of one shape, standing or lying.
 
-    So many that their copies stay small beside a model, also of tensors that processes hold in parts; the same ones
-    however they are held, so that a step comes to the same bits.
+    A batch holds at most `MOST_AT_ONCE` numbers, so that the copies stay small beside a model.
     """
     alike: dict[tuple[int, int], list[Tensor]] = {}
     for p in parameters:
-        sizes = (len(p), p.numel() // len(p))  # asking a row of what is held in parts would fetch it
+        sizes = (len(p), p[0].numel())
         alike.setdefault((min(sizes), max(sizes)), []).append(p)
     found = []
     for (rows, columns), those in alike.items():

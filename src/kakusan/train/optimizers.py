@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from kakusan.train.engine import cut, part
 from kakusan.train.muon import Muon
 from kakusan.train.settings import Optim
 
@@ -68,18 +67,8 @@ class Optimizers:
             for name in [names[index]]
         }
 
-    def means(self) -> list[Tensor]:
-        """The running mean of every parameter's gradient; none of them before the first step has made them all."""
-        found = [
-            optimizer.state[p].get("momentum" if isinstance(optimizer, Muon) else "exp_avg")
-            for optimizer, _, _ in self._all
-            for group in optimizer.param_groups
-            for p in group["params"]
-        ]
-        return [] if any(mean is None for mean in found) else found
-
     def load(self, tensors: dict[str, Tensor]) -> None:
-        """Take up a state that `tensors` gave, whole, however the parameters are held."""
+        """Take up a state that `tensors` gave, on any device."""
         for optimizer, _, names in self._all:
             full = optimizer.state_dict()
             # in the memory layout of the parameters: the fused step walks both as flat memory
@@ -88,14 +77,8 @@ class Optimizers:
             for index, name in enumerate(names):
                 slots = {key[: -len(name) - 1]: value for key, value in tensors.items() if key.endswith(f".{name}")}
                 state[index] = {
-                    slot: value[0] if slot == "step" else _held_as(parameters[index], value)
+                    slot: value[0] if slot == "step" else torch.empty_like(parameters[index]).copy_(value)
                     for slot, value in slots.items()
                     if "." not in slot
                 }
             optimizer.load_state_dict({"state": state, "param_groups": full["param_groups"]})
-
-
-def _held_as(parameter: Tensor, content: Tensor) -> Tensor:
-    held = torch.empty_like(parameter)
-    part(held).copy_(part(cut(content, parameter)))
-    return held

@@ -33,7 +33,7 @@ def networks(module: nn.Module) -> list[nn.Module]:
     return [part for part in parts if any(True for _ in part.parameters())]
 
 
-def check_computing(module: nn.Module, settings: Optim, device: torch.device, shard: bool = False) -> None:
+def check_computing(module: nn.Module, settings: Optim, device: torch.device) -> None:
     """InputError if this precision, or compiling, is not to be had for this model on this device."""
     if settings.precision == "tf32" and device.type != "cuda":
         raise InputError(f"optim.precision tf32 is a GPU's, and this run is on {device}; choose float32")
@@ -48,8 +48,6 @@ def check_computing(module: nn.Module, settings: Optim, device: torch.device, sh
         return
     if not networks(module):
         raise InputError("optim.compile is for networks, and this model has none; choose none")
-    if shard and distributed.world_size() > 1:
-        raise InputError("optim.compile works on whole weights, and --shard holds parts of them; leave one of them out")
     if settings.compile in GRAPHS:
         if device.type != "cuda":
             raise InputError(
@@ -73,11 +71,10 @@ class Computing:
         module: The model; copies made of it before this are left as they were. Names of weights stay what they are.
         settings: Of which `precision` and `compile` are read.
         device: Where it is.
-        shard: Whether its weights are to be held in parts.
     """
 
-    def __init__(self, module: nn.Module, settings: Optim, device: torch.device, shard: bool = False):
-        check_computing(module, settings, device, shard)
+    def __init__(self, module: nn.Module, settings: Optim, device: torch.device):
+        check_computing(module, settings, device)
         self.precision, self.device = settings.precision, device
         self.warm_up_calls = {"none": 0, **dict.fromkeys(GRAPHS, GRAPH_CALLS)}.get(settings.compile, 1)
         self._graphs = settings.compile in GRAPHS

@@ -1,0 +1,140 @@
+"""A measure of samples: what it is given, what it returns, and how its values are shown."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass, field, replace
+from math import sqrt
+from typing import Any, ClassVar, TypeVar
+
+import torch
+from torch import Tensor
+
+from kakusan.errors import InputError
+from kakusan.noise import stream
+
+Found = TypeVar("Found")
+
+
+@dataclass(frozen=True)
+class Value:
+    """A measured number.
+
+    Attributes:
+        value: The number, in the measure's own unit.
+        standard_error: Standard error of `value` over other draws of the same size; None if not estimated.
+        p_value: Probability of a value at least this far off if both distributions are equal; None if not tested.
+    """
+
+    value: float
+    standard_error: float | None = None
+    p_value: float | None = None
+
+    def record(self) -> dict[str, Any]:
+        """Return plain JSON values, without those that are None."""
+        return {name: number for name, number in vars(self).items() if number is not None}
+
+    def __str__(self) -> str:
+        error = "" if self.standard_error is None else f" ± {self.standard_error:.4f}"
+        chance = "" if self.p_value is None else f" (p = {self.p_value:.2g})"
+        return f"{self.value:.4f}{error}{chance}"
+
+
+def share(hits: Tensor) -> Value:
+    """Share of true ones among independent trials (N,), with its binomial standard error."""
+    part = hits.double().mean().item()
+    return Value(part, sqrt(part * (1 - part) / len(hits)))
+
+
+def rows(features: Any) -> Tensor:
+    """Convert features (N, D), a tensor or an array of floating-point numbers, to a tensor; InputError for others."""
+    tensor = torch.as_tensor(features)
+    if tensor.dim() != 2 or not tensor.is_floating_point():
+        raise InputError(
+            f"expected features as floating-point numbers (N, D), got {tensor.dtype} of shape {tuple(tensor.shape)}; "
+            "kakusan.measure.features(images) computes those of 28 x 28 images"
+        )
+    return tensor
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Features (n, D) of a set of examples; of images also class probabilities (n, C) and pixels (n, P)."""
+
+    features: Tensor
+    probabilities: Tensor | None = None
+    pixels: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    def __getitem__(self, rows: Tensor | slice) -> Examples:
+        return Examples(**{name: part[rows] for name, part in vars(self).items() if part is not None})
+
+
+@dataclass(frozen=True)
+class Sets:
+    """Samples, and the real examples that they are compared with.
+
+    Attributes:
+        samples: n generated examples.
+        reference: Held-out examples in random order.
+        train: Training examples, if known.
+    """
+
+    samples: Examples
+    reference: Examples
+    train: Examples | None = None
+    _found: dict[Hashable, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    def once(self, key: Hashable, compute: Callable[[], Found]) -> Found:
+        """Return `compute()`, computed once for each key: for what several metrics need."""
+        if key not in self._found:
+            self._found[key] = compute()
+        return self._found[key]
+
+
+@dataclass(frozen=True)
+class Column:
+    """How one value is shown.
+
+    Attributes:
+        label: What it is.
+        better: Which direction is better, e.g. "lower".
+        unit: Its unit, if it has one.
+        depends_on_n: Whether values of different numbers of samples do not compare; a record then names the number.
+    """
+
+    label: str
+    better: str
+    unit: str = ""
+    depends_on_n: bool = False
+
+    def __str__(self) -> str:
+        return ", ".join(part for part in (self.label, self.unit, self.better) if part)
+
+
+class Metric(abc.ABC):
+    """A measure of samples, shown by `kakusan evaluate --samples` once it stands in `kakusan.measure.METRICS`.
+
+    Attributes:
+        columns: For each name that `compute` returns, how its value is shown.
+    """
+
+    columns: ClassVar[Mapping[str, Column]]
+
+    @abc.abstractmethod
+    def compute(self, sets: Sets) -> dict[str, Value]:
+        """Measure the samples; return nothing if these sets do not have what the metric needs."""
+
+    def floor(self, sets: Sets) -> dict[str, Value]:
+        """Measure real examples in place of the samples: by default as many training examples."""
+        assert sets.train is not None, "asked only if there are training examples"
+        rows = shuffled(len(sets.train))[: len(sets.samples)]
+        return self.compute(replace(sets, samples=sets.train[rows], _found={}))
+
+
+def shuffled(size: int) -> Tensor:
+    """Return a fixed permutation: data may be sorted, as the halves of MNIST's test split differ."""
+    return torch.randperm(size, generator=stream(0, "measure"))

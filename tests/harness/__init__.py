@@ -1,0 +1,1 @@
+"""Shared test code: helpers, planted faults, the disk model, hostile inputs."""

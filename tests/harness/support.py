@@ -1,0 +1,150 @@
+"""What several test files share: the oracles, exact averages over Gaussian noise, and the 4.5 s.e. check."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from kakusan.cli import main
+from kakusan.models.diffusion import Diffusion
+from kakusan.schedule import Schedule
+
+F64 = torch.float64
+SMALL_BETAS = [0.1, 0.2, 0.35, 0.5, 0.7]
+
+# |z| > 4.5 has probability 7e-6 for a right estimator; seeds are fixed, so a test that passes once passes always
+LIMIT = 4.5
+
+
+def status(*arguments: object) -> int | str | None:
+    """Run the command in this process; its exit status."""
+    with pytest.raises(SystemExit) as stop:
+        main([str(argument) for argument in arguments])
+    return stop.value.code
+
+
+def call(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int | str | None, str, str]:
+    """Run the command in this process; exit status, stdout, stderr."""
+    code = status(*arguments)
+    return code, *capsys.readouterr()
+
+
+def oracle(name: str) -> dict:
+    """The cases of one file of tests/oracles: exact values, made by code that shares nothing with the library.
+
+    In these files `seed` means the study notes' form, and position t-1 of an array holds step t.
+    """
+    return json.loads((Path(__file__).parent.parent / "oracles" / f"{name}.json").read_text())["cases"]
+
+
+def f64(values) -> Tensor:
+    return torch.tensor(values, dtype=F64)
+
+
+def seeded(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def gauss_hermite(dims: int) -> tuple[Tensor, Tensor]:
+    """Nodes (3^dims, dims) and weights: E f(eps), eps ~ N(0, I), without error for f of degree <= 5 in each coordinate.
+
+    Log-densities of linear-Gaussian models have degree 2, their squares degree 4: their means and variances are exact.
+    """
+    root = math.sqrt(3)
+    nodes = torch.tensor(list(itertools.product((-root, 0.0, root), repeat=dims)), dtype=F64)
+    weights = torch.where(nodes == 0, f64(2 / 3), f64(1 / 6)).prod(1)
+    return nodes, weights
+
+
+def mean_of(values: Tensor, weights: Tensor) -> float:
+    return (values * weights).sum().item()
+
+
+def standard_errors_off(draws: Tensor, expected) -> Tensor:
+    """How many standard errors the mean of draws (n, ...) lies from what is expected."""
+    return ((draws.mean(0) - expected) / (draws.std(0) / math.sqrt(len(draws)))).abs()
+
+
+def assert_mean(draws: Tensor, expected) -> None:
+    """False-alarm rate 7e-6 an entry (4.5 s.e.)."""
+    off = standard_errors_off(draws, expected)
+    assert (off < LIMIT).all(), f"{off.max().item():.1f} standard errors off"
+
+
+def assert_variance(draws: Tensor, expected) -> None:
+    """Against the sample variance, whose standard error is that of the mean of squared deviations; 4.5 s.e."""
+    assert_mean((draws - draws.mean(0)).square(), expected)
+
+
+def assert_covariance(draws: Tensor, expected: Tensor) -> None:
+    """draws (n, d) against a (d, d) covariance, entry by entry; 4.5 s.e."""
+    centred = draws - draws.mean(0)
+    assert_mean(centred[:, :, None] * centred[:, None, :], expected)
+
+
+def normal_log_prob(x: Tensor, mean: Tensor, cov: Tensor) -> Tensor:
+    return torch.distributions.MultivariateNormal(mean, cov).log_prob(x)
+
+
+def affine_map(function, dims: int) -> tuple[Tensor, Tensor]:
+    """(A, b) of an affine function z -> A z + b on rows, from its values at 0 and at the unit vectors."""
+    values = function(torch.cat([torch.zeros(1, dims, dtype=F64), torch.eye(dims, dtype=F64)]))
+    return (values[1:] - values[0]).T, values[0]
+
+
+def generated_law(chain, dims: list[int], mean_output: bool = False) -> tuple[Tensor, Tensor]:
+    """Mean and covariance of p(x) of a chain whose decoders are affine, carried down without sampling.
+
+    dims: of z_1, ..., z_T.
+    """
+    mean, cov = torch.zeros(dims[-1], dtype=F64), torch.eye(dims[-1], dtype=F64)
+    for t in range(chain.depth, 0, -1):
+        matrix, shift = affine_map(lambda z, t=t: chain.decode(z, t).mean, dims[t - 1])
+        mean, cov = matrix @ mean + shift, matrix @ cov @ matrix.T
+        if not (t == 1 and mean_output):
+            at_zero = chain.decode(torch.zeros(1, dims[t - 1], dtype=F64), t)
+            cov = cov + at_zero.var.expand_as(at_zero.mean)[0].diag()
+    return mean, cov
+
+
+# The small diffusion model of oracles O12 to O15: T = 5, D = 2, affine denoisers of the reverse mean
+
+VARIANCES = {
+    "unit_seed": "unit",
+    "beta": "beta",
+    "beta_tilde_t1_takes_beta_tilde_2": "beta_tilde",
+    "learned_diag": "learned",
+}
+
+
+def affine_diffusion(denoiser: str, variance: str, **options) -> Diffusion:
+    """`denoiser` is "arbitrary" or "optimal", `variance` one of the oracle's names."""
+    setting = oracle("diffusion_linear_T5_D2")["setting"]
+    tables = {**setting["inputs"], **setting["outputs"]}
+    matrices, shifts = f64(tables[f"A_{denoiser}"]), f64(tables[f"b_{denoiser}"])
+    v = f64(setting["inputs"]["learned_interpolation_v_per_dimension"])
+
+    def mean(z, t):
+        out = torch.einsum("bij,bj->bi", matrices[t - 1], z) + shifts[t - 1]
+        return (out, v.expand_as(out)) if VARIANCES[variance] == "learned" else out
+
+    options = {"prediction": "mean", **options}
+    return Diffusion(mean, Schedule.from_betas(SMALL_BETAS), 2, variance=VARIANCES[variance], **options).double()
+
+
+def gaussian_x_denoiser(schedule: Schedule, mean: Tensor, cov: Tensor):
+    """E[x | z_t] for x ~ N(mean, cov), as a denoiser for prediction="x" (theory M8, oracle O12)."""
+    power, eye = schedule.alpha_bar, torch.eye(len(mean), dtype=F64)
+    inverse = torch.linalg.inv(power[1:, None, None] * cov + schedule.noise_var[1:, None, None] * eye)
+    gain = torch.cat([eye[None], power[1:].sqrt()[:, None, None] * cov @ inverse])  # index 0 is the data
+
+    def denoiser(z, t):
+        return mean + torch.einsum("bij,bj->bi", gain[t], z - power[t].sqrt()[:, None] * mean)
+
+    return denoiser

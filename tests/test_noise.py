@@ -1,0 +1,36 @@
+"""Streams of random numbers by seed and step."""
+
+import torch
+from torch import nn
+
+from harness.faults import catches
+from kakusan.train.loop import Trainer
+from kakusan.train.settings import Budget, Optim
+
+
+@catches(
+    "train/loop.py",
+    'stream(self.seed, "step", salt, step, group, device=self.device)',
+    'stream(self.seed, "step", salt, group, device=self.device)',
+    "every step has the same noise",
+)
+@catches(
+    "train/loop.py",
+    'stream(self.seed, "step", salt, step, group, device=self.device)',
+    'stream("step", salt, step, group, device=self.device)',
+    "every seed has the same noise",
+)
+def test_every_step_has_noise_of_its_own_by_seed_and_number():
+    def noise(seed):
+        module, heard = nn.Linear(1, 1), []
+
+        def loss(indices, randomness):
+            heard.append(torch.rand((), generator=randomness).item())
+            return module(torch.ones(len(indices), 1))[:, 0].square()
+
+        trainer = Trainer(module, loss, 8, Optim(batch=4), Budget(steps=5), seed, torch.device("cpu"))
+        assert trainer.run([1.0], lambda trainer: None, lambda trainer: None)
+        return heard
+
+    assert noise(0) == noise(0)
+    assert len({*noise(0), *noise(1)}) == 10

@@ -1,0 +1,614 @@
+"""Samplers carry a Gaussian to a Gaussian where the denoiser is affine: their law is computed, not guessed."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+from torch.testing import assert_close
+
+from harness.faults import catches
+from harness.support import (
+    F64,
+    SMALL_BETAS,
+    affine_diffusion,
+    assert_covariance,
+    assert_mean,
+    f64,
+    gaussian_x_denoiser,
+    generated_law,
+    oracle,
+    seeded,
+)
+from kakusan.bound import ancestral_sample
+from kakusan.errors import InputError
+from kakusan.guidance import guided
+from kakusan.models.diffusion import Diffusion
+from kakusan.noise import example_streams
+from kakusan.oracles import GaussianWorld
+from kakusan.schedule import Schedule
+from kakusan.solvers import (
+    SAMPLERS,
+    ancestral,
+    ddim,
+    ddim_steps,
+    dpm_solver_2m,
+    dpm_solver_2m_sde,
+    dpm_solver_3m,
+    heun,
+    sampler,
+    times,
+    unipc_2,
+)
+from kakusan.solvers.adams import adams_weights, moment
+from kakusan.solvers.calls import counted
+from kakusan.solvers.dpm_solver import dpm_solver_steps, published_weights
+from kakusan.solvers.dpm_solver_sde import dpm_solver_2m_sde_steps
+from kakusan.solvers.heun import heun_steps
+
+N = 100_000  # draws of a random test
+ORACLE = oracle("diffusion_linear_T5_D2")
+SETTING = ORACLE["setting"]["inputs"]
+
+
+def gaussian_model(mean, cov, schedule=None, variance="beta", word="x"):
+    """The exact denoiser of data N(mean, cov), saying x or eps."""
+    schedule = schedule or Schedule.from_betas(SMALL_BETAS)
+    x_hat = gaussian_x_denoiser(schedule, mean, cov)
+
+    def eps_hat(z, t):
+        return (z - schedule.alpha_bar[t].sqrt()[:, None] * x_hat(z, t)) / schedule.noise_var[t].sqrt()[:, None]
+
+    return Diffusion({"x": x_hat, "eps": eps_hat}[word], schedule, len(mean), word, variance).double()
+
+
+def optimal_model(variance="beta", word="x"):
+    return gaussian_model(f64(SETTING["data_mean"]), f64(SETTING["data_cov"]), variance=variance, word=word)
+
+
+class Network(nn.Module):
+    """Says z, and can be listened to."""
+
+    def forward(self, z, t):
+        return z
+
+
+def ddim_law(model):
+    """Mean and covariance of deterministic ddim, from the affine map of z_T to x that a few draws reveal."""
+    dims = model.num_dims
+    z = model.prior().expand(dims + 3).sample(seeded(0))  # what ddim draws first from the same seed
+    x = ddim(model, dims + 3, seeded(0))
+    design = torch.cat([z, torch.ones(len(z), 1, dtype=F64)], 1)
+    solution = torch.linalg.lstsq(design, x).solution
+    assert_close(design @ solution, x, rtol=1e-10, atol=1e-10)  # two draws more than unknowns: the map is affine
+    return solution[-1], solution[:-1].T @ solution[:-1]
+
+
+# Ancestral, theory M13, O12
+
+
+@pytest.mark.proves("M13", "O12", "O17", "O23")
+@pytest.mark.parametrize("case", [case for case in ORACLE if "generated_mean" in ORACLE[case]["outputs"]])
+def test_down_the_chain_the_law_of_the_model_is_generated(case):
+    denoiser, variance = case.split("_", 1)
+    mean, cov = generated_law(affine_diffusion(denoiser, variance), [2] * 5)
+    assert_close(mean, f64(ORACLE[case]["outputs"]["generated_mean"]), rtol=1e-10, atol=1e-12)
+    assert_close(cov, f64(ORACLE[case]["outputs"]["generated_cov"]), rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.proves("S41", "S58", "O17", "O23", "O19")
+@catches("solvers/ancestral.py", "mean_output=True", "mean_output=False", "ancestral samples carry the last noise")
+def test_ancestral_draws_follow_that_law_without_the_last_noise():
+    model = affine_diffusion("arbitrary", "beta")
+    mean, cov = generated_law(model, [2] * 5, mean_output=True)
+    draws = ancestral(model, N, seeded(0))
+    assert_mean(draws, mean)  # 4.5 s.e., 6 entries
+    assert_covariance(draws, cov)
+    assert_close(cov + 0.1 * torch.eye(2), f64(ORACLE["arbitrary_beta"]["outputs"]["generated_cov"]))  # beta_1 = 0.1
+
+
+@pytest.mark.proves("S59", "O12")
+def test_at_full_length_ancestral_is_the_generative_chain_itself():
+    model = optimal_model()
+    ours, chain = ancestral(model, 8, seeded(1)), ancestral_sample(model, 8, seeded(1), mean_output=True)
+    assert torch.equal(ours, chain)
+
+
+@pytest.mark.proves("S41", "O17")
+def test_unit_variance_generates_a_law_that_is_far_too_wide():  # theory M7, E14: 276.5 at T = 1000
+    known = oracle("schedules")["linear_T1000"]["outputs"][
+        "seed_unit_covariance_generated_variance_for_unit_normal_data"
+    ]
+    model = gaussian_model(f64([0.0]), f64([[1.0]]), Schedule.linear(1000), "unit")
+    _, cov = generated_law(model, [1] * 1000)
+    assert cov.item() == pytest.approx(known, rel=1e-9)  # a thousand steps
+
+
+# DDIM
+
+
+@pytest.mark.parametrize("word", ["x", "eps"])
+@pytest.mark.parametrize(("m", "s"), [(0.3, 0.25), (-1.0, 1.0), (0.3, 4.0)])
+def test_ddim_carries_a_gaussian_to_the_known_gaussian(word, m, s):
+    schedule = Schedule.from_betas(SMALL_BETAS)
+    mean, cov = ddim_law(gaussian_model(f64([m]), f64([[s]]), schedule, word=word))
+    # with v_t = abar_t s + 1 - abar_t, z_t - a_t m shrinks by (a_{t-1} a_t s + b_{t-1} b_t) / v_t, and z_T has mean 0
+    a, b = schedule.alpha_bar.sqrt(), schedule.noise_var.abs().sqrt()
+    v = schedule.alpha_bar * s + schedule.noise_var
+    gain = ((a[:-1] * a[1:] * s + b[:-1] * b[1:]) / v[1:]).prod()
+    assert cov.item() == pytest.approx(gain.item() ** 2, rel=1e-10)
+    assert mean.item() == pytest.approx(m - gain.item() * a[-1].item() * m, rel=1e-10)
+
+
+def test_ddim_with_many_steps_reaches_the_data_law():
+    m, s = f64([0.3, -0.2]), f64(SETTING["data_cov"])
+    errors = []
+    for depth in (100, 400):
+        mean, cov = ddim_law(gaussian_model(m, s, Schedule.cosine(depth)))
+        errors.append((cov - s).abs().max().item())
+        assert_close(mean, m, rtol=0, atol=0.02)  # the prior has mean 0, and the chain forgets it in a_T alone
+    assert errors[1] < errors[0] / 2 < 0.05  # a first-order method
+
+
+@catches(
+    "solvers/ddim.py",
+    "schedule.alpha_bar[t - 1].sqrt().item() * x_hat",
+    "schedule.alpha_bar[t].sqrt().item() * x_hat",
+    "a step of ddim keeps the signal of the step that it leaves",
+)
+def test_ddim_of_a_point_is_that_point():
+    model = gaussian_model(f64([0.7, -0.1]), torch.zeros(2, 2, dtype=F64))
+    assert_close(ddim(model, 4, seeded(0)), f64([[0.7, -0.1]]).expand(4, -1), rtol=1e-12, atol=0)
+
+
+def test_ddim_at_eta_one_is_ancestral_with_beta_tilde():
+    model = optimal_model("beta_tilde")
+    assert_close(ddim(model, 6, seeded(2), eta=1.0), ancestral(model, 6, seeded(2)), rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
+def test_ddim_keeps_the_marginals_of_a_known_example(eta):  # Song, Meng and Ermon 2021, lemma 1
+    # told the truth x, every z_t that it visits has the law q(z_t | x), whatever eta
+    schedule = Schedule.from_betas([*SMALL_BETAS, 0.9999])  # ends at the prior
+    x = f64([0.9, -0.5])
+    model = Diffusion(lambda z, t: x.expand_as(z), schedule, 2, "x").double()
+    for t, (z, x_hat) in zip(range(schedule.depth - 1, -1, -1), ddim_steps(model, N, seeded(3), eta)):
+        assert torch.equal(x_hat, x.expand_as(z))
+        if t > 0:
+            # the start N(0, I) has mean 0 in place of a_T x = 0.0024: 0.75 s.e. at most. 4.5 s.e., 6 entries, 5 steps
+            assert_mean(z, schedule.alpha_bar[t].sqrt() * x)
+            assert_covariance(z, schedule.noise_var[t] * torch.eye(2, dtype=F64))
+    assert_close(z, x.expand_as(z), rtol=1e-12, atol=0)
+
+
+@catches("solvers/ddim.py", "fresh_var = eta**2", "fresh_var = eta", "eta is not squared", case="0.5")
+@catches(
+    "solvers/ddim.py",
+    "schedule.noise_var[t - 1].item() - fresh_var",
+    "schedule.noise_var[t - 1].item()",
+    "fresh noise comes on top of all the old noise",
+    case="1.0",
+)
+@pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
+def test_a_step_of_ddim_replaces_a_share_eta_squared_of_the_noise(eta):  # Song, Meng and Ermon 2021, equation 12
+    model, generator = optimal_model(), seeded(9)
+    start, fresh = (torch.randn(4, 2, generator=generator, dtype=F64) for _ in range(2))
+    z, x_hat = next(ddim_steps(model, 4, seeded(9), eta))
+    table = model.schedule
+    eps_hat = (start - table.alpha_bar[5].sqrt() * x_hat) / table.noise_var[5].sqrt()
+    var = eta**2 * table.beta_tilde[5]
+    expected = table.alpha_bar[4].sqrt() * x_hat + (table.noise_var[4] - var).sqrt() * eps_hat + var.sqrt() * fresh
+    assert_close(z, expected, rtol=1e-12, atol=1e-12)
+
+
+def test_ddim_draws_nothing_after_its_start():
+    model, generator = optimal_model(), seeded(4)
+    ddim(model, 5, generator)
+    after_start = seeded(4)
+    model.prior().expand(5).sample(after_start)
+    assert torch.equal(generator.get_state(), after_start.get_state())
+
+
+def test_the_steps_of_ddim_end_with_its_result():
+    model = optimal_model()
+    steps = list(ddim_steps(model, 3, seeded(5)))
+    assert len(steps) == 5
+    assert torch.equal(steps[-1][0], ddim(model, 3, seeded(5)))
+    assert_close(steps[-1][0], steps[-1][1], rtol=1e-12, atol=0)  # the last step is the data estimate
+
+
+# Solvers of higher order: a step against the formulas of the papers, and against quadrature
+
+
+@pytest.mark.parametrize("h", [1e-6, 0.03, 1.0, 7.0, 40.0])
+@pytest.mark.parametrize("k", [0, 1, 2, 3])
+def test_moments_of_the_exponential_are_those_of_quadrature(h, k):
+    v = (torch.arange(400_000, dtype=F64) + 0.5) / 400_000  # the midpoint rule errs by h^2 / 24 / 400,000^2 of it
+    assert moment(h, k) == pytest.approx((h * v**k * ((v - 1) * h).exp()).mean().item(), rel=1e-8)
+
+
+def test_moments_stay_exact_where_their_closed_form_cancels():
+    h = 1e-6  # 1 - (1 - exp(-h)) / h has ten digits left there, the next but one a single one
+    assert moment(h, 1) == pytest.approx(h / 2 - h**2 / 6, rel=1e-12)
+    assert moment(h, 3) == pytest.approx(h / 4 - h**2 / 20, rel=1e-12)
+
+
+@pytest.mark.parametrize("nodes", [[0.0], [0.0, -1.0], [0.0, -0.4, -3.0], [1.0, 0.0, -2.0], [1.0, 0.0, -0.7, -1.1]])
+def test_the_weights_are_exact_for_polynomials_and_not_beyond(nodes):
+    h = 0.8
+    weights = f64(adams_weights(h, nodes))
+    for k in range(len(nodes) + 1):
+        off = abs((weights * f64(nodes) ** k).sum().item() - moment(h, k))
+        assert off < 1e-12 if k < len(nodes) else off > 1e-3
+
+
+def told(model, estimates):
+    """The model, whose estimates are these, one after the other."""
+    words = iter(estimates)
+    model.data_estimate = lambda z, t: next(words)
+    return model
+
+
+@catches(
+    "solvers/dpm_solver.py",
+    "slope = whole / 2 / -nodes[1]",
+    "slope = whole / -nodes[1]",
+    "the slope of the solver counts in full",
+)
+def test_a_second_step_of_the_solver_is_that_of_its_paper():  # Lu et al. 2022, "DPM-Solver++", algorithm 2
+    model = optimal_model().respaced(3).double()  # levels 3, 2, 1 and the data
+    estimates = [torch.randn(4, 2, generator=seeded(k), dtype=F64) for k in range(3)]
+    table = model.schedule
+    alpha, sigma, lam = table.alpha_bar.sqrt(), table.noise_var.sqrt(), table.log_snr / 2
+    z = model.prior().expand(4).sample(seeded(0))
+    h1, h2 = lam[2] - lam[3], lam[1] - lam[2]
+    z = sigma[2] / sigma[3] * z - alpha[2] * torch.expm1(-h1) * estimates[0]
+    r = h1 / h2
+    d = (1 + 1 / (2 * r)) * estimates[1] - 1 / (2 * r) * estimates[0]
+    z = sigma[1] / sigma[2] * z - alpha[1] * torch.expm1(-h2) * d
+    states = [state for state, _ in dpm_solver_steps(told(model, estimates), 4, seeded(0), 2, published_weights)]
+    assert_close(states[1], z, rtol=1e-12, atol=1e-12)
+    assert torch.equal(states[2], estimates[2])
+
+
+@catches(
+    "solvers/dpm_solver_sde.py",
+    "(before[0] - level.half_log_snr[t]) / h]",
+    "-1.0]",
+    "the stochastic solver forgets that its last step was of another size",
+)
+def test_a_second_step_of_the_stochastic_solver_is_that_of_its_paper():  # ibid., SDE-DPM-Solver++(2M)
+    model, generator = optimal_model().respaced(3).double(), seeded(1)
+    estimates = [torch.randn(4, 2, generator=seeded(k), dtype=F64) for k in range(3)]
+    z, first, second = (torch.randn(4, 2, generator=generator, dtype=F64) for _ in range(3))
+    table = model.schedule
+    alpha, sigma, lam = table.alpha_bar.sqrt(), table.noise_var.sqrt(), table.log_snr / 2
+    before = None
+    for t, x_hat, fresh in ((3, estimates[0], first), (2, estimates[1], second)):
+        h = lam[t - 1] - lam[t]
+        slope = 0 if before is None else (x_hat - estimates[0]) * h / before
+        whole = alpha[t - 1] * (1 - (-2 * h).exp())
+        z = sigma[t - 1] / sigma[t] * (-h).exp() * z + whole * x_hat + whole / 2 * slope
+        z, before = z + sigma[t - 1] * (1 - (-2 * h).exp()).sqrt() * fresh, h
+    states = [state for state, _ in dpm_solver_2m_sde_steps(told(model, estimates), 4, seeded(1))]
+    assert_close(states[1], z, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("function", [ddim, dpm_solver_2m, dpm_solver_3m, heun, unipc_2])
+def test_deterministic_solvers_follow_the_flow_that_the_world_knows(function):
+    world = GaussianWorld([0.3, -0.2], [[0.6, 0.25], [0.25, 0.4]])
+    schedule = Schedule.cosine(400)
+    model = Diffusion(world.network(schedule.beta[1:], "x"), schedule, 2, "x").double()
+    z = model.prior().expand(5).sample(seeded(0))
+    a, b = (table.sqrt().item() for table in (schedule.alpha_bar[-1], schedule.noise_var[-1]))
+    exact = world.transport(z, (a, b), (1.0, 0.0))
+    off = (function(model, 5, seeded(0)) - exact).abs().max().item()
+    assert off < (0.03 if function is ddim else 3e-4)  # order 1 / T, and 1 / T^2 with the last step's error
+
+
+def test_heun_is_the_trapezoid_rule_in_the_angle():
+    model = optimal_model()
+    z = model.prior().expand(4).sample(seeded(0))
+    first, x_hat = next(heun_steps(model, 4, seeded(0)))
+    a, b = model.schedule.alpha_bar.sqrt(), model.schedule.noise_var.sqrt()
+    angle = torch.atan2(b, a)
+
+    def v(z, t):
+        eps = (z - a[t] * model.data_estimate(z, t)) / b[t]
+        return a[t] * eps - b[t] * model.data_estimate(z, t)
+
+    step = angle[4] - angle[5]
+    assert_close(first, z + step * (v(z, 5) + v(z + step * v(z, 5), 4)) / 2, rtol=1e-12, atol=1e-12)
+    assert torch.equal(x_hat, model.data_estimate(z, 5))
+
+
+@catches(
+    "solvers/heun.py",
+    "return share * z + var**0.5",
+    "return z + var**0.5",
+    "churn keeps the signal of the latent that it raises",
+)
+@catches(
+    "solvers/heun.py", "1 + min(churn / model.depth, MOST_CHURN)", "1 + churn / model.depth", "churn knows no limit"
+)
+def test_churn_takes_a_latent_up_the_noising_chain():
+    model, asked, generator = optimal_model(), [], seeded(3)
+    start, first, second = (torch.randn(4, 2, generator=generator, dtype=F64) for _ in range(3))
+    network = model.denoiser
+    model.denoiser = lambda z, t: asked.append((z, int(t[0]))) or network(z, t)
+    states = [z for z, _ in heun_steps(model.respaced([1, 3, 5]).double(), 4, seeded(3), churn=100.0)]
+    # by sqrt(2) at most, to the nearest: from 3 to 4, from 1 to 2; a step begins there and ends where it would have
+    assert [t for _, t in asked] == [5, 3, 4, 1, 2]
+    assert torch.equal(asked[0][0], start)
+    one_step = model.encode(states[0], 4)  # q(z_4 | z_3)
+    assert_close(asked[2][0], one_step.mean + one_step.std * first, rtol=1e-12, atol=1e-12)
+    one_step = model.encode(states[1], 2)
+    assert_close(asked[4][0], one_step.mean + one_step.std * second, rtol=1e-12, atol=1e-12)
+
+
+def test_churn_that_no_step_of_the_chain_is_fine_enough_for_adds_nothing():
+    model = optimal_model()
+    assert torch.equal(heun(model, 3, seeded(0), churn=1e-9), heun(model, 3, seeded(0)))
+
+
+@pytest.mark.parametrize("churn", [-1.0, math.inf, math.nan])
+def test_a_churn_that_is_no_amount_of_noise_is_refused(churn):
+    with pytest.raises(InputError, match="churn"):
+        heun(optimal_model(), 2, churn=churn)
+
+
+@pytest.mark.parametrize("make", [dpm_solver_2m_sde, lambda *a: heun(*a, churn=4.0)])
+def test_fresh_noise_is_drawn_for_each_example(make):
+    model = gaussian_model(f64([0.3, -0.2]), f64(SETTING["data_cov"]), Schedule.cosine(40)).respaced(5).double()
+    many = make(model, 4, example_streams(8, range(4)))
+    assert_close(many[2:3], make(model, 1, example_streams(8, range(2, 3))), rtol=1e-12, atol=1e-12)
+    assert not torch.equal(make(model, 1, seeded(0)), make(model, 1, seeded(1)))
+
+
+def test_sampling_steps_leave_gradients_as_they_found_them():
+    for steps in (ddim_steps(optimal_model(), 2), heun_steps(optimal_model(), 2)):
+        z, _ = next(steps)
+        assert torch.is_grad_enabled()  # between two steps the caller's own work is not touched
+        assert not z.requires_grad
+
+
+# Which steps
+
+
+@catches(
+    "solvers/spacing.py", "out.append(max(t, free))", "out.append(t)", "steps may be visited twice", case="999-log-snr"
+)
+@pytest.mark.parametrize("spacing", ["uniform", "log-snr", "karras"])
+@pytest.mark.parametrize("num_steps", [1, 2, 10, 999, 1000])
+def test_steps_rise_without_repeats_within_the_chain(spacing, num_steps):
+    found = times(Schedule.cosine(1000), num_steps, spacing)
+    assert len(found) == num_steps
+    assert found == sorted(set(found))
+    assert found[0] >= 1
+    assert found[-1] == 1000  # where the latents start
+
+
+@catches("solvers/spacing.py", "RHO = 7", "RHO = 70", "the steps of karras are spaced in the logarithm")
+def test_steps_are_equally_spaced_in_what_their_name_says():
+    schedule = Schedule.cosine(100_000)  # so fine that the nearest step is near
+    noise = (-schedule.log_snr / 2).exp()
+    low, high = 1 / 9, 18 / math.pi
+    by_log_snr = noise[times(schedule, 9, "log-snr")][:-1].log()
+    assert_close(by_log_snr, torch.linspace(math.log(low), math.log(high), 8, dtype=F64), rtol=0, atol=1e-3)
+    by_root = noise[times(schedule, 9, "karras")][:-1] ** (1 / 7)
+    assert_close(by_root, torch.linspace(low ** (1 / 7), high ** (1 / 7), 8, dtype=F64), rtol=1e-3, atol=0)
+
+
+@catches(
+    "solvers/spacing.py",
+    "low = min(max(low, -end_log_snr / 2), high)",
+    "low = min(-end_log_snr / 2, high)",
+    "few steps end sharper than they would on their own",
+)
+def test_samples_end_no_sharper_than_they_are_told_to():
+    schedule = Schedule.cosine(100_000)
+    ended = schedule.log_snr[times(schedule, 20, "karras", end_log_snr=3.0)]
+    assert_close(ended[0].item(), 3.0, rtol=0, atol=1e-3)
+    assert_close(ended[-2], schedule.log_snr[times(schedule, 20, "karras")][-2])  # the other end stays
+    assert times(schedule, 3, "karras", end_log_snr=3.0) == times(schedule, 3, "karras")  # 2 log 3 is lower
+    assert times(schedule, 20, "uniform", end_log_snr=3.0) == times(schedule, 20, "uniform")
+    whole = Schedule.cosine(50)
+    assert times(whole, 50, "karras", end_log_snr=3.0) == list(range(1, 51))  # all steps are all steps
+
+
+@pytest.mark.parametrize("end_log_snr", [-100.0, 100.0])
+def test_no_end_makes_steps_fall(end_log_snr):
+    found = times(Schedule.cosine(1000), 20, "karras", end_log_snr=end_log_snr)
+    assert found == sorted(set(found))
+    assert len(found) == 20
+    assert found[-1] == 1000
+
+
+@pytest.mark.parametrize("end_log_snr", [101.0, -math.inf, math.nan])
+def test_an_end_that_no_noise_has_is_refused(end_log_snr):
+    with pytest.raises(InputError, match=r"-100\.\.100"):
+        times(optimal_model().schedule, 2, "uniform", end_log_snr)
+
+
+@catches(
+    "models/diffusion.py",
+    "return finest, [times[t] for t in self.denoiser.times.tolist()]",
+    "return finest, self.denoiser.times.tolist()",
+    "the finest chain is taken for the one above",
+)
+def test_a_coarse_chain_knows_the_steps_of_the_finest():
+    model = optimal_model()
+    assert model.finest == (model, [0, 1, 2, 3, 4, 5])
+    once = model.respaced([1, 2, 4])
+    assert once.finest == (model, [0, 1, 2, 4])
+    assert once.respaced([1, 3]).finest == (model, [0, 1, 4])
+
+
+@pytest.mark.parametrize("num_steps", [0, -1, 6])
+def test_more_steps_than_the_chain_has_are_refused(num_steps):
+    with pytest.raises(InputError, match=r"1\.\.5"):
+        times(optimal_model().schedule, num_steps)
+
+
+def test_a_spacing_that_does_not_exist_is_named_beside_those_that_do():
+    with pytest.raises(InputError, match=r"'quadratic'.*uniform, log-snr, karras"):
+        times(optimal_model().schedule, 2, "quadratic")
+
+
+# Fewer steps, and everything that holds for any sampler
+
+
+@pytest.mark.parametrize("num_steps", [1, 2, 4])
+def test_with_fewer_steps_ancestral_follows_the_coarser_chain(num_steps):
+    coarse = optimal_model().respaced(num_steps).double()
+    mean, cov = generated_law(coarse, [2] * num_steps, mean_output=True)
+    draws = ancestral(coarse, N, seeded(6))
+    assert_mean(draws, mean)  # 4.5 s.e., 6 entries
+    assert_covariance(draws, cov)
+
+
+@catches(
+    "models/diffusion.py",
+    "own = self.times.to(t.device)[t]",
+    "own = t",
+    "a respaced model is asked at the coarse chain's step",
+)
+@catches(
+    "models/diffusion.py",
+    "own = self.times.to(t.device)[t]",
+    "own = self.times.to(t.device)[t] - 1",
+    "a respaced model is asked one step early",
+)
+def test_with_fewer_steps_ddim_asks_the_network_at_its_own_times():
+    asked = []
+    model = optimal_model()
+    network = model.denoiser
+    model.denoiser = lambda z, t: asked.append(int(t[0])) or network(z, t)
+    ddim(model.respaced(2).double(), 1, seeded(0))
+    assert asked == [5, 2]
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_sample_i_is_the_same_for_any_batch(name):
+    model = optimal_model()
+    many = sampler(name)(model, 6, example_streams(8, range(6)))
+    few = sampler(name)(model, 2, example_streams(8, range(3, 5)))
+    alone = sampler(name)(model, 1, example_streams(8, range(5, 6)))
+    assert_close(many[3:5], few, rtol=1e-12, atol=0)
+    assert_close(many[5:], alone, rtol=1e-12, atol=0)
+    assert not torch.equal(many[0], many[1])
+
+
+def test_fresh_noise_of_ddim_is_drawn_for_each_example_too():
+    model = optimal_model()
+    many = ddim(model, 4, example_streams(8, range(4)), eta=0.7)
+    assert_close(many[2:3], ddim(model, 1, example_streams(8, range(2, 3)), eta=0.7), rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_the_same_seed_gives_the_same_samples_and_another_gives_others(name):
+    model = optimal_model()
+    first, again, other = (sampler(name)(model, 3, seeded(seed)) for seed in (0, 0, 1))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_samples_have_the_shape_and_the_numbers_of_the_model_and_no_gradient(name):
+    network = nn.Conv2d(2, 2, 1)
+    model = Diffusion(lambda z, t: network(z), Schedule.from_betas(SMALL_BETAS), (2, 3, 3))
+    samples = sampler(name)(model, 4, seeded(0))
+    assert samples.shape == (4, 2, 3, 3)
+    assert samples.dtype == torch.float32
+    assert not samples.requires_grad
+    assert sampler(name)(model, 0, seeded(0)).shape == (0, 2, 3, 3)
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_the_last_step_is_the_data_estimate_of_a_perfect_network(name, depth):
+    # of data that are one point it is that point, however few the steps are: no step divides by what is 0 at t = 0
+    point = f64([0.7, -0.1])
+    model = gaussian_model(point, torch.zeros(2, 2, dtype=F64), Schedule.from_betas([0.5, 0.9, 0.99999][-depth:]))
+    assert_close(sampler(name)(model, 4, seeded(0)), point.expand(4, -1), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_a_clipped_estimate_keeps_samples_in_its_range(name):
+    schedule = Schedule.from_betas(SMALL_BETAS)
+    model = Diffusion(lambda z, t: 5 * z, schedule, 2, "x", clip=(-1.0, 1.0)).double()
+    assert sampler(name)(model, 50, seeded(0)).abs().max() <= 1
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("word", ["eps", "v", "score", "mean"])
+def test_what_the_network_predicts_makes_no_difference(name, word):
+    betas = f64(SMALL_BETAS)
+    world, schedule = GaussianWorld([0.3, -0.2], [[0.6, 0.25], [0.25, 0.4]]), Schedule.from_betas(betas)
+    one, other = (Diffusion(world.network(betas, each), schedule, 2, each).double() for each in ("x", word))
+    # the same number by another route, over five steps
+    assert_close(sampler(name)(one, 4, seeded(0)), sampler(name)(other, 4, seeded(0)), rtol=1e-9, atol=1e-9)
+
+
+@catches(
+    "solvers/unipc.py",
+    "known[0][1] if known else model",
+    "model",
+    "UniPC asks the network once more at the end",
+    case="5-unipc-2",
+)
+@catches(
+    "solvers/calls.py", "calls.total += len(arguments[0])", "calls.total += 1", "the count of calls goes by batches"
+)
+@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("num_steps", [1, 2, 5])
+def test_each_sampler_asks_as_often_as_it_says(name, num_steps):
+    network = Network()
+    model = Diffusion(network, Schedule.from_betas(SMALL_BETAS), 3).respaced(num_steps)
+    with counted(network) as calls:
+        sampler(name)(model, 4, seeded(0))
+    assert calls.total == 4 * (2 * num_steps - 1 if name == "heun" else num_steps)
+    sampler(name)(model, 4, seeded(0))
+    assert calls.total == 4 * (2 * num_steps - 1 if name == "heun" else num_steps)  # the count has ended
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_guidance_is_counted_where_it_asks_a_second_network(name):
+    better, weaker = Network(), Network()
+    schedule = Schedule.cosine(20)
+    ours, theirs = (Diffusion(network, schedule, 3) for network in (better, weaker))
+    chain = guided(ours, theirs, 2.0, (-1.0, 1.0)).respaced(10)
+    inside = (chain.schedule.log_snr.abs() <= 1).sum().item()
+    assert 0 < inside < 10
+    with counted(better, weaker) as calls:
+        samples = sampler(name)(chain, 4, seeded(0))
+    assert samples.isfinite().all()
+    assert calls.total == 4 * (19 + 2 * inside if name == "heun" else 10 + inside)
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_fewer_than_no_samples_are_refused(name):
+    with pytest.raises(InputError, match="number of samples"):
+        sampler(name)(optimal_model(), -1)
+
+
+@pytest.mark.parametrize("eta", [-0.5, 1.5, math.nan])
+def test_an_eta_that_is_no_share_of_the_noise_is_refused(eta):
+    with pytest.raises(InputError, match="eta"):
+        ddim(optimal_model(), 2, eta=eta)
+
+
+def test_a_sampler_that_does_not_exist_is_named_beside_those_that_do():
+    with pytest.raises(InputError, match=r"'euler'.*ancestral, ddim"):
+        sampler("euler")
+    assert sampler("ddim") is ddim
+    assert sampler("ddim", eta=None, churn=None) is ddim
+
+
+def test_a_setting_goes_to_the_sampler_that_has_it_and_to_no_other():
+    model = optimal_model()
+    assert torch.equal(sampler("ddim", eta=0.5)(model, 3, seeded(0)), ddim(model, 3, seeded(0), eta=0.5))
+    with pytest.raises(InputError, match="eta is a setting of ddim; heun"):
+        sampler("heun", eta=0.5)
+    with pytest.raises(InputError, match="churn is a setting of heun; dpm"):
+        sampler("dpm++2m", churn=1.0)
