@@ -1,4 +1,4 @@
-"""The pictures of a run: samples, both directions of the chain, reconstructions."""
+"""Figures of a run: samples, both directions of the chain, reconstructions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import torch
 from kakusan import distributed
 from kakusan.bound import sample_path
 from kakusan.data.dataset import Dataset
-from kakusan.errors import SaveError
 from kakusan.images import Images
 from kakusan.models.diffusion import Diffusion
 from kakusan.noise import example_streams, stream
@@ -24,31 +23,31 @@ GRID_STEPS = 20
 FINAL_SAMPLES = 64
 STRIP_ROWS = 4
 STRIP_COLUMNS = 9
-MOST_CENTRES, CENTRES_A_ROW = 128, 16
+MOST_CENTERS, CENTERS_PER_ROW = 128, 16
 
 
 def sample_grid(model: TrainedModel, path: Path) -> None:
-    """Sixteen samples, always from the same noise, so that the eye can follow them over a run."""
+    """Write sixteen samples, always from the same noise, so that the eye can follow them over a run."""
     many = isinstance(model.chain, Diffusion) and not model.is_student
     steps = min(GRID_STEPS, model.chain.depth) if many else None
     _save(Images(model.sample(GRID_SAMPLES, seed=0, steps=steps)), path)
 
 
-def final_pictures(model: TrainedModel, dataset: Dataset, folder: Path) -> None:
-    """samples.png, and pictures of how the family works."""
+def final_figures(model: TrainedModel, dataset: Dataset, folder: Path) -> None:
+    """Write samples.png, and figures that show how the model family works."""
     facts = {"recipe": model.recipe.name, "seed": 0}
     _save(Images(model.sample(FINAL_SAMPLES, seed=0)), folder / "samples.png", facts)
     if model.is_student:
-        return  # it has no chain to show: noise in, picture out
+        return  # it has no chain to show: noise in, image out
     if isinstance(model.chain, Diffusion):
         _save(forward_strip(model, dataset), folder / "forward.png", columns=STRIP_COLUMNS)
         _save(reverse_strip(model), folder / "reverse.png", columns=STRIP_COLUMNS)
         if model.chain.clusters is not None:
-            centres = model.chain.clusters.pictures()[:MOST_CENTRES]
+            centers = model.chain.clusters.pictures()[:MOST_CENTERS]
             _save(
-                Images(model.scale.to_pixels(centres)),
+                Images(model.scale.to_pixels(centers)),
                 folder / "clusters.png",
-                columns=min(CENTRES_A_ROW, len(centres)),
+                columns=min(CENTERS_PER_ROW, len(centers)),
             )
     else:
         columns = min(STRIP_COLUMNS, len(dataset.test))
@@ -57,7 +56,7 @@ def final_pictures(model: TrainedModel, dataset: Dataset, folder: Path) -> None:
 
 @torch.no_grad()
 def forward_strip(model: TrainedModel, dataset: Dataset) -> Images:
-    """Rows are test images, columns z_t for t from 0 to T: one row's noise is one path, drawn step by step."""
+    """Rows are test images, columns z_t for t from 0 to T; the noise of a row is one path, drawn step by step."""
     x = model.batches(dataset.test)(torch.arange(min(STRIP_ROWS, len(dataset.test))))
     path = sample_path(model.chain, x, stream(0, "forward strip"))
     shown = np.linspace(0, model.chain.depth, STRIP_COLUMNS).round().astype(int)
@@ -65,16 +64,18 @@ def forward_strip(model: TrainedModel, dataset: Dataset) -> Images:
 
 
 def reverse_strip(model: TrainedModel) -> Images:
-    """Two rows for each sample: z_t from t = T to 0, and beneath it the guess of x at the same t."""
+    """Two rows for each sample: above z_t from t = T to 0, below the estimate of x from that z_t (at t = 0, x itself)."""
     assert isinstance(model.chain, Diffusion)
     coarse = model.sampling_chain(min(GRID_STEPS, model.chain.depth))
     streams = example_streams(0, range(STRIP_ROWS // 2))
-    states, guesses = [], []
+    states, estimates = [], []  # z_t, and the estimate of x from it
     for z, x_hat in ddim_steps(coarse, len(streams), streams):
         states.append(z)
-        guesses.append(x_hat)
+        estimates.append(x_hat)
+    states = [coarse.prior().expand(len(streams)).sample(example_streams(0, range(len(streams)))), *states]
+    estimates.append(states[-1])
     shown = np.linspace(0, len(states) - 1, STRIP_COLUMNS).round().astype(int)
-    upper, lower = _rows(model, [states[k] for k in shown]), _rows(model, [guesses[k] for k in shown])
+    upper, lower = _rows(model, [states[k] for k in shown]), _rows(model, [estimates[k] for k in shown])
     both = [np.asarray(part).reshape(len(streams), STRIP_COLUMNS, *part.shape[1:]) for part in (upper, lower)]
     return Images(np.stack(both, axis=1).reshape(-1, *upper.shape[1:]))
 
@@ -89,7 +90,7 @@ def reconstructions(model: TrainedModel, dataset: Dataset) -> Images:
 
 
 def closest_pairs(model: TrainedModel, dataset: Dataset, closest: list[dict[str, Any]], seed: int, path: Path) -> None:
-    """Above the samples most like copies, beneath each its nearest training picture; as `measure.samples` found them."""
+    """Write the samples most like copies, as `measure.samples` found them, above their nearest training images."""
     samples = [np.asarray(model.sample(1, seed, first=pair["sample"]))[0] for pair in closest]
     train = [dataset.train[pair["train"]].permute(1, 2, 0).numpy() for pair in closest]
     _save(Images(np.stack([*samples, *train])), path, columns=len(closest))
@@ -97,13 +98,11 @@ def closest_pairs(model: TrainedModel, dataset: Dataset, closest: list[dict[str,
 
 def _save(images: Images, path: Path, facts: dict[str, Any] | None = None, columns: int | None = None) -> None:
     if distributed.is_rank0():
-        try:
+        with files.writing(path):
             images.save(path, facts, columns)
-        except OSError as error:
-            raise SaveError(f"cannot write {path} ({error.strerror}); {files.free_words(path.parent)}") from error
 
 
 def _rows(model: TrainedModel, columns: list[torch.Tensor]) -> Images:
-    """Columns of (rows, C, H, W) to one reading order."""
+    """Columns of (rows, C, H, W) in reading order."""
     stacked = torch.stack(columns, dim=1).flatten(0, 1)
     return Images(model.scale.to_pixels(stacked))

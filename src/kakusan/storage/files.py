@@ -12,8 +12,10 @@ import os
 import shutil
 import stat
 from collections.abc import Callable, Iterator
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
+
+from kakusan.errors import SaveError
 
 try:
     import fcntl
@@ -115,7 +117,7 @@ def remove(path: Path) -> None:
         path.unlink()
 
 
-def open_regular(path: Path, limit: int | None = None, *, follow: bool = True) -> BinaryIO:
+def open_regular(path: Path, limit: int | None = None, *, follow: bool = True) -> BufferedReader:
     """Open an existing regular file for reading, without waiting and without trusting its size.
 
     Args:
@@ -175,6 +177,15 @@ def ends_in_newline(path: Path) -> bool:
             return True
         file.seek(-1, os.SEEK_END)
         return file.read() == b"\n"
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn a failure to write into a SaveError of one line, with the free space of the disk."""
+    try:
+        yield
+    except OSError as error:
+        raise SaveError(f"cannot write {path} ({error.strerror}); {free_words(path.parent)}") from error
 
 
 def free_bytes(folder: Path) -> int:
