@@ -211,9 +211,7 @@ def _refuse_bound_options(options: dict[str, Any]) -> None:
             raise InputError(f"{name} belongs to the bound, and a student has none, got {value}; leave it out")
 
 
-def _quality(
-    model: TrainedModel, dataset: Any, samples: int | None, features: str | None, seed: int
-) -> Quality | None:
+def _quality(model: TrainedModel, dataset: Any, samples: int | None, features: str | None, seed: int) -> Quality | None:
     """Measures of samples, before the bound, so that a mistake shows at once."""
     if features is not None and features not in SHIPPED:
         if samples is not None:
