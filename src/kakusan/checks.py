@@ -50,6 +50,24 @@ def check_cond(cond: Tensor | None, num: int) -> None:
         )
 
 
+def check_steps(t: Tensor | int, z: Tensor, event_shape: Sequence[int], depth: int, lowest: int = 1) -> None:
+    """InputError unless z has the model's shape and t lies in lowest..T; a tensor on a GPU is not read."""
+    check_event(z, event_shape, "z")
+    if isinstance(t, int):
+        right, found = lowest <= t <= depth, str(t)
+    elif t.dtype != torch.int64 or t.shape not in ((), (1,), z.shape[:1]):
+        raise InputError(
+            f"t must be a step, or int64 of shape ({len(z)},), one per example; got {t.dtype} {tuple(t.shape)}"
+        )
+    elif t.device.type != "cpu" or not t.numel():
+        return
+    else:
+        least, most = (int(end) for end in t.aminmax())
+        right, found = lowest <= least <= most <= depth, str(least if least < lowest else most)
+    if not right:
+        raise InputError(f"steps t must lie in {lowest}..{depth}, got {found}")
+
+
 def check_same_event(value: Tensor, mean: Tensor) -> None:
     """InputError unless a law with this mean is over events of value's shape: broadcasting would answer for others."""
     if value.shape[1:] != mean.shape[1:]:

@@ -15,13 +15,14 @@ import torch
 from torch import Tensor, nn
 
 from kakusan.chain import LatentChain
-from kakusan.checks import check_cond, check_event, check_range
+from kakusan.checks import check_cond, check_event, check_range, check_steps
 from kakusan.distributions import Distribution, Normal, normal_kl, standard_normal, sum_event
 from kakusan.errors import InputError, ScheduleWarning
 from kakusan.likelihoods import as_likelihood
 from kakusan.likelihoods.base import Likelihood
 from kakusan.models.networks import as_module, as_shape, denoiser_output, reference
 from kakusan.models.parametrization import PREDICTIONS
+from kakusan.models.respaced import Respaced
 from kakusan.noise import Randomness
 from kakusan.objectives import elbo_estimators as estimators
 from kakusan.objectives.simple import simple_loss
@@ -121,12 +122,12 @@ class Diffusion(nn.Module, LatentChain):
 
     def marginal(self, x: Tensor, t: Time) -> Normal:
         """q(z_t | x) = N(sqrt(alpha_bar_t) x, (1 - alpha_bar_t) I) (S54); t = 0 is a point mass on x."""
-        self._check_steps(t, x, lowest=0)
+        check_steps(t, x, self.event_shape, self.depth, lowest=0)
         return Normal.from_var(self.schedule.at("signal", t, x) * x, self.schedule.at("noise_var", t, x))
 
     def posterior(self, z_t: Tensor, x: Tensor, t: Time) -> Normal:
         """q(z_{t-1} | z_t, x) = N(coef_x x + coef_z z_t, beta_tilde_t I) (M5); t = 1 is a point mass on x."""
-        self._check_steps(t, x)
+        check_steps(t, x, self.event_shape, self.depth)
         mean = self.schedule.at("mean_coef_x", t, x) * x + self.schedule.at("mean_coef_z", t, x) * z_t
         return Normal.from_var(mean, self.schedule.at("beta_tilde", t, x))
 
@@ -152,7 +153,7 @@ class Diffusion(nn.Module, LatentChain):
 
     def data_estimate(self, z_t: Tensor, t: Time, cond: Tensor | None = None) -> Tensor:
         """The model's estimate of x from z_t, shape of z_t; one network evaluation."""
-        self._check_steps(t, z_t)
+        check_steps(t, z_t, self.event_shape, self.depth)
         return self.x_from(self.predict(z_t, t, cond)[0], z_t, t)
 
     def x_from(self, prediction: Tensor, z_t: Tensor, t: Time) -> Tensor:
@@ -165,7 +166,7 @@ class Diffusion(nn.Module, LatentChain):
 
     def reverse(self, z_t: Tensor, t: Time, cond: Tensor | None = None) -> Normal:
         """p(z_{t-1} | z_t) as a Gaussian, also at t = 1; one network evaluation."""
-        self._check_steps(t, z_t)
+        check_steps(t, z_t, self.event_shape, self.depth)
         prediction, v = self.predict(z_t, t, cond)
         if self.prediction == "mean" and self.clip is None:
             return Normal.from_log_var(prediction, self._log_var(t, z_t, v))
@@ -355,37 +356,3 @@ class Diffusion(nn.Module, LatentChain):
                 ScheduleWarning,
                 stacklevel=3,
             )
-
-    def _check_steps(self, t: Time, z: Tensor, lowest: int = 1) -> None:
-        """InputError unless z has the model's shape and t lies in lowest..T; a tensor on a GPU is not read."""
-        check_event(z, self.event_shape, "z")
-        if isinstance(t, int):
-            right, found = lowest <= t <= self.depth, str(t)
-        elif t.dtype != torch.int64 or t.shape not in ((), (1,), z.shape[:1]):
-            raise InputError(
-                f"t must be a step, or int64 of shape ({len(z)},), one per example; got {t.dtype} {tuple(t.shape)}"
-            )
-        elif t.device.type != "cpu" or not t.numel():
-            return
-        else:
-            least, most = (int(end) for end in t.aminmax())
-            right, found = lowest <= least <= most <= self.depth, str(least if least < lowest else most)
-        if not right:
-            raise InputError(f"steps t must lie in {lowest}..{self.depth}, got {found}")
-
-
-class Respaced(nn.Module):
-    """Denoiser of a coarser chain: translates its steps to the finer chain's, and returns the estimate of x."""
-
-    def __init__(self, model: Diffusion, times: list[int]):
-        super().__init__()
-        self.model = model
-        device = reference(model).device  # so that an evaluation moves nothing there
-        self.register_buffer("times", torch.tensor([0, *times], device=device), persistent=False)
-
-    def forward(self, z_t: Tensor, t: Tensor, cond: Tensor | None = None) -> Tensor | tuple[Tensor, Tensor]:
-        """The estimate of x, and v if the variance is learned."""
-        own = self.times.to(t.device)[t]
-        prediction, v = self.model.predict(z_t, own, cond)
-        x_hat = self.model.x_from(prediction, z_t, own)
-        return x_hat if v is None else (x_hat, v)

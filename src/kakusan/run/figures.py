@@ -71,7 +71,7 @@ def reverse_strip(model: TrainedModel) -> Figure:
         estimates.append(step.x_hat)
 
     samples = STRIP_ROWS // 2
-    x = sample(model.sampling_chain(), samples, solver="ddim", times=model.sampling_times(), callback=keep)
+    x = sample(model.sampling.chain(), samples, solver="ddim", times=model.sampling.times(), callback=keep)
     states, estimates = [*states, x], [*estimates, x]
     shown = np.linspace(0, len(states) - 1, STRIP_COLUMNS).round().astype(int)
     upper, lower = _rows(model, [states[k] for k in shown]), _rows(model, [estimates[k] for k in shown])

@@ -111,5 +111,5 @@ def _affordable(model: TrainedModel, dataset: Dataset, trained: int) -> tuple[in
     held_out = len(dataset.test)
     if dataset.kind == "images":
         held_out = min(held_out, max(MEASURED_IMAGES, int(BOUND_SHARE * trained)))
-    per_sample = model.evaluations_per_sample
+    per_sample = 1 if model.diffusion is None else model.sampling.evaluations_per_sample
     return held_out, SUMMARY_SAMPLES if SUMMARY_SAMPLES * per_sample <= QUALITY_SHARE * trained else 0

@@ -56,9 +56,10 @@ def sample(
     _check_folder(out)
     model = load(run, device)
     _check_memory(model, n)
-    if warning := model.sampling_warning(choices.get("sampler"), choices.get("steps"), choices.get("spacing")):
+    sampling = model.sampling if model.diffusion is not None else None
+    if sampling is not None and (warning := sampling.warning(choices.get("sampler"), choices.get("steps"))):
         tell(warning)
-    with counted(*model.denoisers) as evaluations:
+    with counted(*(sampling.denoisers if sampling is not None else [])) as evaluations:
         samples = model.sample(n, seed, **_arguments(model, choices))
     (total,) = distributed.all_reduce_sum([float(evaluations.total)])
     if not distributed.is_rank0():
@@ -73,7 +74,7 @@ def _arguments(model: TrainedModel, choices: dict[str, Any]) -> dict[str, Any]:
     name = choices.get("sampler")
     if name is None and not options:
         return others
-    return {**others, "solver": solver_named(name or model.default_solver, **options)}
+    return {**others, "solver": solver_named(name or model.sampling.solver, **options)}
 
 
 def _write(samples: np.ndarray, out: Path, facts: dict[str, Any]) -> list[Path]:

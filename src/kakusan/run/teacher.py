@@ -67,4 +67,4 @@ def teacher_chain(teacher: Artefact, recipe: Recipe, device: torch.device) -> Di
     """The teacher's chain with all steps, guided as the student's recipe says."""
     assert recipe.distil is not None, "a recipe for a student"
     model = of_file(teacher, device, Path(TEACHER))
-    return model.sampling_chain(recipe.distil.guidance).requires_grad_(False)
+    return model.sampling.chain(recipe.distil.guidance).requires_grad_(False)

@@ -16,28 +16,25 @@ from kakusan.checks import check_count
 from kakusan.data.dataset import Dataset
 from kakusan.data.scale import Scale
 from kakusan.errors import InputError
-from kakusan.guidance import guided
 from kakusan.images import Images
 from kakusan.likelihood.chains import GetBatch
 from kakusan.likelihood.evaluation import Estimate, Evaluation, summarize, var_of_mean
 from kakusan.models.diffusion import Diffusion
-from kakusan.models.mixture import Mixture, split
+from kakusan.models.mixture import split
 from kakusan.noise import example_streams, stream
 from kakusan.run import model_file
 from kakusan.run.build import blueprint, check_kind, event_shape_of, family_of, with_weights
 from kakusan.run.directory import RunDirectory
 from kakusan.run.recipe import Recipe, from_record
+from kakusan.run.sampling import SamplingPolicy
 from kakusan.run.student import used_weights
 from kakusan.solvers import Solver
-from kakusan.solvers.loop import BATCH, DEFAULT_SOLVER, DEFAULT_SPACING, DEFAULT_STEPS, Callback, sample
-from kakusan.solvers.time_grid import times
+from kakusan.solvers.loop import BATCH, Callback
 from kakusan.storage.tensors import check_expected
 from kakusan.timesteps import StepLaw
 from kakusan.train import checkpoint
 from kakusan.train.device import device_named
 from kakusan.units import grid_nats
-
-STUDENT_SOLVER, STUDENT_SPACING = "renoise", "uniform"
 
 
 class TrainedModel:
@@ -148,7 +145,14 @@ class TrainedModel:
         for number, start in enumerate(range(0, n, BATCH)):
             if distributed.owned_by_rank(number):
                 known = None if cond is None else cond[start : start + BATCH]
-                done[number] = {"x": self._draw(min(BATCH, n - start), first + start, seed, known, callback, **options)}
+                size = min(BATCH, n - start)
+                if self.diffusion is None:
+                    streams = example_streams(seed, range(first + start, first + start + size))
+                    means = not self.is_counts
+                    x = ancestral_sample(self.chain, size, streams, cond=known, mean_output=means)
+                else:
+                    x = self.sampling.draw(size, first + start, seed, known, callback, **options)
+                done[number] = {"x": x}
         parts = [one["x"] for one in distributed.all_gather(done)]
         if not all(part.isfinite().all() for part in parts):
             raise InputError("this model's samples are not finite numbers: its weights are damaged or too large")
@@ -159,89 +163,10 @@ class TrainedModel:
         empty = np.zeros((0, height, width, channels), np.uint8)
         return Images(np.concatenate([empty, *(self.scale.to_pixels(part) for part in parts)]))
 
-    def _draw(
-        self,
-        n: int,
-        first: int,
-        seed: int,
-        cond: Tensor | None,
-        callback: Callback | None,
-        *,
-        solver: Solver | str | None,
-        **options: Any,
-    ) -> Tensor:
-        """One batch in the model's numbers."""
-        if self.diffusion is None:
-            streams = example_streams(seed, range(first, first + n))
-            return ancestral_sample(self.chain, n, streams, cond=cond, mean_output=not self.is_counts)
-        chain, steps = self.sampling_chain(options.pop("guidance")), self.sampling_times(**options)
-        return sample(
-            chain,
-            n,
-            solver=solver or self.default_solver,
-            times=steps,
-            cond=cond,
-            seed=seed,
-            first=first,
-            callback=callback,
-        )
-
-    def sampling_chain(self, guidance: float | None = None) -> Diffusion | Mixture:
-        """The chain that samples come from: guided by the early weights, with the recipe's weight by default."""
-        config: Any = self.recipe.model
-        if self.weaker is not None:
-            return guided(
-                self.chain, self.weaker, config.guidance if guidance is None else guidance, config.guidance_range
-            )
-        if guidance not in (None, 1):
-            raise InputError(
-                f"guidance {guidance} needs weights from early in the run, and this run kept none; "
-                "leave it out, or train with --optim.early 0.1"
-            )
-        return self.chain
-
-    def sampling_times(
-        self, steps: int | None = None, spacing: str | None = None, end_log_snr: float | None = None
-    ) -> list[int]:
-        """The timesteps that sampling visits; arguments as in `sample`."""
-        assert self.diffusion is not None, "only a diffusion model has timesteps"
-        config: Any = self.recipe.model
-        default = (1, STUDENT_SPACING) if self.is_student else (DEFAULT_STEPS, DEFAULT_SPACING)
-        schedule = self.diffusion.schedule
-        num_steps = min(default[0], schedule.depth) if steps is None else steps
-        end = config.end_log_snr if end_log_snr is None else end_log_snr
-        return times(schedule, num_steps, spacing or default[1], end)
-
-    def sampling_warning(self, solver: str | None, steps: int | None, spacing: str | None) -> str | None:
-        """A caution about such samples: a student at steps it was not trained for, or its solver on another model."""
-        distil = self.recipe.distil
-        if self.diffusion is None:
-            return None
-        if distil is None:
-            if solver != STUDENT_SOLVER:
-                return None
-            return f"{STUDENT_SOLVER} is for distilled students: samples of other models vary less than their data; leave it out"
-        if steps in (None, 1):
-            return None
-        return f"a student is trained for --steps 1; {steps} steps use noise levels that it was not trained at"
-
     @property
-    def default_solver(self) -> str:
-        """Name of the solver that samples a diffusion model by default."""
-        return STUDENT_SOLVER if self.is_student else DEFAULT_SOLVER
-
-    @property
-    def evaluations_per_sample(self) -> int:
-        """Network evaluations of a sample by default, at most."""
-        if self.diffusion is None:
-            return 1
-        return len(self.sampling_times()) * len(self.denoisers)
-
-    @property
-    def denoisers(self) -> list[nn.Module]:
-        """The networks that sampling evaluates, the guide's among them; diffusion only."""
-        chains = [split(chain)[0] for chain in (self.chain, self.weaker)]
-        return [chain.denoiser for chain in chains if isinstance(chain, Diffusion)]
+    def sampling(self) -> SamplingPolicy:
+        """How samples are drawn: chain, solver and steps, with their defaults."""
+        return SamplingPolicy(self.chain, self.weaker, self.recipe)
 
     # Evaluation
 
