@@ -470,7 +470,7 @@ def test_it_says_so_where_a_students_sampler_is_asked_of_another_model(teacher, 
 
 
 def test_weights_of_other_names_are_not_exported(student, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("kakusan.cli.commands.export.used_weights", lambda recipe, weights: dict(weights))
+    monkeypatch.setattr("kakusan.run.source.used_weights", lambda recipe, weights: dict(weights))
     code, _, told = call(capsys, "export", student, "--out", tmp_path / "file.safetensors")
     assert code == 2
     assert "not the tensors of the model it describes" in told.splitlines()[-1]

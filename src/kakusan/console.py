@@ -6,16 +6,28 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 from kakusan.errors import SaveError
 
+_quiet = ContextVar("quiet", default=False)
 MANY = 1000  # examples, whose bound may take longer than a person waits without a word
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Hold back messages, as Python callers want it; warnings and progress remain."""
+    token = _quiet.set(True)
+    try:
+        yield
+    finally:
+        _quiet.reset(token)
 
 
 def tell(line: str) -> None:
     """To stderr, so that stdout stays for results; of several processes the first speaks."""
-    if os.environ.get("RANK", "0") == "0":
+    if not _quiet.get() and os.environ.get("RANK", "0") == "0":
         print(line, file=sys.stderr, flush=True)
 
 

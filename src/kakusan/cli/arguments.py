@@ -68,6 +68,10 @@ class Evaluate:
     """Other data of the same shape; the run's own unless given."""
     importance: Whole = None
     """K of the importance-weighted bound, for VAE and hierarchical VAE; the ELBO unless given."""
+    repeats: Whole = None
+    """Independent estimates to average (default: 1; for fewer than 250 examples, enough for 1,000 network evaluations)."""
+    estimators: bool = False
+    """Also estimate the ELBO of a few examples from paths, pairs and single latents."""
     samples: Whole = None
     """Draw so many and measure them beside real pictures, e.g. 10000: Frechet distance, precision, copies and more."""
     features: Text = None
@@ -192,6 +196,8 @@ class Resume:
     steps: Whole = None
     """A new budget, counted from the run's beginning."""
     device: Annotated[Text, arg(help="The one it was trained on unless given; auto, cpu, cuda or cuda:N.")] = None
+    data: Text = None
+    """Path of the run's data, if they have moved."""
     rollback: bool = False
     """Go on with other noise and another order of the data: after too many steps whose loss was not finite."""
     devices: Devices = 1

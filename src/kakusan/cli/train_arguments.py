@@ -59,9 +59,10 @@ def _go_on(arguments: list[str]) -> int:
     _check_launch(again)
     if again.devices > 1:
         return _launch(["train", *arguments], again.devices, again.restarts)
-    from kakusan.run import train
+    from kakusan.cli.commands.train import resume
+    from kakusan.run.train import Resume as Wanted
 
-    return train.resume(again)
+    return resume(Wanted(again.resume, again.minutes, again.steps, again.device, again.rollback, again.data))
 
 
 def _begin(arguments: list[str]) -> int:
@@ -78,13 +79,13 @@ def _begin(arguments: list[str]) -> int:
     if command.devices > 1:
         out = command.out or _default_out(recipe.name)  # the same for all
         return _launch(["train", *arguments, "--out", str(out)], command.devices, command.restarts)
-    from kakusan.run import train
+    from kakusan.cli.commands.train import start
 
     try:
         wanted = _start(recipe, command)
     except InputError as error:
         raise InputError(as_typed(str(error))) from error
-    return train.start(wanted, ["kakusan", "train", *arguments])
+    return start(wanted, ["kakusan", "train", *arguments])
 
 
 def _check_launch(command) -> None:

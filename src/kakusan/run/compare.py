@@ -37,7 +37,9 @@ class Compared:
         """The result in words."""
         found = self.comparison
         lines = [f"{path}: {result}" for path, result in zip(self.paths, self.evaluations)]
-        far = f"{abs(found.difference) / found.standard_error:.1f} standard errors" if found.standard_error else "exactly"
+        far = (
+            f"{abs(found.difference) / found.standard_error:.1f} standard errors" if found.standard_error else "exactly"
+        )
         lines.append(
             f"difference {found.difference:+.4f} ± {found.standard_error:.4f} bits/dim over the same "
             f"{found.num_images:,} examples ({far}; unpaired it would be ± {found.unpaired_error:.4f})"

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from kakusan.console import counted, tell_measuring
@@ -200,7 +201,7 @@ def averaged(estimates: Sequence[Evaluation]) -> Evaluation:
         },
         levels=levels,
         estimator=f"{first.estimator}; average of {count} estimates",
-        per_example=sum(e.per_example for e in estimates) / count,
+        per_example=torch.stack([e.per_example for e in estimates]).mean(0),
     )
 
 
@@ -211,9 +212,7 @@ def _refuse_bound_options(options: dict[str, Any]) -> None:
             raise InputError(f"{name} belongs to the bound, and a student has none, got {value}; leave it out")
 
 
-def _quality(
-    model: TrainedModel, dataset: Any, samples: int | None, features: str | None, seed: int
-) -> Quality | None:
+def _quality(model: TrainedModel, dataset: Any, samples: int | None, features: str | None, seed: int) -> Quality | None:
     """Measures of samples, before the bound, so that a mistake shows at once."""
     if features is not None and features not in SHIPPED:
         if samples is not None:

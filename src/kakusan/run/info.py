@@ -86,13 +86,23 @@ def _figure(path: Path) -> list[str]:
         with Image.open(path, formats=("PNG",)) as figure:
             texts = {str(name): str(value) for name, value in figure.info.items()}
             size = f"{figure.width} x {figure.height} {figure.mode}"
-    except (OSError, ValueError, SyntaxError, MemoryError, OverflowError, zlib.error, Image.DecompressionBombError) as error:
+    except (
+        OSError,
+        ValueError,
+        SyntaxError,
+        MemoryError,
+        OverflowError,
+        zlib.error,
+        Image.DecompressionBombError,
+    ) as error:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise InputError(f"{path}: not a PNG image ({reason})") from error
     facts = {k.removeprefix("kakusan:"): v[:LONGEST_FACT] for k, v in texts.items() if k.startswith("kakusan:")}
     lines = [f"{path}: {size}", *(f"{name}: {value}" for name, value in facts.items())]
     if {"run", "seed"} <= facts.keys():
-        flags = [part for name in SAMPLE_FLAGS if name in facts for part in (f"--{name.replace('_', '-')}", facts[name])]
+        flags = [
+            part for name in SAMPLE_FLAGS if name in facts for part in (f"--{name.replace('_', '-')}", facts[name])
+        ]
         lines.append(f"made by: {shlex.join(['kakusan', 'sample', facts['run'], *flags])}")
     return lines
 

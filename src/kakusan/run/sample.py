@@ -83,7 +83,9 @@ def _write(samples: np.ndarray, out: Path, facts: dict[str, Any]) -> list[Path]:
 def _check_folder(out: Path) -> None:
     """Create the folder; SaveError or InputError if samples cannot be written there."""
     if out.suffix.lower() in (".png", ".npy", ".npz"):
-        raise InputError(f"--out is the folder for samples.png and samples.npy, got {out}; give e.g. {out.with_suffix('')}")
+        raise InputError(
+            f"--out is the folder for samples.png and samples.npy, got {out}; give e.g. {out.with_suffix('')}"
+        )
     refuse_inside_a_run(out)
     if out.exists() and not out.is_dir():
         raise InputError(f"{out} exists and is not a folder; choose another --out")

@@ -80,8 +80,8 @@ def quality_of(model: TrainedModel, dataset: Dataset, num: int) -> QualitySummar
         return QualitySummary({}, [])
     quality = sample_quality(model, dataset, num, SUMMARY_SEED)
     recognized = {
-        "samples": quality.values["recognised"].value,
-        "real": quality.floor["recognised"].value,
+        "samples": quality.values["recognized"].value,
+        "real": quality.floor["recognized"].value,
         "num_samples": quality.num_samples,
     }
     return QualitySummary({"samples": quality.record(), "recognised": recognized}, quality_lines(quality))
@@ -89,11 +89,11 @@ def quality_of(model: TrainedModel, dataset: Dataset, num: int) -> QualitySummar
 
 def quality_lines(quality: Quality) -> list[str]:
     """The most telling measures in words."""
-    sure, distance = quality.values["recognised"], quality.values["frechet_distance"]
+    sure, distance = quality.values["recognized"], quality.values["frechet_distance"]
     real = quality.floor
     return [
         f"a digit classifier labels {sure.value:.1%} of {quality.num_samples:,} samples with at least 90 % confidence "
-        f"(real test digits: {real['recognised'].value:.1%})",
+        f"(real test digits: {real['recognized'].value:.1%})",
         f"Fréchet distance in its features, n = {quality.num_samples:,}: {distance.value:.2f} ± "
         f"{distance.standard_error:.2f} (real training digits: {real['frechet_distance'].value:.2f})",
     ]

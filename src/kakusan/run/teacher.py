@@ -36,7 +36,9 @@ def student_of(recipe: Recipe, teacher: Artefact) -> Recipe:
     student = student_recipe(recipe, teacher.facts.recipe)
     if teacher.early is not None or student.distil is None or student.distil.guidance == 1:
         return student
-    tell(f"the teacher has no early weights for autoguidance: --distil.guidance is 1 instead of {student.distil.guidance:g}")
+    tell(
+        f"the teacher has no early weights for autoguidance: --distil.guidance is 1 instead of {student.distil.guidance:g}"
+    )
     return dataclasses.replace(student, distil=dataclasses.replace(student.distil, guidance=1.0))
 
 

@@ -66,9 +66,7 @@ class Run:
         """Path of report.html, written when training ends."""
         return self._directory.report
 
-    def resume(
-        self, *, minutes: float | None = None, steps: int | None = None, data: Path | str | None = None
-    ) -> Run:
+    def resume(self, *, minutes: float | None = None, steps: int | None = None, data: Path | str | None = None) -> Run:
         """Resume training.
 
         Args:

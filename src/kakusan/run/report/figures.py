@@ -93,7 +93,8 @@ def latent_bars(levels: list[dict[str, Any]]) -> bytes:
         for axes, level in zip(panels[:, 0], levels):
             axes.bar(range(len(level["bits"])), sorted(level["bits"], reverse=True), color=ACCENT)
             axes.set(
-                ylabel="bits", title=f"{_plain(level['name'])}: {level['total']:.1f} bits, {len(level['collapsed'])} collapsed"
+                ylabel="bits",
+                title=f"{_plain(level['name'])}: {level['total']:.1f} bits, {len(level['collapsed'])} collapsed",
             )
             axes.set_xticks([])
         return _svg(figure)
