@@ -42,8 +42,10 @@ from kakusan.models.vae import VAE
 from kakusan.nets import NETWORKS
 from kakusan.nets.unet import UNet
 from kakusan.noise import Randomness, example_streams, randn, stream
-from kakusan.run.build import count_parameters, scale_of, step_law
-from kakusan.run.recipe import DiffusionConfig, Recipe, VAEConfig
+from kakusan.run.build import count_parameters, scale_of
+from kakusan.run.families.diffusion import DiffusionConfig, timestep_distribution
+from kakusan.run.families.vae import VAEConfig
+from kakusan.run.recipe import Recipe
 from kakusan.run.trained_model import SAMPLE_BATCH, USUAL, TrainedModel
 from kakusan.schedule import Schedule
 from kakusan.solvers import sampler, times
@@ -128,7 +130,7 @@ def variations(name: str) -> dict[str, Candidate]:
             (f"focus {mean:g} ± {spread:g}", {"focus": (mean, spread)})
             for mean, spread in ((-0.8, 1.8), (-1.8, 1), (0.2, 1))
         ),
-        ("all steps alike", {"focus_share": 0.0}),
+        ("uniform timesteps", {"focus_share": 0.0}),
         ("focus alone", {"focus_share": 1.0}),
         ("linear schedule", {"schedule": "linear"}),
     ]
@@ -251,7 +253,7 @@ def latent_diffusion(
 
     torch.manual_seed(seed)
     model = untrained()
-    law = step_law(config)
+    law = timestep_distribution(config)
 
     def loss(indices: torch.Tensor, randomness: Randomness) -> torch.Tensor:
         z = mean[indices] + std[indices] * randn((len(indices), shape[0]), randomness, mean.dtype, CPU)
@@ -317,7 +319,7 @@ def run_all(names: list[str], budgets: list[float], seeds: int, n: int) -> None:
             file.write(line + "\n")
         one = json.loads(line)
         print("  " + ", ".join(f"{kind}: {one[kind]['without bias']:.2f} ± {one[kind]['standard error']:.2f}, "
-              f"{one[kind]['recognised']:.1%}" for kind in ("guided", "plain")), flush=True)  # fmt: skip
+              f"{one[kind]['recognized']:.1%}" for kind in ("guided", "plain")), flush=True)  # fmt: skip
 
 
 # The report
@@ -345,7 +347,7 @@ def spread_of(runs: list[dict[str, Any]], kind: str, measure: str) -> tuple[floa
 def words_of(runs: list[dict[str, Any]], kind: str) -> str:
     distance, between = spread_of(runs, kind, "without bias")
     error = statistics.mean(run[kind]["standard error"] for run in runs)
-    known, varies = spread_of(runs, kind, "recognised")
+    known, varies = spread_of(runs, kind, "recognized")
     return (f"{distance:.2f} | {'' if math.isnan(between) else f'{between:.2f}'} | {error:.2f} "
             f"| {known:.1%}{'' if math.isnan(varies) else f' ± {varies:.1%}'}")  # fmt: skip
 
@@ -355,8 +357,8 @@ def table(together: dict[tuple[str, float], list[dict[str, Any]]], seconds: floa
     rows = [(name, runs) for (name, budget), runs in together.items() if budget == seconds]
     rows.sort(key=lambda row: spread_of(row[1], "guided", "without bias")[0])
     out = [
-        "| candidate | parameters | images seen | seeds | distance, guided | between seeds | standard error | recognised "
-        "| distance, not guided | between seeds | standard error | recognised |",
+        "| candidate | parameters | images seen | seeds | distance, guided | between seeds | standard error | recognized "
+        "| distance, not guided | between seeds | standard error | recognized |",
         "|---" * 12 + "|",
     ]
     for name, runs in rows:
@@ -368,13 +370,13 @@ def table(together: dict[tuple[str, float], list[dict[str, Any]]], seconds: floa
 
 
 def figure(together: dict[tuple[str, float], list[dict[str, Any]]], path: Path) -> None:
-    """Distance and recognised share against the budget, with the range of the seeds."""
+    """Distance and recognized share against the budget, with the range of the seeds."""
     from matplotlib.figure import Figure
 
     drawing = Figure(figsize=(10, 4), layout="constrained")
     panels = drawing.subplots(1, 2)
     for axes, measure, label in zip(
-        panels, ("without bias", "recognised"), ("Frechet distance without its bias", "recognised share")
+        panels, ("without bias", "recognized"), ("Fréchet distance without its bias", "recognized share")
     ):
         for number, name in enumerate(CANDIDATES):
             budgets = sorted(seconds for other, seconds in together if other == name)
@@ -414,14 +416,14 @@ def report(folder: Path) -> None:
         "# Which network in a few minutes of two cores\n",
         f"Written by `benchmarks/bakeoff.py` from {len(used)} runs in [bakeoff.jsonl](benchmarks/bakeoff.jsonl), "
         f"{' to '.join(sorted({dates[0], dates[-1]}))}; {'; '.join(machines)}. One thread a run; a second of two cores is two processor "
-        "seconds, imports, data and set-up included. The machine was shared, which processor seconds count only in part: a "
-        f"busy neighbour makes each of them a little slower. Sampler {USUAL.sampler}, {USUAL.steps} steps, {USUAL.spacing}, "
+        "seconds, imports, data and set-up included. The machine was shared. Processor seconds exclude "
+        f"other processes, but each second is slower on a busy machine. Sampler {USUAL.sampler}, {USUAL.steps} steps, {USUAL.spacing}, "
         f"seed {SEED}. {NOTE} Between seeds: a standard deviation.\n",
     ]  # fmt: skip
     main_runs = {key: runs for key, runs in together.items() if key[0] in CANDIDATES}
     for seconds in sorted({seconds for _, seconds in main_runs}):
         text += [f"## {seconds / CORES:g} seconds\n", table(main_runs, seconds) + "\n"]
-    text.append("![Distance and recognised share against seconds of two cores; dotted: not guided](bakeoff.png)\n")
+    text.append("![Distance and recognized share against seconds of two cores; dotted: not guided](bakeoff.png)\n")
     others = {key: runs for key, runs in together.items() if key[0] not in CANDIDATES}
     for base, seconds in sorted({(name.split(",")[0], seconds) for name, seconds in others}):
         mine = {key: runs for key, runs in together.items() if key[1] == seconds and key[0].split(",")[0] == base}

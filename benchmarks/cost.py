@@ -53,10 +53,10 @@ def main() -> None:
                 rows += rows_of(size, batch, given.images, given.rounds, given.libraries)
     Result(
         "cost",
-        "What does training cost against the size of pictures and of batches?",
+        "How fast is training for different image and batch sizes?",
         rows,
         [
-            "Forward, backward, optimiser and averaged weights, data in memory, one thread; ours with all its checks. The "
+            "Forward, backward, optimizer and averaged weights, data in memory, one thread; ours with all its checks. The "
             "networks are those of `time_to_quality`, not the same one: ours works on 2 x 2 pixels at a time and has "
             "about 990,000 parameters, the rivals have 170,000 and 270,000.",
         ],

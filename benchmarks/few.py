@@ -76,7 +76,7 @@ def page(record: dict[str, Any]) -> str:
     student = next(row for row in rows if (row["who"], row["steps"]) == ("student", 1))
     ratio = student["frechet_distance_unbiased"]["value"] / teacher["frechet_distance_unbiased"]["value"]
     lines = [
-        "| who | steps | network calls | Frechet distance | without bias | recognised | precision | recall |",
+        "| who | steps | NFE | Fréchet distance | without bias | recognized | precision | recall |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
@@ -84,26 +84,26 @@ def page(record: dict[str, Any]) -> str:
         error = row["frechet_distance"]["standard_error"]
         lines.append(
             f"| {row['who']} | {row['steps'] or ''} | {row['calls'] or ''} | {value['frechet_distance']:.2f} ± {error:.2f} "
-            f"| {value['frechet_distance_unbiased']:.2f} | {value['recognised']:.1%} | {value['precision']:.3f} | {value['recall']:.3f} |"
+            f"| {value['frechet_distance_unbiased']:.2f} | {value['recognized']:.1%} | {value['precision']:.3f} | {value['recall']:.3f} |"
         )
     return (
-        "# Few calls: quality of a distilled student\n\n"
+        "# Few network evaluations: quality of a distilled student\n\n"
         f"Written by `benchmarks/few.py` on {record['date']}; {record['machine']}; n = {record['n']:,} samples each, seed "
         f"{record['seed']}, one student. It was trained by `{record['recipe']}` in {record['steps']:,} steps of "
-        f"{record['batch']} ({record['seconds'] / 60:.1f} minutes on the clock of a machine that did other work too) from "
+        f"{record['batch']} ({record['seconds'] / 60:.1f} minutes of wall-clock time on a busy machine) from "
         f"a teacher of `{record['teacher_recipe']}`, guided by {record['distil']['guidance']:g} while teaching, "
-        f"{'beside' if record['distil'].get('data_weight') else 'without'} a discriminator of noised data. The student "
+        f"{'with' if record['distil'].get('data_weight') else 'without'} a discriminator of noised data. The student "
         "samples with `renoise` on equal steps, the teacher as the command does (dpm++2m-sde, guidance of its own recipe). "
         "Features: the 64 of the shipped digit classifier, which no training saw, against all test digits; one standard "
-        "error (jackknife). The last row are training digits in the samples' place.\n\n"
+        "error (jackknife). The last row scores real training digits in the same way.\n\n"
         + "\n".join(lines)
-        + f"\n\nOne call of the student has {ratio:.2f} times the distance, without bias, of {teacher['steps']} steps of the "
-        f"teacher ({teacher['calls']:g} calls).\n\n![Distance and recall against network calls](few.png)\n"
+        + f"\n\nOne network evaluation of the student has {ratio:.2f} times the distance, without bias, of {teacher['steps']} steps of the "
+        f"teacher ({teacher['calls']:g} network evaluations), with the errors of the table.\n\n![Distance and recall against NFE](few.png)\n"
     )
 
 
 def figure(record: dict[str, Any], path: Path) -> None:
-    """Distance, recognised share, precision and recall against calls."""
+    """Distance, recognized share, precision and recall against calls."""
     drawing = Figure(figsize=(11, 3.6), layout="constrained")
     axes = drawing.subplots(1, 3)
     floor = record["rows"][-1]
@@ -113,12 +113,12 @@ def figure(record: dict[str, Any], path: Path) -> None:
         distance = [row["frechet_distance_unbiased"]["value"] for row in rows]
         errors = [row["frechet_distance"]["standard_error"] for row in rows]
         axes[0].errorbar(calls, distance, errors, marker=marker, label=who, capsize=3)
-        axes[1].plot(calls, [row["recognised"]["value"] for row in rows], marker=marker, label=who)
+        axes[1].plot(calls, [row["recognized"]["value"] for row in rows], marker=marker, label=who)
         for name, style in (("precision", "-"), ("recall", "--")):
             axes[2].plot(calls, [row[name]["value"] for row in rows], style, marker=marker, label=f"{who}, {name}")
-    axes[1].axhline(floor["recognised"]["value"], color="grey", linestyle=":", label="training digits")
-    for one, word in zip(axes, ("Frechet distance without its bias", "recognised share", "precision and recall")):
-        one.set(xscale="log", xlabel="network calls a sample", ylabel=word)
+    axes[1].axhline(floor["recognized"]["value"], color="grey", linestyle=":", label="training digits")
+    for one, word in zip(axes, ("Fréchet distance without its bias", "recognized share", "precision and recall")):
+        one.set(xscale="log", xlabel="NFE", ylabel=word)
         one.legend(fontsize=8)
     axes[0].set_ylim(bottom=0)
     drawing.savefig(path, dpi=110)

@@ -17,8 +17,10 @@ from results import DOCS
 
 HEAD = """# Benchmarks
 
-Made by `python benchmarks/page.py` from the files of docs/benchmarks/, each of which a script of benchmarks/ wrote; `make
-bench` starts them all. The rivals are pinned in benchmarks/rivals.txt and live in an environment of their own.
+Written by `python benchmarks/page.py` from the files of docs/benchmarks/. Scripts of benchmarks/ write those files, and `make bench`
+runs the scripts. The versions of the other libraries are pinned in benchmarks/rivals.txt, in a separate environment.
+
+Measure again with `make bench` (about four hours of one core) or `make bench PARTS="startup memory"` for a part.
 """
 
 

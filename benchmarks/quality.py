@@ -18,8 +18,8 @@ from kakusan.measure.metric import Value
 
 NOTE = (
     "The Fréchet distance is between the 64 features of the shipped digit classifier, of n samples and of all 10,000 test "
-    "digits, with one standard error (jackknife). Its bias falls as 1 / n; the column without bias has it taken away. "
-    "Recognized: the classifier is at least 90 % sure."
+    "digits, with one standard error (jackknife). Its bias falls as 1 / n; it is removed in the column without bias. "
+    "Recognized: the classifier's confidence is at least 90 %."
 )
 
 

@@ -25,7 +25,7 @@ from quality import measures
 
 from kakusan.measure import Value
 from kakusan.models.diffusion import Diffusion
-from kakusan.run.recipe import DiffusionConfig
+from kakusan.run.families.diffusion import DiffusionConfig
 from kakusan.run.trained_model import TrainedModel, load
 from kakusan.solvers import SAMPLER_ORDERS as SAMPLERS  # those that are made for a denoiser
 
@@ -43,7 +43,7 @@ class Row:
     steps: int
     calls: float  # of networks, for one sample
     n: int
-    recognised: float
+    recognized: float
     distance: Value
     corrected: Value  # the distance without its bias in n
 
@@ -55,18 +55,18 @@ def measured(model: TrainedModel, folder: Path, guidance: float, sampler: str, s
     )
     found = measures(pictures)
     distance, corrected = found["frechet_distance"], found["frechet_distance_unbiased"]
-    return Row(sampler, steps, calls, n, found["recognised"].value, distance, corrected)
+    return Row(sampler, steps, calls, n, found["recognized"].value, distance, corrected)
 
 
 def table(rows: list[Row], long: Row) -> str:
     """Markdown."""
     lines = [
-        "| sampler | steps | network calls | samples | recognised | Frechet distance | without bias | of the long chain's |",
+        "| sampler | steps | NFE | samples | recognized | Fréchet distance | without bias | of the long chain's |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for row in [long, *rows]:
         lines.append(
-            f"| {row.sampler} | {row.steps} | {row.calls:g} | {row.n:,} | {row.recognised:.1%} "
+            f"| {row.sampler} | {row.steps} | {row.calls:g} | {row.n:,} | {row.recognized:.1%} "
             f"| {row.distance.value:.2f} ± {row.distance.standard_error:.2f} | {row.corrected.value:.2f} "
             f"| {row.corrected.value / long.corrected.value:.2f} |"
         )
@@ -74,17 +74,17 @@ def table(rows: list[Row], long: Row) -> str:
 
 
 def figure(rows: list[Row], long: Row, path: Path) -> None:
-    """Distance and recognised share against calls."""
+    """Distance and recognized share against calls."""
     drawing = Figure(figsize=(10, 4), layout="constrained")
     left, right = drawing.subplots(1, 2)
     for name in SAMPLERS:
         mine = [row for row in rows if row.sampler == name]
         left.plot([row.calls for row in mine], [row.corrected.value for row in mine], marker="o", label=name)
-        right.plot([row.calls for row in mine], [row.recognised for row in mine], marker="o", label=name)
+        right.plot([row.calls for row in mine], [row.recognized for row in mine], marker="o", label=name)
     left.axhline(long.corrected.value, color="grey", linestyle="--", label=f"ancestral, {long.calls:g} calls")
-    right.axhline(long.recognised, color="grey", linestyle="--")
-    for axes, word in ((left, "Frechet distance without its bias"), (right, "recognised share")):
-        axes.set(xscale="log", xlabel="network calls a sample", ylabel=word)
+    right.axhline(long.recognized, color="grey", linestyle="--")
+    for axes, word in ((left, "Fréchet distance without its bias"), (right, "recognized share")):
+        axes.set(xscale="log", xlabel="NFE", ylabel=word)
         axes.set_xticks(STEPS, [str(steps) for steps in STEPS])
         axes.minorticks_off()
     left.semilogy()  # the fewest calls are far off, and would press the others together
@@ -115,16 +115,16 @@ def main() -> None:
     print(words)
     assert isinstance(model.recipe.model, DiffusionConfig)
     end = model.recipe.model.end_log_snr
-    ended = "" if end is None else f", few steps ended at log SNR {end:g}, which the whole chain is not"
+    ended = "" if end is None else f", runs of few steps end at log-SNR {end:g}, the whole chain does not"
     where = f"{os.cpu_count()} cores, {platform.processor() or platform.machine()}, torch {torch.__version__}"
     text = (
-        "# Samplers: quality against network calls\n\n"
+        "# Samplers: quality against NFE\n\n"
         f"Written by `benchmarks/samplers.py` on {time.strftime('%Y-%m-%d', time.gmtime())}; {where}; recipe "
         f"{model.recipe.name}, {model.recipe.minutes or '?'} minutes of training, guidance {given.guidance:g}, spacing {SPACING}, seed {SEED}{ended}. "
         "The distance is between the 64 features of the shipped digit classifier, of samples and of all test digits, with "
-        "one standard error (jackknife); its bias falls as 1 / n and is taken away in the next column. Recognised: the "
+        "one standard error (jackknife); its bias falls as 1 / n and is removed in the next column. Recognized: the "
         "classifier is at least 90 % sure. The first line is the whole chain; the last column compares with it.\n\n"
-        f"{words}\n\n![Distance and recognised share against network calls](samplers.png)\n"
+        f"{words}\n\n![Distance and recognized share against NFE](samplers.png)\n"
     )
     (given.out / "samplers.md").write_text(text)
     figure(rows, long, given.out / "samplers.png")

@@ -1,4 +1,4 @@
-"""What do samples of one quality cost? Processor seconds for 1,000 samples of each sampler, and how good they are.
+"""How much time do samples of comparable quality take? Processor seconds for 1,000 samples of each sampler, and how good they are.
 
     python benchmarks/sampling.py --run runs/demo --rivals runs/rival-diffusers runs/rival-lucidrains -n 1000
 
@@ -79,11 +79,11 @@ def main() -> None:
         print(rows[-1], flush=True)
     Result(
         "sampling",
-        "What do samples of one quality cost?",
+        "How much time do samples of comparable quality take?",
         rows,
         [
             f"One thread, {CHUNK} samples at once, each library with its own trained network; a number after a sampler is "
-            "its steps. A guided step of ours asks two networks.",
+            "its steps. A guided step of ours evaluates two networks.",
             NOTE,
         ],
         [Figure("processor seconds for 1,000", "without bias", "library", True, True, points=True)],

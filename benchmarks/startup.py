@@ -70,7 +70,7 @@ def main() -> None:
         )
     Result(
         "startup",
-        "How long until a library is there, and until its first picture?",
+        "How long do importing and the first sample take?",
         sorted(rows, key=lambda row: (row["what"], row["seconds"])),
         [
             "Interleaved runs of processes of one thread, files warm. lucidrains is denoising-diffusion-pytorch, without "

@@ -101,7 +101,7 @@ def blocks(batch: int) -> dict[tuple[str, str], Callable[[], object]]:
         ("kakusan", "ddim"): ours("ddim", batch),
         ("kakusan", "dpm++2m"): ours("dpm++2m", batch),
         ("kakusan", "dpm++2m-sde"): ours("dpm++2m-sde", batch),
-        ("kakusan", "dpm++2m-sde, a seed for each picture"): ours("dpm++2m-sde", batch, seeds=True),
+        ("kakusan", "dpm++2m-sde, one seed per image"): ours("dpm++2m-sde", batch, seeds=True),
         ("kakusan", "the network of mnist-ddpm instead"): our_network(batch),
         ("azula", "DDIMSampler"): azula("DDIMSampler", batch),
         ("azula", "DDPMSampler"): azula("DDPMSampler", batch),
@@ -136,7 +136,7 @@ def main() -> None:
         "What does a sampler's step cost besides the network?",
         rows,
         [
-            f"{STEPS} steps on 28 x 28 pictures around a network of one multiplication; processor time of one thread, "
+            f"{STEPS} steps on 28 x 28 images around a network of one multiplication; processor time of one thread, "
             "interleaved. azula's bar is silenced; denoising-diffusion-pytorch has no such switch."
         ],
     ).write()

@@ -282,7 +282,7 @@ def written(rows: list[dict[str, Any]]) -> None:
         "each side is a process of its own; ours keeps memory that a step has freed, as the command does (kakusan.cli.allocator), "
         "and theirs does so too in the columns that say it",
         "with two threads theirs divides each operation between them, and ours takes two groups of the batch side by side "
-        "(optim.groups), which it does unless told otherwise; compiled, one group",
+        "(optim.groups), which is the default; compiled, one group",
         "diffusers: ClassicUNet with its weights carried over, equal outputs to 1e-5; lucidrains: its own network object "
         "in our trainer, in channels-last memory",
         "processor time leaves out what other processes take of the machine (its load is below), but not the caches and the "

@@ -1,4 +1,4 @@
-"""How soon are our digits as good as a rival's after half an hour? Budgets in minutes of two cores, as processor seconds.
+"""How long until samples are as good as another library's after half an hour? Budgets in minutes of two cores, as processor seconds.
 
     python benchmarks/time_to_quality.py --rivals runs/rival-diffusers runs/rival-lucidrains
 
@@ -136,7 +136,7 @@ def main() -> None:
 
     Result(
         "time_to_quality",
-        "How soon are our digits as good as a rival's after half an hour?",
+        "How long until samples are as good as another library's after half an hour?",
         best_samplers(rows),
         [
             "A second of two cores is two processor seconds of a process with one thread. Importing, data and set-up are "

@@ -25,7 +25,9 @@ from kakusan.models.vae import VAE
 from kakusan.nets.mlp import MLP, GaussianMLP, Residual
 from kakusan.recipes import RECIPES, find
 from kakusan.run.build import build, check_kind, count_parameters, start_at, training_loss
-from kakusan.run.recipe import HierarchyConfig, Recipe, VAEConfig
+from kakusan.run.families.hierarchy import HierarchyConfig
+from kakusan.run.families.vae import VAEConfig
+from kakusan.run.recipe import Recipe
 from kakusan.run.trained_model import TrainedModel
 
 CPU = torch.device("cpu")

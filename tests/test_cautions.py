@@ -12,7 +12,8 @@ from kakusan.likelihood.evaluation import Evaluation
 from kakusan.run import summary
 from kakusan.run.build import build
 from kakusan.run.cautions import cautions
-from kakusan.run.recipe import DiffusionConfig, Recipe
+from kakusan.run.families.diffusion import DiffusionConfig
+from kakusan.run.recipe import Recipe
 from kakusan.run.summary import error_words, measure_bound
 from kakusan.run.trained_model import TrainedModel
 

@@ -28,8 +28,10 @@ from kakusan.oracles import GaussianWorld
 from kakusan.recipes import RECIPES
 from kakusan.run import model_file
 from kakusan.run.build import blueprint, training_loss
+from kakusan.run.families.diffusion import DiffusionConfig
+from kakusan.run.families.vae import VAEConfig
 from kakusan.run.fingerprint import origin
-from kakusan.run.recipe import DiffusionConfig, Distil, VAEConfig, from_record
+from kakusan.run.recipe import Distil, from_record
 from kakusan.run.student import distillation, used_weights
 from kakusan.schedule import Schedule
 from kakusan.solvers import renoise

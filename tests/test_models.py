@@ -15,7 +15,7 @@ from kakusan.models.hierarchical_vae import HierarchicalVAE
 from kakusan.models.vae import VAE
 from kakusan.nets.mlp import MLP, GaussianMLP
 from kakusan.run.build import build
-from kakusan.run.recipe import HierarchyConfig
+from kakusan.run.families.hierarchy import HierarchyConfig
 from kakusan.schedule import Schedule
 
 SMALL = Schedule.from_betas(SMALL_BETAS)

@@ -10,6 +10,7 @@ import torch
 from torch.testing import assert_close
 
 import kakusan.oracles
+from harness.faults import catches
 from harness.support import (
     F64,
     LIMIT,
@@ -277,7 +278,7 @@ def test_draws_of_a_world_follow_its_own_log_density(world):
     assert_mean(left, 0.0)
     if world.num_dims == 1 or isinstance(world, GaussianWorld):
         assert_mean(-world.log_prob(draws), world.entropy())
-        assert_mean(error.square(), world.spread(0.8, 0.6)[0])
+        assert_mean(error.square(), world.expected_var(0.8, 0.6)[0])
 
 
 # Linear VAEs of one and two levels, O6, O4
@@ -485,13 +486,67 @@ def test_a_perfect_network_keeps_the_shape_and_the_numbers_of_its_input():
     assert said.dtype == torch.float32
 
 
+def accepted(build):
+    """What is built; an assertion fails where it is refused."""
+    try:
+        return build()
+    except InputError as error:
+        pytest.fail(f"refused: {error}")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@catches(
+    "oracles/inputs.py",
+    "torch.finfo(dtype_of(value)).eps",
+    "torch.finfo(F64).eps",
+    "a covariance of float32 numbers must be symmetric to float64",
+)
+@catches(
+    "oracles/inputs.py",
+    "cov = (given + given.T) / 2",
+    "cov = given",
+    "a covariance stays as asymmetric as its rounding made it",
+)
+@catches(
+    "oracles/dirichlet.py",
+    'value.item() if hasattr(value, "item") else value',
+    "value",
+    "a tensor is no concentration",
+)
+@catches(
+    "oracles/mixture.py",
+    "len(self.weights) * torch.finfo(dtype_of(weights)).eps",
+    "0.0",
+    "weights of float32 numbers must sum to 1 in float64",
+)
+def test_worlds_take_numbers_of_lower_precision_with_their_rounding(dtype):
+    root = torch.randn(3, 3, generator=seeded(0), dtype=F64)
+    exact = (root @ root.T).to(dtype)
+    step = torch.finfo(dtype).eps * exact.abs().max().item()
+    rounded = exact.clone()
+    rounded[0, 1] += step  # one rounding
+    assert rounded[0, 1] != rounded[1, 0]
+    x = torch.randn(2, 3, generator=seeded(1), dtype=dtype)
+    world = accepted(lambda: GaussianWorld(torch.zeros(3, dtype=dtype), rounded))
+    middle = (rounded.double() + rounded.double().T) / 2
+    assert torch.equal(world.cov, middle)
+    assert_close(world.log_prob(x), GaussianWorld([0.0] * 3, middle).log_prob(x), **EXACT)
+    weights = torch.full((3,), 1 / 3, dtype=dtype)
+    mixed = accepted(lambda: MixtureWorld(weights, torch.zeros(3, 3, dtype=dtype), rounded.expand(3, 3, 3)))
+    assert_close(mixed.log_prob(x), world.log_prob(x), **EXACT)
+    with pytest.raises(InputError, match=r"symmetric, got .* at \[0, 1\] and .* at \[1, 0\]"):
+        GaussianWorld([0.0] * 3, rounded.double())  # the same asymmetry is a mistake in float64
+    counts = accepted(lambda: DirichletWorld(torch.tensor([0.5, 2.0], dtype=dtype)))
+    assert counts.evidence([1, 2]) == DirichletWorld(["1/2", 2]).evidence([1, 2])
+
+
 # A user's mistakes
 
 
 @pytest.mark.parametrize(
     ("mistake", "words"),
     [
-        (lambda: GaussianWorld([0.0, 1.0], [[1.0, 0.5], [0.4, 1.0]]), "symmetric"),
+        (lambda: GaussianWorld([0.0, 1.0], [[1.0, 0.5], [0.4, 1.0]]), r"0.5 at \[0, 1\] and 0.4 at \[1, 0\]"),
         (lambda: GaussianWorld([0.0, 1.0], [[1.0, 2.0], [2.0, 1.0]]), "eigenvalue"),
         (lambda: GaussianWorld([0.0, 1.0], [[1.0]]), "cov must be a matrix of 2 rows"),
         (lambda: GaussianWorld([math.nan], 1.0), "finite"),

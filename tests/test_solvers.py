@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from kakusan.solvers.dpm_solver_sde import dpm_solver_2m_sde_steps
 from torch import nn
 from torch.testing import assert_close
 
@@ -43,7 +44,6 @@ from kakusan.solvers import (
 from kakusan.solvers.adams import adams_weights, moment
 from kakusan.solvers.calls import counted
 from kakusan.solvers.dpm_solver import dpm_solver_steps, published_weights
-from kakusan.solvers.dpm_solver_sde import dpm_solver_2m_sde_steps
 from kakusan.solvers.heun import heun_steps
 
 N = 100_000  # draws of a random test

@@ -14,7 +14,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from harness import engine_job
 from harness.faults import catches
 from kakusan.run.build import build, training_loss
-from kakusan.run.recipe import DiffusionConfig, HierarchyConfig, VAEConfig
+from kakusan.run.families.diffusion import DiffusionConfig
+from kakusan.run.families.hierarchy import HierarchyConfig
+from kakusan.run.families.vae import VAEConfig
 from kakusan.train import loop
 from kakusan.train.loop import Told, Trainer
 from kakusan.train.settings import Budget, Optim

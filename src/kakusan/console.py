@@ -1,23 +1,44 @@
-"""Words for a person: how far it is, how many, what could not be written."""
+"""Everything that is printed: results on stdout, messages and progress on stderr, commands that can be typed as shown.
+
+Names of files and texts of records come from strangers. Whatever passes through this module has its control
+characters, terminal escapes and direction marks escaped.
+"""
 
 from __future__ import annotations
 
+import math
 import os
+import shlex
+import shutil
 import sys
-from collections.abc import Iterator
+import textwrap
+import time
+from collections.abc import Iterable, Iterator, Sized
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
+from typing import TypeVar
 
-from kakusan.errors import SaveError
+from kakusan.errors import SaveError, printable
 
+Item = TypeVar("Item")
 _quiet = ContextVar("quiet", default=False)
-MANY = 1000  # examples, whose bound may take longer than a person waits without a word
+MANY = 1000  # examples whose bound may take longer than a person waits without a message
+QUIET_SECONDS = 2.0  # before progress is shown
+LIVE_SECONDS, PLAIN_SECONDS = 0.2, 10.0  # between two updates in a terminal, and elsewhere
+WIDE = 80  # columns from which help stands beside its flag
+COLUMN = 30
+
+
+def say(*lines: str) -> None:
+    """Print lines of a result to stdout."""
+    for line in lines:
+        print(printable(line))
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Hold back messages, as Python callers want it; warnings and progress remain."""
+    """Hold back messages, for callers in Python; warnings and progress are still shown."""
     token = _quiet.set(True)
     try:
         yield
@@ -26,20 +47,108 @@ def quiet() -> Iterator[None]:
 
 
 def tell(line: str) -> None:
-    """To stderr, so that stdout stays for results; of several processes the first speaks."""
-    if not _quiet.get() and os.environ.get("RANK", "0") == "0":
-        print(line, file=sys.stderr, flush=True)
+    """Print a message to stderr, so that stdout holds results only. Of several processes rank 0 prints."""
+    if _is_first() and not _quiet.get():
+        print(printable(line), file=sys.stderr, flush=True)
 
 
 def tell_measuring(examples: int, by: str = "") -> None:
-    """Before the bound of many examples is measured; `by` says by which of several models."""
+    """Announce that the bound of many examples is measured; `by` names one of several models."""
     if examples >= MANY:
         tell(f"measuring the bound of {counted(examples, 'example')}{by}")
 
 
+def progress(items: Iterable[Item], label: str, total: int | None = None) -> Iterator[Item]:
+    """Yield the items, and show on stderr what share is done and the time left once two seconds have passed.
+
+    Args:
+        items: Anything iterable; an item counts as done when the next one is asked for.
+        label: Words in front of the share, e.g. "sampling".
+        total: Number of items, if `items` has no length.
+    """
+    total = total or (len(items) if isinstance(items, Sized) else 0)
+    live = is_live()
+    start, shown = time.monotonic(), -math.inf
+    for done, item in enumerate(items):
+        now = time.monotonic()
+        if done and total and now - start > QUIET_SECONDS and now - shown > (LIVE_SECONDS if live else PLAIN_SECONDS):
+            minutes, seconds = divmod(round((now - start) * (total - done) / done), 60)
+            line = printable(f"{label}: {done / total:.0%}, {minutes}:{seconds:02d} left")
+            if _is_first():
+                print(f"\r{line}\033[K" if live else line, end="" if live else "\n", file=sys.stderr, flush=True)
+            shown = now
+        yield item
+    if live and shown > start and _is_first():
+        print("\r\033[K", end="", file=sys.stderr, flush=True)
+
+
+def is_live() -> bool:
+    """Return whether stderr is a terminal in which a line can be written again."""
+    return sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+
+
+def _is_first() -> bool:
+    return os.environ.get("RANK", "0") == "0"
+
+
+def command(*words: object) -> str:
+    """Return a kakusan command as it can be typed here: quoted for the shell, started as this program was."""
+    return " ".join([program(), *map(quoted, words)])
+
+
+def quoted(word: object) -> str:
+    """Quote a word for the shell; control characters are written as escapes that the shell reads."""
+    text = str(word)
+    if text.isprintable():
+        return shlex.quote(text)
+    escaped = "".join(
+        c if c.isprintable() and c not in "\\'" else "".join(f"\\x{b:02x}" for b in os.fsencode(c)) for c in text
+    )
+    return f"$'{escaped}'"
+
+
+def program() -> str:
+    """Return the words that start this program from the current folder."""
+    script = Path(sys.argv[0])
+    if script.name == "__main__.py" and script.parent.name == "kakusan":
+        script = Path(sys.executable).with_name("kakusan")  # the script that is installed beside Python
+        if not script.exists():
+            return f"{_typed(Path(sys.executable))} -m kakusan"
+    elif script.name != "kakusan":  # called from Python
+        return "kakusan"
+    found = shutil.which("kakusan")
+    return "kakusan" if found and os.path.samefile(found, script) else _typed(script)
+
+
+def _typed(path: Path) -> str:
+    """Return a program's path as it is typed in the current folder."""
+    try:
+        return quoted(path.absolute().relative_to(Path.cwd()))
+    except (ValueError, OSError):
+        return quoted(path)
+
+
+def line_width() -> int:
+    """Return the number of columns of a line of text: the terminal's, at most 120."""
+    return min(shutil.get_terminal_size().columns, 120) - 1
+
+
+def entry(head: str, text: str) -> str:
+    """Return a name and what is said about it: in two columns, or below each other where there is little room."""
+    column = COLUMN if line_width() >= WIDE - 1 else 6
+    indent = " " * column
+    lines = textwrap.wrap(text, line_width(), initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False)
+    head = f"  {head}"
+    if lines and len(head) < column - 1:
+        lines[0] = head.ljust(column) + lines[0].lstrip()
+    else:
+        lines.insert(0, head)
+    return "\n".join(lines)
+
+
 @contextmanager
 def writing(out: Path) -> Iterator[None]:
-    """One line, SaveError, if what a user named with --out cannot be written."""
+    """Turn a failure to write what a user named with --out into a one-line SaveError."""
     try:
         yield
     except OSError as error:
@@ -49,5 +158,5 @@ def writing(out: Path) -> Iterator[None]:
 
 
 def counted(number: int, word: str) -> str:
-    """A number of things in words: 1 example, 2,000 examples."""
+    """Return a number of things in words: 1 example, 2,000 examples."""
     return f"{number:,} {word}{'' if number == 1 else 's'}"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from kakusan.errors import InputError
@@ -49,7 +49,12 @@ class Registry(Mapping[str, Any]):
         return len(self._places)
 
 
-def did_you_mean(word: object, choices: Mapping[str, Any] | list[str]) -> str:
-    """A suggestion that ends in "? ", or nothing if no choice is near."""
-    near = difflib.get_close_matches(str(word), list(choices), n=1, cutoff=CLOSE_ENOUGH)
-    return f"did you mean {near[0]!r}? " if near else ""
+def nearest(word: str, choices: Iterable[str]) -> str | None:
+    """Return the choice that is most like a word, or None if none is near."""
+    return next(iter(difflib.get_close_matches(word, list(choices), n=1, cutoff=CLOSE_ENOUGH)), None)
+
+
+def did_you_mean(word: object, choices: Iterable[str]) -> str:
+    """Return a suggestion that ends in "? ", or nothing if no choice is near."""
+    near = nearest(str(word), choices)
+    return f"did you mean {near!r}? " if near else ""

@@ -1,110 +1,231 @@
-"""Between which values a setting may lie, written beside its type and checked wherever one is made. No torch here."""
+"""Typed settings: dataclass fields with ranges, choices and help, read from JSON records and from typed words.
+
+    @dataclass(frozen=True)
+    class Optim:
+        lr: Annotated[float, Between(0, 100)] = 1e-3
+        "Peak learning rate."
+
+        def __post_init__(self):
+            check(self, "optim")
+
+The type of a field is the only place that says what it may hold. Imports no torch, so that help is instant.
+"""
 
 from __future__ import annotations
 
+import ast
 import dataclasses
-import difflib
 import functools
+import importlib
+import inspect
+import itertools
 import math
+import os
+import textwrap
 import types
 import typing
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 from kakusan.errors import InputError, shown
+from kakusan.registry import did_you_mean
 
 Record = TypeVar("Record")
-LONGEST_NAME = 64  # of a setting that a mistyped one is compared with
+LONGEST_NAME = 64  # characters of a mistyped setting that are compared with the known ones
+UNIONS = (typing.Union, types.UnionType)
 
 
 @dataclass(frozen=True, repr=False)
 class Between:
-    """Of a number: from low to high; `ends` says in interval notation which of both belong to it."""
+    """Range of a number. `ends` says in interval notation which of the two ends belong to it."""
 
     low: float
-    high: float
+    high: float = math.inf
     ends: Literal["[]", "[)", "(]", "()"] = "[]"
 
     def holds(self, value: Any) -> bool:
+        """Return whether a number lies in the range."""
         above = self.low <= value if self.ends[0] == "[" else self.low < value
         return above and (value <= self.high if self.ends[1] == "]" else value < self.high)
 
     def __repr__(self) -> str:
         low, high = (f"{end:,}" if isinstance(end, int) else f"{end:g}" for end in (self.low, self.high))
-        return (
-            f"{'from' if self.ends[0] == '[' else 'above'} {low} {'to' if self.ends[1] == ']' else 'to below'} {high}"
-        )
+        if self.ends[0] == "[":
+            upper = f" to {'' if self.ends[1] == ']' else 'below '}{high}"
+            return f"of at least {low}" if self.high == math.inf else f"from {low}{upper}"
+        upper = f" and {'at most' if self.ends[1] == ']' else 'below'} {high}"
+        return f"above {low}{'' if self.high == math.inf else upper}"
 
 
 @dataclass(frozen=True, repr=False)
 class Length:
-    """Of text: so many printable characters. Of a tuple: so many entries."""
+    """Number of printable characters of a text, or of entries of a tuple."""
 
     low: int
     high: int
 
     def holds(self, value: Any) -> bool:
+        """Return whether a text or a tuple has an allowed length."""
         return self.low <= len(value) <= self.high and (not isinstance(value, str) or value.isprintable())
 
     def __repr__(self) -> str:
         return f"{self.low} to {self.high:,}"
 
 
-def check(record: Any, where: str) -> None:
-    """InputError, naming the setting, unless each field of a dataclass has its type and lies within its limits."""
-    for name, hint in hints(type(record)).items():
-        value = getattr(record, name)
-        if not _fits(value, hint):
-            raise InputError(f"{where}.{name} must be {_words(hint)}, got {shown(value)}")
+@dataclass(frozen=True)
+class Choice:
+    """Names of a `kakusan.registry.Registry`, given as "module:ATTRIBUTE" and imported when they are needed."""
+
+    place: str
+
+    @property
+    def registry(self) -> Mapping[str, Any]:
+        """The registry itself."""
+        module, _, attribute = self.place.partition(":")
+        return getattr(importlib.import_module(module), attribute)
+
+    def holds(self, value: Any) -> bool:
+        """Return whether the registry has this name."""
+        return value in self.registry
 
 
-def from_values(kind: type[Record], values: Any, where: str) -> Record:
-    """A dataclass that checks itself, from plain JSON values; InputError names what does not fit."""
-    if not isinstance(values, dict):
-        raise InputError(f"the record's {where} must be a table of settings, got {shown(values)}")
-    known = hints(kind)
-    unknown = [name for name in values if name not in known]
-    if unknown:
-        near = difflib.get_close_matches(str(unknown[0])[:LONGEST_NAME], known, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise InputError(
-            f"the record's {where} has a setting that this version does not know: {shown(unknown[0])}; "
-            f"{hint}There are: {', '.join(known)}"
-        )
-    needed = [
-        field.name
-        for field in dataclasses.fields(typing.cast(Any, kind))
-        if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
-    ]
-    missing = [name for name in needed if name not in values]
-    if missing:
-        raise InputError(f"the record's {where} is not complete: {', '.join(missing)} missing")
-    return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+@dataclass(frozen=True)
+class Setting:
+    """One field of a dataclass, as a person sets it."""
+
+    name: str  # of a nested field with a dot, e.g. "model.width"
+    hint: Any
+    default: Any  # `dataclasses.MISSING` if it must be given
+    help: str
+
+
+def settings_of(kind: type) -> list[Setting]:
+    """List the fields of a dataclass, those of its bases last, each with its type, default and help."""
+    fields = {field.name: field for field in dataclasses.fields(kind)}
+    own_first = dict.fromkeys(name for base in kind.__mro__ for name in inspect.get_annotations(base) if name in fields)
+    return [Setting(name, hints(kind)[name], _default(fields[name]), _help(kind).get(name, "")) for name in own_first]
+
+
+def _default(field: dataclasses.Field) -> Any:
+    return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
 
 
 @functools.cache
 def hints(kind: type) -> dict[str, Any]:
-    """The type of each field of a dataclass, with its limits."""
+    """Return the type of each field of a dataclass, with its ranges."""
     return typing.get_type_hints(kind, include_extras=True)
 
 
-def _fits(value: Any, hint: Any) -> bool:
+@functools.cache
+def _help(kind: type) -> dict[str, str]:
+    """Return the string that stands under each field of a dataclass, on one line."""
+    found: dict[str, str] = {}
+    for base in filter(dataclasses.is_dataclass, reversed(kind.__mro__)):
+        try:
+            (definition,) = ast.parse(textwrap.dedent(inspect.getsource(base))).body
+        except (OSError, TypeError):  # a class that was made without a file
+            continue
+        for field, text in itertools.pairwise(typing.cast(ast.ClassDef, definition).body):
+            match field, text:
+                case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(words))):
+                    found[name] = " ".join(words.split())
+    return found
+
+
+def check(record: Any, where: str) -> None:
+    """Check the type and range of every field of a dataclass.
+
+    Raises:
+        InputError: If one does not fit; the message names it as `where.field`.
+    """
+    for name, hint in hints(type(record)).items():
+        value = getattr(record, name)
+        if not fits(value, hint):
+            raise mismatch(f"{where}.{name}", hint, value)
+
+
+def from_values(kind: type[Record], values: Any, where: str) -> Record:
+    """Build a dataclass that checks itself from plain JSON values.
+
+    Raises:
+        InputError: If a setting is unknown, missing or does not fit.
+    """
+    if not isinstance(values, dict):
+        raise InputError(f"the record's {where} must be a table of settings, got {shown(values)}")
+    known = {setting.name: setting for setting in settings_of(kind)}
+    for name in values:
+        if name not in known:
+            raise InputError(
+                f"the record's {where} has a setting that this version does not know: {shown(name)}; "
+                f"{did_you_mean(name[:LONGEST_NAME], list(known))}there are: {', '.join(known)}"
+            )
+    missing = [s.name for s in known.values() if s.default is dataclasses.MISSING and s.name not in values]
+    if missing:
+        raise InputError(f"the record's {where} is incomplete: {', '.join(missing)} missing")
+    return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+
+
+def read(name: str, hint: Any, words: list[str]) -> Any:
+    """Return the value that typed words stand for.
+
+    Raises:
+        InputError: If they do not fit the type and range; `name` is the setting's name in the message.
+    """
+    value = _read(words, hint)
+    if not fits(value, hint):
+        wanted = typing.get_args(hint)[0] if typing.get_origin(hint) in UNIONS else hint  # None is for who knows of it
+        raise mismatch(name, wanted, words[0] if len(words) == 1 else tuple(words))
+    return value
+
+
+def _read(words: list[str], hint: Any) -> Any:
+    """Convert words as far as the type allows; what cannot be converted stays text and does not fit."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Annotated:
+        return _read(words, arguments[0])
+    if origin in UNIONS:
+        return None if words == ["None"] else _read(words, arguments[0])
+    if origin is tuple:
+        parts = (arguments[0],) * len(words) if arguments[-1] is Ellipsis else arguments
+        return tuple(_read([word], part) for word, part in zip(words, parts)) if len(words) == len(parts) else words
+    (word,) = words
+    if origin is Literal:
+        return next((option for option in arguments if str(option) == word), word)
+    try:
+        return _READERS[hint](word)
+    except ValueError:
+        return word
+
+
+def _path(word: str) -> Path:
+    if not word:
+        raise ValueError("the empty text names no file")
+    return Path(os.path.expanduser(word))
+
+
+_READERS = {int: int, float: float, str: os.path.expanduser, Path: _path}
+
+
+def fits(value: Any, hint: Any) -> bool:
+    """Return whether a value has the type and lies in the range of a field."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is Annotated:
         kind, *limits = arguments
-        return _fits(value, kind) and all(limit.holds(value) for limit in limits)
+        return fits(value, kind) and all(limit.holds(value) for limit in limits if hasattr(limit, "holds"))
     if origin is Literal:
-        return isinstance(value, str) and value in arguments
-    if origin in (typing.Union, types.UnionType):
-        return any(_fits(value, option) for option in arguments)
+        return any(type(value) is type(option) and value == option for option in arguments)
+    if origin in UNIONS:
+        return any(fits(value, option) for option in arguments)
     if origin is dict:
         key, entry = arguments
-        return isinstance(value, dict) and all(_fits(k, key) and _fits(v, entry) for k, v in value.items())
+        return isinstance(value, dict) and all(fits(k, key) and fits(v, entry) for k, v in value.items())
     if origin is tuple:
         if not isinstance(value, tuple):
             return False
         parts = (arguments[0],) * len(value) if arguments[-1] is Ellipsis else arguments
-        return len(value) == len(parts) and all(map(_fits, value, parts))
+        return len(value) == len(parts) and all(map(fits, value, parts))
     if hint is float:
         whole = isinstance(value, int) and not isinstance(value, bool)
         return whole or (isinstance(value, float) and math.isfinite(value))
@@ -113,23 +234,52 @@ def _fits(value: Any, hint: Any) -> bool:
     return isinstance(value, hint)
 
 
-def _words(hint: Any) -> str:
-    """What a hint asks for, to a person."""
+def mismatch(name: str, hint: Any, value: Any) -> InputError:
+    """Return the error about a value that does not fit: what was expected, what was given, what may be meant."""
+    near = did_you_mean(value[:LONGEST_NAME], choices(hint)) if isinstance(value, str) else ""
+    return InputError(f"{name} must be {words(hint)}, got {shown(value)}{near and f'; {near.rstrip()}'}")
+
+
+def choices(hint: Any) -> list[str]:
+    """List the names that a field may hold, or nothing if it is not a choice."""
+    if isinstance(hint, Choice):
+        return list(hint.registry)
+    arguments = typing.get_args(hint)
+    if typing.get_origin(hint) is Literal:
+        return [str(option) for option in arguments]
+    if typing.get_origin(hint) in (Annotated, *UNIONS):
+        return [name for argument in arguments for name in choices(argument)]
+    return []
+
+
+def words(hint: Any) -> str:
+    """Return what a type and its range ask for, in words."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if names := choices(hint):
+        nothing = origin in UNIONS and type(None) in arguments
+        return f"one of {', '.join(names)}{' or None' if nothing else ''}"
     if origin is Annotated:
         kind, *limits = arguments
-        if kind is str:
-            return f"text of {limits[0]} printable characters"
+        ranges = [limit for limit in limits if isinstance(limit, Between | Length)]
+        if kind is str and ranges:
+            return f"text of {ranges[0]} printable characters"
         if typing.get_origin(kind) is tuple:
-            return f"{limits[0]} values, each {_words(typing.get_args(kind)[0])}"
-        return " ".join([_words(kind), *map(str, limits)])
-    if origin is Literal:
-        return f"one of {', '.join(map(str, arguments))}"
-    if origin in (typing.Union, types.UnionType):
-        return " or ".join(_words(option) for option in arguments)
+            return f"{ranges[0]} values, each {words(typing.get_args(kind)[0])}"
+        return " ".join([words(kind), *map(str, ranges)])
+    if origin in UNIONS:
+        return " or ".join(words(option) for option in arguments)
     if origin is tuple:
-        return f"({', '.join('...' if part is Ellipsis else _words(part) for part in arguments)})"
+        return f"({', '.join('...' if part is Ellipsis else words(part) for part in arguments)})"
     if origin is dict:
         return "a table"
-    names = {int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): "nothing"}
-    return names.get(hint, getattr(hint, "__name__", "of another kind"))
+    return _NAMES.get(hint, getattr(hint, "__name__", "another kind of value"))
+
+
+_NAMES = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "text",
+    Path: "a path",
+    type(None): "None",
+}

@@ -32,16 +32,13 @@ from kakusan.errors import InputError, ScheduleWarning
 from kakusan.recipes import RECIPES
 from kakusan.run import model_file
 from kakusan.run.build import blueprint, build
+from kakusan.run.families.base import ModelConfig
+from kakusan.run.families.diffusion import DiffusionConfig
+from kakusan.run.families.dirichlet import DirichletConfig
+from kakusan.run.families.hierarchy import HierarchyConfig
+from kakusan.run.families.vae import VAEConfig
 from kakusan.run.model_file import KEY, Artefact, Facts, Source
-from kakusan.run.recipe import (
-    DiffusionConfig,
-    DirichletConfig,
-    HierarchyConfig,
-    ModelConfig,
-    Recipe,
-    VAEConfig,
-    from_record,
-)
+from kakusan.run.recipe import Recipe, from_record
 from kakusan.storage import tensors
 
 SECONDS = 1.0  # of processor time, for one case

@@ -1,98 +1,130 @@
-"""The command line: find the verb, call it, exit; a mistake is one line. torch is imported by the verbs that need it."""
+"""The command line: find the command, parse, call, print, exit. A mistake is one line. Commands import torch themselves."""
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import os
 import sys
 import warnings
+from typing import Any
 
 from kakusan import __version__
 from kakusan.cli.allocator import keep_freed_memory
-from kakusan.cli.arguments import VERBS
-from kakusan.cli.flags import parse
-from kakusan.errors import MISTAKE, InputError, PeerFailed, Stopped, printable
+from kakusan.cli.arguments import COMMANDS
+from kakusan.cli.parser import Parser
+from kakusan.console import entry, say, tell
+from kakusan.errors import MISTAKE, InputError, PeerFailed, Stopped, shown
+from kakusan.registry import did_you_mean
 from kakusan.signals import EXIT_STATUS, handled_by, stop
 
-USAGE = """\
-kakusan trains, measures and uses generative models under one ELBO.
-
-  kakusan demo                          digits in minutes: trains, samples, evaluates, writes a report
-  kakusan train RECIPE [--minutes 3]    train a recipe; --data for your own images or counts
-  kakusan train --resume RUN            go on where a run stopped
-  kakusan sample RUN -n 64              new examples: a picture and an array
-  kakusan evaluate RUN [--json]         bits per dimension with a standard error
-  kakusan compare RUN RUN               which of two is better, with the error of the paired difference
-  kakusan report RUN                    one HTML page
-  kakusan export RUN                    the model as one file to share; sample, evaluate and info take it as a RUN
-  kakusan doctor RUN [--json]           whether a run is whole, and what to type to go on
-  kakusan replay RUN --step K           do one training step again and show what was in it
-  kakusan recipes                       what can be trained, for how long, how well
-  kakusan data PATH                     what is in a data file or folder
-  kakusan info FILE                     what a run, a .safetensors file or a picture is
-
-Each has --help; kakusan train RECIPE --help shows every setting of that recipe.
-"""
-SHARED = ("sample", "evaluate")  # verbs whose work several processes share, as training does: torchrun -m kakusan ...
+SUMMARIES = {
+    "demo": "Train a model of digits in minutes, sample it, evaluate it, and write a report.",
+    "train RECIPE [--data D] [--minutes M]": "Train a recipe, on your own images or counts with --data.",
+    "train --resume RUN": "Resume a run from its newest checkpoint.",
+    "sample RUN [-n N]": "Draw new examples into an image and an array.",
+    "evaluate RUN [--json]": "Measure bits per dimension with a standard error.",
+    "compare RUN RUN": "Measure which of two runs is better, with the standard error of the difference.",
+    "report RUN": "Write one HTML page about a run.",
+    "export RUN": "Write the model as one file, which sample, evaluate and info accept as RUN.",
+    "doctor RUN [--json]": "Check a run for damage and show how to resume it.",
+    "replay RUN --step K": "Repeat one training step and show its batch, loss and gradient.",
+    "recipes": "List the recipes.",
+    "data PATH": "Describe a data file or folder.",
+    "info FILE": "Describe a run, a .safetensors file or an image.",
+}
+SHARED = ("sample", "evaluate")  # commands whose work several processes share: torchrun -m kakusan sample ...
 OTHER_WORDS = {"resume": "train --resume", "generate": "sample", "draw": "sample", "check": "doctor"}
+SIZES = {"train": "--optim.batch or the size of the model", "sample": "-n", "data": "--size"}  # to lower for memory
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Entry point: exits 0, 2 for a user's mistake, 128 + its number after a signal: 130 for Ctrl-C, 143 for SIGTERM."""
+    """Run one command and exit: with 0, with 2 after a user's mistake, with 128 + n after signal n."""
     arguments = sys.argv[1:] if arguments is None else arguments
     keep_freed_memory()
     try:
         with warnings.catch_warnings(), handled_by(stop):
             warnings.showwarning = _show_warning
             status = _dispatch(arguments)
+            sys.stdout.flush()
+    except BrokenPipeError:  # the reader of our output has gone, e.g. `| head`
+        for stream in (sys.stdout, sys.stderr):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        status = 1
     except PeerFailed as error:
-        if os.environ.get("RANK", "0") == "0":
-            print(f"kakusan: {error}", file=sys.stderr)
+        tell(f"kakusan: {error}")
         status = 1
     except InputError as error:
-        if os.environ.get("RANK", "0") == "0":  # of several processes that all see the mistake, one says so
-            notes = map(printable, getattr(error, "__notes__", ()))  # e.g. a line for each bad file
-            print(f"kakusan: {printable(str(error))}", *notes, sep="\n", file=sys.stderr)
+        tell(f"kakusan: {error}")
+        for note in getattr(error, "__notes__", ()):  # e.g. a line for each unusable file
+            tell(note)
         status = MISTAKE
     except Stopped as stopped:
-        if os.environ.get("RANK", "0") == "0":
-            print("kakusan: interrupted", file=sys.stderr)
+        tell("kakusan: interrupted")
         status = EXIT_STATUS + stopped.number
-    except BrokenPipeError:  # the reader of our output has gone
-        sys.stderr.close()
-        status = 1
+    except (OSError, UnicodeError, MemoryError, RuntimeError) as error:
+        line = _refusal(error, arguments)
+        if line is None:
+            raise
+        tell(f"kakusan: {line}")
+        status = MISTAKE
     sys.exit(status)
+
+
+def _refusal(error: Exception, arguments: list[str]) -> str | None:
+    """Return one line about what the system refused, or None if that is not what happened."""
+    if isinstance(error, OSError):
+        place = error.filename2 or error.filename
+        if place is None and not _has_folder():
+            return "the current folder no longer exists; change to another one and try again"
+        where = f"cannot use {os.fsdecode(place)}" if isinstance(place, str | bytes | os.PathLike) else "cannot go on"
+        return f"{where} ({error.strerror or error}); check that it exists, is readable and there is room"
+    if isinstance(error, UnicodeError):
+        text = shown(error.object) if isinstance(error, UnicodeEncodeError | UnicodeDecodeError) else "a name"
+        return f"{text} is not valid UTF-8; rename the file or convert its text"
+    short = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    if short or ("alloc" in str(error) and "memory" in str(error)):
+        verb = arguments[0] if arguments else ""
+        return f"out of memory; lower {SIZES.get(verb, 'the number of examples')}, or use a machine with more memory"
+    return None
+
+
+def _has_folder() -> bool:
+    try:
+        return bool(os.getcwd())
+    except OSError:
+        return False
 
 
 def _show_warning(
     message: Warning | str, category: type[Warning], filename: str, lineno: int, file=None, line: str | None = None
 ) -> None:
-    """One line, as for mistakes; where in our code it arose is of no use to a user."""
-    print(f"kakusan: warning: {printable(str(message))}", file=sys.stderr)
+    """Print a warning as one line, without the place in the source."""
+    tell(f"kakusan: warning: {message}")
 
 
 def _dispatch(arguments: list[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help", "help"):
-        print(USAGE, end="")
+        say("kakusan trains, measures and samples generative models under one ELBO.", "")
+        for typed, summary in SUMMARIES.items():
+            say(*entry(f"kakusan {typed}", summary).splitlines())
+        say("", "Every command has --help. kakusan train RECIPE --help lists all settings of a recipe.")
         return 0
     verb, *rest = arguments
     if verb == "--version":
-        print(__version__)
+        say(__version__)
         return 0
     if verb == "train":
-        return importlib.import_module("kakusan.cli.train_arguments").main(rest)
-    if verb not in VERBS:
-        verbs = ["train", *VERBS]
-        near = [OTHER_WORDS[verb]] if verb in OTHER_WORDS else difflib.get_close_matches(verb, verbs, n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise InputError(f"no command {verb!r}; {hint}There are: {', '.join(verbs)}")
-    return _run(verb, rest)
+        return importlib.import_module("kakusan.cli.train").main(rest)
+    if verb not in COMMANDS:
+        verbs = ["train", *COMMANDS]
+        near = f"did you mean {OTHER_WORDS[verb]!r}? " if verb in OTHER_WORDS else did_you_mean(verb, verbs)
+        raise InputError(f"no command {verb!r}; {near}there are: {', '.join(verbs)}")
+    command = Parser(COMMANDS[verb], f"kakusan {verb}").parse(rest)
+    return 0 if command is None else _run(verb, command)
 
 
-def _run(verb: str, arguments: list[str]) -> int:
-    """Parse, then hand the parsed command to kakusan.cli.commands.VERB.main."""
-    command = parse(VERBS[verb], arguments, f"kakusan {verb}")
+def _run(verb: str, command: Any) -> int:
+    """Hand a parsed command to kakusan.cli.commands.VERB.main, in one process or in each of several."""
     main = importlib.import_module(f"kakusan.cli.commands.{verb}").main
     if verb not in SHARED or os.environ.get("WORLD_SIZE", "1") == "1":
         return main(command)
@@ -100,7 +132,7 @@ def _run(verb: str, arguments: list[str]) -> int:
     from kakusan.train.engine import process_group
 
     with process_group(device_named(command.device)):
-        if os.environ["RANK"] != "0":  # it helps, and the first one speaks
+        if os.environ["RANK"] != "0":  # rank 0 prints
             sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - until the process ends
         return main(command)
 

@@ -1,210 +1,264 @@
-"""What each verb takes, its defaults, and the words of its --help. No torch here."""
+"""What each command accepts: one dataclass a command, a field for each flag, its help under it. Imports no torch."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from tyro.conf import Positional, arg
+from kakusan.cli.parser import Positional
+from kakusan.settings import Between, Choice
+from kakusan.train.settings import MOST_MINUTES, MOST_STEPS
 
-# What may be left out says in its own words what is done then, instead of None.
-Whole = Annotated[int | None, arg(metavar="INT", help_behavior_hint="")]
-Number = Annotated[float | None, arg(metavar="FLOAT", help_behavior_hint="")]
-Text = Annotated[str | None, arg(metavar="STR", help_behavior_hint="")]
-Place = Annotated[Path | None, arg(metavar="PATH", help_behavior_hint="")]
-Channels = Annotated[Literal[1, 3] | None, arg(metavar="{1,3}", help_behavior_hint="")]
-Run = Annotated[Positional[Path], arg(metavar="RUN")]
-Seed = Annotated[int, arg(help="Of all that is random: the same seed, the same numbers.")]
-DEVICE = "auto, cpu, cuda or cuda:N; auto takes a GPU if there is one."
-Device = Annotated[str, arg(help=DEVICE)]
-Devices = Annotated[int, arg(help="processes on this machine that train together, one for each GPU")]
-Restarts = Annotated[int, arg(help="how often to begin again from the last checkpoint after one of them has died")]
+Run = Annotated[Path, Positional("RUN")]
+Count = Annotated[int, Between(1)]
+Seed = Annotated[int, Between(0)]
+Minutes = Annotated[float, Between(0, MOST_MINUTES, "(]")]
+Steps = Annotated[int, Between(1, MOST_STEPS)]
+Channels = Literal[1, 3]
+Split = Literal["test", "train"]
+SOLVERS = Choice("kakusan.solvers:SOLVERS")
+SPACINGS = Literal["karras", "log-snr", "uniform"]
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Draw new examples from a trained run: a picture and an array."""
+    """Draw new examples from a trained model into an image and an array."""
 
     run: Run
-    """The run directory, or a file that kakusan export wrote."""
-    n: Annotated[int, arg(aliases=["-n"])] = 64
-    """How many."""
-    steps: Whole = None
-    """Steps down the chain, 1 to T; diffusion models only, 20 unless given, 1 for a student.
-    A step is a network call, two in heun; where the run's early weights guide it, one more."""
-    sampler: Text = None
-    """dpm++2m-sde (the default), dpm++2m, dpm++3m, unipc-2, unipc-3, heun, ddim or ancestral; diffusion models only.
-    For a student renoise (its default)."""
-    spacing: Text = None
-    """Which steps: karras (the default), log-snr or uniform (that of a student); diffusion models only."""
-    eta: Number = None
-    """Share of fresh noise in ddim, 0 (the default) to 1."""
-    churn: Number = None
-    """How much fresh noise in heun, from 0 (the default)."""
-    guidance: Number = None
-    """Weight of the guidance by the run's early weights, 1 for none; diffusion models only, the recipe's unless given."""
-    end_log_snr: Number = None
-    """Log SNR from which samples of few steps go to the data estimate at once, the recipe's unless given; diffusion models
-    only. 100 keeps the finest detail, and what noise the network leaves; mnist-ddpm has 3."""
-    seed: int = 0
-    """Example i is a function of the seed and i alone."""
-    out: Place = None
-    """Folder for samples.png and samples.npy; samples/RUN-seedS-nN unless given."""
-    device: Device = "auto"
+    """Run directory, or a file written by kakusan export."""
+    n: Count = 64
+    """Number of examples."""
+    sampler: str | None = None
+    """Solver of a diffusion model. Default: dpm++2m-sde, for a student renoise."""
+    steps: Count | None = None
+    """Number of solver steps, 1 to T. Default: 20, for a student 1."""
+    spacing: SPACINGS | None = None
+    """Spacing of the steps over noise levels. Default: karras, for a student uniform."""
+    eta: float | None = None
+    """Share of fresh noise of the solver ddim, 0 to 1. Default: 0."""
+    churn: float | None = None
+    """Amount of fresh noise of the solver heun. Default: 0."""
+    guidance: float | None = None
+    """Autoguidance weight. 1 disables it. Default: the recipe's."""
+    end_log_snr: float | None = None
+    """Log-SNR at which few-step sampling stops and returns the estimate of x. 100: none. Default: the recipe's."""
+    seed: Seed = 0
+    """Random seed. Example i depends on the seed and i alone."""
+    out: Path | None = None
+    """Directory for samples.png and samples.npy. Default: a new one in samples/."""
+    device: str = "auto"
+    """Device: auto, cpu, cuda or cuda:N."""
 
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Bits per dimension of a trained run, each example counted once."""
+    """Measure bits per dimension of a trained model on each held-out example."""
 
     run: Run
-    """The run directory, or a file that kakusan export wrote."""
-    split: Literal["test", "train"] = "test"
-    """test is what was held out."""
-    limit: Whole = None
-    """Only the first so many examples; all unless given."""
-    data: Text = None
-    """Other data of the same shape; the run's own unless given."""
-    importance: Whole = None
-    """K of the importance-weighted bound, for VAE and hierarchical VAE; the ELBO unless given."""
-    repeats: Whole = None
-    """Independent estimates to average (default: 1; for fewer than 250 examples, enough for 1,000 network evaluations)."""
+    """Run directory, or a file written by kakusan export."""
+    split: Split = "test"
+    """Part of the data. test: the held-out examples."""
+    limit: Count | None = None
+    """Number of examples from the start of the split. Default: all."""
+    data: str | None = None
+    """Other data of the same shape. Default: the data of the run."""
+    importance: Count | None = None
+    """Number of samples K of the importance-weighted bound, for a VAE or hierarchical VAE. Default: the ELBO."""
+    repeats: Count | None = None
+    """Number of independent estimates to average. Default: 1; for fewer than 250 examples, 1,000 network evaluations."""
     estimators: bool = False
     """Also estimate the ELBO of a few examples from paths, pairs and single latents."""
-    samples: Whole = None
-    """Draw so many and measure them beside real pictures, e.g. 10000: Frechet distance, precision, copies and more."""
-    features: Text = None
-    """By whose features: digits (the default) or fashion, shipped; or a FILE of features computed elsewhere.
-    FILE is .npz or .safetensors, with arrays (N, D): samples, reference (held out) and, for a floor, train."""
+    samples: Count | None = None
+    """Number of samples to draw and compare with real images, e.g. 10000."""
+    features: str | None = None
+    """Features for comparing samples: digits, fashion, or a .npz or .safetensors file. Default: digits. A file has arrays
+    (N, D) named samples and reference (held out), and optionally train."""
     seed: Seed = 0
+    """Random seed."""
     json: bool = False
-    """One JSON object on stdout, and nothing else there."""
-    device: Device = "auto"
+    """Print one JSON object and nothing else on stdout."""
+    device: str = "auto"
+    """Device: auto, cpu, cuda or cuda:N."""
 
 
 @dataclass(frozen=True)
 class Compare:
-    """The difference of two runs on the same examples with the same noise: its error leaves out what they share."""
+    """Measure the difference in bits per dimension of two runs on the same examples with the same noise."""
 
     first: Run
-    """A run directory, or a file that kakusan export wrote."""
-    second: Run
-    """Another one, of the same kind of data."""
-    split: Literal["test", "train"] = "test"
-    """test is what was held out."""
-    limit: Whole = None
-    """Only the first so many examples; all unless given."""
-    data: Text = None
-    """Data of the same shape; the first run's own unless given."""
+    """Run directory, or a file written by kakusan export."""
+    second: Annotated[Path, Positional("OTHER")]
+    """Second run, of the same kind of data."""
+    split: Split = "test"
+    """Part of the data. test: the held-out examples."""
+    limit: Annotated[int, Between(2)] | None = None
+    """Number of examples from the start of the split. Default: all."""
+    data: str | None = None
+    """Other data of the same shape. Default: the data of the first run."""
     seed: Seed = 0
+    """Random seed."""
     json: bool = False
-    """One JSON object on stdout, and nothing else there."""
-    device: Device = "auto"
+    """Print one JSON object and nothing else on stdout."""
+    device: str = "auto"
+    """Device: auto, cpu, cuda or cuda:N."""
 
 
 @dataclass(frozen=True)
 class Export:
-    """Write the model of a run as one file to share: weights and configuration, no paths of this machine."""
+    """Write the model of a run as one file to share, without paths of this machine."""
 
     run: Run
-    """The run directory."""
-    out: Place = None
-    """The file, which must not be there yet; RUN.safetensors in this folder unless given."""
+    """Run directory."""
+    out: Path | None = None
+    """New file that ends in .safetensors. Default: RUN.safetensors in this folder."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """Write the page of a finished run."""
+    """Write the HTML report of a finished run."""
 
     run: Run
-    """The run directory."""
-    out: Place = None
-    """The file; RUN-report.html in this folder unless given."""
+    """Run directory."""
+    out: Path | None = None
+    """HTML file. Default: RUN-report.html in this folder."""
 
 
 @dataclass(frozen=True)
 class Doctor:
-    """Check every checkpoint of a run against its checksums, and its data; exit status 1 if something is damaged."""
+    """Check the checkpoints, records and data of a run, changing nothing. Exits with 1 if something is damaged."""
 
     run: Run
-    """The run directory, or a file that kakusan export wrote; nothing in it is changed."""
+    """Run directory, or a file written by kakusan export."""
     json: bool = False
-    """One JSON object on stdout, and nothing else there."""
+    """Print one JSON object and nothing else on stdout."""
 
 
 @dataclass(frozen=True)
 class Replay:
-    """Do one step of a run again and show its batch, its loss and its gradient; nothing is written."""
+    """Repeat one training step of a run and show its batch, loss and gradient, changing nothing."""
 
     run: Run
-    """The run directory."""
-    step: int
-    """The step, from 1 on."""
-    out: Place = None
-    """A .png file for the pictures of its batch."""
+    """Run directory."""
+    step: Count
+    """Number of the step, starting at 1."""
+    out: Path | None = None
+    """PNG file for the images of the batch."""
     json: bool = False
-    """One JSON object on stdout, and nothing else there."""
-    device: Device = "auto"
+    """Print one JSON object and nothing else on stdout."""
+    device: str = "auto"
+    """Device: auto, cpu, cuda or cuda:N."""
 
 
 @dataclass(frozen=True)
 class Recipes:
-    """List what can be trained."""
+    """List the recipes."""
 
 
 @dataclass(frozen=True)
 class Data:
-    """Say what is in a data file or folder, changing nothing."""
+    """Describe a data file or folder, changing nothing."""
 
-    path: Annotated[Positional[str], arg(metavar="PATH")]
-    """mnist, a folder of pictures or of IDX files, or a .npy or .npz file."""
-    size: Text = None
-    """Of a folder of pictures: crop and resize to so many pixels a side, or to height x width, e.g. 48x40."""
-    channels: Channels = None
-    """1 for grey, 3 for colour; of a folder of pictures."""
+    path: Annotated[str, Positional("PATH")]
+    """Data: mnist, a folder of images or of IDX files, or a .npy or .npz file."""
+    size: str | None = None
+    """Size that images of a folder are cropped and resized to: pixels, or height x width, e.g. 48x40."""
+    channels: Channels | None = None
+    """Number of channels of a folder of images: 1 for gray, 3 for color."""
 
 
 @dataclass(frozen=True)
 class Info:
-    """Say what a run directory, a .safetensors file or a picture is."""
+    """Describe a run directory, a .safetensors file or a .png image."""
 
-    file: Annotated[Positional[Path], arg(metavar="FILE")]
-    """A run directory, a .safetensors file or a .png picture that kakusan made."""
+    file: Annotated[Path, Positional("FILE")]
+    """Run directory, .safetensors file, or .png image made by kakusan."""
 
 
 @dataclass(frozen=True)
 class Demo:
-    """Train the digits DDPM, sample it, evaluate it, and say where to look."""
+    """Train, sample and evaluate a diffusion model of digits, and write a report."""
 
     out: Path = Path("runs/demo")
-    """The run directory. A finished one is shown again, an interrupted one goes on."""
-    minutes: Number = None
-    """Of training; the recipe's own unless given."""
+    """Run directory. An unfinished run there is resumed, a finished one is shown."""
+    minutes: Minutes | None = None
+    """Training time in minutes. Default: the recipe's budget."""
     seed: Seed = 0
-    device: Device = "auto"
+    """Random seed."""
+    device: str = "auto"
+    """Device: auto, cpu, cuda or cuda:N."""
 
 
-@dataclass(frozen=True)
-class Resume:
-    """Go on with a run where its newest checkpoint stands."""
+@dataclass(frozen=True, kw_only=True)
+class Processes:
+    """Flags of several processes that train together."""
 
-    resume: Annotated[Path, arg(metavar="RUN")]
-    """The run directory."""
-    minutes: Number = None
-    """A new budget, counted from the run's beginning."""
-    steps: Whole = None
-    """A new budget, counted from the run's beginning."""
-    device: Annotated[Text, arg(help="The one it was trained on unless given; auto, cpu, cuda or cuda:N.")] = None
-    data: Text = None
-    """Path of the run's data, if they have moved."""
+    device: str | None = None
+    """Device: auto, cpu, cuda or cuda:N. Default: auto, for a resumed run the device it was trained on."""
+    devices: Count = 1
+    """Number of processes on this machine that train together, one for each GPU."""
+    restarts: Annotated[int, Between(0)] = 0
+    """Number of restarts from the last checkpoint after a process has died."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resume(Processes):
+    """Resume a run from its newest checkpoint."""
+
+    resume: Path
+    """Run directory."""
+    minutes: Minutes | None = None
+    """New budget in minutes, counted from the beginning of the run."""
+    steps: Steps | None = None
+    """New budget in steps, counted from the beginning of the run."""
+    data: str | None = None
+    """New path of the same data, if they have moved."""
     rollback: bool = False
-    """Go on with other noise and another order of the data: after too many steps whose loss was not finite."""
-    devices: Devices = 1
-    restarts: Restarts = 0
+    """Use new noise and a new order of the data, after too many steps with a non-finite loss."""
 
 
-VERBS: dict[str, type] = {  # beside train, whose flags are its recipe's: kakusan.cli.train_arguments
+@dataclass(frozen=True, kw_only=True)
+class NewRun(Processes):
+    """Flags that every new run has."""
+
+    out: Path | None = None
+    """New run directory. Default: runs/RECIPE-DATE-TIME."""
+    minutes: Minutes | None = None
+    """Budget in minutes."""
+    steps: Steps | None = None
+    """Budget in steps, instead of minutes."""
+    seed: Seed = 0
+    """Random seed."""
+    optim: Any = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train(NewRun):
+    """Train a recipe."""
+
+    data: str
+    """Data: mnist, mnist-binary, mnist-labels, a folder of images or of IDX files, or a .npy or .npz file."""
+    size: str | None = None
+    """Size that images of a folder are cropped and resized to: pixels, or height x width, e.g. 48x40."""
+    channels: Channels | None = None
+    """Number of channels of a folder of images: 1 for gray, 3 for color. Default: 3, or 1 if all are gray."""
+    bad_images: Literal["refuse", "skip"] = "refuse"
+    """Action for files that are not usable images."""
+    model: Any = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Distill(NewRun):
+    """Train a student of a diffusion run."""
+
+    teacher: Path | None = None
+    """Diffusion run, or a file written by kakusan export. A copy is kept in the new run."""
+    data: str | None = None
+    """Other data of the same shape. Default: the data of the teacher."""
+    distil: Any = None
+
+
+COMMANDS: dict[str, type] = {  # beside train, whose flags depend on the recipe: `kakusan.cli.train`
     "sample": Sample,
     "evaluate": Evaluate,
     "compare": Compare,

@@ -1,8 +1,8 @@
-"""Exactly solvable worlds, for testing any code of this kind, ours or not.
+"""Exactly solvable worlds, for tests of any code for latent-variable models.
 
-Each world is a law of the data with its log-density, and with what a perfect model would say of it: the best
-denoiser, the posterior, the exact ELBO, the law that a sampler ends with. Plain formulas in float64, which share no
-code with the models; a schedule is a tensor of betas.
+A world is a distribution of the data with its log-density and with the answers of a perfect model. Those are the best
+denoiser, the posterior, the exact ELBO and the distribution of the samples. They are plain formulas in float64, which
+share no code with the models; a schedule is a tensor of betas.
 """
 
 from kakusan.oracles.bound import Bound

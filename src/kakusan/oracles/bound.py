@@ -1,4 +1,4 @@
-"""The exact ELBO of a chain whose expected squared errors are known: theory M5 and M7, in closed form."""
+"""Exact ELBO of a chain from the expected squared errors of its denoiser, in closed form (theory M5 and M7)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from kakusan.errors import InputError
-from kakusan.oracles.given import Numbers, numbers
+from kakusan.oracles.inputs import Numbers, numbers
 from kakusan.oracles.noising import Noising
 
 Choice = Literal["unit", "beta", "beta_tilde", "optimal", "optimal_diagonal"]
@@ -18,7 +18,7 @@ Choice = Literal["unit", "beta", "beta_tilde", "optimal", "optimal_diagonal"]
 
 @dataclass(frozen=True)
 class Bound:
-    """Terms of an ELBO in nats, each () for a mean over the data or (n,) for n examples."""
+    """Terms of an ELBO in nats, each of shape () for a mean over the data or (n,) for n examples."""
 
     reconstruction: Tensor  # E log p(x | z_1)
     prior_kl: Tensor  # KL(q(z_T | x) || N(0, I))
@@ -26,28 +26,28 @@ class Bound:
 
     @property
     def elbo(self) -> Tensor:
-        """Higher is better."""
+        """ELBO in nats; higher is better."""
         return self.reconstruction - self.prior_kl - self.step_kl.sum(0)
 
 
-def reverse_var(choice: Choice | Numbers, tables: Noising, spread: Tensor) -> Tensor:
+def reverse_var(choice: Choice | Numbers, tables: Noising, left: Tensor) -> Tensor:
     """Variance of p(z_{t-1} | z_t) for t = 1..T, shape (T, 1) or (T, D).
 
     Args:
         choice: "unit", "beta", "beta_tilde" (beta_tilde_2 at t = 1, where beta_tilde is 0; beta_1 if T = 1), the best
-            for the denoiser, "optimal" (one number a step) or "optimal_diagonal" (one a dimension), or the numbers
+            for the denoiser, "optimal" (one number per step) or "optimal_diagonal" (one per dimension), or the numbers
             themselves, (T,) or (T, D).
-        tables: The noising.
-        spread: E Var(x_d | z_t), shape (T, D).
+        tables: Tables of the noising.
+        left: E Var(x_d | z_t), shape (T, D).
     """
     between, from_x = tables.between_var[1:, None], tables.from_x[1:, None]
     if not isinstance(choice, str):
         var = numbers("variance", choice)
         var = var[:, None] if var.dim() == 1 else var
-        if var.dim() != 2 or len(var) != tables.depth or var.shape[1] not in (1, spread.shape[1]) or (var <= 0).any():
+        if var.dim() != 2 or len(var) != tables.depth or var.shape[1] not in (1, left.shape[1]) or (var <= 0).any():
             raise InputError(
-                f"variance must be a positive number a step, T = {tables.depth} of them, or a row of "
-                f"{spread.shape[1]} a step, got shape {tuple(var.shape)} and least {var.min().item():g}"
+                f"variance must be one positive number per step, T = {tables.depth} of them, or a row of "
+                f"{left.shape[1]} per step, got shape {tuple(var.shape)} and least {var.min().item():g}"
             )
         return var
     match choice:
@@ -59,18 +59,18 @@ def reverse_var(choice: Choice | Numbers, tables: Noising, spread: Tensor) -> Te
             second = between[1:2] if tables.depth > 1 else tables.beta[1:, None]
             return torch.cat([second, between[1:]])
         case "optimal":
-            return between + from_x.square() * spread.mean(1, keepdim=True)
+            return between + from_x.square() * left.mean(1, keepdim=True)
         case "optimal_diagonal":
-            return between + from_x.square() * spread
+            return between + from_x.square() * left
     raise InputError(f"variance must be numbers or one of {', '.join(get_args(Choice))}, got {choice!r}")
 
 
 def exact_bound(tables: Noising, var: Tensor, squared_error: Tensor, power: Tensor) -> Bound:
-    """The bound of a chain from its denoiser's expected errors.
+    """Bound of a chain from the expected errors of its denoiser.
 
     Args:
-        tables: The noising.
-        var: Of the reverse steps, shape (T, 1) or (T, D).
+        tables: Tables of the noising.
+        var: Variance of the reverse steps, shape (T, 1) or (T, D).
         squared_error: E (x - x_hat(z_t))_d^2 for t = 1..T, shape (T, D) or (T, n, D).
         power: |x|^2, or its mean, shape () or (n,).
     """

@@ -1,4 +1,4 @@
-"""The Dirichlet-multinomial evidence as an exact fraction, and the ELBO of any Dirichlet (S60 to S66)."""
+"""Dirichlet-multinomial evidence as an exact fraction, and the ELBO of any Dirichlet (S60 to S66)."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ import torch
 from torch import Tensor
 
 from kakusan.errors import InputError
-from kakusan.oracles.given import F64
+from kakusan.oracles.inputs import F64
 
 Rational = Fraction | int | float | str
 
 
 class DirichletWorld:
-    """Probabilities ~ Dirichlet(concentration) over K >= 2 categories, and counts drawn with them.
+    """World of counts: probabilities ~ Dirichlet(concentration) over K >= 2 categories, counts ~ Multinomial(probabilities).
 
     Args:
-        concentration: K positive numbers, kept exactly: "0.1" and Fraction(1, 10) are a tenth, the float 0.1 is the
-            binary number next to it.
+        concentration: K positive numbers, kept exactly. "0.1" and Fraction(1, 10) are a tenth; the float 0.1 is the
+            nearest binary number.
     """
 
     def __init__(self, concentration: Sequence[Rational]):
@@ -29,7 +29,7 @@ class DirichletWorld:
             raise InputError(f"concentration needs K >= 2 positive numbers, got {len(self.concentration)}")
 
     def evidence(self, counts: Sequence[int]) -> Fraction:
-        """p(counts), a fraction without rounding, from an urn that is filled draw by draw."""
+        """Evidence p(counts), a fraction without rounding, from a Pólya urn draw by draw."""
         counts = self._counts(counts)
         balls, total = list(self.concentration), sum(self.concentration)
         probability, orders = Fraction(1), math.factorial(sum(counts))
@@ -41,7 +41,7 @@ class DirichletWorld:
         return orders * probability
 
     def log_evidence(self, counts: Sequence[int]) -> float:
-        """log p(counts) in nats."""
+        """Log-evidence log p(counts) in nats."""
         evidence = self.evidence(counts)
         return math.log(evidence.numerator) - math.log(evidence.denominator)
 
@@ -60,7 +60,7 @@ class DirichletWorld:
         return self.log_evidence(counts) - kl
 
     def sample(self, n: int, total_count: int, generator: torch.Generator | None = None) -> Tensor:
-        """n draws of counts with the given total, float64 (n, K), by the urn of `evidence`."""
+        """Draw n counts with the given total, float64 (n, K), by the urn of `evidence`."""
         balls = torch.tensor([float(alpha) for alpha in self.concentration], dtype=F64).repeat(n, 1)
         counts = torch.zeros_like(balls)
         for _ in range(total_count if n else 0):
@@ -76,7 +76,7 @@ class DirichletWorld:
 
 
 def digamma(x: float) -> float:
-    """Derivative of log Gamma for x > 0: up by recurrence to 20, there by its asymptotic series to rounding."""
+    """Derivative of log Gamma for x > 0: by recurrence up to 20, then by the asymptotic series, exact to rounding."""
     shift = 0.0
     while x < 20:
         shift, x = shift - 1 / x, x + 1
@@ -88,7 +88,7 @@ def digamma(x: float) -> float:
 
 def _fractions(name: str, values: Sequence[Rational], length: int | None = None) -> tuple[Fraction, ...]:
     try:
-        fractions = tuple(Fraction(value) for value in values)
+        fractions = tuple(Fraction(value.item() if hasattr(value, "item") else value) for value in values)
     except (ValueError, OverflowError, TypeError) as error:
         raise InputError(f"{name} must be numbers, fractions, or strings like '1/3' or '0.1', got {values}") from error
     if length not in (None, len(fractions)) or any(fraction <= 0 for fraction in fractions):

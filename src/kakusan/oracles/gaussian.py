@@ -1,4 +1,4 @@
-"""Gaussian data: every question about a diffusion model of them has an answer in closed form (theory M1 to M9)."""
+"""Gaussian data, for which everything about a diffusion model has a closed form (theory M1 to M9)."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from torch import Tensor
 
 from kakusan.errors import InputError
 from kakusan.oracles.bound import Bound, Choice, exact_bound, reverse_var
-from kakusan.oracles.given import F64, Numbers, covariance, examples, level, vector
+from kakusan.oracles.inputs import F64, Numbers, covariance, examples, level, vector
 from kakusan.oracles.noising import Noising, noising
 from kakusan.oracles.world import NoisyWorld
 
 
 class GaussianWorld(NoisyWorld):
-    """x ~ N(mean, cov), D dimensions; cov may be singular, and then only noisy densities exist."""
+    """World of Gaussian data, x ~ N(mean, cov) with D dimensions; with a singular cov only noisy densities exist."""
 
     def __init__(self, mean: Numbers, cov: Numbers):
         self.mean = vector("mean", mean)
         self.num_dims = len(self.mean)
-        # along its principal axes the world is D independent numbers
+        # Along its principal axes the world is D independent numbers.
         self.cov, self._var, self._axes = covariance("cov", cov, self.num_dims)
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
@@ -46,42 +46,42 @@ class GaussianWorld(NoisyWorld):
         return torch.einsum("id,nd,jd->nij", self._axes, left, self._axes)
 
     def denoise_var(self, z: Tensor, a: Numbers, b: Numbers) -> Tensor:
-        return self.spread(a, b).expand(len(z), -1)
+        return self.expected_var(a, b).expand(len(z), -1)
 
-    def spread(self, a: Numbers, b: Numbers) -> Tensor:
+    def expected_var(self, a: Numbers, b: Numbers) -> Tensor:
         return self._left(*level(a, b)) @ self._axes.square().T
 
-    # The bound and what is generated
+    # The bound and the generated distribution
 
     def bound(self, x: Tensor, betas: Noising | Numbers, variance: Choice | Numbers = "beta") -> Bound:
-        """The exact ELBO of the perfect denoiser for each x, by term; arguments as in `mean_bound`."""
+        """Exact ELBO of the perfect denoiser for each x, by term; arguments as in `mean_bound`."""
         x, tables = examples("x", x, self.num_dims), noising(betas)
         a, b = tables.a[1:, None], tables.b[1:, None]
         # x - x_hat(z) = (1 - a gain)(x - mean) - b gain eps along each axis, and its square per dimension
         gain = self._gain(a, b)
         shift = torch.einsum("tk,nk,dk->tnd", 1 - a * gain, (x - self.mean) @ self._axes, self._axes)
         noise = (b * gain).square() @ self._axes.square().T
-        var = reverse_var(variance, tables, self.spread(a, b))
+        var = reverse_var(variance, tables, self.expected_var(a, b))
         return exact_bound(tables, var, shift.square() + noise[:, None], x.square().sum(1))
 
     def exact_elbo(
         self, betas: Noising | Numbers, variance: Choice | Numbers = "beta", x: Tensor | None = None
     ) -> Tensor:
-        """ELBO of the perfect denoiser in nats: of each x, shape (n,), or without x its mean over the data, ()."""
+        """ELBO of the perfect denoiser in nats: for each x, shape (n,), or without x its mean over the data, ()."""
         return self.mean_bound(betas, variance).elbo if x is None else self.bound(x, betas, variance).elbo
 
     def generated_law(
         self, betas: Noising | Numbers, variance: Choice | Numbers = "beta", last_noise: bool = True
     ) -> GaussianWorld:
-        """What ancestral sampling with the perfect denoiser makes from z_T ~ N(0, I) (S41, O17, O23).
+        """Distribution of ancestral samples with the perfect denoiser, from z_T ~ N(0, I) (S41, O17, O23).
 
         Args:
             betas: beta_1, ..., beta_T.
-            variance: Of the reverse steps: a name or numbers, see `reverse_var`.
+            variance: Variance of the reverse steps: a name or numbers, see `reverse_var`.
             last_noise: Whether the step from z_1 to x adds its noise; many samplers leave it out (M13).
         """
         tables = noising(betas)
-        var = reverse_var(variance, tables, self.spread(tables.a[1:], tables.b[1:])).expand(-1, self.num_dims)
+        var = reverse_var(variance, tables, self.expected_var(tables.a[1:], tables.b[1:])).expand(-1, self.num_dims)
         eye = torch.eye(self.num_dims, dtype=F64)
         mean, cov = torch.zeros(self.num_dims, dtype=F64), eye
         gain = self._gain(*level(tables.a, tables.b))
@@ -95,10 +95,10 @@ class GaussianWorld(NoisyWorld):
         return GaussianWorld(mean, (cov + cov.T) / 2)
 
     def transport(self, z: Tensor, start: tuple[Numbers, Numbers], end: tuple[Numbers, Numbers]) -> Tensor:
-        """Where the probability-flow equation takes z from the level `start` to the level `end`, shape (n, D).
+        """Solution of the probability-flow equation from z at the level `start` to the level `end`, shape (n, D).
 
-        It keeps every standardised coordinate: the limit of any consistent deterministic sampler. Source: Song et
-        al. 2021, "Score-based generative modeling through stochastic differential equations", section 4.3.
+        It keeps every standardized coordinate, and is the limit of any consistent deterministic solver. Source: Song
+        et al. 2021, "Score-based generative modeling through stochastic differential equations", section 4.3.
         """
         (a, b), (a_end, b_end) = level(*start), level(*end)
         ratio = (a_end.square() * self._var + b_end.square()) / self._with_density(a, b)
@@ -107,18 +107,20 @@ class GaussianWorld(NoisyWorld):
     # Along the principal axes
 
     def _along_axes(self, z: Tensor, a: Numbers, b: Numbers) -> Tensor:
-        """Coordinates of z about its mean a E[x], shape (n, D)."""
+        """Coordinates of z around its mean a E[x], shape (n, D)."""
         return (examples("z", z, self.num_dims) - level(a, b)[0] * self.mean) @ self._axes
 
     def _with_density(self, a: Tensor, b: Tensor) -> Tensor:
         """Variances of z, all positive, shape (L, D)."""
         var = a.square() * self._var + b.square()
         if (var <= 0).any():
-            raise InputError("a law without spread in some direction has no density; ask at a level with b > 0")
+            raise InputError(
+                "a distribution with variance 0 in some direction has no density; choose a level with b > 0"
+            )
         return var
 
     def _gain(self, a: Tensor, b: Tensor) -> Tensor:
-        """How much of z about its mean E[x | z] takes over, shape (L, D); nothing where z has no spread."""
+        """Gain of E[x | z] around the mean, shape (L, D); 0 where z has variance 0."""
         var = a.square() * self._var + b.square()
         return torch.where(var > 0, a * self._var / var, 0.0)
 

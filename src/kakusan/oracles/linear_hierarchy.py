@@ -1,4 +1,4 @@
-"""The linear VAE of two levels, with both forms of its third term: the ELBO's and the study notes' (O4, E5)."""
+"""Linear VAE of two levels, with both forms of its third term: that of the ELBO and that of the study notes (O4, E5)."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from torch import Tensor
 
 from kakusan.errors import InputError
 from kakusan.oracles.gaussian import GaussianWorld
-from kakusan.oracles.given import F64, Numbers, examples, matrix, vector
+from kakusan.oracles.inputs import F64, Numbers, examples, matrix, vector
 
 
 @dataclass(frozen=True)
 class AffineEncoders:
-    """q(z1 | x) = N(weight1 x + bias1, diag(std1^2)) and q(z2 | z1) = N(weight2 z1 + bias2, diag(std2^2))."""
+    """Encoders q(z1 | x) = N(weight1 x + bias1, diag(std1^2)), q(z2 | z1) = N(weight2 z1 + bias2, diag(std2^2))."""
 
     weight1: Numbers  # (H1, D)
     bias1: Numbers
@@ -26,7 +26,7 @@ class AffineEncoders:
 
 
 class LinearHierarchyWorld:
-    """z2 ~ N(0, I), z1 | z2 ~ N(weight2 z2 + bias2, I), x | z1 ~ N(weight1 z1 + bias1, I).
+    """World of two levels: z2 ~ N(0, I), z1 | z2 ~ N(weight2 z2 + bias2, I), x | z1 ~ N(weight1 z1 + bias1, I).
 
     Args:
         weight1: (D, H1).
@@ -48,18 +48,18 @@ class LinearHierarchyWorld:
         )
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
-        """n draws of x, shape (n, D)."""
+        """Draw n examples x, shape (n, D)."""
         return self.data.sample(n, generator)
 
     def log_prob(self, x: Tensor) -> Tensor:
-        """log p(x) in nats, shape (n,)."""
+        """Log-density log p(x) in nats, shape (n,)."""
         return self.data.log_prob(x)
 
     def terms(self, x: Tensor, encoders: AffineEncoders) -> dict[str, Tensor]:
-        """Exact terms in nats, each (n,): their signs are those of the ELBO.
+        """Exact terms in nats, each (n,), with the signs of the ELBO.
 
-        "reconstruction" J1 and "level 2" J2 belong to both forms; "level 1" is J3 of the ELBO, and "level 1, notes"
-        the study notes' J3, which lacks the covariance of z1 with its reconstruction from z2 (E5).
+        "reconstruction" J1 and "level 2" J2 belong to both forms, and "level 1" is J3 of the ELBO. "level 1, notes" is
+        J3 of the study notes, which lacks the covariance of z1 with its reconstruction from z2 (E5).
         """
         x, q = examples("x", x, self.num_dims), self._checked(encoders)
         mean1 = x @ q.weight1.T + q.bias1
@@ -83,17 +83,17 @@ class LinearHierarchyWorld:
         return terms["reconstruction"] + terms["level 2"] + terms["level 1"]
 
     def notes_form(self, x: Tensor, encoders: AffineEncoders) -> Tensor:
-        """The study notes' objective in nats, shape (n,): a bound of log p(x) too, and not the ELBO (S19)."""
+        """Objective of the study notes in nats, shape (n,): also a bound of log p(x), but not the ELBO (S19)."""
         terms = self.terms(x, encoders)
         return terms["reconstruction"] + terms["level 2"] + terms["level 1, notes"]
 
     def covariance_with_reconstruction(self, encoders: AffineEncoders) -> Tensor:
-        """sum_h Cov_q(z1_h, E[z1_h | z2]), shape (): the ELBO minus the notes' form."""
+        """Covariance sum_h Cov_q(z1_h, E[z1_h | z2]), shape (): the ELBO minus the notes' form."""
         q = self._checked(encoders)
         return ((self.weight2 @ q.weight2).diag() * q.std1.square()).sum()
 
     def mutual_information(self, encoders: AffineEncoders) -> Tensor:
-        """I_q(z1; z2 | x) in nats, shape ()."""
+        """Mutual information I_q(z1; z2 | x) in nats, shape ()."""
         q = self._checked(encoders)
         cov2 = (q.weight2 * q.std1.square()) @ q.weight2.T + q.std2.square().diag()
         return 0.5 * (torch.logdet(cov2) - q.std2.square().log().sum())
@@ -109,13 +109,15 @@ class LinearHierarchyWorld:
             vector("std2 of the encoders", encoders.std2, size2),
         )
         if (torch.cat([tensors.std1, tensors.std2]) <= 0).any():
-            raise InputError("std1 and std2 of the encoders must be positive; give standard deviations, no logarithms")
+            raise InputError(
+                "std1 and std2 of the encoders must be positive; give standard deviations, not their logarithms"
+            )
         return tensors
 
 
 @dataclass(frozen=True)
 class _Tensors:
-    """`AffineEncoders` in float64 and of the right shapes."""
+    """Checked `AffineEncoders` in float64."""
 
     weight1: Tensor
     bias1: Tensor

@@ -1,4 +1,4 @@
-"""The linear VAE, probabilistic PCA: its evidence, its posterior, and the ELBO of any Gaussian encoder (O6)."""
+"""Linear VAE (probabilistic PCA): evidence, posterior, and the ELBO of any Gaussian encoder (O6)."""
 
 from __future__ import annotations
 
@@ -9,16 +9,18 @@ from torch import Tensor
 
 from kakusan.errors import InputError
 from kakusan.oracles.gaussian import GaussianWorld
-from kakusan.oracles.given import F64, Numbers, examples, matrix, numbers, vector
+from kakusan.oracles.inputs import F64, Numbers, examples, matrix, numbers, vector
 
 
 class LinearVAEWorld:
-    """z ~ N(0, I) with H dimensions, x | z ~ N(weight z + bias, noise_var I) with D; so x ~ N(bias, W W^T + noise_var I).
+    """World of a linear VAE: z ~ N(0, I) with H dimensions, x | z ~ N(weight z + bias, noise_var I) with D.
+
+    Then x ~ N(bias, W W^T + noise_var I).
 
     Args:
         weight: W, (D, H).
         bias: (D,).
-        noise_var: Of x given z; 1 in the notes.
+        noise_var: Variance of x given z; 1 in the notes.
     """
 
     def __init__(self, weight: Numbers, bias: Numbers, noise_var: float = 1.0):
@@ -34,11 +36,11 @@ class LinearVAEWorld:
         )
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
-        """n draws of x, shape (n, D)."""
+        """Draw n examples x, shape (n, D)."""
         return self.data.sample(n, generator)
 
     def log_prob(self, x: Tensor) -> Tensor:
-        """log p(x) in nats, shape (n,)."""
+        """Log-density log p(x) in nats, shape (n,)."""
         return self.data.log_prob(x)
 
     def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -51,7 +53,7 @@ class LinearVAEWorld:
         return self.posterior(x)[0], 1 / self.precision.diag()
 
     def gap_of_the_best_diagonal(self) -> Tensor:
-        """log p(x) minus the ELBO of `best_diagonal`, the same for all x; 0 where the columns of W are orthogonal."""
+        """Gap between log p(x) and the ELBO of `best_diagonal`, equal for all x; 0 if the columns of W are orthogonal."""
         return 0.5 * (self.precision.diag().log().sum() - torch.logdet(self.precision))
 
     def terms(self, x: Tensor, mean: Tensor, var: Numbers) -> dict[str, Tensor]:
@@ -59,8 +61,8 @@ class LinearVAEWorld:
 
         Args:
             x: (n, D).
-            mean: Of q, (n, H).
-            var: Of q, (n, H) or (H,).
+            mean: Mean of q, (n, H).
+            var: Variance of q, (n, H) or (H,).
         """
         x, mean, var = examples("x", x, self.num_dims), examples("mean", mean, self.latent_dims), numbers("var", var)
         if (var <= 0).any():

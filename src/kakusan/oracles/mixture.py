@@ -1,4 +1,4 @@
-"""A mixture of Gaussians: the smallest world whose best denoiser is not affine (theory M8, M14)."""
+"""Mixture of Gaussians, the smallest world whose best denoiser is not affine (theory M8, M14)."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from torch import Tensor
 
 from kakusan.errors import InputError
 from kakusan.oracles.gaussian import GaussianWorld
-from kakusan.oracles.given import F64, Numbers, level, numbers, vector
+from kakusan.oracles.inputs import F64, Numbers, dtype_of, level, numbers, vector
 from kakusan.oracles.world import NoisyWorld
 
-MOST_NODES = 400_000  # of a quadrature
+MAX_NODES = 400_000  # of a quadrature
 ROWS = 200_000  # of z at a time
 
 
 class MixtureWorld(NoisyWorld):
-    """x ~ sum_k weights_k N(means_k, covs_k), D dimensions.
+    """World of a Gaussian mixture, x ~ sum_k weights_k N(means_k, covs_k) with D dimensions.
 
-    With covs = 0 it is a list of points, and its denoiser that of a network which has learned a data set by heart.
-    Averages over z (`mmse`, `entropy`, `mean_bound`, ...) are taken by quadrature, in one dimension only.
+    With covs = 0 it is a list of points, and its denoiser is that of a network that memorized a data set. Averages over
+    z (`mmse`, `entropy`, `mean_bound`, ...) are computed by quadrature, in one dimension only.
 
     Args:
         weights: K positive numbers whose sum is 1.
@@ -27,17 +27,18 @@ class MixtureWorld(NoisyWorld):
     """
 
     def __init__(self, weights: Numbers, means: Numbers, covs: Numbers):
-        self.weights = vector("weights", weights)
+        self.weights, dtype = vector("weights", weights), dtype_of(covs)
         means, covs = numbers("means", means), numbers("covs", covs)
         means, covs = (each.reshape(1) if each.dim() == 0 else each for each in (means, covs))
         if len(means) != len(self.weights) or len(covs) != len(self.weights):
             raise InputError(
                 f"a mixture of {len(self.weights)} weights needs as many means and covs, got {len(means)} and {len(covs)}"
             )
-        if (self.weights <= 0).any() or abs(self.weights.sum().item() - 1) > 1e-9:
+        rounding = max(1e-9, len(self.weights) * torch.finfo(dtype_of(weights)).eps)
+        if (self.weights <= 0).any() or abs(self.weights.sum().item() - 1) > rounding:
             raise InputError(f"weights must be positive and sum to 1, got {self.weights.tolist()}")
         self.weights = self.weights / self.weights.sum()
-        self.parts = [GaussianWorld(mean, cov) for mean, cov in zip(means, covs)]
+        self.parts = [GaussianWorld(mean, cov.to(dtype)) for mean, cov in zip(means, covs)]
         self.num_dims = self.parts[0].num_dims
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
@@ -62,7 +63,7 @@ class MixtureWorld(NoisyWorld):
         return torch.einsum("kn,knd->nd", self.responsibilities(z, a, b), x_hat)
 
     def denoise_cov(self, z: Tensor, a: Numbers, b: Numbers) -> Tensor:
-        """By the law of total covariance: within the components, and between them."""
+        """Cov(x | z) by the law of total covariance: within the components, and between them."""
         share = self.responsibilities(z, a, b)
         within = torch.stack([part.denoise_cov(z, a, b) for part in self.parts])
         x_hat = torch.stack([part.denoise(z, a, b) for part in self.parts])
@@ -79,7 +80,7 @@ class MixtureWorld(NoisyWorld):
         off = x_hat - torch.einsum("kn,knd->nd", share, x_hat)
         return torch.einsum("kn,knd->nd", share, within + off.square())
 
-    def spread(self, a: Numbers, b: Numbers) -> Tensor:
+    def expected_var(self, a: Numbers, b: Numbers) -> Tensor:
         a, b = torch.broadcast_tensors(*level(a, b))
         z, weights = self.nodes(a, b)
         rows = []
@@ -90,25 +91,25 @@ class MixtureWorld(NoisyWorld):
         return torch.cat(rows)
 
     def nodes(self, a: Numbers, b: Numbers) -> tuple[Tensor, Tensor]:
-        """Points z and weights, each (L, m), with sum w f(z) = E f(z) at each of L levels, for smooth f.
+        """Quadrature nodes z and weights, each (L, m): sum w f(z) = E f(z) at each of L levels, for smooth f.
 
         The trapezoid rule over 12 standard deviations beyond the outermost means, in one dimension. It converges
         exponentially: the step resolves the narrowest component, and the shift of responsibility between components.
         """
         if self.num_dims != 1:
             raise InputError(
-                f"averages over z are taken in one dimension, this world has {self.num_dims}; use draws of z instead"
+                f"averages over z need a world of one dimension, this one has {self.num_dims}; use draws of z instead"
             )
         a, b = torch.broadcast_tensors(*level(a, b))
         mean = a * torch.cat([part.mean for part in self.parts])
         std = (a.square() * torch.cat([part.cov[0] for part in self.parts]) + b.square()).sqrt()
         low, high = (mean - 12 * std).amin(1), (mean + 12 * std).amax(1)
-        # a Gaussian, and a logistic function of slope apart / var, have no pole nearer than what these steps see
+        # A Gaussian, and a logistic function of slope apart / var, have no pole nearer than these steps resolve.
         apart = mean.amax(1) - mean.amin(1)
         step = torch.minimum(std.amin(1) / 3, std.amin(1).square() / (2 * apart))
         num = ((high - low) / step).max()
-        if not num < MOST_NODES:
-            raise InputError("components this narrow have no quadrature; ask at a level with more noise b")
+        if not num < MAX_NODES:
+            raise InputError("components this narrow have no quadrature; choose a level with more noise b")
         place = torch.linspace(0, 1, int(num) + 2, dtype=F64)
         z = low[:, None] + (high - low)[:, None] * place
         levels = (each.expand(-1, z.shape[1]).flatten() for each in (a, b))
@@ -116,6 +117,6 @@ class MixtureWorld(NoisyWorld):
         return z, density * (z[:, 1:2] - z[:, :1])  # the ends carry nothing
 
     def _log_joint(self, z: Tensor, a: Numbers, b: Numbers) -> Tensor:
-        """log of weight times density of each component, shape (K, n)."""
+        """Log of weight times density of each component, shape (K, n)."""
         logs = torch.stack([part.noisy_log_prob(z, a, b) for part in self.parts])
         return logs + self.weights.log()[:, None]

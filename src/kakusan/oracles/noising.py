@@ -1,4 +1,4 @@
-"""What a list of betas means: tables over t = 0..T from the definition of the chain, index 0 = the data."""
+"""Tables over t = 0..T of a list of betas, from the definition of the chain; index 0 is the data."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from kakusan.errors import InputError
-from kakusan.oracles.given import F64, Numbers, numbers, vector
+from kakusan.oracles.inputs import F64, Numbers, numbers, vector
 
 
 @dataclass(frozen=True)
 class Noising:
-    """z_t = a_t x + b_t eps, and q(z_{t-1} | z_t, x) = N(from_x_t x + from_z_t z_t, between_var_t I)."""
+    """Tables of z_t = a_t x + b_t eps and q(z_{t-1} | z_t, x) = N(from_x_t x + from_z_t z_t, between_var_t I)."""
 
     beta: Tensor  # (T + 1,) as every table here; beta[0] = 0
     a: Tensor  # sqrt(alpha_bar)
@@ -25,13 +25,13 @@ class Noising:
 
     @classmethod
     def from_betas(cls, betas: Numbers) -> Self:
-        """From beta_1, ..., beta_T, each in (0, 1)."""
+        """Build the tables from beta_1, ..., beta_T, each in (0, 1)."""
         betas = vector("betas", betas)
         bad = ~((betas > 0) & (betas < 1))
         if bad.any():
             t = int(bad.nonzero()[0]) + 1
             raise InputError(f"every beta must lie in (0, 1), got beta_{t} = {betas[t - 1].item():g}")
-        # the variance of the noise by the step z_t = sqrt(1 - beta) z_{t-1} + sqrt(beta) eps itself: nothing cancels
+        # The variance of the noise by the step z_t = sqrt(1 - beta) z_{t-1} + sqrt(beta) eps itself: nothing cancels.
         noise_var = [0.0]
         for step in betas.tolist():
             noise_var.append((1 - step) * noise_var[-1] + step)
@@ -52,7 +52,7 @@ class Noising:
 
     @classmethod
     def from_alpha_bar(cls, alpha_bar: Numbers) -> Self:
-        """From alpha_bar_1, ..., alpha_bar_T, a falling list (or with alpha_bar_0 = 1 before it)."""
+        """Build the tables from decreasing alpha_bar_1, ..., alpha_bar_T, optionally with alpha_bar_0 = 1 before them."""
         alpha_bar = numbers("alpha_bar", alpha_bar).flatten()
         if len(alpha_bar) and alpha_bar[0] != 1:
             alpha_bar = torch.cat([torch.ones(1, dtype=F64), alpha_bar])
@@ -62,10 +62,10 @@ class Noising:
 
     @property
     def depth(self) -> int:
-        """T."""
+        """Number of steps T."""
         return len(self.beta) - 1
 
 
 def noising(schedule: Noising | Numbers) -> Noising:
-    """The tables themselves, or those of a list of betas."""
+    """Return the tables themselves, or those of a list of betas."""
     return schedule if isinstance(schedule, Noising) else Noising.from_betas(schedule)

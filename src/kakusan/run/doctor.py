@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kakusan.console import tell
+from kakusan.console import command, tell
 from kakusan.data.open import open_data
 from kakusan.errors import InputError
 from kakusan.run import model_file
@@ -152,4 +151,4 @@ def _to_type(findings: Findings, run: RunDirectory) -> str | None:
 
 
 def _to_sample(path: Path) -> str:
-    return shlex.join(["kakusan", "sample", str(path), "-n", "64"])
+    return command("sample", path, "-n", 64)

@@ -18,7 +18,8 @@ from torch import Tensor
 
 from kakusan.errors import InputError, shown
 from kakusan.run.build import blueprint, event_shape_of
-from kakusan.run.recipe import DirichletConfig, Recipe, from_record
+from kakusan.run.families.dirichlet import DirichletConfig
+from kakusan.run.recipe import Recipe, from_record
 from kakusan.settings import Between, Length, check, from_values
 from kakusan.storage import records, tensors
 

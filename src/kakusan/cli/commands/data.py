@@ -6,14 +6,14 @@ import shlex
 from pathlib import Path
 
 from kakusan.cli.arguments import Data
-from kakusan.cli.flags import as_typed
+from kakusan.cli.parser import naming_flags
 from kakusan.console import tell
 from kakusan.data.dataset import Dataset
 from kakusan.data.folder import dataset_of_scan, sizes
 from kakusan.data.open import is_picture_folder, open_data
 from kakusan.data.options import Pictures, size_named
 from kakusan.data.scan import Scan, scan
-from kakusan.errors import InputError, printable
+from kakusan.errors import printable
 from kakusan.run.cautions import cautions
 
 ROWS = 1000  # of examples that are widened to float64 at a time
@@ -21,10 +21,8 @@ ROWS = 1000  # of examples that are widened to float64 at a time
 
 def main(command: Data) -> int:
     """Read everything, say what it is, change nothing."""
-    try:
+    with naming_flags():
         wanted = Pictures(size_named(command.size), command.channels)
-    except InputError as error:
-        raise InputError(as_typed(str(error))) from error
     flags = [part for name in ("size", "channels") if (v := getattr(command, name)) for part in (f"--{name}", str(v))]
     if is_picture_folder(command.path):
         folder = Path(command.path).resolve()

@@ -6,7 +6,7 @@ import dataclasses
 
 from kakusan.cli.arguments import Demo
 from kakusan.cli.commands.train import print_summary, resume, start
-from kakusan.console import tell
+from kakusan.console import say, tell
 from kakusan.errors import InputError
 from kakusan.recipes import find
 from kakusan.run.directory import RunDirectory
@@ -32,6 +32,6 @@ def main(command: Demo) -> int:
     if not run.finished:
         tell(f"{path} was interrupted; resuming with its own settings")
         return resume(Resume(path))
-    print(f"{path} is finished; delete it to train again")
+    say(f"{path} is finished; delete it to train again")
     print_summary(run)
     return 0

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from kakusan import distributed
-from kakusan.errors import printable
+from kakusan.console import command as typed
+from kakusan.console import say
 from kakusan.run import train
 from kakusan.run.directory import RunDirectory
 from kakusan.signals import EXIT_STATUS
@@ -22,9 +23,8 @@ def resume(wanted: train.Resume) -> int:
 def print_summary(run: RunDirectory) -> None:
     """Print the numbers of a finished run, where to look, and the digest of its weights."""
     summary = run.read("summary.json")
-    print(*map(printable, summary["lines"]), sep="\n")
-    print(f"\nlook at   {run.report}\nthen try  kakusan sample {run.path} -n 100\n")
-    print(f"weights {summary['weights_sha256']}")
+    say(*summary["lines"], "", f"look at   {run.report}", f"then try  {typed('sample', run.path, '-n', 100)}", "")
+    say(f"weights {summary['weights_sha256']}")
 
 
 def _status(outcome: train.Outcome) -> int:

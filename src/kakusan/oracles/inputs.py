@@ -1,9 +1,10 @@
-"""What a user gives, as float64 tensors of the expected shape, or an error that says what was expected."""
+"""Checked arguments: float64 tensors of the expected shape, or an error that states what was expected."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,7 +15,7 @@ Numbers = Tensor | Sequence | float
 
 
 def numbers(name: str, value: Numbers) -> Tensor:
-    """Finite numbers, on the CPU and without a gradient."""
+    """Finite numbers in float64, on the CPU and without a gradient."""
     try:
         tensor = torch.as_tensor(value, dtype=F64).detach().cpu()
     except (TypeError, ValueError) as error:
@@ -24,8 +25,15 @@ def numbers(name: str, value: Numbers) -> Tensor:
     return tensor
 
 
+def dtype_of(value: Numbers) -> torch.dtype:
+    """Floating-point dtype of the numbers as they were given, whose rounding they may carry; float64 for plain numbers."""
+    if isinstance(value, np.ndarray | np.generic):
+        value = torch.from_numpy(np.asarray(value))
+    return value.dtype if isinstance(value, Tensor) and value.is_floating_point() else F64
+
+
 def vector(name: str, value: Numbers, length: int | None = None) -> Tensor:
-    """Shape (D,); a plain number is a vector of one."""
+    """Vector (D,); a plain number is a vector of one."""
     tensor = numbers(name, value)
     tensor = tensor.reshape(1) if tensor.dim() == 0 else tensor
     if tensor.dim() != 1 or len(tensor) < 1 or length not in (None, len(tensor)):
@@ -35,7 +43,7 @@ def vector(name: str, value: Numbers, length: int | None = None) -> Tensor:
 
 
 def matrix(name: str, value: Numbers, rows: int, columns: int | None = None) -> Tensor:
-    """Shape (rows, columns); a plain number is a matrix of one entry."""
+    """Matrix (rows, columns); a plain number is a matrix of one entry."""
     tensor = numbers(name, value)
     tensor = tensor.reshape(1, 1) if tensor.dim() == 0 else tensor
     if tensor.dim() != 2 or len(tensor) != rows or columns not in (None, tensor.shape[1]):
@@ -45,31 +53,43 @@ def matrix(name: str, value: Numbers, rows: int, columns: int | None = None) -> 
 
 
 def covariance(name: str, value: Numbers, size: int) -> tuple[Tensor, Tensor, Tensor]:
-    """A covariance (D, D), its variances along its principal axes (D,), and the axes as columns (D, D)."""
-    cov = matrix(name, value, size, size)
+    """Covariance (D, D), variances along its principal axes (D,), and the axes as columns (D, D).
+
+    Asymmetry and negative eigenvalues within the rounding of the given dtype are removed.
+    """
+    given = matrix(name, value, size, size)
+    rounding = size * torch.finfo(dtype_of(value)).eps * given.abs().max()
+    asymmetry = (given - given.T).abs()
+    if asymmetry.max() > rounding:
+        i, j = divmod(int(asymmetry.argmax()), size)
+        raise InputError(
+            f"{name} must be symmetric, got {given[i, j].item():g} at [{i}, {j}] and {given[j, i].item():g} at [{j}, {i}]; "
+            f"({name} + {name}.T) / 2 is symmetric"
+        )
+    cov = (given + given.T) / 2
     variances, axes = torch.linalg.eigh(cov)
-    rounding = size * torch.finfo(F64).eps * cov.abs().max()
-    if (cov - cov.T).abs().max() > rounding or (variances < -rounding).any():
-        raise InputError(f"{name} must be symmetric with no negative eigenvalue, got one of {variances.min().item():g}")
-    return cov, torch.where(variances > rounding, variances, 0.0), axes
+    if (variances < -rounding).any():
+        raise InputError(f"{name} must have no negative eigenvalue, got one of {variances.min().item():g}")
+    smallest = size * torch.finfo(F64).eps * cov.abs().max()
+    return cov, torch.where(variances > smallest, variances, 0.0), axes
 
 
 def examples(name: str, value: Tensor, num_dims: int) -> Tensor:
-    """A batch of vectors, shape (n, D)."""
+    """Batch of vectors (n, D)."""
     tensor = numbers(name, value)
     if tensor.dim() != 2 or tensor.shape[1] != num_dims:
         raise InputError(
-            f"{name} must have shape (n, {num_dims}), a row an example, got {tuple(tensor.shape)}; "
+            f"{name} must have shape (n, {num_dims}), one row per example, got {tuple(tensor.shape)}; "
             f"reshape it by .reshape(-1, {num_dims})"
         )
     return tensor
 
 
 def level(a: Numbers, b: Numbers) -> tuple[Tensor, Tensor]:
-    """A noise level (a, b) of z = a x + b eps as columns (1, 1), or (n, 1) for one level an example."""
+    """Noise level (a, b) of z = a x + b eps as columns (1, 1), or (n, 1) with one level per example."""
     a, b = (numbers(name, value).reshape(-1, 1) for name, value in (("a", a), ("b", b)))
     if min(len(a), len(b)) < 1 or (len(a) != len(b) and min(len(a), len(b)) > 1):
-        raise InputError(f"a noise level is a pair a, b, or as many of one as of the other, got {len(a)} and {len(b)}")
+        raise InputError(f"a noise level is a pair a, b, or equally many of both, got {len(a)} and {len(b)}")
     if (b < 0).any():
         raise InputError(f"the noise b is a standard deviation and must be 0 or more, got {b.min().item():g}")
     return a, b

@@ -1,0 +1,256 @@
+"""Typed words to a dataclass, and the help page of a dataclass. Imports no torch.
+
+A field `steps` is the flag --steps, a field `width` of a section `model` is --model.width, and a field that is
+`Annotated` with `Positional` stands without a flag. Values follow as --flag VALUE or --flag=VALUE. A tuple takes
+several words. A boolean takes none, and --no-flag turns it off.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import textwrap
+import typing
+from collections import deque
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from kakusan.console import entry, line_width, quoted, say
+from kakusan.errors import InputError, printable, shown
+from kakusan.registry import nearest
+from kakusan.settings import UNIONS, Choice, Setting, choices, read, settings_of, words
+
+UNNAMED = ("recipe", "pictures", "budget")  # sections whose settings are flags without the section's name
+
+
+@dataclass(frozen=True)
+class Positional:
+    """Mark of a field that stands without a flag, with the word that usage shows for it."""
+
+    metavar: str
+
+
+@dataclass(frozen=True)
+class OptionsOf:
+    """Mark of a dict field that collects the settings of every class of a registry: one flag for each name."""
+
+    registry: Choice
+
+
+@dataclass(frozen=True, eq=False)
+class Argument:
+    """One flag or one positional word of a command."""
+
+    setting: Setting
+    section: str = ""  # the field of the command that the value is a part of
+    prefix: str = ""
+
+    @property
+    def flags(self) -> list[str]:
+        """How it is typed, e.g. ["-n", "--n"] or ["--model.residual", "--model.no-residual"]."""
+        name = self.setting.name.replace("_", "-")
+        if self.setting.hint is bool:
+            return [f"--{self.prefix}{name}", f"--{self.prefix}no-{name}"]
+        return [f"-{name}", f"--{name}"] if len(name) == 1 else [f"--{self.prefix}{name}"]
+
+    @property
+    def metavar(self) -> str:
+        """The word that stands for its value in help."""
+        place = _mark(self.setting.hint, Positional)
+        return place.metavar if place else _metavar(self.setting.hint)
+
+    @property
+    def takes_many(self) -> bool:
+        """Whether several words are one value."""
+        return " " in _metavar(self.setting.hint)
+
+    def head(self) -> str:
+        """Its left column on a help page."""
+        if _mark(self.setting.hint, Positional):
+            return self.metavar
+        if self.setting.hint is bool:
+            return self.flags[bool(self.setting.default)]
+        return f"{', '.join(self.flags)} {self.metavar}"
+
+    def text(self) -> str:
+        """Its right column: the help and the default."""
+        default, text = self.setting.default, self.setting.help
+        if default in (None, dataclasses.MISSING) or isinstance(default, bool) or "Default:" in text:
+            return text
+        typed = " ".join(map(str, default)) if isinstance(default, tuple) else str(default)
+        return f"{text} Default: {typed}."
+
+
+class Parser:
+    """What one command accepts.
+
+    Args:
+        kind: Dataclass of the command.
+        program: Words in front, e.g. "kakusan sample".
+        defaults: Values in place of the fields' own defaults; a dataclass makes a section of flags.
+        stray: Flag that a stray word was probably meant for.
+        note: Description on the help page, in place of the dataclass's own.
+    """
+
+    def __init__(
+        self, kind: type, program: str, defaults: Mapping[str, Any] | None = None, stray: str = "", note: str = ""
+    ):
+        self.kind, self.program, self.stray, self.note = kind, program, stray, note
+        self.defaults = dict(defaults or {})
+        self.arguments: list[Argument] = []
+        for setting in settings_of(kind):
+            default, name = self.defaults.get(setting.name, setting.default), setting.name
+            options = _mark(setting.hint, OptionsOf)
+            if options is not None:
+                self.arguments += [Argument(s, name) for s in _options(options.registry)]
+            elif dataclasses.is_dataclass(default):
+                parts = [dataclasses.replace(s, default=getattr(default, s.name)) for s in settings_of(type(default))]
+                self.arguments += [Argument(s, name, f"{name}.") for s in parts]
+            else:
+                self.arguments.append(Argument(dataclasses.replace(setting, default=default)))
+        self.places = [one for one in self.arguments if _mark(one.setting.hint, Positional)]
+        self.flags = {flag: one for one in self.arguments if one not in self.places for flag in one.flags}
+
+    def parse(self, typed: list[str]) -> Any:
+        """Return the command that was typed, or None after the help that was asked for.
+
+        Raises:
+            InputError: If something is unknown, missing or does not fit.
+        """
+        if {"-h", "--help"} & set(typed):
+            say(*self.help().splitlines())
+            return None
+        for word in typed:
+            if _is_flag(word) and self._split(word)[0] not in self.flags:
+                raise self._unknown(self._split(word)[0])
+        given, rest, places = {}, deque(typed), list(self.places)
+        while rest:
+            word = rest.popleft()
+            if _is_flag(word):
+                flag, values = self._split(word)
+                argument = self.flags[flag]
+                given[argument] = self._value(flag, values, rest)
+            elif places:
+                argument = places.pop(0)
+                given[argument] = read(argument.metavar, argument.setting.hint, [word])
+            else:
+                hint = f"did you mean {self.stray} {quoted(word)}?" if self.stray else self._see()
+                raise InputError(f"unexpected argument {shown(word)}; {hint}")
+        for argument in self.arguments:
+            if argument.setting.default is dataclasses.MISSING and argument not in given:
+                name = argument.metavar if argument in self.places else argument.flags[0]
+                raise InputError(f"{self.program} needs {name}: {argument.setting.help.rstrip('.')}; {self._see()}")
+        return self._command(given)
+
+    def _split(self, word: str) -> tuple[str, list[str]]:
+        """Split a flag from a value that is written to it: --steps=20 or -n64."""
+        if word[:2] in self.flags and len(word) > 2:
+            return word[:2], [word[2:].removeprefix("=")]
+        flag, equals, value = word.partition("=")
+        return flag.replace("_", "-"), [value] if equals else []
+
+    def _value(self, flag: str, values: list[str], rest: deque[str]) -> Any:
+        """Take the words of a flag's value."""
+        argument = self.flags[flag]
+        if argument.setting.hint is bool:
+            if values:
+                raise InputError(f"{flag} takes no value, got {shown(values[0])}; type {flag} alone")
+            return flag == argument.flags[0]
+        while rest and not _is_flag(rest[0]) and (not values or argument.takes_many):
+            values.append(rest.popleft())
+        if not values:
+            raise InputError(f"{flag} needs a value: {words(argument.setting.hint)}; {self._see()}")
+        return read(flag, argument.setting.hint, values)
+
+    def _command(self, given: dict[Argument, Any]) -> Any:
+        """Put the values together; what a section's own check says names its settings as flags."""
+        values = dict(self.defaults)
+        parts: dict[str, dict[str, Any]] = {one.section: {} for one in self.arguments}
+        for argument, value in given.items():
+            parts[argument.section][argument.setting.name] = value
+        for section, changed in parts.items():
+            default = self.defaults.get(section)
+            if not section:
+                values |= changed
+            else:
+                with naming_flags():
+                    values[section] = changed if default is None else dataclasses.replace(default, **changed)
+        return self.kind(**values)
+
+    def _unknown(self, flag: str) -> InputError:
+        names = {
+            name.rpartition(".")[2].lstrip("-"): name for name in reversed(self.flags)
+        }  # typed without its section
+        names |= {name.lstrip("-"): name for name in self.flags}
+        near = nearest(flag.lstrip("-"), names)
+        hint = f"did you mean {names[near]}? " if near else ""
+        return InputError(f"{self.program} has no flag {printable(flag)}; {hint}{self._see()}")
+
+    def _see(self) -> str:
+        return f"{self.program} --help lists all flags"
+
+    def help(self) -> str:
+        """Return the help page, as wide as the terminal."""
+        usage = " ".join([self.program, *(one.metavar for one in self.places), "[options]" if self.flags else ""])
+        summary = self.note or (self.kind.__doc__ or "").partition("\n")[0]
+        lines = [f"usage: {usage.strip()}", "", *textwrap.wrap(summary, line_width())]
+        lines += ["", *(entry(one.head(), one.text()) for one in self.places)] if self.places else []
+        for prefix in dict.fromkeys(one.prefix for one in self.flags.values()):
+            lines += ["", f"{prefix.rstrip('.')} options:".lstrip()]
+            members = dict.fromkeys(one for one in self.flags.values() if one.prefix == prefix)
+            lines += [entry(one.head(), one.text()) for one in members]
+        return "\n".join(lines)
+
+
+@contextmanager
+def naming_flags() -> Iterator[None]:
+    """Let a message that begins with a setting of a record name its flag: optim.batch is --optim.batch."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(re.sub(r"^(\w+\.\w+)(?= )", lambda found: _flag_of(found[1]), str(error))) from error
+
+
+def _flag_of(name: str) -> str:
+    section, _, field = name.partition(".")
+    return f"--{field if section in UNNAMED else name}".replace("_", "-")
+
+
+def _mark(hint: Any, kind: type) -> Any:
+    """Return the mark of a kind that a field's type carries, or None."""
+    marks = typing.get_args(hint)[1:] if typing.get_origin(hint) is Annotated else ()
+    return next((mark for mark in marks if isinstance(mark, kind)), None)
+
+
+def _options(registry: Choice) -> list[Setting]:
+    """List the settings of all classes of a registry; one that several have is listed once, with their names."""
+    owners: dict[str, list[str]] = {}
+    settings: dict[str, Setting] = {}
+    for name, kind in registry.registry.items():
+        for setting in settings_of(kind):
+            owners.setdefault(setting.name, []).append(f"{name} (default: {setting.default})")
+            settings.setdefault(setting.name, setting)
+    return [
+        dataclasses.replace(s, default=None, help=f"{s.help} Option of {', '.join(owners[name])}.")
+        for name, s in settings.items()
+    ]
+
+
+def _metavar(hint: Any) -> str:
+    """Return what stands for a value in help, e.g. INT, {cpu,cuda}, "FLOAT FLOAT" or "INT ..."."""
+    if names := choices(hint):
+        return f"{{{','.join(names)}}}"
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Annotated or origin in UNIONS:
+        return _metavar(arguments[0])
+    if origin is tuple:
+        return " ".join("..." if part is Ellipsis else _metavar(part) for part in arguments)
+    return {int: "INT", float: "FLOAT", Path: "PATH"}.get(hint, "TEXT")
+
+
+def _is_flag(word: str) -> bool:
+    """Return whether a word is a flag, which a negative number is not."""
+    return re.match(r"-[^\d.]", word) is not None

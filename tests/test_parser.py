@@ -1,0 +1,218 @@
+"""Typed words become a checked dataclass, and each help text is a sentence."""
+
+import dataclasses
+import re
+import sys
+import types
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pytest
+
+from kakusan.cli.arguments import COMMANDS, Resume
+from kakusan.cli.parser import OptionsOf, Parser, Positional
+from kakusan.cli.train import _parser as parser_of_recipe
+from kakusan.errors import InputError
+from kakusan.recipes import RECIPES
+from kakusan.registry import Registry
+from kakusan.settings import Between, Choice, check, from_values, settings_of
+
+MOST_WORDS = 25
+
+
+@dataclass(frozen=True)
+class Net:
+    hidden: Annotated[tuple[int, ...], "any"] = (8, 8)
+    """Widths."""
+    pair: tuple[float, float] = (-1.0, 1.0)
+    """Two numbers."""
+    rate: Annotated[float, Between(-1, 1)] = 0.5
+    """Rate."""
+    clip: float | None = 1.0
+    """Largest norm. None: no clipping."""
+    residual: bool = False
+    """Skip connections."""
+
+    def __post_init__(self):
+        check(self, "net")
+        if self.hidden == (0,):
+            raise InputError("net.hidden must not be empty; got (0,)")
+
+
+@dataclass(frozen=True)
+class Command:
+    """Do something."""
+
+    run: Annotated[Path, Positional("RUN")]
+    """Run directory."""
+    n: int = 64
+    """Number of examples."""
+    kind: Literal["ddim", "heun"] | None = None
+    """Kind of thing. Default: the best."""
+    json: bool = False
+    """Print JSON."""
+    net: Any = None
+
+
+def parse(*words: str) -> Command:
+    return Parser(Command, "kakusan test", {"net": Net()}, stray="--data").parse(list(words))
+
+
+def refusal(*words: str) -> str:
+    with pytest.raises(InputError) as refused:
+        parse(*words)
+    return str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["x"], {}),
+        (["x", "-n", "3"], {"n": 3}),
+        (["-n3", "x"], {"n": 3}),
+        (["-n=3", "x"], {"n": 3}),
+        (["--n=3", "x", "--json"], {"n": 3, "json": True}),
+        (["--json", "x", "--no-json"], {"json": False}),
+        (["x", "-n", "3", "-n", "4"], {"n": 4}),
+        (["x", "--kind", "ddim", "--kind", "None"], {"kind": None}),
+        (["x", "--net.hidden", "4"], {"net": Net(hidden=(4,))}),
+        (["--net.hidden", "4", "5", "6", "--json", "x"], {"net": Net(hidden=(4, 5, 6)), "json": True}),
+        (["x", "--net.pair", "-3", "-1e-3"], {"net": Net(pair=(-3, -1e-3))}),
+        (["x", "--net.rate", "-1e-3"], {"net": Net(rate=-1e-3)}),
+        (["x", "--net.rate=-.5"], {"net": Net(rate=-0.5)}),
+        (["x", "--net.clip", "None"], {"net": Net(clip=None)}),
+        (["x", "--net.residual"], {"net": Net(residual=True)}),
+        (["x", "--net.no-residual"], {"net": Net()}),
+    ],
+)
+def test_words_become_the_values_that_they_say(words, expected):
+    assert parse(*words) == dataclasses.replace(Command(Path("x"), net=Net()), **expected)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "kakusan test needs RUN: Run directory; kakusan test --help lists all flags"),
+        (["x", "y z"], "unexpected argument 'y z'; did you mean --data 'y z'?"),
+        (["x", "-n"], "-n needs a value: a whole number; kakusan test --help lists all flags"),
+        (["x", "-n", "--json"], "-n needs a value: a whole number; kakusan test --help lists all flags"),
+        (["x", "-n", "1.5"], "-n must be a whole number, got '1.5'"),
+        (["x", "-n", "9" * 5000], f"-n must be a whole number, got '{'9' * 37}...{'9' * 38}'"),
+        (["x", "--kind", "ddmi"], "--kind must be one of ddim, heun, got 'ddmi'; did you mean 'ddim'?"),
+        (["x", "--kind", "euler"], "--kind must be one of ddim, heun, got 'euler'"),
+        (["x", "--json=1"], "--json takes no value, got '1'; type --json alone"),
+        (["x", "--net.rate", "2"], "--net.rate must be a number from -1 to 1, got '2'"),
+        (["x", "--net.rate", "nan"], "--net.rate must be a number from -1 to 1, got 'nan'"),
+        (["x", "--net.pair", "2"], "--net.pair must be (a number, a number), got '2'"),
+        (["x", "--net.hidden", "0"], "--net.hidden must not be empty; got (0,)"),
+        (
+            ["x", "--rate", "2"],
+            "kakusan test has no flag --rate; did you mean --net.rate? kakusan test --help lists all flags",
+        ),
+        (["x", "--qqq=2"], "kakusan test has no flag --qqq; kakusan test --help lists all flags"),
+        (["--hlep"], "kakusan test has no flag --hlep; kakusan test --help lists all flags"),
+    ],
+)
+def test_a_mistake_names_what_was_expected_and_given(words, message):
+    assert refusal(*words) == message
+
+
+def test_a_tilde_is_the_home_folder_whether_or_not_the_shell_expands_it(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/of/mine")
+    assert parse("~/x").run == Path("/home/of/mine/x")
+    data = Parser(COMMANDS["evaluate"], "kakusan evaluate").parse(["x", "--data=~/y"]).data
+    assert data == "/home/of/mine/y"
+
+
+# Choices and options of a registry
+
+
+@dataclass(frozen=True)
+class Slow:
+    eta: Annotated[float, Between(0, 1)] = 0.0
+    """Share of fresh noise."""
+
+
+@dataclass(frozen=True)
+class Fast:
+    order: int = 2
+    """Order of the steps."""
+    eta: Annotated[float, Between(0, 1)] = 0.5
+    """Share of fresh noise."""
+
+
+MODULE = types.ModuleType("solvers_of_this_test")
+MODULE.Slow, MODULE.Fast = Slow, Fast
+MODULE.SOLVERS = Registry("solver", {"slow": f"{MODULE.__name__}:Slow", "fast": f"{MODULE.__name__}:Fast"})
+SOLVERS = Choice(f"{MODULE.__name__}:SOLVERS")
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Draw."""
+
+    solver: Annotated[str, SOLVERS] | None = None
+    """Solver."""
+    options: Annotated[dict[str, Any], OptionsOf(SOLVERS)] = field(default_factory=dict)
+
+
+def test_names_and_options_of_a_registry_become_choices_and_flags(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, MODULE.__name__, MODULE)
+    parser = Parser(Draw, "kakusan draw")
+    assert parser.parse(["--solver", "fast", "--order", "3"]) == Draw("fast", {"order": 3})
+    assert parser.parse([]) == Draw()
+    with pytest.raises(InputError, match=r"--solver must be one of slow, fast, got 'fats'; did you mean 'fast'\?"):
+        parser.parse(["--solver", "fats"])
+    with pytest.raises(InputError, match="--eta must be a number from 0 to 1, got '2'"):
+        parser.parse(["--eta", "2"])
+    page = " ".join(parser.help().split())
+    assert "--solver {slow,fast} Solver." in page
+    assert "--eta FLOAT Share of fresh noise. Option of slow (default: 0.0), fast (default: 0.5)." in page
+    assert "--order INT Order of the steps. Option of fast (default: 2)." in page
+
+
+# Records
+
+
+def test_a_record_of_settings_is_read_strictly():
+    assert from_values(Net, {"hidden": [3], "clip": None}, "net") == Net(hidden=(3,), clip=None)
+    for values, message in {
+        "[]": "the record's net must be a table of settings",
+        "{'hiden': 3}": "did you mean 'hidden'?",
+        "{'rate': '1'}": "net.rate must be a number from -1 to 1, got '1'",
+        "{'rate': True}": "net.rate must be a number",
+        "{'clip': 'x'}": "net.clip must be a number or None, got 'x'",
+    }.items():
+        with pytest.raises(InputError, match=re.escape(message)):
+            from_values(Net, eval(values), "net")
+    with pytest.raises(InputError, match="incomplete: run missing"):
+        from_values(Command, {}, "command")
+
+
+# Help
+
+PARSERS = {
+    **{name: Parser(kind, f"kakusan {name}") for name, kind in COMMANDS.items()},
+    "train --resume": Parser(Resume, "kakusan train"),
+    **{f"train {name}": parser_of_recipe(recipe) for name, recipe in RECIPES.items()},
+}
+
+
+@pytest.mark.parametrize("name", PARSERS)
+def test_every_help_text_is_a_plain_sentence(name):
+    texts = {argument.head(): argument.setting.help for argument in PARSERS[name].arguments}
+    for head, text in {**texts, "itself": PARSERS[name].kind.__doc__.partition("\n")[0]}.items():
+        assert re.match(r"[A-Z]", text), f"{head}: {text!r} does not begin as a sentence"
+        assert not re.match(r"(Of|What|Whether|How|If|Which|For)\b", text), f"{head}: {text!r} has no subject"
+        assert text.endswith("."), f"{head}: {text!r} does not end as a sentence"
+        for sentence in re.split(r"(?<=[.])\s+", text):
+            assert len(sentence.split()) <= MOST_WORDS, f"{head}: {sentence!r} is too long"
+
+
+def test_help_says_the_default_of_a_recipe():
+    page = " ".join(parser_of_recipe(RECIPES["binary-best"]).help().split())
+    assert "--model.no-residual" in page
+    assert "--model.latents INT ... Dimensions of z_1, ..., z_L." in page
+    assert "Default: 50 32." in page
+    assert settings_of(Net)[0].help == "Widths."
