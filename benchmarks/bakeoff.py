@@ -49,7 +49,7 @@ from kakusan.run.recipe import Recipe
 from kakusan.run.trained_model import SAMPLE_BATCH, USUAL, TrainedModel
 from kakusan.schedule import Schedule
 from kakusan.solvers import sampler, times
-from kakusan.solvers.calls import counted
+from kakusan.solvers.evaluations import counted
 from kakusan.train.loop import Trainer
 from kakusan.train.settings import Budget, Optim
 

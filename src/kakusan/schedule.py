@@ -10,7 +10,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from kakusan.errors import InputError, ScheduleWarning
+from kakusan.errors import InputError, ScheduleWarning, shown
 from kakusan.units import bits_per_dim
 
 # A chain whose last step keeps this much of the data is reported: the prior KL of unit-variance data, bits/dim.
@@ -25,6 +25,13 @@ class Schedule:
     """
 
     beta: Tensor  # (T+1,), beta[0] = 0
+
+    def __post_init__(self):
+        if not isinstance(self.beta, Tensor) or self.beta.dim() != 1 or len(self.beta) < 2 or self.beta[0] != 0:
+            raise InputError(
+                "a schedule is made by Schedule.cosine(T), Schedule.linear(T), Schedule.sigmoid(T) or "
+                f"Schedule.from_betas(betas), got Schedule({shown(self.beta)})"
+            )
 
     @classmethod
     def from_betas(cls, betas: Tensor | list[float]) -> Schedule:

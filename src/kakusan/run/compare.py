@@ -10,9 +10,8 @@ from kakusan.console import tell, tell_measuring
 from kakusan.errors import InputError
 from kakusan.likelihood.compare import Comparison
 from kakusan.likelihood.compare import compare as compare_evaluations
-from kakusan.likelihood.diffusion import default_law
 from kakusan.likelihood.evaluation import Evaluation
-from kakusan.models.diffusion import Diffusion
+from kakusan.likelihood.step_groups import default_law
 from kakusan.run.evaluation_data import data_of
 from kakusan.run.source import open_source
 from kakusan.run.trained_model import TrainedModel, load
@@ -96,8 +95,8 @@ def compare(
 
 def _common_law(models: list[TrainedModel]) -> StepLaw | None:
     """One timestep distribution for two diffusion models of one depth, so that both see the same noised examples."""
-    chains = [model.chain for model in models]
-    if not all(isinstance(chain, Diffusion) for chain in chains) or chains[0].depth != chains[1].depth:
+    chains = [model.diffusion for model in models if model.diffusion is not None]
+    if len(chains) < 2 or chains[0].depth != chains[1].depth:
         return None
-    laws = [default_law(chain) for chain in chains if isinstance(chain, Diffusion)]
-    return StepLaw((laws[0].probs + laws[1].probs) / 2)
+    first, second = (default_law(chain).probs for chain in chains)
+    return StepLaw((first + second) / 2)

@@ -9,17 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from kakusan.console import counted, tell_measuring
+from kakusan.distributions import add
 from kakusan.errors import InputError
-from kakusan.likelihood.evaluation import Evaluation, Part, spread_words
-from kakusan.likelihood.information import LatentLevel
+from kakusan.likelihood.evaluation import Evaluation, Part, stderr_words
 from kakusan.likelihood.three import three_estimates
 from kakusan.measure.classifier import SHIPPED
 from kakusan.measure.samples import Quality
-from kakusan.models.diffusion import Diffusion
 from kakusan.run.evaluation_data import data_of
 from kakusan.run.quality import file_quality, sample_quality
 from kakusan.run.trained_model import TrainedModel, load
@@ -27,30 +25,21 @@ from kakusan.run.trained_model import TrainedModel, load
 FEW, ENOUGH = 250, 1000  # below FEW examples the estimate is repeated until about ENOUGH network evaluations
 NO_BOUND = "a student has no bound: it draws samples in few network evaluations and does not score given examples"
 SMALLEST_SHOWN = 0.00005  # bits/dim; four decimals show it as 0.0001
-NAMED = 8  # collapsed latents that are listed; --json lists all
 
 
 @dataclass(frozen=True)
 class Measured:
-    """Bound of some examples, with what goes with it for each model family."""
+    """Bound of some examples, with the details of the model family.
+
+    Attributes:
+        result: The bound.
+        details: Further measures by name, as plain JSON values.
+        lines: The details in words.
+    """
 
     result: Evaluation
-    latents: list[LatentLevel]  # of a VAE or a hierarchical VAE
-    third_term: dict[str, dict[str, Any]]  # of a hierarchical VAE
-    three_estimates: dict[str, dict[str, float]]  # of a diffusion model, if asked for
-
-    def parts(self) -> dict[str, Any]:
-        """Everything but the bound itself, as plain JSON values; what a family lacks is left out."""
-        found = {
-            "three_estimates": self.three_estimates,
-            "latents": [level.record() for level in self.latents],
-            "third_term": self.third_term,
-        }
-        return {name: part for name, part in found.items() if part}
-
-    def lines(self) -> list[str]:
-        """The parts in words."""
-        return _latent_lines(self.latents) + _estimator_lines(self.three_estimates) + _third_term_lines(self.third_term)
+    details: dict[str, Any]
+    lines: list[str]
 
 
 @dataclass(frozen=True)
@@ -64,7 +53,7 @@ class Evaluated:
     def record(self) -> dict[str, Any]:
         """As plain JSON values."""
         samples = {"samples": self.quality.record()} if self.quality else {}
-        return {**(self.measured.result.record() | self.measured.parts() if self.measured else {}), **samples}
+        return {**(self.measured.result.record() | self.measured.details if self.measured else {}), **samples}
 
     def lines(self) -> list[str]:
         """The result in words."""
@@ -75,15 +64,15 @@ class Evaluated:
         bits = f"{result.bits_per_example:.1f} bits per example"
         return [
             f"{result}   {error_words(result)}",
-            f"{result.nats:.2f} ± {spread_words(result.nats_standard_error)} nats, {bits}",
+            f"{result.nats:.2f} ± {stderr_words(result.nats_standard_error)} nats, {bits}",
             f"{counted(result.num_images, 'example')} of {self.data}, "
             f"{counted(result.network_evaluations, 'network evaluation')}; {result.estimator}",
             *(
-                f"  {name:<16}{value:10.4f} ± {spread_words(result.term_errors[name])} bits/dim"
+                f"  {name:<16}{value:10.4f} ± {stderr_words(result.term_errors[name])} bits/dim"
                 for name, value in result.terms.items()
             ),
-            *map(_level_line, filter(_was_evaluated, result.levels[1:])),
-            *self.measured.lines(),
+            *[_level_line(level) for level in result.levels[1:] if level.evaluated],
+            *self.measured.lines,
             *quality,
         ]
 
@@ -132,11 +121,11 @@ def evaluate(
     examples = (dataset.test if split == "test" or data is not None else dataset.train)[:limit]
     tell_measuring(len(examples))
     measured = measure_bound(model, examples, seed, importance, repeats)
-    if estimators and isinstance(model.chain, Diffusion):
-        three = three_estimates(
-            model.chain, model.batches(examples), len(examples), seed, offset_nats=model.grid_nats()
-        )
-        measured = dataclasses.replace(measured, three_estimates=three)
+    if estimators and model.diffusion is not None:
+        batch = model.batches(examples)
+        three = three_estimates(model.chain, batch, len(examples), seed, offset_nats=model.grid_nats())
+        details, lines = {**measured.details, "three_estimates": three}, measured.lines + _estimator_lines(three)
+        measured = Measured(measured.result, details, lines)
     return Evaluated(dataset.name, measured, quality)
 
 
@@ -145,11 +134,11 @@ def measure_bound(
 ) -> Measured:
     """Bound of examples and everything that comes with it; arguments as `evaluate`."""
     if repeats is None:
-        few = isinstance(model.chain, Diffusion) and 0 < len(data) < FEW
+        few = model.diffusion is not None and 0 < len(data) < FEW
         repeats = math.ceil(ENOUGH / len(data)) if few else 1
     result = averaged([model.evaluate(data, seed + _REPEAT * k, importance) for k in range(repeats)])
-    forms = {form: e.record() for form, e in model.evaluate_third_terms(data, seed).items()}
-    return Measured(result, model.latents(data, seed), forms, {})
+    details = model.family.details(model, data, seed)
+    return Measured(result, details, model.family.detail_lines(details))
 
 
 _REPEAT = 1_000_003  # between the seeds of repeated estimates
@@ -183,7 +172,9 @@ def averaged(estimates: Sequence[Evaluation]) -> Evaluation:
     levels = []
     for k, level in enumerate(first.levels):
         error = of(lambda e, k=k: e.levels[k].bits_per_dim, lambda e, k=k: e.levels[k].standard_error)[0]
-        levels.append(Part(level.name, mean([e.levels[k].bits_per_dim for e in estimates]), error, level.log_snr))
+        evaluated = any(e.levels[k].evaluated for e in estimates)
+        bits = mean([e.levels[k].bits_per_dim for e in estimates])
+        levels.append(Part(level.name, bits, error, level.log_snr, evaluated))
     return dataclasses.replace(
         first,
         bits_per_dim=mean([e.bits_per_dim for e in estimates]),
@@ -201,7 +192,7 @@ def averaged(estimates: Sequence[Evaluation]) -> Evaluation:
         },
         levels=levels,
         estimator=f"{first.estimator}; average of {count} estimates",
-        per_example=torch.stack([e.per_example for e in estimates]).mean(0),
+        per_example=add(e.per_example for e in estimates) / count,
     )
 
 
@@ -237,14 +228,9 @@ def error_words(result: Evaluation) -> str:
     return noise + f"error from the examples {result.standard_error_images:.4f} (more examples lower it)"
 
 
-def _was_evaluated(part: Part) -> bool:
-    """False for a noise level that no network evaluation fell on."""
-    return part.bits_per_dim != 0 or bool(part.standard_error)
-
-
 def _level_line(part: Part) -> str:
     levels = f"   log SNR {part.log_snr[0]:+.1f} to {part.log_snr[1]:+.1f}" if part.log_snr else ""
-    return f"    {part.name:<14}{part.bits_per_dim:10.4f} ± {spread_words(part.standard_error)}{levels}"
+    return f"    {part.name:<14}{part.bits_per_dim:10.4f} ± {stderr_words(part.standard_error)}{levels}"
 
 
 def _estimator_lines(estimates: dict[str, dict[str, float]]) -> list[str]:
@@ -254,23 +240,3 @@ def _estimator_lines(estimates: dict[str, dict[str, float]]) -> list[str]:
         + (f", {e['errors_from_path']:+.1f} standard errors from path" if "errors_from_path" in e else "")
         for name, e in estimates.items()
     ]
-
-
-def _third_term_lines(forms: dict[str, dict[str, Any]]) -> list[str]:
-    words = {"exact": "the ELBO", "notes": "the notes' form of the third term, no bound of this model"}
-    return [
-        f"  third term {form:<6}{e['bits_per_dim']:9.4f} ± {spread_words(e['standard_error'])} bits/dim "
-        f"= {e['nats']:.3f} nats: {words[form]}"
-        for form, e in forms.items()
-    ]
-
-
-def _latent_lines(levels: list[LatentLevel]) -> list[str]:
-    lines = []
-    for level in levels:
-        listed = f" ({', '.join(map(str, level.collapsed))})" if 0 < len(level.collapsed) <= NAMED else ""
-        lines.append(
-            f"  {level.name}: {level.total:.1f} bits in {len(level.bits)} latents, at most {max(level.bits):.2f} in one, "
-            f"{len(level.collapsed)} collapsed{listed}"
-        )
-    return lines

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 from kakusan import distributed
 from kakusan.console import tell
 from kakusan.data.dataset import Dataset
-from kakusan.likelihood.evaluation import spread_words
-from kakusan.models.diffusion import Diffusion
-from kakusan.models.dirichlet_fit import ConjugateFit
-from kakusan.run.build import Trainable
+from kakusan.likelihood.evaluation import stderr_words
+from kakusan.run.build import family_of
 from kakusan.run.directory import RunDirectory
 from kakusan.run.figures import closest_pairs, final_figures, sample_grid
 from kakusan.run.recipe import Recipe
@@ -58,13 +56,12 @@ def measured_words(line: dict[str, Any]) -> str:
     """Bound of a line of the history in words; empty for a student."""
     if "bits_per_dim" not in line:
         return ""
-    return f"{line['bits_per_dim']:.3f} ± {spread_words(line['standard_error'])} bits/dim"
+    return f"{line['bits_per_dim']:.3f} ± {stderr_words(line['standard_error'])} bits/dim"
 
 
 def averaged_model(trainer: Trainer, recipe: Recipe, dataset: Dataset) -> TrainedModel:
     """The model with its averaged weights, with which it is used."""
-    module = cast(Trainable, trainer.ema.module)
-    return TrainedModel(recipe, module, dataset.event_shape, trainer.device, trainer.early)
+    return TrainedModel(recipe, trainer.ema.module, dataset.event_shape, trainer.device, trainer.early)
 
 
 def finish(run: RunDirectory, recipe: Recipe, dataset: Dataset, trainer: Trainer) -> None:
@@ -96,10 +93,9 @@ def finish(run: RunDirectory, recipe: Recipe, dataset: Dataset, trainer: Trainer
         if quality.parts:
             closest = quality.parts["samples"]["closest"]
             closest_pairs(model, dataset, closest, SUMMARY_SEED, run.path / "closest.png")
-    if isinstance(trainer.module, ConjugateFit):
-        distance = trainer.module.distance_to_exact(dataset.train.to(trainer.device))
-        summary["largest_relative_distance_to_exact_posterior"] = distance
-        summary["lines"].append(f"gradient ascent ended at gamma = (x + alpha)(1 ± {distance:.1e})")
+    values, lines = family_of(recipe.model).finish(trainer.module, dataset.train.to(trainer.device))
+    summary |= values
+    summary["lines"] += lines
     _write_report(run, summary)
     if distributed.is_rank0():
         run.write("summary.json", summary)  # last: its presence means that the run is finished
@@ -115,7 +111,5 @@ def _affordable(model: TrainedModel, dataset: Dataset, trained: int) -> tuple[in
     held_out = len(dataset.test)
     if dataset.kind == "images":
         held_out = min(held_out, max(MEASURED_IMAGES, int(BOUND_SHARE * trained)))
-    per_sample = 1
-    if isinstance(model.chain, Diffusion) and not model.is_student:
-        per_sample = 2 * model.usual.steps  # the guide is evaluated as well
+    per_sample = model.evaluations_per_sample
     return held_out, SUMMARY_SAMPLES if SUMMARY_SAMPLES * per_sample <= QUALITY_SHARE * trained else 0

@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from torch import nn
 
 from kakusan.console import tell
 from kakusan.data.dataset import Dataset
 from kakusan.data.open import open_data
 from kakusan.errors import InputError
 from kakusan.objectives.distillation import Distillation
-from kakusan.run.build import Trainable, build, start_at, training_loss
+from kakusan.run.build import build, start_at, training_loss
 from kakusan.run.directory import RunDirectory
 from kakusan.run.model_file import Artefact
 from kakusan.run.recipe import Recipe, from_record
@@ -30,7 +31,7 @@ class Job:
     run: RunDirectory
     recipe: Recipe
     dataset: Dataset
-    module: Trainable
+    module: nn.Module
     budget: Budget
     seed: int
     device: torch.device
@@ -80,7 +81,7 @@ def open_same_data(run: RunDirectory, recipe: Recipe) -> Dataset:
     return dataset
 
 
-def untrained(recipe: Recipe, event_shape: tuple[int, ...], teacher: Artefact | None) -> Trainable:
+def untrained(recipe: Recipe, event_shape: tuple[int, ...], teacher: Artefact | None) -> nn.Module:
     """Build what is to be trained; with a teacher, its student."""
     return build(recipe.model, event_shape) if teacher is None else distillation(recipe, event_shape, teacher.weights)
 
@@ -89,7 +90,7 @@ def trainer_of(job: Job) -> Trainer:
     """Build the trainer of a run, untrained."""
     data = job.dataset.train.to(job.device)
     module = job.module.to(job.device)
-    start_at(module, data, job.recipe.optim.augment)
+    start_at(module, job.recipe.model, data, job.recipe.optim.augment)
     groups = job.recipe.optim.num_groups
     batch = min(job.recipe.optim.batch, len(data) // groups * groups)
     if not batch:

@@ -18,11 +18,13 @@ from kakusan.run.directory import refuse_inside_a_run
 from kakusan.run.memory import available_bytes
 from kakusan.run.source import open_source
 from kakusan.run.trained_model import TrainedModel, load
-from kakusan.solvers.calls import counted
+from kakusan.solvers import SOLVERS, solver_named, solver_options
+from kakusan.solvers.evaluations import counted
 from kakusan.storage import files
 
 MOST_SHOWN = 400  # images in samples.png
 GUESSED_BYTES = 16 * 1024 * files.MIB  # of memory, where the system does not tell
+ALL_OPTIONS = tuple(dict.fromkeys(option for name in SOLVERS for option in solver_options(name)))
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ def sample(
         out: Folder (default: samples/RUN-CHOICES-seedS-nN).
         seed: Random seed; sample i depends on the seed and i alone.
         device: "auto", "cpu", "cuda" or "cuda:N".
-        choices: Keyword arguments of `TrainedModel.sample`.
+        choices: `sampler` (a name), the options of solvers, and keyword arguments of `TrainedModel.sample`.
     """
     if n < 1:
         raise InputError(f"-n must be at least 1, got {n}")
@@ -54,15 +56,24 @@ def sample(
     _check_folder(out)
     model = load(run, device)
     _check_memory(model, n)
-    if remark := model.remark(choices.get("sampler_name"), choices.get("steps"), choices.get("spacing")):
-        tell(remark)
-    with counted(*model.denoisers) as calls:
-        samples = model.sample(n, seed, **choices)
-    (total,) = distributed.all_reduce_sum([float(calls.total)])
+    if warning := model.sampling_warning(choices.get("sampler"), choices.get("steps"), choices.get("spacing")):
+        tell(warning)
+    with counted(*model.denoisers) as evaluations:
+        samples = model.sample(n, seed, **_arguments(model, choices))
+    (total,) = distributed.all_reduce_sum([float(evaluations.total)])
     if not distributed.is_rank0():
         return Samples(samples, [], total / n)
-    facts = {"run": run, "n": n, "seed": seed, "sampler": choices.get("sampler_name"), **choices}
-    return Samples(samples, _write(samples, out, facts), total / n)
+    return Samples(samples, _write(samples, out, {"run": run, "n": n, "seed": seed, **choices}), total / n)
+
+
+def _arguments(model: TrainedModel, choices: dict[str, Any]) -> dict[str, Any]:
+    """Keyword arguments of `TrainedModel.sample`: a solver made from its name and its options."""
+    options = {name: choices[name] for name in ALL_OPTIONS if choices.get(name) is not None}
+    others = {name: value for name, value in choices.items() if name not in ALL_OPTIONS and name != "sampler"}
+    name = choices.get("sampler")
+    if name is None and not options:
+        return others
+    return {**others, "solver": solver_named(name or model.default_solver, **options)}
 
 
 def _write(samples: np.ndarray, out: Path, facts: dict[str, Any]) -> list[Path]:
@@ -74,7 +85,7 @@ def _write(samples: np.ndarray, out: Path, facts: dict[str, Any]) -> list[Path]:
             tell(f"replacing {written[0]}")
         files.replace(written[0], content.getvalue())
         if isinstance(samples, Images):
-            known = {name: value for name, value in facts.items() if value is not None and name != "sampler_name"}
+            known = {name: value for name, value in facts.items() if value is not None}
             Images(samples[:MOST_SHOWN]).save(out / "samples.png", known)
             written.insert(0, out / "samples.png")
     return written
@@ -110,7 +121,7 @@ def _check_memory(model: TrainedModel, n: int) -> None:
 
 def _folder_name(name: str, n: int, seed: int, choices: dict[str, Any]) -> str:
     """A folder for each different request."""
-    words = "".join(f"-{choices[key]}" for key in ("sampler_name", "spacing") if choices.get(key))
-    given = [(key, choices.get(key)) for key in ("steps", "eta", "churn", "guidance", "end_log_snr")]
+    words = "".join(f"-{choices[key]}" for key in ("sampler", "spacing") if choices.get(key))
+    given = [(key, choices.get(key)) for key in ("steps", *ALL_OPTIONS, "guidance", "end_log_snr")]
     numbers = "".join(f"-{key.replace('_', '-')}{value:g}" for key, value in given if value is not None)
     return f"{name}{words}{numbers}-seed{seed}-n{n}"

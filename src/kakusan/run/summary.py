@@ -8,10 +8,9 @@ from typing import Any
 
 from kakusan.console import counted
 from kakusan.data.dataset import Dataset
-from kakusan.likelihood.diffusion import free_cost
 from kakusan.likelihood.evaluation import Evaluation
+from kakusan.likelihood.step_groups import free_cost
 from kakusan.measure.samples import Quality
-from kakusan.models.diffusion import Diffusion
 from kakusan.run.evaluate import NO_BOUND, error_words, measure_bound
 from kakusan.run.quality import can_measure, sample_quality
 from kakusan.run.trained_model import TrainedModel
@@ -38,12 +37,12 @@ def summarize(model: TrainedModel, dataset: Dataset, held_out: int) -> dict[str,
     lines = [
         f"held-out bound: {result} = {result.bits_per_example:.1f} bits per example ({counts})",
         f"  {error_words(result)}",
-        *measured.lines(),
+        *measured.lines,
         *floor_lines(model, result),
     ]
     if held_out < len(dataset.test):
         lines.append(f"  the first {held_out:,} of {len(dataset.test):,}; kakusan evaluate RUN measures all")
-    return {"likelihood": result.record(), **measured.parts(), "lines": lines}
+    return {"likelihood": result.record(), **measured.details, "lines": lines}
 
 
 def floor_lines(model: TrainedModel, result: Evaluation) -> list[str]:
@@ -52,7 +51,7 @@ def floor_lines(model: TrainedModel, result: Evaluation) -> list[str]:
     if floor is not None:
         above = result.bits_per_dim - floor
         return [f"  {above:.4f} bits/dim above {floor:.4f}, the least that a density of unit variance can reach"]
-    if model.measured_in == "grey levels" and result.bits_per_dim > LEVELS_BITS:
+    if model.measured_in == "gray levels" and result.bits_per_dim > LEVELS_BITS:
         return [f"caution: above the {LEVELS_BITS} bits/dim of uniform noise: train longer"]
     return []
 
@@ -63,14 +62,14 @@ def floor_bits(model: TrainedModel) -> float | None:
     A density N(x; mean, 1) is at most (2 pi)^{-1/2}, and the width of a gray level turns it into a probability. A
     diffusion model with unit variance pays for its reverse steps as well, whatever its network does.
     """
-    config = model.recipe.model
-    if model.is_counts or getattr(config, "likelihood", None) != "gaussian":
+    width = model.family.density_bin_width(model.recipe.model)
+    if width is None:
         return None
-    nats = 0.5 * math.log(2 * math.pi) - math.log(model.scale.bin_width)
-    if isinstance(model.chain, Diffusion):
-        if getattr(config, "variance", None) != "unit":
+    nats = 0.5 * math.log(2 * math.pi) - math.log(width)
+    if model.diffusion is not None:
+        if model.diffusion.variance != "unit":
             return None
-        nats += free_cost(model.chain).sum().item() / model.num_dims
+        nats += free_cost(model.diffusion).sum().item() / model.num_dims
     return nats / math.log(2)
 
 
@@ -84,7 +83,7 @@ def quality_of(model: TrainedModel, dataset: Dataset, num: int) -> QualitySummar
         "real": quality.floor["recognized"].value,
         "num_samples": quality.num_samples,
     }
-    return QualitySummary({"samples": quality.record(), "recognised": recognized}, quality_lines(quality))
+    return QualitySummary({"samples": quality.record(), "recognized": recognized}, quality_lines(quality))
 
 
 def quality_lines(quality: Quality) -> list[str]:

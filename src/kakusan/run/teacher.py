@@ -11,13 +11,14 @@ import torch
 from kakusan.console import tell
 from kakusan.errors import InputError, shown
 from kakusan.models.diffusion import Diffusion
+from kakusan.models.mixture import Mixture
 from kakusan.run import model_file
 from kakusan.run.directory import TEACHER, RunDirectory
 from kakusan.run.model_file import Artefact
 from kakusan.run.recipe import Recipe
 from kakusan.run.source import open_source
 from kakusan.run.student import student_recipe
-from kakusan.run.trained_model import of_artefact
+from kakusan.run.trained_model import of_file
 from kakusan.storage import files
 
 DIGEST = "teacher_sha256"  # key of run.json
@@ -62,9 +63,8 @@ def kept_teacher(run: RunDirectory) -> Artefact:
     return teacher
 
 
-def teacher_chain(teacher: Artefact, recipe: Recipe, device: torch.device) -> Diffusion:
+def teacher_chain(teacher: Artefact, recipe: Recipe, device: torch.device) -> Diffusion | Mixture:
     """The teacher's chain with all steps, guided as the student's recipe says."""
-    model = of_artefact(teacher, device, Path(TEACHER))
-    assert isinstance(model.chain, Diffusion)
-    assert recipe.distil is not None
-    return model.sampling_chain(model.chain.depth, recipe.distil.guidance).requires_grad_(False)
+    assert recipe.distil is not None, "a recipe for a student"
+    model = of_file(teacher, device, Path(TEACHER))
+    return model.sampling_chain(recipe.distil.guidance).requires_grad_(False)

@@ -17,12 +17,12 @@ from kakusan.console import tell
 from kakusan.data.dataset import Dataset
 from kakusan.data.open import lasting, open_data
 from kakusan.errors import InputError, Stopped
-from kakusan.run.build import check_kind, count_parameters
+from kakusan.run.build import check_kind, count_parameters, family_of
 from kakusan.run.directory import RunDirectory, resume_command
 from kakusan.run.fingerprint import versions
 from kakusan.run.job import Job, reopened, untrained
 from kakusan.run.model_file import Artefact
-from kakusan.run.recipe import DiffusionConfig, Recipe, from_record
+from kakusan.run.recipe import Recipe, from_record
 from kakusan.run.session import Session
 from kakusan.run.teacher import keep_teacher, read_teacher, student_of
 from kakusan.train import checkpoint
@@ -246,7 +246,7 @@ def _with_groups(recipe: Recipe, device: torch.device, num_examples: int) -> Rec
 
 def _gains_by_lanes(recipe: Recipe, device: torch.device) -> bool:
     many = recipe.optim.batch % LANES == 0 and torch.get_num_threads() >= LANES
-    return allows_lanes(recipe.optim, device) and many and isinstance(recipe.model, DiffusionConfig)
+    return allows_lanes(recipe.optim, device) and many and family_of(recipe.model).splits_over_threads
 
 
 def _train(job: Job, newest: Path | None, fresh: bool) -> Outcome:

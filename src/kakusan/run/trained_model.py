@@ -175,9 +175,15 @@ class TrainedModel:
             streams = example_streams(seed, range(first, first + n))
             return ancestral_sample(self.chain, n, streams, cond=cond, mean_output=not self.is_counts)
         chain, steps = self.sampling_chain(options.pop("guidance")), self.sampling_times(**options)
-        name = STUDENT_SOLVER if self.is_student else DEFAULT_SOLVER
         return sample(
-            chain, n, solver=solver or name, times=steps, cond=cond, seed=seed, first=first, callback=callback
+            chain,
+            n,
+            solver=solver or self.default_solver,
+            times=steps,
+            cond=cond,
+            seed=seed,
+            first=first,
+            callback=callback,
         )
 
     def sampling_chain(self, guidance: float | None = None) -> Diffusion | Mixture:
@@ -218,6 +224,18 @@ class TrainedModel:
         if steps in (None, 1):
             return None
         return f"a student is trained for --steps 1; {steps} steps use noise levels that it was not trained at"
+
+    @property
+    def default_solver(self) -> str:
+        """Name of the solver that samples a diffusion model by default."""
+        return STUDENT_SOLVER if self.is_student else DEFAULT_SOLVER
+
+    @property
+    def evaluations_per_sample(self) -> int:
+        """Network evaluations of a sample by default, at most."""
+        if self.diffusion is None:
+            return 1
+        return len(self.sampling_times()) * len(self.denoisers)
 
     @property
     def denoisers(self) -> list[nn.Module]:

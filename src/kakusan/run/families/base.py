@@ -56,6 +56,10 @@ class Family(abc.ABC):
     def build(self, config: Any, event_shape: tuple[int, ...]) -> nn.Module:
         """An untrained module of these settings."""
 
+    def for_data(self, config: Any, own_data: bool) -> Any:
+        """The settings with their defaults for these data; own_data: other data than the recipe's were given."""
+        return config
+
     def chain(self, module: Any) -> Any:
         """The `LatentChain` that a trained module is used as."""
         return module

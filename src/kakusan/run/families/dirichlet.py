@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -29,8 +30,8 @@ class DirichletConfig(ModelConfig):
 
     concentration: Annotated[float, Between(1e-6, 1e6)] = 2.0
     """Concentration of the prior, the same for every category."""
-    learn_concentration: bool = False
-    """Fit the concentration of the prior, one number for each category."""
+    learn_concentration: bool | None = None
+    """Fit the concentration of the prior, one number for each category. Default: yes for data given by --data."""
 
     def __post_init__(self):
         check(self, "model")
@@ -48,7 +49,13 @@ class DirichletFamily(Family):
         """A fit whose posteriors are learned by gradient ascent."""
         from kakusan.models.dirichlet_fit import ConjugateFit
 
-        return ConjugateFit(config.concentration, config.learn_concentration, event_shape)
+        return ConjugateFit(config.concentration, bool(config.learn_concentration), event_shape)
+
+    def for_data(self, config: DirichletConfig, own_data: bool) -> DirichletConfig:
+        """Learn the concentration of data given by --data: samples then have their frequencies."""
+        if config.learn_concentration is not None:
+            return config
+        return dataclasses.replace(config, learn_concentration=own_data)
 
     def chain(self, module: Any) -> Any:
         """The fitted model, with its exact posterior."""
