@@ -160,9 +160,9 @@ def averaged(estimates: Sequence[Evaluation]) -> Evaluation:
         """Standard error, its Monte Carlo part, and its part from the examples."""
         center = mean(values)
         noise = sum((value - center) ** 2 for value in values) / (count - 1)
-        if None in stated:
+        if all(one is None for one in stated):  # one example
             return None, math.sqrt(noise / count), None
-        examples = max(mean([one**2 for one in stated if one is not None]) - noise, 0.0)
+        examples = max(mean([(one or 0.0) ** 2 for one in stated]) - noise, 0.0)
         return math.sqrt(examples + noise / count), math.sqrt(noise / count), math.sqrt(examples)
 
     def of(value: Callable[[Evaluation], float], stated: Callable[[Evaluation], float | None]) -> Any:

@@ -18,7 +18,7 @@ def main(command: Sample) -> int:
         out=command.out,
         seed=command.seed,
         device=command.device,
-        sampler_name=command.sampler,
+        sampler=command.sampler,
         **choices,
     )
     if drawn.network_evaluations:
