@@ -15,7 +15,7 @@ Count = Annotated[int, Between(1)]
 Seed = Annotated[int, Between(0)]
 Minutes = Annotated[float, Between(0, MOST_MINUTES, "(]")]
 Steps = Annotated[int, Between(1, MOST_STEPS)]
-Channels = Literal[1, 3]
+Channels = Literal[1, 3, 4]
 Split = Literal["test", "train"]
 SOLVERS = Choice("kakusan.solvers:SOLVERS")
 SPACINGS = Literal["karras", "log-snr", "uniform"]
@@ -164,7 +164,7 @@ class Data:
     size: str | None = None
     """Size that images of a folder are cropped and resized to: pixels, or height x width, e.g. 48x40."""
     channels: Channels | None = None
-    """Number of channels of a folder of images: 1 for gray, 3 for color."""
+    """Number of channels of a folder of images: 1 for gray, 3 for color, 4 for color with alpha."""
 
 
 @dataclass(frozen=True)

@@ -89,7 +89,7 @@ def _parser(recipe: Recipe) -> Parser:
 
 
 def _wanted(recipe: Recipe, command: Train | Distill, out: Path) -> Any:
-    from kakusan.data.options import Pictures, size_named
+    from kakusan.data.options import ImageOptions, size_named
     from kakusan.run.train import Start
 
     device = command.device or "auto"
@@ -98,7 +98,7 @@ def _wanted(recipe: Recipe, command: Train | Distill, out: Path) -> Any:
     if isinstance(command, Distill):
         recipe = dataclasses.replace(recipe, distil=command.distil, optim=command.optim)
         return Start(recipe, out, command.seed, device, command.teacher, command.data)
-    pictures = Pictures(size_named(command.size), command.channels, command.bad_images)
+    pictures = ImageOptions(size_named(command.size), command.channels, command.bad_images)
     recipe = dataclasses.replace(recipe, data=command.data, pictures=pictures, model=command.model, optim=command.optim)
     return Start(recipe, out, command.seed, device)
 

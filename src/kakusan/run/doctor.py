@@ -128,11 +128,11 @@ def _examine_data(findings: Findings, recipe: Recipe | None, known: dict[str, An
         findings.data = "unknown without these records"
         return
     try:
-        found = open_data(recipe.data, recipe.pictures, tell).digest()
+        dataset = open_data(recipe.data, recipe.pictures, tell)
     except InputError as error:
         findings.data = f"{recipe.data} cannot be opened here ({error})"
         return
-    findings.data_changed = found != known["digest"]
+    findings.data_changed = not dataset.matches(known["digest"])
     findings.data = f"{recipe.data} {'changed since the run was started' if findings.data_changed else 'unchanged'}"
 
 

@@ -74,7 +74,7 @@ def open_same_data(run: RunDirectory, recipe: Recipe) -> Dataset:
         dataset = open_data(recipe.data, recipe.pictures, tell)
     except InputError as error:
         raise InputError(f"{error}; if the data have moved, add --data PATH") from error
-    if dataset.digest() != run.read("data.json")["digest"]:
+    if not dataset.matches(run.read("data.json")["digest"]):
         raise InputError(
             f"{recipe.data} has changed since {run.path} was started; name the original data with --data PATH"
         )
