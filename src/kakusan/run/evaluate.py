@@ -20,6 +20,7 @@ from kakusan.measure.classifier import SHIPPED
 from kakusan.measure.samples import Quality
 from kakusan.run.evaluation_data import data_of
 from kakusan.run.quality import file_quality, sample_quality
+from kakusan.run.source import open_source
 from kakusan.run.trained_model import TrainedModel, load
 
 FEW, ENOUGH = 250, 1000  # below FEW examples the estimate is repeated until about ENOUGH network evaluations
@@ -114,7 +115,7 @@ def evaluate(
         model.check_bound()
     if model.is_student:
         _refuse_bound_options({"--importance": importance, "--limit": limit, "--repeats": repeats})
-    dataset = data_of(Path(run), model, data)
+    dataset = data_of(open_source(run), model, data)
     quality = _quality(model, dataset, samples, features, seed)
     if model.is_student:
         return Evaluated(dataset.name, None, quality)

@@ -50,7 +50,7 @@ def _weights(path: Path) -> list[str]:
     from kakusan.run import model_file
     from kakusan.storage import tensors
 
-    if model_file.is_artefact(path):
+    if model_file.is_exported(path):
         return _exported(path)
     entries = tensors.header(path).entries
     lines = [
