@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kakusan.data.mnist import mnist
+from kakusan.data.digits import mnist
 from kakusan.measure.classes import class_chi_square, recognized
 from kakusan.measure.classifier import features_and_probabilities
 from kakusan.measure.frechet import frechet_distances

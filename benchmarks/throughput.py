@@ -36,7 +36,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kakusan.cli.allocator import keep_freed_memory
-from kakusan.data.mnist import mnist
+from kakusan.data.digits import mnist
 from kakusan.models.diffusion import Diffusion
 from kakusan.nets.classic import ClassicUNet
 from kakusan.run.train import LANES

@@ -614,9 +614,9 @@ def test_a_damaged_line_of_the_history_is_told_of_and_left_out(tmp_path, line):
 
 
 @catches(
-    "run/directory.py",
-    "if file.exists() and not files.ends_in_newline(file):",
-    "if not file.name:",
+    "storage/journal.py",
+    "if path.exists() and not files.ends_in_newline(path):",
+    "if not path.name:",
     "a line is added to one that a crash cut short",
 )
 @pytest.mark.parametrize("torn", [b'{"step": 2', b"\0" * 9])

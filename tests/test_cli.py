@@ -328,7 +328,7 @@ def test_a_finished_run_goes_on_with_a_larger_budget(capsys, pictures, tmp_path)
         ),
         (["replay", "x"], "kakusan replay needs --step: Number of the step, starting at 1; "),
         (["evaluate", "x", "--importance", "0"], "--importance must be a whole number of at least 1, got '0'"),
-        (["data", "x", "--channels", "2"], "--channels must be one of 1, 3, got '2'"),
+        (["data", "x", "--channels", "2"], "--channels must be one of 1, 3, 4, got '2'"),
         (["data", "mnist", "--size", "0"], "kakusan: --size must be"),
         (
             ["train", "mnist-vae", "my images.npy"],

@@ -547,7 +547,7 @@ def test_a_run_does_not_go_on_with_another_teacher(blocks, student, tmp_path, ca
     weights = {
         name: torch.zeros(kind[0], dtype=kind[1]) for name, kind in blueprint(recipe.model, known.event_shape).items()
     }
-    other = model_file.Artefact(dataclasses.replace(known, recipe=recipe), weights)
+    other = model_file.ExportedModel(dataclasses.replace(known, recipe=recipe), weights)
     (run / "teacher.safetensors").write_bytes(other.to_bytes())
     for command in (["train", "--resume", run, "--steps", 9], ["replay", run, "--step", 3]):
         code, _, told = call(capsys, *command)

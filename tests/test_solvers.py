@@ -42,8 +42,8 @@ from kakusan.solvers import (
     unipc_2,
 )
 from kakusan.solvers.adams import adams_weights, moment
-from kakusan.solvers.evaluations import counted
 from kakusan.solvers.dpm_solver import dpm_solver_steps, published_weights
+from kakusan.solvers.evaluations import counted
 from kakusan.solvers.heun import heun_steps
 
 N = 100_000  # draws of a random test
@@ -558,7 +558,10 @@ def test_what_the_network_predicts_makes_no_difference(name, word):
     case="5-unipc-2",
 )
 @catches(
-    "solvers/evaluations.py", "evaluations.total += len(arguments[0])", "calls.total += 1", "the count of calls goes by batches"
+    "solvers/evaluations.py",
+    "evaluations.total += len(arguments[0])",
+    "calls.total += 1",
+    "the count of calls goes by batches",
 )
 @pytest.mark.parametrize("name", SAMPLERS)
 @pytest.mark.parametrize("num_steps", [1, 2, 5])

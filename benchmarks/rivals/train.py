@@ -21,7 +21,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from kakusan.data.mnist import mnist
+from kakusan.data.digits import mnist
 from rivals import NAMES, Rival, rival
 
 CORES = 2

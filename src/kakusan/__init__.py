@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # for editors and type checkers; at run time a name is loaded
     from kakusan.models.mixture import Mixture
     from kakusan.models.vae import VAE
     from kakusan.run.trained_model import TrainedModel, load
+    from kakusan.run.trained_run import Run, train
     from kakusan.schedule import Schedule
     from kakusan.solvers.loop import sample
     from kakusan.train.fit import History, fit
@@ -42,6 +43,7 @@ _HOMES = {
     "Likelihood": "likelihoods.base",
     "Mixture": "models.mixture",
     "Normal": "distributions",
+    "Run": "run.trained_run",
     "Schedule": "schedule",
     "ScheduleWarning": "errors",
     "TrainedModel": "run.trained_model",
@@ -55,6 +57,7 @@ _HOMES = {
     "load": "run.trained_model",
     "log_weight": "chain",
     "sample": "solvers.loop",
+    "train": "run.trained_run",
 }
 _MODULES = ("data", "measure", "nets", "objectives", "oracles", "solvers")
 __all__ = [  # names of _HOMES and _MODULES, spelled out for editors
@@ -70,6 +73,7 @@ __all__ = [  # names of _HOMES and _MODULES, spelled out for editors
     "Likelihood",
     "Mixture",
     "Normal",
+    "Run",
     "Schedule",
     "ScheduleWarning",
     "TrainedModel",
@@ -88,6 +92,7 @@ __all__ = [  # names of _HOMES and _MODULES, spelled out for editors
     "oracles",
     "sample",
     "solvers",
+    "train",
 ]
 
 

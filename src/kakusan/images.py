@@ -1,4 +1,4 @@
-"""A batch of 8-bit pictures: an array that can show itself."""
+"""A batch of 8-bit images: an array that notebooks display as a grid."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from PIL.PngImagePlugin import PngInfo
 from kakusan.storage import files
 
 GAP = 2
-GAP_GREY = 96
-SMALLEST_CELL = 56  # pixels: smaller pictures are enlarged, each pixel to a square
+GAP_GRAY = 96
+SMALLEST_CELL = 56  # pixels: smaller images are enlarged, each pixel to a square
 
 
 class Images(np.ndarray):
-    """uint8 (N, H, W, C). Notebooks show it as a grid; slicing and numpy work as on any array."""
+    """Images uint8 (N, H, W, C). Notebooks display a grid; slicing and numpy work as on any array."""
 
     def __new__(cls, array: np.ndarray) -> Images:
         array = np.asarray(array)
@@ -28,9 +28,9 @@ class Images(np.ndarray):
         return array.view(cls)
 
     def grid(self, columns: int | None = None) -> Image.Image:
-        """All pictures on one sheet, in reading order; as square as it goes unless columns are given."""
+        """One image of all, in reading order; as square as possible unless columns are given."""
         if self.ndim != 4 or not len(self):
-            raise ValueError(f"a grid needs pictures (N, H, W, C), got shape {self.shape}")
+            raise ValueError(f"a grid needs images (N, H, W, C), got shape {self.shape}")
         plain = np.asarray(self)
         count, height, width, channels = plain.shape
         columns = columns or math.ceil(math.sqrt(count))
@@ -38,18 +38,22 @@ class Images(np.ndarray):
         zoom = max(1, SMALLEST_CELL // max(height, width))
         plain = plain.repeat(zoom, axis=1).repeat(zoom, axis=2)
         height, width = height * zoom, width * zoom
-        sheet = np.full(
-            (rows * (height + GAP) + GAP, columns * (width + GAP) + GAP, channels), GAP_GREY, dtype=np.uint8
+        canvas = np.full(
+            (rows * (height + GAP) + GAP, columns * (width + GAP) + GAP, channels), GAP_GRAY, dtype=np.uint8
         )
-        for index, picture in enumerate(plain):
+        for index, image in enumerate(plain):
             top = GAP + index // columns * (height + GAP)
             left = GAP + index % columns * (width + GAP)
-            sheet[top : top + height, left : left + width] = picture
-        return Image.fromarray(sheet[:, :, 0] if channels == 1 else sheet)
+            canvas[top : top + height, left : left + width] = image
+        return Image.fromarray(canvas[:, :, 0] if channels == 1 else canvas)
 
     def save(self, path: Path | str, facts: dict[str, Any] | None = None, columns: int | None = None) -> None:
-        """Write the grid as PNG; facts go into its text chunks, so that a picture tells where it came from."""
+        """Write the grid as PNG. Facts become text chunks, which say where the image came from.
+
+        Folders of data pass over images with such a chunk; one is always written.
+        """
         text = PngInfo()
+        text.add_text("kakusan:software", "kakusan")
         for name, value in (facts or {}).items():
             text.add_text(f"kakusan:{name}", str(value))
         buffer = io.BytesIO()

@@ -15,7 +15,7 @@ Count = Annotated[int, Between(1)]
 Seed = Annotated[int, Between(0)]
 Minutes = Annotated[float, Between(0, MOST_MINUTES, "(]")]
 Steps = Annotated[int, Between(1, MOST_STEPS)]
-Channels = Literal[1, 3]
+Channels = Literal[1, 3, 4]
 Split = Literal["test", "train"]
 SOLVERS = Choice("kakusan.solvers:SOLVERS")
 SPACINGS = Literal["karras", "log-snr", "uniform"]
@@ -65,6 +65,10 @@ class Evaluate:
     """Other data of the same shape. Default: the data of the run."""
     importance: Count | None = None
     """Number of samples K of the importance-weighted bound, for a VAE or hierarchical VAE. Default: the ELBO."""
+    repeats: Count | None = None
+    """Number of independent estimates to average. Default: 1; for fewer than 250 examples, 1,000 network evaluations."""
+    estimators: bool = False
+    """Also estimate the ELBO of a few examples from paths, pairs and single latents."""
     samples: Count | None = None
     """Number of samples to draw and compare with real images, e.g. 10000."""
     features: str | None = None
@@ -160,7 +164,7 @@ class Data:
     size: str | None = None
     """Size that images of a folder are cropped and resized to: pixels, or height x width, e.g. 48x40."""
     channels: Channels | None = None
-    """Number of channels of a folder of images: 1 for gray, 3 for color."""
+    """Number of channels of a folder of images: 1 for gray, 3 for color, 4 for color with alpha."""
 
 
 @dataclass(frozen=True)
@@ -207,6 +211,8 @@ class Resume(Processes):
     """New budget in minutes, counted from the beginning of the run."""
     steps: Steps | None = None
     """New budget in steps, counted from the beginning of the run."""
+    data: str | None = None
+    """New path of the same data, if they have moved."""
     rollback: bool = False
     """Use new noise and a new order of the data, after too many steps with a non-finite loss."""
 

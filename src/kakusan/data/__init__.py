@@ -1,1 +1,60 @@
-"""Data as one tensor in memory: embedded digits, folders of IDX files, arrays. Knows files, not models."""
+"""Data sets in memory: embedded digits, folders of images or IDX files, arrays. Knows files, not models.
+
+>>> from kakusan import data
+>>> digits = data.mnist()
+>>> digits.train.shape, digits.labels()
+(torch.Size([60000, 1, 28, 28]), '10 classes')
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kakusan.data.dataset import Dataset, from_arrays
+    from kakusan.data.digits import mnist, mnist_binary, mnist_labels
+    from kakusan.data.open import KINDS, open_data
+    from kakusan.data.options import ImageOptions
+    from kakusan.data.scale import BINARY, SIGNED, UNIT, Scale
+
+_MODULES = {
+    "Dataset": "dataset",
+    "from_arrays": "dataset",
+    "mnist": "digits",
+    "mnist_binary": "digits",
+    "mnist_labels": "digits",
+    "KINDS": "open",
+    "open_data": "open",
+    "ImageOptions": "options",
+    "Scale": "scale",
+    "SIGNED": "scale",
+    "UNIT": "scale",
+    "BINARY": "scale",
+}
+__all__ = [
+    "BINARY",
+    "KINDS",
+    "SIGNED",
+    "UNIT",
+    "Dataset",
+    "ImageOptions",
+    "Scale",
+    "from_arrays",
+    "mnist",
+    "mnist_binary",
+    "mnist_labels",
+    "open_data",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name on first use."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    """The public names."""
+    return __all__

@@ -2,76 +2,163 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
+import os
 import zipfile
-import zlib
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from kakusan.data.dataset import Dataset, Kind, from_arrays
-from kakusan.errors import InputError
+from kakusan.data import splits
+from kakusan.data.dataset import Dataset, Kind, Tell, from_arrays
+from kakusan.data.options import ImageOptions
+from kakusan.errors import InputError, printable
+from kakusan.storage.files import open_regular
 
-TRAIN_NAMES = ("train_images", "x_train", "train")
-TEST_NAMES = ("test_images", "x_test", "test")
 CHANNELS = (1, 3, 4)
-MOST_COUNTED = 2**53  # of a row: up to here float64 counts every one
+MOST_COUNTED = 2**53  # in a row: up to here float64 counts exactly
+SHARE_OF_MEMORY = 0.5  # of the machine's, that data may take
+PHOTO_SIDE = 16  # pixels: an array (H, W, 3) from this size on is one photograph
+FLATTENED = "flattened images belong into x.reshape(n, height, width)"
 
 
-def read_array_file(path: Path) -> Dataset:
-    """`.npy` holds one array; `.npz` one, or a training and a test array under the usual names."""
+class ArrayFile:
+    """A `.npy` file holds one array; a `.npz` file one, or a training and a test array under the usual names."""
+
+    summary = "a .npy or .npz file of images or counts"
+    options = ()
+
+    @staticmethod
+    def recognizes(path: Path) -> bool:
+        """By its ending."""
+        return path.suffix.lower() in (".npy", ".npz") and not path.is_dir()
+
+    @staticmethod
+    def open(path: Path, options: ImageOptions, whole: bool, tell: Tell | None) -> Dataset:
+        """Read the arrays that are examples, and labels where a member is named so."""
+        try:
+            with open_regular(path) as file:
+                if path.suffix.lower() == ".npy":
+                    return dataset_of(printable(path.name), _read_array(file, path), whole=whole)
+                return _read_archive(file, path, whole)
+        except (InputError, OSError):
+            raise
+        except Exception as error:  # numpy and zipfile fail in a dozen ways on a damaged file
+            raise InputError(
+                f"{path}: expected a .npy or .npz file of numbers; it is damaged or none ({_reason(error)})"
+            ) from error
+
+
+def _reason(error: Exception) -> str:
+    if "magic string" in str(error) or "Object arrays" in str(error):
+        return "it holds Python objects or no array"
+    return " ".join(str(error).split())[:100] or type(error).__name__
+
+
+def _read_array(file: IO[bytes], where: Path | str) -> np.ndarray:
+    """One array in numpy's format, of which the header alone is believed as far as memory goes."""
+    room = memory_for_data()
+    if (size := file.seek(0, os.SEEK_END)) > room:
+        raise InputError(f"{where}: {size / 2**30:,.0f} GiB do not fit into half of this machine's memory; save fewer")
+    file.seek(0)
+    return np.lib.format.read_array(file, allow_pickle=False)
+
+
+def memory_for_data() -> float:
+    """Bytes of data that this machine can hold; infinite where it cannot be asked."""
     try:
-        loaded = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            return dataset_of(path.name, loaded)
-        with loaded:
-            train, test = _pick(path, loaded.files)
-            return dataset_of(path.name, loaded[train], None if test is None else loaded[test])
-    except InputError:
-        raise
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        # numpy takes any other file for pickled objects, and says how to run them
-        reason = (
-            "it is no such file, or holds Python objects"
-            if "pickle" in str(error)
-            else f"numpy cannot read it ({error})"
+        return SHARE_OF_MEMORY * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return math.inf
+
+
+def _read_archive(file: IO[bytes], path: Path, whole: bool) -> Dataset:
+    with zipfile.ZipFile(file) as archive:
+        members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+        if (total := sum(info.file_size for info in members.values())) > memory_for_data():
+            raise InputError(f"{path}: {total / 2**30:,.0f} GiB unpacked do not fit into half of this machine's memory")
+        arrays: dict[str, np.ndarray] = {}
+
+        def array(name: str) -> np.ndarray:
+            if name not in arrays:
+                with archive.open(members[name]) as member:
+                    arrays[name] = np.lib.format.read_array(member, allow_pickle=False)
+            return arrays[name]
+
+        names = list(members)
+        data = [name for name in names if not splits.is_label(name)]
+        pair = splits.pair(data, str(path))
+        if pair is None and len(data) > 1:  # a label is one number an example
+            data = [name for name in data if array(name).ndim > 1]
+        if pair is None and len(data) != 1:
+            raise InputError(
+                f"{path}: expected one array, or arrays named train_images and test_images, "
+                f"got {', '.join(map(printable, names[:8])) or 'none'}"
+            )
+        chosen = list(pair or data)
+        labels = [_labels(name, len(array(name)), [n for n in names if n not in chosen], array) for name in chosen]
+        used = {*chosen, *(name for name, _ in filter(None, labels))}
+        left_out = [printable(name) for name in names if name not in used]
+        dataset = dataset_of(
+            printable(path.name),
+            *(array(name) for name in chosen),
+            labels=labels[0][1] if labels[0] else None,
+            test_labels=labels[1][1] if len(labels) > 1 and labels[0] and labels[1] else None,
+            whole=whole,
         )
-        raise InputError(f"{path}: expected a .npy or .npz file of numbers; {reason}") from error
+    if not left_out:
+        return dataset
+    words = "; ".join(filter(None, [dataset.prepared, f"arrays not used: {', '.join(left_out[:8])}"]))
+    return dataclasses.replace(dataset, prepared=words)
 
 
-def _pick(path: Path, names: list[str]) -> tuple[str, str | None]:
-    """Which array of a .npz is for training and which is held out."""
-    train = [name for name in TRAIN_NAMES if name in names]
-    test = [name for name in TEST_NAMES if name in names]
-    if train:
-        return train[0], test[0] if test else None
-    if len(names) == 1:
-        return names[0], None
-    raise InputError(
-        f"{path}: expected one array, or arrays named {TRAIN_NAMES[0]} and {TEST_NAMES[0]}, got {', '.join(names) or 'none'}"
-    )
+def _labels(data: str, length: int, names: list[str], array) -> tuple[str, np.ndarray] | None:
+    """Name and values of the labels of an array: one whole number or text for each example."""
+    part = splits.part_of(data)
+    for name in names:
+        if splits.part_of(name) != part:
+            continue
+        labels = array(name)
+        flat = labels.reshape(-1)
+        if len(flat) == length == len(labels) and labels.dtype.kind in "iubU":
+            return name, flat
+    return None
 
 
-def dataset_of(name: str, train: np.ndarray, test: np.ndarray | None = None) -> Dataset:
-    """uint8 (N, H, W[, C]) or (N, C, H, W) are images, whole numbers (N, K) are counts."""
+def dataset_of(
+    name: str,
+    train: np.ndarray,
+    test: np.ndarray | None = None,
+    *,
+    labels: np.ndarray | None = None,
+    test_labels: np.ndarray | None = None,
+    whole: bool = False,
+) -> Dataset:
+    """A data set of uint8 or bool images (N, H, W[, C]) or (N, C, H, W), or of counts, whole numbers (N, K)."""
     kind = _kind(name, train)
     convert = _images if kind == "images" else _counts
     if test is not None and _kind(name, test) != kind:
         raise InputError(f"{name}: training and test arrays must be of one kind, got {train.dtype} and {test.dtype}")
-    return from_arrays(name, kind, convert(name, train), None if test is None else convert(name, test))
+    converted = convert(name, train), None if test is None else convert(name, test)
+    return from_arrays(name, kind, *converted, labels=labels, test_labels=test_labels, whole=whole)
 
 
 def _kind(name: str, array: np.ndarray) -> Kind:
+    shape = array.shape
+    if array.ndim == 3 and shape[2] in (3, 4) and min(shape[:2]) >= PHOTO_SIDE:
+        raise InputError(f"{name}: shape {shape} is one image of {shape[2]} channels; expected many, (N, H, W, C)")
     if array.ndim in (3, 4):
-        if array.dtype != np.uint8:
+        if array.dtype not in (np.uint8, np.bool):
             raise InputError(f"{name}: images must be uint8 from 0 to 255, got {array.dtype}; {_advice(array)}")
         return "images"
     if array.ndim == 2:
         return "counts"
     raise InputError(
-        f"{name}: expected images (N, H, W), (N, H, W, C) or counts (N, K), got shape {array.shape} of {array.dtype}"
+        f"{name}: expected images (N, H, W), (N, H, W, C) or counts (N, K), got shape {shape} of {array.dtype}"
     )
 
 
@@ -82,11 +169,14 @@ def _advice(array: np.ndarray) -> str:
     if not np.isfinite(array).all():
         return "it holds NaN or infinite values, which no pixel has"
     low, high = array.min(), array.max()
-    if low >= 0 and high <= 1 and array.dtype.kind == "f":
-        return "for values in [0, 1] save (255 * x).round().astype('uint8')"
-    if low >= 0 and high <= 255:
-        return "for values in [0, 255] save x.round().astype('uint8')"
-    return f"its values run from {low:g} to {high:g}: scale them to [0, 255], then save x.round().astype('uint8')"
+    if low < 0:
+        scaling = "(127.5 * (x + 1))" if low >= -1 and high <= 1 else f"((x - {low:g}) * (255 / {high - low:g}))"
+    elif high <= 1:
+        scaling = "(255 * x)"
+    else:
+        scaling = "x" if 128 <= high <= 255 else f"(x * (255 / {high:g}))"
+    ends = "[-1, 1]" if "127.5" in scaling else "[0, 1]" if high <= 1 else f"[{min(low, 0):g}, {high:g}]"
+    return f"for black to white in {ends} save {scaling.replace('- -', '+ ')}.round().astype('uint8')"
 
 
 def _images(name: str, array: np.ndarray) -> Tensor:
@@ -98,19 +188,22 @@ def _images(name: str, array: np.ndarray) -> Tensor:
         raise InputError(f"{name}: expected 1, 3 or 4 channels, last or second, got shape {array.shape}")
     if math.prod(array.shape[1:]) < 2:
         raise InputError(f"{name}: images must have two numbers or more, got shape {array.shape}")
-    return torch.from_numpy(np.array(array, order="C"))  # a copy: a file's bytes cannot be written to
+    return torch.from_numpy(np.array(array, dtype=np.uint8, order="C"))  # a copy: a file's bytes cannot be written to
 
 
 def _counts(name: str, array: np.ndarray) -> Tensor:
     if array.dtype.kind not in "iuf":
-        raise InputError(f"{name}: counts must be numbers, got {array.dtype}")
+        raise InputError(f"{name}: an array (N, K) must hold counts, got {array.dtype}; {FLATTENED}")
     if array.shape[1] < 2:
         raise InputError(f"{name}: counts need K >= 2 categories, got shape {array.shape}")
-    bad = ~((array >= 0) & (array == np.round(array)) & np.isfinite(array))
+    missing = np.isnan(array)
+    bad = missing if missing.any() else ~((array >= 0) & (array == np.round(array)) & np.isfinite(array))
     if bad.any():
         row, column = (int(index[0]) for index in bad.nonzero())
+        value = "NaN (a missing value)" if missing.any() else array[row, column]
         raise InputError(
-            f"{name}: counts must be whole numbers >= 0, got {array[row, column]} in row {row}, column {column}"
+            f"{name}: an array (N, K) must hold counts, whole numbers >= 0, got {value} in row {row}, column {column}; "
+            f"{FLATTENED}"
         )
     counts = array.astype(np.float64)
     large = counts.sum(1) > MOST_COUNTED

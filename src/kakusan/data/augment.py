@@ -1,6 +1,6 @@
-"""Pictures a little changed for training, on the device that holds them, from the step's own stream.
+"""Augmentation of training images, on the device that holds them, drawn from the step's own stream.
 
-What is evaluated is never changed: the likelihood is that of the data as they are.
+Examples that are evaluated are never changed: the likelihood is that of the data as they are.
 """
 
 from __future__ import annotations
@@ -15,20 +15,19 @@ REACH = 2  # pixels
 
 
 def augmented(pixels: Tensor, how: str, randomness: Randomness) -> Tensor:
-    """Each picture moved by up to two pixels in either direction, all 25 ways alike, with zeros where nothing was.
-
-    "shift-and-mirror" also mirrors half of them left to right, and is not for digits. "none" draws nothing.
+    """Each image shifted by up to two pixels in either direction, all 25 shifts equally likely, padded with zeros.
 
     Args:
         pixels: uint8 (b, C, H, W).
-        how: The setting optim.augment.
+        how: "none" (draws nothing), "shift", or "shift-and-mirror", which also mirrors half of the images left to
+            right and is not for digits.
         randomness: The step's.
     """
     if how == "none":
         return pixels
     b, _, height, width = pixels.shape
     drawn = rand((b, 3), randomness, torch.float32, pixels.device)
-    down, right = ((2 * REACH + 1) * drawn[:, :2]).long().unbind(1)  # 0 to 4, of which 2 is not at all
+    down, right = ((2 * REACH + 1) * drawn[:, :2]).long().unbind(1)  # 0 to 4; 2 is no shift
     rows = torch.arange(height, device=pixels.device) + (2 * REACH - down)[:, None]
     columns = torch.arange(width, device=pixels.device).expand(b, width)
     if how == "shift-and-mirror":

@@ -1,85 +1,200 @@
-"""What every kind of data becomes: a training and a held-out tensor, and what is known about them."""
+"""The form that every kind of data takes: a training and a held-out tensor, and what is known about them."""
 
 from __future__ import annotations
 
 import functools
 import hashlib
-from dataclasses import dataclass, field
-from typing import Literal
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from kakusan.errors import InputError
+from kakusan.data.options import ImageOptions
+from kakusan.errors import InputError, printable
 
 Kind = Literal["images", "counts"]
+Tell = Callable[[str], None]
 HELD_OUT_SHARE = 0.1
 FEWEST_EXAMPLES = 2  # one to train on, one to hold out
+MOST_CLASSES = 10_000
+OWN_TEST_PART = "its own test part"
+RANDOM_TENTH = "a fixed random tenth"
+WHOLE = "taken whole"
+WHITE = 255
 
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Images are uint8 (N, C, H, W), counts float64 whole numbers (N, K)."""
+    """Examples to train on and held-out examples: images uint8 (N, C, H, W), or counts float64 (N, K).
+
+    Opened whole, for measuring, `train` and `test` are the same tensor.
+    """
 
     name: str
     kind: Kind
     train: Tensor
     test: Tensor
-    source: str  # how `train` and `test` came apart, for the record
-    bits: bool = False  # `test` is a draw of 0 and 255 from grey levels, `train` is grey: for a Bernoulli likelihood
-    prepared: str = ""  # what was done to the files' pictures to make one tensor, in words
-    files: str = ""  # SHA-256 over names and contents, where every example was a file of its own
+    source: str  # how train and test were split, for the record
+    bits: bool = False  # test is a draw of 0 and 255 from gray levels, train is gray: for a Bernoulli likelihood
+    prepared: str = ""  # changes made to the files' examples, in words
+    files: str = ""  # SHA-256 over names and contents of the files; part of the digests of version 0.3
     skipped: dict[str, str] = field(default_factory=dict)  # files that were left out, and why
+    train_cond: Tensor | None = None  # class index of each training example, int64 (N,)
+    test_cond: Tensor | None = None
+    classes: tuple[str, ...] = ()  # names of the classes
+    contents: str = ""  # number, colors and sizes of the files of a folder
 
     @property
     def event_shape(self) -> tuple[int, ...]:
+        """Shape of one example."""
         return tuple(self.train.shape[1:])
 
     @property
     def num_dims(self) -> int:
-        return self.train[0].numel()
+        """Numbers in one example."""
+        return math.prod(self.event_shape)
 
     def digest(self) -> str:
-        """SHA-256 over both parts and the files they came from: two runs with the same digest saw the same data."""
-        return self._digest
+        """SHA-256 over the examples of both parts: runs with the same digest saw the same data, whatever their names."""
+        return self._digests[0]
+
+    def matches(self, digest: object) -> bool:
+        """Whether a recorded digest is that of these data, also if version 0.3 recorded it with the files' names."""
+        return digest in self._digests
 
     @functools.cached_property
-    def _digest(self) -> str:  # tens of megabytes, asked for at several places of a run's beginning
+    def _digests(self) -> tuple[str, str]:  # over up to gigabytes, and needed at several places of a run's start
         digest = hashlib.sha256()
         for part in (self.train, self.test):
             digest.update(repr((tuple(part.shape), str(part.dtype))).encode())
             digest.update(part.contiguous().numpy().data)
-        digest.update(self.files.encode())
-        return digest.hexdigest()
+        with_files = digest.copy()
+        with_files.update(self.files.encode())
+        return digest.hexdigest(), with_files.hexdigest()
 
     def describe(self) -> str:
-        """One line for people."""
-        total = len(self.train) + len(self.test)
-        split = f"{len(self.train):,} to train, {len(self.test):,} held out ({self.source})"
+        """One line with the number and form of the examples, the split and the preparation."""
+        return "; ".join(
+            [f"{self.name}: {self.examples()}", self.split(), *filter(None, [self.labels(), self.prepared])]
+        )
+
+    def examples(self) -> str:
+        """Number and form of the examples, in words."""
+        total = len(self.train) + (0 if self.train is self.test else len(self.test))
         if self.kind == "counts":
-            return f"{self.name}: {total:,} count vectors of {self.event_shape[0]} categories; {split}"
+            return f"{total:,} count vectors of {self.event_shape[0]} categories"
         channels, height, width = self.event_shape
-        kind = {1: "grey", 3: "colour", 4: "colour with alpha"}.get(channels, f"{channels}-channel")
-        prepared = f"; {self.prepared}" if self.prepared else ""
-        return f"{self.name}: {total:,} {kind} images, {height} x {width}, {'bits' if self.bits else '8-bit'}; {split}{prepared}"
+        color = {1: "gray", 3: "color", 4: "color with alpha"}.get(channels, f"{channels}-channel")
+        return f"{total:,} {color} images, {height} x {width}, {'bits' if self.bits else '8-bit'}"
+
+    def split(self) -> str:
+        """Numbers of training and held-out examples, in words."""
+        if self.train is self.test:
+            return WHOLE
+        return f"{len(self.train):,} to train, {len(self.test):,} held out ({self.source})"
+
+    def labels(self) -> str:
+        """Number of classes in words; empty without labels."""
+        return f"{len(self.classes):,} classes" if self.classes else ""
 
 
-def from_arrays(name: str, kind: Kind, train: Tensor, test: Tensor | None) -> Dataset:
-    """With its own test part, or with a tenth held out by a fixed permutation."""
-    if test is not None:
-        if train.shape[1:] != test.shape[1:]:
-            raise InputError(
-                f"{name}: training and test examples must have one shape, got {tuple(train.shape[1:])} and "
-                f"{tuple(test.shape[1:])}"
-            )
-        source = "its own test part"
-    else:
-        if len(train) < FEWEST_EXAMPLES:
-            raise InputError(f"{name}: expected at least {FEWEST_EXAMPLES} examples, got {len(train)}")
-        order = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))
-        held = max(1, round(HELD_OUT_SHARE * len(train)))
-        train, test = train[order[held:]], train[order[:held]]
-        source = "a fixed random tenth"
+class DataKind(Protocol):
+    """A kind of data that --data can name; entered in `kakusan.data.open.KINDS`."""
+
+    summary: str  # a noun phrase for help and errors, e.g. "a .npy or .npz file of images or counts"
+    options: tuple[str, ...]  # fields of ImageOptions that it accepts
+
+    def recognizes(self, path: Path) -> bool:
+        """Whether a path is of this kind; looks at names, not into files."""
+
+    def open(self, path: Path, options: ImageOptions, whole: bool, tell: Tell | None) -> Dataset:
+        """Read everything. `whole`: do not hold out a part of data without a split of their own."""
+
+
+def from_arrays(
+    name: str,
+    kind: Kind,
+    train: Tensor,
+    test: Tensor | None = None,
+    *,
+    labels: np.ndarray | None = None,
+    test_labels: np.ndarray | None = None,
+    whole: bool = False,
+    source: str = OWN_TEST_PART,
+) -> Dataset:
+    """A data set with its own test part, or with a tenth held out by a fixed permutation.
+
+    Images whose only values are 0 and 1 are taken as black and white: 1 becomes 255.
+
+    Args:
+        name: Name in messages and records.
+        kind: "images", uint8 (N, C, H, W), or "counts", float64 whole numbers (N, K).
+        train: Examples to train on, or to be split.
+        test: Held-out examples.
+        labels: Class of each example of `train`, numbers or text.
+        test_labels: Class of each example of `test`.
+        whole: Keep examples without a test part together, as `train` and as `test`.
+        source: How `test` was held out, for the record.
+
+    Raises:
+        InputError: If a part is empty, or the parts differ in shape.
+    """
+    if test is not None and train.shape[1:] != test.shape[1:]:
+        raise InputError(
+            f"{name}: training and test examples must have one shape, got {tuple(train.shape[1:])} and "
+            f"{tuple(test.shape[1:])}"
+        )
+    indices, test_indices, classes = class_indices(labels, test_labels)
+    prepared = ""
+    parts = [train] if test is None else [train, test]
+    if kind == "images" and max((int(part.max()) for part in parts if part.numel()), default=0) == 1:
+        train, test = train * WHITE, None if test is None else test * WHITE
+        prepared = "values 0 and 1 taken as black and white (0 and 255)"
+    if test is None:
+        fewest = 1 if whole else FEWEST_EXAMPLES
+        if len(train) < fewest:
+            raise InputError(f"{name}: expected at least {fewest} example{'s'[: fewest - 1]}, got {len(train)}")
+        if whole:
+            train = test = train.contiguous()
+            test_indices, source = indices, WHOLE
+        else:
+            rows, held_out = split_rows(len(train))
+            train, test = train[rows], train[held_out]
+            if indices is not None:
+                indices, test_indices = indices[rows], indices[held_out]
+            source = RANDOM_TENTH
     if not len(train) or not len(test):
         raise InputError(f"{name}: expected examples to train on and to hold out, got {len(train)} and {len(test)}")
-    return Dataset(name, kind, train.contiguous(), test.contiguous(), source)
+    parts = Dataset(name, kind, train.contiguous(), test.contiguous(), source, prepared=prepared)
+    return replace(parts, train_cond=indices, test_cond=test_indices, classes=classes)
+
+
+def split_rows(count: int) -> tuple[Tensor, Tensor]:
+    """Rows to train on and rows to hold out of data without a split: a tenth, drawn with a fixed seed."""
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(0))
+    held_out = max(1, round(HELD_OUT_SHARE * count))
+    return order[held_out:], order[:held_out]
+
+
+def class_indices(
+    labels: np.ndarray | None, test_labels: np.ndarray | None
+) -> tuple[Tensor | None, Tensor | None, tuple[str, ...]]:
+    """Class index of each training and each held-out example, int64, and the classes' names in order.
+
+    Values that are almost all different are no classes: then there are none.
+    """
+    given = [part for part in (labels, test_labels) if part is not None]
+    if labels is None or not labels.size:
+        return None, None, ()
+    values, inverse = np.unique(np.concatenate(given), return_inverse=True)
+    if len(values) > min(MOST_CLASSES, max(2, len(inverse) // 2)):
+        return None, None, ()
+    indices = torch.from_numpy(inverse.astype(np.int64))
+    train, test = indices[: len(labels)], indices[len(labels) :]
+    names = tuple(printable(str(value)) for value in values.tolist())
+    return train, test if test_labels is not None else None, names

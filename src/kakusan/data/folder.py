@@ -1,9 +1,8 @@
-"""A folder of PNG, JPEG and WebP pictures as one tensor, looked through before training."""
+"""A folder of PNG, JPEG and WebP images as one tensor."""
 
 from __future__ import annotations
 
 import dataclasses
-import warnings
 from collections import Counter
 from pathlib import Path
 
@@ -11,10 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kakusan.data.dataset import Dataset, from_arrays
-from kakusan.data.idx import listing
-from kakusan.data.options import Pictures
-from kakusan.data.scan import PARTS, Say, Scan, scan
+from kakusan.data.dataset import OWN_TEST_PART, RANDOM_TENTH, Dataset, Tell, from_arrays, split_rows
+from kakusan.data.options import ImageOptions
+from kakusan.data.scan import Scan, scan
 from kakusan.errors import InputError, printable
 
 MOST_LINES = 20  # of bad files, in an error; `kakusan data` lists all
@@ -23,30 +21,39 @@ SMALL_SIDE = 64  # a side that trains in minutes, to suggest
 GONE = np.empty(0, np.uint8)
 
 
-def read_picture_folder(folder: Path, wanted: Pictures, say: Say | None = None) -> Dataset:
-    """Every usable picture; bad ones are refused, or left out with a warning, as wanted.
+class ImageFolder:
+    """A folder, and the folders in it, in which each image is a file; class subfolders give labels."""
 
-    Raises:
-        InputError: If there are bad files and none are to be skipped, with a note for each of the first; or if the
-            pictures do not agree in size and none was wanted.
-    """
-    found = scan(folder, wanted, say)
-    if found.bad and wanted.bad == "refuse":
-        raise refusal(folder, found)
-    dataset = dataset_of_scan(folder, found, wanted)
-    if found.bad:
-        name, reason = next(iter(found.bad.items()))
-        warnings.warn(
-            f"left out {len(found.bad):,} bad of {found.total:,} files, the first {name} ({reason}); kakusan data lists all",
-            stacklevel=2,
-        )
-    return dataset
+    summary = "a folder of PNG, JPEG or WebP images"
+    options = ("size", "channels")
+
+    @staticmethod
+    def recognizes(path: Path) -> bool:
+        """Any folder."""
+        return path.is_dir()
+
+    @staticmethod
+    def open(path: Path, options: ImageOptions, whole: bool, tell: Tell | None) -> Dataset:
+        """Read every usable image; bad files are refused or left out, as the options say.
+
+        Raises:
+            InputError: With a note for each of the first bad files if none are to be skipped; or if the images do not
+                agree in size and no size was given.
+        """
+        found = scan(path, options, tell)
+        if found.bad and options.bad == "refuse":
+            raise _refusal(path, found)
+        dataset = _dataset_of_scan(path, found, options, whole)
+        if found.bad and tell is not None:
+            name, reason = next(iter(found.bad.items()))
+            tell(f"left out {len(found.bad):,} bad of {found.total:,} files, the first {name} ({reason})")
+        return dataset
 
 
-def refusal(folder: Path, found: Scan) -> InputError:
-    """How many files are bad, and what to do; with a note for each of the first."""
+def _refusal(folder: Path, found: Scan) -> InputError:
+    """The number of bad files and what to do, with a note for each of the first."""
     error = InputError(
-        f"{printable(str(folder))}: {len(found.bad):,} of {found.total:,} files are no usable pictures; mend or remove "
+        f"{printable(str(folder))}: {len(found.bad):,} of {found.total:,} files are no usable images; mend or remove "
         "them, or train without them by --bad-images skip"
     )
     for name, reason in list(found.bad.items())[:MOST_LINES]:
@@ -56,65 +63,99 @@ def refusal(folder: Path, found: Scan) -> InputError:
     return error
 
 
-def dataset_of_scan(folder: Path, found: Scan, wanted: Pictures) -> Dataset:
-    """The usable pictures of a scan, whose pixels are given up to it."""
-    name = printable(folder.name)
+def _dataset_of_scan(folder: Path, found: Scan, options: ImageOptions, whole: bool) -> Dataset:
+    """The usable images of a scan, which gives up its pixels."""
+    name = printable(folder.name or str(folder))
     if not found.total:
+        made = f" ({found.made_here:,} figures or runs of kakusan passed over)" if found.made_here else ""
         raise InputError(
-            f"{printable(str(folder))}: expected pictures (.png, .jpg or .webp), or IDX files (train-images-idx3-ubyte), "
-            f"got {printable(listing(folder))}"
+            f"{printable(str(folder))}: expected images (.png, .jpg or .webp), or IDX files (train-images-idx3-ubyte), "
+            f"got {_listing(folder)}{made}"
         )
     if not found.names:
-        raise InputError(f"{name}: no usable picture among {found.total:,} files")
-    if wanted.size is None and len(found.sizes) > 1:
-        raise InputError(f"{name}: pictures must be of one size, got {sizes(found)}; type {suggestion(found)}")
-    channels = wanted.channels or (3 if found.colour else 1)
-    count, cut = len(found.names), 0
+        raise InputError(f"{name}: no usable image among {found.total:,} files")
+    if options.size is None and len(found.sizes) > 1:
+        raise InputError(f"{name}: images must be of one size, got {_sizes(found)}; type {_suggestion(found)}")
+    channels = options.channels or (3 if found.color else 1)
+    labels = _class_names(found)
     if found.parts:
-        cut = sum(file.startswith(f"{PARTS[1]}/") for file in found.names)  # in the order of names test is before train
-        if not 0 < cut < count:
-            raise InputError(f"{name}: train and test must both hold pictures, got {count - cut} and {cut} usable ones")
-    train = _stack(found.pixels, range(cut, count), channels)
-    test = _stack(found.pixels, range(cut), channels) if found.parts else None
-    dataset = from_arrays(name, "images", train, test)
+        tops = [file.split("/", 1)[0] for file in found.names]
+        train_rows, test_rows = ([row for row, top in enumerate(tops) if top == part] for part in found.parts)
+        if not train_rows or not test_rows:
+            raise InputError(
+                f"{name}: {' and '.join(map(printable, found.parts))} must both hold images, got {len(train_rows)} and "
+                f"{len(test_rows)} usable ones"
+            )
+        source = OWN_TEST_PART
+    elif whole or len(found.names) < 2:
+        train_rows, test_rows, source = list(range(len(found.names))), None, ""
+    else:
+        train_rows, test_rows = (rows.tolist() for rows in split_rows(len(found.names)))
+        source = RANDOM_TENTH
+    dataset = from_arrays(
+        name,
+        "images",
+        _stack(found.pixels, train_rows, channels),
+        None if test_rows is None else _stack(found.pixels, test_rows, channels),
+        labels=None if labels is None else labels[train_rows],
+        test_labels=None if labels is None or test_rows is None else labels[test_rows],
+        whole=whole,
+        source=source,
+    )
+    prepared = "; ".join(filter(None, [dataset.prepared, _preparation(found, options, channels)]))
     return dataclasses.replace(
-        dataset, prepared=preparation(found, wanted, channels), files=found.digest, skipped=dict(found.bad)
+        dataset, prepared=prepared, files=found.digest, skipped=dict(found.bad), contents=_contents(found)
     )
 
 
-def _stack(pictures: list[np.ndarray], rows: range, channels: int) -> Tensor:
-    """uint8 (N, C, H, W); each picture is let go as it is copied, so that memory holds them once."""
-    whole = torch.empty((len(rows), channels, *pictures[rows[0]].shape[1:]), dtype=torch.uint8)
+def _class_names(found: Scan) -> np.ndarray | None:
+    """For each image the subfolder that it lies in, below train and test; None unless all lie in at least two."""
+    skip = 1 if found.parts else 0
+    parts = [name.split("/")[skip:] for name in found.names]
+    classes = [part[0] for part in parts if len(part) > 1]
+    return np.array(classes) if len(classes) == len(parts) and len(set(classes)) > 1 else None
+
+
+def _stack(images: list[np.ndarray], rows: list[int], channels: int) -> Tensor:
+    """uint8 (N, C, H, W); each image is let go as it is copied, so that memory holds them once."""
+    stacked = torch.empty((len(rows), channels, *images[rows[0]].shape[1:]), dtype=torch.uint8)
     for place, row in enumerate(rows):
-        whole.numpy()[place] = pictures[row]  # a grey one fills all channels
-        pictures[row] = GONE
-    return whole
+        stacked.numpy()[place] = images[row]  # a gray one fills all channels
+        images[row] = GONE
+    return stacked
 
 
-def preparation(found: Scan, wanted: Pictures, channels: int) -> str:
-    """What was done to the pictures, in words."""
+def _contents(found: Scan) -> str:
+    colors = f"{found.color:,} in color, {len(found.names) - found.color:,} gray"
+    return f"{len(found.names):,} images ({colors}, {found.blended:,} with an alpha channel): {_sizes(found)}"
+
+
+def _preparation(found: Scan, options: ImageOptions, channels: int) -> str:
+    """Changes made to the images, in words."""
     done = []
-    if wanted.size is not None and set(found.sizes) != {wanted.size}:
-        height, width = wanted.size
-        done.append(f"cropped in the middle and resized (Lanczos) to {height} x {width} from {sizes(found)}")
+    if options.size is not None and set(found.sizes) != {options.size}:
+        height, width = options.size
+        done.append(f"cropped in the middle and resized (Lanczos) to {height} x {width} from {_sizes(found)}")
     if found.blended:
-        done.append(f"white behind the {found.blended:,} with an alpha channel")
-    grey = len(found.names) - found.colour
-    if channels == 3 and grey:
-        done.append(f"{grey:,} grey ones as colour")
-    if channels == 1 and found.colour:
-        done.append(f"{found.colour:,} colour ones as grey (ITU-R 601 luma)")
+        done.append(f"{found.blended:,} with an alpha channel put on white")
+    gray = len(found.names) - found.color
+    if channels >= 3 and gray:
+        done.append(f"{gray:,} gray ones as color")
+    if channels == 1 and found.color:
+        done.append(f"{found.color:,} color ones as gray (ITU-R 601 luma)")
     if found.bad:
         done.append(f"{len(found.bad):,} bad files left out")
     if found.parts:
-        done.append("the folders train and test alone are read")
+        done.append(f"only the folders {' and '.join(map(printable, found.parts))} are read")
     if found.others:
         done.append(f"{found.others:,} other files passed over")
+    if found.made_here:
+        done.append(f"{found.made_here:,} figures or runs of kakusan passed over")
     return "; ".join(done)
 
 
-def sizes(found: Scan) -> str:
-    """The commonest sizes, height first."""
+def _sizes(found: Scan) -> str:
+    """The most common sizes, height first."""
     listed = sorted(found.sizes.items(), key=lambda item: (-item[1], item[0]))
     words = [f"{height} x {width} ({count:,})" for (height, width), count in listed[:MOST_SIZES]]
     if len(listed) > MOST_SIZES:
@@ -122,9 +163,15 @@ def sizes(found: Scan) -> str:
     return ", ".join(words)
 
 
-def suggestion(found: Scan) -> str:
-    """A flag that makes the pictures agree: their commonest shorter side, if it is small enough to train quickly."""
+def _suggestion(found: Scan) -> str:
+    """A flag that makes the images agree: their most common shorter side, if it is small enough to train quickly."""
     sides: Counter[int] = Counter()
     for size, count in found.sizes.items():
         sides[min(size)] += count
     return f"--size {min(SMALL_SIDE, sides.most_common(1)[0][0])}"
+
+
+def _listing(folder: Path) -> str:
+    """The first names in a folder."""
+    names = sorted(printable(path.name) for path in folder.iterdir())
+    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "") or "an empty folder"

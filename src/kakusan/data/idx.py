@@ -9,60 +9,83 @@ from pathlib import Path
 
 import numpy as np
 
-from kakusan.data.arrays import dataset_of
-from kakusan.data.dataset import Dataset
-from kakusan.data.scan import is_picture
-from kakusan.errors import InputError
+from kakusan.data.arrays import dataset_of, memory_for_data
+from kakusan.data.dataset import Dataset, Tell
+from kakusan.data.options import ImageOptions
+from kakusan.data.scan import is_image
+from kakusan.errors import InputError, printable
+from kakusan.storage.files import open_regular
 
 UNSIGNED_BYTE = 0x08
 IMAGES_NDIM = 3
+LABELS_NDIM = 1
+TEST_PREFIXES = ("t10k", "test")
 
 
-def has_idx(folder: Path) -> bool:
-    """Whether a folder's pictures are in an IDX file, and not each in a file of its own."""
-    return any(
-        path.name.startswith("train-images") and path.is_file() and not is_picture(path.name)
-        for path in folder.iterdir()
-    )
+class IDXFolder:
+    """A folder with `train-images*`, and if there `t10k-images*` or `test-images*`, with `-labels*` beside them."""
+
+    summary = "a folder of IDX files (train-images-idx3-ubyte)"
+    options = ()
+
+    @staticmethod
+    def recognizes(path: Path) -> bool:
+        """By a file named train-images that is no image itself."""
+        return path.is_dir() and any(
+            file.name.startswith("train-images") and file.is_file() and not is_image(file.name)
+            for file in path.iterdir()
+        )
+
+    @staticmethod
+    def open(path: Path, options: ImageOptions, whole: bool, tell: Tell | None) -> Dataset:
+        """Read images, and labels where there are as many."""
+        train, labels = _read_part(path, ("train",))
+        test, test_labels = _read_part(path, TEST_PREFIXES)
+        assert train is not None, "it was recognized by it"
+        name = printable(path.name)
+        return dataset_of(name, train, test, labels=labels, test_labels=test_labels, whole=whole)
 
 
-def read_idx_folder(folder: Path) -> Dataset:
-    """Takes `train-images*` and, if there, `t10k-images*` or `test-images*`."""
-    train = _find(folder, ("train-images",))
-    if train is None:
-        raise InputError(f"{folder}: expected a file train-images-idx3-ubyte (or .gz), got {listing(folder)}")
-    test = _find(folder, ("t10k-images", "test-images"))
-    return dataset_of(folder.name, read_idx(train), None if test is None else read_idx(test))
-
-
-def read_idx(path: Path) -> np.ndarray:
-    """One IDX file of unsigned bytes.
+def read_idx(path: Path, ndim: int = IMAGES_NDIM) -> np.ndarray:
+    """One IDX file of unsigned bytes, of images (N, H, W) or of labels (N,).
 
     Raises:
         InputError: If the header is not IDX, or the length is not what it announces.
     """
     try:
-        raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        with open_regular(path) as raw, gzip.open(raw) if path.suffix == ".gz" else raw as file:
+            head = file.read(4 + 4 * ndim)
+            if len(head) < 4 or head[:2] != b"\0\0" or head[2] != UNSIGNED_BYTE:
+                raise InputError(
+                    f"{path}: expected an IDX file of unsigned bytes (first bytes 0, 0, 8), got {list(head[:3])}"
+                )
+            shape = tuple(int.from_bytes(head[i : i + 4], "big") for i in range(4, len(head), 4))
+            size = math.prod(shape)
+            if size > memory_for_data():
+                raise InputError(f"{path}: shape {shape} does not fit into half of this machine's memory")
+            content = file.read(size + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"{path}: cannot be read as an IDX file ({error})") from error
-    if len(raw) < 4 or raw[:2] != b"\0\0" or raw[2] != UNSIGNED_BYTE:
-        raise InputError(f"{path}: expected an IDX file of unsigned bytes (first bytes 0, 0, 8), got {list(raw[:3])}")
-    ndim = raw[3]
-    start = 4 + 4 * ndim
-    shape = tuple(int.from_bytes(raw[i : i + 4], "big") for i in range(4, start, 4))
-    if ndim != IMAGES_NDIM or len(raw) != start + math.prod(shape):
+    if head[3] != ndim or len(content) != size:
+        what = "images (N, H, W)" if ndim == IMAGES_NDIM else "labels (N)"
         raise InputError(
-            f"{path}: expected images (N, H, W) and their bytes, got shape {shape} and {len(raw) - start:,} bytes of data"
+            f"{path}: expected {what} and their bytes, got {head[3]} dimensions, shape {shape} and "
+            f"{'more' if len(content) > size else f'{len(content):,}'} bytes of data"
         )
-    return np.frombuffer(raw, np.uint8, offset=start).reshape(shape)
+    return np.frombuffer(content, np.uint8).reshape(shape)
+
+
+def _read_part(folder: Path, prefixes: tuple[str, ...]) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """Images and labels of the files with one of these prefixes; labels of another length are left out."""
+    images = _find(folder, tuple(f"{prefix}-images" for prefix in prefixes))
+    labels = _find(folder, tuple(f"{prefix}-labels" for prefix in prefixes))
+    if images is None:
+        return None, None
+    pixels = read_idx(images)
+    values = None if labels is None else read_idx(labels, LABELS_NDIM)
+    return pixels, values if values is not None and len(values) == len(pixels) else None
 
 
 def _find(folder: Path, prefixes: tuple[str, ...]) -> Path | None:
-    matches = sorted(path for path in folder.iterdir() if path.name.startswith(prefixes))
+    matches = sorted(path for path in folder.iterdir() if path.name.startswith(prefixes) and not is_image(path.name))
     return matches[0] if matches else None
-
-
-def listing(folder: Path) -> str:
-    """What lies in a folder, shortly."""
-    names = sorted(path.name for path in folder.iterdir())
-    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "") or "an empty folder"

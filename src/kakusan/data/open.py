@@ -1,63 +1,107 @@
-"""Which reader a `--data` argument asks for. A new kind of data goes here."""
+"""The readers that a `--data` argument may name. A new kind of data is one file and one line in `KINDS`."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from kakusan.data.arrays import read_array_file
-from kakusan.data.binarized import mnist_binary
-from kakusan.data.dataset import Dataset
-from kakusan.data.folder import read_picture_folder
-from kakusan.data.idx import has_idx, read_idx_folder
-from kakusan.data.mnist import mnist, mnist_label_counts
-from kakusan.data.options import Pictures
-from kakusan.data.scan import Say
-from kakusan.errors import InputError
+from kakusan.data.dataset import DataKind, Dataset, Tell
+from kakusan.data.options import ImageOptions
+from kakusan.errors import InputError, printable
+from kakusan.registry import Registry, did_you_mean
 
-EMBEDDED = {"mnist": mnist, "mnist-binary": mnist_binary, "mnist-labels": mnist_label_counts}
-ARRAY_SUFFIXES = (".npy", ".npz")
+EMBEDDED = Registry(
+    "data set",
+    {
+        "mnist": "kakusan.data.digits:mnist",
+        "mnist-binary": "kakusan.data.digits:mnist_binary",
+        "mnist-labels": "kakusan.data.digits:mnist_label_counts",
+    },
+)
+KINDS = Registry(  # the first one that recognizes a path opens it
+    "kind of data",
+    {
+        "arrays": "kakusan.data.arrays:ArrayFile",
+        "idx": "kakusan.data.idx:IDXFolder",
+        "images": "kakusan.data.folder:ImageFolder",
+    },
+)
+CONVERT = {
+    "images": "one image is no data: put many of them into a folder, and give its name",
+    "table": "save whole numbers with np.save('x.npy', np.loadtxt('x.csv', delimiter=',', skiprows=1).astype(int))",
+    "archive": "unpack it, and give the folder",
+    "tensor": "save the array with np.save('x.npy', x)",
+}
+SUFFIXES = {
+    **dict.fromkeys([".png", ".jpg", ".jpeg", ".webp", ".gif", ".tif", ".tiff", ".bmp", ".avif", ".heic"], "images"),
+    **dict.fromkeys([".csv", ".tsv", ".txt", ".parquet", ".xlsx"], "table"),
+    **dict.fromkeys([".zip", ".tar", ".gz", ".tgz", ".7z"], "archive"),
+    **dict.fromkeys([".pt", ".pth", ".pkl", ".h5", ".hdf5", ".mat", ".safetensors"], "tensor"),
+}
 
 
-def open_data(spec: str, pictures: Pictures | None = None, say: Say | None = None) -> Dataset:
-    """An embedded name, a folder of pictures or of IDX files, or a `.npy` / `.npz` file.
+def open_data(
+    spec: str | Path, options: ImageOptions | None = None, tell: Tell | None = None, *, whole: bool = False
+) -> Dataset:
+    """Open an embedded data set by its name, or a file or folder of one of `KINDS`.
 
     Args:
-        spec: The `--data` argument.
-        pictures: Size and channels of a folder of pictures, and what to do about bad ones.
-        say: Told from time to time how far a long reading is.
+        spec: Name or path, as in --data.
+        options: Size and channels of a folder of images, and what to do about bad files.
+        tell: Called from time to time with the progress of a long reading.
+        whole: Keep data without a split of their own together, to be measured.
 
     Raises:
         InputError: With what was expected, what was found and what to type.
     """
-    wanted = pictures or Pictures()
-    if is_picture_folder(spec):
-        return read_picture_folder(Path(spec), wanted, say)
-    if not wanted.plain:
-        raise InputError(f"--size and --channels are for a folder of pictures, and {spec} is none")
-    if spec in EMBEDDED:
+    spec, options = str(spec), options or ImageOptions()
+    kind = kind_of(spec)
+    for option in options.given():
+        if kind is None or option not in kind.options:
+            takers = " or ".join(each.summary for each in KINDS.values() if option in each.options)
+            raise InputError(f"--{option} is for {takers}, and {printable(spec)} is none")
+    if kind is None:
         return EMBEDDED[spec]()
-    path = Path(spec)
-    if path.is_dir():
-        return read_idx_folder(path)
-    if not path.exists():
-        raise InputError(
-            f"no data at {spec!r}; give {', '.join(EMBEDDED)}, a folder of pictures or of IDX files, or a .npy or .npz file"
-        )
-    if path.suffix not in ARRAY_SUFFIXES:
-        raise InputError(
-            f"{spec}: expected a .npy or .npz file, or a folder of pictures or of IDX files, "
-            f"got a file {path.suffix or 'without ending'}"
-        )
-    return read_array_file(path)
+    try:
+        return kind.open(_path(spec).resolve(), options, whole, tell)
+    except OSError as error:
+        raise InputError(f"{printable(spec)}: cannot be read ({error.strerror or error})") from error
 
 
-def is_picture_folder(spec: str) -> bool:
-    """Whether a `--data` argument names a folder in which each picture is a file."""
+def kind_of(spec: str) -> DataKind | None:
+    """The kind of data at a path; None for the name of an embedded data set.
+
+    Raises:
+        InputError: If there is nothing, or nothing that a kind recognizes.
+    """
+    choices = f"{', '.join(EMBEDDED)}, {', '.join(kind.summary for kind in KINDS.values())}"
     if not spec.strip():
-        raise InputError(f"--data is empty; give {', '.join(EMBEDDED)}, a folder, or a .npy or .npz file")
-    return spec not in EMBEDDED and Path(spec).is_dir() and not has_idx(Path(spec))
+        raise InputError(f"--data is empty; give {choices}")
+    if spec in EMBEDDED:
+        return None
+    path = _path(spec)
+    try:
+        path.stat()
+        for kind in KINDS.values():
+            if kind.recognizes(path):
+                return kind
+    except FileNotFoundError:
+        near = did_you_mean(spec, EMBEDDED)
+        raise InputError(f"no data at {printable(repr(spec))}; {near}give {choices}") from None
+    except (OSError, ValueError) as error:  # ValueError: a null byte
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise InputError(f"{printable(spec)[:200]}: cannot be read ({reason})") from error
+    suffix = path.suffix.lower()
+    advice = CONVERT.get(SUFFIXES.get(suffix, ""), f"give {choices}")
+    raise InputError(f"{printable(spec)}: a file {printable(suffix) or 'without ending'} is no data here; {advice}")
 
 
 def lasting(spec: str) -> str:
-    """The same `--data` argument, to be understood from any folder."""
-    return spec if spec in EMBEDDED else str(Path(spec).resolve())
+    """The same data from any working directory: an absolute path, or the name of an embedded data set."""
+    return spec if spec in EMBEDDED else str(_path(spec).resolve())
+
+
+def _path(spec: str) -> Path:
+    try:
+        return Path(spec).expanduser()
+    except RuntimeError as error:  # ~somebody
+        raise InputError(f"{printable(spec)}: there is no such user; give the whole path") from error

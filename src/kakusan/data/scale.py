@@ -1,4 +1,4 @@
-"""8-bit pixels to the numbers a model sees, and back."""
+"""The scales between 8-bit pixels and the numbers that a model sees."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ class Scale:
 
     low: float
     high: float
-    binary: bool = False  # each pixel is 1 with probability u / 255: dynamic binarisation
+    binary: bool = False  # each pixel is 1 with probability u / 255: dynamic binarization
 
     @property
     def bin_width(self) -> float:
-        """Distance of neighbouring grey levels."""
+        """Distance of neighboring gray levels."""
         return (self.high - self.low) / TOP
 
     def to_model(self, pixels: Tensor, randomness: Randomness = None) -> Tensor:
-        """uint8 (b, C, H, W) to float32; `randomness` is for binarisation alone."""
-        grey = pixels.float() / TOP
+        """uint8 (b, C, H, W) to float32; `randomness` is used by binarization only."""
+        gray = pixels.float() / TOP
         if self.binary:
-            return (rand(grey.shape, randomness, grey.dtype, grey.device) < grey).float()
-        return grey * (self.high - self.low) + self.low
+            return (rand(gray.shape, randomness, gray.dtype, gray.device) < gray).float()
+        return gray * (self.high - self.low) + self.low
 
     def to_pixels(self, values: Tensor) -> np.ndarray:
-        """Model values (b, C, H, W) to uint8 (b, H, W, C), rounded to the nearest level and cut at the ends."""
-        grey = (values - self.low) / (self.high - self.low)
-        return (grey * TOP).round().clamp(0, TOP).to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+        """Model values (b, C, H, W) to uint8 (b, H, W, C), rounded to the nearest level and clipped at the ends."""
+        gray = (values - self.low) / (self.high - self.low)
+        return (gray * TOP).round().clamp(0, TOP).to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
 
 
-SIGNED = Scale(-1.0, 1.0)  # discretised likelihoods and diffusion
+SIGNED = Scale(-1.0, 1.0)  # discretized likelihoods and diffusion
 UNIT = Scale(0.0, 1.0)  # the notes' VAEs
 BINARY = Scale(0.0, 1.0, binary=True)

@@ -39,7 +39,8 @@ class Classes(nn.Module):
         super().__init__()
         self.register_buffer("share", torch.as_tensor(probs, dtype=torch.float64))
         self.assign = assign
-        self.check("probs")
+        if not self.share.is_meta:  # a blueprint holds no values
+            self.check("probs")
 
     @property
     def num(self) -> int:

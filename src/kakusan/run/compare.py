@@ -79,7 +79,7 @@ def compare(
     kinds = [model.measured_in for model in models]
     if kinds[0] != kinds[1]:
         raise InputError(f"{first} measures {kinds[0]} and {second} {kinds[1]}; they cannot be compared")
-    dataset = data_of(Path(first), models[0], data)
+    dataset = data_of(open_source(first), models[0], data)
     models[1].check_data(dataset)
     if open_source(second).facts.data.digest != dataset.digest():
         tell(f"{second} was trained on other data or another split: it may have been trained on some of these examples")

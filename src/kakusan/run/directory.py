@@ -19,6 +19,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+from kakusan.console import command, quoted
 from kakusan.errors import InputError
 from kakusan.run.records import check_record
 from kakusan.storage import commit, files, journal, records
@@ -184,8 +185,8 @@ class RunDirectory:
 
 def resume_command(run: Path, *moves: tuple[Path, Path]) -> str:
     """Command that resumes a run, quoted for a shell, after moving what is in its way from the first to the second path."""
-    typed = [["mv", str(old), str(new)] for old, new in moves] + [["kakusan", "train", "--resume", str(run)]]
-    return " && ".join(map(shlex.join, typed))
+    moved = [f"mv {quoted(old)} {quoted(new)}" for old, new in moves]
+    return " && ".join([*moved, command("train", "--resume", run)])
 
 
 def owner_words(owner: dict[str, Any]) -> str:

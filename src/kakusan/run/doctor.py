@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kakusan.console import tell
+from kakusan.console import command, tell
 from kakusan.data.open import open_data
 from kakusan.errors import InputError
 from kakusan.run import model_file
@@ -129,11 +128,11 @@ def _examine_data(findings: Findings, recipe: Recipe | None, known: dict[str, An
         findings.data = "unknown without these records"
         return
     try:
-        found = open_data(recipe.data, recipe.pictures, tell).digest()
+        dataset = open_data(recipe.data, recipe.pictures, tell)
     except InputError as error:
         findings.data = f"{recipe.data} cannot be opened here ({error})"
         return
-    findings.data_changed = found != known["digest"]
+    findings.data_changed = not dataset.matches(known["digest"])
     findings.data = f"{recipe.data} {'changed since the run was started' if findings.data_changed else 'unchanged'}"
 
 
@@ -152,4 +151,4 @@ def _to_type(findings: Findings, run: RunDirectory) -> str | None:
 
 
 def _to_sample(path: Path) -> str:
-    return shlex.join(["kakusan", "sample", str(path), "-n", "64"])
+    return command("sample", path, "-n", 64)

@@ -20,6 +20,7 @@ from kakusan.measure.classifier import SHIPPED
 from kakusan.measure.samples import Quality
 from kakusan.run.evaluation_data import data_of
 from kakusan.run.quality import file_quality, sample_quality
+from kakusan.run.source import open_source
 from kakusan.run.trained_model import TrainedModel, load
 
 FEW, ENOUGH = 250, 1000  # below FEW examples the estimate is repeated until about ENOUGH network evaluations
@@ -114,7 +115,7 @@ def evaluate(
         model.check_bound()
     if model.is_student:
         _refuse_bound_options({"--importance": importance, "--limit": limit, "--repeats": repeats})
-    dataset = data_of(Path(run), model, data)
+    dataset = data_of(open_source(run), model, data)
     quality = _quality(model, dataset, samples, features, seed)
     if model.is_student:
         return Evaluated(dataset.name, None, quality)
@@ -160,9 +161,9 @@ def averaged(estimates: Sequence[Evaluation]) -> Evaluation:
         """Standard error, its Monte Carlo part, and its part from the examples."""
         center = mean(values)
         noise = sum((value - center) ** 2 for value in values) / (count - 1)
-        if None in stated:
+        if all(one is None for one in stated):  # one example
             return None, math.sqrt(noise / count), None
-        examples = max(mean([one**2 for one in stated if one is not None]) - noise, 0.0)
+        examples = max(mean([(one or 0.0) ** 2 for one in stated]) - noise, 0.0)
         return math.sqrt(examples + noise / count), math.sqrt(noise / count), math.sqrt(examples)
 
     def of(value: Callable[[Evaluation], float], stated: Callable[[Evaluation], float | None]) -> Any:

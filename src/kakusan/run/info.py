@@ -6,6 +6,7 @@ import shlex
 import zlib
 from pathlib import Path
 
+from kakusan.console import command
 from kakusan.errors import InputError
 from kakusan.storage import files
 
@@ -42,15 +43,14 @@ def _run(path: Path) -> list[str]:
         lines += [*run.read("summary.json")["lines"], f"sample it with: {_sample(path)}"]
     else:
         lines.append(f"not finished; resume with: {resume_command(path)}")
-    commands = (record["command"], *record.get("resumed", []))
-    return lines + [f"made by: {shlex.join(command)}" for command in commands]
+    return lines + [f"made by: {shlex.join(words)}" for words in (record["command"], *record.get("resumed", []))]
 
 
 def _weights(path: Path) -> list[str]:
     from kakusan.run import model_file
     from kakusan.storage import tensors
 
-    if model_file.is_artefact(path):
+    if model_file.is_exported(path):
         return _exported(path)
     entries = tensors.header(path).entries
     lines = [
@@ -103,9 +103,9 @@ def _figure(path: Path) -> list[str]:
         flags = [
             part for name in SAMPLE_FLAGS if name in facts for part in (f"--{name.replace('_', '-')}", facts[name])
         ]
-        lines.append(f"made by: {shlex.join(['kakusan', 'sample', facts['run'], *flags])}")
+        lines.append(f"made by: {command('sample', facts['run'], *flags)}")
     return lines
 
 
 def _sample(path: Path) -> str:
-    return shlex.join(["kakusan", "sample", str(path), "-n", "64"])
+    return command("sample", path, "-n", 64)

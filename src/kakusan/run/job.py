@@ -16,7 +16,7 @@ from kakusan.errors import InputError
 from kakusan.objectives.distillation import Distillation
 from kakusan.run.build import build, start_at, training_loss
 from kakusan.run.directory import RunDirectory
-from kakusan.run.model_file import Artefact
+from kakusan.run.model_file import ExportedModel
 from kakusan.run.recipe import Recipe, from_record
 from kakusan.run.student import distillation, distillation_loss
 from kakusan.run.teacher import kept_teacher, teacher_chain
@@ -35,7 +35,7 @@ class Job:
     budget: Budget
     seed: int
     device: torch.device
-    teacher: Artefact | None = None  # of a student
+    teacher: ExportedModel | None = None  # of a student
     rollbacks: list[int] = field(default_factory=list)
     earlier: list[tuple[int, Budget]] = field(default_factory=list)  # former budgets, each up to a step
     first_data: str = ""  # path of the data when the run was started, if it has changed
@@ -74,14 +74,14 @@ def open_same_data(run: RunDirectory, recipe: Recipe) -> Dataset:
         dataset = open_data(recipe.data, recipe.pictures, tell)
     except InputError as error:
         raise InputError(f"{error}; if the data have moved, add --data PATH") from error
-    if dataset.digest() != run.read("data.json")["digest"]:
+    if not dataset.matches(run.read("data.json")["digest"]):
         raise InputError(
             f"{recipe.data} has changed since {run.path} was started; name the original data with --data PATH"
         )
     return dataset
 
 
-def untrained(recipe: Recipe, event_shape: tuple[int, ...], teacher: Artefact | None) -> nn.Module:
+def untrained(recipe: Recipe, event_shape: tuple[int, ...], teacher: ExportedModel | None) -> nn.Module:
     """Build what is to be trained; with a teacher, its student."""
     return build(recipe.model, event_shape) if teacher is None else distillation(recipe, event_shape, teacher.weights)
 

@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
-from kakusan.data.options import Pictures
+from kakusan.data.options import ImageOptions
 from kakusan.errors import InputError, shown
 from kakusan.run.families import FAMILIES
 from kakusan.run.families.base import LogSNR, ModelConfig
@@ -39,7 +39,7 @@ class Recipe:
     summary: Annotated[str, Length(0, 1000)]
     model: ModelConfig
     data: Annotated[str, Length(1, 4096)] = "mnist"
-    pictures: Pictures = field(default_factory=Pictures)
+    pictures: ImageOptions = field(default_factory=ImageOptions)
     optim: Optim = field(default_factory=Optim)
     distil: Distil | None = None
     """Distillation settings. If given, the model is a student, and its model settings are those of its teacher."""
@@ -82,5 +82,5 @@ def from_record(record: Any) -> Recipe:
     content["optim"] = from_values(Optim, content.get("optim"), "optim")
     if content.get("distil") is not None:
         content["distil"] = from_values(Distil, content["distil"], "distil")
-    content["pictures"] = from_values(Pictures, content.get("pictures", {}), "pictures")
+    content["pictures"] = from_values(ImageOptions, content.get("pictures", {}), "pictures")
     return from_values(Recipe, content, "recipe")

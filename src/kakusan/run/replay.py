@@ -82,7 +82,7 @@ def replay(run: Path | str, step: int, *, out: Path | None = None, device: str =
         learning_rate_scale=trainer.scale(),
         loss=loss.item(),
         gradient_norm=trainer.norm().item(),
-        skipped=trainer.is_bad(loss, trainer.look()),
+        skipped=trainer.is_bad(loss, trainer.norm()),
         terms={name: float(np.mean(values)) for name, values in each.items()},
         batch=batch.tolist(),
         losses=each["loss"],
@@ -116,6 +116,8 @@ def _before(job: Job, step: int) -> Trainer:
         checkpoint.take_up(trainer, newest)
     else:
         checkpoint.restore(trainer, run.checkpoints, at_most=step - 1)
+    if newest:
+        trainer.clock.readings = checkpoint.state_of(newest).readings  # those of later steps as well
     tell(f"from step {trainer.state.step:,} to {step:,}")
     trainer.go_to(step - 1)
     trainer.optimizers.clear()

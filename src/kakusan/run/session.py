@@ -6,9 +6,10 @@ from pathlib import Path
 
 from kakusan import distributed
 from kakusan.console import tell
+from kakusan.data.cautions import cautions
 from kakusan.errors import InputError, PeerFailed, SaveError
 from kakusan.run.build import count_parameters
-from kakusan.run.cautions import cautions, cluster_lines
+from kakusan.run.cautions import cluster_lines
 from kakusan.run.fingerprint import check_origin, origin
 from kakusan.run.finish import averaged_model, draw, finish, measure, measured_words
 from kakusan.run.job import Job, trainer_of
@@ -70,10 +71,11 @@ class Session:
             passed = sum(mark <= trainer.progress for mark in MARKS)
             trainer.state.marks = min(trainer.state.marks, passed)  # a larger budget has passed fewer
             start = f"resuming from step {trainer.state.step:,}"
+        known = trainer.state.made_by.get("data")  # version 0.3 counted the names of files in
         now = origin(
             job.recipe,
             job.seed,
-            job.dataset.digest(),
+            known if known is not None and job.dataset.matches(known) else job.dataset.digest(),
             job.device,
             distributed.world_size(),
             trainer.num_lanes,

@@ -6,11 +6,10 @@ import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
-from kakusan.errors import InputError
 from kakusan.run import model_file
 from kakusan.run.build import event_shape_of
 from kakusan.run.directory import RunDirectory
-from kakusan.run.model_file import Artefact, Facts, Source
+from kakusan.run.model_file import ExportedModel, Facts, Source
 from kakusan.run.recipe import from_record
 from kakusan.run.student import used_weights
 from kakusan.settings import from_values
@@ -39,16 +38,16 @@ class ModelSource:
         path = self.path.resolve()
         return path.stem if self.run is None else path.name
 
-    def read(self) -> Artefact:
+    def read(self) -> ExportedModel:
         """The model: the averaged weights of a run's newest intact checkpoint, or the content of a file."""
         if self.run is None:
             return model_file.read(self.path)
         recipe = self.facts.recipe
         newest = checkpoint.latest(self.run.checkpoints)
         early = checkpoint.early_weights(newest) if recipe.family == "diffusion" else None
-        return Artefact(self.facts, used_weights(recipe, checkpoint.averaged_weights(newest)), early)
+        return ExportedModel(self.facts, used_weights(recipe, checkpoint.averaged_weights(newest)), early)
 
-    def read_shareable(self) -> Artefact:
+    def read_shareable(self) -> ExportedModel:
         """The model without paths of this machine; InputError unless `model_file.read` would accept its file."""
         model = self.read()
         recipe = dataclasses.replace(model.facts.recipe, data=Path(model.facts.recipe.data).name)
@@ -59,7 +58,7 @@ class ModelSource:
 
 def open_source(path: Path | str) -> ModelSource:
     """Open a run directory or an exported file; InputError if it is neither, or its record is damaged."""
-    path = Path(path)
+    path = Path(path).expanduser()
     if path.is_file():
         return ModelSource(path, model_file.read_facts(path), None)
     run = RunDirectory.open(path)
@@ -72,11 +71,3 @@ def open_source(path: Path | str) -> ModelSource:
         versions={name: record["versions"][name] for name in SHARED_VERSIONS if name in record["versions"]},
     )
     return ModelSource(path, facts, run)
-
-
-def open_run(path: Path | str) -> ModelSource:
-    """Open a run directory; InputError for an exported file, which holds no run."""
-    source = open_source(path)
-    if source.run is None:
-        raise InputError(f"{path} is an exported file; give a run directory")
-    return source

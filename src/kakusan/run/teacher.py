@@ -14,7 +14,7 @@ from kakusan.models.diffusion import Diffusion
 from kakusan.models.mixture import Mixture
 from kakusan.run import model_file
 from kakusan.run.directory import TEACHER, RunDirectory
-from kakusan.run.model_file import Artefact
+from kakusan.run.model_file import ExportedModel
 from kakusan.run.recipe import Recipe
 from kakusan.run.source import open_source
 from kakusan.run.student import student_recipe
@@ -24,7 +24,7 @@ from kakusan.storage import files
 DIGEST = "teacher_sha256"  # key of run.json
 
 
-def read_teacher(path: Path | None) -> tuple[Artefact, Recipe]:
+def read_teacher(path: Path | None) -> tuple[ExportedModel, Recipe]:
     """Read a teacher; returns the model to keep, and its recipe with the path of its data."""
     if path is None:
         raise InputError("a student needs a teacher, a run or an exported file: add --teacher runs/demo")
@@ -32,7 +32,7 @@ def read_teacher(path: Path | None) -> tuple[Artefact, Recipe]:
     return source.read_shareable(), source.facts.recipe
 
 
-def student_of(recipe: Recipe, teacher: Artefact) -> Recipe:
+def student_of(recipe: Recipe, teacher: ExportedModel) -> Recipe:
     """Complete a recipe for students with the settings of its teacher; InputError if it cannot teach."""
     student = student_recipe(recipe, teacher.facts.recipe)
     if teacher.early is not None or student.distil is None or student.distil.guidance == 1:
@@ -43,14 +43,14 @@ def student_of(recipe: Recipe, teacher: Artefact) -> Recipe:
     return dataclasses.replace(student, distil=dataclasses.replace(student.distil, guidance=1.0))
 
 
-def keep_teacher(run: RunDirectory, teacher: Artefact) -> dict[str, str]:
+def keep_teacher(run: RunDirectory, teacher: ExportedModel) -> dict[str, str]:
     """Write the teacher into a student's run; returns its entry in run.json."""
     content = teacher.to_bytes()
     run.write_bytes(TEACHER, content)
     return {DIGEST: hashlib.sha256(content).hexdigest()}
 
 
-def kept_teacher(run: RunDirectory) -> Artefact:
+def kept_teacher(run: RunDirectory) -> ExportedModel:
     """Read the teacher in a student's run; InputError if it is damaged, missing, or another one."""
     path, known = run.path / TEACHER, run.read("run.json").get(DIGEST)
     teacher = model_file.read(path)
@@ -63,7 +63,7 @@ def kept_teacher(run: RunDirectory) -> Artefact:
     return teacher
 
 
-def teacher_chain(teacher: Artefact, recipe: Recipe, device: torch.device) -> Diffusion | Mixture:
+def teacher_chain(teacher: ExportedModel, recipe: Recipe, device: torch.device) -> Diffusion | Mixture:
     """The teacher's chain with all steps, guided as the student's recipe says."""
     assert recipe.distil is not None, "a recipe for a student"
     model = of_file(teacher, device, Path(TEACHER))

@@ -21,7 +21,7 @@ from kakusan.run.build import check_kind, count_parameters, family_of
 from kakusan.run.directory import RunDirectory, resume_command
 from kakusan.run.fingerprint import versions
 from kakusan.run.job import Job, reopened, untrained
-from kakusan.run.model_file import Artefact
+from kakusan.run.model_file import ExportedModel
 from kakusan.run.recipe import Recipe, from_record
 from kakusan.run.session import Session
 from kakusan.run.teacher import keep_teacher, read_teacher, student_of
@@ -103,7 +103,7 @@ def start(wanted: Start, command: list[str]) -> Outcome:
             run.unlock()
 
 
-def _prepared(wanted: Start, device: torch.device) -> tuple[Artefact | None, Dataset, Recipe]:
+def _prepared(wanted: Start, device: torch.device) -> tuple[ExportedModel | None, Dataset, Recipe]:
     """Teacher, data and complete recipe of a new run."""
     recipe, teacher = wanted.recipe, None
     if recipe.distil is not None:
@@ -133,7 +133,7 @@ def _is_of_this_job(path: Path) -> bool:
     return bool(_job_id()) and (path / "run.json").is_file() and run.read("run.json").get("job") == _job_id()
 
 
-def _write_records(run: RunDirectory, record: dict[str, Any], dataset: Dataset, teacher: Artefact | None) -> None:
+def _write_records(run: RunDirectory, record: dict[str, Any], dataset: Dataset, teacher: ExportedModel | None) -> None:
     if teacher is not None:
         record = {**record, **keep_teacher(run, teacher)}
     run.write("data.json", _data_record(dataset))

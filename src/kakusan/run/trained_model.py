@@ -22,17 +22,15 @@ from kakusan.likelihood.evaluation import Estimate, Evaluation, summarize, var_o
 from kakusan.models.diffusion import Diffusion
 from kakusan.models.mixture import split
 from kakusan.noise import example_streams, stream
-from kakusan.run import model_file
-from kakusan.run.build import blueprint, check_kind, event_shape_of, family_of, with_weights
-from kakusan.run.directory import RunDirectory
-from kakusan.run.recipe import Recipe, from_record
+from kakusan.run.build import blueprint, check_kind, family_of, with_weights
+from kakusan.run.model_file import ExportedModel
+from kakusan.run.recipe import Recipe
 from kakusan.run.sampling import SamplingPolicy
-from kakusan.run.student import used_weights
+from kakusan.run.source import open_source
 from kakusan.solvers import Solver
 from kakusan.solvers.loop import BATCH, Callback
 from kakusan.storage.tensors import check_expected
 from kakusan.timesteps import StepLaw
-from kakusan.train import checkpoint
 from kakusan.train.device import device_named
 from kakusan.units import grid_nats
 
@@ -317,20 +315,12 @@ def load(source: Path | str, device: str = "auto") -> TrainedModel:
     Raises:
         InputError: If there is no such run or file, or it is damaged or not a model of this version.
     """
-    path, where = Path(source).expanduser(), device_named(device)
-    if path.is_file():
-        return of_file(model_file.read(path), where, path)
-    directory = RunDirectory.open(path)
-    recipe = from_record(directory.read("run.json").get("recipe"))
-    event_shape = event_shape_of(recipe.model, directory.read("data.json").get("event_shape"))
-    newest = checkpoint.latest(directory.checkpoints)
-    weights = used_weights(recipe, checkpoint.averaged_weights(newest))
-    early = checkpoint.early_weights(newest) if recipe.family == "diffusion" else None
-    return _rebuilt(recipe, event_shape, weights, early, where, path)
+    found, where = open_source(source), device_named(device)
+    return of_file(found.read(), where, found.path)
 
 
-def of_file(shared: Any, device: torch.device, source: Path) -> TrainedModel:
-    """The model of a file that has been read; `source` names it in errors."""
+def of_file(shared: ExportedModel, device: torch.device, source: Path) -> TrainedModel:
+    """The model of a file or a run that has been read; `source` names it in errors."""
     return _rebuilt(shared.facts.recipe, shared.facts.event_shape, shared.weights, shared.early, device, source)
 
 

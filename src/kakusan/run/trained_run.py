@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kakusan.console import quiet
+from kakusan.console import command, quiet
 from kakusan.data.options import size_named
 from kakusan.errors import InputError
 from kakusan.recipes import find
@@ -20,6 +20,7 @@ from kakusan.run.recipe import Recipe, from_record
 if TYPE_CHECKING:
     from kakusan.run.trained_model import TrainedModel
 
+FLAGS = {"pictures.bad": "bad-images"}  # settings whose flag has another name
 PARTS = ("model", "optim", "pictures", "distil")  # of a recipe, whose settings may be given
 
 
@@ -132,14 +133,14 @@ def train(
         raise InputError("train needs a recipe, e.g. train('mnist-ddpm'), or resume=RUN")
     if minutes is not None and steps is not None:
         raise InputError("give minutes or steps, not both")
-    chosen = find(recipe) if isinstance(recipe, str) else recipe
-    chosen = with_settings(chosen, settings)
+    named = find(recipe) if isinstance(recipe, str) else recipe
+    chosen = with_settings(named, settings)
     if minutes is not None or steps is not None:
         chosen = dataclasses.replace(chosen, minutes=minutes, steps=steps)
     if data is not None:
         chosen = dataclasses.replace(chosen, data=str(data))
     path = default_out(chosen.name) if out is None else Path(out)
-    command = _as_typed(chosen.name, settings, data=data, steps=steps, minutes=minutes, teacher=teacher, seed=seed)
+    words = _as_typed(named, settings, data=data, steps=steps, minutes=minutes, teacher=teacher, seed=seed)
     wanted = Start(
         chosen,
         path,
@@ -149,7 +150,7 @@ def train(
         None if data is None else str(data),
     )
     with quiet():
-        start(wanted, [*command, "--out", str(path)])
+        start(wanted, [*words, "--out", str(path)])
     return Run(path)
 
 
@@ -196,7 +197,8 @@ def _resolved(recipe: Recipe, settings: Mapping[str, Any]) -> list[tuple[str, st
         homes = [known[given]] if given in known else alone.get(given, [])
         if not homes:
             hint = did_you_mean(given, [*alone, *known])
-            raise InputError(f"recipe {recipe.name} has no setting {given!r}; {hint}there are: {', '.join(known)}")
+            all_of_them = command("train", recipe.name, "--help")
+            raise InputError(f"recipe {recipe.name} has no setting {given!r}; {hint}{all_of_them} lists all")
         if len(homes) > 1:
             choices = " or ".join(f"{part}={{{name!r}: ...}}" for part, name in homes)
             raise InputError(f"{given!r} is a setting of several parts; give {choices}")
@@ -204,17 +206,14 @@ def _resolved(recipe: Recipe, settings: Mapping[str, Any]) -> list[tuple[str, st
     return resolved
 
 
-def _as_typed(name: str, settings: Mapping[str, Any], **flags: Any) -> list[str]:
+def _as_typed(recipe: Recipe, settings: Mapping[str, Any], **flags: Any) -> list[str]:
     """The command line that trains the same run."""
-    words = ["kakusan", "train", name]
     pairs = [*flags.items()]
-    for given, value in settings.items():
-        if isinstance(value, Mapping):
-            pairs += [(f"{given}.{inner}", one) for inner, one in value.items()]
-        else:
-            pairs.append((given, value))
-    for given, value in pairs:
+    for part, name, value in _resolved(recipe, settings):
+        pairs.append((FLAGS.get(f"{part}.{name}", name) if part == "pictures" else f"{part}.{name}", value))
+    words = ["kakusan", "train", recipe.name]
+    for name, value in pairs:
         if value is not None:
             values = value if isinstance(value, tuple | list) else [value]
-            words += [f"--{given.replace('_', '-')}", *map(str, values)]
+            words += [f"--{name.replace('_', '-')}", *map(str, values)]
     return words

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from kakusan.cli.arguments import Compare
-from kakusan.errors import printable
+from kakusan.console import say
 from kakusan.run.compare import compare
 
 
@@ -21,7 +21,7 @@ def main(command: Compare) -> int:
         device=command.device,
     )
     if command.json:
-        print(json.dumps(found.record()))
+        say(json.dumps(found.record()))
     else:
-        print(*map(printable, found.lines()), sep="\n")
+        say(*found.lines())
     return 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from kakusan.cli.arguments import Doctor
-from kakusan.errors import printable
+from kakusan.console import say
 from kakusan.run.doctor import examine
 
 DAMAGED = 1
@@ -15,7 +15,7 @@ def main(command: Doctor) -> int:
     """Print the findings; returns 1 if something is damaged."""
     findings = examine(command.run)
     if command.json:
-        print(json.dumps(findings.record()))
+        say(json.dumps(findings.record()))
     else:
-        print(*map(printable, findings.lines()), sep="\n")
+        say(*findings.lines())
     return DAMAGED if findings.damaged else 0

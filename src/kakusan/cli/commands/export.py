@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from kakusan.cli.arguments import Export
-from kakusan.console import tell
+from kakusan.console import command as typed
+from kakusan.console import say, tell
 from kakusan.run.export import export
 
 
 def main(command: Export) -> int:
     """Write the file and print its path."""
     out = export(command.run, command.out)
-    tell(f"{out.stat().st_size:,} bytes; sample it with: kakusan sample {out.name}")
-    print(out)
+    tell(f"{out.stat().st_size:,} bytes; sample it with: {typed('sample', out)}")
+    say(str(out))
     return 0

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from kakusan.cli.arguments import Info
-from kakusan.errors import printable
+from kakusan.console import say
 from kakusan.run.info import info
 
 
 def main(command: Info) -> int:
     """Print the description."""
-    print(*map(printable, info(command.file)), sep="\n")
+    say(*info(command.file))
     return 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from kakusan.cli.arguments import Replay
-from kakusan.errors import printable
+from kakusan.console import say
 from kakusan.run.replay import replay
 
 
@@ -13,7 +13,7 @@ def main(command: Replay) -> int:
     """Print the step; with --json one object alone on stdout."""
     found = replay(command.run, command.step, out=command.out, device=command.device)
     if command.json:
-        print(json.dumps(found.record()))
+        say(json.dumps(found.record()))
     else:
-        print(*map(printable, found.lines()), sep="\n")
+        say(*found.lines())
     return 0

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from kakusan.cli.arguments import Report
-from kakusan.errors import printable
+from kakusan.console import say
 from kakusan.run.report.page import write_report
 
 
 def main(command: Report) -> int:
     """Write the page outside the run and print its path."""
-    print(printable(str(write_report(command.run, command.out))))
+    say(str(write_report(command.run, command.out)))
     return 0

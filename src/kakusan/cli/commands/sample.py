@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from kakusan.cli.arguments import Sample
-from kakusan.console import counted, tell
-from kakusan.errors import printable
+from kakusan.console import counted, say, tell
 from kakusan.run.sample import MOST_SHOWN, sample
 
 CHOICES = ("steps", "guidance", "spacing", "eta", "churn", "end_log_snr")
@@ -19,7 +18,7 @@ def main(command: Sample) -> int:
         out=command.out,
         seed=command.seed,
         device=command.device,
-        sampler_name=command.sampler,
+        sampler=command.sampler,
         **choices,
     )
     if drawn.network_evaluations:
@@ -28,5 +27,5 @@ def main(command: Sample) -> int:
     if command.n > MOST_SHOWN and len(drawn.files) > 1:
         tell(f"samples.png shows the first {MOST_SHOWN}; samples.npy holds all {counted(command.n, 'sample')}")
     for path in drawn.files:
-        print(printable(str(path)))
+        say(str(path))
     return 0

@@ -1,0 +1,35 @@
+"""Cautions about data that cannot teach a model much, before an hour is spent on them."""
+
+from __future__ import annotations
+
+from kakusan.data.dataset import Dataset
+
+FEW = 100  # examples to train on
+LOW = 64  # of 255: images whose brightest value is below are nearly black
+TOP = 255
+PIXELS_LIKE = 64  # categories: counts of at least so many that reach exactly 255 look like flattened images
+
+
+def cautions(dataset: Dataset) -> list[str]:
+    """A line for each property that makes training on these data say little; none for ordinary data."""
+    data, name = dataset.train, dataset.name
+    low, high = data.min().item(), data.max().item()
+    lines = []
+    if low == high:
+        lines.append(f"caution: {name} holds one value only, {high:g}: there is nothing to learn")
+    elif len(data) > 1 and bool((data == data[:1]).all()):
+        lines.append(f"caution: all training examples in {name} are equal: a model can only memorize this one")
+    elif dataset.kind == "images" and high < LOW:
+        lines.append(
+            f"caution: the values of {name} reach only {high:g} of 255, so that images are nearly black; if {high:g} is "
+            f"white, save (x * (255 / {high:g})).round().astype('uint8')"
+        )
+    elif dataset.kind == "counts" and high == TOP and data.shape[1] >= PIXELS_LIKE:
+        lines.append(
+            f"caution: {name} is read as counts, and up to exactly 255 they look like pixels; "
+            "for flattened images save x.reshape(n, height, width)"
+        )
+    if len(data) < FEW:
+        examples, them = ("1 training example", "it") if len(data) == 1 else (f"{len(data)} training examples", "them")
+        lines.append(f"caution: only {examples}: a model is likely to memorize {them}; a few thousand are usual")
+    return lines
