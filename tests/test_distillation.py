@@ -404,16 +404,16 @@ def weights_of(run):
 
 
 def test_a_run_that_broke_ends_with_the_same_bits_though_its_teacher_has_gone(student, teacher, tmp_path, monkeypatch):
-    gone, run, step = tmp_path / "gone", tmp_path / "run", Trainer._step
+    gone, run, step = tmp_path / "gone", tmp_path / "run", Trainer.step
 
-    def failing(self, requests, save):
+    def failing(self, stop, save):
         if self.state.step == 5:
             raise RuntimeError("the power failed")
-        return step(self, requests, save)
+        return step(self, stop, save)
 
     shutil.copytree(teacher, gone)
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_step", failing)
+        patch.setattr(Trainer, "step", failing)
         patch.setattr(Trainer, "save_seconds", 0.0)
         with pytest.raises(RuntimeError, match="power"):
             main(["train", *map(str, STUDENT), "--teacher", str(gone), "--out", str(run)])

@@ -41,15 +41,15 @@ def without(bad, **changes):
 
 
 @catches(
-    "train/loop.py",
-    "and norm.item() <= self._largest_norm",
-    "and True",
+    "train/outcome.py",
+    "& norm.isfinite() & (norm <= largest_norm)",
+    "",
     "a gradient that is not finite moves the weights",
     case="as it is-gradient",
 )
 @catches(
     "train/loop.py",
-    "if told.bad:\n            self.optimizers.clear()",
+    "if outcome.bad:\n            self.optimizers.clear()",
     "if False:\n            self.optimizers.clear()",
     "a loss that is not finite moves the weights",
     case="as it is-nan",
@@ -210,8 +210,8 @@ def test_a_second_signal_leaves_at_once():
 )
 @catches(
     "train/loop.py",
-    "if marked or told.save or told.stop:",
-    "if told.save or told.stop:",
+    "if reached or outcome.save or outcome.stop:",
+    "if outcome.save or outcome.stop:",
     "a mark is measured before it is saved",
 )
 def test_a_signal_while_measuring_leaves_at_once_since_all_is_saved():
