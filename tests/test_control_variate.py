@@ -37,42 +37,24 @@ def predictors_of(x):
     return Predictors(Wiener(model_of(), x), typical, slope, GROUP, NUM_GROUPS, lambda rows: x[rows], len(x))
 
 
-@catches(
-    "likelihood/control_variate/control.py",
-    "own + self._slope_sums * coefficients[:, known]",
-    "own - self._slope_sums * coefficients[:, known]",
-    "the sum of the control variate's slopes has the wrong sign",
-)
-@catches(
-    "likelihood/control_variate/control.py",
-    "coefficients[:, :known].T * self._typical_sums",
-    "coefficients[:, :known].T * self._typical_sums.mean()",
-    "each group's control variate is put back with the mean size of a step",
-)
-@catches(
-    "likelihood/control_variate/control.py",
-    "self._wiener_sums[rows] * coefficients[:, known + 1]",
-    "self._wiener_sums[: len(rows)] * coefficients[:, known + 1]",
-    "the filter's cost of other examples is put back",
-)
-@catches(
-    "likelihood/control_variate/control.py",
-    "self.wiener.cost(y, eps, t)[:, None] - mean",
-    "self.wiener.cost(y, eps, t)[:, None]",
-    "what the noise adds to the filter's cost has another mean than 0",
-)
-@catches(
-    "likelihood/control_variate/control.py",
-    "[typical * self.own[rows], self.slope[t - 1, None]",
-    "[typical * self.own[rows], self.slope[t - 2, None]",
-    "the slope is that of another step",
-)
-@catches(
-    "likelihood/control_variate/features.py",
-    "[eps * place for place in upwards_on]",
-    "[(eps + 0.1) * place for place in upwards_on]",
-    "the direction of the noise has another mean than 0",
-)
+@catches("""likelihood/control_variate/control.py: the sum of the control variate's slopes has the wrong sign
+- own + self._slope_sums * coefficients[:, known]
++ own - self._slope_sums * coefficients[:, known]""")
+@catches("""likelihood/control_variate/control.py: each group's control variate is put back with the mean size of a step
+- coefficients[:, :known].T * self._typical_sums
++ coefficients[:, :known].T * self._typical_sums.mean()""")
+@catches("""likelihood/control_variate/control.py: the filter's cost of other examples is put back
+- self._wiener_sums[rows] * coefficients[:, known + 1]
++ self._wiener_sums[: len(rows)] * coefficients[:, known + 1]""")
+@catches("""likelihood/control_variate/control.py: what the noise adds to the filter's cost has another mean than 0
+- self.wiener.cost(y, eps, t)[:, None] - mean
++ self.wiener.cost(y, eps, t)[:, None]""")
+@catches("""likelihood/control_variate/control.py: the slope is that of another step
+- [typical * self.own[rows], self.slope[t - 1, None]
++ [typical * self.own[rows], self.slope[t - 2, None]""")
+@catches("""likelihood/control_variate/features.py: the direction of the noise has another mean than 0
+- [eps * place for place in upwards_on]
++ [(eps + 0.1) * place for place in upwards_on]""")
 def test_what_is_put_back_is_the_sum_over_the_steps_of_the_mean_of_what_is_taken_out():
     x = WORLD.sample(40, seeded(1))
     predictors, rows = predictors_of(x), torch.tensor([7, 3, 31])
@@ -95,36 +77,21 @@ def calls_of(n=300, columns=5):
     return Calls(torch.arange(n), t, prob, u, cost)
 
 
-@catches(
-    "likelihood/control_variate/control.py",
-    "target = calls.cost / calls.prob / scale",
-    "target = calls.cost / scale",
-    "the control variate is fitted to costs that are not divided by their probability",
-)
-@catches(
-    "likelihood/control_variate/control.py",
-    "[group[calls.t - 1] == k for k",
-    "[group[calls.t - 2] == k for k",
-    "a call is counted in the group of the step before",
-)
-@catches(
-    "likelihood/control_variate/control.py",
-    "return (shared + deviations)[:, :, 0] / size",
-    "return (shared + 0 * deviations)[:, :, 0] / size",
-    "all groups of steps have one control variate",
-)
-@catches(
-    "likelihood/control_variate/control.py",
-    "left[:, :-1] + SHARED_RIDGE * eye",
-    "left[:, :-1] + RIDGE * eye",
-    "the shared coefficients are shrunk as much as the deviations",
-)
-@catches(
-    "likelihood/control_variate/control.py",
-    "return (shared + deviations)[:, :, 0] / size",
-    "return (shared + deviations)[:, :, 0]",
-    "coefficients are those of predictors of another size",
-)
+@catches("""likelihood/control_variate/control.py: the control variate is fitted to costs that are not divided by their probability
+- target = calls.cost / calls.prob / scale
++ target = calls.cost / scale""")
+@catches("""likelihood/control_variate/control.py: a call is counted in the group of the step before
+- [group[calls.t - 1] == k for k
++ [group[calls.t - 2] == k for k""")
+@catches("""likelihood/control_variate/control.py: all groups of steps have one control variate
+- return (shared + deviations)[:, :, 0] / size
++ return (shared + 0 * deviations)[:, :, 0] / size""")
+@catches("""likelihood/control_variate/control.py: the shared coefficients are shrunk as much as the deviations
+- left[:, :-1] + SHARED_RIDGE * eye
++ left[:, :-1] + RIDGE * eye""")
+@catches("""likelihood/control_variate/control.py: coefficients are those of predictors of another size
+- return (shared + deviations)[:, :, 0] / size
++ return (shared + deviations)[:, :, 0]""")
 def test_the_fit_is_the_least_penalized_square():
     calls = calls_of()
     found = fit(calls, GROUP, NUM_GROUPS)
@@ -146,18 +113,12 @@ def test_without_any_cost_nothing_is_taken_out():
     assert (fit(nothing, GROUP, NUM_GROUPS) == 0).all()
 
 
-@catches(
-    "likelihood/control_variate/control.py",
-    "scaled.clamp(-FARTHEST, FARTHEST)",
-    "scaled",
-    "one example decides about itself by extrapolation",
-)
-@catches(
-    "likelihood/control_variate/control.py",
-    "(columns - columns.mean(0))",
-    "columns",
-    "features keep their mean",
-)
+@catches("""likelihood/control_variate/control.py: one example decides about itself by extrapolation
+- scaled.clamp(-FARTHEST, FARTHEST)
++ scaled""")
+@catches("""likelihood/control_variate/control.py: features keep their mean
+- (columns - columns.mean(0))
++ columns""")
 def test_features_of_the_examples_are_standardized_and_cut_off():
     x = WORLD.sample(400, seeded(8))
     x[0] = 1000.0
@@ -173,24 +134,15 @@ def test_features_of_the_examples_are_standardized_and_cut_off():
 # Surroundings and features of images
 
 
-@catches(
-    "likelihood/control_variate/surroundings.py",
-    "others = [k for k in range(width + 1) if k != self._centre]",
-    "others = [k for k in range(width + 1) if k != self._centre + 1]",
-    "a pixel is predicted from itself",
-)
-@catches(
-    "likelihood/control_variate/surroundings.py",
-    "+ self._constant).view_as(x)",
-    ").view_as(x)",
-    "the prediction of a pixel lacks its constant",
-)
-@catches(
-    "likelihood/control_variate/surroundings.py",
-    "self._kernel.to(x)",
-    "self._kernel.flip(3).to(x)",
-    "a pixel is predicted from the mirror image of its surroundings",
-)
+@catches("""likelihood/control_variate/surroundings.py: a pixel is predicted from itself
+- others = [k for k in range(width + 1) if k != self._centre]
++ others = [k for k in range(width + 1) if k != self._centre + 1]""")
+@catches("""likelihood/control_variate/surroundings.py: the prediction of a pixel lacks its constant
+- + self._constant).view_as(x)
++ ).view_as(x)""")
+@catches("""likelihood/control_variate/surroundings.py: a pixel is predicted from the mirror image of its surroundings
+- self._kernel.to(x)
++ self._kernel.flip(3).to(x)""")
 def test_a_pixel_is_predicted_from_its_surroundings_by_least_squares(monkeypatch):
     monkeypatch.setattr(surroundings_module, "AT_ONCE", 200)  # several parts
     images = 0.3 + normal(30, 2, 7, 6, seed=9) + 0.5 * normal(30, 2, 7, 6, seed=9).roll((1, 2), (2, 3))
@@ -204,24 +156,15 @@ def test_a_pixel_is_predicted_from_its_surroundings_by_least_squares(monkeypatch
     assert off.square().mean() < 0.8 * images.var()
 
 
-@catches(
-    "likelihood/control_variate/features.py",
-    "torch.stack([values.flatten(1).double().mean(1) for values in maps], 1)",
-    "torch.stack([values.flatten(1).double().sum(1) for values in maps], 1)",
-    "features are sums over the example",
-)
-@catches(
-    "likelihood/control_variate/features.py",
-    "[low, ~(low | high), high]",
-    "[low, ~(low & high), high]",
-    "values at an end of the scale count as values between",
-)
-@catches(
-    "likelihood/control_variate/features.py",
-    "maps += [change.abs(), change.square()]",
-    "maps += [change, change.square()]",
-    "steps up and down between pixels cancel",
-)
+@catches("""likelihood/control_variate/features.py: features are sums over the example
+- torch.stack([values.flatten(1).double().mean(1) for values in maps], 1)
++ torch.stack([values.flatten(1).double().sum(1) for values in maps], 1)""")
+@catches("""likelihood/control_variate/features.py: values at an end of the scale count as values between
+- [low, ~(low | high), high]
++ [low, ~(low & high), high]""")
+@catches("""likelihood/control_variate/features.py: steps up and down between pixels cancel
+- maps += [change.abs(), change.square()]
++ maps += [change, change.square()]""")
 def test_the_first_features_of_an_image_are_the_means_that_they_state():
     x = normal(20, 1, 5, 4, seed=10).clamp(-1, 1)  # many values at both ends
     found = Features(lambda rows: x[rows], torch.arange(20).split(8)).own(x)
@@ -235,12 +178,9 @@ def test_the_first_features_of_an_image_are_the_means_that_they_state():
     assert_close(found[:, : expected.shape[1]], expected, **EXACT)
 
 
-@catches(
-    "likelihood/control_variate/features.py",
-    "(at_least if least <= low else 0)",
-    "at_least",
-    "values at the low end of an earlier part stay counted when a lower end is found",
-)
+@catches("""likelihood/control_variate/features.py: values at the low end of an earlier part stay counted when a lower end is found
+- (at_least if least <= low else 0)
++ at_least""")
 @pytest.mark.parametrize(
     ("parts", "walls"),
     [
@@ -257,18 +197,12 @@ def test_an_end_of_the_scale_is_where_many_values_lie(parts, walls):
         assert found == walls
 
 
-@catches(
-    "likelihood/control_variate/wiener.py",
-    "weight[0] = 0.0",
-    "weight[1] = 0.0",
-    "an error of the data estimate costs nothing at the first step",
-)
-@catches(
-    "likelihood/control_variate/wiener.py",
-    "weight = 0.5 * model.schedule.mean_coef_x.square()",
-    "weight = model.schedule.mean_coef_x.square()",
-    "an error of the data estimate costs twice",
-)
+@catches("""likelihood/control_variate/wiener.py: an error of the data estimate costs nothing at the first step
+- weight[0] = 0.0
++ weight[1] = 0.0""")
+@catches("""likelihood/control_variate/wiener.py: an error of the data estimate costs twice
+- weight = 0.5 * model.schedule.mean_coef_x.square()
++ weight = model.schedule.mean_coef_x.square()""")
 def test_the_weight_of_a_step_is_what_a_squared_error_costs_there():
     model, x = model_of(1), torch.zeros(1, 1, dtype=F64)
     weight = step_weight(model)

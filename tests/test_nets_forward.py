@@ -77,45 +77,27 @@ def weights_of(network):
     return Weights(dict(network.state_dict()))
 
 
-@catches(
-    "nets/layers.py",
-    "torch.addcmul(h + shift, h, scale)",
-    "torch.addcmul(shift, h, scale)",
-    "a scale of 0 is no scale of 1",
-)
-@catches(
-    "nets/unet.py", "return x + self.conv2(", "return self.conv2(", "a residual block of the U-Net has no shortcut"
-)
-@catches(
-    "nets/unet.py",
-    "torch.cat([F.pixel_shuffle(self.up(inner), 2), h], dim=1)",
-    "torch.cat([h, F.pixel_shuffle(self.up(inner), 2)], dim=1)",
-    "the coarse level and the skip connection change places",
-)
-@catches(
-    "nets/unet.py",
-    "whole(mixer(block(inner, e)))",
-    "mixer(whole(block(inner, e)))",
-    "the whole image is seen before positions are mixed",
-)
-@catches(
-    "nets/unet.py",
-    "h = self.norm2(self.conv1(F.silu(self.norm1(x))))",
-    "h = self.norm2(self.conv1(F.silu(x)))",
-    "a residual block is not normalized at its entry",
-)
-@catches(
-    "nets/unet.py",
-    "self.back(F.silu(self.into(h.flatten(1))))",
-    "self.back(F.relu(self.into(h.flatten(1))))",
-    "the whole-image perceptron has another activation",
-)
-@catches(
-    "nets/time.py",
-    "torch.stack([angles.sin(), angles.cos()], dim=-1)",
-    "torch.stack([angles.cos(), angles.sin()], dim=-1)",
-    "sines and cosines of t change places",
-)
+@catches("""nets/layers.py: a scale of 0 is no scale of 1
+- torch.addcmul(h + shift, h, scale)
++ torch.addcmul(shift, h, scale)""")
+@catches("""nets/unet.py: a residual block of the U-Net has no shortcut
+- return x + self.conv2(
++ return self.conv2(""")
+@catches("""nets/unet.py: the coarse level and the skip connection change places
+- torch.cat([F.pixel_shuffle(self.up(inner), 2), h], dim=1)
++ torch.cat([h, F.pixel_shuffle(self.up(inner), 2)], dim=1)""")
+@catches("""nets/unet.py: the whole image is seen before positions are mixed
+- whole(mixer(block(inner, e)))
++ mixer(whole(block(inner, e)))""")
+@catches("""nets/unet.py: a residual block is not normalized at its entry
+- h = self.norm2(self.conv1(F.silu(self.norm1(x))))
++ h = self.norm2(self.conv1(F.silu(x)))""")
+@catches("""nets/unet.py: the whole-image perceptron has another activation
+- self.back(F.silu(self.into(h.flatten(1))))
++ self.back(F.relu(self.into(h.flatten(1))))""")
+@catches("""nets/time.py: sines and cosines of t change places
+- torch.stack([angles.sin(), angles.cos()], dim=-1)
++ torch.stack([angles.cos(), angles.sin()], dim=-1)""")
 def test_the_unet_is_its_description():
     net = stirred(UNet(2, (6, 8), 10, width=8, inner_width=16, blocks=2))
     w, z = weights_of(net), noise(3, 2, 6, 8)
@@ -144,14 +126,15 @@ def test_the_unet_is_its_description():
     assert_close(net(z, T), y[:, :, :6], **EXACT)
 
 
-@catches(
-    "nets/convnext.py",
-    "scale, shift = self",
-    "shift, scale = self",
-    "scale and shift of a ConvNeXt block change places",
-)
-@catches("nets/convnext.py", "return x + self.narrow(", "return self.narrow(", "a ConvNeXt block has no shortcut")
-@catches("nets/convnext.py", "F.gelu(", "F.silu(", "ConvNeXt has another activation")
+@catches("""nets/convnext.py: scale and shift of a ConvNeXt block change places
+- scale, shift = self
++ shift, scale = self""")
+@catches("""nets/convnext.py: a ConvNeXt block has no shortcut
+- return x + self.narrow(
++ return self.narrow(""")
+@catches("""nets/convnext.py: ConvNeXt has another activation
+- F.gelu(
++ F.silu(""")
 def test_convnext_is_its_description():
     net = stirred(ConvNeXt(2, (4, 6), 10, width=8, blocks=2, patch=2))
     w, z = weights_of(net), noise(3, 2, 4, 6)
@@ -167,25 +150,18 @@ def test_convnext_is_its_description():
     assert_close(net(z, T), y, **EXACT)
 
 
-@catches(
-    "nets/transformer.py",
-    "x = x + gate1 * self.attention(",
-    "x = x + gate2 * self.attention(",
-    "attention has the perceptron's gate",
-)
-@catches(
-    "nets/transformer.py",
-    "self.narrow(value * F.silu(switch))",
-    "self.narrow(F.silu(value) * switch)",
-    "the gated perceptron is gated by its values",
-)
-@catches(
-    "nets/transformer.py",
-    "torch.addcmul(shift, self.norm(h), 1 + scale)",
-    "torch.addcmul(shift, self.norm(h), scale)",
-    "a transformer's last scale is not around 1",
-)
-@catches("nets/transformer.py", "MULTIPLE = 32", "MULTIPLE = 64", "the transformer's perceptron has another width")
+@catches("""nets/transformer.py: attention has the perceptron's gate
+- x = x + gate1 * self.attention(
++ x = x + gate2 * self.attention(""")
+@catches("""nets/transformer.py: the gated perceptron is gated by its values
+- self.narrow(value * F.silu(switch))
++ self.narrow(F.silu(value) * switch)""")
+@catches("""nets/transformer.py: a transformer's last scale is not around 1
+- torch.addcmul(shift, self.norm(h), 1 + scale)
++ torch.addcmul(shift, self.norm(h), scale)""")
+@catches("""nets/transformer.py: the transformer's perceptron has another width
+- MULTIPLE = 32
++ MULTIPLE = 64""")
 def test_the_transformer_is_its_description():
     net = stirred(Transformer(2, (4, 6), 10, width=128, blocks=2, patch=2))
     w, z = weights_of(net), noise(3, 2, 4, 6)
@@ -208,15 +184,12 @@ def test_the_transformer_is_its_description():
     assert_close(net(z, T), F.pixel_shuffle(y.transpose(1, 2).unflatten(2, (2, 3)), 2), **EXACT)
 
 
-@catches(
-    "nets/cosine.py",
-    "self._pixels(prediction + self.gain(e) * coefficients)",
-    "self._pixels(prediction) + self.gain(e).view_as(z_t) * z_t",
-    "gains are those of pixels",
-)
-@catches(
-    "nets/cosine.py", "return x + self.back(", "return self.back(", "a block of the cosine perceptron has no shortcut"
-)
+@catches("""nets/cosine.py: gains are those of pixels
+- self._pixels(prediction + self.gain(e) * coefficients)
++ self._pixels(prediction) + self.gain(e).view_as(z_t) * z_t""")
+@catches("""nets/cosine.py: a block of the cosine perceptron has no shortcut
+- return x + self.back(
++ return self.back(""")
 def test_the_cosine_perceptron_is_its_description():
     net = stirred(CosineMLP(2, (4, 6), 10, width=16, blocks=2))
     w, z = weights_of(net), noise(3, 2, 4, 6)
@@ -233,30 +206,18 @@ def test_the_cosine_perceptron_is_its_description():
     assert_close(net(z, T), torch.einsum("fy,bcfg,gx->bcyx", down, y, across), **EXACT)
 
 
-@catches(
-    "nets/classic.py",
-    "self.norm2(h + shift[:, :, None, None])",
-    "self.norm2(h) + shift[:, :, None, None]",
-    "the time's shift comes after the normalization",
-)
-@catches(
-    "nets/classic.py",
-    "return self.attention(self.shortcut(x) + h)",
-    "return self.attention(h) + self.shortcut(x)",
-    "attention does not see the shortcut",
-)
-@catches(
-    "nets/classic.py",
-    "torch.cat([h, kept.pop()], dim=1)",
-    "torch.cat([kept.pop(), h], dim=1)",
-    "a skip connection comes before what is below it",
-)
-@catches(
-    "nets/classic.py",
-    "return self.folding.back(self.last(F.silu(self.norm(h))))",
-    "return self.folding.back(self.last(self.norm(h)))",
-    "the classic U-Net ends without an activation",
-)
+@catches("""nets/classic.py: the time's shift comes after the normalization
+- self.norm2(h + shift[:, :, None, None])
++ self.norm2(h) + shift[:, :, None, None]""")
+@catches("""nets/classic.py: attention does not see the shortcut
+- return self.attention(self.shortcut(x) + h)
++ return self.attention(h) + self.shortcut(x)""")
+@catches("""nets/classic.py: a skip connection comes before what is below it
+- torch.cat([h, kept.pop()], dim=1)
++ torch.cat([kept.pop(), h], dim=1)""")
+@catches("""nets/classic.py: the classic U-Net ends without an activation
+- return self.folding.back(self.last(F.silu(self.norm(h))))
++ return self.folding.back(self.last(self.norm(h)))""")
 def test_the_classic_unet_is_its_description():
     net = stirred(ClassicUNet(2, (4, 6), 10, widths=(8, 16), blocks=1, attention=(False, True)))
     w, z = weights_of(net), noise(3, 2, 4, 6)
@@ -287,15 +248,18 @@ def test_the_classic_unet_is_its_description():
     assert_close(net(z, T), w.conv("last", F.silu(w.groups("norm", h, 4)), padding=1), **EXACT)
 
 
-@catches("nets/mlp.py", "return h + self.layer(h)", "return self.layer(h)", "a residual layer has no shortcut")
-@catches("nets/mlp.py", '"tanh": nn.Tanh', '"tanh": nn.Sigmoid', "tanh is a sigmoid")
-@catches("nets/mlp.py", "return y.sigmoid() if self.sigmoid else y", "return y", "a decoder of pixels is not bounded")
-@catches(
-    "nets/mlp.py",
-    "return self.mean(h).unflatten(1, self.out_shape), self.log_var(h)",
-    "return self.log_var(h).unflatten(1, self.out_shape), self.mean(h)",
-    "mean and log-variance change places",
-)
+@catches("""nets/mlp.py: a residual layer has no shortcut
+- return h + self.layer(h)
++ return self.layer(h)""")
+@catches("""nets/mlp.py: tanh is a sigmoid
+- "tanh": nn.Tanh
++ "tanh": nn.Sigmoid""")
+@catches("""nets/mlp.py: a decoder of pixels is not bounded
+- return y.sigmoid() if self.sigmoid else y
++ return y""")
+@catches("""nets/mlp.py: mean and log-variance change places
+- return self.mean(h).unflatten(1, self.out_shape), self.log_var(h)
++ return self.log_var(h).unflatten(1, self.out_shape), self.mean(h)""")
 def test_perceptrons_are_their_description():
     one = stirred(GaussianMLP((2, 3), (5, 5), (2, 2), "tanh", residual=True))
     w, x = weights_of(one), noise(4, 2, 3)
@@ -313,18 +277,12 @@ def test_perceptrons_are_their_description():
 # Conditions
 
 
-@catches(
-    "nets/time.py",
-    "return self.time(t) + self.table(cond)",
-    "return self.table(cond)",
-    "a conditional network is not given the time",
-)
-@catches(
-    "nets/time.py",
-    "nn.init.normal_(self.table.weight, std=CLASS_STD)",
-    "nn.init.normal_(self.table.weight)",
-    "classes start far apart",
-)
+@catches("""nets/time.py: a conditional network is not given the time
+- return self.time(t) + self.table(cond)
++ return self.table(cond)""")
+@catches("""nets/time.py: classes start far apart
+- nn.init.normal_(self.table.weight, std=CLASS_STD)
++ nn.init.normal_(self.table.weight)""")
 def test_the_embedding_of_a_condition_is_added_to_that_of_the_time():
     torch.manual_seed(0)
     classes, features = time_network("sinusoidal", 128, 10, num_classes=40), time_network("table", 12, 10, cond_dim=3)
@@ -336,12 +294,11 @@ def test_the_embedding_of_a_condition_is_added_to_that_of_the_time():
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-@catches(
-    "nets/base.py",
-    "if cond is None:\n            return self.time(t)",
-    "if cond is None or self.cond_dim:\n            return self.time(t) if cond is None else self.time(t, 0 * cond)",
-    "features are not read",
-)
+@catches("""nets/base.py: features are not read
+- if cond is None:
+-             return self.time(t)
++ if cond is None or self.cond_dim:
++             return self.time(t) if cond is None else self.time(t, 0 * cond)""")
 def test_every_network_takes_features_as_a_condition(name):
     small = {"widths": (8, 8), "blocks": 1} if name == "classic" else {"width": 16, "blocks": 1}
     net = stirred(NETWORKS[name](1, (4, 4), 10, cond_dim=2, **small))
@@ -351,18 +308,12 @@ def test_every_network_takes_features_as_a_condition(name):
     assert_close(net(z, T, cond=cond), net(z, T, cond), rtol=0, atol=0)
 
 
-@catches(
-    "nets/base.py",
-    "cond is None or cond.is_floating_point() or cond.shape != t.shape",
-    "cond is None or cond.is_floating_point()",
-    "classes of other examples are broadcast",
-)
-@catches(
-    "nets/base.py",
-    "if not (self.num_classes or self.cond_dim):",
-    "if self.cond_dim and self.num_classes:",
-    "an unconditional network takes a condition",
-)
+@catches("""nets/base.py: classes of other examples are broadcast
+- cond is None or cond.is_floating_point() or cond.shape != t.shape
++ cond is None or cond.is_floating_point()""")
+@catches("""nets/base.py: an unconditional network takes a condition
+- if not (self.num_classes or self.cond_dim):
++ if self.cond_dim and self.num_classes:""")
 @pytest.mark.parametrize(
     ("build", "cond", "words"),
     [
@@ -394,8 +345,12 @@ def test_one_kind_of_condition_is_chosen():
 # The registry
 
 
-@catches("nets/base.py", 'gate=config.variance == "learned"', "gate=False", "a learned variance has no network")
-@catches("nets/base.py", "num_classes=config.clusters", "num_classes=0", "a config's clusters are not built")
+@catches("""nets/base.py: a learned variance has no network
+- gate=config.variance == "learned"
++ gate=False""")
+@catches("""nets/base.py: a config's clusters are not built
+- num_classes=config.clusters
++ num_classes=0""")
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_network_is_built_from_the_attributes_of_a_config(name):
     config = DiffusionConfig(
