@@ -1,21 +1,26 @@
 # make demo   train on the embedded digits, sample, evaluate, write runs/demo/report.html
-# make test   run the tests
+# make test   run the quick tests, in about two minutes on two cores
+# make test-all   run every test: planted faults, killed runs, several processes, oracle scripts
 # make lint   style and types
 # make evidence   write docs/evidence.md from the theory, the markers of the tests and the citations in src
 # make bench   measure against other libraries, in .venv-bench; PARTS="startup memory" for some of it
-# make torture    ten times as many hostile files as make test
+# make torture    ten times as many hostile files as make test-all
 # Each makes .venv first, once. TORCH=cpu|cuda picks the build (auto: cuda where there is an NVIDIA driver).
 PYTHON ?= python3
 TORCH  ?= auto
 VENV   := .venv
 BIN    := $(VENV)/bin
-.PHONY: demo test torture lint evidence bench clean
+.PHONY: demo test test-all torture lint evidence bench clean
 
 demo:
 	@$(PYTHON) tools/setup_env.py $(VENV) --torch $(TORCH)
 	@$(BIN)/kakusan demo --out runs/demo
 
 test:
+	@$(PYTHON) tools/setup_env.py $(VENV) --torch $(TORCH) --group test
+	@$(BIN)/python -m pytest -n 2 -m "not slow"
+
+test-all:
 	@$(PYTHON) tools/setup_env.py $(VENV) --torch $(TORCH) --group test
 	@$(BIN)/python -m pytest -n 2
 

@@ -409,7 +409,8 @@ def test_help_is_a_page_as_wide_as_the_terminal(capsys, monkeypatch, verb):
 
 
 def test_help_recipes_and_version_answer_at_once(capsys):
-    assert "kakusan train" in call(capsys, "--help")[1]
+    page = call(capsys, "--help")[1]
+    assert all(re.search(rf"^  kakusan {verb}\b", page, re.MULTILINE) for verb in ("train", *COMMANDS))
     assert "mnist-hvae" in call(capsys, "recipes")[1]
     assert call(capsys, "--version")[1].strip() == kakusan.__version__
     assert "--model.third-term" in call(capsys, "train", "mnist-hvae", "--help")[1]

@@ -60,16 +60,15 @@ def test_label_counts_add_up_to_their_group():
     assert (data.train.sum(1) == 60).all()
 
 
-@catches("data/idx.py", "reshape(shape)", "reshape(shape[::-1]).T", "the rows of an IDX file are its columns")
-@catches(
-    "data/idx.py", 'TEST_PREFIXES = ("t10k", "test")', 'TEST_PREFIXES = ("train",)', "IDX: training images are held out"
-)
-@catches(
-    "data/idx.py",
-    'f"{prefix}-labels" for prefix',
-    'f"train-labels" for prefix',
-    "IDX: test images have training labels",
-)
+@catches("""data/idx.py: the rows of an IDX file are its columns
+- reshape(shape)
++ reshape(shape[::-1]).T""")
+@catches("""data/idx.py: IDX: training images are held out
+- TEST_PREFIXES = ("t10k", "test")
++ TEST_PREFIXES = ("train",)""")
+@catches("""data/idx.py: IDX: test images have training labels
+- f"{prefix}-labels" for prefix
++ f"train-labels" for prefix""")
 @pytest.mark.parametrize("ending", ["", ".gz"])
 def test_a_folder_of_idx_files_is_read_with_its_labels(tmp_path, ending):
     train, test = images(20, 8, 6), images(5, 8, 6, seed=1)
@@ -84,18 +83,12 @@ def test_a_folder_of_idx_files_is_read_with_its_labels(tmp_path, ending):
     assert data.test_cond.tolist() == [3, 2, 1, 0, 0]
 
 
-@catches(
-    "data/arrays.py",
-    "array.transpose(0, 3, 1, 2)",
-    "array.transpose(0, 3, 2, 1)",
-    "images with their channels last are turned on their side",
-)
-@catches(
-    "data/dataset.py",
-    "return order[held_out:], order",
-    "return order[:-held_out], order",
-    "held-out examples were trained on",
-)
+@catches("""data/arrays.py: images with their channels last are turned on their side
+- array.transpose(0, 3, 1, 2)
++ array.transpose(0, 3, 2, 1)""")
+@catches("""data/dataset.py: held-out examples were trained on
+- return order[held_out:], order
++ return order[:-held_out], order""")
 @pytest.mark.parametrize(
     ("shape", "event"), [((8, 6), (1, 8, 6)), ((8, 6, 1), (1, 8, 6)), ((8, 6, 3), (3, 8, 6)), ((3, 8, 6), (3, 8, 6))]
 )
@@ -123,18 +116,12 @@ def test_the_split_is_the_same_every_time_and_that_of_version_0_3(tmp_path):
 # Labels
 
 
-@catches(
-    "data/dataset.py",
-    "indices[rows], indices[held_out]",
-    "indices[held_out], indices[rows]",
-    "labels of the split are swapped",
-)
-@catches(
-    "data/dataset.py",
-    "indices, test_indices = indices[rows]",
-    "indices, test_indices = indices[: len(rows)]",
-    "labels keep the files' order, examples do not",
-)
+@catches("""data/dataset.py: labels of the split are swapped
+- indices[rows], indices[held_out]
++ indices[held_out], indices[rows]""")
+@catches("""data/dataset.py: labels keep the files' order, examples do not
+- indices, test_indices = indices[rows]
++ indices, test_indices = indices[: len(rows)]""")
 def test_labels_follow_their_examples_through_the_split(tmp_path):
     array = images(40, 4, 4)
     names = np.array(["cat", "dog", "ant", "bee"])[array[:, 0, 0] % 4]
@@ -190,13 +177,12 @@ def test_an_npz_with_its_own_parts_keeps_them_under_any_usual_name(tmp_path, nam
     assert (data.train_cond is None) == (len(names) != 4)
 
 
-@catches(
-    "data/splits.py",
-    'HELD_OUT = ("test", "testing", "val"',
-    'HELD_OUT = ("val", "test", "testing"',
-    "validation images are preferred to test images",
-)
-@catches("data/splits.py", '" ", name).lower())', '" ", name))', "names of parts are case-sensitive")
+@catches('''data/splits.py: validation images are preferred to test images
+- HELD_OUT = ("test", "testing", "val"
++ HELD_OUT = ("val", "test", "testing"''')
+@catches("""data/splits.py: names of parts are case-sensitive
+- " ", name).lower())
++ " ", name))""")
 def test_parts_are_known_by_whole_words_in_any_case():
     assert pair(["Train", "Test"], "x") == ("Train", "Test")
     assert pair(["train", "VAL", "Test"], "x") == ("train", "Test")
@@ -217,12 +203,9 @@ def test_unnamed_arrays_are_examples_and_their_labels(tmp_path):
     assert "27 to train, 3 held out (a fixed random tenth)" in data.describe()
 
 
-@catches(
-    "data/dataset.py",
-    "train = test = train.contiguous()",
-    "train, test = train[1:], train[:1]",
-    "given data are measured in part",
-)
+@catches("""data/dataset.py: given data are measured in part
+- train = test = train.contiguous()
++ train, test = train[1:], train[:1]""")
 def test_data_opened_whole_are_measured_whole_and_one_example_is_enough(tmp_path):
     array = images(30, 4, 4)
     np.save(tmp_path / "x.npy", array)
@@ -238,7 +221,9 @@ def test_data_opened_whole_are_measured_whole_and_one_example_is_enough(tmp_path
 # Values
 
 
-@catches("data/dataset.py", "default=0) == 1:", "default=0) == -1:", "masks of 0 and 1 are nearly black images")
+@catches("""data/dataset.py: masks of 0 and 1 are nearly black images
+- default=0) == 1:
++ default=0) == -1:""")
 @pytest.mark.parametrize("dtype", [bool, np.uint8])
 def test_zero_and_one_are_black_and_white(tmp_path, dtype):
     mask = images(30, 4, 4) > 127
@@ -424,12 +409,9 @@ def test_refusing_hostile_files_takes_little_memory(tmp_path):
 
 
 @pytest.mark.reliability
-@catches(
-    "data/arrays.py",
-    "with open_regular(path) as file:",
-    "with path.open('rb') as file:",
-    "a device is read as an array",
-)
+@catches("""data/arrays.py: a device is read as an array
+- with open_regular(path) as file:
++ with path.open('rb') as file:""")
 def test_what_is_no_regular_file_is_refused_without_waiting(tmp_path):
     (tmp_path / "zero.npy").symlink_to("/dev/zero")
     (tmp_path / "loop.npy").symlink_to("loop.npy")
@@ -514,38 +496,33 @@ def test_the_module_offers_its_names_and_imports_nothing_before_they_are_used():
 # Scales
 
 
-@catches("data/scale.py", ".permute(0, 2, 3, 1)", ".permute(0, 3, 2, 1)", "images come back on their side")
-@catches("data/scale.py", ".round().clamp(0, TOP)", ".clamp(0, TOP)", "gray levels are rounded down")
+@catches("""data/scale.py: images come back on their side
+- .permute(0, 2, 3, 1)
++ .permute(0, 3, 2, 1)""")
+@catches("""data/scale.py: gray levels are rounded down
+- .round().clamp(0, TOP)
++ .clamp(0, TOP)""")
 @pytest.mark.parametrize("scale", [SIGNED, UNIT])
 def test_scaling_goes_there_and_back_for_every_level(scale):
     levels = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16)
     assert np.array_equal(scale.to_pixels(scale.to_model(levels))[..., 0], levels[:, 0].numpy())
 
 
-@catches(
-    "data/scale.py",
-    "randomness, gray.dtype, gray.device) < gray)",
-    "randomness, gray.dtype, gray.device) > gray)",
-    "a bit is one with the probability of a zero",
-)
+@catches("""data/scale.py: a bit is one with the probability of a zero
+- randomness, gray.dtype, gray.device) < gray)
++ randomness, gray.dtype, gray.device) > gray)""")
 def test_binarization_draws_one_with_the_pixels_share():
     gray = torch.full((100_000, 1, 1, 1), 51, dtype=torch.uint8)  # one fifth
     share = BINARY.to_model(gray, torch.Generator().manual_seed(0)).mean().item()
     assert abs(share - 0.2) < 4.5 * (0.2 * 0.8 / 100_000) ** 0.5  # false alarm 7e-6
 
 
-@catches(
-    "data/dataset.py",
-    "for part in (self.train, self.test):",
-    "for part in (self.train,):",
-    "the digest of the data does not see what is held out",
-)
-@catches(
-    "data/dataset.py",
-    "digest.update(repr((tuple(part.shape), str(part.dtype))).encode())",
-    "pass",
-    "the digest of the data does not see its shape",
-)
+@catches("""data/dataset.py: the digest of the data does not see what is held out
+- for part in (self.train, self.test):
++ for part in (self.train,):""")
+@catches("""data/dataset.py: the digest of the data does not see its shape
+- digest.update(repr((tuple(part.shape), str(part.dtype))).encode())
++ pass""")
 def test_the_digest_of_the_data_is_of_both_parts_and_of_their_shapes():
     def digest(train, test):
         return from_arrays("x", "counts", torch.tensor(train), torch.tensor(test)).digest()

@@ -118,13 +118,9 @@ def weighted_distance(mean: Tensor, root: Tensor, world: GaussianWorld = WORLD) 
     return (PROBS * (1 - signal) / signal * distance).sum() / 2
 
 
-@catches(
-    "objectives/distillation.py",
-    "(made.detach() - gap)",
-    "(made.detach() + gap)",
-    "the student is pushed away from its teacher",
-    case="mean0-root0",
-)
+@catches("""objectives/distillation.py: the student is pushed away from its teacher [mean0-root0]
+- (made.detach() - gap)
++ (made.detach() + gap)""")
 @pytest.mark.parametrize(
     ("mean", "root"),
     [([0.0, 0.0], [[1.0, 0.0], [0.0, 1.0]]), ([0.5, -1.0], [[0.3, 0.2], [-0.4, 1.1]])],
@@ -142,12 +138,9 @@ def test_the_students_gradient_is_that_of_the_weighted_distance_of_the_laws(mean
     assert root.grad.norm() > 0.01
 
 
-@catches(
-    "objectives/distillation.py",
-    "gap = teacher.within_limits(fake) - teacher.data_estimate(z_t, t)",
-    "gap = x - teacher.data_estimate(z_t, t)",
-    "the student is drawn to the teacher's mean, and its own score is not used",
-)
+@catches("""objectives/distillation.py: the student is drawn to the teacher's mean, and its own score is not used
+- gap = teacher.within_limits(fake) - teacher.data_estimate(z_t, t)
++ gap = x - teacher.data_estimate(z_t, t)""")
 def test_it_vanishes_where_the_student_has_the_teachers_law_however_it_makes_it(monkeypatch):
     angle = 0.7
     turn = f64([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
@@ -159,12 +152,9 @@ def test_it_vanishes_where_the_student_has_the_teachers_law_however_it_makes_it(
         assert module.student.root.grad.abs().max() < 1e-14
 
 
-@catches(
-    "objectives/distillation.py",
-    "(fake - x).square()) / noise_var",
-    "(fake - x).square()) * noise_var",
-    "the squared error of the fake-score network has another weight",
-)
+@catches("""objectives/distillation.py: the squared error of the fake-score network has another weight
+- (fake - x).square()) / noise_var
++ (fake - x).square()) * noise_var""")
 def test_the_fake_score_network_is_a_denoiser_of_the_students_samples(monkeypatch):
     mean, root = f64([0.5, -1.0]), f64([[0.3, 0.2], [-0.4, 1.1]])
     module, _, _, loss = at_every_step_and_noise(mean, root, monkeypatch)
@@ -175,12 +165,9 @@ def test_the_fake_score_network_is_a_denoiser_of_the_students_samples(monkeypatc
     assert module.fake_score.bias.grad.abs().max() < 1e-14  # no denoiser errs less
 
 
-@catches(
-    "objectives/distillation.py",
-    "x = clipped.within_limits(made.detach())",
-    "x = clipped.within_limits(made)",
-    "the loss of the fake-score network moves the student",
-)
+@catches("""objectives/distillation.py: the loss of the fake-score network moves the student
+- x = clipped.within_limits(made.detach())
++ x = clipped.within_limits(made)""")
 def test_no_loss_moves_what_is_not_its_own(monkeypatch):
     mean, root = f64([0.5, -1.0]), f64([[0.3, 0.2], [-0.4, 1.1]])
     for number, own in enumerate([{"student.mean", "student.root"}, {"follower.bias"}]):
@@ -190,12 +177,9 @@ def test_no_loss_moves_what_is_not_its_own(monkeypatch):
         assert teacher.denoiser.bias.grad is None
 
 
-@catches(
-    "objectives/distillation.py",
-    "self._chains = student, _unclipped(student), _unclipped(fake_score)",
-    "self._chains = student, student, fake_score",
-    "clipping the student's estimate stops its gradient",
-)
+@catches("""objectives/distillation.py: clipping the student's estimate stops its gradient
+- self._chains = student, _unclipped(student), _unclipped(fake_score)
++ self._chains = student, student, fake_score""")
 def test_a_limit_of_the_data_estimate_stops_no_gradient():
     z, k = torch.full((3, 2), 9.0, dtype=F64), torch.full((3,), 4)
     student = Diffusion(
@@ -230,12 +214,9 @@ def constants(made: float, fake: float, taught: float, monkeypatch):
     return module, module.losses(teacher, z, t, None, Given(t))
 
 
-@catches(
-    "objectives/distillation.py",
-    "x = clipped.within_limits(made.detach())",
-    "x = made.detach()",
-    "the fake-score network learns samples that are not clipped",
-)
+@catches("""objectives/distillation.py: the fake-score network learns samples that are not clipped
+- x = clipped.within_limits(made.detach())
++ x = made.detach()""")
 def test_the_fake_score_network_learns_clipped_samples(monkeypatch):
     module, losses = constants(made=9.0, fake=1.0, taught=-1.0, monkeypatch=monkeypatch)
     assert losses.fake_score.tolist() == [0.0] * 3  # of 1, which is sampled, not of 9
@@ -243,12 +224,9 @@ def test_the_fake_score_network_learns_clipped_samples(monkeypatch):
     assert module.student.word.grad.item() > 1  # and 9 is drawn to -1 all the same
 
 
-@catches(
-    "objectives/distillation.py",
-    "gap = teacher.within_limits(fake) - teacher.data_estimate(z_t, t)",
-    "gap = fake - teacher.data_estimate(z_t, t)",
-    "an unclipped fake score is compared with a clipped teacher",
-)
+@catches("""objectives/distillation.py: an unclipped fake score is compared with a clipped teacher
+- gap = teacher.within_limits(fake) - teacher.data_estimate(z_t, t)
++ gap = fake - teacher.data_estimate(z_t, t)""")
 def test_fake_score_network_and_teacher_agree_where_both_are_clipped(monkeypatch):
     _, losses = constants(made=-1.0, fake=-1.5, taught=-1.2, monkeypatch=monkeypatch)
     assert losses.student.tolist() == [0.0] * 3
@@ -279,12 +257,9 @@ def test_in_bfloat16_the_teacher_still_answers_in_float32_and_so_do_the_losses()
 # The first step of a student
 
 
-@catches(
-    "objectives/distillation.py",
-    "step = int((schedule.log_snr[1:] >= log_snr).sum())",
-    "step = int((schedule.log_snr >= log_snr).sum())",
-    "a student begins one step too late",
-)
+@catches("""objectives/distillation.py: a student begins one step too late
+- step = int((schedule.log_snr[1:] >= log_snr).sum())
++ step = int((schedule.log_snr >= log_snr).sum())""")
 def test_a_student_starts_at_the_last_step_whose_log_snr_is_high_enough():
     for value in (-2.0, 0.0, 1.5):
         step = first_step(Schedule.cosine(100), value)
@@ -293,12 +268,9 @@ def test_a_student_starts_at_the_last_step_whose_log_snr_is_high_enough():
         first_step(SCHEDULE, 50.0)
 
 
-@catches(
-    "train/optimizers.py",
-    "settings.lr * factor",
-    "settings.lr",
-    "student and fake-score network have one learning rate",
-)
+@catches("""train/optimizers.py: student and fake-score network have one learning rate
+- settings.lr * factor
++ settings.lr""")
 def test_the_students_learning_rate_is_a_share_of_that_of_the_fake_score_network():
     weight = f64([0.0, 0.0])
     student = Diffusion(Affine(weight, torch.eye(2, dtype=F64)), SCHEDULE, 2, "x")
@@ -331,13 +303,9 @@ class Consistent(nn.Module):
         return WORLD.transport(z, start, (1.0, 0.0))
 
 
-@catches(
-    "solvers/renoise.py",
-    "z = level.signal[t - 1] * x_hat + level.noise[t - 1] * fresh",
-    "z = level.signal[t] * x_hat + level.noise[t] * fresh",
-    "the guess is noised to the level that it came from",
-    case="3",
-)
+@catches("""solvers/renoise.py: the guess is noised to the level that it came from [3]
+- z = level.signal[t - 1] * x_hat + level.noise[t - 1] * fresh
++ z = level.signal[t] * x_hat + level.noise[t] * fresh""")
 @pytest.mark.parametrize("steps", [1, 2, 3, 5])
 def test_with_a_perfect_student_renoising_keeps_the_law_of_the_data_at_every_call(steps, monkeypatch):
     schedule = Schedule.from_betas(SMALL_BETAS[:steps])
@@ -346,12 +314,9 @@ def test_with_a_perfect_student_renoising_keeps_the_law_of_the_data_at_every_cal
     assert_close(cov, WORLD.cov, rtol=1e-12, atol=1e-12)
 
 
-@catches(
-    "solvers/renoise.py",
-    "fresh = randn(z.shape, randomness, z.dtype, z.device)",
-    "fresh = z",
-    "old noise stands in for fresh noise",
-)
+@catches("""solvers/renoise.py: old noise stands in for fresh noise
+- fresh = randn(z.shape, randomness, z.dtype, z.device)
++ fresh = z""")
 def test_with_a_perfect_denoiser_it_does_not_and_the_spread_is_too_little_as_the_formula_says(monkeypatch):
     world, spreads = GaussianWorld([0.3], [[0.25]]), []
     for depth in (2, 8, 32):
@@ -406,16 +371,16 @@ def weights_of(run):
 
 
 def test_a_run_that_broke_ends_with_the_same_bits_though_its_teacher_has_gone(student, teacher, tmp_path, monkeypatch):
-    gone, run, step = tmp_path / "gone", tmp_path / "run", Trainer._step
+    gone, run, step = tmp_path / "gone", tmp_path / "run", Trainer.step
 
-    def failing(self, requests, save):
+    def failing(self, stop, save):
         if self.state.step == 5:
             raise RuntimeError("the power failed")
-        return step(self, requests, save)
+        return step(self, stop, save)
 
     shutil.copytree(teacher, gone)
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_step", failing)
+        patch.setattr(Trainer, "step", failing)
         patch.setattr(Trainer, "save_seconds", 0.0)
         with pytest.raises(RuntimeError, match="power"):
             main(["train", *map(str, STUDENT), "--teacher", str(gone), "--out", str(run)])
@@ -433,12 +398,9 @@ def test_a_student_starts_as_its_teacher_and_moves(student, teacher):
     assert ours.weaker is None  # guidance is in it
 
 
-@catches(
-    "run/student.py",
-    "if name.startswith(STUDENT)",
-    "if not name.startswith(STUDENT)",
-    "an exported student brings the fake-score network",
-)
+@catches("""run/student.py: an exported student brings the fake-score network
+- if name.startswith(STUDENT)
++ if not name.startswith(STUDENT)""")
 def test_of_what_a_run_averages_the_students_weights_are_used():
     held = {"student.first.weight": f64([1.0]), "follower.first.weight": f64([2.0])}
     assert used_weights(RECIPES["mnist-few"], held) == {"denoiser.first.weight": held["student.first.weight"]}
@@ -543,7 +505,7 @@ def test_a_run_does_not_go_on_with_another_teacher(blocks, student, tmp_path, ca
     run = tmp_path / "run"
     shutil.copytree(student, run)
     known = model_file.read(run / "teacher.safetensors").facts
-    recipe = dataclasses.replace(known.recipe, model=dataclasses.replace(known.recipe.model, blocks=blocks))
+    recipe = dataclasses.replace(known.recipe, model=dataclasses.replace(known.recipe.model, blocks=blocks))  # pyrefly: ignore[unexpected-keyword]
     weights = {
         name: torch.zeros(kind[0], dtype=kind[1]) for name, kind in blueprint(recipe.model, known.event_shape).items()
     }
@@ -576,12 +538,9 @@ def golden_record(**settings):
     return {**record, "distil": {**record["distil"], **settings}}
 
 
-@catches(
-    "run/fingerprint.py",
-    '{"distil": {"calls": 1, "first_share": None}}',
-    "{}",
-    "a run of version 0.3 becomes another run",
-)
+@catches("""run/fingerprint.py: a run of version 0.3 becomes another run
+- {"distil": {"calls": 1, "first_share": None}}
++ {}""")
 def test_the_run_of_a_student_of_version_03_has_the_same_fingerprint():
     record = golden_record(calls=1, first_share=None)
     # as commit 446bfed computed it

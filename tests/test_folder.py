@@ -616,13 +616,12 @@ def test_a_run_opens_the_same_pictures_again_and_notices_a_changed_one(tmp_path,
 # Parts, classes, and what is no data
 
 
-@catches("data/folder.py", "skip = 1 if found.parts else 0", "skip = 0", "the parts of a folder are its classes")
-@catches(
-    "data/folder.py",
-    "labels[test_rows]",
-    "labels[train_rows][: len(test_rows)]",
-    "held-out images have training labels",
-)
+@catches("""data/folder.py: the parts of a folder are its classes
+- skip = 1 if found.parts else 0
++ skip = 0""")
+@catches("""data/folder.py: held-out images have training labels
+- labels[test_rows]
++ labels[train_rows][: len(test_rows)]""")
 @pytest.mark.parametrize(("train", "test"), [("Train", "Test"), ("training", "validation"), ("train", "val")])
 def test_parts_in_any_usual_spelling_stay_apart_and_class_folders_are_labels(tmp_path, train, test):
     for index in range(4):
@@ -637,12 +636,9 @@ def test_parts_in_any_usual_spelling_stay_apart_and_class_folders_are_labels(tmp
     assert f"only the folders {train} and {test} are read" in data.describe()
 
 
-@catches(
-    "data/folder.py",
-    "split_rows(len(found.names))",
-    "split_rows(len(found.names))[::-1]",
-    "nine tenths of a folder are held out",
-)
+@catches("""data/folder.py: nine tenths of a folder are held out
+- split_rows(len(found.names))
++ split_rows(len(found.names))[::-1]""")
 def test_labels_follow_the_images_of_a_folder_through_the_split(tmp_path):
     for index in range(30):
         save(tmp_path, f"{'odd' if index % 2 else 'even'}/{index}.png", np.full((4, 4), index, np.uint8))
@@ -654,8 +650,12 @@ def test_labels_follow_the_images_of_a_folder_through_the_split(tmp_path):
     assert open_data(tmp_path).classes == ()
 
 
-@catches("data/scan.py", "if (RUN_RECORD, False) in content:", "if False:", "figures in a run directory are data")
-@catches("data/image_file.py", "if MADE_HERE in content[:4096]:", "if False:", "samples are data")
+@catches("""data/scan.py: figures in a run directory are data
+- if (RUN_RECORD, False) in content:
++ if False:""")
+@catches("""data/image_file.py: samples are data
+- if MADE_HERE in content[:4096]:
++ if False:""")
 def test_runs_and_images_of_this_library_are_passed_over(tmp_path, monkeypatch):
     for index in range(5):
         save(tmp_path, f"{index}.png", colors(index))

@@ -25,20 +25,17 @@ def near_one(value, norm):
     return s
 
 
-@catches("train/muon.py", "gradient.lerp(mean, momentum).movedim", "mean.movedim", "Muon looks no step ahead")
-@catches(
-    "train/muon.py",
-    'mul_(1 - moves * (group["lr"]',
-    'mul_(1 + moves * (group["lr"]',
-    "the weight decay of Muon lets weights grow",
-)
-@catches("train/muon.py", " * max(1.0, rows / columns) ** 0.5", "", "Muon's steps are as long for tall matrices")
-@catches(
-    "train/muon.py",
-    "factor.diagonal(dim1=1, dim2=2).add_(a)",
-    "factor.diagonal(dim1=1, dim2=2).add_(a - 1)",
-    "the smaller square forgets a term",
-)
+@catches("""train/muon.py: Muon looks no step ahead
+- gradient.lerp(mean, momentum).movedim
++ mean.movedim""")
+@catches("""train/muon.py: the weight decay of Muon lets weights grow
+- mul_(1 - moves * (group["lr"]
++ mul_(1 + moves * (group["lr"]""")
+@catches("""train/muon.py: Muon's steps are as long for tall matrices
+-  * max(1.0, rows / columns) ** 0.5""")
+@catches("""train/muon.py: the smaller square forgets a term
+- factor.diagonal(dim1=1, dim2=2).add_(a)
++ factor.diagonal(dim1=1, dim2=2).add_(a - 1)""")
 def test_muon_takes_the_steps_of_its_definition():
     lr, decay, momentum = 0.1, 0.2, 0.9
     weight = nn.Parameter(torch.zeros(4, 2, dtype=F64))
@@ -58,13 +55,12 @@ def test_muon_takes_the_steps_of_its_definition():
     assert weight.count_nonzero() == 2
 
 
-@catches(
-    "train/optimizers.py",
-    "betas=settings.betas, weight_decay=settings.weight_decay",
-    "betas=settings.betas, weight_decay=0.0",
-    "AdamW decays no weights",
-)
-@catches("train/optimizers.py", "betas=settings.betas, ", "", "AdamW has the memories that torch gives it")
+@catches("""train/optimizers.py: AdamW decays no weights
+- betas=settings.betas, weight_decay=settings.weight_decay
++ betas=settings.betas, weight_decay=0.0""")
+@catches("""train/optimizers.py: AdamW has the betas that torch gives it
+- betas=settings.betas
++ betas=(0.9, 0.999)""")
 def test_adamw_takes_the_steps_of_its_definition_with_the_settings_that_were_given():
     lr, decay, (short, long) = 0.1, 0.2, (0.8, 0.9)
     module = nn.Linear(1, 1, bias=False).double()
@@ -80,12 +76,9 @@ def test_adamw_takes_the_steps_of_its_definition_with_the_settings_that_were_giv
         assert module.weight.item() == pytest.approx(expected, rel=1e-10)
 
 
-@catches(
-    "train/optimizers.py",
-    'group["lr"] = peak * scale',
-    'group["lr"] = self._all[0][1] * scale',
-    "hidden matrices move at the learning rate of the rest",
-)
+@catches("""train/optimizers.py: hidden matrices move at the learning rate of the rest
+- group["lr"] = peak * scale
++ group["lr"] = self._all[0][1] * scale""")
 def test_hidden_matrices_move_at_a_learning_rate_of_their_own():
     module = nn.Linear(1, 1).double()
     module.hidden_matrices = lambda: [module.weight]
@@ -99,13 +92,9 @@ def test_hidden_matrices_move_at_a_learning_rate_of_their_own():
     assert before[0] - module.weight.item() == pytest.approx(0.5 * 0.03 * near_one(1.0, 1.0), rel=1e-5)
 
 
-@catches(
-    "train/loop.py",
-    "nn.utils.clip_grads_with_norm_(self._parameters, self.settings.clip, norm)",
-    "pass",
-    "gradients are not cut",
-    case="0.5-0.5",
-)
+@catches("""train/loop.py: gradients are not cut [0.5-0.5]
+- nn.utils.clip_grads_with_norm_(self._parameters, self.settings.clip, norm)
++ pass""")
 @pytest.mark.parametrize(("clip", "norm"), [(0.5, 0.5), (None, 50.0)])
 def test_a_gradient_is_cut_to_the_norm_that_was_asked_for(clip, norm):
     module, norms = nn.Linear(2, 1, bias=False), []
@@ -119,12 +108,9 @@ def test_a_gradient_is_cut_to_the_norm_that_was_asked_for(clip, norm):
     assert norms == [pytest.approx(norm, rel=1e-5)]  # float32, and 1e-6 in a denominator
 
 
-@catches(
-    "train/muon.py",
-    "torch.linalg.vector_norm(x, dim=(-2, -1), keepdim=True)",
-    "torch.linalg.vector_norm(x)",
-    "matrices of one shape get one size together",
-)
+@catches("""train/muon.py: matrices of one shape get one size together
+- torch.linalg.vector_norm(x, dim=(-2, -1), keepdim=True)
++ torch.linalg.vector_norm(x)""")
 def test_matrices_of_one_shape_are_orthogonalised_together_as_they_are_alone():
     batch = torch.randn(3, 6, 20, dtype=torch.float64, generator=seeded(0))
     for matrices in (batch, batch.mT):

@@ -1,6 +1,6 @@
-"""Standard normal draws whose stream is an argument: one generator for a batch, or one for each example.
+"""Reproducible noise: one generator per batch, or one per example.
 
-With one generator for each example, example i is the same for any batch size and any order.
+With one generator per example, example i is the same for any batch size and any order.
 """
 
 from __future__ import annotations
@@ -15,34 +15,34 @@ Randomness = torch.Generator | Sequence[torch.Generator] | None
 
 
 def stream(*key: int | str, device: str | torch.device = "cpu") -> torch.Generator:
-    """A generator that is a pure function of its key, e.g. `stream(seed, "batch", step)`.
+    """Create a generator that is a pure function of its key, e.g. `stream(seed, "batch", step)`.
 
-    Streams of different keys are independent for all practical purposes: the seed is the first eight
-    bytes of a SHA-256 of the key.
+    Streams of different keys are independent for all practical purposes: the seed is the first eight bytes of the
+    key's SHA-256.
     """
     digest = hashlib.sha256(repr(key).encode()).digest()
     return torch.Generator(device).manual_seed(int.from_bytes(digest[:8], "little", signed=True))
 
 
 def example_streams(seed: int, indices: range) -> list[torch.Generator]:
-    """One stream for each example, so that sample i is sample i whatever else is drawn beside it."""
+    """Create one generator per example, so that sample i does not depend on the other samples."""
     return [stream(seed, "sample", index) for index in indices]
 
 
 def randn(shape: Sequence[int], randomness: Randomness, dtype: torch.dtype, device: torch.device | str) -> Tensor:
-    """Independent N(0, 1) of the given shape; drawn where the generator lives, returned on `device`.
+    """Draw independent N(0, 1) numbers on the generator's device and return them on `device`.
 
     Args:
         shape: (b, *event).
         randomness: None for torch's global generator, one generator, or b of them.
-        dtype: Of the result.
-        device: Of the result.
+        dtype: Dtype of the result.
+        device: Device of the result.
     """
     return _draw(torch.randn, shape, randomness, dtype, device)
 
 
 def rand(shape: Sequence[int], randomness: Randomness, dtype: torch.dtype, device: torch.device | str) -> Tensor:
-    """Independent uniform draws on [0, 1); arguments as in `randn`."""
+    """Draw independent uniform numbers on [0, 1); arguments as in `randn`."""
     return _draw(torch.rand, shape, randomness, dtype, device)
 
 
@@ -52,6 +52,6 @@ def _draw(law, shape, randomness, dtype, device) -> Tensor:
     if isinstance(randomness, torch.Generator):
         return law(*shape, generator=randomness, dtype=dtype, device=randomness.device).to(device)
     if len(randomness) != shape[0]:
-        raise ValueError(f"one generator an example: expected {shape[0]} generators, got {len(randomness)}")
+        raise ValueError(f"one generator per example: expected {shape[0]} generators, got {len(randomness)}")
     rows = [law(tuple(shape[1:]), generator=one, dtype=dtype, device=one.device) for one in randomness]
     return torch.stack(rows).to(device)

@@ -1,4 +1,4 @@
-"""Nats inside, bits per dimension at the edge: the only module that knows log 2."""
+"""Units: nats inside the library, bits per dimension in reports; the only module that knows log 2."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ Nats = TypeVar("Nats", Tensor, float)
 
 
 def bits_per_dim(nats: Nats, num_dims: int) -> Nats:
-    """Turn a log-likelihood, or a lower bound of one, into a rate (theory M11).
+    """Convert a log-likelihood, or a lower bound of one, to bits per dimension (theory M11).
 
     Args:
-        nats: Of whole examples, higher is better, any shape.
-        num_dims: Scalars in one example, e.g. 3 * 32 * 32.
+        nats: Log-likelihood of whole examples; higher is better. Any shape.
+        num_dims: Number of scalars in one example, e.g. 3 * 32 * 32.
 
     Returns:
-        Bits per dimension, lower is better, the shape of `nats`.
+        Bits per dimension, in the shape of `nats`; lower is better.
 
     Raises:
         InputError: If num_dims is not positive.
@@ -35,14 +35,14 @@ def bits_per_dim(nats: Nats, num_dims: int) -> Nats:
 
 
 def grid_nats(num_dims: int, bin_width: float) -> float:
-    """What turns the log-density of data that lie on a grid into the log-probability of an example, in nats (M11).
+    """Offset in nats from the log-density of data on a grid to the log-probability of an example (M11).
 
-    A bin of width w holds about density * w of probability. With it the bound of a continuous model holds where the
-    data were dequantised with uniform noise; where they were not it is an approximation.
+    A bin of width w holds about density * w of probability. With this offset the bound of a continuous model is valid
+    for data that were dequantized with uniform noise, and otherwise an approximation.
 
     Args:
-        num_dims: Scalars in one example.
-        bin_width: Distance of neighbouring grid values in the scale of the model, e.g. 2 / 255.
+        num_dims: Number of scalars in one example.
+        bin_width: Distance of adjacent grid values in the scale of the model, e.g. 2 / 255.
 
     Raises:
         InputError: If either is not positive.

@@ -17,20 +17,9 @@ from kakusan.errors import MISTAKE, InputError, PeerFailed, Stopped, shown
 from kakusan.registry import did_you_mean
 from kakusan.signals import EXIT_STATUS, handled_by, stop
 
-SUMMARIES = {
-    "demo": "Train a model of digits in minutes, sample it, evaluate it, and write a report.",
-    "train RECIPE [--data D] [--minutes M]": "Train a recipe, on your own images or counts with --data.",
-    "train --resume RUN": "Resume a run from its newest checkpoint.",
-    "sample RUN [-n N]": "Draw new examples into an image and an array.",
-    "evaluate RUN [--json]": "Measure bits per dimension with a standard error.",
-    "compare RUN RUN": "Measure which of two runs is better, with the standard error of the difference.",
-    "report RUN": "Write one HTML page about a run.",
-    "export RUN": "Write the model as one file, which sample, evaluate and info accept as RUN.",
-    "doctor RUN [--json]": "Check a run for damage and show how to resume it.",
-    "replay RUN --step K": "Repeat one training step and show its batch, loss and gradient.",
-    "recipes": "List the recipes.",
-    "data PATH": "Describe a data file or folder.",
-    "info FILE": "Describe a run, a .safetensors file or an image.",
+TRAIN = {  # kakusan train has two forms; the other commands describe themselves
+    "kakusan train RECIPE": "Train a recipe, on your own images or counts with --data.",
+    "kakusan train --resume RUN": "Resume a run from its newest checkpoint.",
 }
 SHARED = ("sample", "evaluate")  # commands whose work several processes share: torchrun -m kakusan sample ...
 OTHER_WORDS = {"resume": "train --resume", "generate": "sample", "draw": "sample", "check": "doctor"}
@@ -42,6 +31,7 @@ def main(arguments: list[str] | None = None) -> None:
     arguments = sys.argv[1:] if arguments is None else arguments
     keep_freed_memory()
     try:
+        os.getcwd()  # in a folder that was removed libraries end the process without a word of ours
         with warnings.catch_warnings(), handled_by(stop):
             warnings.showwarning = _show_warning
             status = _dispatch(arguments)
@@ -74,25 +64,17 @@ def _refusal(error: Exception, arguments: list[str]) -> str | None:
     """Return one line about what the system refused, or None if that is not what happened."""
     if isinstance(error, OSError):
         place = error.filename2 or error.filename
-        if place is None and not _has_folder():
-            return "the current folder no longer exists; change to another one and try again"
-        where = f"cannot use {os.fsdecode(place)}" if isinstance(place, str | bytes | os.PathLike) else "cannot go on"
-        return f"{where} ({error.strerror or error}); check that it exists, is readable and there is room"
+        where = os.fsdecode(place) if isinstance(place, str | bytes | os.PathLike) else "the current folder"
+        return f"cannot use {where} ({error.strerror or error}); check that it exists, may be used and has room"
     if isinstance(error, UnicodeError):
         text = shown(error.object) if isinstance(error, UnicodeEncodeError | UnicodeDecodeError) else "a name"
         return f"{text} is not valid UTF-8; rename the file or convert its text"
-    short = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-    if short or ("alloc" in str(error) and "memory" in str(error)):
+    if "Symlink loop" in str(error):  # a RuntimeError of pathlib before Python 3.13
+        return f"cannot use a path ({error}); remove the links that lead to each other"
+    if isinstance(error, MemoryError) or ("alloc" in str(error) and "memory" in str(error)):  # numpy; torch
         verb = arguments[0] if arguments else ""
         return f"out of memory; lower {SIZES.get(verb, 'the number of examples')}, or use a machine with more memory"
     return None
-
-
-def _has_folder() -> bool:
-    try:
-        return bool(os.getcwd())
-    except OSError:
-        return False
 
 
 def _show_warning(
@@ -105,8 +87,9 @@ def _show_warning(
 def _dispatch(arguments: list[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         say("kakusan trains, measures and samples generative models under one ELBO.", "")
-        for typed, summary in SUMMARIES.items():
-            say(*entry(f"kakusan {typed}", summary).splitlines())
+        parsers = [Parser(kind, f"kakusan {verb}") for verb, kind in COMMANDS.items()]
+        for typed, summary in [*TRAIN.items(), *((parser.usage, parser.summary) for parser in parsers)]:
+            say(*entry(typed, summary).splitlines())
         say("", "Every command has --help. kakusan train RECIPE --help lists all settings of a recipe.")
         return 0
     verb, *rest = arguments

@@ -258,7 +258,10 @@ class Distill(NewRun):
     distil: Any = None
 
 
-COMMANDS: dict[str, type] = {  # beside train, whose flags depend on the recipe: `kakusan.cli.train`
+COMMANDS: dict[
+    str, type
+] = {  # in the order of --help; beside train, whose flags depend on the recipe: `kakusan.cli.train`
+    "demo": Demo,
     "sample": Sample,
     "evaluate": Evaluate,
     "compare": Compare,
@@ -269,5 +272,4 @@ COMMANDS: dict[str, type] = {  # beside train, whose flags depend on the recipe:
     "recipes": Recipes,
     "data": Data,
     "info": Info,
-    "demo": Demo,
 }

@@ -8,6 +8,7 @@ several words. A boolean takes none, and --no-flag turns it off.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
 import textwrap
 import typing
@@ -92,13 +93,14 @@ class Parser:
         program: Words in front, e.g. "kakusan sample".
         defaults: Values in place of the fields' own defaults; a dataclass makes a section of flags.
         stray: Flag that a stray word was probably meant for.
-        note: Description on the help page, in place of the dataclass's own.
+        summary: Description on the help page, in place of the dataclass's own.
     """
 
     def __init__(
-        self, kind: type, program: str, defaults: Mapping[str, Any] | None = None, stray: str = "", note: str = ""
+        self, kind: type, program: str, defaults: Mapping[str, Any] | None = None, stray: str = "", summary: str = ""
     ):
-        self.kind, self.program, self.stray, self.note = kind, program, stray, note
+        self.kind, self.program, self.stray = kind, program, stray
+        self.summary = summary or (kind.__doc__ or "").partition("\n")[0]
         self.defaults = dict(defaults or {})
         self.arguments: list[Argument] = []
         for setting in settings_of(kind):
@@ -113,6 +115,12 @@ class Parser:
                 self.arguments.append(Argument(dataclasses.replace(setting, default=default)))
         self.places = [one for one in self.arguments if _mark(one.setting.hint, Positional)]
         self.flags = {flag: one for one in self.arguments if one not in self.places for flag in one.flags}
+
+    @property
+    def usage(self) -> str:
+        """The command with all that it needs."""
+        needed = [one.head() for one in self.arguments if one.setting.default is dataclasses.MISSING]
+        return " ".join([self.program, *needed])
 
     def parse(self, typed: list[str]) -> Any:
         """Return the command that was typed, or None after the help that was asked for.
@@ -181,9 +189,7 @@ class Parser:
         return self.kind(**values)
 
     def _unknown(self, flag: str) -> InputError:
-        names = {
-            name.rpartition(".")[2].lstrip("-"): name for name in reversed(self.flags)
-        }  # typed without its section
+        names = {name.rpartition(".")[2].lstrip("-"): name for name in reversed(self.flags)}  # without the section
         names |= {name.lstrip("-"): name for name in self.flags}
         near = nearest(flag.lstrip("-"), names)
         hint = f"did you mean {names[near]}? " if near else ""
@@ -194,9 +200,11 @@ class Parser:
 
     def help(self) -> str:
         """Return the help page, as wide as the terminal."""
-        usage = " ".join([self.program, *(one.metavar for one in self.places), "[options]" if self.flags else ""])
-        summary = self.note or (self.kind.__doc__ or "").partition("\n")[0]
-        lines = [f"usage: {usage.strip()}", "", *textwrap.wrap(summary, line_width())]
+        lines = [
+            f"usage: {self.usage}{' [options]' if self.flags else ''}",
+            "",
+            *textwrap.wrap(self.summary, line_width()),
+        ]
         lines += ["", *(entry(one.head(), one.text()) for one in self.places)] if self.places else []
         for prefix in dict.fromkeys(one.prefix for one in self.flags.values()):
             lines += ["", f"{prefix.rstrip('.')} options:".lstrip()]
@@ -229,10 +237,12 @@ def _options(registry: Choice) -> list[Setting]:
     """List the settings of all classes of a registry; one that several have is listed once, with their names."""
     owners: dict[str, list[str]] = {}
     settings: dict[str, Setting] = {}
-    for name, kind in registry.registry.items():
-        for setting in settings_of(kind):
-            owners.setdefault(setting.name, []).append(f"{name} (default: {setting.default})")
-            settings.setdefault(setting.name, setting)
+    for name, factory in registry.registry.items():
+        fixed = factory.keywords if isinstance(factory, functools.partial) else {}
+        for setting in settings_of(getattr(factory, "func", factory)):
+            if setting.name not in fixed:
+                owners.setdefault(setting.name, []).append(f"{name} (default: {setting.default})")
+                settings.setdefault(setting.name, setting)
     return [
         dataclasses.replace(s, default=None, help=f"{s.help} Option of {', '.join(owners[name])}.")
         for name, s in settings.items()

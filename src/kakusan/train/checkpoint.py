@@ -115,7 +115,7 @@ def take_up(trainer: Trainer, checkpoint: Path) -> None:
     if (checkpoint / f"early{SUFFIX}").exists():
         expected["early"] = expected["ema"]
     tensors = {stem: _read(checkpoint, stem, kinds) for stem, kinds in expected.items()}
-    trainer.take_up(tensors, state_of(checkpoint))
+    trainer.restore(tensors, state_of(checkpoint))
 
 
 def set_newer_aside(checkpoint: Path) -> None:
