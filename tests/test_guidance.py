@@ -32,20 +32,12 @@ def asked(denoiser):
     return ask, times
 
 
-@catches(
-    "guidance.py",
-    "theirs + self.weight * (ours - theirs)",
-    "ours + self.weight * (theirs - ours)",
-    "guidance leads towards the weaker model",
-    case="3",
-)
-@catches(
-    "guidance.py",
-    "theirs + self.weight * (ours - theirs)",
-    "ours + self.weight * (ours - theirs)",
-    "guidance starts from the better model and goes too far by one",
-    case="3",
-)
+@catches("""guidance.py: guidance leads towards the weaker model [3]
+- theirs + self.weight * (ours - theirs)
++ ours + self.weight * (theirs - ours)""")
+@catches("""guidance.py: guidance starts from the better model and goes too far by one [3]
+- theirs + self.weight * (ours - theirs)
++ ours + self.weight * (ours - theirs)""")
 @pytest.mark.parametrize("t", [1, 3, 5])
 def test_the_guess_of_the_data_is_prolonged_by_the_weight(t):
     z = torch.randn(7, 2, generator=seeded(0), dtype=F64)
@@ -70,12 +62,9 @@ def test_every_parametrisation_is_guided_to_the_same_guess():
     assert_close(guesses[2], guesses[0], rtol=1e-10, atol=1e-10)
 
 
-@catches(
-    "guidance.py",
-    "(chain.schedule.log_snr >= low) & (chain.schedule.log_snr <= high)",
-    "(chain.schedule.log_snr >= low) | (chain.schedule.log_snr <= high)",
-    "guidance is given everywhere",
-)
+@catches("""guidance.py: guidance is given everywhere
+- (chain.schedule.log_snr >= low) & (chain.schedule.log_snr <= high)
++ (chain.schedule.log_snr >= low) | (chain.schedule.log_snr <= high)""")
 def test_the_weaker_model_is_asked_only_within_the_range():
     weak, times = asked(GENTLE)
     low, high = SCHEDULE.log_snr[4].item() - 1e-9, SCHEDULE.log_snr[2].item() + 1e-9

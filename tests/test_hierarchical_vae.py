@@ -96,24 +96,15 @@ def test_the_notes_form_on_given_vectors_is_the_notes_loss():
 
 
 @pytest.mark.proves("S24", "O3", "O4")
-@catches(
-    "models/hierarchical_vae.py",
-    'q[level - 1].entropy() + p.log_prob(path[level])',
-    "-normal_kl(q[level - 1], p)",
-    "the third term has the notes' form where the exact one was asked for",
-)
-@catches(
-    "models/hierarchical_vae.py",
-    "-normal_kl(q[-1], self.prior(cond))",
-    "-normal_kl(q[0], self.prior(cond))",
-    "the KL of the top level is that of the lowest",
-)
-@catches(
-    "models/hierarchical_vae.py",
-    "p.log_prob(path[level])",
-    "p.log_prob(q[level - 1].sample())",
-    "the third term scores a fresh latent instead of the drawn one",
-)
+@catches("""models/hierarchical_vae.py: the third term has the notes' form where the exact one was asked for
+- q[level - 1].entropy() + p.log_prob(path[level])
++ -normal_kl(q[level - 1], p)""")
+@catches("""models/hierarchical_vae.py: the KL of the top level is that of the lowest
+- -normal_kl(q[-1], self.prior(cond))
++ -normal_kl(q[0], self.prior(cond))""")
+@catches("""models/hierarchical_vae.py: the third term scores a fresh latent instead of the drawn one
+- p.log_prob(path[level])
++ p.log_prob(q[level - 1].sample())""")
 def test_the_exact_form_on_given_vectors_uses_the_drawn_latent():  # theory S24
     terms, _ = given_vectors("exact")
     assert -2 * terms["level 1"].sum().item() == pytest.approx(
@@ -137,20 +128,12 @@ def test_the_gradients_of_the_notes_form_are_the_given_ones():
 
 
 @pytest.mark.proves("S15", "S16", "S17", "S18", "O4", "O1")
-@catches(
-    "models/hierarchical_vae.py",
-    "q[level - 1].entropy() + p.log_prob(path[level])",
-    "p.log_prob(path[level])",
-    "the third term lacks the entropy of its level",
-    case="generic",
-)
-@catches(
-    "models/hierarchical_vae.py",
-    "return gaussian(encoder_output(output, self.latent_shapes[t - 1], len(z)))",
-    "return Normal(output[0], output[1].exp())",
-    "an encoder's log variance becomes a variance where a standard deviation is due",
-    case="generic",
-)
+@catches("""models/hierarchical_vae.py: the third term lacks the entropy of its level [generic]
+- q[level - 1].entropy() + p.log_prob(path[level])
++ p.log_prob(path[level])""")
+@catches("""models/hierarchical_vae.py: an encoder's log variance becomes a variance where a standard deviation is due [generic]
+- return gaussian(encoder_output(output, self.latent_shapes[t - 1], len(z)))
++ return Normal(output[0], output[1].exp())""")
 @pytest.mark.parametrize("case", LINEAR)
 def test_the_exact_bound_and_its_terms_are_the_known_ones(case):
     model, x, known = linear_model(case)
@@ -165,13 +148,9 @@ def test_the_exact_bound_and_its_terms_are_the_known_ones(case):
 
 
 @pytest.mark.proves("S19")
-@catches(
-    "models/hierarchical_vae.py",
-    "-normal_kl(q[level - 1], p)",
-    "q[level - 1].entropy() + p.log_prob(path[level])",
-    "the exact third term in place of the notes' form",
-    case="generic",
-)
+@catches("""models/hierarchical_vae.py: the exact third term in place of the notes' form [generic]
+- -normal_kl(q[level - 1], p)
++ q[level - 1].entropy() + p.log_prob(path[level])""")
 @pytest.mark.parametrize("case", LINEAR)
 def test_the_notes_form_and_its_terms_are_the_known_ones(case):
     model, x, known = linear_model(case)
@@ -291,13 +270,9 @@ def exact_chain(*slopes):
 
 
 @pytest.mark.proves("S9")
-@catches(
-    "models/hierarchical_vae.py",
-    "p = self.decode(path[level + 1], level + 1, cond)",
-    "p = gaussian(self.decoders[level - 1](path[level + 1]))",
-    "a level is reconstructed by the decoder below its own",
-    case="slopes1",
-)
+@catches("""models/hierarchical_vae.py: a level is reconstructed by the decoder below its own [slopes1]
+- p = self.decode(path[level + 1], level + 1, cond)
++ p = gaussian(self.decoders[level - 1](path[level + 1]))""")
 @pytest.mark.parametrize("slopes", [(1.3,), (0.7, -1.1), (0.7, -1.1, 2.0), (0.5, 1.0, 0.3, -0.8, 1.2)])
 def test_the_exact_posterior_makes_every_path_tight_at_any_depth(slopes):
     model, law = exact_chain(*slopes)

@@ -13,13 +13,12 @@ from kakusan.schedule import Schedule
 from kakusan.timesteps import StepLaw
 
 
-@catches("timesteps.py", ".clamp(max=last) + 1", ".clamp(max=last)", "steps count from zero")
-@catches(
-    "timesteps.py",
-    "torch.randperm(num, generator=randomness, device=where)",
-    "torch.arange(num, device=where)",
-    "the strata come in order",
-)
+@catches("""timesteps.py: steps count from zero
+- .clamp(max=last) + 1
++ .clamp(max=last)""")
+@catches("""timesteps.py: the strata come in order
+- torch.randperm(num, generator=randomness, device=where)
++ torch.arange(num, device=where)""")
 def test_stratified_draws_hit_each_step_within_one_of_its_share():
     probs = torch.tensor([0.5, 0.25, 0.15, 0.1], dtype=torch.float64)
     t = StepLaw(probs).draw(1000, torch.Generator().manual_seed(0))
@@ -34,7 +33,9 @@ def test_one_generator_an_example_makes_draws_that_do_not_know_of_each_other():
     assert torch.equal(five, nine[:5])
 
 
-@catches("timesteps.py", ".diff().flip(0)", ".diff()", "the law of the steps runs backwards")
+@catches("""timesteps.py: the law of the steps runs backwards
+- .diff().flip(0)
++ .diff()""")
 def test_a_log_snr_law_has_its_mass_where_it_was_put():
     schedule = Schedule.cosine(1000)
     law = StepLaw.log_snr_normal(schedule, mean=-1.0, std=0.5)
@@ -65,12 +66,9 @@ def test_a_law_without_spread_or_without_steps_is_refused():
 SHARES = f64([0.5, 0.25, 0.15, 0.07, 0.03])  # of five steps, drawn very unevenly
 
 
-@catches(
-    "timesteps.py",
-    "return self._on(t.device)[0][t - 1]",
-    "return self._on(t.device)[0][t - 2]",
-    "the probability of a step is that of the step before",
-)
+@catches("""timesteps.py: the probability of a step is that of the step before
+- return self._on(t.device)[0][t - 1]
++ return self._on(t.device)[0][t - 2]""")
 def test_the_probability_of_a_step_is_that_with_which_it_is_drawn():
     law = StepLaw(SHARES)
     t = torch.tensor([1, 2, 3, 4, 5, 1])
@@ -79,12 +77,9 @@ def test_the_probability_of_a_step_is_that_with_which_it_is_drawn():
     assert (counts - 1000 * law.prob(t[:5])).abs().max() <= 1  # a boundary stratum may fall to either side
 
 
-@catches(
-    "models/diffusion.py",
-    " / law.prob(t).to(x.dtype)",
-    " * self.depth",
-    "the bound beside the simple loss forgets how often its step is drawn",
-)
+@catches("""objectives/simple.py: the bound beside the simple loss forgets how often its step is drawn
+-  / law.prob(t).to(x.dtype)
++  * model.depth""")
 def test_the_bound_beside_the_simple_loss_makes_up_for_how_often_its_step_is_drawn():
     asked = []
 

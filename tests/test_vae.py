@@ -61,13 +61,9 @@ def exact_mean(model, x, function):
 
 
 @pytest.mark.proves("S7")
-@catches(
-    "bound.py",
-    "path.append(chain.encode(path[-1], t, cond).sample(generator))",
-    "path.append(chain.encode(path[-1], t, cond).mean)",
-    "a path takes means instead of draws",
-    case="generic_W",
-)
+@catches("""bound.py: a path takes means instead of draws [generic_W]
+- path.append(chain.encode(path[-1], t, cond).sample(generator))
++ path.append(chain.encode(path[-1], t, cond).mean)""")
 @pytest.mark.parametrize("case", GIVEN)
 def test_the_bound_is_the_exact_one(case):
     model, inputs, known = given(case)
@@ -78,27 +74,15 @@ def test_the_bound_is_the_exact_one(case):
 
 
 @pytest.mark.proves("S4", "S7", "O6")
-@catches(
-    "models/vae.py",
-    '"level 1": -normal_kl(q, self.prior(cond))',
-    '"level 1": normal_kl(q, self.prior(cond))',
-    "the KL to the prior is a gain",
-    case="generic_W",
-)
-@catches(
-    "models/vae.py",
-    "-normal_kl(q, self.prior(cond))",
-    "-normal_kl(self.prior(cond), q)",
-    "the KL is that of the prior to the encoder",
-    case="generic_W",
-)
-@catches(
-    "models/vae.py",
-    "self.decode(q.sample(generator), 1, cond)",
-    "self.decode(q.mean, 1, cond)",
-    "the mean of the encoder is decoded instead of a draw",
-    case="generic_W",
-)
+@catches("""models/vae.py: the KL to the prior is a gain [generic_W]
+- "level 1": -normal_kl(q, self.prior(cond))
++ "level 1": normal_kl(q, self.prior(cond))""")
+@catches("""models/vae.py: the KL is that of the prior to the encoder [generic_W]
+- -normal_kl(q, self.prior(cond))
++ -normal_kl(self.prior(cond), q)""")
+@catches("""models/vae.py: the mean of the encoder is decoded instead of a draw [generic_W]
+- self.decode(q.sample(generator), 1, cond)
++ self.decode(q.mean, 1, cond)""")
 @pytest.mark.parametrize("case", GIVEN)
 def test_its_terms_are_reconstruction_and_minus_kl(case):
     model, inputs, known = given(case)
@@ -194,12 +178,9 @@ def test_the_prior_is_standard_and_has_no_parameters():
 
 
 @pytest.mark.proves("S7", "S20", "O4")
-@catches(
-    "bound.py",
-    "path.append(chain.encode(path[-1], t, cond).sample(generator))",
-    "path.append(chain.encode(path[-1], t, cond).sample(generator).detach())",
-    "the draw of the encoder stops the gradient",
-)
+@catches("""bound.py: the draw of the encoder stops the gradient
+- path.append(chain.encode(path[-1], t, cond).sample(generator))
++ path.append(chain.encode(path[-1], t, cond).sample(generator).detach())""")
 def test_gradients_flow_through_the_draw():
     model, inputs, _ = given("generic_W")
     mean, log_var = torch.zeros(1, 2, dtype=F64, requires_grad=True), torch.zeros(1, 2, dtype=F64, requires_grad=True)
