@@ -20,7 +20,8 @@ def nothing_set_up(monkeypatch):
             monkeypatch.delenv(name)
 
 
-@catches("cli/allocator.py", "(-4, 0),", "", "tensors are mapped and given back as glibc has it")
+@catches("""cli/allocator.py: tensors are mapped and given back as glibc has it
+- (-4, 0),""")
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="it is glibc's malloc that is told")
 def test_memory_that_was_freed_is_taken_again_without_the_kernel(nothing_set_up):
     import resource
@@ -42,20 +43,20 @@ def test_memory_that_was_freed_is_taken_again_without_the_kernel(nothing_set_up)
     assert faults() < 16  # four times 16,384 pages otherwise, or four times 32 where they are large ones
 
 
-@catches(
-    "cli/allocator.py",
-    "return False\n    try:",
-    "pass\n    try:",
-    "what a user has set up of the allocator is overridden",
-    case="GLIBC_TUNABLES",
-)
+@catches("""cli/allocator.py: what a user has set up of the allocator is overridden [GLIBC_TUNABLES]
+- return False
+-     try:
++ pass
++     try:""")
 @pytest.mark.parametrize("name", ["MALLOC_ARENA_MAX", "GLIBC_TUNABLES", "LD_PRELOAD"])
 def test_what_the_users_environment_sets_up_is_left_alone(nothing_set_up, monkeypatch, name):
     monkeypatch.setenv(name, "")
     assert keep_freed_memory() is False
 
 
-@catches("cli/__init__.py", "    keep_freed_memory()\n", "", "the command leaves memory to glibc")
+@catches("""cli/__init__.py: the command leaves memory to glibc
+-     keep_freed_memory()
+-""")
 def test_the_command_keeps_memory_before_all_else(monkeypatch):
     seen = []
     monkeypatch.setattr(cli, "keep_freed_memory", lambda: seen.append("memory"))

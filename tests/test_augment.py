@@ -38,18 +38,12 @@ def way_of(picture, shown):
     return found
 
 
-@catches(
-    "data/augment.py",
-    "torch.arange(width, device=pixels.device).expand(b, width)",
-    "torch.arange(width, device=pixels.device).expand(b, width) - 1",
-    "pictures move to one side only",
-)
-@catches(
-    "data/augment.py",
-    "down, right = ((2 * REACH + 1) * drawn[:, :2]).long().unbind(1)",
-    "down = right = ((2 * REACH + 1) * drawn[:, 0]).long()",
-    "pictures move as far down as right",
-)
+@catches("""data/augment.py: pictures move to one side only
+- torch.arange(width, device=pixels.device).expand(b, width)
++ torch.arange(width, device=pixels.device).expand(b, width) - 1""")
+@catches("""data/augment.py: pictures move as far down as right
+- down, right = ((2 * REACH + 1) * drawn[:, :2]).long().unbind(1)
++ down = right = ((2 * REACH + 1) * drawn[:, 0]).long()""")
 def test_a_moved_picture_holds_the_same_pixels_moved_alike_in_all_channels():
     pictures = framed()
     shown = augmented(pictures, "shift", seeded(1))
@@ -69,7 +63,9 @@ def test_what_leaves_a_picture_is_gone_and_zeros_come_in():
     assert set(shown.unique().tolist()) == {0, 7}
 
 
-@catches("data/augment.py", "drawn[:, 2:] < 0.5", "drawn[:, 2:] < 0.0", "every moved picture is mirrored")
+@catches("""data/augment.py: every moved picture is mirrored
+- drawn[:, 2:] < 0.5
++ drawn[:, 2:] < 0.0""")
 def test_half_of_the_pictures_are_mirrored_left_to_right_where_that_was_asked_for():
     pictures = framed()
     shown = augmented(pictures, "shift-and-mirror", seeded(3))

@@ -224,6 +224,7 @@ def test_a_rival_trains_for_its_seconds_and_what_a_mark_does_is_not_counted(part
     assert steps.optimizer.param_groups[0]["lr"] == pytest.approx(1e-3 * 0.25 / 60, rel=1e-9)  # falls to 0
 
 
+@pytest.mark.slow
 def test_our_seconds_count_what_came_before_and_end_before_training_without_any_left(part):
     ours = part("ours")
     torch.set_num_threads(1)
@@ -237,6 +238,7 @@ def test_our_seconds_count_what_came_before_and_end_before_training_without_any_
     assert time.process_time() - began < 7.0 + 1.0  # the set-up counted twice, so really less was used
 
 
+@pytest.mark.slow
 def test_the_benchmark_of_a_gpu_runs_small_on_a_cpu(monkeypatch, tmp_path):
     before = set(sys.modules)
     monkeypatch.syspath_prepend(str(FOLDER))

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from harness.support import status
+from kakusan.data.cautions import cautions
 from kakusan.data.dataset import from_arrays
 from kakusan.likelihood.evaluation import Evaluation
 from kakusan.run import summary
@@ -30,17 +31,31 @@ RANDOM = np.random.default_rng(0).integers(0, 256, (200, 4))
     ("examples", "words"),
     [
         (RANDOM, []),
-        (RANDOM[:50], ["45 examples to train on"]),
-        (np.tile(RANDOM[:1], (200, 1)), ["all examples to train on in mine.npy are equal"]),
-        (RANDOM[:2], ["1 example to train on: a model is likely to learn it by heart"]),
-        (np.full((200, 4), 7), ["hold one value only, 7"]),
-        (np.full((20, 4), 7), ["hold one value only, 7", "18 examples to train on"]),
+        (RANDOM[:50], ["only 45 training examples"]),
+        (np.tile(RANDOM[:1], (200, 1)), ["all training examples in mine.npy are equal"]),
+        (RANDOM[:2], ["only 1 training example: a model is likely to memorize it"]),
+        (np.full((200, 4), 7), ["holds one value only, 7"]),
+        (
+            RANDOM % 17,
+            [
+                "reach only 16 of 255",
+            ],
+        ),
+        (RANDOM % 2, []),  # taken as black and white
+        (np.full((20, 4), 7), ["holds one value only, 7", "only 18 training examples"]),
     ],
 )
 def test_each_thing_that_is_odd_has_one_line(examples, words):
     lines = cautions(dataset(examples))
     assert len(lines) == len(words)
     assert all(word in line and line.startswith("caution: ") for word, line in zip(words, lines))
+
+
+def test_counts_that_look_like_pixels_are_remarked():
+    counts = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (500, 64)).astype(float))
+    assert ["look like pixels" in line for line in cautions(from_arrays("x", "counts", counts))] == [True]
+    counts[counts == 255] = 256
+    assert cautions(from_arrays("x", "counts", counts)) == []
 
 
 def test_a_new_run_says_it_and_trains(tmp_path, capsys):

@@ -77,13 +77,9 @@ def test_all_that_a_trainer_holds_comes_back(tmp_path, method):
     assert_same(again, trainer)
 
 
-@catches(
-    "train/checkpoint.py",
-    "for path, problem in damaged_ones:",
-    "for path, problem in []:",
-    "a damaged checkpoint is passed over in silence",
-    case="state.json",
-)
+@catches("""train/checkpoint.py: a damaged checkpoint is passed over in silence [state.json]
+- for path, problem in damaged_ones:
++ for path, problem in []:""")
 @pytest.mark.parametrize("name", FILES)
 def test_a_damaged_checkpoint_is_told_of_and_left_and_the_one_before_is_used(tmp_path, name):
     trained_to([3, 5], tmp_path)
@@ -240,12 +236,9 @@ def twice_damaged(tmp_path):
     return tmp_path / "start"
 
 
-@catches(
-    "train/checkpoint.py",
-    "if commit.step_of(path) > commit.step_of(checkpoint)]",
-    "if commit.step_of(path) < commit.step_of(checkpoint)]",
-    "a damaged checkpoint keeps its name",
-)
+@catches("""train/checkpoint.py: a damaged checkpoint keeps its name
+- if commit.step_of(path) > commit.step_of(checkpoint)]
++ if commit.step_of(path) < commit.step_of(checkpoint)]""")
 def test_a_damaged_checkpoint_that_was_passed_over_gets_another_name(twice_damaged):
     check_passed_over(twice_damaged)
 
@@ -290,9 +283,9 @@ def read(monkeypatch):
     return paths
 
 
-@catches(
-    "storage/commit.py", "contents=folder not in known", "contents=True", "a checkpoint is read again at each save"
-)
+@catches("""storage/commit.py: a checkpoint is read again at each save
+- contents=folder not in known
++ contents=True""")
 def test_saving_reads_no_file_twice_of_those_that_it_knows(tmp_path, read):
     known = {save_step(tmp_path, 1)}
     for step in (2, 3, 4):
@@ -613,12 +606,9 @@ def test_a_damaged_line_of_the_history_is_told_of_and_left_out(tmp_path, line):
         assert [one["step"] for one in run.history()] == [1, 3]
 
 
-@catches(
-    "run/directory.py",
-    "if file.exists() and not files.ends_in_newline(file):",
-    "if not file.name:",
-    "a line is added to one that a crash cut short",
-)
+@catches("""run/directory.py: a line is added to one that a crash cut short
+- if file.exists() and not files.ends_in_newline(file):
++ if not file.name:""")
 @pytest.mark.parametrize("torn", [b'{"step": 2', b"\0" * 9])
 def test_a_line_after_one_that_a_crash_cut_short_is_whole(tmp_path, torn):
     run = RunDirectory(tmp_path)

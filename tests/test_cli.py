@@ -328,7 +328,7 @@ def test_a_finished_run_goes_on_with_a_larger_budget(capsys, pictures, tmp_path)
         ),
         (["replay", "x"], "kakusan replay needs --step: Number of the step, starting at 1; "),
         (["evaluate", "x", "--importance", "0"], "--importance must be a whole number of at least 1, got '0'"),
-        (["data", "x", "--channels", "2"], "--channels must be one of 1, 3, got '2'"),
+        (["data", "x", "--channels", "2"], "--channels must be one of 1, 3, 4, got '2'"),
         (["data", "mnist", "--size", "0"], "kakusan: --size must be"),
         (
             ["train", "mnist-vae", "my images.npy"],
@@ -409,7 +409,8 @@ def test_help_is_a_page_as_wide_as_the_terminal(capsys, monkeypatch, verb):
 
 
 def test_help_recipes_and_version_answer_at_once(capsys):
-    assert "kakusan train" in call(capsys, "--help")[1]
+    page = call(capsys, "--help")[1]
+    assert all(re.search(rf"^  kakusan {verb}\b", page, re.MULTILINE) for verb in ("train", *COMMANDS))
     assert "mnist-hvae" in call(capsys, "recipes")[1]
     assert call(capsys, "--version")[1].strip() == kakusan.__version__
     assert "--model.third-term" in call(capsys, "train", "mnist-hvae", "--help")[1]

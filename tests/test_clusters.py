@@ -81,13 +81,9 @@ def examples(n, seed=0):
 
 
 @pytest.mark.proves("B1")
-@catches(
-    "models/diffusion.py",
-    "total = self.bound_constant(x) + log_share",
-    "total = self.bound_constant(x)",
-    "a bound leaves the cluster's share out",
-    case="0-elbo_path",
-)
+@catches("""models/diffusion.py: a bound leaves the cluster's share out [0-elbo_path]
+- total = self.bound_constant(x) + log_share
++ total = self.bound_constant(x)""")
 @pytest.mark.parametrize("estimate", ["elbo_path", "elbo_pair", "elbo_single"])
 @pytest.mark.parametrize("k", [0, 1, 2])
 def test_each_price_of_the_bound_is_that_of_the_clusters_own_chain_and_its_share(estimate, k):
@@ -97,20 +93,12 @@ def test_each_price_of_the_bound_is_that_of_the_clusters_own_chain_and_its_share
 
 
 @pytest.mark.proves("B1")
-@catches(
-    "chain.py",
-    "total = chain.prior().log_prob(path[-1]) + log_share",
-    "total = chain.prior().log_prob(path[-1])",
-    "a weight leaves the cluster's share out",
-    case="1",
-)
-@catches(
-    "bound.py",
-    "total = chain.prior().log_prob(below) + log_share",
-    "total = chain.prior().log_prob(below)",
-    "an importance-weighted bound leaves the cluster's share out",
-    case="1",
-)
+@catches("""chain.py: a weight leaves the cluster's share out [1]
+- total = chain.prior().log_prob(path[-1]) + log_share
++ total = chain.prior().log_prob(path[-1])""")
+@catches("""bound.py: an importance-weighted bound leaves the cluster's share out [1]
+- total = chain.prior().log_prob(below) + log_share
++ total = chain.prior().log_prob(below)""")
 @pytest.mark.parametrize("k", [0, 1, 2])
 def test_what_is_written_for_every_chain_is_right_for_one_of_clusters(k):
     x = WORLDS[k].sample(5, seeded(k))
@@ -141,12 +129,9 @@ def test_the_bound_lies_below_the_log_density_of_the_mixture_by_what_the_steps_c
 
 
 @pytest.mark.proves("B1")
-@catches(
-    "likelihood/diffusion.py",
-    '{"cluster": log_share}',
-    '{"cluster": 0 * log_share}',
-    "an evaluation leaves the cluster's share out",
-)
+@catches("""likelihood/diffusion.py: an evaluation leaves the cluster's share out
+- {"cluster": log_share}
++ {"cluster": 0 * log_share}""")
 def test_an_evaluation_names_the_cluster_among_its_terms():
     x, k = examples(60)
     found = of_diffusion(model(), lambda rows: x[rows], len(x), seed=3)
@@ -161,12 +146,9 @@ def test_an_evaluation_names_the_cluster_among_its_terms():
     assert mine.spread == pytest.approx(plain.spread, rel=1e-9)
 
 
-@catches(
-    "likelihood/diffusion.py",
-    "log_share - prior - by_group.sum(1)",
-    "-prior - by_group.sum(1)",
-    "the spread of a bound knows nothing of the clusters' shares",
-)
+@catches("""likelihood/diffusion.py: the spread of a bound knows nothing of the clusters' shares
+- log_share - prior - by_group.sum(1)
++ -prior - by_group.sum(1)""")
 def test_the_spread_of_an_evaluation_is_that_of_its_sum():
     x, _ = examples(90)
     found = of_diffusion(model(), lambda rows: x[rows], len(x), seed=3)
@@ -188,13 +170,9 @@ def test_the_loss_is_that_of_the_network_told_the_right_cluster():
 
 
 @pytest.mark.proves("B2")
-@catches(
-    "models/diffusion.py",
-    "return finest.given(self.denoiser.cluster), times",
-    "return finest.given(self.denoiser.cluster.flip(0)), times",
-    "heun asks a chain of other clusters",
-    case="heun",
-)
+@catches("""models/diffusion.py: heun asks a chain of other clusters [heun]
+- return finest.given(self.denoiser.cluster), times
++ return finest.given(self.denoiser.cluster.flip(0)), times""")
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_every_sampler_draws_a_cluster_for_each_sample_and_samples_it(name):
     chain = guided(model(), model(0.99), 1.5).respaced([1, 3, 5, 7])
@@ -204,12 +182,9 @@ def test_every_sampler_draws_a_cluster_for_each_sample_and_samples_it(name):
     assert torch.equal(known_clusters().of(x), drawn)
 
 
-@catches(
-    "guidance.py",
-    "None if cluster is None else cluster[rows]",
-    "None if cluster is None else 0 * cluster[rows]",
-    "guidance asks about the first cluster",
-)
+@catches("""guidance.py: guidance asks about the first cluster
+- None if cluster is None else cluster[rows]
++ None if cluster is None else 0 * cluster[rows]""")
 def test_guidance_asks_both_models_about_the_same_cluster():
     z, k = torch.randn(6, 2, generator=seeded(0), dtype=F64), torch.tensor([0, 1, 2, 2, 1, 0])
     wanted = (2 - 0.9) * model().given(k).data_estimate(z, 3)
@@ -235,16 +210,12 @@ def test_clusters_are_drawn_as_often_as_their_share():
     assert ((drawn[share > 0] - expected).square() / expected).sum() < 24
 
 
-@catches(
-    "models/clusters.py",
-    "not abs(total - 1) < SLACK",
-    "False",
-    "shares of any sum are taken from a file",
-    case="share2",
-)
-@catches(
-    "models/clusters.py", "not (self.share >= 0).all()", "False", "shares below 0 are taken from a file", case="share1"
-)
+@catches("""models/clusters.py: shares of any sum are taken from a file [share2]
+- not abs(total - 1) < SLACK
++ False""")
+@catches("""models/clusters.py: shares below 0 are taken from a file [share1]
+- not (self.share >= 0).all()
++ False""")
 @pytest.mark.parametrize("share", [[0.0, 0.0, 0.0], [5.0, -4.5, 0.5], [1e300, 1e300, 0.0], [0.5, 0.5, math.nan]])
 def test_a_file_whose_shares_are_no_probabilities_is_refused(share, tmp_path):
     recipe = Recipe("r", "", small(clusters=3))
@@ -255,13 +226,9 @@ def test_a_file_whose_shares_are_no_probabilities_is_refused(share, tmp_path):
             _rebuilt(recipe, (1, 8, 8), parts["weights"], parts["early"], torch.device("cpu"), Path("from elsewhere"))
 
 
-@catches(
-    "models/clusters.py",
-    "right=True)",
-    "right=False)",
-    "an empty cluster is drawn at the beginning of the shares",
-    case="0.0",
-)
+@catches("""models/clusters.py: an empty cluster is drawn at the beginning of the shares [0.0]
+- right=True)
++ right=False)""")
 @pytest.mark.parametrize("drawn", [0.0, 1 - 2**-53])
 def test_at_the_ends_of_what_can_be_drawn_a_cluster_has_a_share(drawn, monkeypatch):
     monkeypatch.setattr(clusters, "rand", lambda shape, *_: torch.full(shape, drawn, dtype=F64))
@@ -273,13 +240,12 @@ def test_at_the_ends_of_what_can_be_drawn_a_cluster_has_a_share(drawn, monkeypat
 # Finding them
 
 
-@catches(
-    "models/clusters.py",
-    "(part @ centres.T - half_squares)",
-    "(part @ centres.T)",
-    "the nearest centre is that of the largest product",
-)
-@catches("models/clusters.py", "ROUNDS = 20", "ROUNDS = 0", "centres stay where they were put")
+@catches("""models/clusters.py: the nearest centre is that of the largest product
+- (part @ centres.T - half_squares)
++ (part @ centres.T)""")
+@catches("""models/clusters.py: centres stay where they were put
+- ROUNDS = 20
++ ROUNDS = 0""")
 def test_clusters_that_lie_apart_are_found_with_their_centres_and_shares():
     k = torch.multinomial(SHARE, 3000, replacement=True, generator=seeded(0))
     x = CENTRES[k] + torch.randn(3000, 2, generator=seeded(1), dtype=F64)
@@ -309,10 +275,11 @@ def test_the_same_examples_have_the_same_clusters():
     assert not torch.equal(one.centres, other.centres)
 
 
-@catches("models/clusters.py", ".masked_fill(~among, math.inf)", "", "an example is of a cluster that has no share")
-@catches(
-    "models/clusters.py", "len(features) // FEWEST", "len(features)", "a few examples are divided among many clusters"
-)
+@catches("""models/clusters.py: an example is of a cluster that has no share
+- .masked_fill(~among, math.inf)""")
+@catches("""models/clusters.py: a few examples are divided among many clusters
+- len(features) // FEWEST
++ len(features)""")
 def test_few_examples_have_few_clusters_and_nothing_is_ever_of_the_others():
     x = torch.randn(3 * FEWEST + 1, 1, 8, 8, generator=seeded(0))
     found = Clusters(64, (1, 8, 8))
@@ -388,24 +355,18 @@ def test_a_model_in_another_precision_still_tells_its_clusters():
         assert set(chain.clusters.draw(50, seeded(0)).tolist()) == {0, 1, 2}
 
 
-@catches(
-    "models/clusters.py",
-    "features.split(AT_ONCE)])",
-    "features.split(AT_ONCE)][:1])",
-    "only the first examples have a cluster",
-)
+@catches("""models/clusters.py: only the first examples have a cluster
+- features.split(AT_ONCE)])
++ features.split(AT_ONCE)][:1])""")
 def test_distances_are_taken_of_all_examples_however_few_at_a_time(monkeypatch):
     x, k = examples(30)
     monkeypatch.setattr(clusters, "AT_ONCE", 7)
     assert known_clusters().of(x).tolist() == k.tolist()
 
 
-@catches(
-    "models/clusters.py",
-    'torch.randperm(len(features), generator=stream("clusters"))',
-    "torch.arange(len(features))",
-    "centres begin at the first examples",
-)
+@catches("""models/clusters.py: centres begin at the first examples
+- torch.randperm(len(features), generator=stream("clusters"))
++ torch.arange(len(features))""")
 def test_sorted_examples_have_the_centres_of_mixed_ones():
     """Were the first ones taken, all centres would begin in one place, and one would stay between the other two."""
     k = torch.arange(3).repeat_interleave(1000)
@@ -414,12 +375,11 @@ def test_sorted_examples_have_the_centres_of_mixed_ones():
     assert torch.cdist(CENTRES, found.centres).min(1).values.max() < 2
 
 
-@catches(
-    "models/diffusion.py",
-    "        other._zero = self._zero\n",
-    "        other.to(self._zero)\n",
-    "a respaced chain rounds the clusters to its own precision",
-)
+@catches("""models/diffusion.py: a respaced chain rounds the clusters to its own precision
+-         other._zero = self._zero
+-
++         other.to(self._zero)
++""")
 def test_one_model_given_and_used_keeps_its_clusters_in_double_precision():
     single = Diffusion(lambda z, t, k: 0 * z, SCHEDULE, 2, "x", clusters=known_clusters())
     for chain in (single, single.respaced([2, 7]), guided(single, single, 2.0)):
@@ -479,12 +439,9 @@ def test_the_trainer_finds_the_clusters_of_the_training_part():
     assert losses.shape == (8,)
 
 
-@catches(
-    "run/build.py",
-    "augmented(data[part], augment, drawn)",
-    'augmented(data[part], "none", drawn)',
-    "clusters are found where pictures lay at rest",
-)
+@catches("""run/build.py: clusters are found where pictures lay at rest
+- augmented(data[part], augment, drawn)
++ augmented(data[part], "none", drawn)""")
 def test_of_moved_pictures_the_clusters_are_those_that_training_sees():
     """Bars in one place, moved: as often of each cluster as they are drawn; at rest they are all of one.
 
@@ -547,12 +504,9 @@ def test_a_run_keeps_its_clusters_through_files_and_a_student_has_its_teachers(t
     assert student.sample(2).shape == (2, 8, 8, 1)
 
 
-@catches(
-    "run/student.py",
-    "else student.clusters.of(x)",
-    "else student.clusters.of(x).flip(0)",
-    "a student is taught of the clusters in another order",
-)
+@catches("""run/student.py: a student is taught of the clusters in another order
+- else student.clusters.of(x)
++ else student.clusters.of(x).flip(0)""")
 def test_a_student_is_taught_of_the_clusters_of_its_examples(monkeypatch):
     recipe = student_recipe(find("mnist-few"), Recipe("teacher", "", small(clusters=4)))
     teacher = build(small(clusters=4), (1, 8, 8))

@@ -151,21 +151,17 @@ def check_promises(folder, promised):
         assert len(visible(root)) >= 2
 
 
-@catches(
-    "storage/commit.py", "files.sync_folder(self.path)", "pass", "a checkpoint appears before its names are on the disk"
-)
-@catches(
-    "storage/commit.py",
-    "        files.sync_folder(self.root)\n        return final",
-    "        return final",
-    "a save returns before the new name is on the disk",
-)
-@catches(
-    "storage/commit.py",
-    "    if hidden:\n        files.sync_folder(root)\n",
-    "",
-    "an old checkpoint is removed file by file in plain sight",
-)
+@catches("""storage/commit.py: a checkpoint appears before its names are on the disk
+- files.sync_folder(self.path)
++ pass""")
+@catches("""storage/commit.py: a save returns before the new name is on the disk
+-         files.sync_folder(self.root)
+-         return final
++         return final""")
+@catches("""storage/commit.py: an old checkpoint is removed file by file in plain sight
+-     if hidden:
+-         files.sync_folder(root)
+-""")
 def test_a_power_cut_leaves_the_old_or_the_new_in_every_state_that_it_can_leave(tmp_path):
     operations = saves_of_a_new_run(tmp_path / "disk")
     states = disk_model.power_cuts(tmp_path / "disk", {}, operations, check_promises, tmp_path)
@@ -191,12 +187,10 @@ def test_without_any_one_sync_a_power_cut_can_lose_what_was_promised(tmp_path):
     assert needed == [*made, *saves[0], *saves[1], *saves[2], *dropping, *saves[3], *dropping]
 
 
-@catches(
-    "storage/files.py",
-    '        _about_to("sync", path)\n        _sync(descriptor)\n',
-    "",
-    "a file is renamed into place before its bytes are on the disk",
-)
+@catches("""storage/files.py: a file is renamed into place before its bytes are on the disk
+-         _about_to("sync", path)
+-         _sync(descriptor)
+-""")
 def test_a_file_that_is_replaced_is_the_old_or_the_new_after_a_power_cut(tmp_path):
     disk = tmp_path / "disk"
     disk.mkdir()
@@ -276,12 +270,9 @@ def lengthen(path, chance):
     path.write_bytes(path.read_bytes() + chance.randbytes(chance.randrange(1, 100)))
 
 
-@catches(
-    "storage/commit.py",
-    'if contents and digest.hexdigest() != entry["sha256"]:',
-    'if contents and len(digest.hexdigest()) != len(entry["sha256"]):',
-    "a changed byte of a checkpoint is not noticed",
-)
+@catches("""storage/commit.py: a changed byte of a checkpoint is not noticed
+- if contents and digest.hexdigest() != entry["sha256"]:
++ if contents and len(digest.hexdigest()) != len(entry["sha256"]):""")
 def test_two_thousand_random_damages_are_all_noticed_and_the_one_before_is_used(two):
     chance = random.Random(0)  # nothing here is left to luck: a damage that goes unnoticed is a fault
     old, new = visible(two)
@@ -323,10 +314,12 @@ def test_every_file_that_is_not_as_it_was_is_named(two, name, way):
     assert name in problems[0]
 
 
-@catches("storage/commit.py", 'if record["name"] != name:', "if False:", "the manifest of another step will do")
-@catches(
-    "storage/commit.py", "sorted(found - listed.keys())", "sorted(found - found)", "a file more in a checkpoint will do"
-)
+@catches("""storage/commit.py: the manifest of another step will do
+- if record["name"] != name:
++ if False:""")
+@catches("""storage/commit.py: a file more in a checkpoint will do
+- sorted(found - listed.keys())
++ sorted(found - found)""")
 def test_a_file_more_a_folder_of_another_name_and_files_that_changed_places_are_noticed(two):
     folder = two / "step-00000002"
     (folder / "notes.txt").write_text("mine")
@@ -347,9 +340,9 @@ def test_a_folder_without_a_manifest_says_so(two):
     assert commit.verify(two / "step-00000009") == ["there is no such folder"]
 
 
-@catches(
-    "storage/commit.py", "if not whole or not fits:", "if not fits:", "a changed byte of a manifest is not noticed"
-)
+@catches("""storage/commit.py: a changed byte of a manifest is not noticed
+- if not whole or not fits:
++ if not fits:""")
 @pytest.mark.parametrize(
     "change", [(b"\n}\n", b"\n}"), (b'": ', b'":  '), (b'{\n "format"', b'{\n "format": 1,\n "format"')]
 )
@@ -387,13 +380,11 @@ def test_whatever_a_manifest_holds_it_is_a_problem_and_not_a_crash(two, manifest
 # What a disk that lies is told
 
 
-@catches(
-    "storage/commit.py",
-    "        if problems:\n            raise OSError(errno.EIO",
-    "        if not problems and problems:\n            raise OSError(errno.EIO",
-    "nobody looks whether the disk holds what was written",
-    case="dropped-a.bin",
-)
+@catches("""storage/commit.py: nobody looks whether the disk holds what was written [dropped-a.bin]
+-         if problems:
+-             raise OSError(errno.EIO
++         if not problems and problems:
++             raise OSError(errno.EIO""")
 @pytest.mark.parametrize("name", [*CONTENT, commit.MANIFEST])
 @pytest.mark.parametrize("lie", ["dropped", "cut short", "another bit", "forgotten"])
 def test_a_write_that_did_not_reach_the_disk_is_found_before_the_folder_appears(two, name, lie):
@@ -412,12 +403,9 @@ def test_a_write_that_did_not_reach_the_disk_is_found_before_the_folder_appears(
     assert [path.name for path in sorted(two.iterdir())] == ["step-00000001", "step-00000002"]
 
 
-@catches(
-    "storage/files.py",
-    "rest = rest[written:]",
-    "rest = rest[len(rest) :]",
-    "a write that the system cut short is taken for whole",
-)
+@catches("""storage/files.py: a write that the system cut short is taken for whole
+- rest = rest[written:]
++ rest = rest[len(rest) :]""")
 def test_a_write_that_the_system_cuts_short_is_gone_on_with(tmp_path, monkeypatch):
     whole_write = os.write
     monkeypatch.setattr(files.os, "write", lambda descriptor, content: whole_write(descriptor, content[:100]))
@@ -425,7 +413,9 @@ def test_a_write_that_the_system_cuts_short_is_gone_on_with(tmp_path, monkeypatc
     assert (tmp_path / "file").read_bytes() == CONTENT["a.bin"]
 
 
-@catches("storage/files.py", "        os.fsync(descriptor)", "        pass", "a sync that is told of does not happen")
+@catches("""storage/files.py: a sync that is told of does not happen
+-         os.fsync(descriptor)
++         pass""")
 def test_every_sync_that_is_told_of_asks_the_system(tmp_path, monkeypatch):
     asked = []
     monkeypatch.setattr(files, "FULL_SYNC", None)  # elsewhere than on macOS
@@ -469,12 +459,9 @@ def test_steps_are_ordered_as_numbers(tmp_path):
     assert [int(path.name[5:]) for path in commit.published(tmp_path)] == [3, 99_999_999, 100_000_000]
 
 
-@catches(
-    "storage/commit.py",
-    "reversed(published(root)) if not verify(folder, contents=folder not in known)]",
-    "reversed(published(root))]",
-    "a damaged checkpoint counts as one that is kept",
-)
+@catches("""storage/commit.py: a damaged checkpoint counts as one that is kept
+- reversed(published(root)) if not verify(folder, contents=folder not in known)]
++ reversed(published(root))]""")
 def test_damaged_folders_are_neither_counted_nor_removed(tmp_path):
     for step in range(1, 6):
         publish(tmp_path, step)

@@ -53,12 +53,9 @@ def random_z(*shape):
 
 
 @pytest.mark.proves("S40", "O24")
-@catches(
-    "nets/folding.py",
-    "return prediction, logit.sigmoid()",
-    "return prediction, logit",
-    "a learned variance's v is left as log-odds",
-)
+@catches("""nets/folding.py: a learned variance's v is left as log-odds
+- return prediction, logit.sigmoid()
++ return prediction, logit""")
 @every_network
 @pytest.mark.parametrize("time", ["sinusoidal", "table"])
 @pytest.mark.parametrize("size", [(28, 28), (8, 8), (5, 7), (30, 33)])
@@ -71,12 +68,9 @@ def test_a_network_takes_any_height_and_width(name, time, size):
     assert small(name, (3, *size))(random_z(1, 3, *size), torch.tensor([10])).shape == (1, 3, *size)
 
 
-@catches(
-    "nets/layers.py",
-    "nn.init.zeros_(parameter)",
-    "nn.init.normal_(parameter)",
-    "a layer that is to start at zero does not",
-)
+@catches("""nets/layers.py: a layer that is to start at zero does not
+- nn.init.zeros_(parameter)
++ nn.init.normal_(parameter)""")
 @every_network
 def test_a_fresh_network_predicts_zero(name):
     prediction, v = small(name, variance="learned")(random_z(2, 1, 8, 8), torch.tensor([1, 4]))
@@ -85,13 +79,9 @@ def test_a_fresh_network_predicts_zero(name):
 
 
 @pytest.mark.proves("S39", "O24")
-@catches(
-    "nets/convnext.py",
-    "self.modulation(e)[:, None, None]",
-    "self.modulation(0 * e)[:, None, None]",
-    "a convnext is not told the time",
-    case="convnext",
-)
+@catches("""nets/convnext.py: a convnext is not told the time [convnext]
+- self.modulation(e)[:, None, None]
++ self.modulation(0 * e)[:, None, None]""")
 @every_network
 def test_a_network_hears_the_time(name):
     network = stirred(small(name))
@@ -99,13 +89,11 @@ def test_a_network_hears_the_time(name):
     assert (network(z, torch.tensor([1])) - network(z, torch.tensor([9]))).abs().max() > 1e-3
 
 
-@catches(
-    "nets/convnext.py",
-    "self.norm = nn.LayerNorm(width)\n        self.modulation",
-    "self.norm = lambda h: h - h.mean(0)\n        self.modulation",
-    "a convnext's neighbours are the examples of a batch",
-    case="convnext",
-)
+@catches("""nets/convnext.py: a convnext's neighbours are the examples of a batch [convnext]
+- self.norm = nn.LayerNorm(width)
+-         self.modulation
++ self.norm = lambda h: h - h.mean(0)
++         self.modulation""")
 @every_network
 def test_an_example_is_denoised_by_itself(name):
     network = stirred(small(name, (2, 6, 7)))
@@ -131,13 +119,9 @@ def test_every_parameter_has_a_gradient(name):
     assert [name for name, p in network.named_parameters() if p.grad is None or not p.grad.any()] == []
 
 
-@catches(
-    "nets/layers.py",
-    'and getattr(layer, "groups", 1) == 1]',
-    "]",
-    "depthwise convolutions are orthogonalised",
-    case="convnext",
-)
+@catches("""nets/layers.py: depthwise convolutions are orthogonalised [convnext]
+- and getattr(layer, "groups", 1) == 1]
++ ]""")
 @every_network
 def test_hidden_matrices_are_weights_without_the_first_the_last_and_the_time(name):
     network = small(name)
@@ -170,13 +154,9 @@ def test_bfloat16_autocast_changes_the_prediction_by_its_rounding_alone(name):
     assert (rounded - exact).norm() < 0.05 * exact.norm()
 
 
-@catches(
-    "nets/layers.py",
-    "super().forward(input.to(self.weight.dtype) if input.dtype == torch.bfloat16 else input)",
-    "super().forward(input)",
-    "bfloat16 numbers are normalised as such",
-    case="unet",
-)
+@catches("""nets/layers.py: bfloat16 numbers are normalised as such [unet]
+- super().forward(input.to(self.weight.dtype) if input.dtype == torch.bfloat16 else input)
++ super().forward(input)""")
 @pytest.mark.parametrize("name", ["unet", "classic"])
 def test_under_bfloat16_autocast_groups_are_normalised_in_float32(name):
     network, seen = small(name).float(), set()
@@ -190,13 +170,9 @@ def test_under_bfloat16_autocast_groups_are_normalised_in_float32(name):
     assert network.to(torch.bfloat16)(z.bfloat16(), t).dtype == torch.bfloat16  # weights of it are normalised in it
 
 
-@catches(
-    "nets/layers.py",
-    "F.scaled_dot_product_attention(query.float(), key.float(), value.float()).to(value.dtype)",
-    "torch.softmax(query @ key.transpose(2, 3) * query.shape[3] ** -0.5, dim=3) @ value",
-    "logits of attention are rounded to bfloat16",
-    case="dtype1-0.0025",
-)
+@catches("""nets/layers.py: logits of attention are rounded to bfloat16 [dtype1-0.0025]
+- F.scaled_dot_product_attention(query.float(), key.float(), value.float()).to(value.dtype)
++ torch.softmax(query @ key.transpose(2, 3) * query.shape[3] ** -0.5, dim=3) @ value""")
 @pytest.mark.parametrize(("dtype", "tolerance"), [(F64, 1e-12), (torch.bfloat16, 0.0025)])
 def test_attention_is_its_definition_in_either_precision(dtype, tolerance):
     query, key, value = (
@@ -260,12 +236,9 @@ def test_the_command_trains_it(name, tmp_path):
 # Folding
 
 
-@catches(
-    "nets/folding.py",
-    "(0, -width % multiple, 0, -height % multiple)",
-    "(-width % multiple, 0, 0, -height % multiple)",
-    "pictures are padded on the left",
-)
+@catches("""nets/folding.py: pictures are padded on the left
+- (0, -width % multiple, 0, -height % multiple)
++ (-width % multiple, 0, 0, -height % multiple)""")
 @pytest.mark.parametrize(("fold", "multiple"), [(1, None), (2, None), (2, 4), (7, None)])
 @pytest.mark.parametrize("size", [(28, 28), (5, 7), (1, 9)])
 def test_what_is_folded_comes_back(size, fold, multiple):
@@ -280,12 +253,9 @@ def test_what_is_folded_comes_back(size, fold, multiple):
 # The transformer
 
 
-@catches(
-    "nets/transformer.py",
-    "self.norm(query), self.norm(key), value",
-    "self.norm(query), key, value",
-    "keys have any length",
-)
+@catches("""nets/transformer.py: keys have any length
+- self.norm(query), self.norm(key), value
++ self.norm(query), key, value""")
 def test_attention_is_the_softmax_of_normalised_queries_and_keys():
     torch.manual_seed(0)
     attention = stirred(Attention(128)).double()
@@ -306,12 +276,9 @@ def test_attention_is_the_softmax_of_normalised_queries_and_keys():
         torch.testing.assert_close(attention(x), torch.stack([expected(rows) for rows in x]), rtol=1e-10, atol=1e-10)
 
 
-@catches(
-    "nets/transformer.py",
-    "self.first(patches) + self.positions",
-    "self.first(patches) + 0 * self.positions",
-    "a transformer does not know where a patch lies",
-)
+@catches("""nets/transformer.py: a transformer does not know where a patch lies
+- self.first(patches) + self.positions
++ self.first(patches) + 0 * self.positions""")
 def test_a_transformer_knows_where_a_patch_lies_by_the_learned_positions_alone():
     network = stirred(Transformer(1, (8, 8), 10, width=16, blocks=2, patch=4)).double()
     z, t = random_z(1, 1, 8, 8), torch.tensor([3])
@@ -345,7 +312,9 @@ def test_a_width_that_heads_cannot_share_is_refused():
 # Cosines
 
 
-@catches("nets/cosine.py", "basis[0] /= 2**0.5", "basis[0] /= 2", "the constant cosine is too long")
+@catches("""nets/cosine.py: the constant cosine is too long
+- basis[0] /= 2**0.5
++ basis[0] /= 2""")
 @pytest.mark.parametrize("size", [1, 2, 7, 28, 64])
 def test_the_cosine_basis_is_orthonormal(size):
     basis = cosine_basis(size)
@@ -353,12 +322,9 @@ def test_the_cosine_basis_is_orthonormal(size):
     torch.testing.assert_close(basis.T @ basis, torch.eye(size, dtype=F64), rtol=0, atol=1e-12)
 
 
-@catches(
-    "nets/cosine.py",
-    "torch.arange(size, dtype=torch.float64)[:, None]",
-    "torch.arange(size, dtype=torch.float64)[:, None] + 0.5",
-    "cosines are those of type four",
-)
+@catches("""nets/cosine.py: cosines are those of type four
+- torch.arange(size, dtype=torch.float64)[:, None]
++ torch.arange(size, dtype=torch.float64)[:, None] + 0.5""")
 def test_the_cosine_basis_is_the_discrete_cosine_transform_of_type_two():
     # oracle: half the Fourier transform of the signal followed by its mirror image, turned by half a position
     x = random_z(9)
@@ -369,12 +335,9 @@ def test_the_cosine_basis_is_the_discrete_cosine_transform_of_type_two():
     torch.testing.assert_close(cosine_basis(9) @ x, expected, rtol=0, atol=1e-12)
 
 
-@catches(
-    "nets/cosine.py",
-    "unflatten(1, self.shape) @ self.horizontal",
-    "unflatten(1, self.shape) @ self.horizontal.T",
-    "coefficients come back by the wrong transform",
-)
+@catches("""nets/cosine.py: coefficients come back by the wrong transform
+- unflatten(1, self.shape) @ self.horizontal
++ unflatten(1, self.shape) @ self.horizontal.T""")
 def test_gains_of_one_give_the_picture_back():
     network = CosineMLP(2, (5, 7), 10, width=16, blocks=1)
     torch.nn.init.ones_(network.gain.bias)

@@ -78,6 +78,7 @@ def project(folder: Path, second: str) -> Path:
     first = "@pytest.mark.proves('S1')\n@pytest.mark.parametrize('n', ['a::b', 'c'])\ndef test_held(n): pass\n"
     for name, text in (("one", first), ("two", second)):
         (tests / f"test_{name}.py").write_text(f"import pytest\n{text}")
+    (tests / "torch.py").write_text("def set_num_threads(num): pass\n")  # the real one takes seconds to import
     (folder / "pyproject.toml").write_text(PROJECT)
     return folder
 

@@ -61,6 +61,17 @@ def test_a_file_that_becomes_a_fifo_after_the_first_look_does_not_hang(tmp_path,
         open_regular(tmp_path / "fifo")
 
 
+def test_a_file_that_grows_while_it_is_read_is_read_whole_or_refused(tmp_path, monkeypatch):
+    (tmp_path / "x").write_bytes(b"12345678")
+    (tmp_path / "small").write_bytes(b"12")
+    first_look = os.stat(tmp_path / "small")
+    monkeypatch.setattr(os, "fstat", lambda _: first_look)
+    monkeypatch.setattr(os, "stat", lambda *_, **__: first_look)
+    assert read_regular(tmp_path / "x", 8) == b"12345678"
+    with pytest.raises(OSError, match="larger than 7 bytes"):
+        read_regular(tmp_path / "x", 7)
+
+
 def test_a_link_is_followed_only_if_allowed(tmp_path):
     (tmp_path / "x").write_bytes(b"secret")
     (tmp_path / "link").symlink_to("x")

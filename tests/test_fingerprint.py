@@ -98,12 +98,9 @@ def test_other_versions_and_machines_are_named_and_gone_on_with(run, tmp_path, c
     assert said[0].endswith("is another")
 
 
-@catches(
-    "run/fingerprint.py",
-    "torch.get_num_threads() // lanes",
-    "torch.get_num_threads()",
-    "a run does not know how many threads computed a group",
-)
+@catches("""run/fingerprint.py: a run does not know how many threads computed a group
+- torch.get_num_threads() // lanes
++ torch.get_num_threads()""")
 def test_how_many_threads_compute_a_group_is_named_for_it_decides_its_bits(tmp_path):
     path, before = tmp_path, torch.get_num_threads()
     facts = origin.origin(find("mnist-ddpm"), 0, "data", torch.device("cpu"))

@@ -26,12 +26,9 @@ def test_a_linear_layer_costs_three_products_and_the_first_only_two(precision):
     assert flops.per_example(one) == 2 * 7 * 11 * 2 + 2 * 11 * 3 * 3
 
 
-@catches(
-    "train/flops.py",
-    "torch.autograd.grad(loss, parameters, allow_unused=True)",
-    "pass",
-    "only the forward pass is counted",
-)
+@catches("""train/flops.py: only the forward pass is counted
+- torch.autograd.grad(loss, parameters, allow_unused=True)
++ pass""")
 def test_a_convolution_costs_its_kernel_at_each_place():
     one = trainer(nn.Conv2d(2, 5, 3, padding=1), (2, 6, 4))
     assert flops.per_example(one) == 2 * (3 * 3 * 2) * 5 * (6 * 4) * 2
@@ -52,7 +49,9 @@ def test_attention_costs_two_products_forward_and_four_backward():
     assert flops.per_example(one) == 6 * 2 * (9 * 9 * 4) * 2  # of two heads
 
 
-@catches("train/loop.py", "buffer.copy_(before)", "pass", "counting moves the statistics of a normalisation")
+@catches("""train/loop.py: counting moves the statistics of a normalisation
+- buffer.copy_(before)
++ pass""")
 def test_counting_changes_nothing():
     one = trainer(nn.Sequential(nn.Linear(7, 11), nn.BatchNorm1d(11)), (7,))
     before = {name: value.clone() for name, value in one.module.state_dict().items()}

@@ -4,7 +4,7 @@ import pytest
 
 from harness import torture
 
-pytestmark = pytest.mark.reliability
+pytestmark = [pytest.mark.reliability, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")

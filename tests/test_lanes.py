@@ -62,12 +62,9 @@ def test_two_lanes_come_to_the_bits_of_one_thread_that_takes_the_groups_in_turn(
         assert all(torch.equal(a, b) for a, b in zip(ours[1], theirs[1], strict=True))
 
 
-@catches(
-    "train/lanes.py",
-    "torch.empty_like(p).copy_(gradient)",
-    "gradient.contiguous().clone()",
-    "gradients of lanes lie in memory as they come",
-)
+@catches("""train/lanes.py: gradients of lanes lie in memory as they come
+- torch.empty_like(p).copy_(gradient)
++ gradient.contiguous().clone()""")
 def test_gradients_lie_in_memory_as_their_weights_do_for_the_fused_optimiser_walks_both_as_one(cores):
     one = digits(2)
     one.gradients(0)
@@ -89,7 +86,9 @@ def test_a_stopped_run_on_lanes_ends_with_the_bits_of_an_unbroken_one(tmp_path, 
     assert engine_job.everything(resumed) == engine_job.everything(whole)
 
 
-@catches("train/lanes.py", "if self._beside:", "if False:", "groups are taken in turn for ever")
+@catches("""train/lanes.py: groups are taken in turn for ever
+- if self._beside:
++ if False:""")
 def test_groups_are_taken_at_the_same_time(cores):
     cores(2)
     weight = torch.nn.Parameter(torch.ones(()))
@@ -110,14 +109,12 @@ def test_groups_are_taken_at_the_same_time(cores):
     assert weight.grad == 4
 
 
-@catches("train/lanes.py", "share = max(1, before // num)", "share = before", "each lane takes all cores", case="4-2-2")
-@catches(
-    "train/lanes.py",
-    "        torch.set_num_threads(before)  # which",
-    "        pass  # which",
-    "lanes leave their number of cores to threads that come later",
-    case="4-2-2",
-)
+@catches("""train/lanes.py: each lane takes all cores [4-2-2]
+- share = max(1, before // num)
++ share = before""")
+@catches("""train/lanes.py: lanes leave their number of cores to threads that come later [4-2-2]
+-         torch.set_num_threads(before)  # which
++         pass  # which""")
 @pytest.mark.parametrize(("threads", "num", "share"), [(2, 2, 1), (4, 2, 2), (5, 2, 2), (2, 3, 1)])
 def test_lanes_divide_the_cores_and_leave_the_number_of_the_process_alone(cores, threads, num, share):
     cores(threads)
@@ -199,7 +196,9 @@ def test_the_first_group_that_fails_says_why_when_all_have_ended_and_leaves_no_g
     assert weight.grad is None
 
 
-@catches("train/lanes.py", "future.cancel()", "pass", "groups that were not begun are computed after an interruption")
+@catches("""train/lanes.py: groups that were not begun are computed after an interruption
+- future.cancel()
++ pass""")
 def test_an_interruption_leaves_out_the_groups_that_were_not_begun(cores):
     cores(2)
     weight, begun, stop = torch.nn.Parameter(torch.ones(())), [], threading.Event()
@@ -237,7 +236,8 @@ def test_lanes_that_cannot_all_be_started_wait_for_nobody(cores, monkeypatch):
     assert not started[0].is_alive()
 
 
-@catches("train/lanes.py", "if p.grad is None else p.grad.add_(gradient)", "", "the last lane's gradients are all")
+@catches("""train/lanes.py: the last lane's gradients are all
+- if p.grad is None else p.grad.add_(gradient)""")
 def test_what_no_loss_reads_gets_no_gradient_and_what_one_reads_gets_its_own(cores):
     cores(2)
     first, second, unread = (torch.nn.Parameter(torch.tensor(value)) for value in (2.0, 3.0, 5.0))
@@ -249,20 +249,10 @@ def test_what_no_loss_reads_gets_no_gradient_and_what_one_reads_gets_its_own(cor
         assert (first.grad, second.grad, unread.grad) == (3, 2 + 6, None)
 
 
-@catches(
-    "run/train.py",
-    " and torch.get_num_threads() >= LANES",
-    "",
-    "one core has two lanes",
-    case="1-mnist-ddpm-changes3-60000-1",
-)
-@catches(
-    "train/lanes.py",
-    ' and settings.compile == "none"',
-    "",
-    "lanes of what is compiled",
-    case="2-mnist-ddpm-changes5-60000-1",
-)
+@catches("""run/train.py: one core has two lanes [1-mnist-ddpm-changes3-60000-1]
+-  and torch.get_num_threads() >= LANES""")
+@catches('''train/lanes.py: lanes of what is compiled [2-mnist-ddpm-changes5-60000-1]
+-  and settings.compile == "none"''')
 @pytest.mark.parametrize(
     ("threads", "recipe", "changes", "examples", "groups"),
     [

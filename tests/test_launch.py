@@ -13,6 +13,7 @@ from harness import torture
 from kakusan.run.launch import verdict
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.reliability,
     pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds the processes of a job in /proc"),
 ]

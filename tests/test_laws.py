@@ -436,41 +436,21 @@ def test_every_sampler_is_listed_with_its_order():
                 assert shared or function in SAMPLERS.values(), name
 
 
-@catches(
-    "solvers/dpm_solver.py",
-    "randomness, 3, adams_weights",
-    "randomness, 2, adams_weights",
-    "the solver of third order keeps two estimates",
-    case="dpm++3m",
-)
-@catches(
-    "solvers/dpm_solver_sde.py",
-    "fresh = level.noise[t - 1] * published_weights(2 * h,",
-    "fresh = level.noise[t - 1] * published_weights(h,",
-    "the stochastic solver draws the noise of a deterministic step",
-    case="dpm++2m-sde",
-)
-@catches(
-    "solvers/adams.py",
-    "z = level.noise[t - 1] / level.noise[t] * z",
-    "z = level.noise[t - 1] * z",
-    "an exponential step keeps the old noise as it was",
-    case="dpm++2m",
-)
-@catches(
-    "solvers/unipc.py",
-    "[found, *known]",
-    "known",
-    "the corrector of UniPC does not look at where the step led",
-    case="unipc-2",
-)
-@catches(
-    "solvers/heun.py",
-    "way / 2 * (slope + _slope(level, there, fine.data_estimate(there, end), end))",
-    "way * slope",
-    "Heun takes the slope at the beginning alone",
-    case="heun",
-)
+@catches("""solvers/dpm_solver.py: the solver of third order keeps two estimates [dpm++3m]
+- randomness, 3, adams_weights
++ randomness, 2, adams_weights""")
+@catches("""solvers/dpm_solver_sde.py: the stochastic solver draws the noise of a deterministic step [dpm++2m-sde]
+- fresh = level.noise[t - 1] * published_weights(2 * h,
++ fresh = level.noise[t - 1] * published_weights(h,""")
+@catches("""solvers/adams.py: an exponential step keeps the old noise as it was [dpm++2m]
+- z = level.noise[t - 1] / level.noise[t] * z
++ z = level.noise[t - 1] * z""")
+@catches("""solvers/unipc.py: the corrector of UniPC does not look at where the step led [unipc-2]
+- [found, *known]
++ known""")
+@catches("""solvers/heun.py: Heun takes the slope at the beginning alone [heun]
+- way / 2 * (slope + _slope(level, there, fine.data_estimate(there, end), end))
++ way * slope""")
 @pytest.mark.parametrize("name", SAMPLER_ORDERS)
 def test_its_law_nears_that_of_exact_steps_at_its_declared_order(name, monkeypatch):
     assert_order(SAMPLERS[name], SAMPLER_ORDERS[name], "beta_tilde", monkeypatch)

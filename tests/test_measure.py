@@ -1,29 +1,36 @@
-"""Measures of samples: against closed forms, against loops that spell out the definitions, and on spoilt digits."""
+"""Measures of samples: against closed forms, against loops that spell out the definitions, and on spoiled digits."""
 
 import itertools
 import json
 import math
+from typing import ClassVar
 
 import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
+from torch.testing import assert_close
 
+from harness.faults import catches
 from harness.support import F64, LIMIT, assert_mean, f64, seeded
+from kakusan import measure as kk_measure
 from kakusan.cli import main
-from kakusan.data.mnist import mnist, mnist_labels
+from kakusan.data.digits import mnist, mnist_labels
 from kakusan.errors import InputError
+from kakusan.measure import METRICS, neighbors
 from kakusan.measure import classifier as classifier_module
-from kakusan.measure import neighbors
+from kakusan.measure import samples as samples_module
 from kakusan.measure.classes import class_chi_square, class_shares, recognized
 from kakusan.measure.classifier import classifier, features_and_probabilities
 from kakusan.measure.copies import nearer, nearest_two
 from kakusan.measure.frechet import _jackknife, frechet_distance, frechet_distances
 from kakusan.measure.kernel import discrepancy, kernel_distance
 from kakusan.measure.manifolds import precision_recall
+from kakusan.measure.metric import Column, Metric, Value, share, shuffled
 from kakusan.measure.neighbors import nearest
 from kakusan.measure.samples import measure_features, measure_images
 from kakusan.measure.two_sample import RIDGE, logistic_regression, two_sample_accuracy
+from kakusan.registry import Registry
 from test_cli import call
 
 T19 = 2.093  # 97.5 % of Student's t with 19 degrees of freedom: 20 blocks
@@ -69,6 +76,15 @@ CLOSED_FORMS = {
 }
 
 
+@catches("""measure/frechet.py: the covariance of features is the biased one [1-D]
+- mode="r").R / (len(features) - 1) ** 0.5
++ mode="r").R / len(features) ** 0.5""")
+@catches("""measure/frechet.py: the overlap of two covariances is taken off once [1-D]
+- + traces - 2 * overlap
++ + traces - overlap""")
+@catches("""measure/frechet.py: the means' distance is not squared [one covariance]
+- (a.mean - b.mean).square().sum() + traces
++ (a.mean - b.mean).norm() + traces""")
 @pytest.mark.parametrize("case", CLOSED_FORMS)
 def test_the_frechet_distance_of_features_with_given_moments_is_the_closed_form(case):
     mean_a, cov_a, mean_b, cov_b, expected = CLOSED_FORMS[case]
@@ -76,6 +92,9 @@ def test_the_frechet_distance_of_features_with_given_moments_is_the_closed_form(
     assert frechet_distance(a, b) == pytest.approx(expected, rel=1e-11)  # float64, 40 rows
 
 
+@catches("""measure/frechet.py: the overlap of two covariances is a trace
+- torch.linalg.svdvals(a.root @ b.root.T).sum()
++ (a.root @ b.root.T).diagonal().sum().abs()""")
 def test_the_frechet_distance_is_that_of_the_eigenvalues_of_the_product():
     a, b = normal(50, 12) @ normal(12, 12, seed=1), normal(70, 12, seed=2) @ normal(12, 12, seed=3) + 1
     cov_a, cov_b = torch.cov(a.T), torch.cov(b.T)
@@ -94,6 +113,12 @@ def test_the_frechet_distance_needs_no_covariance_of_full_rank():
     assert abs(frechet_distance(few, few)) < 1e-12
 
 
+@catches("""measure/frechet.py: the bias of the Fréchet distance is added
+- Value(whole - bias, variance**0.5)
++ Value(whole + bias, variance**0.5)""")
+@catches("""measure/frechet.py: the bias of one set alone is taken off
+- bias, variance = bias + one_bias, variance + one_variance
++ bias, variance = one_bias, variance + one_variance""")
 def test_the_bias_of_the_frechet_distance_falls_as_one_over_n_and_the_jackknife_takes_it_off():
     plain, unbiased = {}, {}
     for n in (100, 200):
@@ -105,6 +130,9 @@ def test_the_bias_of_the_frechet_distance_falls_as_one_over_n_and_the_jackknife_
         assert unbiased[n].mean().abs() < 0.1 * plain[n].mean()
 
 
+@catches("""measure/frechet.py: the Fréchet distance's error is that of one set
+- bias, variance = bias + one_bias, variance + one_variance
++ bias, variance = bias + one_bias, one_variance""")
 def test_the_frechet_distances_standard_error_holds_the_truth_as_often_as_it_says():
     truth = 1 + 2 * (1 - 0.5) ** 2  # shift 1 in the first of three dimensions, half the spread in the other two
     scale, shift = f64([1.0, 0.5, 0.5]), f64([1.0, 0, 0])
@@ -115,6 +143,12 @@ def test_the_frechet_distances_standard_error_holds_the_truth_as_often_as_it_say
     assert_covers(inside)
 
 
+@catches("""measure/frechet.py: the jackknife's variance is not scaled by the blocks
+- / (ratio - 1) / len(parts)
++ / len(parts)""")
+@catches("""measure/frechet.py: the jackknife takes unequal blocks for equal
+- sum((1 - length / size) * part for
++ sum((1 - 1 / len(parts)) * part for""")
 def test_the_jackknife_of_unequal_blocks_finds_a_variances_own_bias():
     # for s^2 with divisor n the jackknife leaves the unbiased s^2 exactly, where each block is one row
     x = normal(20)
@@ -135,6 +169,18 @@ def test_the_jackknife_of_unequal_blocks_finds_a_variances_own_bias():
 # Kernel distance
 
 
+@catches("""measure/kernel.py: a row is paired with itself
+- (kernel.sum() - kernel.diagonal().sum())
++ kernel.sum()""")
+@catches("""measure/kernel.py: the kernel is quadratic
+- x.shape[1] + 1).pow(3)
++ x.shape[1] + 1).pow(2)""")
+@catches("""measure/kernel.py: the kernel is not divided by the dimensions
+- x @ y.T / x.shape[1] + 1
++ x @ y.T + 1""")
+@catches("""measure/kernel.py: pairs across the sets count once
+- - 2 * _kernel(x, y).mean()
++ - _kernel(x, y).mean()""")
 def test_the_kernel_distance_of_a_few_rows_is_the_sum_over_pairs():
     x, y = normal(5, 3), normal(4, 3, seed=1) + 0.3
 
@@ -146,6 +192,12 @@ def test_the_kernel_distance_of_a_few_rows_is_the_sum_over_pairs():
     assert discrepancy(x, y).item() == pytest.approx(sum(own) - 2 * across, rel=1e-11)
 
 
+@catches("""measure/kernel.py: the kernel distance's error is twice too large [one law]
+- (values.std() / blocks**0.5).item()
++ (2 * values.std() / blocks**0.5).item()""")
+@catches("""measure/kernel.py: the kernel distance's error is too small [one law]
+- (values.std() / blocks**0.5).item()
++ (values.std() / blocks).item()""")
 @pytest.mark.parametrize(("mean", "std"), [(0.0, 1.0), (0.4, 1.2)], ids=["one law", "two laws"])
 def test_the_kernel_distance_is_right_on_average_and_its_error_covers(mean, std):
     # in one dimension (xy + 1)^3 compares three moments: 3 (m1 - m1')^2 + 3 (m2 - m2')^2 + (m3 - m3')^2
@@ -154,6 +206,9 @@ def test_the_kernel_distance_is_right_on_average_and_its_error_covers(mean, std)
         kernel_distance(normal(400, 1, seed=2 * k) * std + mean, normal(400, 1, seed=2 * k + 1)) for k in range(200)
     ]
     assert_mean(f64([one.value for one in found]), truth)
+    # the variance that is stated is that of the values: 200 of them have it to 10 %, heavier tails to 25 %
+    stated = sum(one.standard_error**2 for one in found) / len(found)
+    assert 0.6 < stated / f64([one.value for one in found]).var().item() < 1.6
     # blocks of a heavy-tailed kernel are skewed where the laws differ: 5 % fewer than 95 % are allowed for
     inside = sum(abs(one.value - truth) < T19 * one.standard_error for one in found) / len(found)
     assert inside > 0.90
@@ -162,8 +217,14 @@ def test_the_kernel_distance_is_right_on_average_and_its_error_covers(mean, std)
 # Neighbours
 
 
+@catches("""measure/neighbors.py: distances stay in float32 [64]
+- (queries[rows, None].double() - points[candidates].double())
++ (queries[rows, None].float() - points[candidates].float())""")
+@catches("""measure/neighbors.py: the last points are not searched [1337]
+- .flatten(1), rest], dim=1)
++ .flatten(1), rest[:, :1]], dim=1)""")
 @pytest.mark.parametrize("width", [7, 64, 1000, 1337])
-def test_nearest_neighbours_are_those_of_the_full_table(width, monkeypatch):
+def test_nearest_neighbors_are_those_of_the_full_table(width, monkeypatch):
     monkeypatch.setattr(neighbors, "CHUNK_ENTRIES", 3000)  # several chunks
     queries, points = normal(30, 5), normal(width, 5, seed=1)
     distances, indices = nearest(queries, points, 3)
@@ -202,9 +263,25 @@ def by_the_definitions(samples, reference):
     }
 
 
+@catches("""measure/manifolds.py: a point is its own first neighbor
+- [:, [K_PRECISION, K_DENSITY]]
++ [:, [K_PRECISION - 1, K_DENSITY - 1]]""")
+@catches("""measure/manifolds.py: recall is measured in the reference's own balls
+- (table - ours[part, :1]).amin(0)
++ (table - theirs[:, 0]).amin(0)""")
+@catches("""measure/manifolds.py: precision takes five neighbors
+- (table - theirs[:, 0]).amin(1) <= 0
++ (table - theirs[:, 1]).amin(1) <= 0""")
+@catches("""measure/manifolds.py: density is not divided by k
+- .double() / K_DENSITY
++ .double()""")
+@catches("""measure/manifolds.py: coverage takes three neighbors
+- (table - theirs[:, 1]).amin(0)
++ (table - theirs[:, 0]).amin(0)""")
 def test_precision_recall_density_and_coverage_are_what_their_definitions_say(monkeypatch):
     monkeypatch.setattr(neighbors, "CHUNK_ENTRIES", 200)
-    samples, reference = 0.5 * normal(40, 2) + f64([1.5, 0.0]), normal(30, 2, seed=1)
+    # chosen so that the wrong k, or the other set's balls, give other numbers
+    samples, reference = 0.7 * normal(60, 2, seed=2) + f64([1.2, 0.0]), normal(40, 2, seed=3)
     found = {name: value.value for name, value in precision_recall(samples, reference).items()}
     assert found == pytest.approx(by_the_definitions(samples.tolist(), reference.tolist()), rel=1e-12)
     assert len({round(value, 3) for value in found.values()}) == 4  # none stands for another
@@ -220,6 +297,9 @@ def test_the_same_set_is_precise_and_complete_and_a_far_one_neither():
 # Classifier two-sample test
 
 
+@catches("""measure/two_sample.py: the classifier is tested on some of what it was fitted to
+- part[half:] for part
++ part[-half - (size % 2) - half // 2 :][: size - half] for part""")
 def test_two_samples_of_one_law_are_told_apart_as_often_as_by_guessing():
     found = [two_sample_accuracy(normal(100, 4, seed=2 * k), normal(100, 4, seed=2 * k + 1)) for k in range(100)]
     assert_mean(f64([one.value for one in found]), 0.5)
@@ -227,6 +307,12 @@ def test_two_samples_of_one_law_are_told_apart_as_often_as_by_guessing():
     assert alarms <= 15  # 5 expected; more than 15 of 100 have probability 4e-5
 
 
+@catches("""measure/two_sample.py: the p-value is two-sided
+- 0.5 * math.erfc(
++ math.erfc(""")
+@catches("""measure/two_sample.py: guesses are counted once for both sets
+- chance = 0.5 / math.sqrt(len(truth))
++ chance = 0.5 / math.sqrt(size - half)""")
 def test_the_p_value_is_the_chance_to_guess_so_many_answers_or_more():
     for seed in range(6):  # of one law: p-values from all over [0, 1]
         found = two_sample_accuracy(normal(200, 3, seed=seed), normal(200, 3, seed=100 + seed))
@@ -243,11 +329,17 @@ def test_two_shifted_gaussians_are_told_apart_as_well_as_can_be():
     assert found.p_value < 1e-50
 
 
+@catches("""measure/two_sample.py: a wrong variance is not seen
+- [standardized.square()] if
++ [standardized.abs().detach() * 0 + standardized] if""")
 def test_two_laws_of_one_mean_and_two_spreads_are_told_apart():
     assert two_sample_accuracy(1.5 * normal(1000, 5), normal(1000, 5, seed=1)).p_value < 1e-10
 
 
-def test_logistic_regression_ends_where_the_penalised_log_likelihood_is_flat():
+@catches("""measure/two_sample.py: the ridge is in the curvature alone
+- / len(x) + RIDGE * weights
++ / len(x) + 0 * weights""")
+def test_logistic_regression_ends_where_the_penalized_log_likelihood_is_flat():
     x, label = normal(80, 3), (normal(80, seed=1) > 0.2).double()
     weights = logistic_regression(x, label).requires_grad_()
     (F.binary_cross_entropy_with_logits(x @ weights, label) + RIDGE / 2 * weights.square().sum()).backward()
@@ -263,6 +355,15 @@ def one_hot(counts):
     return torch.cat([F.one_hot(torch.full((count,), k), len(counts)) for k, count in enumerate(counts)]).double()
 
 
+@catches("""measure/classes.py: the chi-square has a degree of freedom too many
+- (table.shape[1] - 1) / 2
++ table.shape[1] / 2""")
+@catches("""measure/classes.py: classes that neither set has are counted
+- table = table[:, table.sum(0) > 0]
++ table = table + 0""")
+@catches("""measure/classes.py: 90 % is not enough for 90 %
+- probabilities.amax(1) >= CONFIDENT
++ probabilities.amax(1) > CONFIDENT""")
 def test_the_chi_square_of_two_histograms_is_that_of_a_hand():
     found = class_chi_square(one_hot([10, 20, 0]), one_hot([20, 10, 0]))  # 15 expected four times: 4 * 25 / 15
     assert found.value == pytest.approx(20 / 3, rel=1e-12)
@@ -275,6 +376,9 @@ def test_the_chi_square_of_two_histograms_is_that_of_a_hand():
 # Copies
 
 
+@catches("""measure/copies.py: a copy of a picture that is there twice is none
+- torch.where(first == 0, 0.0, first / second)
++ first / second""")
 def test_a_noisy_copy_is_found_and_a_new_picture_is_not():
     train, held = normal(200, 50), nearest_two(normal(40, 50, seed=1), normal(200, 50))
     copies = nearest_two(train[:10] + 0.01 * normal(10, 50, seed=2), train)
@@ -285,6 +389,12 @@ def test_a_noisy_copy_is_found_and_a_new_picture_is_not():
     assert nearest_two(train[:5], twice).copied.value == 1  # at distance nought of two
 
 
+@catches("""measure/copies.py: nearer is farther
+- for_ours = 1 - _ranks(ours, theirs)
++ for_ours = _ranks(ours, theirs)""")
+@catches("""measure/copies.py: equal distances count for nothing
+- return (below + upto).double()
++ return (below + below).double()""")
 def test_the_chance_to_be_nearer_is_a_share_of_pairs():
     train = torch.zeros(2, 1, dtype=F64)
     ours, theirs = (nearest_two(f64(part)[:, None], train) for part in ([1, 2, 3], [2, 4]))
@@ -292,6 +402,12 @@ def test_the_chance_to_be_nearer_is_a_share_of_pairs():
     assert nearer(ours, theirs).value == pytest.approx(4.5 / 6)
 
 
+@catches("""measure/copies.py: the error of being nearer is twice too large
+- for_ours.var() / len(ours) + for_theirs.var() / len(theirs)
++ 4 * (for_ours.var() / len(ours) + for_theirs.var() / len(theirs))""")
+@catches("""measure/copies.py: the error of being nearer is that of the samples alone
+- for_ours.var() / len(ours) + for_theirs.var() / len(theirs)
++ for_ours.var() / len(ours)""")
 def test_the_chance_to_be_nearer_is_a_half_for_one_law_and_its_error_covers():
     train, found = normal(50, 3), []
     for k in range(300):
@@ -299,6 +415,34 @@ def test_the_chance_to_be_nearer_is_a_half_for_one_law_and_its_error_covers():
         found.append(nearer(*parts))
     assert_mean(f64([one.value for one in found]), 0.5)
     assert_covers([abs(one.value - 0.5) < 1.96 * one.standard_error for one in found])
+    stated = sum(one.standard_error**2 for one in found) / len(found)
+    assert 0.7 < stated / f64([one.value for one in found]).var().item() < 1.4  # 300 values: 8 % is 1 s.e.
+
+
+@catches("""measure/copies.py: twice as near is a copy
+- RATIO = 1 / 3
++ RATIO = 1 / 2""")
+def test_three_times_nearer_to_one_training_example_is_a_copy():
+    train = f64([[0.0], [4.0], [100.0]])
+    found = nearest_two(f64([[0.99], [1.01], [-1.9], [-2.1], [98.0]]), train)
+    assert_close(found.ratios, f64([0.99 / 3.01, 1.01 / 2.99, 1.9 / 5.9, 2.1 / 6.1, 2 / 94]))
+    assert found.copied.value == 3 / 5
+
+
+@catches("""measure/metric.py: a share has the error of one trial
+- part * (1 - part) / len(hits)
++ part * (1 - part)""")
+@catches("""measure/manifolds.py: density has the error of one sample
+- (inside.std() / len(inside) ** 0.5).item()
++ inside.std().item()""")
+def test_shares_and_density_have_the_error_of_a_mean():
+    assert share(torch.tensor([True, False, False, False])) == Value(0.25, math.sqrt(0.25 * 0.75 / 4))
+    samples, reference = normal(50, 2), normal(60, 2, seed=1)
+    radii = torch.cdist(reference, reference).sort(1).values[:, 5]
+    inside = (torch.cdist(samples, reference) <= radii).double().sum(1) / 5
+    found = precision_recall(samples, reference)["density"]
+    assert found.value == pytest.approx(inside.mean().item())
+    assert found.standard_error == pytest.approx(inside.std().item() / math.sqrt(50))
 
 
 # The shipped features
@@ -354,6 +498,12 @@ def test_the_frechet_distance_grows_with_what_spoils_digits(digits, spoil):
     assert found[1] > 1.2 * found[0]
 
 
+@catches("""measure/classifier.py: features have any scale
+- return every / SHIPPED[name][1], model
++ return every, model""")
+@catches("""measure/classifier.py: the classifier sees another scale
+- part.float() / 127.5 - 1) for part
++ part.float() / 255) for part""")
 def test_the_shipped_classifier_names_test_digits_and_their_features_are_of_size_one(digits):
     found, probabilities = features_and_probabilities(channels_last(digits[1].test[:1000]), "digits")
     assert (probabilities.argmax(1).numpy() == mnist_labels()[1][:1000]).mean() > 0.985  # 0.992 of all 10,000
@@ -408,6 +558,9 @@ def test_real_digits_as_samples_get_the_floor_and_copies_are_called_copies(some_
     assert len(copied.lines()) == 1 + len(copied.values)
 
 
+@catches("""measure/samples.py: held-out data are taken in their order
+- Sets(Examples(rows(samples)), held[shuffled(len(held))]
++ Sets(Examples(rows(samples)), held[torch.arange(len(held))]""")
 def test_held_out_data_may_lie_sorted():
     samples, reference = normal(400, 3), normal(400, 3, seed=1)
     errors = [
@@ -432,6 +585,74 @@ def test_features_from_elsewhere_are_measured_with_and_without_a_floor():
     assert full.values["kernel_distance"] == bare.values["kernel_distance"]
     with pytest.raises(InputError, match="at least 100"):
         measure_features("a file", samples[:99], reference)
+
+
+@catches("""measure/metric.py: the floor is that of the samples
+- replace(sets, samples=sets.train[rows]
++ replace(sets, samples=sets.samples""")
+@catches("""measure/samples.py: samples are compared with training images
+- sets = Sets(ours, held[shuffled(len(held))], real)
++ sets = Sets(ours, real, held[shuffled(len(held))])""")
+def test_the_floor_is_that_of_training_images_whatever_the_samples_are(some_digits):
+    train, test = (part[:300] for part in some_digits)
+    noisy, blurred = (measure_images(channels_last(spoil), train, test) for spoil in (noise(train, 60), blur(train, 2)))
+    assert noisy.floor == blurred.floor
+    assert noisy.values != blurred.values
+    rows = shuffled(300)
+    expected = frechet_distances(features_of(train)[rows], features_of(test)[rows])[0]
+    assert noisy.floor["frechet_distance"] == expected
+    held = features_and_probabilities(channels_last(test), "digits")[1]
+    assert noisy.floor["recognized"] == recognized(held)
+
+
+class Brightness(Metric):
+    """A metric of one's own."""
+
+    columns: ClassVar = {"brightness": Column("mean of the first feature", "higher is better", depends_on_n=True)}
+
+    def compute(self, sets):
+        return {"brightness": Value(sets.samples.features[:, 0].mean().item())}
+
+
+@catches("""measure/samples.py: the floor's number of examples is that of the samples
+- self._sized(name, self.num_floor)
++ self._sized(name, self.num_samples)""")
+@catches("""measure/samples.py: a record does not say of how many samples a distance is
+- f"{name}_n{num}" if self.columns[name].depends_on_n else name
++ name""")
+def test_a_metric_of_ones_own_is_one_line_in_the_registry(monkeypatch):
+    places = {name: METRICS._places[name] for name in ("frechet", "kernel")} | {"brightness": f"{__name__}:Brightness"}
+    monkeypatch.setattr(samples_module, "METRICS", Registry("metric", places))
+    samples, train = normal(150, 3) + 5, normal(120, 3, seed=1)
+    found = measure_features("a file", samples, normal(130, 3, seed=2), train)
+    assert found.values.keys() == {"frechet_distance", "frechet_distance_unbiased", "kernel_distance", "brightness"}
+    assert found.values["brightness"].value == pytest.approx(samples[:, 0].mean().item())
+    assert found.floor["brightness"].value == pytest.approx(train[:, 0].mean().item())
+    line = next(line for line in found.lines() if "mean of the first feature, higher is better" in line)
+    assert "floor" in line
+    assert {"frechet_distance_n150", "kernel_distance", "brightness_n150"} <= found.record()["measures"].keys()
+    assert {"frechet_distance_n120", "kernel_distance", "brightness_n120"} <= found.record()["floor"].keys()
+
+
+def test_every_metric_is_shown_with_its_direction_and_its_floor(some_digits):
+    train, test = (part[:200] for part in some_digits)
+    found = measure_images(channels_last(noise(train[:150], 20)), train, test)
+    assert found.values.keys() == found.floor.keys() == found.columns.keys()
+    for name, column in found.columns.items():
+        assert column.better
+        assert sum(str(column) in line and "floor" in line for line in found.lines()[1:]) == 1, name
+
+
+def test_measures_take_arrays_and_refuse_what_are_no_features():
+    samples, reference = normal(50, 3), normal(60, 3, seed=1)
+    for measure in (kk_measure.frechet_distance, kk_measure.kernel_distance, kk_measure.precision_recall):
+        assert measure(samples.numpy(), reference.numpy()) == measure(samples, reference)
+        with pytest.raises(InputError, match=r"\(N, D\).*uint8 of shape \(50, 28, 28, 1\).*features\(images\)"):
+            measure(np.zeros((50, 28, 28, 1), np.uint8), reference)
+    assert not set(kk_measure.__all__) - set(dir(kk_measure))
+    assert all(getattr(kk_measure, name) is not None for name in kk_measure.__all__)
+    with pytest.raises(AttributeError, match="fid"):
+        kk_measure.fid  # noqa: B018
 
 
 # The command

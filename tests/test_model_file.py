@@ -132,12 +132,9 @@ def test_samples_of_a_file_go_where_its_name_says(capsys, runs, tmp_path, monkey
     assert (tmp_path / "samples" / "vae-seed0-n2" / "samples.npy").exists()
 
 
-@catches(
-    "run/evaluation_data.py",
-    "if other is None and run.is_file() and model.recipe.data not in EMBEDDED:",
-    "if other is None and run.is_file() and not model.recipe.data:",
-    "a file says where its data are",
-)
+@catches("""run/evaluation_data.py: a file says where its data are
+- if other is None and run.is_file() and model.recipe.data not in EMBEDDED:
++ if other is None and run.is_file() and not model.recipe.data:""")
 def test_a_file_does_not_say_where_to_look_for_data(capsys, tmp_path, monkeypatch):
     """Its record may name any path; nothing is opened there."""
     monkeypatch.chdir(tmp_path)
@@ -174,21 +171,18 @@ def test_a_mistake_about_a_file_is_one_line_and_exit_2(capsys, runs, monkeypatch
     assert {path: path.stat().st_mtime_ns for path in runs.rglob("*")} == before
 
 
-@catches(
-    "console.py",
-    "print(printable(line), file=sys.stderr",
-    "print(line, file=sys.stderr",
-    "a message brings control characters to the terminal",
-)
+@catches("""console.py: a message brings control characters to the terminal
+- print(printable(line), file=sys.stderr
++ print(line, file=sys.stderr""")
 def test_a_message_brings_no_control_characters_to_the_terminal(capsys):
     code, _, err = call(capsys, "sample", "\x1b[2Jnowhere\x07")
     assert code == 2
     assert err.rstrip("\n").isprintable()
 
 
-@catches(
-    "run/model_file.py", "if found != claimed:", "if not found:", "the hash of a file is not looked at", case="vae"
-)
+@catches("""run/model_file.py: the hash of a file is not looked at [vae]
+- if found != claimed:
++ if not found:""")
 @pytest.mark.parametrize("family", hostile.MODELS)
 def test_every_byte_of_a_file_is_watched(tmp_path, family):
     """Of the weights: all bits are under the hash. Of the record: whatever it changes, but not how it is spelt."""

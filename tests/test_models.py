@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from harness.support import SMALL_BETAS, seeded
 from kakusan.bound import ancestral_sample, elbo
-from kakusan.data.mnist import mnist
+from kakusan.data.digits import mnist
 from kakusan.data.scale import BINARY
 from kakusan.distributions import add
 from kakusan.measure.classifier import classifier

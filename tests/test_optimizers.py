@@ -58,13 +58,12 @@ def test_muon_takes_the_steps_of_its_definition():
     assert weight.count_nonzero() == 2
 
 
-@catches(
-    "train/optimizers.py",
-    "betas=settings.betas, weight_decay=settings.weight_decay",
-    "betas=settings.betas, weight_decay=0.0",
-    "AdamW decays no weights",
-)
-@catches("train/optimizers.py", "betas=settings.betas, ", "", "AdamW has the memories that torch gives it")
+@catches("""train/optimizers.py: AdamW decays no weights
+- betas=settings.betas, weight_decay=settings.weight_decay
++ betas=settings.betas, weight_decay=0.0""")
+@catches("""train/optimizers.py: AdamW has the betas that torch gives it
+- betas=settings.betas
++ betas=(0.9, 0.999)""")
 def test_adamw_takes_the_steps_of_its_definition_with_the_settings_that_were_given():
     lr, decay, (short, long) = 0.1, 0.2, (0.8, 0.9)
     module = nn.Linear(1, 1, bias=False).double()
@@ -80,12 +79,9 @@ def test_adamw_takes_the_steps_of_its_definition_with_the_settings_that_were_giv
         assert module.weight.item() == pytest.approx(expected, rel=1e-10)
 
 
-@catches(
-    "train/optimizers.py",
-    'group["lr"] = peak * scale',
-    'group["lr"] = self._all[0][1] * scale',
-    "hidden matrices move at the learning rate of the rest",
-)
+@catches("""train/optimizers.py: hidden matrices move at the learning rate of the rest
+- group["lr"] = peak * scale
++ group["lr"] = self._all[0][1] * scale""")
 def test_hidden_matrices_move_at_a_learning_rate_of_their_own():
     module = nn.Linear(1, 1).double()
     module.hidden_matrices = lambda: [module.weight]
@@ -119,12 +115,9 @@ def test_a_gradient_is_cut_to_the_norm_that_was_asked_for(clip, norm):
     assert norms == [pytest.approx(norm, rel=1e-5)]  # float32, and 1e-6 in a denominator
 
 
-@catches(
-    "train/muon.py",
-    "torch.linalg.vector_norm(x, dim=(-2, -1), keepdim=True)",
-    "torch.linalg.vector_norm(x)",
-    "matrices of one shape get one size together",
-)
+@catches("""train/muon.py: matrices of one shape get one size together
+- torch.linalg.vector_norm(x, dim=(-2, -1), keepdim=True)
++ torch.linalg.vector_norm(x)""")
 def test_matrices_of_one_shape_are_orthogonalised_together_as_they_are_alone():
     batch = torch.randn(3, 6, 20, dtype=torch.float64, generator=seeded(0))
     for matrices in (batch, batch.mT):

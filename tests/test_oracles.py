@@ -495,30 +495,18 @@ def accepted(build):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@catches(
-    "oracles/inputs.py",
-    "torch.finfo(dtype_of(value)).eps",
-    "torch.finfo(F64).eps",
-    "a covariance of float32 numbers must be symmetric to float64",
-)
-@catches(
-    "oracles/inputs.py",
-    "cov = (given + given.T) / 2",
-    "cov = given",
-    "a covariance stays as asymmetric as its rounding made it",
-)
-@catches(
-    "oracles/dirichlet.py",
-    'value.item() if hasattr(value, "item") else value',
-    "value",
-    "a tensor is no concentration",
-)
-@catches(
-    "oracles/mixture.py",
-    "len(self.weights) * torch.finfo(dtype_of(weights)).eps",
-    "0.0",
-    "weights of float32 numbers must sum to 1 in float64",
-)
+@catches("""oracles/inputs.py: a covariance of float32 numbers must be symmetric to float64
+- torch.finfo(dtype_of(value)).eps
++ torch.finfo(F64).eps""")
+@catches("""oracles/inputs.py: a covariance stays as asymmetric as its rounding made it
+- cov = (given + given.T) / 2
++ cov = given""")
+@catches("""oracles/dirichlet.py: a tensor is no concentration
+- value.item() if hasattr(value, "item") else value
++ value""")
+@catches("""oracles/mixture.py: weights of float32 numbers must sum to 1 in float64
+- len(self.weights) * torch.finfo(dtype_of(weights)).eps
++ 0.0""")
 def test_worlds_take_numbers_of_lower_precision_with_their_rounding(dtype):
     root = torch.randn(3, 3, generator=seeded(0), dtype=F64)
     exact = (root @ root.T).to(dtype)

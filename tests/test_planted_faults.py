@@ -25,6 +25,7 @@ def syntax(text: str) -> str:
     return ast.dump(ast.parse(text))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
 def test_a_planted_fault_is_caught(server, tmp_path, fault):
     assert fault.times == 1, f"{fault.file} has {fault.times} times: {fault.old}"
@@ -41,6 +42,7 @@ def test_every_fault_changes_the_program_and_leaves_it_one():
         assert syntax((PACKAGE / fault.file).read_text()) != syntax(fault.planted()), fault.name
 
 
+@pytest.mark.slow
 def test_every_case_that_is_to_catch_a_fault_exists(server, tmp_path):
     named = {fault.caught_by for fault in FAULTS}
     known = ids_in(sorted({name.split("::")[0] for name in named}), tmp_path)
@@ -48,6 +50,7 @@ def test_every_case_that_is_to_catch_a_fault_exists(server, tmp_path):
     assert not named - known
 
 
+@pytest.mark.slow
 def test_without_a_fault_they_all_pass(server, tmp_path):
     assert verdict_without(sorted({fault.caught_by for fault in FAULTS}), tmp_path) == PASSED
 
@@ -58,6 +61,7 @@ def test_there_are_many_faults_and_no_two_of_a_name():
     assert len({(fault.file, fault.old, fault.new) for fault in FAULTS}) == len(FAULTS)
 
 
+@pytest.mark.slow
 def test_a_test_that_does_not_notice_is_not_taken_for_one_that_does(server, tmp_path):
     units = (PACKAGE / "units.py").read_text()
     unnoticed = "test_units.py::test_a_better_likelihood_is_a_lower_rate"

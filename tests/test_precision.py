@@ -63,14 +63,15 @@ def test_a_stopped_run_in_bfloat16_ends_with_the_same_bits(tmp_path, method):
     ends_alike(tmp_path, *(engine_job.trainer(**settings) for _ in range(3)))
 
 
-@catches("train/precision.py", "part.register_forward_hook(_widened)", "pass", "what a network returns stays bfloat16")
-@catches("train/precision.py", 'if self.precision != "bfloat16":', "if True:", "bfloat16 is asked for and not done")
-@catches(
-    "train/precision.py",
-    'cache_enabled=self.device.type != "cpu"',
-    "cache_enabled=True",
-    "lanes share what autocast keeps of rounded weights",
-)
+@catches("""train/precision.py: what a network returns stays bfloat16
+- part.register_forward_hook(_widened)
++ pass""")
+@catches("""train/precision.py: bfloat16 is asked for and not done
+- if self.precision != "bfloat16":
++ if True:""")
+@catches("""train/precision.py: lanes share what autocast keeps of rounded weights
+- cache_enabled=self.device.type != "cpu"
++ cache_enabled=True""")
 def test_bfloat16_is_in_the_networks_products_and_nowhere_else():
     one, plain = trainer(precision="bfloat16"), trainer()
     seen = []
@@ -141,7 +142,9 @@ def rounding():
     matmul.allow_tf32, cudnn.allow_tf32 = before
 
 
-@catches("train/precision.py", "_set_tf32(to_tf32, to_tf32)", "pass", "TF32 stays as torch has it")
+@catches("""train/precision.py: TF32 stays as torch has it
+- _set_tf32(to_tf32, to_tf32)
++ pass""")
 def test_tf32_is_on_for_a_step_that_asked_for_it_and_off_otherwise(rounding):
     matmul, cudnn = rounding
     matmul.allow_tf32, cudnn.allow_tf32 = False, True  # as torch comes
@@ -155,13 +158,14 @@ def test_tf32_is_on_for_a_step_that_asked_for_it_and_off_otherwise(rounding):
         assert (matmul.allow_tf32, cudnn.allow_tf32) == (False, True)
 
 
-@catches(
-    "train/loop.py",
-    "                with self.computing.step(), self.engine.backward(self.objective, last=last == 0):\n                    loss = share()\n                    loss.backward()",
-    "                with self.engine.backward(self.objective, last=last == 0):\n                    with self.computing.step():\n                        loss = share()\n                    loss.backward()",
-    "the backward pass is in torch's own precision",
-    case="1",
-)
+@catches("""train/loop.py: the backward pass is in torch's own precision [1]
+-                 with self.computing.step(), self.engine.backward(self.objective, last=last == 0):
+-                     loss = share()
+-                     loss.backward()
++                 with self.engine.backward(self.objective, last=last == 0):
++                     with self.computing.step():
++                         loss = share()
++                     loss.backward()""")
 @pytest.mark.parametrize("groups", [1, 2])
 def test_the_backward_pass_is_in_the_precision_of_the_step_too(groups):
     seen, inside = [], [False]
@@ -194,16 +198,16 @@ class Slow:
         self.now = 0.0
 
 
-@catches(
-    "train/loop.py", "if new and self._warm_up():", "if False:", "compiling is taken for the pace of steps", case="None"
-)
-@catches(
-    "train/loop.py",
-    "        if not new:\n            self._warm_up()\n        self.clock.start(self.state.step)",
-    "        self.clock.start(self.state.step)\n        if not new:\n            self._warm_up()",
-    "a resumed run counts its compiling again",
-    case="4",
-)
+@catches("""train/loop.py: compiling is taken for the pace of steps [None]
+- if new and self._warm_up():
++ if False:""")
+@catches("""train/loop.py: a resumed run counts its compiling again [4]
+-         if not new:
+-             self._warm_up()
+-         self.clock.start(self.state.step)
++         self.clock.start(self.state.step)
++         if not new:
++             self._warm_up()""")
 @pytest.mark.parametrize("stop_at", [None, 4])
 def test_compiling_counts_once_and_not_as_the_pace_of_steps(monkeypatch, tmp_path, stop_at):
     def slowly(one, time):

@@ -8,7 +8,9 @@ from harness.faults import catches
 from kakusan.data.scale import SIGNED, UNIT
 
 
-@catches("data/scale.py", "TOP = 255", "TOP = 256", "pixels run to 256")
+@catches("""data/scale.py: pixels run to 256
+- TOP = 255
++ TOP = 256""")
 @pytest.mark.parametrize("scale", [SIGNED, UNIT])
 def test_black_and_white_are_the_ends_of_a_scale_and_levels_one_bin_apart(scale):
     levels = scale.to_model(torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16)).flatten()
@@ -18,7 +20,9 @@ def test_black_and_white_are_the_ends_of_a_scale_and_levels_one_bin_apart(scale)
     assert_close(levels.diff(), torch.full((255,), scale.bin_width), rtol=0, atol=1e-6)  # float32 near one
 
 
-@catches("data/scale.py", ".round().clamp(0, TOP)", ".round()", "values beyond white come back dark")
+@catches("""data/scale.py: values beyond white come back dark
+- .round().clamp(0, TOP)
++ .round()""")
 @pytest.mark.parametrize("scale", [SIGNED, UNIT])
 def test_values_beyond_black_and_white_become_black_and_white(scale):
     width = scale.high - scale.low

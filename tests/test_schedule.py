@@ -32,62 +32,30 @@ ANY = [*SCHEDULES.values(), lambda: Schedule.sigmoid(50), lambda: Schedule.linea
 
 
 @pytest.mark.proves("S54", "O7")
-@catches(
-    "schedule.py",
-    "return (-self.beta).log1p().cumsum(0)",
-    "return torch.cat([self.beta[:1], (-self.beta[:-1]).log1p().cumsum(0)])",
-    "the cumulative product is one step late",
-    case="alpha_bar-small_T5",
-)
-@catches(
-    "schedule.py",
-    "return self._log_alpha_bar.exp()",
-    "return self._log_alpha_bar.exp().float().double()",
-    "alpha_bar passes through float32",
-    case="alpha_bar-linear_T1000",
-)
-@catches(
-    "schedule.py",
-    "self._with_zero(self.beta[1:] * self.noise_var[:-1] / self.noise_var[1:])",
-    "self._with_zero(self.beta[1:])",
-    "the posterior has the variance beta instead of beta_tilde",
-    case="beta_tilde-linear_T1000",
-)
-@catches(
-    "schedule.py",
-    "self.alpha_bar[:-1].sqrt() * self.beta[1:]",
-    "self.alpha_bar[1:].sqrt() * self.beta[1:]",
-    "the weight of x takes alpha_bar at t instead of t - 1",
-    case="coef_x0-small_T5",
-)
-@catches(
-    "schedule.py",
-    "(1 - self.beta[1:]).sqrt() * self.noise_var[:-1]",
-    "(1 - self.beta[1:]) * self.noise_var[:-1]",
-    "the weight of z_t lacks a square root",
-    case="coef_xt-tiny_T2",
-)
-@catches(
-    "schedule.py",
-    "return self._log_alpha_bar - self.noise_var.log()",
-    "return self.noise_var.log() - self._log_alpha_bar",
-    "log SNR has the wrong sign",
-    case="log_snr-tiny_T2",
-)
-@catches(
-    "schedule.py",
-    "offset: float = 0.008",
-    "offset: float = 0.0",
-    "the cosine schedule has no offset",
-    case="beta-cosine_T1000",
-)
-@catches(
-    "schedule.py",
-    "torch.linspace(beta_min, beta_max, depth, dtype=torch.float64)",
-    "torch.linspace(beta_min**0.5, beta_max**0.5, depth, dtype=torch.float64).square()",
-    "the linear schedule is linear in the square root of beta",
-    case="beta-linear_T1000",
-)
+@catches("""schedule.py: the cumulative product is one step late [alpha_bar-small_T5]
+- return (-self.beta).log1p().cumsum(0)
++ return torch.cat([self.beta[:1], (-self.beta[:-1]).log1p().cumsum(0)])""")
+@catches("""schedule.py: alpha_bar passes through float32 [alpha_bar-linear_T1000]
+- return self._log_alpha_bar.exp()
++ return self._log_alpha_bar.exp().float().double()""")
+@catches("""schedule.py: the posterior has the variance beta instead of beta_tilde [beta_tilde-linear_T1000]
+- self._with_zero(self.beta[1:] * self.noise_var[:-1] / self.noise_var[1:])
++ self._with_zero(self.beta[1:])""")
+@catches("""schedule.py: the weight of x takes alpha_bar at t instead of t - 1 [coef_x0-small_T5]
+- self.alpha_bar[:-1].sqrt() * self.beta[1:]
++ self.alpha_bar[1:].sqrt() * self.beta[1:]""")
+@catches("""schedule.py: the weight of z_t lacks a square root [coef_xt-tiny_T2]
+- (1 - self.beta[1:]).sqrt() * self.noise_var[:-1]
++ (1 - self.beta[1:]) * self.noise_var[:-1]""")
+@catches("""schedule.py: log SNR has the wrong sign [log_snr-tiny_T2]
+- return self._log_alpha_bar - self.noise_var.log()
++ return self.noise_var.log() - self._log_alpha_bar""")
+@catches("""schedule.py: the cosine schedule has no offset [beta-cosine_T1000]
+- offset: float = 0.008
++ offset: float = 0.0""")
+@catches("""schedule.py: the linear schedule is linear in the square root of beta [beta-linear_T1000]
+- torch.linspace(beta_min, beta_max, depth, dtype=torch.float64)
++ torch.linspace(beta_min**0.5, beta_max**0.5, depth, dtype=torch.float64).square()""")
 @pytest.mark.parametrize("case", SCHEDULES)
 @pytest.mark.parametrize("column", COLUMNS)
 def test_every_table_is_the_exact_one(case, column):
@@ -98,13 +66,9 @@ def test_every_table_is_the_exact_one(case, column):
         assert table[int(t)].item() == pytest.approx(row[column], rel=1e-10, abs=0), f"{column} at t = {t}"
 
 
-@catches(
-    "schedule.py",
-    "return 0 - self._log_alpha_bar.expm1()",
-    "return 1 - self.alpha_bar",
-    "one minus alpha_bar cancels at small t",
-    case="linear_T1000",
-)
+@catches("""schedule.py: one minus alpha_bar cancels at small t [linear_T1000]
+- return 0 - self._log_alpha_bar.expm1()
++ return 1 - self.alpha_bar""")
 @pytest.mark.parametrize("case", SCHEDULES)
 def test_the_noise_variance_loses_no_digits_at_small_t(case):
     schedule = SCHEDULES[case]()
@@ -128,6 +92,37 @@ def test_the_sums_over_the_linear_schedule_are_the_exact_ones():
 def test_only_the_last_step_of_the_cosine_schedule_is_capped():
     beta = Schedule.cosine(1000).beta
     assert (beta == 0.999).nonzero().flatten().tolist() == ORACLE["cosine_T1000"]["outputs"]["capped_steps"]
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "tau"), [(-3.0, 3.0, 1.0), (-3.0, 3.0, 0.4), (0.0, 3.0, 0.7), (-1.0, 2.0, 2.0)]
+)
+@catches("""schedule.py: the sigmoid schedule ignores tau inside its curve
+- ((start + u * (end - start)) / tau).sigmoid()
++ (start + u * (end - start)).sigmoid()""")
+@catches("""schedule.py: the sigmoid schedule is scaled as if tau were 1
+- torch.tensor([start / tau, end / tau]
++ torch.tensor([start, end]""")
+@catches("""schedule.py: the sigmoid schedule starts at 0 [-1.0-2.0-2.0]
+- ((start + u * (end - start)) / tau)
++ ((u * end) / tau)""")
+@catches("""schedule.py: the sigmoid schedule does not start at the data
+- (high - low), max_beta)
++ high, max_beta)""")
+def test_the_sigmoid_schedule_is_its_published_formula(start, end, tau):
+    # Jabri, Fleet and Chen 2023, section 2, spelled out
+    def sigmoid(value):
+        return 1 / (1 + math.exp(-value / tau))
+
+    depth = 40
+    curve = [
+        (sigmoid(end) - sigmoid(start + t / depth * (end - start))) / (sigmoid(end) - sigmoid(start))
+        for t in range(depth + 1)
+    ]
+    schedule = Schedule.sigmoid(depth, start, end, tau)
+    # the last beta is capped at 0.999; betas are differences from 1: 1e-15 on 1e-3
+    assert_close(schedule.alpha_bar[:-1], f64(curve[:-1]), rtol=1e-11, atol=0)
+    assert schedule.beta[-1] == 0.999
 
 
 @pytest.mark.proves("S36", "O7")
@@ -192,13 +187,9 @@ def test_two_steps_merge_into_one_of_variance_0_28_and_not_0_08():  # O9, theory
 
 
 @pytest.mark.proves("S53")
-@catches(
-    "schedule.py",
-    "torch.tensor([0, *times])",
-    "torch.tensor([0, *(t - 1 for t in times)])",
-    "a respaced chain visits the step before each of its times",
-    case="times1",
-)
+@catches("""schedule.py: a respaced chain visits the step before each of its times [times1]
+- torch.tensor([0, *times])
++ torch.tensor([0, *(t - 1 for t in times)])""")
 @pytest.mark.parametrize("times", [[5], [2, 5], [1, 3, 4], [1, 2, 3, 4, 5]])
 def test_a_respaced_chain_has_the_same_marginals(times):
     schedule = Schedule.from_betas(SMALL_BETAS)
@@ -224,9 +215,9 @@ def test_times_that_are_no_coarser_chain_are_refused(times):
 
 
 @pytest.mark.proves("S35")
-@catches(
-    "schedule.py", "(betas > 0) & (betas < 1)", "(betas >= 0) & (betas < 1)", "a beta of zero is let in", case="0.0"
-)
+@catches("""schedule.py: a beta of zero is let in [0.0]
+- (betas > 0) & (betas < 1)
++ (betas >= 0) & (betas < 1)""")
 @pytest.mark.parametrize("bad", [0.0, 1.0, -0.1, 1.5, math.nan, math.inf])
 def test_a_beta_outside_the_open_unit_interval_is_refused_by_its_step(bad):
     with pytest.raises(InputError, match="beta_2"):

@@ -115,7 +115,9 @@ def test_a_gradient_larger_than_allowed_is_skipped():
     assert one.state.num_skipped > 0
 
 
-@catches("train/state.py", "if row >= IN_A_ROW or", "if", "steps that are skipped for ever are never told")
+@catches("""train/state.py: steps that are skipped for ever are never told
+- if row >= IN_A_ROW or
++ if""")
 def test_too_many_bad_steps_in_a_row_stop_the_run_with_advice():
     one = broken_at(set(range(2, 40)), "nan", steps=40)
     with pytest.raises(NonFiniteLossError, match=r"10 steps in a row.*--rollback"):
@@ -124,12 +126,9 @@ def test_too_many_bad_steps_in_a_row_stop_the_run_with_advice():
     assert all(p.isfinite().all() for p in one.module.parameters())
 
 
-@catches(
-    "train/state.py",
-    "[one for one in self.skipped if one > step - WINDOW]",
-    "self.skipped",
-    "skipped steps are counted over the whole run",
-)
+@catches("""train/state.py: skipped steps are counted over the whole run
+- [one for one in self.skipped if one > step - WINDOW]
++ self.skipped""")
 def test_five_per_cent_of_the_last_thousand_stop_it_too():
     state = State()
     for step in range(0, 49 * 19, 19):
@@ -145,18 +144,12 @@ def test_five_per_cent_of_the_last_thousand_stop_it_too():
     assert sparse.num_skipped == 477
 
 
-@catches(
-    "train/loop.py",
-    "sum(back <= step for back in self.rollbacks)",
-    "0 * step",
-    "a rollback goes on with the same noise",
-)
-@catches(
-    "train/loop.py",
-    "sum(back <= step for back in self.rollbacks)",
-    "len(self.rollbacks)",
-    "a rollback changes the noise of the steps before it",
-)
+@catches("""train/loop.py: a rollback goes on with the same noise
+- sum(back <= step for back in self.rollbacks)
++ 0 * step""")
+@catches("""train/loop.py: a rollback changes the noise of the steps before it
+- sum(back <= step for back in self.rollbacks)
++ len(self.rollbacks)""")
 def test_a_rollback_is_other_noise_and_another_order_from_its_step_on():
     plain, back = engine_job.trainer(), engine_job.trainer(rollbacks=(6,))
     for step in range(12):
@@ -166,12 +159,9 @@ def test_a_rollback_is_other_noise_and_another_order_from_its_step_on():
     assert engine_job.everything(engine_job.run(plain)) != engine_job.everything(engine_job.run(back))
 
 
-@catches(
-    "train/loop.py",
-    'stream(self.seed, "step", salt, step, group, device=self.device)',
-    'stream(self.seed, "step", salt, step, device=self.device)',
-    "every group of a batch has the same noise",
-)
+@catches("""train/loop.py: every group of a batch has the same noise
+- stream(self.seed, "step", salt, step, group, device=self.device)
++ stream(self.seed, "step", salt, step, device=self.device)""")
 def test_groups_have_noise_of_their_own():
     one = engine_job.trainer(groups=2)
     drawn = [torch.rand(3, generator=one.draws(4, group)[1]) for group in (0, 1)]
@@ -193,7 +183,9 @@ def test_the_first_signal_stops_after_the_step_with_all_saved(number):
     assert saved == [6]
 
 
-@catches("train/stopping.py", "if again or self._at_once:", "if self._at_once:", "a second signal waits as the first")
+@catches("""train/stopping.py: a second signal waits as the first
+- if again or self._at_once:
++ if self._at_once:""")
 def test_a_second_signal_leaves_at_once():
     one = engine_job.trainer()
 
@@ -205,15 +197,12 @@ def test_a_second_signal_leaves_at_once():
         one.run([1.0], lambda one: None, on_step)
 
 
-@catches(
-    "train/stopping.py", "if again or self._at_once:", "if again:", "a signal while measuring waits for the end of it"
-)
-@catches(
-    "train/loop.py",
-    "if marked or told.save or told.stop:",
-    "if told.save or told.stop:",
-    "a mark is measured before it is saved",
-)
+@catches("""train/stopping.py: a signal while measuring waits for the end of it
+- if again or self._at_once:
++ if again:""")
+@catches("""train/loop.py: a mark is measured before it is saved
+- if marked or told.save or told.stop:
++ if told.save or told.stop:""")
 def test_a_signal_while_measuring_leaves_at_once_since_all_is_saved():
     one, saved = engine_job.trainer(), []
 

@@ -6,9 +6,6 @@ import sys
 import tomllib
 from pathlib import Path
 
-from kakusan.cli import SUMMARIES
-from kakusan.cli.arguments import COMMANDS
-
 PACKAGE = Path(__file__).parent.parent / "src" / "kakusan"
 # A module may import from its own row and from the rows above it.
 ROWS = [
@@ -27,7 +24,7 @@ ROWS = [
     {"__main__"},
 ]
 # Rooms that import nothing above `distributions`, with what each may use besides
-SIDE = {"nets": set(), "data": set(), "measure": {"data", "storage"}, "storage": set(), "oracles": set()}
+SIDE = {"nets": set(), "data": {"storage"}, "measure": {"data", "storage"}, "storage": set(), "oracles": set()}
 KNOWN_IMPORTS = {("run", "cli"), ("models", "run"), ("train", "run")}  # to be removed; add none
 FILE_LINES, FUNCTION_LINES = 350, 60
 KNOWN_LONG = {  # to be split; add none
@@ -97,10 +94,6 @@ def test_help_and_listings_load_no_torch():
         )
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
-
-
-def test_each_line_of_help_is_about_a_command_and_none_is_forgotten():
-    assert {typed.split()[0] for typed in SUMMARIES} == {"train", *COMMANDS}
 
 
 def test_the_dependencies_are_these_and_no_more():

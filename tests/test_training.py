@@ -47,12 +47,9 @@ def run(trainer, stop_at=None):
 
 
 @pytest.mark.proves("S28")
-@catches(
-    "train/batches.py",
-    'stream(self.seed, "order", self.salt, epoch)',
-    'stream(self.seed, "order", self.salt)',
-    "every epoch has the same order",
-)
+@catches("""train/batches.py: every epoch has the same order
+- stream(self.seed, "order", self.salt, epoch)
++ stream(self.seed, "order", self.salt)""")
 def test_an_epoch_shows_every_example_once():
     batches = Batches(num_examples=10, batch=4, seed=0, device=CPU)
     seen = torch.cat([batches.indices(step) for step in range(5)])  # two epochs
@@ -60,12 +57,9 @@ def test_an_epoch_shows_every_example_once():
     assert seen[:10].tolist() != seen[10:].tolist()
 
 
-@catches(
-    "train/batches.py",
-    'stream(self.seed, "order", self.salt, epoch)',
-    'stream("order", self.salt, epoch)',
-    "every seed has the same batches",
-)
+@catches("""train/batches.py: every seed has the same batches
+- stream(self.seed, "order", self.salt, epoch)
++ stream("order", self.salt, epoch)""")
 def test_a_batch_is_a_function_of_seed_and_step():
     asked_late = Batches(1000, 32, seed=5, device=CPU).indices(10**9)
     assert torch.equal(asked_late, Batches(1000, 32, seed=5, device=CPU).indices(10**9))
@@ -83,20 +77,12 @@ def test_training_finds_the_line(method):
     assert trainer.state.loss < 0.01  # the variance of the targets is 3
 
 
-@catches(
-    "train/loop.py",
-    'self.optimizers.load({name: tensor.to(self.device) for name, tensor in tensors["optimizer"].items()})',
-    "pass",
-    "a resumed run has lost the state of its optimiser",
-    case="adam",
-)
-@catches(
-    "train/loop.py",
-    '(self.ema.tensors, tensors["ema"])):',
-    "):",
-    "a resumed run has lost its averaged weights",
-    case="muon",
-)
+@catches("""train/loop.py: a resumed run has lost the state of its optimiser [adam]
+- self.optimizers.load({name: tensor.to(self.device) for name, tensor in tensors["optimizer"].items()})
++ pass""")
+@catches("""train/loop.py: a resumed run has lost its averaged weights [muon]
+- (self.ema.tensors, tensors["ema"])):
++ ):""")
 @pytest.mark.parametrize("method", ["adam", "muon"])
 def test_a_stopped_run_ends_with_the_same_bits_as_an_unbroken_one(tmp_path, method):
     whole = regression(60, method)
@@ -111,18 +97,12 @@ def test_a_stopped_run_ends_with_the_same_bits_as_an_unbroken_one(tmp_path, meth
     assert torch.equal(weights(whole), weights(resumed))
 
 
-@catches(
-    "train/loop.py",
-    "for name, value in self.ema.module.state_dict().items()",
-    "for name, value in self.module.state_dict().items()",
-    "the early weights are not averaged ones",
-)
-@catches(
-    "train/loop.py",
-    "self.early = None if early is None else {name: value.to(self.device) for name, value in early.items()}",
-    "pass",
-    "a resumed run has lost its early weights",
-)
+@catches("""train/loop.py: the early weights are not averaged ones
+- for name, value in self.ema.module.state_dict().items()
++ for name, value in self.module.state_dict().items()""")
+@catches("""train/loop.py: a resumed run has lost its early weights
+- self.early = None if early is None else {name: value.to(self.device) for name, value in early.items()}
++ pass""")
 def test_the_early_weights_are_those_of_their_moment_and_survive_a_resume(tmp_path):
     moment = regression(6, decay="none")  # without decay the first six steps are the same for any budget
     run(moment)
@@ -145,7 +125,9 @@ def test_a_run_keeps_no_early_weights_unless_asked(tmp_path):
     assert checkpoint.early_weights(checkpoint.latest(tmp_path)) is None
 
 
-@catches("storage/commit.py", "good[keep:]", "good[:-keep]", "the oldest checkpoints are kept")
+@catches("""storage/commit.py: the oldest checkpoints are kept
+- good[keep:]
++ good[:-keep]""")
 def test_checkpoints_keep_the_newest_two(tmp_path):
     trainer = regression(10)
     for _ in range(4):
@@ -154,7 +136,9 @@ def test_checkpoints_keep_the_newest_two(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000003", "step-00000004"]
 
 
-@catches("train/ema.py", "(1 / self.share - 1)", "(1 / self.share)", "the average has the wrong power")
+@catches("""train/ema.py: the average has the wrong power
+- (1 / self.share - 1)
++ (1 / self.share)""")
 def test_the_average_is_the_mean_of_a_power_profile():
     # With share 1 / (p + 2) the weight of step s among k is proportional to about s^p; share 0.5 is a plain mean.
     module = torch.nn.Linear(1, 1, bias=False)
@@ -187,9 +171,9 @@ def test_the_average_copies_buffers():
     assert ema.module.running_mean.tolist() == [4.0, 4.0]
 
 
-@catches(
-    "train/muon.py", "ITERATIONS = 5", "ITERATIONS = 1", "the update of Muon is far from orthogonal", case="shape2"
-)
+@catches("""train/muon.py: the update of Muon is far from orthogonal [shape2]
+- ITERATIONS = 5
++ ITERATIONS = 1""")
 @pytest.mark.parametrize("shape", [(6, 20), (20, 6), (8, 8)])
 def test_an_orthogonalised_update_keeps_directions_and_levels_their_sizes(shape):
     torch.manual_seed(0)
@@ -215,12 +199,9 @@ def test_an_update_of_single_precision_is_that_of_double_though_singular_values_
     assert sizes[-1] < 1e-3  # too small for five rounds, in any precision
 
 
-@catches(
-    "train/muon.py",
-    "lying.to(torch.promote_types(lying.dtype, torch.float32))",
-    "lying",
-    "matrices of half precision are orthogonalised in it",
-)
+@catches("""train/muon.py: matrices of half precision are orthogonalised in it
+- lying.to(torch.promote_types(lying.dtype, torch.float32))
++ lying""")
 def test_matrices_in_half_precision_are_orthogonalised_in_single():
     matrix = torch.outer(torch.arange(1.0, 9), torch.arange(1.0, 20)).bfloat16()  # of rank 1: nothing else may grow
     update = orthogonalised(matrix)
@@ -229,7 +210,9 @@ def test_matrices_in_half_precision_are_orthogonalised_in_single():
     assert torch.linalg.matrix_norm(update.float() - orthogonalised(matrix.float()), ord=2) < 0.01
 
 
-@catches("train/muon.py", 'alpha=-group["lr"]', 'alpha=group["lr"]', "Muon steps uphill")
+@catches("""train/muon.py: Muon steps uphill
+- alpha=-group["lr"]
++ alpha=group["lr"]""")
 def test_muon_steps_along_the_gradient_of_any_matrix_shape():
     kernel = torch.nn.Parameter(torch.zeros(4, 2, 3, 3))
     kernel.grad = torch.randn(4, 2, 3, 3, generator=torch.Generator().manual_seed(0))
@@ -237,12 +220,9 @@ def test_muon_steps_along_the_gradient_of_any_matrix_shape():
     assert (kernel * kernel.grad).sum() < 0
 
 
-@catches(
-    "train/loop.py",
-    "min(1.0, (self.state.step + 1) / self.settings.warmup)",
-    "min(1.0, self.state.step + 1)",
-    "the learning rate does not warm up",
-)
+@catches("""train/loop.py: the learning rate does not warm up
+- min(1.0, (self.state.step + 1) / self.settings.warmup)
++ min(1.0, self.state.step + 1)""")
 def test_the_learning_rate_falls_to_zero_over_the_budget():
     trainer = regression(50)
     scales = []

@@ -9,6 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from harness.support import call
+from kakusan.cli.arguments import COMMANDS
+from kakusan.recipes import RECIPES
+
 ROOT = Path(__file__).resolve().parent.parent
 NOTATION = ROOT / "docs" / "notation.md"
 NOT_YET_CLEAN = (
@@ -91,6 +95,18 @@ CLEAN = [path for path in pages() if not str(path.relative_to(ROOT)).startswith(
 @pytest.mark.parametrize("path", CLEAN, ids=lambda path: str(path.relative_to(ROOT)))
 def test_a_file_uses_the_words_of_the_glossary(path):
     assert complaints(path) == [], "docs/notation.md says what to write instead"
+
+
+HELPS = [[], *([command] for command in COMMANDS), *(["train", recipe] for recipe in RECIPES)]
+
+
+@pytest.mark.parametrize("words", HELPS, ids=lambda words: " ".join(words) or "kakusan")
+def test_help_uses_the_words_of_the_glossary(words, capsys):
+    status, out, _ = call(capsys, *words, "--help")
+    assert status == 0
+    assert out.startswith(("usage: kakusan", "kakusan trains"))
+    assert faults(out) == []
+    assert re.findall(rf"(?m)^ {{2,}}-.*  {FIRST_WORDS.pattern}.*", out) == []
 
 
 def test_the_table_of_rejected_words_is_read():

@@ -77,27 +77,15 @@ def step(one):
         raise Waits(f"a step asks the device for a number: {error}") from error
 
 
-@catches(
-    "timesteps.py",
-    "if device not in self._held:",
-    "if True:",
-    "a step fetches its table of times again",
-    case="unet-adam",
-)
-@catches(
-    "train/batches.py",
-    "order.to(self.device, non_blocking=True)",
-    "order.to(self.device)",
-    "a new epoch is waited for",
-    case="vae-adam",
-)
-@catches(
-    "train/loop.py",
-    "if len(self._unread) >= UNREAD_STEPS:",
-    "if True:",
-    "each verdict on a step is waited for",
-    case="vae-muon",
-)
+@catches("""timesteps.py: a step fetches its table of times again [unet-adam]
+- if device not in self._held:
++ if True:""")
+@catches("""train/batches.py: a new epoch is waited for [vae-adam]
+- order.to(self.device, non_blocking=True)
++ order.to(self.device)""")
+@catches("""train/loop.py: each verdict on a step is waited for [vae-muon]
+- if len(self._unread) >= UNREAD_STEPS:
++ if True:""")
 @pytest.mark.parametrize("method", ["adam", "muon"])
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
 def test_no_step_waits_for_the_device(monkeypatch, config, method):

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,15 +17,16 @@ PACKAGE = TESTS.parent / "src" / "kakusan"
 Test = TypeVar("Test")
 
 
-def catches(file: str, old: str, new: str, fault: str, *, case: str = "") -> Callable[[Test], Test]:
-    """Declare that the decorated test fails when one text of the library is replaced by another.
+def catches(fault: str, *more: str, case: str = "") -> Callable[[Test], Test]:
+    """Declare a fault that the decorated test must catch, written as a change of one file.
 
-    Args:
-        file: File under src/kakusan.
-        old: Text that occurs exactly once in it.
-        new: Text that replaces it.
-        fault: What is then wrong, in words.
-        case: Parameter id of the test that must fail (default: any).
+    The first line is `file: what is then wrong`, with the parameter id of the test that must fail in brackets if it is
+    one of several. Lines with `- ` are the text to replace, which occurs exactly once in the file under src/kakusan;
+    lines with `+ ` replace it.
+
+        schedule.py: the cumulative product is one step late [alpha_bar-small_T5]
+        - return self.beta.cumsum(0)
+        + return self.beta[:-1].cumsum(0)
     """
     return lambda test: test
 
@@ -65,6 +67,22 @@ def faults_of(path: Path) -> Iterator[Fault]:
             continue
         for call in test.decorator_list:
             if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "catches":
-                file, old, new, name = map(ast.literal_eval, call.args)
-                case = "".join(f"[{ast.literal_eval(keyword.value)}]" for keyword in call.keywords)
-                yield Fault(name, file, old, new, f"{path.relative_to(TESTS)}::{test.name}{case}")
+                yield read(
+                    [ast.literal_eval(argument) for argument in call.args],
+                    call.keywords,
+                    f"{path.relative_to(TESTS)}::{test.name}",
+                )
+
+
+def read(arguments: list[str], keywords: list[ast.keyword], test: str) -> Fault:
+    """A fault from what a decorator says."""
+    if len(arguments) > 1:  # file, old, new, what is wrong, case=
+        file, old, new, name = arguments
+        case = "".join(ast.literal_eval(keyword.value) for keyword in keywords)
+    else:
+        head, *lines = arguments[0].split("\n")
+        said = re.fullmatch(r"([\w/]+\.py): (.+?)(?: \[(.*)\])?", head)
+        assert said and all(line[:1] in ("-", "+") for line in lines), f"{test}: not `file: fault [case]` and a change"
+        file, name, case = said.groups()
+        old, new = ("\n".join(line[2:] for line in lines if line[0] == sign) for sign in "-+")
+    return Fault(name, file, old, new, f"{test}[{case}]" if case else test)

@@ -403,9 +403,9 @@ ATTACKS = {**HEADERS, **CONTENTS}
 
 def make(name: str, path: Path) -> None:
     """Put an attack at a path where nothing is."""
-    attack = ATTACKS[name]
+    attack: Callable[..., Any] = ATTACKS[name]
     if attack in (os.mkfifo, _to_device, _to_nowhere, _terabyte, _million) or "with a hole" in name:
-        attack(path)  # ty: takes the path
+        attack(path)
     else:
         path.write_bytes(attack())
 

@@ -1,0 +1,219 @@
+"""Control variates of the diffusion bound: their sums, their fit and their features are exactly what they state."""
+
+import pytest
+import torch
+from torch.nn import functional as F
+from torch.testing import assert_close
+
+from harness.faults import catches
+from harness.support import F64, gauss_hermite, seeded
+from kakusan.likelihood.control_variate import features as features_module
+from kakusan.likelihood.control_variate import surroundings as surroundings_module
+from kakusan.likelihood.control_variate.control import RIDGE, SHARED_RIDGE, Calls, Predictors, fit
+from kakusan.likelihood.control_variate.features import Features
+from kakusan.likelihood.control_variate.surroundings import Surroundings
+from kakusan.likelihood.control_variate.wiener import Wiener, step_weight
+from kakusan.models.diffusion import Diffusion
+from kakusan.oracles import GaussianWorld
+from kakusan.schedule import Schedule
+
+DEPTH, NUM_GROUPS = 10, 4
+GROUP = torch.tensor([0, 1, 1, 1, 2, 2, 2, 2, 3, 3])
+WORLD = GaussianWorld([0.3, -0.2], [[0.5, 0.2], [0.2, 0.3]])
+EXACT = {"rtol": 1e-10, "atol": 1e-12}  # float64, sums of at most some thousand terms
+
+
+def normal(*shape, seed=0):
+    return torch.randn(*shape, generator=seeded(seed), dtype=F64)
+
+
+def model_of(num_dims=2):
+    schedule = Schedule.from_betas([0.05, 0.1, 0.1, 0.15, 0.2, 0.2, 0.3, 0.4, 0.5, 0.8])
+    return Diffusion(lambda z, t: 0 * z, schedule, num_dims, prediction="x", variance="beta").double()
+
+
+def predictors_of(x):
+    typical, slope = 1 + torch.arange(DEPTH, dtype=F64), torch.linspace(-1, 1, DEPTH, dtype=F64)
+    return Predictors(Wiener(model_of(), x), typical, slope, GROUP, NUM_GROUPS, lambda rows: x[rows], len(x))
+
+
+@catches("""likelihood/control_variate/control.py: the sum of the control variate's slopes has the wrong sign
+- own + self._slope_sums * coefficients[:, known]
++ own - self._slope_sums * coefficients[:, known]""")
+@catches("""likelihood/control_variate/control.py: each group's control variate is put back with the mean size of a step
+- coefficients[:, :known].T * self._typical_sums
++ coefficients[:, :known].T * self._typical_sums.mean()""")
+@catches("""likelihood/control_variate/control.py: the filter's cost of other examples is put back
+- self._wiener_sums[rows] * coefficients[:, known + 1]
++ self._wiener_sums[: len(rows)] * coefficients[:, known + 1]""")
+@catches("""likelihood/control_variate/control.py: what the noise adds to the filter's cost has another mean than 0
+- self.wiener.cost(y, eps, t)[:, None] - mean
++ self.wiener.cost(y, eps, t)[:, None]""")
+@catches("""likelihood/control_variate/control.py: the slope is that of another step
+- [typical * self.own[rows], self.slope[t - 1, None]
++ [typical * self.own[rows], self.slope[t - 2, None]""")
+@catches("""likelihood/control_variate/features.py: the direction of the noise has another mean than 0
+- [eps * place for place in upwards_on]
++ [(eps + 0.1) * place for place in upwards_on]""")
+def test_what_is_put_back_is_the_sum_over_the_steps_of_the_mean_of_what_is_taken_out():
+    x = WORLD.sample(40, seeded(1))
+    predictors, rows = predictors_of(x), torch.tensor([7, 3, 31])
+    eps, weights = gauss_hermite(2)  # exact for the squares of the noise
+    sums = torch.zeros(len(rows), NUM_GROUPS, dtype=F64)
+    columns = predictors.at(rows, x[rows], torch.ones(3, dtype=torch.int64), x[rows]).shape[1]
+    coefficients = normal(NUM_GROUPS, columns, seed=2)
+    for i, row in enumerate(rows.tolist()):
+        for t in range(1, DEPTH + 1):
+            many = torch.full((len(eps),), row)
+            u = predictors.at(many, x[many], torch.full_like(many, t), eps)
+            sums[i, GROUP[t - 1]] += (weights @ u) @ coefficients[GROUP[t - 1]]
+    assert_close(predictors.sums(rows, coefficients), sums, **EXACT)
+
+
+def calls_of(n=300, columns=5):
+    u, t = normal(n, columns, seed=3), torch.randint(1, DEPTH + 1, (n,), generator=seeded(4))
+    prob = torch.rand(n, generator=seeded(5), dtype=F64) + 0.1
+    cost = u @ normal(columns, seed=6) + GROUP[t - 1] * u[:, 0] + normal(n, seed=7)
+    return Calls(torch.arange(n), t, prob, u, cost)
+
+
+@catches("""likelihood/control_variate/control.py: the control variate is fitted to costs that are not divided by their probability
+- target = calls.cost / calls.prob / scale
++ target = calls.cost / scale""")
+@catches("""likelihood/control_variate/control.py: a call is counted in the group of the step before
+- [group[calls.t - 1] == k for k
++ [group[calls.t - 2] == k for k""")
+@catches("""likelihood/control_variate/control.py: all groups of steps have one control variate
+- return (shared + deviations)[:, :, 0] / size
++ return (shared + 0 * deviations)[:, :, 0] / size""")
+@catches("""likelihood/control_variate/control.py: the shared coefficients are shrunk as much as the deviations
+- left[:, :-1] + SHARED_RIDGE * eye
++ left[:, :-1] + RIDGE * eye""")
+@catches("""likelihood/control_variate/control.py: coefficients are those of predictors of another size
+- return (shared + deviations)[:, :, 0] / size
++ return (shared + deviations)[:, :, 0]""")
+def test_the_fit_is_the_least_penalized_square():
+    calls = calls_of()
+    found = fit(calls, GROUP, NUM_GROUPS)
+    # by the definition, as one large ridge regression: columns for all steps, then deviations of each group
+    scale = (calls.cost / calls.prob).square().mean().sqrt()
+    u, target = calls.u / calls.prob[:, None] / scale, calls.cost / calls.prob / scale
+    size = u.square().mean(0).sqrt()
+    u = u / size
+    own = [u * (GROUP[calls.t - 1] == k)[:, None] for k in range(NUM_GROUPS)]
+    design = torch.cat([u, *own], 1)
+    penalty = torch.cat([torch.full((5,), SHARED_RIDGE), torch.full((5 * NUM_GROUPS,), RIDGE)]).double().diag()
+    shared, *deviations = torch.linalg.solve(design.T @ design + penalty, design.T @ target).split(5)
+    assert_close(found, torch.stack([(shared + one) / size for one in deviations]), rtol=1e-9, atol=1e-10)
+
+
+def test_without_any_cost_nothing_is_taken_out():
+    calls = calls_of()
+    nothing = Calls(calls.rows, calls.t, calls.prob, calls.u, torch.zeros_like(calls.cost))
+    assert (fit(nothing, GROUP, NUM_GROUPS) == 0).all()
+
+
+@catches("""likelihood/control_variate/control.py: one example decides about itself by extrapolation
+- scaled.clamp(-FARTHEST, FARTHEST)
++ scaled""")
+@catches("""likelihood/control_variate/control.py: features keep their mean
+- (columns - columns.mean(0))
++ columns""")
+def test_features_of_the_examples_are_standardized_and_cut_off():
+    x = WORLD.sample(400, seeded(8))
+    x[0] = 1000.0
+    own = predictors_of(x).own
+    assert (own[:, 0] == 1).all()
+    assert own[:, 1:].abs().max() == 8.0
+    ordinary = predictors_of(x[1:]).own[:, 1:]
+    varied = ordinary.std(0) > 0
+    assert_close(ordinary.mean(0)[varied], torch.zeros(int(varied.sum()), dtype=F64), rtol=0, atol=0.05)
+    assert ((ordinary.std(0)[varied] - 1).abs() < 0.15).all()  # a few values are cut off
+
+
+# Surroundings and features of images
+
+
+@catches("""likelihood/control_variate/surroundings.py: a pixel is predicted from itself
+- others = [k for k in range(width + 1) if k != self._centre]
++ others = [k for k in range(width + 1) if k != self._centre + 1]""")
+@catches("""likelihood/control_variate/surroundings.py: the prediction of a pixel lacks its constant
+- + self._constant).view_as(x)
++ ).view_as(x)""")
+@catches("""likelihood/control_variate/surroundings.py: a pixel is predicted from the mirror image of its surroundings
+- self._kernel.to(x)
++ self._kernel.flip(3).to(x)""")
+def test_a_pixel_is_predicted_from_its_surroundings_by_least_squares(monkeypatch):
+    monkeypatch.setattr(surroundings_module, "AT_ONCE", 200)  # several parts
+    images = 0.3 + normal(30, 2, 7, 6, seed=9) + 0.5 * normal(30, 2, 7, 6, seed=9).roll((1, 2), (2, 3))
+    off = Surroundings(images).off(images)
+    padded = F.pad(images.flatten(0, 1)[:, None], [2] * 4, mode="replicate")
+    patches = F.unfold(padded, 5).transpose(1, 2).reshape(-1, 25)
+    design = torch.cat([patches[:, :12], patches[:, 13:], torch.ones(len(patches), 1, dtype=F64)], 1)
+    solution = torch.linalg.lstsq(design, patches[:, 12:13]).solution
+    expected = (patches[:, 12:13] - design @ solution).view_as(images)
+    assert_close(off, expected, rtol=0, atol=1e-4)  # a ridge of 1e-6
+    assert off.square().mean() < 0.8 * images.var()
+
+
+@catches("""likelihood/control_variate/features.py: features are sums over the example
+- torch.stack([values.flatten(1).double().mean(1) for values in maps], 1)
++ torch.stack([values.flatten(1).double().sum(1) for values in maps], 1)""")
+@catches("""likelihood/control_variate/features.py: values at an end of the scale count as values between
+- [low, ~(low | high), high]
++ [low, ~(low & high), high]""")
+@catches("""likelihood/control_variate/features.py: steps up and down between pixels cancel
+- maps += [change.abs(), change.square()]
++ maps += [change, change.square()]""")
+def test_the_first_features_of_an_image_are_the_means_that_they_state():
+    x = normal(20, 1, 5, 4, seed=10).clamp(-1, 1)  # many values at both ends
+    found = Features(lambda rows: x[rows], torch.arange(20).split(8)).own(x)
+    low, high = (x == -1).double(), (x == 1).double()
+    inner = 1 - low - high
+    steps = [x.diff(dim=2), x.diff(dim=3)]
+    steps += [step.diff(dim=axis) for axis in (2, 3) for step in steps]
+    maps = [x, x.square(), inner * x, inner * (1 - x.square()), low, inner, high]
+    maps += [change for step in steps for change in (step.abs(), step.square())]
+    expected = torch.stack([one.flatten(1).mean(1) for one in maps], 1)
+    assert_close(found[:, : expected.shape[1]], expected, **EXACT)
+
+
+@catches("""likelihood/control_variate/features.py: values at the low end of an earlier part stay counted when a lower end is found
+- (at_least if least <= low else 0)
++ at_least""")
+@pytest.mark.parametrize(
+    ("parts", "walls"),
+    [
+        (([0.0, 0.0, 0.5], [0.0, 1.0, 1.0]), (0.0, 1.0)),
+        (([0.0] * 50 + [0.5], [-1.0] + [0.5] * 149), (None, None)),  # one of 200 lies at -1, and 0 is no end
+        (([0.2, 0.3], [0.4, 0.1]), (0.1, 0.4)),
+    ],
+)
+def test_an_end_of_the_scale_is_where_many_values_lie(parts, walls):
+    found = features_module._walls(torch.tensor([part], dtype=F64) for part in parts)
+    if walls == (None, None):
+        assert found[0] != found[0]  # NaN
+    else:
+        assert found == walls
+
+
+@catches("""likelihood/control_variate/wiener.py: an error of the data estimate costs nothing at the first step
+- weight[0] = 0.0
++ weight[1] = 0.0""")
+@catches("""likelihood/control_variate/wiener.py: an error of the data estimate costs twice
+- weight = 0.5 * model.schedule.mean_coef_x.square()
++ weight = model.schedule.mean_coef_x.square()""")
+def test_the_weight_of_a_step_is_what_a_squared_error_costs_there():
+    model, x = model_of(1), torch.zeros(1, 1, dtype=F64)
+    weight = step_weight(model)
+    assert weight.shape == (DEPTH + 1,)
+    assert weight[0] == 0
+    for t in range(1, DEPTH + 1):
+        z = model.marginal(x, t).mean
+        costs = [
+            Diffusion(lambda z, t, answer=answer: z * 0 + answer, model.schedule, 1, prediction="x", variance="beta")
+            .double()
+            .step_cost(x, z, t)
+            for answer in (0.0, 0.7)
+        ]
+        assert_close(costs[1] - costs[0], 0.49 * weight[t : t + 1], **EXACT)

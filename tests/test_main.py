@@ -1,0 +1,107 @@
+"""Whatever ends a command, its user reads one line and a shell reads an exit status."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from harness.faults import catches
+from harness.support import call
+from kakusan.cli.commands import info
+
+ALLOCATOR = (
+    "[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory: you tried 9 bytes"
+)
+CUDA = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.\nGPU 0 has ...")
+
+
+def ended(capsys, monkeypatch, error):
+    """How a command ends in which this error arises: status, stdout, stderr."""
+
+    def refuse(command):
+        raise error
+
+    monkeypatch.setattr(info, "main", refuse)
+    try:
+        return call(capsys, "info", "x")
+    except Exception:
+        return "traceback", *capsys.readouterr()
+
+
+REFUSALS = {
+    "permission": (
+        PermissionError(13, "Permission denied", "/x/\x1by"),
+        "cannot use /x/\\x1by (Permission denied); check that it exists, may be used and has room",
+    ),
+    "two paths": (OSError(28, "No space left on device", "a", None, "b"), "cannot use b (No space left on device)"),
+    "no path": (OSError(5, "Input/output error"), "cannot use the current folder (Input/output error)"),
+    "link loop": (
+        RuntimeError("Symlink loop from '/x'"),
+        "cannot use a path (Symlink loop from '/x'); remove the links",
+    ),
+    "a name to write": (UnicodeEncodeError("utf-8", "\udcff", 0, 1, "no"), "'\\udcff' is not valid UTF-8; rename"),
+    "a text to read": (UnicodeDecodeError("utf-8", b"\xff", 0, 1, "no"), "b'\\xff' is not valid UTF-8; rename"),
+    "memory": (MemoryError(), "out of memory; lower the number of examples, or use a machine with more memory"),
+    "memory of a GPU": (CUDA, "out of memory; lower the number of examples"),
+    "memory of torch": (RuntimeError(ALLOCATOR), "out of memory; lower the number of examples"),
+}
+
+
+@catches("""cli/__init__.py: a GPU that is full ends in a traceback [memory of a GPU]
+- "alloc" in str(error)
++ "Allocator" in str(error)""")
+@catches("""cli/__init__.py: of two paths the one that was read is named [two paths]
+- error.filename2 or error.filename
++ error.filename""")
+@pytest.mark.parametrize("name", REFUSALS)
+def test_what_the_system_refuses_is_one_line(capsys, monkeypatch, name):
+    error, line = REFUSALS[name]
+    code, out, err = ended(capsys, monkeypatch, error)
+    assert (code, out) == (2, "")
+    assert err.startswith(f"kakusan: {line}")
+    assert err.count("\n") == 1
+    assert err[:-1].isprintable()
+
+
+@pytest.mark.parametrize("error", [RuntimeError("size mismatch"), KeyError("x"), AssertionError()])
+def test_a_fault_of_ours_is_never_hidden(monkeypatch, capsys, error):
+    assert ended(capsys, monkeypatch, error) == ("traceback", "", "")
+
+
+def test_a_name_that_is_too_long_is_one_line(capsys):
+    for verb in ("info", "doctor", "evaluate"):
+        code, _, err = call(capsys, verb, "n" * 300)
+        assert (code, err.count("\n")) == (2, 1), verb
+
+
+def run(code: str, **options) -> subprocess.CompletedProcess:
+    arguments = [sys.executable, "-c", f"import sys, os\nfrom kakusan.cli import main\n{code}"]
+    return subprocess.run(arguments, capture_output=True, text=True, check=False, **options)
+
+
+def test_a_reader_that_goes_away_is_no_fault():
+    """The pipe is closed before the first word is written, as by `| head -0`."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    arguments = [sys.executable, "-m", "kakusan", "recipes"]
+    done = subprocess.run(arguments, stdout=writing, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (1, "")
+
+
+def test_a_folder_that_was_removed_is_one_line(tmp_path):
+    (tmp_path / "gone").mkdir()
+    done = run("os.chdir('gone'); os.rmdir('../gone'); main(['data', 'x'])", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith("kakusan: cannot use the current folder (No such file or directory)")
+    assert done.stderr.count("\n") == 1
+
+
+def test_ctrl_c_is_130_and_one_line():
+    done = run(
+        "import kakusan.cli.commands.info as info, signal, time\n"
+        "info.main = lambda command: (os.kill(os.getpid(), signal.SIGINT), time.sleep(9))\nmain(['info', 'x'])"
+    )
+    assert (done.returncode, done.stderr) == (130, "kakusan: interrupted\n")
