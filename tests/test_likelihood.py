@@ -1,4 +1,4 @@
-"""Estimators of bits per dimension against worlds where the answer is known, and their errors against their spread."""
+"""Estimators of bits per dimension against worlds where the answer is known, and their stated errors against what they vary by."""
 
 import math
 
@@ -13,9 +13,10 @@ from kakusan.errors import InputError
 from kakusan.likelihood.chains import of_terms
 from kakusan.likelihood.compare import compare
 from kakusan.likelihood.control_variate.wiener import Wiener
-from kakusan.likelihood.diffusion import StepGroups, default_law, free_cost, of_diffusion
+from kakusan.likelihood.diffusion import of_diffusion
 from kakusan.likelihood.evaluation import Estimate, stratified_var, summarize
 from kakusan.likelihood.information import of_latents
+from kakusan.likelihood.step_groups import StepGroups, default_law, free_cost
 from kakusan.models.diffusion import Diffusion
 from kakusan.models.hierarchical_vae import HierarchicalVAE
 from kakusan.models.vae import VAE
@@ -102,7 +103,7 @@ def test_every_example_is_counted_once_and_asked_once():
     asked, num = [], 1003
     x, model = MIXTURE.sample(num, seeded(4)), model_of(MIXTURE, betas_of(60), asked=asked)
     estimate = of_diffusion(model, lambda rows: x[rows], num)
-    assert sum(len(t) for t in asked) == num == estimate.calls
+    assert sum(len(t) for t in asked) == num == estimate.evaluations
     assert all(len(values) == num for values in estimate.terms.values())
 
 
@@ -137,10 +138,10 @@ def test_each_term_has_the_exact_mean():
     expected = {"prior": -exact.prior_kl, "reconstruction": exact.reconstruction, "diffusion": -exact.step_kl.sum()}
     for name, value in expected.items():
         off = (estimate.terms[name].mean() - value).item()
-        assert abs(off) < LIMIT * math.sqrt(estimate.spreads[name]) + 1e-9, name
+        assert abs(off) < LIMIT * math.sqrt(estimate.vars[name]) + 1e-9, name
 
 
-@catches("""likelihood/diffusion.py: what no network changes is dropped [unit]
+@catches("""likelihood/step_groups.py: what no network changes is dropped [unit]
 - free = 0.5 * model.num_dims * (ratio - 1 - ratio.log())
 + free = 0.0 * model.num_dims * (ratio - 1 - ratio.log())""")
 @pytest.mark.parametrize("variance", ["unit", "beta", "beta_tilde"])
@@ -165,8 +166,8 @@ def test_a_learned_variance_is_measured_too():
     x = GAUSSIAN.sample(num, seeded(9))
     both = [total_of(of_diffusion(one, lambda rows: x[rows], num, law=default_law(fixed))) for one in (fixed, learned)]
     exact = GAUSSIAN.exact_elbo(betas, "beta", x).mean()
-    spread = of_diffusion(learned, lambda rows: x[rows], num, law=default_law(fixed)).var_monte_carlo
-    assert abs(both[1].mean() - exact) < LIMIT * math.sqrt(spread)  # v = 1 is the variance beta
+    var = of_diffusion(learned, lambda rows: x[rows], num, law=default_law(fixed)).var_monte_carlo
+    assert abs(both[1].mean() - exact) < LIMIT * math.sqrt(var)  # v = 1 is the variance beta
 
 
 @pytest.mark.parametrize("depth", [1, 2, 5, 24, 25, 60])
@@ -255,7 +256,7 @@ def covered(betas, num, replicates, **options):
     for k in range(replicates):
         x = MIXTURE.sample(num, seeded(10_000 + k))
         estimate = of_diffusion(model, lambda rows, x=x: x[rows], num, seed=k, **options)
-        inside += abs(total_of(estimate).mean().item() - exact) < 1.96 * math.sqrt(estimate.spread)
+        inside += abs(total_of(estimate).mean().item() - exact) < 1.96 * math.sqrt(estimate.var)
     return inside / replicates
 
 
@@ -276,7 +277,7 @@ def test_the_95_percent_interval_covers_with_the_control_variate_too():
     assert covered(betas_of(40), 1000, 80) >= 0.88
 
 
-@catches("""likelihood/evaluation.py: the spread of a mean is not divided by the number of examples
+@catches("""likelihood/evaluation.py: the variance of a mean is not divided by the number of examples
 - return (total / len(values) ** 2).tolist()
 + return (total / len(values)).tolist()""")
 @catches("""likelihood/evaluation.py: half of the squared difference is forgotten
@@ -298,6 +299,10 @@ WORLD = LinearVAEWorld([[1.0, 0.2], [0.3, -0.8], [0.5, 0.5]], [0.1, 0.0, -0.2])
 SPREAD = f64([0.7, 0.4])
 
 
+def terms_of(chain):
+    return lambda x, generator: chain.terms(x, None, generator)
+
+
 def linear_vae():
     mean = lambda x: WORLD.posterior(x)[0] + 0.3  # noqa: E731
     encoder = lambda x: (mean(x), SPREAD.log().expand(len(x), 2))  # noqa: E731
@@ -311,19 +316,19 @@ def test_draws_of_a_vae_average_to_its_exact_bound_and_their_error_is_told_from_
     vae, mean = linear_vae()
     num = 1500
     x = WORLD.sample(num, seeded(12))
-    estimate = of_terms(vae.terms, lambda rows: x[rows], num, draws=2, calls=2, words="")
+    estimate = of_terms(terms_of(vae), lambda rows: x[rows], num, draws=2, evaluations=2, words="")
     exact = WORLD.elbo(x, mean(x), SPREAD)
     off = (total_of(estimate).mean() - exact.mean()).item()
     assert abs(off) < LIMIT * math.sqrt(estimate.var_monte_carlo)  # these examples: noise of the draws alone
     examples = exact.var().item() / num
     # a variance from 1,500 examples is right to 5 % or so; 4.5 times that
-    assert estimate.spread - estimate.var_monte_carlo == pytest.approx(examples, rel=0.25)
+    assert estimate.var - estimate.var_monte_carlo == pytest.approx(examples, rel=0.25)
 
 
 def test_one_draw_cannot_say_how_far_draws_lie_apart():
     vae, _ = linear_vae()
     x = WORLD.sample(10, seeded(13))
-    found = summarize(of_terms(vae.terms, lambda rows: x[rows], 10, draws=1, calls=2, words=""), 3)
+    found = summarize(of_terms(terms_of(vae), lambda rows: x[rows], 10, draws=1, evaluations=2, words=""), 3)
     assert found.standard_error_monte_carlo is None
     assert found.standard_error_images is None
 
@@ -358,10 +363,10 @@ def test_the_levels_of_a_hierarchy_tell_what_its_bound_pays_for_them():
     model = HierarchicalVAE(encoders, decoders, [2, 2]).double()
     x = torch.randn(2000, 2, generator=seeded(14), dtype=F64)
     levels = of_latents(model, lambda rows: x[rows], len(x))
-    estimate = of_terms(model.terms, lambda rows: x[rows], len(x), draws=8, calls=4, words="")
+    estimate = of_terms(terms_of(model), lambda rows: x[rows], len(x), draws=8, evaluations=4, words="")
     for level in levels:
         paid = -estimate.terms[level.name]
-        error = math.sqrt(2 * paid.var().item() / len(x) + 8 * estimate.spreads[level.name])
+        error = math.sqrt(2 * paid.var().item() / len(x) + 8 * estimate.vars[level.name])
         assert abs(level.total * math.log(2) - paid.mean().item()) < LIMIT * error
 
 

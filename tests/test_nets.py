@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from kakusan.likelihoods import gaussian
+from kakusan.likelihoods.base import gaussian
 from kakusan.nets.mlp import MLP, GaussianMLP
 from kakusan.nets.time import TableTime, sinusoids
 from kakusan.recipes import RECIPES
