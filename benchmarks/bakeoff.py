@@ -1,14 +1,14 @@
-"""Which network, and trained how, makes the best digits in 30, 60 and 180 seconds of two cores?
+"""Quality of digits by network and training settings, after 30, 60 and 180 seconds of two cores.
 
-    python benchmarks/bakeoff.py                                   every candidate, every budget, 3 seeds: some 4 hours
+    python benchmarks/bakeoff.py                                   every candidate, every budget, 3 seeds: about 4 hours
     python benchmarks/bakeoff.py --seconds 120 --seeds 1 --only unet cosine
     python benchmarks/bakeoff.py --variations-of unet --seconds 120   its settings, one changed at a time
-    python benchmarks/bakeoff.py --report                          docs/bakeoff.md and its figures, and nothing else
+    python benchmarks/bakeoff.py --report                          docs/bakeoff.md and its figures only
 
-Each run is a process of its own with one thread and a budget of processor seconds, two for each second of two cores. The
-imports, the data and the set-up keep one of the cores busy and count twice; compiling counts. The learning rate falls over
-what is left. Then 1,000 samples by the default sampler, guided as the recipe says and not guided. A run's line is appended
-to docs/benchmarks/bakeoff.jsonl when it is done: a run that is there is not done again, and an interrupted bake-off goes on.
+Each run is a process of its own with one thread and a budget of processor seconds, two per second of two cores. Imports,
+data and set-up keep one core busy and count twice; compiling counts. The learning rate decays over the rest. Then 1,000
+samples are drawn by the default sampler, with the recipe's guidance and without. Each finished run appends a line to
+docs/benchmarks/bakeoff.jsonl, so that an interrupted bake-off resumes.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class Candidate:
     channels_last: bool = True
 
     def settings(self) -> dict[str, Any]:
-        """Those that are not the library's defaults, so that a setting that is added later changes nothing."""
+        """Settings that differ from the library's defaults, so that a setting that is added later changes nothing."""
         found: dict[str, Any] = {} if self.channels_last else {"channels_last": False}
         for stage, recipe in (("", self.recipe), ("vae.", self.vae)):
             for part in ("model", "optim") if recipe else ():
@@ -87,7 +87,7 @@ class Candidate:
 
 
 def changed(recipe: Recipe, model: dict[str, Any] | None = None, optim: dict[str, Any] | None = None) -> Recipe:
-    """A recipe with some other settings."""
+    """Recipe with some other settings."""
     return dataclasses.replace(
         recipe,
         model=dataclasses.replace(recipe.model, **(model or {})),
@@ -122,7 +122,7 @@ CANDIDATES = {
 
 
 def variations(name: str) -> dict[str, Candidate]:
-    """A candidate with one setting changed."""
+    """Candidate with one setting changed."""
     base = CANDIDATES[name]
     model: list[tuple[str, dict[str, Any]]] = [
         *((f"predicts {one}", {"prediction": one}) for one in ("eps", "x")),
@@ -158,7 +158,7 @@ def variations(name: str) -> dict[str, Candidate]:
 
 
 def candidate(name: str) -> Candidate:
-    """By its name, that of a variation too."""
+    """Candidate or variation of this name."""
     return CANDIDATES[name] if name in CANDIDATES else variations(name.split(",")[0])[name]
 
 
@@ -166,7 +166,7 @@ def candidate(name: str) -> Candidate:
 
 
 def one_run(name: str, seconds: float, seed: int, n: int) -> dict[str, Any]:
-    """Train within so many processor seconds, this process's start among them; draw, measure, report."""
+    """Train within this many processor seconds, the start of the process included; sample, measure, report."""
     torch.set_num_threads(1)
     mine = candidate(name)
     data = open_data("mnist").train
@@ -194,7 +194,7 @@ def one_run(name: str, seconds: float, seed: int, n: int) -> dict[str, Any]:
 
 
 def run_for(trainer: Trainer, seconds: float, spent: float) -> float:
-    """Train until so many processor seconds are used up, `spent` of them before; what was really used."""
+    """Train until this many processor seconds are used, `spent` of them before; return the seconds used."""
     if spent >= seconds:
         raise ValueError(f"{seconds:g} processor seconds are gone before training begins, after {spent:.1f}")
     trainer.budget = Budget(minutes=(seconds - spent) / 60)
@@ -225,7 +225,7 @@ def channels_first(model: nn.Module) -> None:
 def latent_diffusion(
     mine: Candidate, data: torch.Tensor, seconds: float, seed: int
 ) -> tuple[Draw, list[Trainer], float]:
-    """A VAE, and a diffusion of its latents, each coordinate divided by its spread; noise of the encoder is drawn anew."""
+    """VAE and a diffusion model of its latents, each divided by its std; the encoder's noise is redrawn."""
     assert isinstance(mine.vae.model, VAEConfig)
     first = trainer_on(data, mine.vae, Budget(minutes=1), seed)
     spent = run_for(first, VAE_SHARE * seconds, CORES * time.process_time())
@@ -284,12 +284,12 @@ def latent_diffusion(
 
 
 def lines() -> list[dict[str, Any]]:
-    """Of the runs that were done."""
+    """Lines of the finished runs."""
     return [json.loads(line) for line in LINES.read_text().splitlines()] if LINES.exists() else []
 
 
 def is_done(name: str, seconds: float, seed: int) -> bool:
-    """Whether there is a line of this run on such a machine, with the settings that it would have today."""
+    """True if there is a line of this run from such a machine with the present settings."""
     wanted = (name, seconds, seed, candidate(name).settings(), processor())
     return any(
         (line["name"], line["seconds"], line["seed"], line["settings"], line["made"]["processor"]) == wanted
@@ -298,7 +298,7 @@ def is_done(name: str, seconds: float, seed: int) -> bool:
 
 
 def run_all(names: list[str], budgets: list[float], seeds: int, n: int) -> None:
-    """All that is missing; seed by seed, so that whatever else the machine does falls on all candidates alike."""
+    """Run what is missing, seed by seed, so that other load on the machine falls on all candidates equally."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     missing = [
         (name, seconds, seed)
@@ -312,7 +312,7 @@ def run_all(names: list[str], budgets: list[float], seeds: int, n: int) -> None:
             command, env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE, text=True, check=False
         )
         if done.returncode:
-            print(f"  failed with status {done.returncode}; the others go on")
+            print(f"  failed with status {done.returncode}; the others continue")
             continue
         line = done.stdout.splitlines()[-1]
         with LINES.open("a") as file:
@@ -326,7 +326,7 @@ def run_all(names: list[str], budgets: list[float], seeds: int, n: int) -> None:
 
 
 def groups(found: list[dict[str, Any]]) -> dict[tuple[str, float], list[dict[str, Any]]]:
-    """Lines by name and budget; those with settings that are not today's, or of another processor than the last, are left out."""
+    """Lines by name and budget, without those of other settings than the present ones or of another processor."""
     together: dict[tuple[str, float], list[dict[str, Any]]] = {}
     for line in found:
         try:
@@ -339,7 +339,7 @@ def groups(found: list[dict[str, Any]]) -> dict[tuple[str, float], list[dict[str
 
 
 def spread_of(runs: list[dict[str, Any]], kind: str, measure: str) -> tuple[float, float]:
-    """Mean over the seeds, and what they vary by (a standard deviation; NaN of one seed)."""
+    """Mean and standard deviation over the seeds; NaN for one seed."""
     values = [run[kind][measure] for run in runs]
     return statistics.mean(values), statistics.stdev(values) if len(values) > 1 else math.nan
 
@@ -399,7 +399,7 @@ def figure(together: dict[tuple[str, float], list[dict[str, Any]]], path: Path) 
 
 
 def report(folder: Path) -> None:
-    """bakeoff.md and bakeoff.png from the lines that are there."""
+    """Write bakeoff.md and bakeoff.png from the finished runs."""
     found = lines()
     together = groups(found)
     if not together:

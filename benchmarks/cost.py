@@ -1,9 +1,9 @@
-"""What does training cost against the size of pictures and batches? Images a processor second of one thread.
+"""Cost of training by image size and batch size: images per processor second of one thread.
 
     python benchmarks/cost.py --sizes 16 28 32 64 --batches 8 32 128
 
-Each library trains the network that it is compared with in quality, on pictures of noise; the blocks are interleaved. The
-question of the same architecture on both sides is `throughput.py`'s.
+Each library trains the network of the quality comparison, on images of noise, in interleaved blocks. `throughput.py`
+compares the same architecture on both sides.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ LIBRARIES = ("kakusan", "lucidrains", "diffusers")
 
 
 def rows_of(size: int, batch: int, images: int, rounds: int, libraries: list[str]) -> list[dict]:
-    """One for each library; a block is about `images` images."""
+    """Rows of the table, one per library; a block is about `images` images."""
     steps = max(1, images // batch)
     take = {name: begin_training(name, size, batch) for name in libraries}
     for one in take.values():
@@ -35,9 +35,9 @@ def rows_of(size: int, batch: int, images: int, rounds: int, libraries: list[str
 
 def parser() -> argparse.ArgumentParser:
     words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    words.add_argument("--sizes", type=int, nargs="*", default=[16, 28, 32, 64], help="pixels a side, divisible by 4")
+    words.add_argument("--sizes", type=int, nargs="*", default=[16, 28, 32, 64], help="side in pixels, divisible by 4")
     words.add_argument("--batches", type=int, nargs="*", default=[8, 32, 128])
-    words.add_argument("--images", type=int, default=128, help="of a block, about")
+    words.add_argument("--images", type=int, default=128, help="images per block, about")
     words.add_argument("--rounds", type=int, default=7)
     words.add_argument("--libraries", nargs="*", default=list(LIBRARIES))
     return words

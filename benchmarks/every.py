@@ -1,9 +1,9 @@
-"""All benchmarks, one after the other, and the page of their results. `make bench` starts this.
+"""All benchmarks in sequence, and the page of their results; started by `make bench`.
 
-    python benchmarks/every.py                     everything: about four hours of one core, quiet
+    python benchmarks/every.py                     everything: about four hours of one quiet core
     python benchmarks/every.py startup memory      these parts and the page
 
-What has been trained before is not trained again; delete its folder under runs/ to have it anew.
+Finished training runs are reused; delete a folder under runs/ to train it again.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ PARTS: dict[str, list[str]] = {  # what each adds to `python`; in this order, be
 
 
 def command(part: str) -> list[str]:
-    """What is typed for a part, from the project's root."""
+    """Command of a part, from the project's root."""
     words = PARTS[part]
     script = [str(HERE / words[0])] if words[0].endswith(".py") else words[:1]
     return [sys.executable, *script, *words[1:]]

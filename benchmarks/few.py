@@ -1,11 +1,11 @@
-"""How good is a student that samples in one network call, or a few, beside its teacher in 5, 10 and 20 steps?
+"""Quality of a distilled student with few network evaluations, compared with its teacher in 5, 10 and 20 steps.
 
-    python benchmarks/few.py STUDENT                  the teacher is the one that the student's run keeps
+    python benchmarks/few.py STUDENT                  with the teacher that the student's run keeps
     python benchmarks/few.py STUDENT -n 10000
 
-Samples are kept in --folder, 250 to a file, so that an interrupted benchmark goes on. Writes few.json to --out (docs/benchmarks),
-and from it few.md and few.png to the folder above; --pages-only writes those from the numbers that are there. Digits only:
-the features are the shipped digit classifier's, which neither student nor teacher was trained with.
+Samples are stored in --folder, 250 per file, so that an interrupted benchmark resumes. Writes few.json to --out
+(docs/benchmarks), and from it few.md and few.png to the folder above; --pages-only writes only those. For digits only: the
+features are the shipped digit classifier's, with which neither student nor teacher was trained.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ from kakusan.data.open import open_data
 from kakusan.run.directory import TEACHER, RunDirectory
 from kakusan.run.trained_model import load
 
-STUDENT_STEPS, TEACHER_STEPS = (1, 2, 4), (5, 10, 20)  # the student's: those of them that it was trained for
+STUDENT_STEPS, TEACHER_STEPS = (1, 2, 4), (5, 10, 20)  # for the student those that it was trained for
 SEED = 1
 DOCS = Path(__file__).parent.parent / "docs"
 
 
 def measured(pictures: np.ndarray) -> dict[str, Any]:
-    """Each measure as {value, standard_error, ...}."""
+    """Measures of the images, each as {value, standard_error, ...}."""
     return {name: value.record() for name, value in measures(pictures).items()}
 
 
 def measure_all(run: Path, n: int, folder: Path) -> dict[str, Any]:
-    """The record: what, where, when, and a row for each way to sample."""
+    """Record of the benchmark: settings, machine, date, and a row per way to sample."""
     data = open_data("mnist")
     student, teacher = load(run), load(run / TEACHER)
     directory = RunDirectory.open(run)
@@ -70,7 +70,7 @@ def measure_all(run: Path, n: int, folder: Path) -> dict[str, Any]:
 
 
 def page(record: dict[str, Any]) -> str:
-    """Markdown."""
+    """Page in Markdown."""
     rows = record["rows"]
     teacher = next(row for row in rows if (row["who"], row["steps"]) == ("teacher", max(TEACHER_STEPS)))
     student = next(row for row in rows if (row["who"], row["steps"]) == ("student", 1))
@@ -103,7 +103,7 @@ def page(record: dict[str, Any]) -> str:
 
 
 def figure(record: dict[str, Any], path: Path) -> None:
-    """Distance, recognized share, precision and recall against calls."""
+    """Plot of distance, recognized share, precision and recall against NFE."""
     drawing = Figure(figsize=(11, 3.6), layout="constrained")
     axes = drawing.subplots(1, 3)
     floor = record["rows"][-1]
@@ -127,7 +127,7 @@ def figure(record: dict[str, Any], path: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, nargs="?", help="a finished run of a student")
-    parser.add_argument("-n", type=int, default=2000, help="samples of each, a multiple of 250")
+    parser.add_argument("-n", type=int, default=2000, help="samples per row, a multiple of 250")
     parser.add_argument("--folder", type=Path, default=Path("runs/benchmark-few"))
     parser.add_argument("--out", type=Path, default=DOCS / "benchmarks", help="folder of few.json")
     parser.add_argument("--pages-only", action="store_true")

@@ -1,10 +1,10 @@
-"""How busy does training keep a GPU, and how good are digits after a minute of it?
+"""Utilization of a GPU in training, and quality of digits after a minute of it.
 
     python benchmarks/gpu.py --seconds 60 --out docs/benchmarks
 
-Everything in one process, because a device may be there for minutes only: the device's own rate in a product of two
-square matrices, the recipe's training rate in steady state with its model FLOPs against that, and before them a run of
-the recipe for so many seconds, compiling included, and the distance of its samples from real digits.
+Everything runs in one process, because a device may be available for minutes only. First the recipe is trained for
+--seconds, compiling included, and its samples are measured. Then the device's own rate is measured in a product of two
+square matrices, and the recipe's training rate in steady state with its share of that.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ def parser() -> argparse.ArgumentParser:
     own = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     own.add_argument("--recipe", default="mnist-transformer")
     own.add_argument("--device", default="cuda")
-    own.add_argument("--seconds", type=float, default=60.0, help="of the run that is sampled from; 0 for none")
-    own.add_argument("--block", type=float, default=4.0, help="seconds of a timed block of steps, about")
-    own.add_argument("--side", type=int, default=flops.SIDE, help="of the square matrices")
+    own.add_argument("--seconds", type=float, default=60.0, help="length of the run that is sampled; 0: none")
+    own.add_argument("--block", type=float, default=4.0, help="seconds per timed block of steps, about")
+    own.add_argument("--side", type=int, default=flops.SIDE, help="side of the square matrices")
     own.add_argument("--samples", type=int, default=10_000)
     own.add_argument("--sampling-steps", type=int, default=20)
     for name in ("width", "blocks", "patch"):
@@ -54,7 +54,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def recipe_of(typed: argparse.Namespace) -> Recipe:
-    """The recipe with what was typed in its place."""
+    """Recipe with the settings of the command line."""
     recipe, given = find(typed.recipe), {name: value for name, value in vars(typed).items() if value is not None}
     model = {name: given[name] for name in ("width", "blocks", "patch") if name in given}
     optim = {field.name: given[field.name] for field in dataclasses.fields(Optim) if field.name in given}
@@ -73,7 +73,7 @@ def trainer_of(recipe: Recipe, dataset: Dataset, device: torch.device, budget: B
 
 
 def rates(one: Trainer, seconds: float) -> tuple[float, list[float]]:
-    """Seconds until the first steps are done, compiling included, and seconds a step of each block after that."""
+    """Seconds until the first steps are done, compiling included, and seconds per step of each later block."""
     began = time.perf_counter()
     done = 3
     one.go_to(done)
@@ -94,7 +94,7 @@ def rates(one: Trainer, seconds: float) -> tuple[float, list[float]]:
 
 
 def after(recipe: Recipe, dataset: Dataset, device: torch.device, typed: argparse.Namespace) -> dict[str, object]:
-    """Quality of samples after so many seconds of training, by the clock on the wall."""
+    """Quality of samples after this many seconds of wall-clock training."""
     began = time.perf_counter()
     one = trainer_of(recipe, dataset, device, Budget(minutes=typed.seconds / 60))
     one.run([], on_mark=lambda _: None, on_step=lambda _: None)

@@ -1,4 +1,4 @@
-"""Samples of a trained model that are kept in files, so that an interrupted benchmark goes on where it was."""
+"""Samples of a trained model stored in files, so that an interrupted benchmark resumes."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ CHUNK = 250  # samples to a file
 def samples(
     model: TrainedModel, folder: Path, n: int, seed: int, **choices: str | float | None
 ) -> tuple[np.ndarray, float]:
-    """n samples, those of an earlier call among them, and how many network calls one of them takes.
+    """Draw n samples, reusing stored ones; return them and the network evaluations per sample.
 
     Args:
-        model: A diffusion model; its weights are part of the files' names, so that no other's samples are taken for its own.
-        folder: Of the files; made if it is not there.
-        n: How many; files are filled to the end.
-        seed: Of the noise.
-        choices: As `TrainedModel.sample` takes them; those that are None are its own.
+        model: Diffusion model; the digest of its weights is part of the files' names.
+        folder: Folder of the files; created if missing.
+        n: Number of samples; the last file is filled up.
+        seed: Random seed.
+        choices: Arguments of `TrainedModel.sample`; None means its default.
     """
     folder.mkdir(parents=True, exist_ok=True)
     given = {name: value for name, value in choices.items() if value is not None}

@@ -1,7 +1,7 @@
-"""How sure is a reported bound, and at what price? Coverage in a world with a known answer; variance on a trained run.
+"""Accuracy and cost of a reported bound: coverage in a world with a known answer, and variance on a trained run.
 
     python benchmarks/likelihood.py                     2,000 replicates of the control-variate estimator
-    python benchmarks/likelihood.py runs/demo           variance at equal calls against uniform t, on that run
+    python benchmarks/likelihood.py runs/demo           variance on that run at equal NFE, compared with uniform t
 
 Prints one JSON object.
 """
@@ -28,7 +28,7 @@ REPLICATES, EXAMPLES, DEPTH = 2000, 1000, 40
 
 
 def coverage() -> dict[str, float]:
-    """Share of 95 % intervals that hold the exact mean bound of a mixture world, fresh examples each time."""
+    """Share of 95 % intervals that hold the exact mean bound of a mixture world, with new examples each time."""
     world = MixtureWorld([0.3, 0.7], [[-0.6], [0.5]], [[[0.04]], [[0.09]]])
     betas = Schedule.linear(DEPTH, 0.1 / DEPTH, 20 / DEPTH).beta[1:].tolist()
     model = Diffusion(
@@ -45,7 +45,7 @@ def coverage() -> dict[str, float]:
 
 
 def variance(run: str) -> dict[str, float]:
-    """Monte-Carlo variance of the bound at one call an example: ours, without the control variate, and plain."""
+    """Monte Carlo variance of the bound at one evaluation per example: ours, without the control variate, and plain."""
     model = load(run)
     assert isinstance(model.chain, Diffusion), "a diffusion run"
     data = open_data(model.recipe.data).test

@@ -1,4 +1,4 @@
-"""How much memory do importing, training and sampling take at most? Peak resident size of processes of their own.
+"""Peak resident memory of importing, training and sampling, each in a process of its own.
 
 python benchmarks/memory.py --run runs/demo --rivals runs/rival-diffusers runs/rival-lucidrains
 """
@@ -33,9 +33,9 @@ def commands(
 def parser() -> argparse.ArgumentParser:
     words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     words.add_argument("--run", type=Path, help="a finished run of mnist-ddpm")
-    words.add_argument("--rivals", type=Path, nargs="*", default=[], help="folders that rivals.train wrote")
+    words.add_argument("--rivals", type=Path, nargs="*", default=[], help="folders written by rivals.train")
     words.add_argument("--batches", type=int, nargs="*", default=[32, 128])
-    words.add_argument("--samples", type=int, default=250, help="at once")
+    words.add_argument("--samples", type=int, default=250, help="samples per batch")
     words.add_argument("--repeats", type=int, default=5)
     return words
 

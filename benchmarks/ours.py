@@ -1,4 +1,4 @@
-"""Our own side of a comparison: a recipe, trained for processor seconds instead of minutes of a clock on the wall."""
+"""Our side of a comparison: a recipe trained for processor seconds instead of wall-clock minutes."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from kakusan.train.settings import Budget
 def trainer_on(
     pictures: Tensor, recipe: Recipe, budget: Budget, seed: int = 0, prepare: Callable[[nn.Module], None] | None = None
 ) -> Trainer:
-    """A fresh one for training pictures uint8 (N, C, H, W), whose clock counts processor time.
+    """Build a trainer for training images uint8 (N, C, H, W) whose clock counts processor time.
 
-    `prepare` may change the model before it is taken up: a trainer remembers where its weights lie.
+    `prepare` may change the model before the trainer receives it: a trainer remembers the memory of its weights.
     """
     torch.manual_seed(seed)
     module = build(recipe.model, tuple(pictures.shape[1:]))
@@ -37,7 +37,7 @@ def trainer_on(
 
 
 def trained(name: str, seconds: float, spent: float, seed: int = 0) -> tuple[TrainedModel, Trainer, float]:
-    """A recipe after `seconds` of processor time, `spent` of them before this call, and what it really took.
+    """Train a recipe for `seconds` of processor time, `spent` of them before this call; also return the time used.
 
     Importing, data and set-up keep one of the cores busy and count for all of them.
     """

@@ -1,12 +1,11 @@
-"""What the promises cost: training with checks, clock and saves against the same steps without them.
+"""Cost of the promises: training with checks, clock and saves, compared with the same steps without them.
 
     python benchmarks/overhead.py [RECIPE] [PAIRS]
 
-Steps of both kinds alternate in short blocks in one process of one thread, and processor time is counted: what else the
-machine does, and how warm it is, falls on both alike. The bare loop draws the same batches, cuts the same gradients,
-takes the same optimiser's steps and averages weights; it does not look whether anything is finite, reads no clock and
-asks nobody. Two bare blocks in the place of a bare and a guarded one say what this way of measuring makes of nothing.
-A save is timed by itself and counted once a minute.
+Steps of both kinds alternate in short blocks in one process of one thread, and processor time is counted, so that other
+load falls on both equally. The bare loop draws the same batches, clips the same gradients, takes the same optimizer steps
+and averages weights. It checks nothing for finite values and reads no clock. Pairs of two bare blocks show the error of
+the measurement itself. A save is timed alone and counted once per minute.
 """
 
 import random
@@ -25,7 +24,7 @@ from kakusan.train import checkpoint
 from kakusan.train.loop import Trainer
 from kakusan.train.settings import Budget
 
-SECONDS = 0.05  # of a block, about; at least two steps
+SECONDS = 0.05  # per block, about; at least two steps
 REPLICATES = 2000  # of the bootstrap over pairs
 
 
@@ -65,11 +64,11 @@ def seconds(kind, trainer: Trainer, steps: int) -> float:
 
 
 def costs(trainer: Trainer, steps: int, pairs: int) -> tuple[list[float], list[float], float]:
-    """Relative cost of the guarded block in each pair, that of a second bare block, and the seconds of a bare step."""
+    """Relative cost of the guarded block in each pair, that of a second bare block, and seconds per bare step."""
     of_guards, of_nothing, plain = [], [], []
     for _ in range(pairs):
         blocks = {"bare": bare, "bare again": bare, "guarded": guarded}
-        order = random.sample(sorted(blocks), len(blocks))  # what one block leaves in the caches falls on all alike
+        order = random.sample(sorted(blocks), len(blocks))  # the state of the caches falls on all equally
         took = {name: seconds(blocks[name], trainer, steps) for name in order}
         of_guards.append(took["guarded"] / took["bare"] - 1)
         of_nothing.append(took["bare again"] / took["bare"] - 1)
@@ -78,7 +77,7 @@ def costs(trainer: Trainer, steps: int, pairs: int) -> tuple[list[float], list[f
 
 
 def words(ratios: list[float]) -> str:
-    """Median, and the interval of 95 % that the bootstrap over pairs gives it."""
+    """Median with its 95 % interval by the bootstrap over pairs."""
     medians = sorted(statistics.median(random.choices(ratios, k=len(ratios))) for _ in range(REPLICATES))
     low, high = medians[round(0.025 * REPLICATES)], medians[round(0.975 * REPLICATES) - 1]
     return f"{statistics.median(ratios):+.2%} (95 %: {low:+.2%} to {high:+.2%})"
@@ -100,7 +99,7 @@ def main(name: str = "mnist-ddpm", pairs: str = "300") -> None:
             saves.append(time.perf_counter() - began)
     save = statistics.median(saves)
     print(f"{name}: {1000 * plain:.2f} ms a bare step; {pairs} triples of blocks of {steps} steps")
-    print(f"checks and clock: {words(of_guards)}; a second bare block in their place: {words(of_nothing)}")
+    print(f"checks and clock: {words(of_guards)}; two bare blocks compared: {words(of_nothing)}")
     print(f"a save: {save:.3f} s (median of 5), once in 60 s: {save / 60:+.2%}")
 
 

@@ -1,8 +1,8 @@
-"""All results of docs/benchmarks/ as one page, docs/benchmarks.md, with a picture for each figure that a result asks for.
+"""All results of docs/benchmarks/ as one page, docs/benchmarks.md, with the figures of each result.
 
     python benchmarks/page.py
 
-No number gets onto the page but from a file that a benchmark wrote.
+Every number of the page comes from a file that a benchmark wrote.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Measure again with `make bench` (about four hours of one core) or `make bench PA
 
 
 def cell(value: Any) -> str:
-    """As a reader wants it."""
+    """Value as text."""
     if value is None:
         return ""
     if isinstance(value, bool) or not isinstance(value, int | float):
@@ -34,7 +34,7 @@ def cell(value: Any) -> str:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Markdown, a column for every key."""
+    """Table in Markdown, a column per key."""
     columns = list(dict.fromkeys(key for row in rows for key in row))
     lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
     lines += ["| " + " | ".join(cell(row.get(column)) for column in columns) + " |" for row in rows]
@@ -42,7 +42,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 def draw(rows: list[dict[str, Any]], wanted: dict[str, Any], path: Path) -> None:
-    """Column y against column x, in the colour of its group."""
+    """Plot column y against column x, in the color of its group."""
     if wanted["among"]:
         column, value = wanted["among"]
         rows = [row for row in rows if row.get(column) == value]
@@ -61,7 +61,7 @@ def draw(rows: list[dict[str, Any]], wanted: dict[str, Any], path: Path) -> None
 
 
 def section(result: dict[str, Any], folder: Path) -> str:
-    """One result: question, table, figures, what it means, where it was made."""
+    """Section of one result: question, table, figures, notes, machine."""
     made = result["made"]
     parts = [f"## {result['question']}"]
     if result["facts"]:

@@ -1,4 +1,4 @@
-"""How far samples are from real digits, by the features of the shipped digit classifier."""
+"""Distance of samples from real digits, by the features of the shipped digit classifier."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NOTE = (
 
 
 class Seen(NamedTuple):
-    """Pictures as the classifier sees them."""
+    """Features and class probabilities of images."""
 
     features: Tensor  # (n, 64)
     probabilities: Tensor  # (n, 10)
@@ -32,14 +32,14 @@ class Seen(NamedTuple):
 
 @cache
 def real() -> Seen:
-    """The test digits in a fixed random order: as they are distributed their halves differ, and blocks must be alike."""
+    """Test digits in a fixed random order: as distributed their halves differ, and blocks must be comparable."""
     digits = mnist().test
     digits = digits[torch.randperm(len(digits), generator=torch.Generator().manual_seed(0))]
     return Seen(*features_and_probabilities(digits.permute(0, 2, 3, 1).numpy(), "digits"))
 
 
 def measures(pictures: np.ndarray) -> dict[str, Value]:
-    """Of uint8 (n, 28, 28, 1), by the names of kakusan.measure.samples; precision and recall take as many real ones."""
+    """Measures of images uint8 (n, 28, 28, 1), named as in kakusan.measure; precision and recall use equal numbers."""
     ours, theirs = Seen(*features_and_probabilities(pictures, "digits")), real()
     distance, unbiased = frechet_distances(ours.features, theirs.features)
     size = min(len(pictures), len(theirs.features))
@@ -53,7 +53,7 @@ def measures(pictures: np.ndarray) -> dict[str, Value]:
 
 
 def quality(pictures: np.ndarray) -> dict[str, Any]:
-    """What a table says of uint8 (n, 28, 28, 1)."""
+    """Columns of a table for images uint8 (n, 28, 28, 1)."""
     found = measures(pictures)
     distance = found["frechet_distance"]
     assert distance.standard_error is not None, "the jackknife gives one"

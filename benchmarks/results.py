@@ -1,8 +1,8 @@
-"""What every benchmark shares: fair clocks, the machine, and a result as a file that docs/benchmarks.md is made from.
+"""Shared code of the benchmarks: fair clocks, the machine, and results as files for docs/benchmarks.md.
 
-A result is a table of plain rows with the question that it answers; `page.py` needs nothing else to print and draw it.
-Times are processor time of one thread wherever that answers the question, because it does not count what else the machine
-does: a minute of two cores is 120 processor seconds.
+A result is a table of plain rows with the question that it answers; `page.py` prints and plots it. Times are processor
+time of one thread wherever that answers the question, because it does not count other load: a minute of two cores is 120
+processor seconds.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ LIBRARIES = ("torch", "denoising-diffusion-pytorch", "diffusers", "azula", "nump
 
 @dataclass(frozen=True)
 class Figure:
-    """What is drawn of a table: column `y` against column `x`, a line or a set of points for each value of `by`."""
+    """Plot of a table: column `y` against column `x`, a line or a set of points per value of `by`."""
 
     x: str
     y: str
@@ -42,7 +42,7 @@ class Figure:
 
 @dataclass
 class Result:
-    """One benchmark's answer. `notes` say what a number of the table means and what it does not."""
+    """Result of one benchmark; `notes` explain what the numbers mean and what they do not."""
 
     name: str
     question: str
@@ -52,7 +52,7 @@ class Result:
     facts: dict[str, Any] = field(default_factory=dict)
 
     def write(self, folder: Path = FOLDER) -> Path:
-        """As JSON, whole or not at all."""
+        """Write the result as JSON, whole or not at all."""
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{self.name}.json"
         half = path.with_suffix(".part")
@@ -63,7 +63,7 @@ class Result:
 
 
 def made() -> dict[str, Any]:
-    """When, where and with what."""
+    """Date, machine and versions."""
     versions = {}
     for library in LIBRARIES:
         try:
@@ -83,7 +83,7 @@ def made() -> dict[str, Any]:
 
 
 def processor() -> str:
-    """Its name, as the system gives it."""
+    """Name of the processor."""
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
         for line in cpuinfo.read_text().splitlines():
@@ -107,20 +107,20 @@ class Spread:
         return cls(middle, low, high, len(values))
 
     def each(self, per: Callable[[float], float]) -> Spread:
-        """Of a function of the value that rises or falls throughout, such as images a second."""
+        """Median and quartiles of a monotonic function of the value, such as images per second."""
         low, high = sorted((per(self.low), per(self.high)))
         return Spread(per(self.median), low, high, self.n)
 
 
 def processor_seconds(run: Callable[[], object]) -> float:
-    """That one call takes, of this process."""
+    """Processor seconds of one call in this process."""
     began = time.process_time()
     run()
     return time.process_time() - began
 
 
 def clock_seconds(run: Callable[[], object]) -> float:
-    """That one call takes, by the clock on the wall."""
+    """Wall-clock seconds of one call."""
     began = time.perf_counter()
     run()
     return time.perf_counter() - began
@@ -129,7 +129,7 @@ def clock_seconds(run: Callable[[], object]) -> float:
 def interleaved(
     blocks: dict[Any, Callable[[], object]], rounds: int, clock: Callable[[Callable[[], object]], float]
 ) -> dict[Any, list[float]]:
-    """What `clock` says of each block, once a round, in an order drawn anew each round."""
+    """Times of each block by `clock`, once per round, in an order that is redrawn each round."""
     found: dict[Any, list[float]] = {name: [] for name in blocks}
     order = random.Random(0)
     for _ in range(rounds):
@@ -140,7 +140,7 @@ def interleaved(
 
 @dataclass(frozen=True)
 class Child:
-    """What a process of its own took."""
+    """Resources that a child process used."""
 
     wall_seconds: float
     processor_seconds: float
@@ -160,7 +160,7 @@ print(json.dumps([process.returncode, wall, usage.ru_utime + usage.ru_stime, usa
 
 
 def child(arguments: list[str], threads: int = 1) -> Child:
-    """Run a command to its end; what it prints is thrown away.
+    """Run a command to its end and discard its output.
 
     Raises:
         RuntimeError: If it fails.

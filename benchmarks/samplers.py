@@ -1,10 +1,10 @@
-"""How good are a run's samples, and how many network calls do they cost? Every sampler against calls, and the long chain.
+"""Quality of a run's samples against network evaluations (NFE), for every sampler and for the whole chain.
 
     python benchmarks/samplers.py runs/demo                     1,000 samples of each, without guidance
     python benchmarks/samplers.py runs/demo -n 500 --guidance 3
 
-Samples are kept in --folder, 250 to a file, so that an interrupted benchmark goes on. Writes docs/samplers.md and
-docs/samplers.png and prints the table. Digits only: the features are the shipped digit classifier's.
+Samples are stored in --folder, 250 per file, so that an interrupted benchmark resumes. Writes docs/samplers.md and
+docs/samplers.png and prints the table. For digits only: the features are the shipped digit classifier's.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ DOCS = Path(__file__).parent.parent / "docs"
 
 @dataclass(frozen=True)
 class Row:
-    """One way to sample, its price and what it made."""
+    """One way to sample: its NFE and the quality of its samples."""
 
     sampler: str
     steps: int
@@ -49,7 +49,7 @@ class Row:
 
 
 def measured(model: TrainedModel, folder: Path, guidance: float, sampler: str, steps: int, n: int) -> Row:
-    """The row of one way to sample."""
+    """Row of one way to sample."""
     pictures, calls = samples(
         model, folder, n, SEED, sampler_name=sampler, spacing=SPACING, steps=steps, guidance=guidance
     )
@@ -59,7 +59,7 @@ def measured(model: TrainedModel, folder: Path, guidance: float, sampler: str, s
 
 
 def table(rows: list[Row], long: Row) -> str:
-    """Markdown."""
+    """Table in Markdown."""
     lines = [
         "| sampler | steps | NFE | samples | recognized | Fréchet distance | without bias | of the long chain's |",
         "|---|---|---|---|---|---|---|---|",
@@ -74,7 +74,7 @@ def table(rows: list[Row], long: Row) -> str:
 
 
 def figure(rows: list[Row], long: Row, path: Path) -> None:
-    """Distance and recognized share against calls."""
+    """Plot of distance and recognized share against NFE."""
     drawing = Figure(figsize=(10, 4), layout="constrained")
     left, right = drawing.subplots(1, 2)
     for name in SAMPLERS:
@@ -97,10 +97,8 @@ def figure(rows: list[Row], long: Row, path: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path)
-    parser.add_argument("-n", type=int, default=1000, help="samples of each, a multiple of 250")
-    parser.add_argument(
-        "--long-n", type=int, help="samples of the whole chain, which cost T calls each; n unless given"
-    )
+    parser.add_argument("-n", type=int, default=1000, help="samples per row, a multiple of 250")
+    parser.add_argument("--long-n", type=int, help="samples of the whole chain, T evaluations each; default: n")
     parser.add_argument("--guidance", type=float, default=1.0)
     parser.add_argument("--folder", type=Path, default=Path("runs/benchmark-samplers"))
     parser.add_argument("--out", type=Path, default=DOCS, help="folder of samplers.md and samplers.png")

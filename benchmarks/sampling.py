@@ -1,9 +1,8 @@
-"""How much time do samples of comparable quality take? Processor seconds for 1,000 samples of each sampler, and how good they are.
+"""Time for samples of comparable quality: processor seconds for 1,000 samples of each sampler, and their quality.
 
     python benchmarks/sampling.py --run runs/demo --rivals runs/rival-diffusers runs/rival-lucidrains -n 1000
 
-Blocks of 250 samples of all the samplers take turns. Each library has its own trained network, so that a point is what
-its user gets.
+Blocks of 250 samples of all samplers alternate. Each library samples its own trained network, as its user does.
 """
 
 from __future__ import annotations
@@ -55,9 +54,9 @@ def rival_draws(folder: Path, names: list[str]) -> dict[tuple[str, str], Draw]:
 def parser() -> argparse.ArgumentParser:
     words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     words.add_argument("--run", type=Path, help="a finished run of mnist-ddpm")
-    words.add_argument("--rivals", type=Path, nargs="*", default=[], help="folders that rivals.train wrote")
-    words.add_argument("--samplers", nargs="*", default=[], help="of the rivals; all unless given")
-    words.add_argument("-n", type=int, default=1000, help=f"samples of each, a multiple of {CHUNK}")
+    words.add_argument("--rivals", type=Path, nargs="*", default=[], help="folders written by rivals.train")
+    words.add_argument("--samplers", nargs="*", default=[], help="samplers of the rivals; default: all")
+    words.add_argument("-n", type=int, default=1000, help=f"samples per sampler, a multiple of {CHUNK}")
     return words
 
 
@@ -72,9 +71,9 @@ def main() -> None:
     took = interleaved(blocks, max(1, given.n // CHUNK), processor_seconds)
     rows = []
     for key, seconds in took.items():
-        price = Spread.of(seconds).each(lambda one: 1000 * one / CHUNK)
-        row = {"library": key[0], "sampler": key[1], "processor seconds for 1,000": round(price.median, 2)}
-        row["quartiles"] = f"{price.low:.2f} to {price.high:.2f}"
+        cost = Spread.of(seconds).each(lambda one: 1000 * one / CHUNK)
+        row = {"library": key[0], "sampler": key[1], "processor seconds for 1,000": round(cost.median, 2)}
+        row["quartiles"] = f"{cost.low:.2f} to {cost.high:.2f}"
         rows.append(row | quality(np.concatenate(drawn[key])))
         print(rows[-1], flush=True)
     Result(

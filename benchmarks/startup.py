@@ -1,9 +1,9 @@
-"""How long until the first picture? Imports, and one sample of trained weights, each in a process of its own.
+"""Time to the first image: imports, and one sample of trained weights, each in a process of its own.
 
     python benchmarks/startup.py --run runs/demo --rivals runs/rival-diffusers runs/rival-lucidrains --repeats 9
 
-Without runs the imports alone are timed. Seconds on the wall are what a person waits; processor seconds do not count what
-else the machine does.
+Without runs the imports alone are timed. Wall-clock seconds are what a person waits; processor seconds do not count other
+load.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ TASK = str(Path(__file__).with_name("task.py"))
 
 
 def latest_weights(folder: Path) -> tuple[str, Path]:
-    """Whose they are, and the file of the last mark."""
+    """Name of the library and the weights of its last mark."""
     record = json.loads((folder / "record.json").read_text())
     return record["rival"], folder / f"minute-{record['marks'][-1]['minutes']:g}.safetensors"
 
 
 def commands(run: Path | None, rivals: list[Path], folder: Path) -> dict[tuple[str, str], list[str]]:
-    """What is typed, by what it does and whose it is; what is written goes to the folder."""
+    """Commands by task and library; output goes to the folder."""
     here = [sys.executable]
     typed = {("import", name): [*here, TASK, "import", name] for name in PACKAGES}
     typed["nothing", "python"] = [*here, "-c", ""]
@@ -44,7 +44,7 @@ def commands(run: Path | None, rivals: list[Path], folder: Path) -> dict[tuple[s
 def parser() -> argparse.ArgumentParser:
     words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     words.add_argument("--run", type=Path, help="a finished run of mnist-ddpm")
-    words.add_argument("--rivals", type=Path, nargs="*", default=[], help="folders that rivals.train wrote")
+    words.add_argument("--rivals", type=Path, nargs="*", default=[], help="folders written by rivals.train")
     words.add_argument("--repeats", type=int, default=9)
     return words
 

@@ -1,9 +1,9 @@
-"""What does a sampler's step cost besides the network? Every library's DDIM around a network that costs nothing.
+"""Cost of a solver step without the network: every library's DDIM around a network that costs nothing.
 
     python benchmarks/stepping.py --batches 1 64 --rounds 15
 
-A sampler's own arithmetic, bookkeeping and progress bars are what is left when the network is a multiplication. Beside it
-stands the step of our digits' untrained network, which the cost is to be compared with.
+With a network of one multiplication, only a solver's own arithmetic, bookkeeping and progress bars remain. For comparison
+there is the time of an evaluation of our untrained network for digits.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ DEPTH = 1000
 
 
 class Nothing(nn.Module):
-    """A network of one multiplication, under every name that the libraries ask a network for."""
+    """Network of one multiplication, with every attribute that the libraries read."""
 
     channels = out_dim = 1
     self_condition = False
@@ -41,14 +41,14 @@ class Nothing(nn.Module):
 
 
 def ours(name: str, batch: int, seeds: bool = False) -> Callable[[], object]:
-    """With one stream of noise for all pictures, or a seed for each, as `kakusan sample` has it."""
+    """Ours, with one noise stream for all images or, as in `kakusan sample`, a seed per image."""
     chain = Diffusion(Nothing(), Schedule.cosine(DEPTH), SHAPE, prediction="v", variance="beta_tilde")
     chain = chain.respaced([DEPTH * k // STEPS for k in range(1, STEPS + 1)])
     return lambda: sampler(name)(chain, batch, example_streams(0, range(batch)) if seeds else None)
 
 
 def our_network(batch: int) -> Callable[[], object]:
-    """STEPS calls of it."""
+    """STEPS evaluations of our network."""
     model = build(find("mnist-ddpm").model, SHAPE).eval()
     assert isinstance(model, Diffusion)
     chain = model.drawn(batch)

@@ -1,4 +1,4 @@
-"""One small thing that a library does, in a process of its own, so that its memory and its start can be measured.
+"""One task of a library in a process of its own, so that its memory and its start can be measured.
 
 python benchmarks/task.py import diffusers
 python benchmarks/task.py train kakusan --size 28 --batch 32 --steps 10
@@ -22,7 +22,7 @@ FASTEST = {"lucidrains": "ddim-20", "diffusers": "dpm-sde-20"}  # good samplers,
 
 
 def begin_training(library: str, size: int, batch: int):
-    """A function that trains for so many steps on pictures of noise; nothing but the library and torch is imported."""
+    """Return a function that trains for n steps on images of noise; only the library and torch are imported."""
     import torch
 
     torch.manual_seed(0)
@@ -49,7 +49,7 @@ def _our_steps(pictures, batch: int):
 
 
 def sample(library: str, weights: Path, n: int) -> None:
-    """n samples of trained weights: of a run of ours, or a rival's file."""
+    """Draw n samples of trained weights: a run of ours, or a rival's file."""
     if library == "kakusan":
         import kakusan
 

@@ -1,17 +1,17 @@
-"""Training images a second of one architecture: rivals by their own training step, and the same network in our trainer.
+"""Training images per second of one architecture: rivals with their own training step, and the same network in ours.
 
     python benchmarks/throughput.py --rounds 9 --threads 1 2
 
-Needs the rivals' environment. Both sides of a pair have the same parameters, batch, precision and data in memory; each is
-a process of its own, as it is when one trains, and takes its steps while the others wait. The diffusers side is its
-UNet2DModel with DDPMScheduler and EMAModel; ours is ClassicUNet, which must give the same numbers from the same weights
-before anything is timed. The other rival's network, with linear attention and RMS normalisation, is no setting of ours:
-there our trainer trains its own object, in channels-last memory.
+Needs the rivals' environment. Both sides of a pair have the same parameters, batch, precision and data in memory. Each is
+a process of its own, and takes its steps while the others wait. The diffusers side is its UNet2DModel with DDPMScheduler
+and EMAModel. Ours is ClassicUNet, which must give the same numbers from the same weights before anything is timed. The
+other rival's network has linear attention and RMS normalization: there our trainer trains the rival's network object, in
+channels-last memory.
 
-In float32, which the rivals' documented loops on a CPU are in; where the processor has units for bfloat16 both sides in
-that as well, the rivals under autocast as accelerate's mixed_precision does it. Ours also compiled (optim.compile
-default), in float32; what compiling costs, once, is a column of its own. Cases at one thread and of small networks come
-first, and the result is written after each, so that a run that is cut short leaves what it has found.
+Times are in float32, as in the rivals' documented loops on a CPU. On a processor with bfloat16 units they are in bfloat16
+too, the rivals under autocast as in accelerate's mixed_precision. Ours is also timed compiled (optim.compile default) in
+float32; the cost of compiling is a column. Small cases come first, and the result is written after each, so that an
+interrupted run keeps its results.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ CASES: dict[str, tuple[int, int, dict[str, Any] | None]] = {
 
 
 def classic(theirs: nn.Module) -> ClassicUNet:
-    """ClassicUNet of a UNet2DModel's architecture and weights; AssertionError unless it gives the same numbers."""
+    """ClassicUNet with a UNet2DModel's architecture and weights; AssertionError unless it gives the same numbers."""
     c = theirs.config
     ours = ClassicUNet(
         c.in_channels,
@@ -85,7 +85,7 @@ def classic(theirs: nn.Module) -> ClassicUNet:
 
 
 def carried(theirs: dict[str, Tensor], blocks: int) -> dict[str, Tensor]:
-    """A UNet2DModel's weights under our names."""
+    """Weights of a UNet2DModel under our names."""
     names = {"conv_in": "first", "conv_norm_out": "norm", "conv_out": "last"}
     names |= {"time_embedding.linear_1": "time.first", "time_embedding.linear_2": "time.second"}
     parts = {"conv_shortcut": "shortcut", "group_norm": "attention.norm", "to_out.0": "attention.out"}
@@ -121,7 +121,7 @@ def carried(theirs: dict[str, Tensor], blocks: int) -> dict[str, Tensor]:
 
 
 def our_steps(network: nn.Module, data: Tensor, optim: Optim) -> Callable[[int], None]:
-    """Of our trainer, its checks, clock and averaged weights included; the first one compiles, if that is asked."""
+    """Steps of our trainer with its checks, clock and averaged weights; the first one compiles, if asked to."""
     module = Diffusion(network, Schedule.cosine(1000), tuple(data.shape[1:]), prediction="v")
 
     def loss(indices: Tensor, randomness: torch.Generator) -> Tensor:
@@ -138,7 +138,7 @@ def our_steps(network: nn.Module, data: Tensor, optim: Optim) -> Callable[[int],
 
 
 def seconds_with_children(run: Callable[[], object]) -> float:
-    """Processor seconds of one call, those of the C++ compiler that it starts included."""
+    """Processor seconds of one call, including the C++ compiler that it starts."""
     began = os.times()
     run()
     return sum(os.times()[:4]) - sum(began[:4])
@@ -146,7 +146,7 @@ def seconds_with_children(run: Callable[[], object]) -> float:
 
 @dataclass(frozen=True)
 class Side:
-    """Who takes a case's steps, and how."""
+    """One side of a case: library, precision and compilation."""
 
     ours: bool
     precision: Literal["float32", "bfloat16"] = "float32"
@@ -171,12 +171,12 @@ RATIOS = {  # of one of ours, and to which of theirs: the fastest in each round,
 
 
 def network_of(name: str, one: Rival) -> nn.Module:
-    """What both sides train; of ours, the object."""
+    """Network that both sides train."""
     return classic(one.module) if name.startswith("diffusers") else one.module.model
 
 
 def steps_of(name: str, side: Side, threads: int) -> Callable[[int], None]:
-    """What takes so many steps of one side, in this process."""
+    """Function that takes n steps of one side in this process."""
     if (side.ours or side.keeps) and not keep_freed_memory():
         raise SystemExit("the environment sets up the allocator: unset MALLOC_*, GLIBC_TUNABLES and LD_PRELOAD")
     torch.set_num_threads(threads)
@@ -192,7 +192,7 @@ def steps_of(name: str, side: Side, threads: int) -> Callable[[int], None]:
 
 
 def serve(name: str, side: Side, threads: int, orders: Connection) -> None:
-    """Take as many steps as are ordered and say how many seconds each order took, for as long as orders come."""
+    """Take as many steps as each line of stdin orders, and print the seconds that they took."""
     take = steps_of(name, side, threads)
     clock = processor_seconds if threads == 1 else clock_seconds  # a core that waits for another one is lost as well
     orders.send(seconds_with_children(partial(take, 1)))  # it compiles, chooses kernels, fills the optimiser's state
@@ -201,7 +201,7 @@ def serve(name: str, side: Side, threads: int, orders: Connection) -> None:
 
 
 def measured(name: str, rounds: int, threads: int, sides: list[str]) -> dict[str, Any]:
-    """One row of the table."""
+    """Row of the table."""
     size, batch, settings = CASES[name]
     network = network_of(name, rival(name.split()[0], size, settings))
     row: dict[str, Any] = {"case": name, "size": size, "batch": batch, "threads": threads}
@@ -234,14 +234,14 @@ def measured(name: str, rounds: int, threads: int, sides: list[str]) -> dict[str
 
 
 def has_bfloat16() -> bool:
-    """Whether this processor multiplies bfloat16 numbers itself."""
+    """True if this processor has bfloat16 multiplication."""
     said = Path("/proc/cpuinfo")
     words = said.read_text().split() if said.exists() else []
     return "avx512_bf16" in words or "amx_bf16" in words or "bf16" in words
 
 
 def column(name: str, spread: Spread) -> dict[str, Any]:
-    """A median and its quartiles."""
+    """Median and quartiles as text."""
     return {name: spread.median, f"{name}, quartiles": f"{spread.low:.3g} to {spread.high:.3g}"}
 
 
@@ -249,8 +249,10 @@ def parser() -> argparse.ArgumentParser:
     words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     words.add_argument("--rounds", type=int, default=9)
     words.add_argument("--threads", type=int, nargs="*", default=[1, 2])
-    words.add_argument("--only", nargs="*", choices=list(CASES), default=list(CASES), help="rows of other cases stay")
-    words.add_argument("--plain", action="store_true", help="leave the compiled one out")
+    words.add_argument(
+        "--only", nargs="*", choices=list(CASES), default=list(CASES), help="cases to run; rows of the others are kept"
+    )
+    words.add_argument("--plain", action="store_true", help="leave out the compiled side")
     return words
 
 
@@ -268,7 +270,7 @@ def main() -> None:
 
 
 def written(rows: list[dict[str, Any]]) -> None:
-    """To docs/benchmarks/throughput.json, where this machine's rows of other cases and threads stay as they are."""
+    """Write docs/benchmarks/throughput.json; this machine's rows of other cases and threads are kept."""
     path, new = FOLDER / "throughput.json", {(row["case"], row["threads"]) for row in rows}
     notes = [
         "theirs, ours, bfloat16 (ours too) and compiled are images a second, with one thread of processor time, with two by the "

@@ -1,9 +1,9 @@
-"""How long until samples are as good as another library's after half an hour? Budgets in minutes of two cores, as processor seconds.
+"""Time until samples are as good as another library's after half an hour, in processor seconds.
 
     python benchmarks/time_to_quality.py --rivals runs/rival-diffusers runs/rival-lucidrains
 
-Each of our runs is a process of its own with one thread, and keeps its samples in --folder, so that an interrupted
-benchmark goes on. The rivals' folders are those that `rivals.train` wrote.
+Budgets are in minutes of two cores. Each of our runs is a process of its own with one thread and stores its samples in
+--folder, so that an interrupted benchmark resumes. The rivals' folders are written by `rivals.train`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ RECIPE = "mnist-ddpm"
 
 
 def one_run(seconds: float, seed: int, n: int, target: Path) -> None:
-    """Train for `seconds` of two cores, from the start of this very process, and keep n samples."""
+    """Train for `seconds` of two cores, counted from the start of this process, and store n samples."""
     import torch
     from ours import trained
 
@@ -48,7 +48,7 @@ def row(who: str, seconds: float, seed: int, sampler: str, parameters: int, pict
 
 
 def our_rows(budgets: list[float], seeds: list[int], n: int, folder: Path) -> list[dict[str, Any]]:
-    """Of these runs, trained where they are not there yet, and of all others of n samples that lie in the folder."""
+    """Rows of these runs, trained if missing, and of all other stored runs with n samples."""
     for seconds, seed in itertools.product(budgets, seeds):
         file = folder / f"kakusan-{seconds:g}s-seed{seed}-n{n}.npy"
         if not file.exists():
@@ -75,7 +75,7 @@ def rival_rows(folder: Path) -> list[dict[str, Any]]:
 
 
 def ratios(rows: list[dict[str, Any]], budget: float) -> dict[str, Any]:
-    """What the better rival reaches in `budget` seconds, and the shortest of our budgets that passes it: each seed, and their mean."""
+    """Distance of the better rival after `budget` seconds, and our shortest budget that is better: per seed, and the mean."""
     full = [one for one in rows if one["library"] != "kakusan" and one["seconds of two cores"] == budget]
     if not full:
         return {"rival": f"no rival has trained for {budget:g} s"}
@@ -102,7 +102,7 @@ def ratios(rows: list[dict[str, Any]], budget: float) -> dict[str, Any]:
 
 
 def best_samplers(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The rivals with their best sampler at each mark, ours as they are."""
+    """Rows of the rivals with their best sampler at each mark, and ours."""
     kept: dict[tuple[str, float, int], dict[str, Any]] = {}
     for one in rows:
         key = (one["library"], one["seconds of two cores"], one["seed"])
@@ -116,8 +116,8 @@ def parser() -> argparse.ArgumentParser:
     words.add_argument("--budgets", type=float, nargs="*", default=[15, 30, 60, 180], help="seconds of two cores")
     words.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
     words.add_argument("--rivals", type=Path, nargs="*", default=[])
-    words.add_argument("--rival-minutes", type=float, default=30.0, help="whose distance is to be reached")
-    words.add_argument("-n", type=int, default=1000, help="samples of each of our runs")
+    words.add_argument("--rival-minutes", type=float, default=30.0, help="training time of the rival to compare with")
+    words.add_argument("-n", type=int, default=1000, help="samples per run of ours")
     words.add_argument("--folder", type=Path, default=Path("runs/benchmark-quality"))
     words.add_argument("--one", nargs=4, metavar=("SECONDS", "SEED", "N", "FILE"), help=argparse.SUPPRESS)
     return words

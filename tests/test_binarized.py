@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.testing import assert_close
 
+from harness.faults import catches
 from harness.support import F64, LIMIT, assert_mean, f64, oracle, seeded
 from kakusan.bound import importance_bound
 from kakusan.cli.arguments import Data
@@ -45,6 +46,9 @@ def sha256(images):
 # The draw
 
 
+@catches('''data/digits.py: the fixed draw depends on the byte order
+- "<u4"
++ ">u4"''')
 def test_the_fixed_draw_is_the_published_one(data):
     assert sha256(data.test) == TEST_SHA256
     assert sha256(fixed_draw(data.train, "train")) == TRAIN_SHA256
@@ -60,6 +64,9 @@ def test_the_draw_is_made_of_its_documented_bytes():
     assert fixed_draw(grey, "test").flatten().tolist() == expected
 
 
+@catches("""data/digits.py: white pixels are not always set
+- u * 256**BYTES // 255
++ u * 256**BYTES // 256""")
 def test_every_grey_level_has_its_share_of_ones(data):
     grey = mnist().test.flatten().long()
     bits = data.test.flatten() == 255

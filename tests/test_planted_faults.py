@@ -6,11 +6,11 @@ import os
 
 import pytest
 
-from harness.faults import PACKAGE, all_faults
+from harness.faults import PACKAGE, TESTS, all_faults, faults_of
 from harness.planting import CAUGHT, PASSED, ids_in, start_server, verdict, verdict_without
 
 FAULTS = all_faults()
-FEWEST = 300
+FEWEST = 330
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="a fault is planted in a fork of a process")
 
@@ -31,6 +31,11 @@ def test_a_planted_fault_is_caught(server, tmp_path, fault):
     assert fault.times == 1, f"{fault.file} has {fault.times} times: {fault.old}"
     found = verdict(fault.caught_by, fault.file, fault.planted(), tmp_path)
     assert found == CAUGHT, f"{fault.name}: {fault.caught_by} must fail, but {found}"
+
+
+def test_every_decorator_is_read():
+    for path in TESTS.glob("test_*.py"):
+        assert path.read_text().count("\n@catches(") == len(list(faults_of(path))), path.name
 
 
 def test_every_fault_still_has_its_place_in_the_source():

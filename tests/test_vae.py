@@ -68,7 +68,9 @@ def exact_mean(model, x, function):
 def test_the_bound_is_the_exact_one(case):
     model, inputs, known = given(case)
     x = inputs["x"][None]
-    assert exact_mean(model, x, lambda path: log_weight(model, path)) == pytest.approx(known["given_q"]["elbo"], rel=1e-10)
+    assert exact_mean(model, x, lambda path: log_weight(model, path)) == pytest.approx(
+        known["given_q"]["elbo"], rel=1e-10
+    )
     assert_mean(elbo(model, x.expand(N, -1), seeded(0)), known["given_q"]["elbo"])  # 4.5 s.e.
     assert known["given_q"]["elbo"] < known["log_marginal"]
 

@@ -19,7 +19,7 @@ from harness.proofs import ANCHOR, THEORY, proofs, required  # noqa: E402
 
 PAGE = ROOT / "docs" / "evidence.md"
 PACKAGE = ROOT / "src" / "kakusan"
-CITATION = re.compile(r"\b([SMEKB]\d+[a-z]?)\b")
+CITATION = re.compile(r"\b([SMEKB])(\d+)([a-z]?)\b(?:(?:-| to )\1(\d+)\b)?")  # S7, E23c, S12 to S31
 HEAD = f"""\
 # Evidence
 
@@ -73,11 +73,19 @@ def citations() -> dict[str, list[str]]:
         text = path.read_text(encoding="utf-8")
         scopes = list(scopes_of(ast.parse(text), ".".join(path.relative_to(PACKAGE).with_suffix("").parts)))
         for number, line in enumerate(text.splitlines(), 1):
-            for name in CITATION.findall(line):
+            for name in cited(line):
                 scope = [label for first, last, label in scopes if first <= number <= last][-1]
                 if scope not in found[name]:
                     found[name].append(scope)
     return found
+
+
+def cited(line: str) -> Iterator[str]:
+    """Numbers that a line cites, ranges included."""
+    for letter, first, part, last in CITATION.findall(line):
+        yield from (
+            (f"{letter}{number}" for number in range(int(first), int(last) + 1)) if last else [letter + first + part]
+        )
 
 
 def scopes_of(node: ast.AST, label: str) -> Iterator[tuple[int, int, str]]:

@@ -1,8 +1,8 @@
-"""Three fault machines for whatever writes through `kakusan.storage.files`.
+"""Kills, I/O errors and power cuts at every operation of code that writes through `kakusan.storage.files`.
 
-`kill_everywhere` and `fail_everywhere` let an action run again and again, ended or failed at its first operation, at
-its second, and so on to the last. `power_cuts` plays recorded operations on a model of a disk that promises no more
-than POSIX does, and lays out every state that a cut may leave. After each the caller's check looks at real files.
+`kill_everywhere` and `fail_everywhere` repeat an action and end it, or let it fail, at its first operation, its second,
+and so on to the last. `power_cuts` replays recorded operations on a model of a disk that guarantees no more than POSIX,
+and writes out every state that a power cut may leave. The caller's check reads real files after each.
 Source of the idea: the I/O-error and crash tests of SQLite (https://www.sqlite.org/testing.html).
 """
 
@@ -30,7 +30,7 @@ FULL_DISK, BROKEN_DISK, NO_PERMISSION, QUOTA = errno.ENOSPC, errno.EIO, errno.EA
 
 
 class Operation(NamedTuple):
-    """What `files.watch` was told; the names are those of files.py, and "mark" is the test's own."""
+    """One call of `files.watch`; kinds are those of files.py, and "mark" for a mark of the test."""
 
     kind: str
     path: Path
@@ -39,7 +39,7 @@ class Operation(NamedTuple):
 
 @contextmanager
 def watching(watch: Callable[[str, Path, bytes | Path | None], None]) -> Iterator[None]:
-    """Have every file operation told to `watch` before it happens."""
+    """Call `watch` before every file operation."""
     files.watch, before = watch, files.watch
     try:
         yield
@@ -49,7 +49,7 @@ def watching(watch: Callable[[str, Path, bytes | Path | None], None]) -> Iterato
 
 @contextmanager
 def recorded() -> Iterator[list[Operation]]:
-    """The operations of the block, all but the reads."""
+    """Record the operations of the block except reads."""
     seen: list[Operation] = []
     with watching(lambda *told: seen.append(Operation(*told)) if told[0] != "read" else None):
         yield seen
@@ -59,10 +59,10 @@ def recorded() -> Iterator[list[Operation]]:
 
 
 def kill_everywhere(action: Action, check: Action, start: Path, scratch: Path) -> int:
-    """SIGKILL `action` at its n-th operation, for every n, each time on a fresh copy of `start`; how many there were.
+    """SIGKILL `action` at its n-th operation on a fresh copy of `start`, for every n; return the number of operations.
 
-    A write is ended in the middle. `action` and `check` are functions of a module, since they run in another process;
-    `check` gets the copy after each end, the last one unhurt.
+    A write is killed in its middle. `action` and `check` run in another process, so they must be functions of a module.
+    `check` gets the copy after each kill, and after a last run without one.
     """
     planting.start_server()
     points, failure = planting.in_a_fork(_kill_everywhere, action, check, start, scratch)
@@ -98,7 +98,7 @@ def _kill_everywhere(action: Action, check: Action, start: Path, scratch: Path, 
 
 
 def end_at(number: int) -> Callable[[str, Path, bytes | Path | None], None]:
-    """What to watch with to be killed at an operation, a write in its middle."""
+    """A watcher that kills the process at an operation, or in the middle of a write."""
     count = 0
 
     def watch(kind: str, path: Path, other: bytes | Path | None) -> None:
@@ -116,10 +116,10 @@ def end_at(number: int) -> Callable[[str, Path, bytes | Path | None], None]:
 def fail_everywhere(
     action: Action, check: Callable[[Path, bool], object], start: Path, scratch: Path, error: int
 ) -> int:
-    """Let `action` fail at its n-th operation, for every n, each time on a fresh copy of `start`; how many there were.
+    """Let the n-th operation of `action` fail on a fresh copy of `start`, for every n; return the number of operations.
 
-    A full disk stays full, one without permission stays so, and removing works on the former; a broken one fails once.
-    `check` gets the copy and whether this was the unhurt run at the end; `action` must deal with its own errors.
+    A full disk stays full but allows removing, a missing permission stays missing, and a broken disk fails once.
+    `check` gets the copy and True for the last run, which has no failure. `action` must handle its own errors.
     """
     for points in itertools.count():
         work = fresh_copy(start, scratch)
@@ -152,7 +152,7 @@ class _Failing:
 
 
 def fresh_copy(start: Path, scratch: Path) -> Path:
-    """The folder `start` anew, under scratch."""
+    """Copy the folder `start` under scratch, in place of an earlier copy."""
     work = scratch / "work"
     shutil.rmtree(work, ignore_errors=True)
     shutil.copytree(start, work)
@@ -164,13 +164,13 @@ def fresh_copy(start: Path, scratch: Path) -> Path:
 
 @dataclass(eq=False)
 class DiskFile:
-    """What is sure of a file, and what was done since."""
+    """Synced content of a file, and the operations since."""
 
     sure: bytes = b""
     since: list[bytes | None] = field(default_factory=list)  # added bytes; None empties the file
 
     def contents(self) -> set[bytes]:
-        """All that a cut may leave: what was done so far, or the last of it absent, half, or as zeros."""
+        """Contents that a power cut may leave: all operations so far, or the last one absent, half done, or as zeros."""
         found, content = {self.sure}, self.sure
         for added in self.since:
             if added is None:
@@ -189,7 +189,7 @@ class DiskFile:
 
 @dataclass(eq=False)
 class DiskFolder:
-    """The names that are sure, and what was done to names since: each a set of changes, None for a removal."""
+    """Synced names of a folder, and the changes since: each maps names to entries, None for a removal."""
 
     sure: dict[str, DiskFile | DiskFolder] = field(default_factory=dict)
     since: list[dict[str, DiskFile | DiskFolder | None]] = field(default_factory=list)
@@ -202,11 +202,11 @@ class DiskFolder:
 
     @property
     def names(self) -> dict[str, DiskFile | DiskFolder]:
-        """As a program sees them."""
+        """Names as a program sees them."""
         return self.after(self.since)
 
     def possible(self) -> list[dict[str, DiskFile | DiskFolder]]:
-        """All that a cut may leave: any of the changes lost, in whatever order they went to the disk."""
+        """Names that a power cut may leave: any subset of the changes, since their order on the disk is open."""
         count = len(self.since)
         if count <= SUBSETS_OF:
             kept = list(itertools.product((True, False), repeat=count))
@@ -221,17 +221,17 @@ class DiskFolder:
 
 
 class Disk:
-    """A tree of files of which only synced contents and names of synced folders are sure.
+    """A tree of files that guarantees only synced contents and the names in synced folders.
 
     Args:
-        root: The real folder whose operations are played; it is taken as it was when all in it was sure.
+        root: Real folder whose operations are replayed; its content before them counts as synced.
     """
 
     def __init__(self, root: Path, before: dict[str, bytes | dict]):
         self.root, self.top = root, _as_nodes(before)
 
     def play(self, operation: Operation) -> None:
-        """One operation."""
+        """Apply one operation."""
         kind, path, other = operation
         if kind == "mark":
             return
@@ -271,7 +271,7 @@ class Disk:
         return node
 
     def states(self) -> Iterator[tuple]:
-        """Every tree that a cut may leave, as nested pairs (name, content or pairs), hidden names left out."""
+        """Every tree that a power cut may leave, as nested pairs (name, content or pairs), without hidden names."""
         return _states(self.top)
 
 
@@ -293,7 +293,7 @@ def tree_of(folder: Path) -> dict[str, bytes | dict]:
 
 
 def lay_out(state: tuple, folder: Path) -> Path:
-    """A state of the disk as real files."""
+    """Write a state of the disk as real files."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     for name, content in state:
@@ -311,14 +311,14 @@ def power_cuts(
     check: Callable[[Path, list[str]], object],
     scratch: Path,
 ) -> int:
-    """Cut the power after every operation, in every way; how many different states there were.
+    """Cut the power after every operation in every way; return the number of different states.
 
     Args:
-        root: Where the operations took place.
-        before: `tree_of(root)` before the first, all of it on the disk.
-        operations: As `recorded` gives them, with marks for what had been promised by then.
-        check: Gets a folder that is as the disk was found after the cut, and the marks passed before it.
-        scratch: For those folders.
+        root: Folder of the operations.
+        before: `tree_of(root)` before the first operation, all of it synced.
+        operations: Result of `recorded`, with marks for what was promised by then.
+        check: Function of a folder with the state after a cut, and of the marks passed before the cut.
+        scratch: Folder for those states.
     """
     disk, promised, seen = Disk(root, before), [], set()
     for operation in (Operation("mark", root, None), *operations):
@@ -333,12 +333,12 @@ def power_cuts(
 
 
 def mark(operations: list[Operation], promise: str) -> None:
-    """Note that from here on something is promised to outlast a cut."""
+    """Record that something must outlast every later power cut."""
     operations.append(Operation("mark", Path(promise), None))
 
 
 def without_each_sync(operations: list[Operation]) -> Iterator[tuple[str, list[Operation]]]:
-    """The same operations with one sync left out, for each of them, and its name."""
+    """For each sync, its name and the operations without it."""
     for index, operation in enumerate(operations):
         if operation.kind.startswith("sync"):
             yield f"{operation.kind} {operation.path.name}", operations[:index] + operations[index + 1 :]

@@ -1,6 +1,6 @@
-"""One job of two processes, started by test_engine.py through torch's launcher: trains the same thing several ways.
+"""A job of two processes, started by test_engine.py with torchrun, that trains the same model in several ways.
 
-Each process writes what it saw to OUT/RANK.json.
+Each process writes its results to OUT/RANK.json.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ SHIFTED = {"augment": "shift-and-mirror", "precision": "bfloat16"}
 
 
 def trainer(kind="convolutions", steps=STEPS, groups=2, rollbacks=(), **changes):
-    """A small problem with everything on: both optimisers, clipping, averages, early weights, buffers, odd sizes."""
+    """A small problem with everything on: both optimizers, clipping, averages, early weights, buffers, odd sizes."""
     torch.manual_seed(0)
     if kind == "convolutions":
         module = torch.nn.Sequential(
@@ -50,7 +50,7 @@ def trainer(kind="convolutions", steps=STEPS, groups=2, rollbacks=(), **changes)
 
 
 def run(one, stop_at=None):
-    """Train to the end, or leave after a step."""
+    """Train to the end, or stop after a step."""
 
     def on_step(one):
         if one.state.step == stop_at:
@@ -62,7 +62,7 @@ def run(one, stop_at=None):
 
 
 def everything(one):
-    """All numbers of a trainer by name, as lists of bytes."""
+    """Numbers of a trainer by name, as lists of bytes."""
     tensors, _ = one.snapshot()
     return {
         f"{file}.{name}": tensor.contiguous().flatten().view(torch.uint8).tolist()

@@ -82,7 +82,8 @@ def read(arguments: list[str], keywords: list[ast.keyword], test: str) -> Fault:
     else:
         head, *lines = arguments[0].split("\n")
         said = re.fullmatch(r"([\w/]+\.py): (.+?)(?: \[(.*)\])?", head)
-        assert said and all(line[:1] in ("-", "+") for line in lines), f"{test}: not `file: fault [case]` and a change"
+        if not said or not all(line.startswith(("-", "+")) for line in lines):
+            raise ValueError(f"{test}: expected `file: what is wrong [case]` and lines with - and +, got {head!r}")
         file, name, case = said.groups()
         old, new = ("\n".join(line[2:] for line in lines if line[0] == sign) for sign in "-+")
     return Fault(name, file, old, new, f"{test}[{case}]" if case else test)

@@ -1,6 +1,6 @@
-"""A folder of images to try a reader by: 200 that are fine, each in some way of its own, and 40 that are not.
+"""A folder of images for testing a reader: 200 usable files of many kinds, and 40 unusable ones.
 
-The bytes of what is hostile are put together here from the formats' specifications.
+Hostile files are assembled here byte by byte from the specifications of their formats.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ FIFO = "queue.png"
 
 
 def colors(seed: int, height: int = SIDE, width: int = SIDE, channels: int = 3) -> np.ndarray:
-    """Noise, uint8 (H, W, C): no pixel is like its neighbour, so nothing that moves goes unseen."""
+    """Noise, uint8 (H, W, C): no pixel equals its neighbor, so that any shift changes the image."""
     shape = (height, width, channels) if channels > 1 else (height, width)
     return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
 
@@ -40,7 +40,7 @@ def exif_of(orientation: int) -> Image.Exif:
 
 
 def good_files(folder: Path) -> list[str]:
-    """Write 200 usable images, some in folders, some under difficult names; their names."""
+    """Write 200 usable images, some in folders, some under difficult names; return their names."""
     makers: list[tuple[str, Callable[[Image.Image], bytes]]] = [
         ("a.png", lambda i: encoded(i, "PNG")),
         ("b.PNG", lambda i: encoded(i.convert("L"), "PNG")),
@@ -74,7 +74,7 @@ def good_files(folder: Path) -> list[str]:
 
 
 def other_files(folder: Path) -> int:
-    """What lies about in such folders and is passed over; how many are counted."""
+    """Write files that a scan ignores; return the number that it counts."""
     (folder / "labels.csv").write_text("a,b\n")
     (folder / "some" / "README").write_text("images")
     (folder / ".DS_Store").write_bytes(b"\0\0")
@@ -89,14 +89,14 @@ def chunk(name: bytes, content: bytes) -> bytes:
 
 
 def png(width: int, height: int, *, depth: int = 8, color: int = 0, beside: bytes = b"", rows: bytes = b"") -> bytes:
-    """A PNG of which every part is free to choose; `rows` is the compressed pixels."""
+    """A PNG with any content in every part; `rows` are the compressed pixels."""
     head = chunk(b"IHDR", struct.pack(">LLBBBBB", width, height, depth, color, 0, 0, 0))
     rows = rows or zlib.compress(bytes(height * (1 + width)))
     return b"\x89PNG\r\n\x1a\n" + head + beside + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
 
 
 def zeros(amount: int) -> bytes:
-    """So many zero bytes, compressed a thousandfold."""
+    """Zero bytes, compressed a thousandfold."""
     packer = zlib.compressobj(1)
     block = bytes(2**20)
     parts = [packer.compress(block[: min(2**20, amount - start)]) for start in range(0, amount, 2**20)]
@@ -118,7 +118,7 @@ def patched(content: bytes, place: int, new: bytes) -> bytes:
 
 
 def hostile_files(folder: Path) -> dict[str, str]:
-    """Write 40 unusable files; of each name a word that its reason must contain."""
+    """Write 40 unusable files; return for each name a word that its reason must contain."""
     image = Image.fromarray(colors(1))
     whole_png, whole_jpg, whole_webp = (encoded(image, form) for form in ("PNG", "JPEG", "WEBP"))
     progressive = encoded(image, "JPEG", progressive=True)
@@ -176,7 +176,7 @@ def hostile_files(folder: Path) -> dict[str, str]:
 
 
 def more_hostile_files(folder: Path) -> dict[str, str]:
-    """Others of the kind; some only where the file system can hold them."""
+    """Write more unusable files, some only where the file system can hold them."""
     whole_jpg = encoded(Image.fromarray(colors(1)), "JPEG")
     frame = whole_jpg.index(b"\xff\xc0")
     big = folder / "sparse.png"

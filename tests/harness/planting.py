@@ -37,7 +37,7 @@ CAUGHT, PASSED = "caught", "passed"
 
 
 class Changed(SourceFileLoader):
-    """Finds one module of the library, and loads it from another text."""
+    """Importer of one module of the library from a changed text."""
 
     def __init__(self, file: str, text: str):
         parts = (PACKAGE / file).relative_to(SOURCE).with_suffix("").parts
@@ -53,7 +53,7 @@ class Changed(SourceFileLoader):
 
 
 class Witness:
-    """A pytest plugin that remembers which tests there were and what each of them raised."""
+    """A pytest plugin that records the collected tests and what each of them raised."""
 
     def __init__(self):
         self.found: list[str] = []
@@ -67,7 +67,7 @@ class Witness:
             self.raised.append(call.excinfo.value if call.excinfo else None)
 
     def verdict(self) -> str:
-        """CAUGHT if a test ran and a check of its own failed; a test that breaks down has not caught anything."""
+        """CAUGHT if an assertion of a test failed; a test that breaks down with another error has caught nothing."""
         if not self.raised:
             return "no test ran"
         wrong = [error for error in self.raised if error is not None]
@@ -78,7 +78,7 @@ class Witness:
 
 
 def start_server() -> None:
-    """Start the process that forks are taken from, with one thread, as such a process must have; once."""
+    """Start the fork server once, with one thread, which forking needs."""
     from multiprocessing import forkserver
 
     with pytest.MonkeyPatch.context() as patch:
@@ -89,22 +89,22 @@ def start_server() -> None:
 
 
 def verdict(test: str, file: str, text: str, scratch: Path) -> str:
-    """Of one test when `file` of the package reads `text`: CAUGHT, PASSED, or what else happened."""
+    """Run one test with `text` in place of a file of the package; CAUGHT, PASSED, or what else happened."""
     return in_a_fork(_run_planted, test, file, text, scratch)
 
 
 def verdict_without(tests: list[str], scratch: Path) -> str:
-    """Of all these tests in the library as it is, run in the same way."""
+    """Run these tests in the same way in the unchanged library."""
     return in_a_fork(_run, tests, scratch)
 
 
 def ids_in(files: list[str], scratch: Path) -> list[str]:
-    """Ids of all the tests in these files, in the library as it is."""
+    """Ids of all tests in these files."""
     return in_a_fork(_collect, files, scratch)
 
 
 def in_a_fork(function: Callable[..., None], *arguments: object, limit_s: float = LIMIT_S) -> Any:
-    """What `function` sends back; TimeoutError or EOFError if it does not."""
+    """Call a function in a fork and return what it sends back; TimeoutError or EOFError if it sends nothing."""
     context = multiprocessing.get_context("forkserver")
     ours, theirs = context.Pipe(duplex=False)
     process = context.Process(target=function, args=(*arguments, theirs), daemon=True)
@@ -137,7 +137,7 @@ def _collect(files: list[str], scratch: Path, answer: Connection) -> None:
 
 
 def _pytest(arguments: list[str], scratch: Path) -> Witness:
-    """In this process, with no plugin, no conftest.py and no word to anyone but the witness."""
+    """Run pytest in this process without plugins, conftest.py and output."""
     import torch
 
     torch.set_num_threads(1)

@@ -1,4 +1,4 @@
-"""What several test files share: the oracles, exact averages over Gaussian noise, and the 4.5 s.e. check."""
+"""Shared helpers: the oracles, exact averages over Gaussian noise, and checks at 4.5 standard errors."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ LIMIT = 4.5
 
 
 def status(*arguments: object) -> int | str | None:
-    """Run the command in this process; its exit status."""
+    """Run the command in this process; return its exit status."""
     with pytest.raises(SystemExit) as stop:
         main([str(argument) for argument in arguments])
     return stop.value.code
 
 
 def call(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int | str | None, str, str]:
-    """Run the command in this process; exit status, stdout, stderr."""
+    """Run the command in this process; return exit status, stdout and stderr."""
     code = status(*arguments)
     return code, *capsys.readouterr()
 
 
 def oracle(name: str) -> dict:
-    """The cases of one file of tests/oracles: exact values, made by code that shares nothing with the library.
+    """The cases of one file of tests/oracles: exact values from tests/oracles/make.
 
     In these files `seed` means the study notes' form, and position t-1 of an array holds step t.
     """
@@ -67,23 +67,23 @@ def mean_of(values: Tensor, weights: Tensor) -> float:
 
 
 def standard_errors_off(draws: Tensor, expected) -> Tensor:
-    """How many standard errors the mean of draws (n, ...) lies from what is expected."""
+    """Distance of the mean of draws (n, ...) from the expected value, in standard errors."""
     return ((draws.mean(0) - expected) / (draws.std(0) / math.sqrt(len(draws)))).abs()
 
 
 def assert_mean(draws: Tensor, expected) -> None:
-    """False-alarm rate 7e-6 an entry (4.5 s.e.)."""
+    """Check the mean of draws at 4.5 standard errors; false-alarm rate 7e-6 per entry."""
     off = standard_errors_off(draws, expected)
     assert (off < LIMIT).all(), f"{off.max().item():.1f} standard errors off"
 
 
 def assert_variance(draws: Tensor, expected) -> None:
-    """Against the sample variance, whose standard error is that of the mean of squared deviations; 4.5 s.e."""
+    """Check the sample variance at 4.5 standard errors of the mean of squared deviations."""
     assert_mean((draws - draws.mean(0)).square(), expected)
 
 
 def assert_covariance(draws: Tensor, expected: Tensor) -> None:
-    """draws (n, d) against a (d, d) covariance, entry by entry; 4.5 s.e."""
+    """Check the covariance (d, d) of draws (n, d) entry by entry at 4.5 standard errors."""
     centred = draws - draws.mean(0)
     assert_mean(centred[:, :, None] * centred[:, None, :], expected)
 
@@ -99,9 +99,12 @@ def affine_map(function, dims: int) -> tuple[Tensor, Tensor]:
 
 
 def generated_law(chain, dims: list[int], mean_output: bool = False) -> tuple[Tensor, Tensor]:
-    """Mean and covariance of p(x) of a chain whose decoders are affine, carried down without sampling.
+    """Mean and covariance of p(x) of a chain with affine decoders, computed without sampling.
 
-    dims: of z_1, ..., z_T.
+    Args:
+        chain: Chain of depth T.
+        dims: Dimensions of z_1, ..., z_T.
+        mean_output: Return the law of the decoder's mean, without the last noise.
     """
     mean, cov = torch.zeros(dims[-1], dtype=F64), torch.eye(dims[-1], dtype=F64)
     for t in range(chain.depth, 0, -1):
@@ -124,7 +127,7 @@ VARIANCES = {
 
 
 def affine_diffusion(denoiser: str, variance: str, **options) -> Diffusion:
-    """`denoiser` is "arbitrary" or "optimal", `variance` one of the oracle's names."""
+    """Model of O12 with the "arbitrary" or "optimal" denoiser and a variance by its name in the oracle."""
     setting = oracle("diffusion_linear_T5_D2")["setting"]
     tables = {**setting["inputs"], **setting["outputs"]}
     matrices, shifts = f64(tables[f"A_{denoiser}"]), f64(tables[f"b_{denoiser}"])

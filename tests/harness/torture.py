@@ -1,7 +1,7 @@
-"""Runs of the real command that are killed, in forks of a process that has imported all of it.
+"""Training runs of the command that are killed and resumed, in forks of a process that has imported everything.
 
-A kill is SIGKILL: at the n-th file operation, after the k-th step, or at a random instant. Each killed run is gone on
-with by the command that a person would type, until one ends; then its numbers must be those of an unbroken one.
+A kill is SIGKILL at the n-th file operation, after the k-th step, or at a random instant. Each killed run is resumed by
+the command that a user would type, until a run ends. Its numbers must be those of an unbroken run.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ FILES = ("model.safetensors", "ema.safetensors", "optimizer.safetensors")
 
 
 def make_data(folder: Path) -> Path:
-    """Eighty pictures of 4 x 4."""
+    """Write a data set of eighty 4 x 4 images."""
     random_numbers = np.random.default_rng(0)
     train, test = (random_numbers.integers(0, 256, (n, 4, 4), dtype=np.uint8) for n in (64, 16))
     np.savez(folder / "tiny.npz", train_images=train, test_images=test)
@@ -46,7 +46,7 @@ def make_data(folder: Path) -> Path:
 
 
 def numbers(run: Path) -> dict[str, str]:
-    """SHA-256 of all that a finished run has learned: weights, averages, moments."""
+    """SHA-256 of the weights, averages and moments of a finished run."""
     newest = max((run / "checkpoints").glob("step-*"))
     manifest = json.loads((newest / "manifest.json").read_text())
     digest = json.loads((run / "summary.json").read_text())["weights_sha256"]
@@ -56,7 +56,7 @@ def numbers(run: Path) -> dict[str, str]:
 def killed_until_done(
     way: str, family: str, data: Path, run: Path, budget: tuple[str, ...] = BUDGET
 ) -> tuple[dict[str, str], int]:
-    """Train with kills of one kind; the numbers at the end, and how many kills there were."""
+    """Train with kills of one kind; return the numbers at the end and the number of kills."""
     planting.start_server()
     found = planting.in_a_fork(_killed_until_done, way, family, data, run, budget, limit_s=LIMIT_S)
     assert not isinstance(found, str), found
@@ -87,7 +87,7 @@ def _killed_until_done(
 
 
 def _attempt(family: str, data: Path, run: Path, budget: tuple[str, ...], prepare: Callable[[], None]) -> int:
-    """One process of the command, begun or gone on with; its exit status."""
+    """Start or resume the run in a process of its own; return the exit status."""
     command = ["train", *FAMILIES[family], "--data", str(data), "--out", str(run), *budget, *COMMON[2:]]
     if (run / "run.json").exists():
         command = ["train", "--resume", str(run)]
@@ -115,7 +115,7 @@ def _unbroken() -> Iterator[Callable[[], None]]:
 
 
 def _at_operations() -> Iterator[Callable[[], None]]:
-    """At the first file operation, at the second of the next attempt, and so on."""
+    """Kill the first attempt at its first file operation, the next one at its second, and so on."""
     number = 0
     while True:
         number += 1
@@ -123,7 +123,7 @@ def _at_operations() -> Iterator[Callable[[], None]]:
 
 
 def _after_steps() -> Iterator[Callable[[], None]]:
-    """After each step, of those that no earlier attempt was killed at."""
+    """Kill each attempt after a step at which no earlier attempt was killed."""
     for step in range(1, STEPS + 1):
         yield lambda step=step: _kill_after(step)
     yield lambda: None
@@ -143,7 +143,7 @@ def _kill_after(step: int) -> None:
 
 
 def _at_instants() -> Iterator[Callable[[], None]]:
-    """At ten instants, drawn from the time that a quick attempt takes; then let it end."""
+    """Kill ten attempts at random instants within the time of a quick attempt, then let one end."""
     dice = random.Random()
     for _ in range(INSTANTS):
         seconds = dice.uniform(0.0, 0.4)

@@ -163,7 +163,7 @@ def _kind(name: str, array: np.ndarray) -> Kind:
 
 
 def _advice(array: np.ndarray) -> str:
-    """How to save an array of numbers as pixels, from what is in it."""
+    """Advice on saving an array of numbers as pixels, from its values."""
     if array.dtype.kind not in "iuf" or not array.size:
         return "save numbers from 0 to 255 with .astype('uint8')"
     if not np.isfinite(array).all():

@@ -64,7 +64,7 @@ class Dataset:
         return self._digests[0]
 
     def matches(self, digest: object) -> bool:
-        """Whether a recorded digest is that of these data, also if version 0.3 recorded it with the files' names."""
+        """Check a recorded digest against these data; version 0.3 recorded it with the files' names, which is accepted."""
         return digest in self._digests
 
     @functools.cached_property
@@ -110,7 +110,7 @@ class DataKind(Protocol):
     options: tuple[str, ...]  # fields of ImageOptions that it accepts
 
     def recognizes(self, path: Path) -> bool:
-        """Whether a path is of this kind; looks at names, not into files."""
+        """Tell by names, without reading files, if a path is of this kind."""
 
     def open(self, path: Path, options: ImageOptions, whole: bool, tell: Tell | None) -> Dataset:
         """Read everything. `whole`: do not hold out a part of data without a split of their own."""

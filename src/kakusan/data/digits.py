@@ -1,4 +1,4 @@
-"""The embedded MNIST, its labels, and its binarized form; the license stands beside the file.
+"""The embedded MNIST, its labels, and its binarized form; its license is in the same folder.
 
 Binarized: a gray level u of 0..255 is the probability u / 255 of a bit. As in Burda, Grosse and Salakhutdinov 2016,
 training draws bits anew whenever an image is seen (`Scale` does it), and one fixed draw of each test image, made here,

@@ -23,7 +23,7 @@ TEST_PREFIXES = ("t10k", "test")
 
 
 class IDXFolder:
-    """A folder with `train-images*`, and if there `t10k-images*` or `test-images*`, with `-labels*` beside them."""
+    """A folder with `train-images*`, and if there `t10k-images*` or `test-images*`, with `-labels*` in the same folder."""
 
     summary = "a folder of IDX files (train-images-idx3-ubyte)"
     options = ()

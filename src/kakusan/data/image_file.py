@@ -146,7 +146,7 @@ def _opener(content: bytes) -> type[ImageFile.ImageFile]:
 
 
 def _format_of(start: bytes) -> str:
-    """What a file seems to be, by its first bytes."""
+    """Name of the format that the first bytes of a file indicate."""
     for mark, words in OTHER_FORMATS.items():
         if start.startswith(mark):
             return words

@@ -49,7 +49,7 @@ class Scan:
 
 
 def is_image(name: str) -> bool:
-    """Whether a file is an image by its ending."""
+    """Recognize an image by the ending of its name."""
     return name.lower().endswith(ENDINGS + OTHER_ENDINGS)
 
 

@@ -27,7 +27,7 @@ def part_of(name: str) -> Literal["train", "test"] | None:
 
 
 def is_label(name: str) -> bool:
-    """Whether a name is that of an array of labels."""
+    """Recognize the name of an array of labels."""
     return any(word in LABELS for word in words_of(name))
 
 

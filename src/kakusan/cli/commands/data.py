@@ -28,7 +28,7 @@ def main(command: Data) -> int:
 
 
 def _print(dataset: Dataset, flags: list[str]) -> None:
-    """What training would see, and the command that trains on it."""
+    """Print the data as training would see them, and the command that trains on them."""
     if dataset.contents:
         print(dataset.contents)
     if dataset.skipped:

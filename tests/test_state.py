@@ -1,14 +1,10 @@
-"""NaN and infinity never reach weights, averages or moments; signals stop a run where all is saved."""
-
-import os
-import signal
+"""NaN and infinity never reach weights, averages or moments; rollbacks and groups have noise of their own."""
 
 import pytest
 import torch
 
 from harness import engine_job
 from harness.faults import catches
-from kakusan.errors import Stopped
 from kakusan.train.state import IN_A_ROW, NonFiniteLossError, State
 
 pytestmark = pytest.mark.reliability
@@ -166,52 +162,3 @@ def test_groups_have_noise_of_their_own():
     one = engine_job.trainer(groups=2)
     drawn = [torch.rand(3, generator=one.draws(4, group)[1]) for group in (0, 1)]
     assert not torch.equal(*drawn)
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
-def test_the_first_signal_stops_after_the_step_with_all_saved(number):
-    one, saved = engine_job.trainer(), []
-
-    def on_step(one):
-        if one.state.step == 5:
-            os.kill(os.getpid(), number)
-
-    finished = one.run([1.0], lambda one: None, on_step, lambda one: saved.append(one.state.step))
-    assert not finished
-    assert one.stopped_by == number
-    assert one.state.step == 6  # the wish is followed at the next boundary
-    assert saved == [6]
-
-
-@catches("""train/stopping.py: a second signal waits as the first
-- if again or self._at_once:
-+ if self._at_once:""")
-def test_a_second_signal_leaves_at_once():
-    one = engine_job.trainer()
-
-    def on_step(one):
-        for _ in range(2):
-            os.kill(os.getpid(), signal.SIGINT)
-
-    with pytest.raises(Stopped):
-        one.run([1.0], lambda one: None, on_step)
-
-
-@catches("""train/stopping.py: a signal while measuring waits for the end of it
-- if again or self._at_once:
-+ if again:""")
-@catches("""train/loop.py: a mark is measured before it is saved
-- if marked or told.save or told.stop:
-+ if told.save or told.stop:""")
-def test_a_signal_while_measuring_leaves_at_once_since_all_is_saved():
-    one, saved = engine_job.trainer(), []
-
-    def on_mark(one):
-        os.kill(os.getpid(), signal.SIGTERM)
-        raise AssertionError("measured on")
-
-    with pytest.raises(Stopped) as stopped:
-        one.run([0.5], on_mark, lambda one: None, lambda one: saved.append(one.state.step))
-    assert stopped.value.number == signal.SIGTERM
-    assert saved == [6]
-    assert one.state.marks == 0  # the mark is measured when the run goes on

@@ -1,0 +1,33 @@
+"""Batches: every example once an epoch, a function of seed and step."""
+
+import pytest
+import torch
+
+from harness.faults import catches
+from kakusan.train.batches import Batches
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.proves("S28")
+@catches("""train/batches.py: every epoch has the same order
+- stream(self.seed, "order", self.salt, epoch)
++ stream(self.seed, "order", self.salt)""")
+def test_an_epoch_shows_every_example_once():
+    batches = Batches(num_examples=10, batch=4, seed=0, device=CPU)
+    seen = torch.cat([batches.indices(step) for step in range(5)])  # two epochs
+    assert sorted(seen[:10].tolist()) == sorted(seen[10:].tolist()) == list(range(10))
+    assert seen[:10].tolist() != seen[10:].tolist()
+
+
+@catches("""train/batches.py: every seed has the same batches
+- stream(self.seed, "order", self.salt, epoch)
++ stream("order", self.salt, epoch)""")
+def test_a_batch_is_a_function_of_seed_and_step():
+    asked_late = Batches(1000, 32, seed=5, device=CPU).indices(10**9)
+    assert torch.equal(asked_late, Batches(1000, 32, seed=5, device=CPU).indices(10**9))
+    assert not torch.equal(asked_late, Batches(1000, 32, seed=6, device=CPU).indices(10**9))
+
+
+def test_a_batch_may_be_larger_than_the_data():
+    assert sorted(Batches(3, 7, seed=0, device=CPU).indices(0)[:6].tolist()) == [0, 0, 1, 1, 2, 2]
