@@ -33,7 +33,7 @@ def trainer_of(name: str) -> Trainer:
     data = open_data(recipe.data).train
     torch.manual_seed(0)
     module = build(recipe.model, tuple(data.shape[1:]))
-    start_at(module, data)
+    start_at(module, recipe.model, data)
     loss = training_loss(module, recipe.model, data)
     trainer = Trainer(module, loss, len(data), recipe.optim, Budget(steps=10**9), 0, torch.device("cpu"))
     trainer.module.train()
