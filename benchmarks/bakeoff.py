@@ -41,13 +41,15 @@ from kakusan.models.diffusion import Diffusion
 from kakusan.models.vae import VAE
 from kakusan.nets import NETWORKS
 from kakusan.nets.unet import UNet
-from kakusan.noise import Randomness, example_streams, randn, stream
-from kakusan.run.build import count_parameters, scale_of, step_law
-from kakusan.run.recipe import DiffusionConfig, Recipe, VAEConfig
-from kakusan.run.trained_model import SAMPLE_BATCH, USUAL, TrainedModel
+from kakusan.noise import Randomness, randn, stream
+from kakusan.run.build import count_parameters, scale_of
+from kakusan.run.families.diffusion import DiffusionConfig, timestep_distribution
+from kakusan.run.families.vae import VAEConfig
+from kakusan.run.recipe import Recipe
+from kakusan.run.trained_model import TrainedModel
 from kakusan.schedule import Schedule
-from kakusan.solvers import sampler, times
-from kakusan.solvers.calls import counted
+from kakusan.solvers.evaluations import counted
+from kakusan.solvers.loop import DEFAULT_SOLVER, DEFAULT_SPACING, DEFAULT_STEPS, sample
 from kakusan.train.loop import Trainer
 from kakusan.train.settings import Budget, Optim
 
@@ -251,7 +253,7 @@ def latent_diffusion(
 
     torch.manual_seed(seed)
     model = untrained()
-    law = step_law(config)
+    law = timestep_distribution(config)
 
     def loss(indices: torch.Tensor, randomness: Randomness) -> torch.Tensor:
         z = mean[indices] + std[indices] * randn((len(indices), shape[0]), randomness, mean.dtype, CPU)
@@ -267,13 +269,8 @@ def latent_diffusion(
     @torch.no_grad()
     def draw(n: int, weight: float) -> np.ndarray:
         chain = guided(trained, weaker, weight, config.guidance_range)
-        chain = chain.respaced(times(chain.schedule, USUAL.steps, USUAL.spacing))
-        pictures = []
-        for start in range(0, n, SAMPLE_BATCH):
-            streams = example_streams(SEED, range(start, min(start + SAMPLE_BATCH, n)))
-            z = sampler(USUAL.sampler)(chain, len(streams), streams).flatten(1) * spread + centre
-            pictures.append(scale.to_pixels(vae.decode(z, 1).mean))
-        return np.concatenate(pictures)
+        latents = sample(chain, n, seed=SEED).flatten(1) * spread + centre
+        return scale.to_pixels(vae.decode(latents, 1).mean)
 
     return draw, [first, second], spent
 
@@ -415,7 +412,7 @@ def report(folder: Path) -> None:
         f"Written by `benchmarks/bakeoff.py` from {len(used)} runs in [bakeoff.jsonl](benchmarks/bakeoff.jsonl), "
         f"{' to '.join(sorted({dates[0], dates[-1]}))}; {'; '.join(machines)}. One thread a run; a second of two cores is two processor "
         "seconds, imports, data and set-up included. The machine was shared. Processor seconds exclude "
-        f"other processes, but each second is slower on a busy machine. Sampler {USUAL.sampler}, {USUAL.steps} steps, {USUAL.spacing}, "
+        f"other processes, but each second is slower on a busy machine. Sampler {DEFAULT_SOLVER}, {DEFAULT_STEPS} steps, {DEFAULT_SPACING}, "
         f"seed {SEED}. {NOTE} Between seeds: a standard deviation.\n",
     ]  # fmt: skip
     main_runs = {key: runs for key, runs in together.items() if key[0] in CANDIDATES}

@@ -67,7 +67,7 @@ def trainer_of(recipe: Recipe, dataset: Dataset, device: torch.device, budget: B
     torch.manual_seed(0)
     module = build(recipe.model, dataset.event_shape).to(device)
     data = dataset.train.to(device)
-    start_at(module, data, recipe.optim.augment)
+    start_at(module, recipe.model, data, recipe.optim.augment)
     loss = training_loss(module, recipe.model, data, recipe.optim.augment)
     return Trainer(module, loss, len(data), recipe.optim, budget, 0, device)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from kakusan.run.trained_model import TrainedModel
-from kakusan.solvers.calls import counted
+from kakusan.solvers.evaluations import counted
 from kakusan.storage.tensors import digest
 
 CHUNK = 250  # samples to a file

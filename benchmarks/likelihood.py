@@ -17,7 +17,7 @@ import torch
 from kakusan.data.open import open_data
 from kakusan.distributions import add
 from kakusan.likelihood.diffusion import of_diffusion
-from kakusan.likelihood.evaluation import summarise
+from kakusan.likelihood.evaluation import summarize
 from kakusan.models.diffusion import Diffusion
 from kakusan.oracles import MixtureWorld
 from kakusan.run.trained_model import load
@@ -62,9 +62,9 @@ def variance(run: str) -> dict[str, float]:
             total = add(estimate.terms.values())
             estimate_spread = total.var().item() / num
         else:
-            estimate_spread = estimate.spread_monte_carlo or math.nan
+            estimate_spread = estimate.var_monte_carlo or math.nan
         found[f"{name}_variance_nats2"] = estimate_spread
-        found[f"{name}_bits_per_dim"] = summarise(estimate, model.num_dims).bits_per_dim
+        found[f"{name}_bits_per_dim"] = summarize(estimate, model.num_dims).bits_per_dim
     found["ratio_to_uniform"] = found["uniform_variance_nats2"] / found["ours_variance_nats2"]
     found["ratio_without_control"] = found["without_control_variance_nats2"] / found["ours_variance_nats2"]
     found["standard_error_bits_per_dim"] = math.sqrt(found["ours_variance_nats2"]) / (model.num_dims * math.log(2))

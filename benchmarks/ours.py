@@ -27,7 +27,7 @@ def trainer_on(
     """
     torch.manual_seed(seed)
     module = build(recipe.model, tuple(pictures.shape[1:]))
-    start_at(module, pictures, recipe.optim.augment)
+    start_at(module, recipe.model, pictures, recipe.optim.augment)
     if prepare:
         prepare(module)
     loss = training_loss(module, recipe.model, pictures, recipe.optim.augment)

@@ -21,9 +21,8 @@ from kakusan.data.open import open_data
 from kakusan.recipes import find
 from kakusan.run.build import build, start_at, training_loss
 from kakusan.train import checkpoint
-from kakusan.train.loop import Told, Trainer
+from kakusan.train.loop import Trainer
 from kakusan.train.settings import Budget
-from kakusan.train.stopping import StopRequests
 
 SECONDS = 0.05  # per block, about; at least two steps
 REPLICATES = 2000  # of the bootstrap over pairs
@@ -34,19 +33,16 @@ def trainer_of(name: str) -> Trainer:
     data = open_data(recipe.data).train
     torch.manual_seed(0)
     module = build(recipe.model, tuple(data.shape[1:]))
-    start_at(module, data)
+    start_at(module, recipe.model, data)
     loss = training_loss(module, recipe.model, data)
     trainer = Trainer(module, loss, len(data), recipe.optim, Budget(steps=10**9), 0, torch.device("cpu"))
-    trainer.clock.start(0)
     trainer.module.train()
     return trainer
 
 
 def guarded(trainer: Trainer, steps: int) -> None:
-    told = Told()
     for _ in range(steps):
-        trainer._advance(told)
-        told = trainer._step(StopRequests(), save=False)
+        trainer.step()
 
 
 def bare(trainer: Trainer, steps: int) -> None:

@@ -25,7 +25,7 @@ from quality import measures
 
 from kakusan.measure import Value
 from kakusan.models.diffusion import Diffusion
-from kakusan.run.recipe import DiffusionConfig
+from kakusan.run.families.diffusion import DiffusionConfig
 from kakusan.run.trained_model import TrainedModel, load
 from kakusan.solvers import SAMPLER_ORDERS as SAMPLERS  # those that are made for a denoiser
 

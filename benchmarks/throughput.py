@@ -41,9 +41,8 @@ from kakusan.models.diffusion import Diffusion
 from kakusan.nets.classic import ClassicUNet
 from kakusan.run.train import LANES
 from kakusan.schedule import Schedule
-from kakusan.train.loop import Told, Trainer
+from kakusan.train.loop import Trainer
 from kakusan.train.settings import Budget, Optim
-from kakusan.train.stopping import StopRequests
 
 TOLERANCE = 1e-5  # of outputs of order one, float32
 LEVELS = {"block_out_channels": (32, 64, 128)}
@@ -129,15 +128,11 @@ def our_steps(network: nn.Module, data: Tensor, optim: Optim) -> Callable[[int],
         return module.loss(data[indices].float() / 127.5 - 1, randomness)
 
     trainer = Trainer(module, loss, len(data), optim, Budget(steps=10**9), 0, torch.device("cpu"))
-    trainer.clock.start(0)
     trainer.module.train()
-    told = Told()
 
     def take(steps: int) -> None:
-        nonlocal told
         for _ in range(steps):
-            trainer._advance(told)
-            told = trainer._step(StopRequests(), save=False)
+            trainer.step()
 
     return take
 

@@ -11,7 +11,9 @@ from kakusan.data.open import open_data
 from kakusan.errors import InputError
 from kakusan.recipes import find
 from kakusan.run.build import build, check_kind, training_loss, training_terms
-from kakusan.run.recipe import DiffusionConfig, Recipe, VAEConfig
+from kakusan.run.families.diffusion import DiffusionConfig
+from kakusan.run.families.vae import VAEConfig
+from kakusan.run.recipe import Recipe
 from kakusan.train.settings import Optim
 
 

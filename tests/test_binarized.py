@@ -25,7 +25,9 @@ from kakusan.models.vae import VAE
 from kakusan.nets.mlp import MLP, GaussianMLP, Residual
 from kakusan.recipes import RECIPES, find
 from kakusan.run.build import build, check_kind, count_parameters, start_at, training_loss
-from kakusan.run.recipe import HierarchyConfig, Recipe, VAEConfig
+from kakusan.run.families.hierarchy import HierarchyConfig
+from kakusan.run.families.vae import VAEConfig
+from kakusan.run.recipe import Recipe
 from kakusan.run.trained_model import TrainedModel
 
 CPU = torch.device("cpu")
@@ -311,7 +313,7 @@ def test_a_deep_hierarchy_has_the_layers_and_the_variances_that_were_asked_for()
 def test_an_untrained_decoder_of_bits_gives_the_mean_image_on_average(config):
     model = build(config, (1, 1, 4))
     pixels = torch.tensor([[0, 51, 102, 255]], dtype=torch.uint8).view(1, 1, 1, 4).repeat(9, 1, 1, 1)
-    start_at(model, pixels)
+    start_at(model, config, pixels)
     nn.init.zeros_((model.decoder if isinstance(model, VAE) else model.decoders[0]).out.weight)
     z = torch.randn(3, model.prior().mean.shape[1])
     below = z if model.depth == 1 else model.decode(z, 2).mean

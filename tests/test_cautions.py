@@ -1,6 +1,6 @@
 """Data that cannot teach a model anything are told of before training; ordinary ones are not."""
 
-import dataclasses
+import math
 
 import numpy as np
 import pytest
@@ -9,11 +9,15 @@ import torch
 from harness.support import status
 from kakusan.data.cautions import cautions
 from kakusan.data.dataset import from_arrays
+from kakusan.errors import ScheduleWarning
 from kakusan.likelihood.evaluation import Evaluation
-from kakusan.run import summary
 from kakusan.run.build import build
-from kakusan.run.recipe import DiffusionConfig, Recipe
-from kakusan.run.summary import error_words, measure_bound
+from kakusan.run.evaluate import averaged
+from kakusan.run.families.diffusion import DiffusionConfig
+from kakusan.run.families.hierarchy import HierarchyConfig
+from kakusan.run.families.vae import VAEConfig
+from kakusan.run.recipe import Recipe
+from kakusan.run.summary import error_words, floor_bits, floor_lines
 from kakusan.run.trained_model import TrainedModel
 
 
@@ -73,20 +77,62 @@ def evaluation(between):
     )
 
 
-def test_a_spread_between_examples_that_is_too_small_to_print_is_said_in_words():
-    assert "0.0031 between examples" in error_words(evaluation(0.0031))
+def test_an_error_from_the_examples_that_is_too_small_to_print_is_said_in_words():
+    assert "error from the examples 0.0031" in error_words(evaluation(0.0031))
     for between in (0.0, 1e-9, 4e-5):
-        assert "0.0000 between" not in error_words(evaluation(between))
+        assert "examples 0.0000" not in error_words(evaluation(between))
         assert "too small to tell" in error_words(evaluation(between))
+    assert "error from the examples unknown" in error_words(evaluation(None))
+
+
+def untrained(config, shape=(1, 8, 8)):
+    return TrainedModel(Recipe("r", "", config), build(config, shape), shape, torch.device("cpu"))
 
 
 @pytest.mark.parametrize(("bits", "told"), [(7.9, False), (8.1, True)])
-def test_a_bound_worse_than_noise_is_remarked(bits, told, monkeypatch):
-    recipe = Recipe("r", "", DiffusionConfig(depth=4, width=8, inner_width=16, blocks=1))
-    model = TrainedModel(recipe, build(recipe.model, (1, 8, 8)), (1, 8, 8), torch.device("cpu"))
-    data = torch.randint(256, (20, 1, 8, 8), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
-    found = measure_bound(model, data)
-    result = dataclasses.replace(found.result, bits_per_dim=bits)
-    monkeypatch.setattr(summary, "measure_bound", lambda *_: dataclasses.replace(found, result=result))
-    lines = summary.summarise_run(model, from_arrays("mine.npy", "images", data, data))["lines"]
-    assert any(line.startswith("caution: more than the 8 bits/dim") for line in lines) == told
+def test_a_bound_worse_than_uniform_noise_is_a_caution(bits, told):
+    model = untrained(DiffusionConfig(depth=4, width=8, inner_width=16, blocks=1))
+    found = Evaluation(**{**dict.fromkeys(Evaluation.__dataclass_fields__), "bits_per_dim": bits})
+    assert any(line.startswith("caution: above the 8 bits/dim") for line in floor_lines(model, found)) == told
+
+
+def test_a_model_of_unit_variance_is_told_its_distance_to_the_least_it_can_reach():
+    """No advice to train longer: (log2(2 pi) / 2 + log2 255) bits/dim stay, whatever is learned."""
+    found = Evaluation(**{**dict.fromkeys(Evaluation.__dataclass_fields__), "bits_per_dim": 9.36})
+    for config in (VAEConfig(hidden=(4,), latent=2, likelihood="gaussian"), HierarchyConfig(hidden=4, latents=(3, 2))):
+        model = untrained(config)
+        assert floor_bits(model) == pytest.approx(0.5 * math.log2(2 * math.pi) + math.log2(255), abs=1e-9)
+        assert floor_lines(model, found) == [
+            "  0.0399 bits/dim above 9.3201, the least that a density of unit variance can reach"
+        ]
+
+
+def test_the_floor_of_a_diffusion_model_of_unit_variance_has_the_cost_of_its_reverse_steps():
+    """N(x; ., 1) of values in [-1, 1], and KL(N(., beta_tilde) || N(., 1)) at t > 1, by hand."""
+    beta = np.linspace(1e-4, 0.02, 10)
+    kept = np.concatenate([[1.0], np.cumprod(1 - beta)])
+    beta_tilde = ((1 - kept[:-1]) / (1 - kept[1:]) * beta)[1:]
+    steps = 0.5 * (beta_tilde - 1 - np.log(beta_tilde)).sum()
+    config = DiffusionConfig(
+        depth=10, schedule="linear", variance="unit", likelihood="gaussian", width=8, inner_width=16, blocks=1
+    )
+    with pytest.warns(ScheduleWarning):
+        floor = floor_bits(untrained(config))
+    assert floor == pytest.approx((0.5 * math.log(2 * math.pi) - math.log(2 / 255) + steps) / math.log(2), abs=1e-6)
+
+
+def test_the_average_of_independent_estimates_lowers_the_monte_carlo_error_alone():
+    """Estimates with a Monte Carlo variance of 4, and an error of 3 from the examples, which averaging cannot lower."""
+    draws = np.random.default_rng(0).normal(1.0, 2.0, 400)
+    blank = dict.fromkeys(Evaluation.__dataclass_fields__, 0.0)
+    blank |= {"terms": {}, "term_errors": {}, "levels": [], "network_evaluations": 5, "estimator": "one"}
+    blank |= {"standard_error": math.hypot(2.0, 3.0), "nats_standard_error": None}
+    found = averaged(
+        [Evaluation(**{**blank, "bits_per_dim": one, "per_example": torch.full((2,), one)}) for one in draws]
+    )
+    assert found.bits_per_dim == pytest.approx(draws.mean())
+    assert found.standard_error_monte_carlo == pytest.approx(2.0 / 20, rel=0.2)
+    assert found.standard_error_images == pytest.approx(3.0, rel=0.1)
+    assert found.network_evaluations == 2000
+    assert found.nats_standard_error is None
+    assert found.per_example.tolist() == pytest.approx([draws.mean()] * 2)

@@ -42,14 +42,14 @@ class GaussianWorld(LatentChain):
         self.depth = len(powers) - 1
         self.mean, self.var = self.power.sqrt() * 1.5, self.power * 0.25 + 1 - self.power
 
-    def prior(self):
+    def prior(self, cond=None):
         return Normal(self.mean[-1].reshape(1, 1), self.var[-1].sqrt().reshape(1, 1))
 
-    def encode(self, z, t):
+    def encode(self, z, t, cond=None):
         keep = self.power[t] / self.power[t - 1]
         return Normal(keep.sqrt() * z, (1 - keep).sqrt().reshape(1, 1))
 
-    def decode(self, z, t):
+    def decode(self, z, t, cond=None):
         keep = (self.power[t] / self.power[t - 1]).sqrt()
         gain = keep * self.var[t - 1] / self.var[t]
         rest = self.var[t - 1] * (1 - keep * gain)
@@ -57,12 +57,12 @@ class GaussianWorld(LatentChain):
 
 
 class ShiftedEncoder(GaussianWorld):  # a mutant: t is off by one in the encoder
-    def encode(self, z, t):
+    def encode(self, z, t, cond=None):
         return super().encode(z, max(t - 1, 1))
 
 
 class ShiftedDecoder(GaussianWorld):  # a mutant: t is off by one in the decoder
-    def decode(self, z, t):
+    def decode(self, z, t, cond=None):
         return super().decode(z, min(t + 1, self.depth))
 
 
@@ -78,11 +78,11 @@ def assert_tight(world):
 
 @pytest.mark.proves("S8", "M1", "O4", "O6", "O12")
 @catches("""chain.py: the bound drops the prior
-- total = chain.prior().log_prob(path[-1])
-+ total = 0 * chain.prior().log_prob(path[-1])""")
+- total = chain.prior(cond).log_prob(path[-1])
++ total = 0 * chain.prior(cond).log_prob(path[-1])""")
 @catches("""chain.py: the bound asks the encoder of the level below
-- chain.encode(path[t - 1], t)
-+ chain.encode(path[t - 1], max(t - 1, 1))""")
+- chain.encode(path[t - 1], t, cond)
++ chain.encode(path[t - 1], max(t - 1, 1), cond)""")
 @catches("""bound.py: the importance bound lacks log K
 - return total - math.log(num_samples)
 + return total""")

@@ -20,7 +20,7 @@ from kakusan.data.scale import SIGNED
 from kakusan.errors import InputError
 from kakusan.guidance import guided
 from kakusan.likelihood.diffusion import of_diffusion
-from kakusan.likelihood.evaluation import stratified_spread
+from kakusan.likelihood.evaluation import stratified_var
 from kakusan.likelihood.three import three_estimates
 from kakusan.models import clusters
 from kakusan.models.clusters import FEWEST, Clusters, coarse
@@ -33,7 +33,8 @@ from kakusan.run import build as recipes_build
 from kakusan.run import model_file
 from kakusan.run.build import build, start_at, training_loss
 from kakusan.run.cautions import cluster_lines
-from kakusan.run.recipe import DiffusionConfig, Recipe, from_record
+from kakusan.run.families.diffusion import DiffusionConfig
+from kakusan.run.recipe import Recipe, from_record
 from kakusan.run.student import distillation, distillation_loss, student_recipe
 from kakusan.run.trained_model import TrainedModel, _rebuilt
 from kakusan.schedule import Schedule
@@ -152,7 +153,7 @@ def test_the_spread_of_an_evaluation_is_that_of_its_sum():
     x, _ = examples(90)
     found = of_diffusion(model(), lambda rows: x[rows], len(x), seed=3)
     assert found.strata is not None
-    assert found.spread == pytest.approx(stratified_spread(sum(found.terms.values()), found.strata), rel=1e-9)
+    assert found.spread == pytest.approx(stratified_var(sum(found.terms.values()), found.strata), rel=1e-9)
 
 
 def test_three_prices_agree_where_clusters_differ():

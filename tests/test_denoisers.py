@@ -18,7 +18,7 @@ from kakusan.nets.layers import attend
 from kakusan.nets.transformer import Attention, Transformer
 from kakusan.recipes import RECIPES
 from kakusan.run.build import blueprint, build, count_parameters, training_loss
-from kakusan.run.recipe import DiffusionConfig
+from kakusan.run.families.diffusion import DiffusionConfig
 from kakusan.run.trained_model import load
 from kakusan.train import checkpoint
 from kakusan.train.loop import Trainer

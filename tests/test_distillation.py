@@ -28,8 +28,10 @@ from kakusan.oracles import GaussianWorld
 from kakusan.recipes import RECIPES
 from kakusan.run import model_file
 from kakusan.run.build import blueprint, training_loss
+from kakusan.run.families.diffusion import DiffusionConfig
+from kakusan.run.families.vae import VAEConfig
 from kakusan.run.fingerprint import origin
-from kakusan.run.recipe import DiffusionConfig, Distil, VAEConfig, from_record
+from kakusan.run.recipe import Distil, from_record
 from kakusan.run.student import distillation, used_weights
 from kakusan.schedule import Schedule
 from kakusan.solvers import renoise
@@ -369,16 +371,16 @@ def weights_of(run):
 
 
 def test_a_run_that_broke_ends_with_the_same_bits_though_its_teacher_has_gone(student, teacher, tmp_path, monkeypatch):
-    gone, run, step = tmp_path / "gone", tmp_path / "run", Trainer._step
+    gone, run, step = tmp_path / "gone", tmp_path / "run", Trainer.step
 
-    def failing(self, requests, save):
+    def failing(self, stop, save):
         if self.state.step == 5:
             raise RuntimeError("the power failed")
-        return step(self, requests, save)
+        return step(self, stop, save)
 
     shutil.copytree(teacher, gone)
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_step", failing)
+        patch.setattr(Trainer, "step", failing)
         patch.setattr(Trainer, "save_seconds", 0.0)
         with pytest.raises(RuntimeError, match="power"):
             main(["train", *map(str, STUDENT), "--teacher", str(gone), "--out", str(run)])
@@ -432,7 +434,7 @@ def test_it_says_so_where_a_students_sampler_is_asked_of_another_model(teacher, 
 
 
 def test_weights_of_other_names_are_not_exported(student, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("kakusan.cli.commands.export.used_weights", lambda recipe, weights: dict(weights))
+    monkeypatch.setattr("kakusan.run.source.used_weights", lambda recipe, weights: dict(weights))
     code, _, told = call(capsys, "export", student, "--out", tmp_path / "file.safetensors")
     assert code == 2
     assert "not the tensors of the model it describes" in told.splitlines()[-1]
@@ -507,7 +509,7 @@ def test_a_run_does_not_go_on_with_another_teacher(blocks, student, tmp_path, ca
     weights = {
         name: torch.zeros(kind[0], dtype=kind[1]) for name, kind in blueprint(recipe.model, known.event_shape).items()
     }
-    other = model_file.Artefact(dataclasses.replace(known, recipe=recipe), weights)
+    other = model_file.ExportedModel(dataclasses.replace(known, recipe=recipe), weights)
     (run / "teacher.safetensors").write_bytes(other.to_bytes())
     for command in (["train", "--resume", run, "--steps", 9], ["replay", run, "--step", 3]):
         code, _, told = call(capsys, *command)

@@ -11,7 +11,8 @@ from harness.faults import catches
 from harness.support import F64, assert_covariance, assert_mean, assert_variance, f64, oracle, seeded
 from kakusan.distributions import HALF_LOG_2PI, Bernoulli, Dirichlet, DiscretizedNormal, Multinomial, Normal, normal_kl
 from kakusan.errors import InputError
-from kakusan.likelihoods import gaussian, limit_log_var, observation
+from kakusan.likelihoods import as_likelihood
+from kakusan.likelihoods.base import gaussian, limit_log_var
 from kakusan.noise import example_streams
 
 GAUSSIANS = oracle("gaussians")
@@ -226,9 +227,9 @@ def test_log_squared_std_would_not_pass_that_test():
 
 
 @pytest.mark.proves("S30")
-@catches("""likelihoods.py: the ceiling of log variances forgets that they are summed
-- ceiling = 88.3 - math.log(num_dims)
-+ ceiling = 88.3""")
+@catches("""likelihoods/base.py: the ceiling of log variances forgets that they are summed
+- 88.3 - math.log(num_dims)
++ 88.3""")
 def test_limit_log_var_keeps_values_and_gradients_finite_in_float32():
     raw = torch.tensor([[-1e4, -200.0, 0.0, 70.0], [1e4, 88.0, 89.0, 1e30]], requires_grad=True)
     limited = limit_log_var(raw)
@@ -390,26 +391,26 @@ def test_the_number_of_generators_must_be_the_number_of_examples():
 
 
 @pytest.mark.proves("S4", "O6")
-@catches("""likelihoods.py: a decoder's log variance is read as a log standard deviation
+@catches("""likelihoods/base.py: a decoder's log variance is read as a log standard deviation
 - Normal.from_log_var(mean, limit_log_var(log_var, lowest_log_var))
 + Normal.from_log_var(mean, 2 * limit_log_var(log_var, lowest_log_var))""")
 def test_each_likelihood_reads_a_decoders_output_as_its_law():
     output, log_var = some(2, 3), some(2, 3, seed=1)
-    plain = observation("gaussian", output)
+    plain = as_likelihood("gaussian").distribution(output)
     assert torch.equal(plain.mean, output)
     assert torch.equal(plain.std.expand_as(output), torch.ones_like(output))  # theory S4: exactly the identity
-    assert_close(observation("gaussian", (output, log_var)).var, log_var.exp(), **EXACT)
-    assert_close(observation("bernoulli", output).mean, output.sigmoid(), **EXACT)
-    rounded = observation("discretized", (output, log_var))
+    assert_close(as_likelihood("gaussian").distribution((output, log_var)).var, log_var.exp(), **EXACT)
+    assert_close(as_likelihood("bernoulli").distribution(output).mean, output.sigmoid(), **EXACT)
+    rounded = as_likelihood("discretized").distribution((output, log_var))
     assert rounded.levels == 256
     assert_close(rounded.normal.var, log_var.exp(), **EXACT)
 
 
 def test_outputs_that_mean_nothing_are_refused():
     with pytest.raises(InputError, match="likelihood"):
-        observation("poisson", some(1, 2))
+        as_likelihood("poisson")
     with pytest.raises(InputError, match="log-odds"):
-        observation("bernoulli", (some(1, 2), some(1, 2)))
+        as_likelihood("bernoulli").distribution((some(1, 2), some(1, 2)))
 
 
 def test_the_variance_check_itself_can_fail():

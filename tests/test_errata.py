@@ -159,7 +159,7 @@ def test_the_notes_way_to_write_the_kl_is_lost_in_float32_and_the_models_is_not(
 
     free = torch.full((1, 3), log_var, requires_grad=True)
     model = VAE(lambda x: (torch.zeros(1, 3), free), lambda z: z, 3)
-    term = model.terms(torch.zeros(1, 3), torch.Generator().manual_seed(0))["level 1"]
+    term = model.terms(torch.zeros(1, 3), generator=torch.Generator().manual_seed(0))["level 1"]
     term.sum().backward()
     assert term.item() == pytest.approx(1.5 * (1 + log_var), rel=1e-6)  # float32; exp(log_var) is nothing beside it
     assert free.grad is not None

@@ -38,7 +38,7 @@ def copied(run, tmp_path, change=lambda record: None):
 
 def test_a_run_that_is_as_it_was_goes_on_without_a_word(run, tmp_path, capsys):
     assert status("train", "--resume", copied(run, tmp_path), "--steps", "14") == 0
-    assert "bits of an unbroken run" not in capsys.readouterr().err
+    assert "resume is not bit-exact" not in capsys.readouterr().err
 
 
 CHANGES = {
@@ -92,10 +92,10 @@ def test_other_versions_and_machines_are_named_and_gone_on_with(run, tmp_path, c
     honest = origin.versions
     monkeypatch.setattr(origin, "versions", lambda device: {**honest(device), name: "another"})
     assert status("train", "--resume", copied(run, tmp_path), "--steps", "14") == 0
-    said = [line for line in capsys.readouterr().err.splitlines() if "bits of an unbroken run" in line]
+    said = [line for line in capsys.readouterr().err.splitlines() if "resume is not bit-exact" in line]
     assert len(said) == 1
-    assert f": {name} was " in said[0]
-    assert said[0].endswith("is another")
+    assert f": {name} changed from " in said[0]
+    assert said[0].endswith("to another")
 
 
 @catches("""run/fingerprint.py: a run does not know how many threads computed a group
@@ -110,10 +110,10 @@ def test_how_many_threads_compute_a_group_is_named_for_it_decides_its_bits(tmp_p
     finally:
         torch.set_num_threads(before)
     assert [kind["threads a group"] for kind in kinds] == ["4", "2", "1"]
-    assert origin.check_origin(path, kinds[0], kinds[1]) == ["threads a group was 4, is 2"]
+    assert origin.check_origin(path, kinds[0], kinds[1]) == ["threads per micro-batch changed from 4 to 2"]
     older = {
         name: value for name, value in kinds[0].items() if name != "threads a group"
     }  # from before there were lanes
     assert origin.check_origin(path, older, kinds[0]) == []
-    assert origin.check_origin(path, older, kinds[1]) == ["threads a group was 4, is 2"]
+    assert origin.check_origin(path, older, kinds[1]) == ["threads per micro-batch changed from 4 to 2"]
     assert facts["threads a group"] == facts["threads"]

@@ -63,8 +63,8 @@ def test_every_parametrisation_is_guided_to_the_same_guess():
 
 
 @catches("""guidance.py: guidance is given everywhere
-- (model.schedule.log_snr >= low) & (model.schedule.log_snr <= high)
-+ (model.schedule.log_snr >= low) | (model.schedule.log_snr <= high)""")
+- (chain.schedule.log_snr >= low) & (chain.schedule.log_snr <= high)
++ (chain.schedule.log_snr >= low) | (chain.schedule.log_snr <= high)""")
 def test_the_weaker_model_is_asked_only_within_the_range():
     weak, times = asked(GENTLE)
     low, high = SCHEDULE.log_snr[4].item() - 1e-9, SCHEDULE.log_snr[2].item() + 1e-9
@@ -109,8 +109,8 @@ def test_a_guess_limited_to_a_range_stays_in_it():
     [
         (model(GENTLE), 0.5, None, "at least 1"),
         (model(GENTLE), float("nan"), None, "at least 1"),
-        (model(GENTLE), 2.0, (1.0, -1.0), "rising range"),
-        (affine_diffusion("optimal", "beta"), 2.0, None, "same thing"),
+        (model(GENTLE), 2.0, (1.0, -1.0), "rising interval"),
+        (affine_diffusion("optimal", "beta"), 2.0, None, "same quantity"),
         (Diffusion(GENTLE, Schedule.cosine(5), 2, prediction="x"), 2.0, None, "same schedule"),
     ],
 )

@@ -1,4 +1,4 @@
-"""The hierarchical VAE: the notes' loss on given vectors, solvable linear models, and both third terms (O3, O4, O5)."""
+"""The hierarchical VAE and the notes' objective: given vectors, solvable linear models, both third terms (O3, O4, O5)."""
 
 import math
 from itertools import pairwise
@@ -26,6 +26,7 @@ from kakusan.chain import log_weight
 from kakusan.errors import InputError
 from kakusan.models.hierarchical_vae import HierarchicalVAE
 from kakusan.models.vae import VAE
+from kakusan.objectives.notes_third_term import notes_terms_on, notes_third_term
 
 N = 100_000  # draws of a random test
 ORACLE = oracle("hvae")
@@ -39,13 +40,12 @@ def gaussian_map(matrix, shift, std=None):
     return lambda z: (z @ matrix.T + shift, (2 * std.log()).expand(len(z), -1))
 
 
-def linear_model(case, third_term="exact"):
+def linear_model(case):
     i = {key: f64(value) for key, value in ORACLE[case]["inputs"].items()}
     model = HierarchicalVAE(
         [gaussian_map(i["V1"], i["d1"], i["s1"]), gaussian_map(i["V2"], i["d2"], i["s2"])],
         [gaussian_map(i["W1"], i["c1"]), gaussian_map(i["W2"], i["c2"])],
         [len(i["s1"]), len(i["s2"])],
-        third_term=third_term,
     ).double()
     return model, i["x"][None], ORACLE[case]["outputs"]
 
@@ -61,6 +61,9 @@ def exact_path(model, x):
     return path, weights
 
 
+TERMS_ON = {"exact": HierarchicalVAE.terms_on, "notes": notes_terms_on}
+
+
 # O3: given vectors
 
 
@@ -73,9 +76,8 @@ def given_vectors(third_term):
         [lambda x: (vectors["mu1"], 2 * vectors["sigma1"].log()), lambda z: (vectors["mu2"], vectors["log_var2"])],
         [lambda z: vectors["x_hat"], lambda z: vectors["z_hat"]],
         [3, 3],
-        third_term=third_term,
     ).double()
-    return model.terms_on([vectors["x"], vectors["z1"], torch.zeros_like(vectors["z1"])]), vectors
+    return TERMS_ON[third_term](model, [vectors["x"], vectors["z1"], torch.zeros_like(vectors["z1"])]), vectors
 
 
 @pytest.mark.proves("S21", "S25", "O3")
@@ -95,11 +97,11 @@ def test_the_notes_form_on_given_vectors_is_the_notes_loss():
 
 @pytest.mark.proves("S24", "O3", "O4")
 @catches("""models/hierarchical_vae.py: the third term has the notes' form where the exact one was asked for
-- if (third_term or self.third_term) == "notes":
-+ if True:""")
+- q[level - 1].entropy() + p.log_prob(path[level])
++ -normal_kl(q[level - 1], p)""")
 @catches("""models/hierarchical_vae.py: the KL of the top level is that of the lowest
-- -normal_kl(q[-1], self.prior())
-+ -normal_kl(q[0], self.prior())""")
+- -normal_kl(q[-1], self.prior(cond))
++ -normal_kl(q[0], self.prior(cond))""")
 @catches("""models/hierarchical_vae.py: the third term scores a fresh latent instead of the drawn one
 - p.log_prob(path[level])
 + p.log_prob(q[level - 1].sample())""")
@@ -130,9 +132,8 @@ def test_the_gradients_of_the_notes_form_are_the_given_ones():
 - q[level - 1].entropy() + p.log_prob(path[level])
 + p.log_prob(path[level])""")
 @catches("""models/hierarchical_vae.py: an encoder's log variance becomes a variance where a standard deviation is due [generic]
-- return gaussian(self.encoders[t - 1](z))
-+ mean, log_var = self.encoders[t - 1](z)
-+         return Normal(mean, log_var.exp())""")
+- return gaussian(encoder_output(output, self.latent_shapes[t - 1], len(z)))
++ return Normal(output[0], output[1].exp())""")
 @pytest.mark.parametrize("case", LINEAR)
 def test_the_exact_bound_and_its_terms_are_the_known_ones(case):
     model, x, known = linear_model(case)
@@ -142,58 +143,56 @@ def test_the_exact_bound_and_its_terms_are_the_known_ones(case):
     assert terms["level 1"] == pytest.approx(-known["third_term_exact"], rel=1e-10)  # a cost there
     assert terms["level 2"] == pytest.approx(-known["kl_z2"], rel=1e-10)
     assert sum(terms.values()) == pytest.approx(known["exact_elbo"], rel=1e-10)
-    assert mean_of(model.bound_on(path), weights) == pytest.approx(known["exact_elbo"], rel=1e-10)
+    assert mean_of(log_weight(model, path), weights) == pytest.approx(known["exact_elbo"], rel=1e-10)
     assert known["exact_elbo"] <= known["log_p_x"] + 1e-12
 
 
 @pytest.mark.proves("S19")
-@catches("""models/hierarchical_vae.py: the exact third term where the notes' form was asked for [generic]
-- return log_weight(self, path) if self.third_term == "exact" else
-+ return log_weight(self, path) if True else""")
+@catches("""models/hierarchical_vae.py: the exact third term in place of the notes' form [generic]
+- -normal_kl(q[level - 1], p)
++ q[level - 1].entropy() + p.log_prob(path[level])""")
 @pytest.mark.parametrize("case", LINEAR)
 def test_the_notes_form_and_its_terms_are_the_known_ones(case):
-    model, x, known = linear_model(case, "notes")
+    model, x, known = linear_model(case)
     path, weights = exact_path(model, x)
-    terms = {name: mean_of(term, weights) for name, term in model.terms_on(path).items()}
+    terms = {name: mean_of(term, weights) for name, term in notes_terms_on(model, path).items()}
     assert terms["level 1"] == pytest.approx(-known["third_term_seed_form"], rel=1e-10)
-    assert mean_of(model.bound_on(path), weights) == pytest.approx(known["seed_form"], rel=1e-10)
+    assert sum(terms.values()) == pytest.approx(known["seed_form"], rel=1e-10)
     assert known["seed_form"] <= known["log_p_x"]
 
 
 @pytest.mark.proves("S19", "E5")
 @pytest.mark.parametrize("case", LINEAR)
 def test_the_two_forms_differ_by_the_covariance_of_z1_and_its_reconstruction(case):  # theory E5, S19
-    exact, x, known = linear_model(case)
-    notes, _, _ = linear_model(case, "notes")
-    path, weights = exact_path(exact, x)
-    z_hat = exact.decode(path[2], 2).mean
+    model, x, known = linear_model(case)
+    path, weights = exact_path(model, x)
+    exact, notes = (mean_of(sum(terms(model, path).values()), weights) for terms in TERMS_ON.values())
+    z_hat = model.decode(path[2], 2).mean
     centred = z_hat - (weights[:, None] * z_hat).sum(0)
     covariance = mean_of((path[1] * centred).sum(1), weights)
     assert covariance == pytest.approx(known["cov_trace"], abs=1e-12)
-    difference = mean_of(exact.bound_on(path), weights) - mean_of(notes.bound_on(path), weights)
-    assert difference == pytest.approx(covariance, abs=1e-10)
+    assert exact - notes == pytest.approx(covariance, abs=1e-10)
     # and the notes' form is the bound of the independent family, less the information z2 has of z1
-    independent = mean_of(notes.bound_on(path), weights) + known["mutual_information"]
-    assert independent == pytest.approx(known["elbo_of_independent_family"], rel=1e-10)
+    assert notes + known["mutual_information"] == pytest.approx(known["elbo_of_independent_family"], rel=1e-10)
 
 
 @pytest.mark.proves("S20", "S24", "O4")
 @pytest.mark.parametrize("case", LINEAR)
 def test_one_draw_estimates_average_to_the_exact_values(case):
-    for third_term, key, seed in (("exact", "exact_elbo", 0), ("notes", "seed_form", 1)):
-        model, x, known = linear_model(case, third_term)
-        x = x.expand(N, -1)
-        # 4.5 s.e.; at the exact posterior the whole log-weight does not vary, so a rounding error is allowed for there
-        if (case, third_term) != ("exact_posterior", "exact"):
-            assert_mean(elbo(model, x, seeded(seed)), known[key])
-        assert_mean(sum(model.terms(x, seeded(seed)).values()), known[key])
+    model, x, known = linear_model(case)
+    x = x.expand(N, -1)
+    if case != "exact_posterior":  # where the log-weight does not vary, but for rounding
+        assert_mean(elbo(model, x, seeded(0)), known["exact_elbo"])  # 4.5 s.e., here and below
+    assert_mean(sum(model.terms(x, generator=seeded(0)).values()), known["exact_elbo"])
+    assert_mean(sum(notes_third_term(model, x, seeded(1)).values()), known["seed_form"])
 
 
 @pytest.mark.proves("E5")
 @pytest.mark.parametrize("case", ["generic", "negative_covariance"])
 def test_the_two_forms_are_told_apart_by_their_draws(case):
-    model, x, known = linear_model(case, "notes")
-    assert standard_errors_off(elbo(model, x.expand(N, -1), seeded(1)), known["exact_elbo"]) > 20
+    model, x, known = linear_model(case)
+    draws = sum(notes_third_term(model, x.expand(N, -1), seeded(1)).values())
+    assert standard_errors_off(draws, known["exact_elbo"]) > 20
 
 
 @pytest.mark.proves("S15", "E5", "O4")
@@ -203,10 +202,10 @@ def test_at_the_exact_posterior_every_draw_is_the_evidence():
     assert_close(draws, torch.full_like(draws, known["log_p_x"]), rtol=0, atol=1e-10)  # float64
 
 
-def test_the_importance_bound_of_either_form_is_one_of_the_evidence():
-    model, x, known = linear_model("generic", "notes")
+def test_the_importance_bound_is_one_of_the_evidence():
+    model, x, known = linear_model("generic")
     weights = importance_bound(model, x.expand(N, -1), 1, seeded(0))
-    assert_mean(weights, known["exact_elbo"])  # 4.5 s.e.; log-weights, not the notes' form
+    assert_mean(weights, known["exact_elbo"])  # 4.5 s.e.
     assert_mean(weights.exp(), math.exp(known["log_p_x"]))
 
 
@@ -231,14 +230,13 @@ def test_the_trained_encoder_is_at_rest_at_the_known_optimum(case, third_term, k
         ],
         [lambda z: inputs["w1"] * z, lambda z: inputs["w2"] * z],
         [1, 1],
-        third_term=third_term,
     ).double()
     eps, weights = gauss_hermite(3)  # the data, and the noise of the two levels
     path = [math.sqrt(inputs["data_variance"]) * eps[:, :1]]
     for level in (1, 2):
         q = model.encode(path[-1], level)
         path.append(q.mean + q.std * eps[:, level : level + 1])
-    mean = (sum(model.terms_on(path).values()) * weights).sum()
+    mean = (sum(TERMS_ON[third_term](model, path).values()) * weights).sum()
     assert mean.item() == pytest.approx(best["value"], rel=1e-10)
     (gradient,) = torch.autograd.grad(mean, free)
     # the optimiser behind the oracle stopped within 1e-8 of the slopes; curvatures are below 100
@@ -273,8 +271,8 @@ def exact_chain(*slopes):
 
 @pytest.mark.proves("S9")
 @catches("""models/hierarchical_vae.py: a level is reconstructed by the decoder below its own [slopes1]
-- gaussian(self.decoders[level](path[level + 1]))
-+ gaussian(self.decoders[level - 1](path[level + 1]))""")
+- p = self.decode(path[level + 1], level + 1, cond)
++ p = gaussian(self.decoders[level - 1](path[level + 1]))""")
 @pytest.mark.parametrize("slopes", [(1.3,), (0.7, -1.1), (0.7, -1.1, 2.0), (0.5, 1.0, 0.3, -0.8, 1.2)])
 def test_the_exact_posterior_makes_every_path_tight_at_any_depth(slopes):
     model, law = exact_chain(*slopes)
@@ -302,7 +300,7 @@ def test_one_level_is_a_vae():
     tall, flat = HierarchicalVAE([encoder], [decoder], [1]).double(), VAE(encoder, decoder, 1).double()
     x = torch.linspace(-1, 1, 4, dtype=F64)[:, None]
     assert_close(elbo(tall, x, seeded(0)), elbo(flat, x, seeded(0)), rtol=0, atol=1e-12)
-    ours, theirs = tall.terms(x, seeded(0)), flat.terms(x, seeded(0))
+    ours, theirs = tall.terms(x, generator=seeded(0)), flat.terms(x, generator=seeded(0))
     assert list(ours) == list(theirs)
     for name in ours:
         assert_close(ours[name], theirs[name], rtol=0, atol=1e-12)
@@ -329,7 +327,7 @@ def test_levels_may_differ_in_size_and_every_network_gets_a_gradient():
     x = torch.randn(8, 5)
     path = sample_path(model, x, seeded(0))
     assert [z.shape for z in path] == [(8, size) for size in sizes]
-    model.bound_on(path).sum().backward()
+    log_weight(model, path).sum().backward()
     assert all(parameter.grad.abs().sum() > 0 for parameter in model.parameters())
     assert ancestral_sample(model, 3, seeded(0)).shape == (3, 5)
 
@@ -366,9 +364,7 @@ def test_models_that_cannot_be_are_refused():
         HierarchicalVAE([net, net], [net], [2, 2])
     with pytest.raises(InputError, match="L >= 1"):
         HierarchicalVAE([], [], [])
-    with pytest.raises(InputError, match="third_term"):
-        HierarchicalVAE([net], [net], [2], third_term="seed")
     with pytest.raises(InputError, match="likelihood"):
         HierarchicalVAE([net], [net], [2], likelihood="poisson")
-    with pytest.raises(InputError, match="positive sizes"):
+    with pytest.raises(InputError, match="positive whole sizes"):
         HierarchicalVAE([net], [net], [0])

@@ -17,7 +17,10 @@ from harness.faults import catches
 from kakusan import load
 from kakusan.errors import InputError, printable, shown
 from kakusan.run.build import blueprint, build
-from kakusan.run.recipe import FAMILIES, DiffusionConfig, Distil, VAEConfig, from_record
+from kakusan.run.families import FAMILIES
+from kakusan.run.families.diffusion import DiffusionConfig
+from kakusan.run.families.vae import VAEConfig
+from kakusan.run.recipe import Distil, from_record
 from kakusan.settings import Between, hints
 from kakusan.storage import records, tensors
 from kakusan.train.settings import Optim

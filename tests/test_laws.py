@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from kakusan.solvers.levels import last
 from torch import Tensor
 from torch.testing import assert_close
 
@@ -37,7 +38,6 @@ from kakusan.schedule import Schedule
 from kakusan.solvers import SAMPLER_ORDERS, SAMPLERS, ddim, heun
 from kakusan.solvers.adams import adams_weights
 from kakusan.solvers.dpm_solver import dpm_solver_steps
-from kakusan.solvers.levels import last
 
 N = 100_000  # draws of a random test
 

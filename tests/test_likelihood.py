@@ -1,4 +1,4 @@
-"""Estimators of bits per dimension against worlds where the answer is known, and their errors against their spread."""
+"""Estimators of bits per dimension against worlds where the answer is known, and their stated errors against what they vary by."""
 
 import math
 
@@ -13,9 +13,10 @@ from kakusan.errors import InputError
 from kakusan.likelihood.chains import of_terms
 from kakusan.likelihood.compare import compare
 from kakusan.likelihood.control_variate.wiener import Wiener
-from kakusan.likelihood.diffusion import StepGroups, default_law, free_cost, of_diffusion
-from kakusan.likelihood.evaluation import Estimate, stratified_spread, summarise
+from kakusan.likelihood.diffusion import of_diffusion
+from kakusan.likelihood.evaluation import Estimate, stratified_var, summarize
 from kakusan.likelihood.information import of_latents
+from kakusan.likelihood.step_groups import StepGroups, default_law, free_cost
 from kakusan.models.diffusion import Diffusion
 from kakusan.models.hierarchical_vae import HierarchicalVAE
 from kakusan.models.vae import VAE
@@ -72,7 +73,7 @@ def test_one_call_an_example_is_unbiased_for_the_exact_bound_of_these_very_examp
     model = model_of(GAUSSIAN, betas, variance)
     estimates = [of_diffusion(model, lambda rows: x[rows], num, seed, control=control) for seed in range(20)]
     means = f64([total_of(one).mean().item() for one in estimates])
-    error = math.sqrt(sum(one.spread_monte_carlo for one in estimates)) / len(estimates)
+    error = math.sqrt(sum(one.var_monte_carlo for one in estimates)) / len(estimates)
     # stated errors are no smaller than true ones, so the false-alarm rate is below that of 4.5 s.e., 7e-6
     assert abs(means.mean().item() - exact) < LIMIT * error + 1e-9
     assert means.std().item() < 1.5 * error * math.sqrt(len(estimates)) + 1e-9  # 20 seeds: 1.5 has a rate of 1e-3
@@ -82,7 +83,7 @@ def test_in_a_gaussian_world_the_control_variate_leaves_next_to_nothing_to_chanc
     betas, num = betas_of(60), 1000
     x, model = GAUSSIAN.sample(num, seeded(2)), model_of(GAUSSIAN, betas)
     errors = {
-        control: of_diffusion(model, lambda rows: x[rows], num, control=control).spread_monte_carlo ** 0.5
+        control: of_diffusion(model, lambda rows: x[rows], num, control=control).var_monte_carlo ** 0.5
         for control in (True, False)
     }
     # the network is a Wiener filter there, up to the estimated covariance and its floor
@@ -95,14 +96,14 @@ def test_the_control_variate_and_the_step_law_pay_in_a_world_that_is_not_gaussia
     x, model = MIXTURE.sample(num, seeded(3)), model_of(MIXTURE, betas, "beta_tilde")
     best = of_diffusion(model, lambda rows: x[rows], num)
     plain = of_diffusion(model, lambda rows: x[rows], num, law=StepLaw.uniform(200), control=False)
-    assert best.spread_monte_carlo < plain.spread_monte_carlo / 3
+    assert best.var_monte_carlo < plain.var_monte_carlo / 3
 
 
 def test_every_example_is_counted_once_and_asked_once():
     asked, num = [], 1003
     x, model = MIXTURE.sample(num, seeded(4)), model_of(MIXTURE, betas_of(60), asked=asked)
     estimate = of_diffusion(model, lambda rows: x[rows], num)
-    assert sum(len(t) for t in asked) == num == estimate.calls
+    assert sum(len(t) for t in asked) == num == estimate.evaluations
     assert all(len(values) == num for values in estimate.terms.values())
 
 
@@ -120,7 +121,7 @@ def test_terms_levels_and_bound_add_up():
     estimate = of_diffusion(model, lambda rows: x[rows], num)
     levels = add(values for _, _, values, _ in estimate.levels)
     assert_close(levels + estimate.terms["prior"], total_of(estimate), rtol=1e-10, atol=1e-10)
-    found = summarise(estimate, 1)
+    found = summarize(estimate, 1)
     assert sum(found.terms.values()) == pytest.approx(found.bits_per_dim, rel=1e-12)
     squares = found.standard_error_monte_carlo**2 + found.standard_error_images**2
     assert found.standard_error**2 == pytest.approx(squares, rel=1e-9)
@@ -137,10 +138,10 @@ def test_each_term_has_the_exact_mean():
     expected = {"prior": -exact.prior_kl, "reconstruction": exact.reconstruction, "diffusion": -exact.step_kl.sum()}
     for name, value in expected.items():
         off = (estimate.terms[name].mean() - value).item()
-        assert abs(off) < LIMIT * math.sqrt(estimate.spreads[name]) + 1e-9, name
+        assert abs(off) < LIMIT * math.sqrt(estimate.vars[name]) + 1e-9, name
 
 
-@catches("""likelihood/diffusion.py: what no network changes is dropped [unit]
+@catches("""likelihood/step_groups.py: what no network changes is dropped [unit]
 - free = 0.5 * model.num_dims * (ratio - 1 - ratio.log())
 + free = 0.0 * model.num_dims * (ratio - 1 - ratio.log())""")
 @pytest.mark.parametrize("variance", ["unit", "beta", "beta_tilde"])
@@ -165,8 +166,8 @@ def test_a_learned_variance_is_measured_too():
     x = GAUSSIAN.sample(num, seeded(9))
     both = [total_of(of_diffusion(one, lambda rows: x[rows], num, law=default_law(fixed))) for one in (fixed, learned)]
     exact = GAUSSIAN.exact_elbo(betas, "beta", x).mean()
-    spread = of_diffusion(learned, lambda rows: x[rows], num, law=default_law(fixed)).spread_monte_carlo
-    assert abs(both[1].mean() - exact) < LIMIT * math.sqrt(spread)  # v = 1 is the variance beta
+    var = of_diffusion(learned, lambda rows: x[rows], num, law=default_law(fixed)).var_monte_carlo
+    assert abs(both[1].mean() - exact) < LIMIT * math.sqrt(var)  # v = 1 is the variance beta
 
 
 @pytest.mark.parametrize("depth", [1, 2, 5, 24, 25, 60])
@@ -183,7 +184,7 @@ def test_groups_of_steps_cover_the_chain_in_order(depth):
 @pytest.mark.parametrize("num", [1, 2, 7])
 def test_a_handful_of_examples_can_be_measured(num):
     x, model = MIXTURE.sample(num, seeded(10)), model_of(MIXTURE, betas_of(60))
-    found = summarise(of_diffusion(model, lambda rows: x[rows], num), 1)
+    found = summarize(of_diffusion(model, lambda rows: x[rows], num), 1)
     assert math.isfinite(found.bits_per_dim)
     assert (found.standard_error is None) == (found.standard_error_monte_carlo is None) == (num == 1)
 
@@ -255,7 +256,7 @@ def covered(betas, num, replicates, **options):
     for k in range(replicates):
         x = MIXTURE.sample(num, seeded(10_000 + k))
         estimate = of_diffusion(model, lambda rows, x=x: x[rows], num, seed=k, **options)
-        inside += abs(total_of(estimate).mean().item() - exact) < 1.96 * math.sqrt(estimate.spread)
+        inside += abs(total_of(estimate).mean().item() - exact) < 1.96 * math.sqrt(estimate.var)
     return inside / replicates
 
 
@@ -276,7 +277,7 @@ def test_the_95_percent_interval_covers_with_the_control_variate_too():
     assert covered(betas_of(40), 1000, 80) >= 0.88
 
 
-@catches("""likelihood/evaluation.py: the spread of a mean is not divided by the number of examples
+@catches("""likelihood/evaluation.py: the variance of a mean is not divided by the number of examples
 - return (total / len(values) ** 2).tolist()
 + return (total / len(values)).tolist()""")
 @catches("""likelihood/evaluation.py: half of the squared difference is forgotten
@@ -285,17 +286,21 @@ def test_the_95_percent_interval_covers_with_the_control_variate_too():
 def test_neighbours_tell_the_spread_of_a_stratified_mean():
     values = f64([0.0, 1.0, 10.0, 11.0])  # two strata far apart: only the spread within them is noise
     expected = 4 * ((1 + 81 + 1 + 121) / 4 / 2) / 16
-    assert stratified_spread(values, [torch.tensor([0, 1, 2, 3])]) == pytest.approx(expected)
-    assert stratified_spread(values[:1], [torch.tensor([0])]) is None
+    assert stratified_var(values, [torch.tensor([0, 1, 2, 3])]) == pytest.approx(expected)
+    assert stratified_var(values[:1], [torch.tensor([0])]) is None
     many = torch.linspace(0, 1, 1000, dtype=F64) + 0.1 * torch.randn(1000, generator=seeded(11), dtype=F64)
     # noise of variance 0.01 on a slope that stratification takes out; 1,000 values: 5 % is 1 s.e., 4.5 of them 20 %
-    assert stratified_spread(many, [torch.arange(1000)]) == pytest.approx(0.01 / 1000, rel=0.2)
+    assert stratified_var(many, [torch.arange(1000)]) == pytest.approx(0.01 / 1000, rel=0.2)
 
 
 # VAE and hierarchy
 
 WORLD = LinearVAEWorld([[1.0, 0.2], [0.3, -0.8], [0.5, 0.5]], [0.1, 0.0, -0.2])
 SPREAD = f64([0.7, 0.4])
+
+
+def terms_of(chain):
+    return lambda x, generator: chain.terms(x, None, generator)
 
 
 def linear_vae():
@@ -311,19 +316,19 @@ def test_draws_of_a_vae_average_to_its_exact_bound_and_their_error_is_told_from_
     vae, mean = linear_vae()
     num = 1500
     x = WORLD.sample(num, seeded(12))
-    estimate = of_terms(vae.terms, lambda rows: x[rows], num, draws=2, calls=2, words="")
+    estimate = of_terms(terms_of(vae), lambda rows: x[rows], num, draws=2, evaluations=2, words="")
     exact = WORLD.elbo(x, mean(x), SPREAD)
     off = (total_of(estimate).mean() - exact.mean()).item()
-    assert abs(off) < LIMIT * math.sqrt(estimate.spread_monte_carlo)  # these examples: noise of the draws alone
+    assert abs(off) < LIMIT * math.sqrt(estimate.var_monte_carlo)  # these examples: noise of the draws alone
     examples = exact.var().item() / num
     # a variance from 1,500 examples is right to 5 % or so; 4.5 times that
-    assert estimate.spread - estimate.spread_monte_carlo == pytest.approx(examples, rel=0.25)
+    assert estimate.var - estimate.var_monte_carlo == pytest.approx(examples, rel=0.25)
 
 
 def test_one_draw_cannot_say_how_far_draws_lie_apart():
     vae, _ = linear_vae()
     x = WORLD.sample(10, seeded(13))
-    found = summarise(of_terms(vae.terms, lambda rows: x[rows], 10, draws=1, calls=2, words=""), 3)
+    found = summarize(of_terms(terms_of(vae), lambda rows: x[rows], 10, draws=1, evaluations=2, words=""), 3)
     assert found.standard_error_monte_carlo is None
     assert found.standard_error_images is None
 
@@ -358,10 +363,10 @@ def test_the_levels_of_a_hierarchy_tell_what_its_bound_pays_for_them():
     model = HierarchicalVAE(encoders, decoders, [2, 2]).double()
     x = torch.randn(2000, 2, generator=seeded(14), dtype=F64)
     levels = of_latents(model, lambda rows: x[rows], len(x))
-    estimate = of_terms(model.terms, lambda rows: x[rows], len(x), draws=8, calls=4, words="")
+    estimate = of_terms(terms_of(model), lambda rows: x[rows], len(x), draws=8, evaluations=4, words="")
     for level in levels:
         paid = -estimate.terms[level.name]
-        error = math.sqrt(2 * paid.var().item() / len(x) + 8 * estimate.spreads[level.name])
+        error = math.sqrt(2 * paid.var().item() / len(x) + 8 * estimate.vars[level.name])
         assert abs(level.total * math.log(2) - paid.mean().item()) < LIMIT * error
 
 
@@ -369,7 +374,7 @@ def test_the_levels_of_a_hierarchy_tell_what_its_bound_pays_for_them():
 
 
 def evaluated(values, num_dims=2):
-    return summarise(Estimate({"bound": values}, {"bound": None}, None, None, 0, ""), num_dims)
+    return summarize(Estimate({"bound": values}, {"bound": None}, None, None, 0, ""), num_dims)
 
 
 @catches("""likelihood/compare.py: a comparison forgets that its examples are paired
@@ -386,7 +391,7 @@ def test_a_paired_difference_leaves_out_what_the_examples_share():
 
 def test_a_model_does_not_differ_from_itself():
     x, model = MIXTURE.sample(500, seeded(17)), model_of(MIXTURE, betas_of(60))
-    both = [summarise(of_diffusion(model, lambda rows: x[rows], 500, seed=3), 1) for _ in range(2)]
+    both = [summarize(of_diffusion(model, lambda rows: x[rows], 500, seed=3), 1) for _ in range(2)]
     assert compare(*both).difference == 0
     assert compare(*both).standard_error == 0
 

@@ -20,7 +20,7 @@ from kakusan.cli import main
 from kakusan.errors import InputError
 from kakusan.noise import example_streams
 from kakusan.run import model_file
-from kakusan.run.model_file import Artefact
+from kakusan.run.model_file import ExportedModel
 from kakusan.storage import tensors
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -232,7 +232,7 @@ def write_golden() -> None:
             for part in (made.weights, made.early)
         ]
         path = GOLDEN / f"{family}-format{model_file.FORMAT}.safetensors"
-        path.write_bytes(Artefact(made.facts, *parts).to_bytes())
+        path.write_bytes(ExportedModel(made.facts, *parts).to_bytes())
         weights = tensors.digest(model_file.read(path).weights)
         record[path.name] = {"weights": weights, "samples": draws(path).tolist()}
     (GOLDEN / "expected.json").write_text(json.dumps(record, indent=1) + "\n")

@@ -14,8 +14,9 @@ from kakusan.models.diffusion import Diffusion
 from kakusan.models.hierarchical_vae import HierarchicalVAE
 from kakusan.models.vae import VAE
 from kakusan.nets.mlp import MLP, GaussianMLP
+from kakusan.objectives.notes_third_term import notes_third_term
 from kakusan.run.build import build
-from kakusan.run.recipe import HierarchyConfig
+from kakusan.run.families.hierarchy import HierarchyConfig
 from kakusan.schedule import Schedule
 
 SMALL = Schedule.from_betas(SMALL_BETAS)
@@ -54,9 +55,10 @@ def small_family(name: str):
     if name == "vae":
         model = VAE(encoders[0], decoders[0], 2)
     else:
-        third_term = "notes" if name == "hierarchy, notes' form" else "exact"
-        model = HierarchicalVAE(encoders, decoders, [2, 2], third_term=third_term)
-    return model, lambda x, generator: -add(model.terms(x, generator).values())
+        model = HierarchicalVAE(encoders, decoders, [2, 2])
+    if name == "hierarchy, notes' form":
+        return model, lambda x, generator: -add(notes_third_term(model, x, generator).values())
+    return model, lambda x, generator: -add(model.terms(x, generator=generator).values())
 
 
 @pytest.mark.proves("S1", "S29", "S33")
@@ -113,7 +115,7 @@ def trained(request, digits):
     for step in range(300):
         rows = torch.randint(len(train), (64,), generator=seeded(step))
         optimiser.zero_grad()
-        (-add(model.terms(train[rows], seeded(step)).values())).mean().backward()
+        (-add(model.terms(train[rows], generator=seeded(step)).values())).mean().backward()
         optimiser.step()
     return model, [*bounds, held_out_bound(model, test)]
 

@@ -4,12 +4,12 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from kakusan.likelihoods import gaussian
+from kakusan.likelihoods.base import gaussian
 from kakusan.nets.mlp import MLP, GaussianMLP
 from kakusan.nets.time import TableTime, sinusoids
 from kakusan.recipes import RECIPES
 from kakusan.run.build import build, count_parameters
-from kakusan.run.recipe import HierarchyConfig
+from kakusan.run.families.hierarchy import HierarchyConfig
 
 # oracle O25: parameters of the study notes' networks (784, 100, 20)
 NOTES = {"encoder1": 82_540, "encoder2": 6_140, "decoder1": 81_284, "decoder2": 4_120}

@@ -19,7 +19,7 @@ from kakusan.nets.mlp import MLP, GaussianMLP
 from kakusan.nets.time import SinusoidalTime, time_network
 from kakusan.nets.transformer import Transformer
 from kakusan.nets.unet import UNet
-from kakusan.run.recipe import DiffusionConfig
+from kakusan.run.families.diffusion import DiffusionConfig
 
 EXACT = {"rtol": 1e-9, "atol": 1e-9}  # float64; sums of some hundred products in another order
 T = torch.tensor([1, 4, 9])

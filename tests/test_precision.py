@@ -12,7 +12,9 @@ from harness import engine_job
 from harness.faults import catches
 from kakusan.errors import InputError
 from kakusan.run.build import build
-from kakusan.run.recipe import DirichletConfig, HierarchyConfig, VAEConfig
+from kakusan.run.families.dirichlet import DirichletConfig
+from kakusan.run.families.hierarchy import HierarchyConfig
+from kakusan.run.families.vae import VAEConfig
 from kakusan.train import checkpoint
 from kakusan.train.loop import Trainer
 from kakusan.train.precision import Computing, check_computing, networks

@@ -12,7 +12,8 @@ from harness.support import call
 from kakusan.errors import InputError
 from kakusan.recipes import RECIPES, find
 from kakusan.run.build import blueprint, build
-from kakusan.run.recipe import DiffusionConfig, Recipe, from_record
+from kakusan.run.families.diffusion import DiffusionConfig
+from kakusan.run.recipe import Recipe, from_record
 from kakusan.run.trained_model import TrainedModel
 from kakusan.train.settings import Budget
 

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from kakusan.solvers.dpm_solver_sde import dpm_solver_2m_sde_steps
 from torch import nn
 from torch.testing import assert_close
 
@@ -41,9 +42,8 @@ from kakusan.solvers import (
     unipc_2,
 )
 from kakusan.solvers.adams import adams_weights, moment
-from kakusan.solvers.calls import counted
 from kakusan.solvers.dpm_solver import dpm_solver_steps, published_weights
-from kakusan.solvers.dpm_solver_sde import dpm_solver_2m_sde_steps
+from kakusan.solvers.evaluations import counted
 from kakusan.solvers.heun import heun_steps
 
 N = 100_000  # draws of a random test
@@ -528,12 +528,19 @@ def test_what_the_network_predicts_makes_no_difference(name, word):
     assert_close(sampler(name)(one, 4, seeded(0)), sampler(name)(other, 4, seeded(0)), rtol=1e-9, atol=1e-9)
 
 
-@catches("""solvers/unipc.py: UniPC asks the network once more at the end [5-unipc-2]
-- known[0][1] if known else model
-+ model""")
-@catches("""solvers/calls.py: the count of calls goes by batches
-- calls.total += len(arguments[0])
-+ calls.total += 1""")
+@catches(
+    "solvers/unipc.py",
+    "known[0][1] if known else model",
+    "model",
+    "UniPC asks the network once more at the end",
+    case="5-unipc-2",
+)
+@catches(
+    "solvers/evaluations.py",
+    "evaluations.total += len(arguments[0])",
+    "calls.total += 1",
+    "the count of calls goes by batches",
+)
 @pytest.mark.parametrize("name", SAMPLERS)
 @pytest.mark.parametrize("num_steps", [1, 2, 5])
 def test_each_sampler_asks_as_often_as_it_says(name, num_steps):

@@ -14,11 +14,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from harness import engine_job
 from harness.faults import catches
 from kakusan.run.build import build, training_loss
-from kakusan.run.recipe import DiffusionConfig, HierarchyConfig, VAEConfig
-from kakusan.train import loop
-from kakusan.train.loop import Told, Trainer
+from kakusan.run.families.diffusion import DiffusionConfig
+from kakusan.run.families.hierarchy import HierarchyConfig
+from kakusan.run.families.vae import VAEConfig
+from kakusan.train import loop, outcome
+from kakusan.train.loop import Trainer
 from kakusan.train.settings import Budget, Optim
-from kakusan.train.stopping import StopRequests
 
 META = torch.device("meta")
 EVENT = (1, 8, 8)
@@ -69,8 +70,7 @@ def stepping(monkeypatch, config, **settings):
 
 def step(one):
     try:
-        one._advance(Told())
-        one._step(StopRequests(), save=False)
+        one.step()
     except (RuntimeError, NotImplementedError) as error:  # in torch's words: there are no numbers to look at
         raise Waits(f"a step asks the device for a number: {error}") from error
 
@@ -82,7 +82,7 @@ def step(one):
 - order.to(self.device, non_blocking=True)
 + order.to(self.device)""")
 @catches("""train/loop.py: each verdict on a step is waited for [vae-muon]
-- if len(self._unread) >= UNREAD_STEPS:
+- if self._deferred.is_full:
 + if True:""")
 @pytest.mark.parametrize("method", ["adam", "muon"])
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
@@ -117,9 +117,9 @@ def test_a_loss_that_waits_is_caught(monkeypatch, loss_of):
 
 
 def test_verdicts_are_read_once_in_so_many_steps(monkeypatch):
-    monkeypatch.setattr(loop, "UNREAD_STEPS", 4)
+    monkeypatch.setattr(outcome, "DEFERRED_STEPS", 4)
     one, settled = stepping(monkeypatch, CONFIGS["vae"]), []
-    monkeypatch.setattr(one, "settle", lambda: (settled.append(one.state.step), one._unread.clear()))
+    monkeypatch.setattr(one, "settle", lambda: (settled.append(one.state.step), one._deferred._pending.clear()))
     for _ in range(8):
         step(one)
     assert settled == [3, 7]
@@ -128,9 +128,10 @@ def test_verdicts_are_read_once_in_so_many_steps(monkeypatch):
 def test_verdicts_left_on_the_device_are_read_together_and_noted_in_their_order():
     one, plain = engine_job.trainer(), engine_job.trainer()
     losses = [3.0, math.nan, 2.5, 7.25]
-    one._unread = [(k, torch.tensor(not math.isfinite(x)), torch.tensor(x)) for k, x in enumerate(losses)]
+    one._deferred = outcome.DeferredCheck(1.0)
+    one._deferred._pending = [(k, torch.tensor(not math.isfinite(x)), torch.tensor(x)) for k, x in enumerate(losses)]
     one.settle()
     for k, x in enumerate(losses):
-        plain._note(k, not math.isfinite(x), x)
-    assert one._unread == []
+        plain.state.note(k, not math.isfinite(x), x)
+    assert one._deferred._pending == []
     assert (one.state.skipped, one.state.num_skipped, one.state.loss) == ([1], 1, plain.state.loss)

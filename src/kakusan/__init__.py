@@ -6,38 +6,103 @@ Everything public is here, imported when it is first used, so that `kakusan --he
 from __future__ import annotations
 
 import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # for editors and type checkers; at run time a name is loaded on first use
+    from kakusan import data, measure, nets, objectives, oracles, solvers
+    from kakusan.bound import ancestral_sample, elbo, importance_bound
+    from kakusan.chain import LatentChain, log_weight
+    from kakusan.distributions import Normal
+    from kakusan.errors import InputError, ScheduleWarning
+    from kakusan.guidance import guided
+    from kakusan.likelihoods.base import Likelihood
+    from kakusan.models.clusters import Classes, Clusters
+    from kakusan.models.diffusion import Diffusion
+    from kakusan.models.dirichlet_multinomial import DirichletMultinomial
+    from kakusan.models.hierarchical_vae import HierarchicalVAE
+    from kakusan.models.mixture import Mixture
+    from kakusan.models.vae import VAE
+    from kakusan.run.trained_model import TrainedModel, load
+    from kakusan.run.trained_run import Run, train
+    from kakusan.schedule import Schedule
+    from kakusan.solvers.loop import sample
+    from kakusan.train.fit import History, fit
+    from kakusan.units import bits_per_dim
 
 __version__ = "0.3.0"
 
 _HOMES = {
-    "bits_per_dim": "units",
-    "InputError": "errors",
-    "ScheduleWarning": "errors",
-    "Normal": "distributions",
-    "LatentChain": "chain",
-    "log_weight": "chain",
-    "elbo": "bound",
-    "importance_bound": "bound",
-    "ancestral_sample": "bound",
-    "DirichletMultinomial": "models.dirichlet_multinomial",
-    "VAE": "models.vae",
-    "HierarchicalVAE": "models.hierarchical_vae",
-    "Schedule": "schedule",
+    "Classes": "models.clusters",
     "Clusters": "models.clusters",
     "Diffusion": "models.diffusion",
+    "DirichletMultinomial": "models.dirichlet_multinomial",
+    "HierarchicalVAE": "models.hierarchical_vae",
+    "History": "train.fit",
+    "InputError": "errors",
+    "LatentChain": "chain",
+    "Likelihood": "likelihoods.base",
+    "Mixture": "models.mixture",
+    "Normal": "distributions",
+    "Run": "run.trained_run",
+    "Schedule": "schedule",
+    "ScheduleWarning": "errors",
+    "TrainedModel": "run.trained_model",
+    "VAE": "models.vae",
+    "ancestral_sample": "bound",
+    "bits_per_dim": "units",
+    "elbo": "bound",
+    "fit": "train.fit",
     "guided": "guidance",
+    "importance_bound": "bound",
     "load": "run.trained_model",
+    "log_weight": "chain",
+    "sample": "solvers.loop",
+    "train": "run.trained_run",
 }
-__all__ = [*_HOMES]
+_MODULES = ("data", "measure", "nets", "objectives", "oracles", "solvers")
+__all__ = [  # names of _HOMES and _MODULES, spelled out for editors
+    "VAE",
+    "Classes",
+    "Clusters",
+    "Diffusion",
+    "DirichletMultinomial",
+    "HierarchicalVAE",
+    "History",
+    "InputError",
+    "LatentChain",
+    "Likelihood",
+    "Mixture",
+    "Normal",
+    "Run",
+    "Schedule",
+    "ScheduleWarning",
+    "TrainedModel",
+    "ancestral_sample",
+    "bits_per_dim",
+    "data",
+    "elbo",
+    "fit",
+    "guided",
+    "importance_bound",
+    "load",
+    "log_weight",
+    "measure",
+    "nets",
+    "objectives",
+    "oracles",
+    "sample",
+    "solvers",
+    "train",
+]
 
 
-def __getattr__(name: str):
-    if name == "oracles":
-        return importlib.import_module("kakusan.oracles")
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(f"kakusan.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module 'kakusan' has no attribute {name!r}")
     return getattr(importlib.import_module(f"kakusan.{_HOMES[name]}"), name)
 
 
-def __dir__():
-    return [*__all__, "oracles", "__version__"]
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -25,11 +25,47 @@ def check_event(x: Tensor, event_shape: Sequence[int] | None = None, name: str =
             f"{name} must be floating-point in the model's own scale, got {x.dtype}; 8-bit pixels u become "
             "u / 127.5 - 1 for a diffusion model or a discretized likelihood, u / 255 for a gaussian one"
         )
+    if x.dtype in (torch.float16, torch.bfloat16):
+        raise InputError(
+            f"{name} must be float32 or float64, since a bound loses whole nats in {x.dtype}; pass {name}.float()"
+        )
     wanted = None if event_shape is None else tuple(event_shape)
     if x.dim() < 2 if wanted is None else x.shape[1:] != wanted or x.dim() == 0:
         expected = "(b, *event)" if wanted is None else f"(b, {', '.join(map(str, wanted))})"
         advice = f"{name}[None] is a batch of one" if tuple(x.shape) == wanted or wanted is None else "reshape it"
         raise InputError(f"{name} must have shape {expected}, a row an example, got {tuple(x.shape)}; {advice}")
+
+
+def check_cond(cond: Tensor | None, num: int) -> None:
+    """InputError unless cond is None, int64 class indices (b,), or float features (b, ...) for b = num examples."""
+    if cond is None:
+        return
+    if not isinstance(cond, Tensor):
+        raise InputError(f"cond must be a tensor, got {type(cond).__name__}; pass torch.as_tensor(cond)")
+    right = cond.is_floating_point() or (cond.dtype == torch.int64 and cond.dim() == 1)
+    if not right or cond.dim() < 1 or len(cond) != num:
+        raise InputError(
+            f"cond must be int64 class indices of shape ({num},) or float features ({num}, ...), one row per example; "
+            f"got {cond.dtype} {tuple(cond.shape)}"
+        )
+
+
+def check_steps(t: Tensor | int, z: Tensor, event_shape: Sequence[int], depth: int, lowest: int = 1) -> None:
+    """InputError unless z has the model's shape and t lies in lowest..T; a tensor on a GPU is not read."""
+    check_event(z, event_shape, "z")
+    if isinstance(t, int):
+        right, found = lowest <= t <= depth, str(t)
+    elif t.dtype != torch.int64 or t.shape not in ((), (1,), z.shape[:1]):
+        raise InputError(
+            f"t must be a step, or int64 of shape ({len(z)},), one per example; got {t.dtype} {tuple(t.shape)}"
+        )
+    elif t.device.type != "cpu" or not t.numel():
+        return
+    else:
+        least, most = (int(end) for end in t.aminmax())
+        right, found = lowest <= least <= most <= depth, str(least if least < lowest else most)
+    if not right:
+        raise InputError(f"steps t must lie in {lowest}..{depth}, got {found}")
 
 
 def check_same_event(value: Tensor, mean: Tensor) -> None:

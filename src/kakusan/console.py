@@ -15,12 +15,14 @@ import textwrap
 import time
 from collections.abc import Iterable, Iterator, Sized
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TypeVar
 
 from kakusan.errors import SaveError, printable
 
 Item = TypeVar("Item")
+_quiet = ContextVar("quiet", default=False)
 MANY = 1000  # examples whose bound may take longer than a person waits without a message
 QUIET_SECONDS = 2.0  # before progress is shown
 LIVE_SECONDS, PLAIN_SECONDS = 0.2, 10.0  # between two updates in a terminal, and elsewhere
@@ -34,9 +36,19 @@ def say(*lines: str) -> None:
         print(printable(line))
 
 
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Hold back messages, for callers in Python; warnings and progress are still shown."""
+    token = _quiet.set(True)
+    try:
+        yield
+    finally:
+        _quiet.reset(token)
+
+
 def tell(line: str) -> None:
     """Print a message to stderr, so that stdout holds results only. Of several processes rank 0 prints."""
-    if _is_first():
+    if _is_first() and not _quiet.get():
         print(printable(line), file=sys.stderr, flush=True)
 
 

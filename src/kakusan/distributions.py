@@ -34,11 +34,11 @@ class Distribution(Protocol):
         """Expectation, shape (b, *event); b may be 1 for a law that is the same for all examples."""
         ...
 
-    def sample(self, randomness: Randomness = None) -> Tensor:
+    def sample(self, randomness: Randomness = None) -> Any:
         """One draw for each example, shape (b, *event)."""
         ...
 
-    def log_prob(self, value: Tensor) -> Tensor:
+    def log_prob(self, value: Any) -> Tensor:
         """Log-density or log-probability in nats, summed over the event, shape (b,)."""
         ...
 
@@ -111,6 +111,12 @@ class Normal:
     def expand(self, num_examples: int) -> Normal:
         std, log_var = self.std.expand_as(self.mean), self.log_var.expand_as(self.mean)
         return Normal(_expand(self.mean, num_examples), _expand(std, num_examples), _expand(log_var, num_examples))
+
+
+def standard_normal(shape: tuple[int, ...], like: Tensor) -> Normal:
+    """N(0, I) with a batch of one, in the dtype and on the device of `like`; it has no parameters (S3)."""
+    zeros = torch.zeros((1, *shape), dtype=like.dtype, device=like.device)
+    return Normal(zeros, torch.ones_like(zeros), zeros)
 
 
 def normal_kl(q: Normal, p: Normal) -> Tensor:
@@ -260,6 +266,7 @@ class Multinomial:
         return torch.zeros_like(self.probs).scatter_add_(1, draws, torch.ones_like(draws, dtype=self.probs.dtype))
 
     def log_prob(self, value: Tensor) -> Tensor:
+        value = value.to(self.probs.dtype)  # large counts lose whole nats in float32
         coefficient = torch.lgamma(value.sum(-1) + 1) - torch.lgamma(value + 1).sum(-1)
         return coefficient + torch.xlogy(value, self.probs).sum(-1)
 
@@ -275,14 +282,15 @@ class Multinomial:
 
 
 def repeat(law: Law, times: int) -> Law:
-    """A batch of laws `times` times over, copy after copy, as one batch of times * b examples."""
-    if isinstance(law, DiscretizedNormal):
-        return dataclasses.replace(law, normal=repeat(law.normal, times))
-    law = law.expand(len(law.mean))  # parameters that all examples shared stand beside each of them now
+    """Repeat a batch of distributions copy after copy, as one batch of times * b examples."""
+    law = law.expand(len(law.mean))  # parameters that all examples share are repeated with the others
     parts = {field.name: getattr(law, field.name) for field in dataclasses.fields(cast(Any, law))}
-    return dataclasses.replace(
-        cast(Any, law), **{k: copies(v, times) for k, v in parts.items() if isinstance(v, Tensor)}
-    )
+    repeated = {
+        name: copies(value, times) if isinstance(value, Tensor) else repeat(value, times)
+        for name, value in parts.items()
+        if isinstance(value, Tensor) or (dataclasses.is_dataclass(value) and hasattr(value, "log_prob"))
+    }
+    return dataclasses.replace(cast(Any, law), **repeated)
 
 
 def copies(batch: Tensor, times: int) -> Tensor:

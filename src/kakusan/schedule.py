@@ -10,7 +10,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from kakusan.errors import InputError, ScheduleWarning
+from kakusan.errors import InputError, ScheduleWarning, shown
 from kakusan.units import bits_per_dim
 
 # A chain whose last step keeps this much of the data is reported: the prior KL of unit-variance data, bits/dim.
@@ -26,12 +26,20 @@ class Schedule:
 
     beta: Tensor  # (T+1,), beta[0] = 0
 
+    def __post_init__(self):
+        if not isinstance(self.beta, Tensor) or self.beta.dim() != 1 or len(self.beta) < 2 or self.beta[0] != 0:
+            raise InputError(
+                "a schedule is made by Schedule.cosine(T), Schedule.linear(T), Schedule.sigmoid(T) or "
+                f"Schedule.from_betas(betas), got Schedule({shown(self.beta)})"
+            )
+
     @classmethod
     def from_betas(cls, betas: Tensor | list[float]) -> Schedule:
         """From beta_1, ..., beta_T.
 
         Raises:
-            InputError: If there is none, or one lies outside (0, 1).
+            InputError: If there is none, or one lies outside (0, 1). The last may be 1: then alpha_bar_T = 0 (zero
+                terminal SNR), a chain for the predictions x, v and mean.
 
         Warns:
             ScheduleWarning: If alpha_bar at T is so far from 0 that the prior term is felt (S37, E12).
@@ -40,6 +48,7 @@ class Schedule:
         if betas.dim() != 1 or len(betas) < 1:
             raise InputError(f"a schedule needs a list of T >= 1 betas, got shape {tuple(betas.shape)}")
         bad = ~((betas > 0) & (betas < 1))
+        bad[-1] &= betas[-1] != 1
         if bad.any():
             t = int(bad.nonzero()[0]) + 1
             raise InputError(f"every beta must lie in (0, 1), got beta_{t} = {betas[t - 1].item():g}")
@@ -81,7 +90,10 @@ class Schedule:
     ) -> Schedule:
         """alpha_bar_t a falling logistic curve between start and end, scaled to run from 1 to 0.
 
-        Source: Jabri, Fleet and Chen 2023, section 2.
+        Two published curves have this name. This one is sigmoid(-u) in u = start..end at temperature tau, rescaled;
+        `sigmoid_beta` has betas on a logistic curve.
+
+        Source: Jabri, Fleet and Chen 2023, https://arxiv.org/abs/2212.11972, section 2.
         """
         _check_depth(depth)
         if not (start < end and tau > 0):
@@ -89,6 +101,16 @@ class Schedule:
         u = torch.arange(depth + 1, dtype=torch.float64) / depth
         low, high = torch.tensor([start / tau, end / tau], dtype=torch.float64).sigmoid()
         return cls._from_curve((high - ((start + u * (end - start)) / tau).sigmoid()) / (high - low), max_beta)
+
+    @classmethod
+    def sigmoid_beta(cls, depth: int, beta_min: float = 1e-4, beta_max: float = 0.02) -> Schedule:
+        """beta_t from beta_min to beta_max on a logistic curve over -6..6: the other curve called sigmoid.
+
+        Source: Xu et al. 2022, "GeoDiff", https://arxiv.org/abs/2203.02923, in the published code.
+        """
+        _check_depth(depth)
+        curve = torch.linspace(-6, 6, depth, dtype=torch.float64).sigmoid()
+        return cls.from_betas(curve * (beta_max - beta_min) + beta_min)
 
     @classmethod
     def _from_curve(cls, alpha_bar: Tensor, max_beta: float) -> Schedule:
@@ -117,6 +139,16 @@ class Schedule:
         return 0 - self._log_alpha_bar.expm1()  # 0 - 0 is +0, so that snr[0] is +inf
 
     @cached_property
+    def signal(self) -> Tensor:
+        """sqrt(alpha_bar), the factor of x in z_t; it is taken in float64, where alpha_bar does not underflow."""
+        return (0.5 * self._log_alpha_bar).exp()
+
+    @cached_property
+    def noise(self) -> Tensor:
+        """sqrt(1 - alpha_bar), the factor of eps in z_t."""
+        return self.noise_var.sqrt()
+
+    @cached_property
     def snr(self) -> Tensor:
         """alpha_bar / (1 - alpha_bar); snr[0] = inf."""
         return self.alpha_bar / self.noise_var
@@ -132,6 +164,18 @@ class Schedule:
         return self._with_zero(self.beta[1:] * self.noise_var[:-1] / self.noise_var[1:])
 
     @cached_property
+    def log_beta(self) -> Tensor:
+        """log beta; -inf at 0."""
+        return self.beta.log()
+
+    @cached_property
+    def log_beta_tilde(self) -> Tensor:
+        """log beta_tilde, with beta_tilde_2 at t = 1, where q is a point mass and a decoder needs a density (M7)."""
+        log_beta_tilde = self.beta_tilde.log()
+        log_beta_tilde[1] = log_beta_tilde[2] if self.depth > 1 else self.beta[1].log()
+        return log_beta_tilde
+
+    @cached_property
     def mean_coef_x(self) -> Tensor:
         """Weight of x in the mean of q(z_{t-1} | z_t, x): sqrt(alpha_bar_{t-1}) beta_t / (1 - alpha_bar_t)."""
         return self._with_zero(self.alpha_bar[:-1].sqrt() * self.beta[1:] / self.noise_var[1:])
@@ -140,6 +184,27 @@ class Schedule:
     def mean_coef_z(self) -> Tensor:
         """Weight of z_t in that mean: sqrt(1 - beta_t) (1 - alpha_bar_{t-1}) / (1 - alpha_bar_t)."""
         return self._with_zero((1 - self.beta[1:]).sqrt() * self.noise_var[:-1] / self.noise_var[1:])
+
+    @cached_property
+    def _on_device(self) -> dict[tuple[str, torch.device], Tensor]:
+        return {}
+
+    def at(self, table: str, t: Tensor | int, like: Tensor) -> Tensor:
+        """Entries t of a table, cast to the dtype of `like` and shaped to broadcast over its examples.
+
+        Args:
+            table: Name of a table of this class, e.g. "signal".
+            t: One step, or int64 of shape (b,).
+            like: A batch (b, *event).
+        """
+        if isinstance(t, int):
+            return getattr(self, table)[t].to(like.dtype).to(like.device)
+        key = (table, t.device)
+        if key not in self._on_device:
+            values = getattr(self, table)
+            has_float64 = t.device.type != "mps"
+            self._on_device[key] = (values if has_float64 else values.float()).to(t.device)
+        return self._on_device[key][t].to(like.dtype).view(-1, *(1,) * (like.dim() - 1))
 
     def respaced(self, times: list[int]) -> Schedule:
         """The coarser chain that visits only 0 < times[0] < ... < times[-1]; its marginals are the same (S53, S54)."""
@@ -152,6 +217,21 @@ class Schedule:
     @staticmethod
     def _with_zero(table: Tensor) -> Tensor:
         return torch.cat([torch.zeros(1, dtype=torch.float64), table])
+
+
+@dataclass(frozen=True)
+class Step:
+    """One noise level of z_t = signal x + noise eps; its coefficients broadcast over the examples of a batch."""
+
+    schedule: Schedule
+    t: Tensor | int
+    like: Tensor
+
+    def __getattr__(self, table: str) -> Tensor:
+        """An entry of a table of the schedule, e.g. `step.signal`."""
+        if table.startswith("__"):
+            raise AttributeError(table)
+        return self.schedule.at(table, self.t, self.like)
 
 
 def _check_depth(depth: int) -> None:

@@ -32,16 +32,13 @@ from kakusan.errors import InputError, ScheduleWarning
 from kakusan.recipes import RECIPES
 from kakusan.run import model_file
 from kakusan.run.build import blueprint, build
-from kakusan.run.model_file import KEY, Artefact, Facts, Source
-from kakusan.run.recipe import (
-    DiffusionConfig,
-    DirichletConfig,
-    HierarchyConfig,
-    ModelConfig,
-    Recipe,
-    VAEConfig,
-    from_record,
-)
+from kakusan.run.families.base import ModelConfig
+from kakusan.run.families.diffusion import DiffusionConfig
+from kakusan.run.families.dirichlet import DirichletConfig
+from kakusan.run.families.hierarchy import HierarchyConfig
+from kakusan.run.families.vae import VAEConfig
+from kakusan.run.model_file import KEY, ExportedModel, Facts, Source
+from kakusan.run.recipe import Recipe, from_record
 from kakusan.storage import tensors
 
 SECONDS = 1.0  # of processor time, for one case
@@ -59,7 +56,7 @@ MODELS: dict[str, tuple[ModelConfig, tuple[int, ...]]] = {
 FAMILY_WEIGHTS = (3, 2, 1, 2)  # a diffusion model takes longest to read
 
 
-def small(family: str, seed: int = 0) -> Artefact:
+def small(family: str, seed: int = 0) -> ExportedModel:
     """A model of a few numbers, untrained; a diffusion model with the weights of a beginning."""
     config, shape = MODELS[family]
     weights = []
@@ -70,7 +67,7 @@ def small(family: str, seed: int = 0) -> Artefact:
         weights.append({n: t + 0.1 * torch.randn_like(t) if t.is_floating_point() else t for n, t in state.items()})
     source = Source("squares.npy", "counts" if family == "dirichlet" else "images", DIGEST)
     recipe = Recipe(f"small-{family}", "for tests", config, data=source.name, steps=1)
-    return Artefact(Facts(recipe, shape, source, {"kakusan": "0.1.0"}), *weights)
+    return ExportedModel(Facts(recipe, shape, source, {"kakusan": "0.1.0"}), *weights)
 
 
 @functools.cache

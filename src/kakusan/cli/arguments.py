@@ -65,6 +65,10 @@ class Evaluate:
     """Other data of the same shape. Default: the data of the run."""
     importance: Count | None = None
     """Number of samples K of the importance-weighted bound, for a VAE or hierarchical VAE. Default: the ELBO."""
+    repeats: Count | None = None
+    """Number of independent estimates to average. Default: 1; for fewer than 250 examples, 1,000 network evaluations."""
+    estimators: bool = False
+    """Also estimate the ELBO of a few examples from paths, pairs and single latents."""
     samples: Count | None = None
     """Number of samples to draw and compare with real images, e.g. 10000."""
     features: str | None = None
@@ -207,6 +211,8 @@ class Resume(Processes):
     """New budget in minutes, counted from the beginning of the run."""
     steps: Steps | None = None
     """New budget in steps, counted from the beginning of the run."""
+    data: str | None = None
+    """New path of the same data, if they have moved."""
     rollback: bool = False
     """Use new noise and a new order of the data, after too many steps with a non-finite loss."""
 

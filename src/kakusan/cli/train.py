@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from kakusan.console import entry, say
 from kakusan.errors import InputError
 from kakusan.recipes import RECIPES, find
 from kakusan.run.recipe import Recipe
+from kakusan.run.trained_run import default_out
 
 OF_LAUNCHER = ("--devices", "--restarts")  # flags that the started processes do not get
 
@@ -49,9 +49,11 @@ def _resume(words: list[str]) -> int:
         return 0
     if command.devices > 1:
         return _launch(words, command)
-    from kakusan.run import train
+    from kakusan.cli.commands import train
+    from kakusan.run.train import Resume as Wanted
 
-    return train.resume(command)
+    fields = (command.resume, command.minutes, command.steps, command.device, command.rollback, command.data)
+    return train.resume(Wanted(*fields))
 
 
 def _start(words: list[str]) -> int:
@@ -65,10 +67,10 @@ def _start(words: list[str]) -> int:
         return 0
     if command.minutes is not None and command.steps is not None:
         raise InputError("expected --minutes or --steps, got both; leave one out")
-    out = command.out or Path("runs") / f"{recipe.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    out = command.out or default_out(recipe.name)
     if command.devices > 1:
         return _launch([*words, "--out", str(out)], command)  # the same directory for all processes
-    from kakusan.run import train
+    from kakusan.cli.commands import train
 
     with naming_flags():
         wanted = _wanted(recipe, command, out)

@@ -1,4 +1,4 @@
-"""Of chains whose bound comes as terms of one drawn path: VAE, hierarchical VAE, Dirichlet-multinomial."""
+"""Estimates of the bound from terms of drawn paths: VAE, hierarchical VAE, Dirichlet-multinomial."""
 
 from __future__ import annotations
 
@@ -8,33 +8,34 @@ import torch
 from torch import Tensor
 
 from kakusan import distributed
+from kakusan.chain import LatentChain
 from kakusan.checks import check_count
 from kakusan.distributions import add
-from kakusan.likelihood.evaluation import Estimate, mean_spread
+from kakusan.likelihood.evaluation import Estimate, var_of_mean
 from kakusan.noise import Randomness, stream
 
-GetBatch = Callable[[Tensor], Tensor]  # indices -> x in the model's scale
+GetBatch = Callable[[Tensor], Tensor]  # indices -> x in the model's numbers
 Terms = Callable[[Tensor, Randomness], dict[str, Tensor]]  # x -> nats of each term for each example
 CHUNK = 500  # examples at a time
 
 
 @torch.no_grad()
 def of_terms(
-    terms: Terms, batch: GetBatch, num: int, draws: int, calls: int, words: str, seed: int = 0, size: int = CHUNK
+    terms: Terms, batch: GetBatch, num: int, draws: int, evaluations: int, words: str, seed: int = 0, size: int = CHUNK
 ) -> Estimate:
     """Terms whose sum is an unbiased estimate of the bound, averaged over a few draws for each example.
 
-    With two draws or more the error of the draws is told from that of the examples by how far the draws of one
-    example lie apart; with one there is nothing to tell it by, and it is not stated.
+    With two draws or more, the variance over the draws of an example separates Monte Carlo error from the differences
+    between examples. With one draw it is not stated.
 
     Args:
         terms: (x, generator) -> nats of each term for each example.
         batch: The data.
-        num: How many examples there are.
-        draws: Of each example, at least 1.
-        calls: Network calls that `terms` makes for one example.
-        words: What it does, for people.
-        seed: Of the draws.
+        num: Number of examples.
+        draws: Draws per example, at least 1.
+        evaluations: Network evaluations of `terms` per example.
+        words: The method, for people.
+        seed: Random seed.
         size: Examples at a time.
 
     Raises:
@@ -53,9 +54,18 @@ def of_terms(
     total = add(joined.values())
     return Estimate(
         terms={name: values.mean(0) for name, values in joined.items()},
-        spreads={name: mean_spread(values.mean(0)) for name, values in joined.items()},
-        spread=mean_spread(total.mean(0)),
-        spread_monte_carlo=total.var(0).mean().item() / (draws * num) if draws > 1 else None,
-        calls=calls * draws * num,
+        vars={name: var_of_mean(values.mean(0)) for name, values in joined.items()},
+        var=var_of_mean(total.mean(0)),
+        var_monte_carlo=total.var(0).mean().item() / (draws * num) if draws > 1 else None,
+        evaluations=evaluations * draws * num,
         words=words,
     )
+
+
+@torch.no_grad()
+def in_closed_form(chain: LatentChain, x: Tensor) -> Estimate:
+    """The bound of a chain whose terms are exact and equal to the log-likelihood."""
+    terms = {name: value.double().cpu() for name, value in chain.terms(x).items()}
+    variances = {name: var_of_mean(value) for name, value in terms.items()}
+    words = "in closed form; the bound is the log-likelihood itself"
+    return Estimate(terms, variances, var_of_mean(add(terms.values())), 0.0, 0, words)

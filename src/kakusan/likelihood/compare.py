@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from kakusan.errors import InputError
-from kakusan.likelihood.evaluation import Evaluation, mean_spread, stratified_spread
+from kakusan.likelihood.evaluation import Evaluation, stratified_var, var_of_mean
 from kakusan.units import bits_per_dim
 
 
@@ -60,6 +60,6 @@ def _alike(first: list[Tensor] | None, second: list[Tensor] | None) -> bool:
 
 
 def _spread(values: Tensor, strata: list[Tensor] | None) -> float:
-    found = mean_spread(values) if strata is None else stratified_spread(values, strata)
+    found = var_of_mean(values) if strata is None else stratified_var(values, strata)
     assert found is not None, "there are two examples"
     return found

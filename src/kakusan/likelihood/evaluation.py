@@ -1,4 +1,4 @@
-"""What an evaluation says: a rate, its two kinds of error, and where the bits go."""
+"""The result of an evaluation: a rate, its two kinds of error, and the bits of each term."""
 
 from __future__ import annotations
 
@@ -12,35 +12,56 @@ from torch import Tensor
 from kakusan.distributions import add
 from kakusan.units import bits_per_dim
 
-APPROXIMATE = "approximate, as a density times the width of a grey level stands for its probability"
+APPROXIMATE = "approximate: a density times the width of a gray level stands for its probability"
 
 
 @dataclass(frozen=True)
 class Part:
-    """One part of the bound: a term, a noise level, a level of a hierarchy."""
+    """One part of the bound: a range of noise levels.
+
+    Attributes:
+        name: Its timesteps.
+        bits_per_dim: Its bits.
+        standard_error: Standard error of them; None where it is unknown.
+        log_snr: Both ends, the one nearer to the data first; None for open ends.
+        evaluated: Whether the network was evaluated there; if not, the bits are those of the control variate alone.
+    """
 
     name: str
     bits_per_dim: float
     standard_error: float | None
-    log_snr: tuple[float, float] | None = None  # of a noise level, from the data's side; None for its open ends
+    log_snr: tuple[float, float] | None = None
+    evaluated: bool = True
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What an estimator hands over: nats of every example, once, and how far the means may be off.
+    """Result of an estimator: nats of every example, once, and the variance of their means.
 
-    A `spread` is the estimated variance of a mean over the examples, in nats^2. It may be smaller than that of
-    independent values would be, where noise levels were stratified.
+    A variance is that of a mean over the examples, in nats^2. It may be smaller than for independent values, where
+    noise levels were stratified.
+
+    Attributes:
+        terms: By name, nats of each example, float64 (N,); they sum to the bound.
+        vars: Variance of each term's mean, from examples and noise together.
+        var: Variance of the bound's mean, from examples and noise together; None for one example.
+        var_monte_carlo: Variance of the bound's mean, given the examples; None where it was not measured.
+        evaluations: Number of network evaluations.
+        words: The method, for people.
+        strata: Examples in the order of their strata, block by block; None if independent.
+        levels: For each range of noise levels: name, log SNR at both ends, nats (N,), variance of their mean.
+        evaluated: Number of evaluations in each of `levels`; None where it was not counted.
     """
 
-    terms: dict[str, Tensor]  # name -> (N,), float64; they sum to the bound
-    spreads: dict[str, float | None]  # of each term's mean, examples and noise together
-    spread: float | None  # of the bound's mean, examples and noise together; None for one example
-    spread_monte_carlo: float | None  # of the bound's mean, with the examples given; None where it was not measured
-    calls: int
+    terms: dict[str, Tensor]
+    vars: dict[str, float | None]
+    var: float | None
+    var_monte_carlo: float | None
+    evaluations: int
     words: str
-    strata: list[Tensor] | None = None  # examples in the order of their strata, block by block; None if independent
+    strata: list[Tensor] | None = None
     levels: list[tuple[str, tuple[float, float], Tensor, float | None]] = field(default_factory=list)
+    evaluated: list[int] | None = None
 
 
 @dataclass(frozen=True)
@@ -48,15 +69,22 @@ class Evaluation:
     """A bound on the log-likelihood of a data set, as rates: lower is better.
 
     Attributes:
-        standard_error: Of bits_per_dim as a statement about the law that the examples were drawn from; None for one.
-        standard_error_monte_carlo: Of bits_per_dim as a statement about these very examples: what more network calls
-            would lower. Rather too large than too small (`likelihood.diffusion`); None where it was not measured.
-        standard_error_images: What is left of standard_error: what only more examples would lower.
+        bits_per_dim: Minus the bound in bits per dimension.
+        standard_error: Standard error of bits_per_dim as an estimate for the distribution of the examples; None for one.
+        standard_error_monte_carlo: Standard error given these very examples, which more network evaluations would
+            lower. Rather too large than too small (`likelihood.diffusion`); None where it was not measured.
+        standard_error_images: The rest of standard_error, which only more examples would lower.
         nats: Minus the bound, per example.
-        terms: Bits per dimension; they sum to bits_per_dim.
-        term_errors: Standard errors of the terms, of the kind of standard_error.
-        levels: Of a diffusion model, the bits of each range of noise levels.
-        strata: Which examples stand for one stratum, as `Estimate` has it; not recorded.
+        nats_standard_error: Standard error of nats.
+        bits_per_example: Minus the bound in bits, per example.
+        num_images: Number of examples.
+        num_dims: Number of scalars in one example.
+        network_evaluations: Number of network evaluations.
+        terms: Bits per dimension of each term; they sum to bits_per_dim.
+        term_errors: Standard errors of the terms, of the same kind as standard_error.
+        levels: Bits of each range of noise levels of a diffusion model.
+        estimator: The method, for people.
+        strata: Examples in the order of their strata (see `Estimate`); not recorded.
         per_example: Nats of the bound (N,), in the order of the data, for paired comparisons; not recorded.
     """
 
@@ -84,53 +112,58 @@ class Evaluation:
         return plain
 
     def __str__(self) -> str:
-        return f"{self.bits_per_dim:.4f} ± {spread_words(self.standard_error)} bits/dim"
+        return f"{self.bits_per_dim:.4f} ± {stderr_words(self.standard_error)} bits/dim"
 
 
-def spread_words(standard_error: float | None) -> str:
-    """For people; one example has no spread."""
-    return "?" if standard_error is None else f"{standard_error:.4f}"
+def stderr_words(standard_error: float | None) -> str:
+    """A standard error for people; "unknown" for one example."""
+    return "unknown" if standard_error is None else f"{standard_error:.4f}"
 
 
-def summarise(estimate: Estimate, num_dims: int, offset_nats: float = 0.0) -> Evaluation:
-    """From nats to rates.
+def summarize(estimate: Estimate, num_dims: int, offset_nats: float = 0.0) -> Evaluation:
+    """Turn nats into rates.
 
     Args:
-        estimate: What was estimated.
-        num_dims: Scalars in one example.
+        estimate: The result of an estimator.
+        num_dims: Number of scalars in one example.
         offset_nats: Added to the bound of each example, e.g. num_dims * log(bin width) for a density of grid values.
     """
-    terms, spreads = dict(estimate.terms), dict(estimate.spreads)
+    terms, variances = dict(estimate.terms), dict(estimate.vars)
     if offset_nats:
         terms["grid"] = torch.full_like(next(iter(terms.values())), offset_nats)
-        spreads["grid"] = 0.0
-    words = estimate.words + (f"; {APPROXIMATE}" if offset_nats else "")
+        variances["grid"] = 0.0
     total = add(terms.values())
     mean = total.mean().item()
-    whole, noise = estimate.spread, estimate.spread_monte_carlo
-    images = None if whole is None or noise is None else max(whole - noise, 0.0)
+    whole, noise = estimate.var, estimate.var_monte_carlo
 
     def error(variance: float | None) -> float | None:
         return None if variance is None else -bits_per_dim(math.sqrt(variance), num_dims)
 
+    counts = estimate.evaluated or [1] * len(estimate.levels)
     return Evaluation(
         bits_per_dim=bits_per_dim(mean, num_dims),
         standard_error=error(whole),
         standard_error_monte_carlo=error(noise),
-        standard_error_images=error(images),
+        standard_error_images=error(None if whole is None or noise is None else max(whole - noise, 0.0)),
         nats=-mean,
         nats_standard_error=None if whole is None else math.sqrt(whole),
         bits_per_example=bits_per_dim(mean, 1),
         num_images=len(total),
         num_dims=num_dims,
-        network_evaluations=estimate.calls,
+        network_evaluations=estimate.evaluations,
         terms={name: bits_per_dim(value.mean().item(), num_dims) for name, value in terms.items()},
-        term_errors={name: error(spreads[name]) for name in terms},
+        term_errors={name: error(variances[name]) for name in terms},
         levels=[
-            Part(name, bits_per_dim(value.mean().item(), num_dims), error(variance), _closed(log_snr))
-            for name, log_snr, value, variance in estimate.levels
+            Part(
+                name,
+                bits_per_dim(value.mean().item(), num_dims),
+                error(variance) if count else None,
+                _closed(log_snr),
+                evaluated=count > 0,
+            )
+            for (name, log_snr, value, variance), count in zip(estimate.levels, counts)
         ],
-        estimator=words,
+        estimator=estimate.words + (f"; {APPROXIMATE}" if offset_nats else ""),
         strata=estimate.strata,
         per_example=total,
     )
@@ -140,22 +173,23 @@ def _closed(log_snr: tuple[float, float]) -> tuple[float, float] | None:
     return log_snr if all(map(math.isfinite, log_snr)) else None
 
 
-def mean_spread(values: Tensor) -> float | None:
+def var_of_mean(values: Tensor) -> float | None:
     """Variance of the mean of independent values (N,); None for one value."""
     return values.var().item() / len(values) if len(values) > 1 else None
 
 
-def stratified_spread(values: Tensor, blocks: list[Tensor]) -> float | None:
-    """`stratified_spreads` of one column of values (N,)."""
-    return stratified_spreads(values[:, None], blocks)[0]
+def stratified_var(values: Tensor, blocks: list[Tensor]) -> float | None:
+    """`stratified_vars` of one column of values (N,)."""
+    return stratified_vars(values[:, None], blocks)[0]
 
 
-def stratified_spreads(values: Tensor, blocks: list[Tensor]) -> list[float | None]:
-    """Variance of the mean of each column of values (N, k), of which each block's neighbours stand for one stratum; None for fewer than two.
+def stratified_vars(values: Tensor, blocks: list[Tensor]) -> list[float | None]:
+    """Variance of the mean of each column of stratified values (N, k); None for fewer than two.
 
-    Half the squared difference of neighbours, averaged: what strata save is not counted as noise. The last and the first
-    are neighbours too, so that each value counts twice. Source: Cochran, Sampling Techniques, section 5A.12, collapsed
-    strata.
+    Neighbors in a block stand for one stratum: half their squared difference, averaged, so that what stratification
+    saves is not counted as noise. The last and the first are neighbors too, so that each value counts twice.
+
+    Source: Cochran 1977, Sampling Techniques, section 5A.12, collapsed strata.
     """
     if len(values) < 2:
         return [None] * values.shape[1]

@@ -1,4 +1,4 @@
-"""What each latent tells about the data, in bits: where a VAE or a hierarchy keeps its information."""
+"""Bits that each latent of a VAE or a hierarchy carries about the data."""
 
 from __future__ import annotations
 
@@ -8,38 +8,44 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from kakusan.chain import LatentChain
 from kakusan.checks import check_count
 from kakusan.distributions import Normal, normal_kl_each
 from kakusan.likelihood.chains import CHUNK, GetBatch
-from kakusan.models.hierarchical_vae import HierarchicalVAE
-from kakusan.models.vae import VAE
 from kakusan.noise import stream
 from kakusan.units import bits_per_dim
 
 COLLAPSED = 0.01  # nats: below, a latent's posterior is the prior for practical purposes
 LARGEST = 2000  # examples
+NAMED = 8  # collapsed latents in a line; --json lists them all
 
 
 @dataclass(frozen=True)
 class LatentLevel:
-    """One level of latents. A latent's bits are its part of the bound's cost of that level, averaged over the data."""
+    """One level of latents. The bits of a latent are its part of the bound's cost of that level, averaged over the data.
+
+    Attributes:
+        name: "level l".
+        bits: Bits of each latent, by position.
+        collapsed: Positions of the latents that carry less than 0.01 nats.
+    """
 
     name: str
-    bits: list[float]  # of each latent, in its own order
-    collapsed: list[int]  # positions of the latents that tell less than 0.01 nats
+    bits: list[float]
+    collapsed: list[int]
 
     @property
     def total(self) -> float:
-        """Bits of the level."""
+        """Bits of all latents of the level."""
         return sum(self.bits)
 
     def record(self) -> dict[str, Any]:
-        """As plain JSON values."""
+        """Plain JSON values."""
         return {"name": self.name, "bits": self.bits, "total": self.total, "collapsed": self.collapsed}
 
 
 @torch.no_grad()
-def of_latents(chain: VAE | HierarchicalVAE, batch: GetBatch, num: int, seed: int = 0) -> list[LatentLevel]:
+def of_latents(chain: LatentChain, batch: GetBatch, num: int, seed: int = 0) -> list[LatentLevel]:
     """E[log q(z_l | z_{l-1}) - log p(z_l | z_{l+1})] for each latent, over at most 2,000 examples.
 
     At the top the mean over z_l is in closed form; below, z_{l+1} was drawn from it, and the drawn z_l is used (S18).
@@ -51,12 +57,16 @@ def of_latents(chain: VAE | HierarchicalVAE, batch: GetBatch, num: int, seed: in
         below, drawn, posteriors = batch(rows), [], []
         generator = stream(seed, "information", int(rows[0]))
         for t in range(1, chain.depth + 1):
-            posteriors.append(chain.encode(below, t))
-            below = posteriors[-1].sample(generator)
+            q = chain.encode(below, t)
+            assert isinstance(q, Normal), "the encoders of a VAE are Gaussian"
+            posteriors.append(q)
+            below = q.sample(generator)
             drawn.append(below)
         for level, (q, z) in enumerate(zip(posteriors, drawn)):
             if level == chain.depth - 1:
-                cost = normal_kl_each(q, chain.prior())
+                prior = chain.prior()
+                assert isinstance(prior, Normal), "the prior of a VAE is Gaussian"
+                cost = normal_kl_each(q, prior)
             else:
                 p = chain.decode(drawn[level + 1], level + 2)
                 assert isinstance(p, Normal), "latents are Gaussian given the level above"
@@ -72,6 +82,16 @@ def of_latents(chain: VAE | HierarchicalVAE, batch: GetBatch, num: int, seed: in
 
 
 def _log_ratio(q: Normal, p: Normal, z: Tensor) -> Tensor:
-    """log q - log p at the drawn z, of each latent, shape of z: the same draw in both, so that equal laws differ by 0."""
+    """log q - log p of each latent at the drawn z, shape of z; equal distributions differ by exactly 0."""
     from_q, from_p = (z - q.mean).square() * (-q.log_var).exp(), (z - p.mean).square() * (-p.log_var).exp()
     return 0.5 * (p.log_var - q.log_var + from_p - from_q).expand_as(z)
+
+
+def latent_line(level: dict[str, Any]) -> str:
+    """One line for people about a recorded level."""
+    collapsed, bits = level["collapsed"], level["bits"]
+    idle = f" ({', '.join(map(str, collapsed))})" if 0 < len(collapsed) <= NAMED else ""
+    return (
+        f"  {level['name']}: {level['total']:.1f} bits in {len(bits)} latents, {max(bits):.2f} in the largest, "
+        f"{len(collapsed)} collapsed{idle}"
+    )

@@ -1,4 +1,4 @@
-"""One bound at three prices, side by side: whole paths, pairs, single latents (S43)."""
+"""The three estimators of one ELBO on the same examples: whole paths, pairs, single latents (S43)."""
 
 from __future__ import annotations
 
@@ -12,13 +12,16 @@ from kakusan.checks import check_count
 from kakusan.errors import InputError
 from kakusan.likelihood.chains import GetBatch
 from kakusan.models.diffusion import Diffusion
+from kakusan.models.mixture import Mixture, split
 from kakusan.noise import stream
 from kakusan.units import bits_per_dim
+
+Estimator = Callable[[Tensor, torch.Generator], Tensor]
 
 
 @torch.no_grad()
 def three_estimates(
-    model: Diffusion,
+    model: Diffusion | Mixture,
     batch: GetBatch,
     num: int,
     seed: int = 0,
@@ -29,27 +32,39 @@ def three_estimates(
     """The same ELBO of the same few examples from whole paths, from pairs and from single latents (S43).
 
     Args:
-        model: The model.
+        model: The model, a `Diffusion` or a `Mixture` with certain classes.
         batch: The data.
-        num: How many examples there are.
-        seed: Of the noise.
-        images: How many examples to ask about, the first ones.
-        paths: Paths for each, at least 2; pairs and singles get as many network calls as those cost.
-        offset_nats: See `summarise`.
+        num: Number of examples at hand.
+        seed: Random seed.
+        images: Number of examples to evaluate, the first ones.
+        paths: Paths per example, at least 2; pairs and singles get as many network evaluations.
+        offset_nats: See `summarize`.
 
     Returns:
-        For each estimator its mean and Monte-Carlo standard error in bits/dim, its network calls, and how many
-        standard errors of the difference it lies from the path's.
+        For each estimator its mean and Monte Carlo standard error in bits/dim, its number of network evaluations,
+        and its distance from the path's mean in standard errors of the difference.
     """
     check_count(min(images, num))
     if paths < 2:
-        raise InputError(f"the spread of whole paths needs at least two of them, got {paths}")
+        raise InputError(f"the standard error of whole paths needs at least two of them, got {paths}")
     x = batch(torch.arange(min(images, num)))
-    calls = paths * model.depth
+    evaluations = paths * model.depth
+    chain, classes = split(model)
+
+    def of(estimator: Callable[..., Tensor]) -> Estimator:
+        if classes is None:
+            return estimator
+
+        def with_class(x: Tensor, generator: torch.Generator) -> Tensor:
+            k = classes.certain(x)
+            return estimator(x, generator, cond=k) + classes.log_prob(k).to(x.dtype)
+
+        return with_class
+
     estimates = {
-        "path": _draws(model.elbo_path, x, paths, stream(seed, "path")),
-        "pair": _draws(model.elbo_pair, x, calls, stream(seed, "pair")),
-        "single": _draws(model.elbo_single, x, calls, stream(seed, "single")),
+        "path": _draws(of(chain.elbo_path), x, paths, stream(seed, "path")),
+        "pair": _draws(of(chain.elbo_pair), x, evaluations, stream(seed, "pair")),
+        "single": _draws(of(chain.elbo_single), x, evaluations, stream(seed, "single")),
     }
     result: dict[str, dict[str, float]] = {}
     for name, draws in estimates.items():
@@ -58,7 +73,7 @@ def three_estimates(
         result[name] = {
             "bits_per_dim": mean,
             "standard_error": -bits_per_dim(error, model.num_dims),
-            "network_evaluations": len(x) * calls,
+            "network_evaluations": len(x) * evaluations,
         }
         if name != "path":
             path = result["path"]
@@ -68,7 +83,7 @@ def three_estimates(
 
 
 def _draws(
-    estimate: Callable[[Tensor, torch.Generator], Tensor],
+    estimate: Estimator,
     x: Tensor,
     repeats: int,
     generator: torch.Generator,

@@ -1,21 +1,14 @@
-"""A latent above z_T: which cluster an example is of. One chain then is many, and each has less to leave open.
+"""Classes of a mixture: k-means clusters of the data, or classes with given probabilities.
 
-p(x) = sum_k p(k) p(x | k), where all chains p(x | k) share one network that is told k. The encoder is fixed, as that of the
-noise is: q(k | x) is certain of the cluster whose centre lies nearest to x. So
-
-    log p(x) >= log p(k(x)) + ELBO(x | k(x)),
-
-whose first term is minus the KL of q(k | x) and p(k). The clusters are found in the data before training, by
-k-means; nobody names them.
-
-Sources: Hu et al. 2023, "Self-Guided Diffusion Models", and Bao et al. 2022, "Why Are Conditional Generative Models Better
-Than Unconditional Ones?", for clusters in place of labels; Lloyd 1982, "Least squares quantization in PCM".
+Sources: Hu et al. 2023, "Self-Guided Diffusion Models", https://arxiv.org/abs/2210.06462, and Bao et al. 2022,
+"Why Are Conditional Generative Models Better Than Unconditional Ones?", https://arxiv.org/abs/2212.00362, for clusters in
+place of labels; Lloyd 1982, "Least squares quantization in PCM", for k-means.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -24,49 +17,108 @@ from torch.nn import functional as F
 from kakusan.errors import InputError
 from kakusan.noise import Randomness, rand, stream
 
-SIDE = 16  # of the coarse picture that clusters are told by, at most: detail would cost time and say little
-FEWEST = 50  # examples a cluster on average: of fewer the network would be told which example it is, not what kind
-LEARNED_FROM = 128  # examples a cluster that centres are sought among
-ROUNDS = 20  # of the search: centres hardly move any more
-AT_ONCE = 10_000  # examples whose distances from all centres are held at a time
-SLACK = 1e-6  # of the sum of the shares, for those that were rounded
+COARSE_SIDE = 16  # pixels per side, at most, of the features for k-means: detail would cost time and add little
+EXAMPLES_PER_CLUSTER = 50  # on average; with fewer the class would identify the example
+LEARNED_FROM = 128  # examples per cluster among which centroids are searched
+ROUNDS = 20  # of k-means: centroids hardly move any more
+EXAMPLES_AT_ONCE = 10_000  # whose distances from all centroids are held at a time
+SLACK = 1e-6  # of the sum of the probabilities, for rounding
 
 
-class Clusters(nn.Module):
-    """Centres, and the share of the data that lies nearest to each; untrained, everything is of the first.
-
-    In float64, whatever the network computes in: an example is of the same cluster everywhere.
+class Classes(nn.Module):
+    """K classes with probabilities p(k), and q(k | x) by a function.
 
     Args:
-        num: K, how many at most.
-        event_shape: Of an example; pictures are (C, H, W).
+        probs: p(k), shape (K,), sums to 1.
+        assign: x (b, *event) -> class indices, int64 (b,). None if classes are always given, or inferred from bounds.
     """
 
-    centres: Tensor
     share: Tensor
 
-    def __init__(self, num: int, event_shape: Sequence[int]):
+    def __init__(self, probs: Tensor | Sequence[float], assign: Callable[[Tensor], Tensor] | None = None):
         super().__init__()
+        self.register_buffer("share", torch.as_tensor(probs, dtype=torch.float64))
+        self.assign = assign
+        if not self.share.is_meta:  # a blueprint holds no values
+            self.check("probs")
+
+    @property
+    def num(self) -> int:
+        """K."""
+        return len(self.share)
+
+    def of(self, x: Tensor) -> Tensor | None:
+        """The class of each example, int64 (b,); None if it is not a function of x."""
+        return None if self.assign is None else self.assign(x)
+
+    def certain(self, x: Tensor) -> Tensor:
+        """The class of each example, int64 (b,); InputError if it is not a function of x."""
+        k = self.of(x)
+        if k is None:
+            raise InputError("this estimator needs certain classes; pass assign= to the mixture, or use kakusan.elbo")
+        return k
+
+    def draw(self, n: int, randomness: Randomness = None) -> Tensor:
+        """k ~ p(k), int64 (n,)."""
+        uniform = rand((n, 1), randomness, torch.float64, self.share.device)[:, 0]
+        ends = self.share.double().cumsum(0)
+        return torch.searchsorted(ends, uniform * ends[-1], right=True)  # the product is rounded to below the end
+
+    def log_prob(self, k: Tensor) -> Tensor:
+        """log p(k) in nats, float64 (b,)."""
+        return self.share.double().log()[k]
+
+    def validate(self, k: Tensor) -> None:
+        """InputError unless k are class indices, int64 (b,) in 0..K-1; values on a GPU are not read."""
+        if not isinstance(k, Tensor) or k.dtype != torch.int64 or k.dim() != 1:
+            found = f"{k.dtype} {tuple(k.shape)}" if isinstance(k, Tensor) else type(k).__name__
+            raise InputError(f"class indices must be int64 of shape (b,), got {found}")
+        if k.device.type == "cpu" and len(k):
+            least, most = (int(end) for end in k.aminmax())
+            if not 0 <= least <= most < self.num:
+                raise InputError(f"class indices lie in 0..{self.num - 1}, got {least if least < 0 else most}")
+
+    def check(self, source: object) -> None:
+        """InputError that names `source` unless the shares are probabilities, e.g. those of a file from elsewhere."""
+        total = self.share.sum().item()
+        if not self.num or not (self.share >= 0).all() or not abs(total - 1) < SLACK:
+            raise InputError(f"{source}: class probabilities must be at least 0 and sum to 1, got a sum of {total:g}")
+
+
+class Clusters(Classes):
+    """k-means centroids, and the share of the data nearest to each; before `find` everything belongs to the first.
+
+    Everything is float64, whatever the network computes in: an example belongs to the same cluster everywhere.
+
+    Args:
+        num: K, the largest number of clusters.
+        event_shape: Shape of an example; images are (C, H, W).
+    """
+
+    centres: Tensor  # the name in model files
+
+    def __init__(self, num: int, event_shape: Sequence[int]):
         if num < 1:
-            raise InputError(f"there must be at least one cluster, got {num}; a model without any is given none")
+            raise InputError(f"there must be at least one cluster, got {num}; leave clusters out instead")
+        probs = torch.zeros(num, dtype=torch.float64)
+        probs[:1] = 1.0
+        super().__init__(probs)
         self.event_shape = tuple(event_shape)
         features = coarse(torch.zeros(1, *self.event_shape)).shape[1]
         self.register_buffer("centres", torch.zeros(num, features, dtype=torch.float64))
-        self.register_buffer("share", torch.zeros(num, dtype=torch.float64))
-        self.share[:1] = 1.0
 
     @torch.no_grad()
     def find(self, features: Tensor) -> None:
-        """Look for the clusters of examples, told by what is `coarse` of them (n, features); the same for the same ones.
+        """Run k-means on features (n, f) as `coarse` makes them; the result is a function of the features.
 
-        As many as have 50 examples each on average, and not more than K; the others' share is 0.
+        At most one cluster per 50 examples is searched, and at most K. The share of the others is 0.
         """
         if features.dim() != 2 or features.shape[1] != self.centres.shape[1] or not features.isfinite().all():
             raise InputError(
-                f"clusters are looked for in finite numbers (n, {self.centres.shape[1]}), got {tuple(features.shape)}; "
+                f"k-means needs finite features (n, {self.centres.shape[1]}), got {tuple(features.shape)}; "
                 "clusters.find(coarse(x)) with coarse from kakusan.models.clusters"
             )
-        num = max(1, min(len(self.share), len(features) // FEWEST))
+        num = max(1, min(self.num, len(features) // EXAMPLES_PER_CLUSTER))
         order = torch.randperm(len(features), generator=stream("clusters"))
         seen = features[order[: num * LEARNED_FROM]]
         centres, everywhere = seen[:num].clone(), torch.ones(num, dtype=torch.bool)
@@ -83,50 +135,29 @@ class Clusters(nn.Module):
 
     @property
     def num_found(self) -> int:
-        """How many of them an example can be of."""
+        """Number of clusters with a positive share."""
         return int((self.share > 0).sum())
 
-    def pictures(self) -> Tensor:
-        """The centres of those that were found, the most common first, as coarse pictures (n, C, H, W) of the event's size."""
+    def images(self) -> Tensor:
+        """Centroids of the found clusters, the most common first, as images (n, C, H, W) of the event's size."""
         order = self.share.argsort(descending=True)[: self.num_found]
         channels, *size = self.event_shape
         grid = [math.ceil(side / factor) for side, factor in zip(size, _factors(size))]
         return F.interpolate(self.centres[order].view(-1, channels, *grid), size, mode="bilinear")
 
     def of(self, x: Tensor) -> Tensor:
-        """q(k | x): the cluster of each example (b, *event), int64 (b,)."""
+        """The nearest cluster of each example (b, *event), int64 (b,)."""
         return _nearest(coarse(x), self.centres.double(), self.share > 0)
 
-    def draw(self, n: int, randomness: Randomness = None) -> Tensor:
-        """k ~ p(k), int64 (n,)."""
-        uniform = rand((n, 1), randomness, torch.float64, self.share.device)[:, 0]
-        ends = self.share.double().cumsum(0)
-        return torch.searchsorted(ends, uniform * ends[-1], right=True)  # the product is rounded to below the end
-
     def check(self, source: object) -> None:
-        """InputError, which names their source, unless the shares are probabilities: of a file from elsewhere."""
-        total = self.share.sum().item()
-        if not (self.share >= 0).all() or not abs(total - 1) < SLACK or not self.centres.isfinite().all():
-            raise InputError(
-                f"{source}: the shares of its clusters must be 0 or more and add up to 1, got {total:g} in all"
-            )
-
-    def check_named(self, cluster: Tensor) -> None:
-        """InputError unless this names clusters, int64 (b,); numbers on a device are not asked."""
-        if cluster.dtype != torch.int64 or cluster.dim() != 1:
-            raise InputError(f"clusters are named by int64 (b,), got {cluster.dtype} {tuple(cluster.shape)}")
-        if cluster.device.type == "cpu" and len(cluster):
-            least, most = (int(end) for end in cluster.aminmax())
-            if not 0 <= least <= most < len(self.share):
-                raise InputError(f"clusters lie in 0..{len(self.share) - 1}, got {least if least < 0 else most}")
-
-    def log_prob(self, k: Tensor) -> Tensor:
-        """log p(k) in nats, float64 (b,)."""
-        return self.share.log()[k]
+        """InputError that names `source` unless shares are probabilities and centroids finite."""
+        super().check(source)
+        if "centres" in self._buffers and not self.centres.isfinite().all():
+            raise InputError(f"{source}: cluster centroids must be finite")
 
 
 def coarse(x: Tensor) -> Tensor:
-    """What clusters are told by: examples (b, *event) as float64 (b, features), pictures shrunk to 16 x 16 at most."""
+    """Features for k-means: examples (b, *event) as float64 (b, f), images averaged down to at most 16 x 16."""
     if x.dim() == 4:
         factors = _factors(x.shape[2:])
         x = F.avg_pool2d(x.double(), factors, ceil_mode=True) if max(factors) > 1 else x
@@ -134,11 +165,10 @@ def coarse(x: Tensor) -> Tensor:
 
 
 def _factors(size: Sequence[int]) -> list[int]:
-    """By how much each side of a picture is shrunk."""
-    return [math.ceil(side / SIDE) for side in size]
+    return [math.ceil(side / COARSE_SIDE) for side in size]
 
 
 def _nearest(features: Tensor, centres: Tensor, among: Tensor) -> Tensor:
-    """Which of the centres (K, f) that are among these (K,) each of the features (n, f) lies nearest to, (n,)."""
+    """Index of the nearest of those centroids (K, f) for which `among` (K,) is true, for features (n, f)."""
     half_squares = (0.5 * centres.square().sum(1)).masked_fill(~among, math.inf)
-    return torch.cat([(part @ centres.T - half_squares).argmax(1) for part in features.split(AT_ONCE)])
+    return torch.cat([(part @ centres.T - half_squares).argmax(1) for part in features.split(EXAMPLES_AT_ONCE)])

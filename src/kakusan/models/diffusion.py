@@ -1,61 +1,65 @@
 """The diffusion model: a hierarchical VAE whose latents are as large as the data and whose encoder is fixed noise.
 
-Those are the two changes (S32, S33). What they buy is a closed form for q(z_t | x) and q(z_{t-1} | z_t, x), and
-with it estimates of the same ELBO from T, two, or one drawn latents (M3, M4, M5).
+Those are the two changes (S32, S33). They give a closed form for q(z_t | x) and q(z_{t-1} | z_t, x), and with it
+estimates of one ELBO from T, two, or one drawn latents (M3, M4, M5).
 """
 
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
-from kakusan.bound import drawn_path
 from kakusan.chain import LatentChain
-from kakusan.checks import check_event, check_range
-from kakusan.distributions import HALF_LOG_2PI, DiscretizedNormal, Distribution, Normal, normal_kl, sum_event
-from kakusan.errors import InputError
-from kakusan.likelihoods import check_data
-from kakusan.models.clusters import Clusters
-from kakusan.models.vae import as_shape, reference, standard_normal
-from kakusan.noise import Randomness, rand, randn
-from kakusan.schedule import Schedule
+from kakusan.checks import check_cond, check_event, check_range, check_steps
+from kakusan.distributions import Distribution, Normal, normal_kl, standard_normal, sum_event
+from kakusan.errors import InputError, ScheduleWarning
+from kakusan.likelihoods import as_likelihood
+from kakusan.likelihoods.base import Likelihood
+from kakusan.models.networks import as_module, as_shape, denoiser_output, reference
+from kakusan.models.parametrization import PREDICTIONS
+from kakusan.models.respaced import Respaced
+from kakusan.noise import Randomness
+from kakusan.objectives import elbo_estimators as estimators
+from kakusan.objectives.simple import simple_loss
+from kakusan.schedule import Schedule, Step
 from kakusan.timesteps import StepLaw
 
-Prediction = Literal["eps", "x", "v", "mean", "score"]
-Variance = Literal["unit", "beta", "beta_tilde", "learned"]
-DataLikelihood = Literal["gaussian", "discretized"]
+Variance = Literal["unit", "beta", "beta_tilde", "fixed_large", "learned"]
 Objective = Literal["simple", "path", "pair", "single"]
-Denoiser = Callable[..., Tensor | tuple[Tensor, Tensor]]  # of (z_t, t), and of the cluster where there are some
+Denoiser = Callable[..., Any]  # of (z_t, t), or of (z_t, t, cond)
 Time = Tensor | int  # int64 of shape (b,) in 1..T, or one step for all examples
 
-HYBRID_BOUND_WEIGHT = 1e-3  # of the bound beside the simple loss when the variance is learned (Nichol, Dhariwal 2021)
+UNSTABLE_ALPHA_BAR = 1e-6  # below it x from a predicted eps has a thousand times the network's error
 
 
 class Diffusion(nn.Module, LatentChain):
     """z_t = sqrt(alpha_bar_t) x + sqrt(1 - alpha_bar_t) eps; only denoising is learned, by one network for all t (S34, S38).
 
     Args:
-        denoiser: (z_t, t) -> prediction, shape of z_t; t is int64 (b,) in 1..T. With learned variance it returns
-            (prediction, v), v in [0, 1].
-        schedule: The noise.
-        event_shape: Shape of one example.
-        prediction: What the network predicts (M8): the noise "eps", the data "x", "v" = sqrt(alpha_bar) eps -
-            sqrt(1 - alpha_bar) x, the "mean" of p(z_{t-1} | z_t) (the notes'), or the "score" -eps / sqrt(1 - alpha_bar).
-        variance: Of p(z_{t-1} | z_t) (M7): "unit" (the notes'; a valid, very loose bound and a poor sampler),
-            "beta", "beta_tilde" (which takes beta_tilde_2 at t = 1, where beta_tilde is 0), or "learned":
-            exp(v log beta + (1 - v) log beta_tilde).
-        likelihood: Of the data given z_1 (M10): "gaussian" density, or "discretized" on the 256-level grid of [-1, 1].
-        clip: If given, the data estimate is limited to this range inside the model, in the bound as in
-            sampling: for data known to lie there, and other data are refused.
-        clusters: If given, one chain for each cluster, which are p(x | k): the denoiser is (z_t, t, k) -> prediction, k
-            int64 (b,). What is asked about examples finds theirs, samplers draw one for each sample, and `given`
-            is the chain of clusters that are known.
+        denoiser: (z_t, t) -> prediction, shape of z_t; t is int64 (b,) in 1..T. With cond it is called as
+            (z_t, t, cond). With learned variance it returns (prediction, v), v in [0, 1]. Pass the module itself:
+            a function of modules can be evaluated, but not trained by `kakusan.fit`.
+        schedule: Noise tables.
+        event_shape: Shape of one example; an int is the length of a vector.
+        prediction: The network's output (M8): the noise "eps" (default), the data "x", "v" = sqrt(alpha_bar) eps -
+            sqrt(1 - alpha_bar) x, the "mean" of p(z_{t-1} | z_t), or the "score" -eps / sqrt(1 - alpha_bar).
+        variance: Variance of p(z_{t-1} | z_t) (M7): "beta" (default), "beta_tilde" (with beta_tilde_2 at t = 1,
+            where beta_tilde is 0), "fixed_large" (beta, with beta_tilde_2 at t = 1 as in the published DDPM code;
+            beta at t = 1 costs 0.1 to 0.2 bits/dim more on images), "learned" (exp(v log beta + (1 - v) log beta_tilde)),
+            or "unit" (a valid, very loose bound and a poor sampler).
+        likelihood: Distribution of the data given z_1 (M10): "gaussian" (default) density, "discretized" on the
+            256-level grid of [-1, 1], or a `Likelihood`.
+        clip: Range to which the data estimate is clamped, in the bound as in sampling. Data outside it are refused.
 
-    Source: Ho, Jain and Abbeel 2020; theory S32-S58.
+    Raises:
+        InputError: For an unknown choice, or a prediction that the schedule cannot be used with.
+
+    Source: Ho, Jain and Abbeel 2020, https://arxiv.org/abs/2006.11239; theory S32-S58.
     """
 
     def __init__(
@@ -63,98 +67,69 @@ class Diffusion(nn.Module, LatentChain):
         denoiser: Denoiser,
         schedule: Schedule,
         event_shape: Sequence[int] | int,
-        prediction: Prediction = "eps",
+        prediction: str = "eps",
         variance: Variance = "beta",
-        likelihood: DataLikelihood = "gaussian",
+        likelihood: str | Likelihood = "gaussian",
         clip: tuple[float, float] | None = None,
-        clusters: Clusters | None = None,
     ):
         super().__init__()
-        for name, value, choices in (
-            ("prediction", prediction, Prediction),
-            ("variance", variance, Variance),
-            ("likelihood", likelihood, DataLikelihood),
-        ):
-            if value not in get_args(choices):
-                raise InputError(f"{name} must be one of {', '.join(get_args(choices))}, got {value!r}")
+        if not isinstance(schedule, Schedule):
+            raise InputError(
+                f"schedule must be a kakusan.Schedule, got {schedule!r}; e.g. kakusan.Schedule.cosine(1000)"
+            )
+        if variance not in get_args(Variance):
+            raise InputError(f"variance must be one of {', '.join(get_args(Variance))}, got {variance!r}")
         if clip is not None and not (len(clip) == 2 and -math.inf < clip[0] < clip[1] < math.inf):
             raise InputError(f"clip must be a finite range (low, high) with low < high, got {clip}; e.g. (-1, 1)")
-        if clusters is not None and (
-            not isinstance(clusters, Clusters) or clusters.event_shape != as_shape(event_shape)
-        ):
-            found = tuple(clusters.event_shape) if isinstance(clusters, Clusters) else repr(clusters)
-            raise InputError(f"clusters must be kakusan.Clusters of shape {as_shape(event_shape)}, got {found}")
-        self.denoiser = denoiser
-        self.clusters = clusters
+        self.denoiser = as_module(denoiser)
         self.schedule = schedule
         self.depth = schedule.depth
         self.event_shape = as_shape(event_shape)
-        self.prediction, self.variance, self.likelihood, self.clip = prediction, variance, likelihood, clip
+        self.prediction, self.parametrization = prediction, PREDICTIONS[prediction]()
+        self.variance, self.likelihood, self.clip = variance, as_likelihood(likelihood), clip
         self.register_buffer("_zero", torch.zeros(()), persistent=False)
-        self._tables: dict[tuple[str, torch.device], Tensor] = {}
+        self._check_last_step()
 
     @property
     def num_dims(self) -> int:
-        """Scalars in one example."""
+        """Number of scalars in one example."""
         return math.prod(self.event_shape)
 
     # The chain
 
-    def prior(self) -> Normal:
+    def prior(self, cond: Tensor | None = None) -> Normal:
+        """N(0, I)."""
         return standard_normal(self.event_shape, reference(self))
 
-    def encode(self, z: Tensor, t: int) -> Normal:
-        beta = self._at("beta", t, z)
+    def encode(self, z: Tensor, t: int, cond: Tensor | None = None) -> Normal:
+        """q(z_t | z_{t-1}) = N(sqrt(1 - beta_t) z_{t-1}, beta_t I)."""
+        beta = self.schedule.at("beta", t, z)
         return Normal.from_var((1 - beta).sqrt() * z, beta)
 
-    def decode(self, z: Tensor, t: int) -> Distribution:
-        down = self.reverse(z, t)
-        return DiscretizedNormal(down) if t == 1 and self.likelihood == "discretized" else down
+    def decode(self, z: Tensor, t: int, cond: Tensor | None = None) -> Distribution:
+        """p(z_{t-1} | z_t), a Gaussian; at t = 1 the likelihood of x."""
+        down = self.reverse(z, t, cond)
+        return self.likelihood.of_normal(down) if t == 1 else down
 
-    def check(self, x: Tensor) -> None:
-        check_data(self.likelihood, x, self.event_shape)
+    def validate(self, x: Tensor, cond: Tensor | None = None) -> None:
+        """Check that x has the model's shape, and values of the likelihood within `clip`."""
+        self.likelihood.validate(x, self.event_shape)
         if self.clip is not None:
             check_range(x, *self.clip)
+        check_cond(cond, len(x))
 
-    # The chains of the clusters
-
-    def given(self, cluster: Tensor) -> Diffusion:
-        """p(x | k): the chain of as many examples as there are clusters named, int64 (b,), one of each."""
-        if self.clusters is None:
-            raise InputError("this model has no clusters to be given; ask it as it is")
-        self.clusters.check_named(cluster)
-        return self.of_network(_Given(self, cluster), clusters=None)
-
-    def about(self, x: Tensor) -> tuple[Diffusion, Tensor | float]:
-        if self.clusters is None:
-            return self, 0.0
-        cluster = self.clusters.of(x)
-        return self.given(cluster), self.clusters.log_prob(cluster).to(x.dtype)
-
-    def drawn(self, n: int, generator: Randomness = None) -> Diffusion:
-        return self if self.clusters is None else self.given(self.clusters.draw(n, generator))
-
-    def of_network(self, denoiser: Denoiser, **changes: Any) -> Diffusion:
-        """The same chain but for its network, and these arguments of `Diffusion`."""
-        own = ("schedule", "event_shape", "prediction", "variance", "likelihood", "clip", "clusters")
-        other = Diffusion(denoiser, **{name: getattr(self, name) for name in own} | changes)
-        other._zero = self._zero
-        if other.schedule is self.schedule:
-            other._tables = self._tables  # those on a device are brought there once
-        return other
-
-    # The closed forms
+    # The closed forms of the encoder
 
     def marginal(self, x: Tensor, t: Time) -> Normal:
         """q(z_t | x) = N(sqrt(alpha_bar_t) x, (1 - alpha_bar_t) I) (S54); t = 0 is a point mass on x."""
-        self._check_steps(t, x, lowest=0)
-        return Normal.from_var(self._at("alpha_bar", t, x).sqrt() * x, self._at("noise_var", t, x))
+        check_steps(t, x, self.event_shape, self.depth, lowest=0)
+        return Normal.from_var(self.schedule.at("signal", t, x) * x, self.schedule.at("noise_var", t, x))
 
     def posterior(self, z_t: Tensor, x: Tensor, t: Time) -> Normal:
-        """q(z_{t-1} | z_t, x), Gaussian with variance beta_tilde_t (M5); t = 1 is a point mass on x."""
-        self._check_steps(t, x)
-        mean = self._at("mean_coef_x", t, x) * x + self._at("mean_coef_z", t, x) * z_t
-        return Normal.from_var(mean, self._at("beta_tilde", t, x))
+        """q(z_{t-1} | z_t, x) = N(coef_x x + coef_z z_t, beta_tilde_t I) (M5); t = 1 is a point mass on x."""
+        check_steps(t, x, self.event_shape, self.depth)
+        mean = self.schedule.at("mean_coef_x", t, x) * x + self.schedule.at("mean_coef_z", t, x) * z_t
+        return Normal.from_var(mean, self.schedule.at("beta_tilde", t, x))
 
     def prior_kl(self, x: Tensor) -> Tensor:
         """KL(q(z_T | x) || N(0, I)) in nats, shape (b,); it has no parameters (M9)."""
@@ -163,117 +138,90 @@ class Diffusion(nn.Module, LatentChain):
         left = -math.log1p(-alpha_bar) - alpha_bar
         return 0.5 * (alpha_bar * sum_event(x.square()) + self.num_dims * left)
 
-    # The network's words, translated
+    # The reverse model
 
-    def reverse(self, z_t: Tensor, t: Time) -> Normal:
-        """p(z_{t-1} | z_t) as a Gaussian, also at t = 1; one network call."""
-        self._check_steps(t, z_t)
-        prediction, v = self.predict(z_t, t)
-        if self.prediction == "mean" and self.clip is None:
-            mean = prediction
-        else:
-            x_hat = self._data_estimate(z_t, t, prediction)
-            mean = self._at("mean_coef_x", t, z_t) * x_hat + self._at("mean_coef_z", t, z_t) * z_t
-        return Normal.from_log_var(mean, self._log_var(t, z_t, v))
+    def predict(self, z_t: Tensor, t: Time, cond: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """The network's prediction, and v if the variance is learned; one network evaluation.
 
-    def data_estimate(self, z_t: Tensor, t: Time) -> Tensor:
-        """The model's guess of x from z_t, shape of z_t; one network call."""
-        self._check_steps(t, z_t)
-        return self._data_estimate(z_t, t, self.predict(z_t, t)[0])
-
-    def predict(self, z_t: Tensor, t: Time, cluster: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-        """What the network says of z_t, in the terms of `prediction`, and v if the variance is learned; one call."""
-        if self.clusters is not None and cluster is None:
-            raise InputError(
-                "a model of clusters is asked about those of known ones: model.given(k).data_estimate(z_t, t); "
-                "model.about(x)[0] is the chain of these examples, model.drawn(n) that of n samples"
-            )
-        if self.clusters is None and cluster is not None:
-            raise InputError("this model has no clusters, and was told of some; ask it without")
+        Raises:
+            InputError: If the output has another type or shape.
+        """
         if isinstance(t, int):
             t = torch.full((len(z_t),), t, device=z_t.device)
-        output = self.denoiser(z_t, t) if cluster is None else self.denoiser(z_t, t, cluster)
-        if (self.variance == "learned") != isinstance(output, tuple):
-            raise InputError(
-                "a denoiser returns one tensor, and with variance='learned' a pair (prediction, v); "
-                f"got a {type(output).__name__} with variance={self.variance!r}"
-            )
-        return output if isinstance(output, tuple) else (output, None)
+        output = self.denoiser(z_t, t) if cond is None else self.denoiser(z_t, t, cond)
+        return denoiser_output(output, z_t, self.variance == "learned")
 
-    def _data_estimate(self, z_t: Tensor, t: Time, prediction: Tensor) -> Tensor:
-        a, noise_var = self._at("alpha_bar", t, z_t).sqrt(), self._at("noise_var", t, z_t)
-        match self.prediction:
-            case "x":
-                x_hat = prediction
-            case "eps":
-                x_hat = (z_t - noise_var.sqrt() * prediction) / a
-            case "v":
-                x_hat = a * z_t - noise_var.sqrt() * prediction
-            case "score":
-                x_hat = (z_t + noise_var * prediction) / a
-            case "mean":
-                x_hat = (prediction - self._at("mean_coef_z", t, z_t) * z_t) / self._at("mean_coef_x", t, z_t)
-        return self.within_limits(x_hat)
+    def data_estimate(self, z_t: Tensor, t: Time, cond: Tensor | None = None) -> Tensor:
+        """The model's estimate of x from z_t, shape of z_t; one network evaluation."""
+        check_steps(t, z_t, self.event_shape, self.depth)
+        return self.x_from(self.predict(z_t, t, cond)[0], z_t, t)
 
-    def within_limits(self, x: Tensor) -> Tensor:
-        """x, limited to what the data estimate keeps to."""
+    def x_from(self, prediction: Tensor, z_t: Tensor, t: Time) -> Tensor:
+        """The estimate of x that a prediction at z_t stands for, clamped to `clip`."""
+        return self.clamp(self.parametrization.x_hat(prediction, z_t, Step(self.schedule, t, z_t)))
+
+    def clamp(self, x: Tensor) -> Tensor:
+        """Values clamped to `clip`."""
         return x if self.clip is None else x.clamp(*self.clip)
 
-    def _target(self, x: Tensor, z_t: Tensor, eps: Tensor, t: Time) -> Tensor:
-        """What the network should have said (M8)."""
-        a, b = self._at("alpha_bar", t, x).sqrt(), self._at("noise_var", t, x).sqrt()
-        match self.prediction:
-            case "x":
-                return x
-            case "eps":
-                return eps
-            case "v":
-                return a * eps - b * x
-            case "score":
-                return -eps / b
-            case "mean":
-                return self.posterior(z_t, x, t).mean
+    def reverse(self, z_t: Tensor, t: Time, cond: Tensor | None = None) -> Normal:
+        """p(z_{t-1} | z_t) as a Gaussian, also at t = 1; one network evaluation."""
+        check_steps(t, z_t, self.event_shape, self.depth)
+        prediction, v = self.predict(z_t, t, cond)
+        if self.prediction == "mean" and self.clip is None:
+            return Normal.from_log_var(prediction, self._log_var(t, z_t, v))
+        return self.reverse_of(self.x_from(prediction, z_t, t), z_t, t, v)
+
+    def reverse_of(self, x_hat: Tensor, z_t: Tensor, t: Time, v: Tensor | None) -> Normal:
+        """p(z_{t-1} | z_t) = N(coef_x x_hat + coef_z z_t, variance) for a given estimate of x."""
+        mean = self.schedule.at("mean_coef_x", t, z_t) * x_hat + self.schedule.at("mean_coef_z", t, z_t) * z_t
+        return Normal.from_log_var(mean, self._log_var(t, z_t, v))
 
     def _log_var(self, t: Time, like: Tensor, v: Tensor | None) -> Tensor:
-        match self.variance:
-            case "unit":
-                return torch.zeros_like(self._at("beta", t, like))
-            case "beta":
-                return self._at("log_beta", t, like)
-            case "beta_tilde":
-                return self._at("log_beta_tilde", t, like)
-            case "learned":
-                assert v is not None, "predict has seen to it"
-                return v * self._at("log_beta", t, like) + (1 - v) * self._at("log_beta_tilde", t, like)
+        if self.variance == "learned":
+            assert v is not None, "predict has checked it"
+            return v * self.schedule.at("log_beta", t, like) + (1 - v) * self.schedule.at("log_beta_tilde", t, like)
+        if isinstance(t, int):
+            return self.known_log_var[t].to(like.dtype).to(like.device)
+        if self.variance in ("beta", "beta_tilde"):
+            return self.schedule.at(f"log_{self.variance}", t, like)
+        return self.known_log_var.to(like.dtype).to(t.device)[t].view(-1, *(1,) * (like.dim() - 1))
 
     @property
     def known_log_var(self) -> Tensor:
-        """log variance of p(z_{t-1} | z_t) as far as no network decides it, float64 (T + 1,); nothing at t = 0.
-
-        For a learned variance its lower end, that of beta_tilde.
-        """
-        known = {"unit": torch.zeros_like(self.schedule.beta), "beta": self._table("log_beta")}
-        return known.get(self.variance, self._table("log_beta_tilde"))
+        """log variance of p(z_{t-1} | z_t) that no network decides, float64 (T + 1,); for learned the one of beta_tilde."""
+        match self.variance:
+            case "unit":
+                return torch.zeros_like(self.schedule.beta)
+            case "beta":
+                return self.schedule.log_beta
+            case "fixed_large":
+                log_var = self.schedule.log_beta.clone()
+                log_var[1] = self.schedule.log_beta_tilde[1]
+                return log_var
+        return self.schedule.log_beta_tilde
 
     # Terms of the bound, pure in (x, z_t, t)
 
-    def step_log_prob(self, z_before: Tensor, z_t: Tensor, t: Time) -> Tensor:
-        """l_t = log p(z_{t-1} | z_t); nats, (b,). One network call."""
-        return self._with_likelihood(z_before, t, down := self.reverse(z_t, t), down.log_prob(z_before))
+    def step_log_prob(self, z_before: Tensor, z_t: Tensor, t: Time, cond: Tensor | None = None) -> Tensor:
+        """l_t = log p(z_{t-1} | z_t); nats, (b,). One network evaluation."""
+        down = self.reverse(z_t, t, cond)
+        return self._with_likelihood(z_before, t, down, down.log_prob(z_before))
 
-    def step_cross_entropy(self, x: Tensor, z_t: Tensor, t: Time) -> Tensor:
-        """E[l_t | z_t, x]: l_t with z_{t-1} integrated out under q(z_{t-1} | z_t, x) (M5); nats, (b,). One call."""
-        down, q = self.about(x)[0].reverse(z_t, t), self.posterior(z_t, x, t)
+    def step_cross_entropy(self, x: Tensor, z_t: Tensor, t: Time, cond: Tensor | None = None) -> Tensor:
+        """E[l_t | z_t, x]: l_t with z_{t-1} integrated out under q(z_{t-1} | z_t, x) (M5); nats, (b,)."""
+        down, q = self.reverse(z_t, t, cond), self.posterior(z_t, x, t)
         return self._with_likelihood(x, t, down, -down.cross_entropy(q.mean, q.var))
 
-    def step_cost(self, x: Tensor, z_t: Tensor, t: Time) -> Tensor:
-        """-log p(x | z_1) at t = 1, KL(q(z_{t-1} | z_t, x) || p(z_{t-1} | z_t)) above; nats, (b,). One call.
+    def step_cost(self, x: Tensor, z_t: Tensor, t: Time, cond: Tensor | None = None) -> Tensor:
+        """-log p(x | z_1) at t = 1, KL(q(z_{t-1} | z_t, x) || p(z_{t-1} | z_t)) above; nats, (b,).
 
-        ELBO(x) = -prior_kl(x) - sum_t E step_cost_t (M5, KL form), and with clusters + log p(k).
+        ELBO(x) = -prior_kl(x) - sum_t E step_cost_t (M5, KL form). One network evaluation.
         """
-        return self._cost(x, z_t, t, self.about(x)[0].reverse(z_t, t))
+        return self.cost_of(self.reverse(z_t, t, cond), x, z_t, t)
 
-    def _cost(self, x: Tensor, z_t: Tensor, t: Time, down: Normal) -> Tensor:
+    def cost_of(self, down: Normal, x: Tensor, z_t: Tensor, t: Time) -> Tensor:
+        """`step_cost` for a given p(z_{t-1} | z_t)."""
         first = torch.as_tensor(t, device=x.device).expand(len(x)) == 1
         later = torch.where(first, 2, torch.as_tensor(t, device=x.device))  # q is a point mass at 1
         q = self.posterior(z_t, x, later if self.depth > 1 else 1)
@@ -281,97 +229,53 @@ class Diffusion(nn.Module, LatentChain):
         return torch.where(first, -self._with_likelihood(x, t, down, down.log_prob(x)), kl)
 
     def _with_likelihood(self, value: Tensor, t: Time, down: Normal, log_prob: Tensor) -> Tensor:
-        """log_prob, but for a discretised likelihood with the probability of the level where t = 1."""
-        if self.likelihood == "gaussian":
+        """log_prob, replaced at t = 1 by the likelihood's unless that is the Gaussian itself."""
+        if self.likelihood.of_normal(down) is down:
             return log_prob
         first = torch.as_tensor(t, device=value.device).expand(len(value)) == 1
         if not first.any():
             return log_prob
         std, log_var = down.std.expand_as(down.mean), down.log_var.expand_as(down.mean)
-        rows = DiscretizedNormal(Normal(down.mean[first], std[first], log_var[first]))
+        rows = self.likelihood.of_normal(Normal(down.mean[first], std[first], log_var[first]))
         return log_prob.masked_scatter(first, rows.log_prob(value[first]).to(log_prob.dtype))
 
-    def bound_constant(self, x: Tensor) -> Tensor:
-        """C(x) of ELBO = J + C (M2): E log p(z_T) plus the entropy of q(z_1..z_T | x); nats, float64 (b,)."""
-        # the entropy of a thousand steps is a million nats: float32 would round the bound by a tenth
-        x = x.double()
-        alpha_bar, noise_var = self._at("alpha_bar", self.depth, x), self._at("noise_var", self.depth, x)
-        expected_prior = -self.num_dims * HALF_LOG_2PI - 0.5 * (
-            alpha_bar * sum_event(x.square()) + self.num_dims * noise_var
-        )
-        entropy = self.num_dims * (self.schedule.beta[1:].log() + 2 * HALF_LOG_2PI + 1).sum().item() / 2
-        return expected_prior + entropy
+    # One ELBO, three estimators
 
-    # One bound, three prices
+    def elbo_path(self, x: Tensor, generator: Randomness = None, *, cond: Tensor | None = None) -> Tensor:
+        """ELBO estimate from one whole path: T latents, T network evaluations (S48-S51, M3); nats, (b,)."""
+        self.validate(x, cond)
+        return estimators.from_path(self, x, generator, cond)
 
-    def elbo_path(self, x: Tensor, generator: Randomness = None) -> Tensor:
-        """ELBO estimate from one whole path: T drawn latents, T network calls (S48-S51, M3); nats, (b,)."""
-        self.check(x)
-        return self._from_path(x, generator)
-
-    def _from_path(self, x: Tensor, generator: Randomness) -> Tensor:
-        path = drawn_path(self, x, generator)
-        chain, log_share = self.about(x)
-        total = self.bound_constant(x) + log_share  # float64, as the sum of T terms of either sign
-        for t in range(1, self.depth + 1):
-            total = total + chain.step_log_prob(path[t - 1], path[t], t)
-        return total.to(x.dtype)
-
-    def elbo_pair(self, x: Tensor, generator: Randomness = None, centred: bool = True) -> Tensor:
-        """ELBO estimate from two neighbouring latents at one random t: one call (S56, M4); nats, (b,).
+    def elbo_pair(
+        self, x: Tensor, generator: Randomness = None, centered: bool = True, *, cond: Tensor | None = None
+    ) -> Tensor:
+        """ELBO estimate from two neighboring latents at one random t: one evaluation (S56, M4); nats, (b,).
 
         Args:
-            x: (b, *event).
+            x: Data, (b, *event).
             generator: Source of t and of the two independent noises.
-            centred: Sum the parameter-free part over all t exactly instead of at the drawn t (M6.5):
-                the same mean, less variance.
+            centered: Sum the parameter-free part over all t exactly instead of at the drawn t (M6.5): the same
+                mean, less variance.
+            cond: Condition, or None.
         """
-        self.check(x)
-        return self._from_pair(x, generator, centred)
+        self.validate(x, cond)
+        return estimators.from_pair(self, x, generator, centered, cond)
 
-    def _from_pair(self, x: Tensor, generator: Randomness, centred: bool = True) -> Tensor:
-        t = self._draw_times(x, generator)
-        z_before = self.marginal(x, t - 1).sample(generator)
-        beta = self._at("beta", t, x)
-        z_t = Normal.from_var((1 - beta).sqrt() * z_before, beta).sample(generator)
-        free, free_sum = self._parameter_free(t, x, pair=True) if centred else (0.0, 0.0)
-        chain, log_share = self.about(x)
-        drawn = self.depth * (chain.step_log_prob(z_before, z_t, t) - free)
-        bound = self.bound_constant(x) + log_share + free_sum + drawn
-        return bound.to(x.dtype)
+    def elbo_single(
+        self, x: Tensor, generator: Randomness = None, centered: bool = True, *, cond: Tensor | None = None
+    ) -> Tensor:
+        """ELBO estimate from one latent at one random t: one evaluation (S57, M5); nats, (b,).
 
-    def elbo_single(self, x: Tensor, generator: Randomness = None, centred: bool = True) -> Tensor:
-        """ELBO estimate from one latent at one random t: one call (S57, M5); nats, (b,). Arguments as `elbo_pair`."""
-        self.check(x)
-        return self._from_single(x, generator, centred)
-
-    def _from_single(self, x: Tensor, generator: Randomness, centred: bool = True) -> Tensor:
-        t = self._draw_times(x, generator)
-        z_t = self.marginal(x, t).sample(generator)
-        free, free_sum = self._parameter_free(t, x, pair=False) if centred else (0.0, 0.0)
-        chain, log_share = self.about(x)
-        drawn = self.depth * (chain.step_cross_entropy(x, z_t, t) - free)
-        bound = self.bound_constant(x) + log_share + free_sum + drawn
-        return bound.to(x.dtype)
-
-    def _parameter_free(self, t: Tensor, x: Tensor, pair: bool) -> tuple[Tensor, float]:
-        """The part of the t-th term that no network moves, and its sum over all t.
-
-        With a learned variance nothing is parameter-free; the entropy of q(z_{t-1} | z_t, x) then stands in,
-        which leaves -KL_t: any known function of t keeps the mean.
+        One draw is far too noisy to compare single examples; average many, or use `TrainedModel.score_samples`.
+        Arguments as `elbo_pair`.
         """
-        log_var = self.known_log_var
-        free = -0.5 * log_var - HALF_LOG_2PI
-        if not pair:
-            free = free - 0.5 * self.schedule.beta_tilde * (-log_var).exp()
-        if self.likelihood == "discretized":
-            free[1] = 0.0
-        free = self.num_dims * free
-        return free.to(t.device)[t], free[1:].sum().item()
+        self.validate(x, cond)
+        return estimators.from_single(self, x, generator, centered, cond)
 
-    def _draw_times(self, x: Tensor, generator: Randomness) -> Tensor:
-        uniform = rand((len(x),), generator, torch.float64, x.device)
-        return (uniform * self.depth).long() + 1
+    def terms(self, x: Tensor, cond: Tensor | None = None, generator: Randomness = None) -> dict[str, Tensor]:
+        """Terms whose sum is an unbiased ELBO estimate from one latent at one random t (M5, KL form); nats, each (b,)."""
+        check_event(x, self.event_shape)
+        return estimators.terms_of_single(self, x, generator, cond)
 
     # Training
 
@@ -381,45 +285,49 @@ class Diffusion(nn.Module, LatentChain):
         generator: Randomness = None,
         objective: Objective = "simple",
         law: StepLaw | None = None,
+        *,
+        cond: Tensor | None = None,
     ) -> Tensor:
-        """What training minimises, for each example, in units of the data's dimensions, shape (b,).
+        """Per-example loss per dimension of x, shape (b,).
 
-        "simple" is the squared error of what the network predicts, with t from `law`, all alike unless given: for
-        eps the loss of Ho et al. 2020, equation 14, another objective than the bound with the same minimiser
-        over unrestricted functions (K7). With a learned variance, 1e-3 of the bound is added, without a gradient
-        into the mean. "path", "pair" and "single" are minus the ELBO estimates.
+        Args:
+            x: Data, (b, *event).
+            generator: Source of t and of the noise.
+            objective: "simple" (default, see `objectives.simple.simple_loss`), or minus the "path", "pair" or
+                "single" ELBO estimate.
+            law: Timestep distribution of the simple loss; default: uniform.
+            cond: Condition, or None.
+
+        Raises:
+            InputError: For an unknown objective, or x of another shape.
         """
         check_event(x, self.event_shape)
         match objective:
-            case "path":
-                return -self._from_path(x, generator) / self.num_dims
-            case "pair":
-                return -self._from_pair(x, generator) / self.num_dims
-            case "single":
-                return -self._from_single(x, generator) / self.num_dims
             case "simple":
-                return self._simple_loss(x, generator, law or StepLaw.uniform(self.depth))
+                return simple_loss(self, x, generator, law or StepLaw.uniform(self.depth), cond)
+            case "path":
+                return -estimators.from_path(self, x, generator, cond) / self.num_dims
+            case "pair":
+                return -estimators.from_pair(self, x, generator, True, cond) / self.num_dims
+            case "single":
+                return -estimators.from_single(self, x, generator, True, cond) / self.num_dims
         raise InputError(f"objective must be one of {', '.join(get_args(Objective))}, got {objective!r}")
 
-    def _simple_loss(self, x: Tensor, generator: Randomness, law: StepLaw) -> Tensor:
-        t = law.draw(len(x), generator, x.device)
-        eps = randn(x.shape, generator, x.dtype, x.device)
-        z_t = self._at("alpha_bar", t, x).sqrt() * x + self._at("noise_var", t, x).sqrt() * eps
-        prediction, v = self.about(x)[0].predict(z_t, t)
-        loss = sum_event((prediction - self._target(x, z_t, eps, t)).square())
-        if v is not None:
-            x_hat = self._data_estimate(z_t, t, prediction.detach())
-            mean = self._at("mean_coef_x", t, x) * x_hat + self._at("mean_coef_z", t, x) * z_t
-            down = Normal.from_log_var(mean, self._log_var(t, x, v))
-            loss = loss + HYBRID_BOUND_WEIGHT * self._cost(x, z_t, t, down) / law.prob(t).to(x.dtype)
-        return loss / self.num_dims
+    # Derived chains
 
-    # Fewer steps
+    def with_network(self, denoiser: Denoiser, **changes: Any) -> Diffusion:
+        """The same chain with another network, and with changes to these arguments of `Diffusion`."""
+        own = ("schedule", "event_shape", "prediction", "variance", "likelihood", "clip")
+        other = Diffusion(denoiser, **{name: getattr(self, name) for name in own} | changes)
+        other._zero = self._zero
+        return other
 
     def respaced(self, steps: int | Sequence[int]) -> Diffusion:
-        """The same denoiser on a coarser chain: of so many evenly chosen steps, T among them, or of the steps named.
+        """The same denoiser on a coarser chain: of so many evenly spaced steps, T among them, or of the listed steps.
 
         It is a diffusion model of its own: it can be sampled, and its bound evaluated.
+
+        Source: Nichol and Dhariwal 2021, https://arxiv.org/abs/2102.09672, section 4.
         """
         if isinstance(steps, int):
             if not 1 <= steps <= self.depth:
@@ -429,84 +337,22 @@ class Diffusion(nn.Module, LatentChain):
         schedule = self.schedule.respaced(times)
         if len(times) == self.depth:
             return self
-        return self.of_network(_Respaced(self, times), schedule=schedule, prediction="x", clip=None)
+        return self.with_network(Respaced(self, times), schedule=schedule, prediction="x", clip=None)
 
-    @property
-    def finest(self) -> tuple[Diffusion, list[int]]:
-        """The chain that this one was respaced from, and which of its steps t = 0..T of this one are."""
-        if isinstance(self.denoiser, _Given):
-            finest, times = self.denoiser.model.finest
-            return finest.given(self.denoiser.cluster), times
-        if not isinstance(self.denoiser, _Respaced):
-            return self, list(range(self.depth + 1))
-        finest, times = self.denoiser.model.finest
-        return finest, [times[t] for t in self.denoiser.times.tolist()]
+    # Checks
 
-    # Tables
-
-    def _check_steps(self, t: Time, z: Tensor, lowest: int = 1) -> None:
-        """InputError unless z has the model's shape and t lies in lowest..T; a tensor on a device is not asked."""
-        check_event(z, self.event_shape, "z")
-        if isinstance(t, int):
-            right, found = lowest <= t <= self.depth, str(t)
-        elif t.dtype != torch.int64 or t.shape not in ((), (1,), z.shape[:1]):
-            raise InputError(
-                f"t must be a step, or int64 of shape ({len(z)},), one for each example; got {t.dtype} {tuple(t.shape)}"
-            )
-        elif t.device.type != "cpu" or not t.numel():
+    def _check_last_step(self) -> None:
+        if not self.parametrization.needs_signal:
             return
-        else:
-            least, most = (int(end) for end in t.aminmax())
-            right, found = lowest <= least <= most <= self.depth, str(least if least < lowest else most)
-        if not right:
-            raise InputError(f"steps t must lie in {lowest}..{self.depth}, got {found}")
-
-    def _at(self, name: str, t: Time, like: Tensor) -> Tensor:
-        """Entry t of a table, computed in float64 and then cast, shaped to broadcast over examples."""
-        if isinstance(t, int):
-            return self._table(name)[t].to(like)
-        key = (name, t.device)
-        if key not in self._tables:
-            self._tables[key] = self._table(name).to(t.device)
-        return self._tables[key][t].to(like.dtype).view(-1, *(1,) * (like.dim() - 1))
-
-    def _table(self, name: str) -> Tensor:
-        match name:
-            case "log_beta":
-                return self.schedule.beta.log()
-            case "log_beta_tilde":
-                log_beta_tilde = self.schedule.beta_tilde.log()
-                # At t = 1 the posterior is a point mass, and a decoder needs a density: beta_tilde_2 stands in (M7).
-                log_beta_tilde[1] = log_beta_tilde[2] if self.depth > 1 else self.schedule.beta[1].log()
-                return log_beta_tilde
-        return getattr(self.schedule, name)
-
-
-class _Respaced(nn.Module):
-    """Speaks the coarser chain's times to a model that knows its own, and answers with the data estimate."""
-
-    def __init__(self, model: Diffusion, times: list[int]):
-        super().__init__()
-        self.model = model
-        where = reference(model).device  # so that a call brings nothing there
-        self.register_buffer("times", torch.tensor([0, *times], device=where), persistent=False)
-
-    def forward(self, z_t: Tensor, t: Tensor, cluster: Tensor | None = None) -> Tensor | tuple[Tensor, Tensor]:
-        own = self.times.to(t.device)[t]
-        prediction, v = self.model.predict(z_t, own, cluster)
-        x_hat = self.model._data_estimate(z_t, own, prediction)
-        return x_hat if v is None else (x_hat, v)
-
-
-class _Given(nn.Module):
-    """(z_t, t) -> what a model of clusters says where example i is of the i-th of these."""
-
-    def __init__(self, model: Diffusion, cluster: Tensor):
-        super().__init__()
-        self.model, self.cluster = model, cluster
-
-    def forward(self, z_t: Tensor, t: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        if len(z_t) != len(self.cluster):
-            raise InputError(f"this chain is of {len(self.cluster)} examples, one for each cluster; got {len(z_t)}")
-        prediction, v = self.model.predict(z_t, t, self.cluster)
-        return prediction if v is None else (prediction, v)
+        left = self.schedule.alpha_bar[-1].item()
+        if left == 0:
+            raise InputError(
+                f"prediction={self.prediction!r} cannot give x where alpha_bar_T = 0 (zero terminal SNR); use prediction='v'"
+            )
+        if left < UNSTABLE_ALPHA_BAR and self.clip is None:
+            warnings.warn(
+                f"prediction={self.prediction!r} multiplies the network's error by {left**-0.5:.0f} at t = T, where "
+                f"alpha_bar = {left:.1g}: samples of few steps may be far too large; use prediction='v', or clip=(-1, 1)",
+                ScheduleWarning,
+                stacklevel=3,
+            )

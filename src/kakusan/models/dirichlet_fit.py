@@ -6,7 +6,6 @@ import torch
 from torch import Tensor, nn
 
 from kakusan.models.dirichlet_multinomial import DirichletMultinomial
-from kakusan.run.recipe import DirichletConfig
 
 
 class ConjugateFit(nn.Module):
@@ -15,12 +14,12 @@ class ConjugateFit(nn.Module):
     Both gamma and, if it is learned, alpha live as logarithms, so that they stay positive.
     """
 
-    def __init__(self, config: DirichletConfig, event_shape: tuple[int, ...]):
+    def __init__(self, concentration: float, learn_concentration: bool, event_shape: tuple[int, ...]):
         super().__init__()
         (num_categories,) = event_shape
-        concentration = torch.tensor(config.concentration, dtype=torch.float64, device="cpu")
-        start = torch.full((num_categories,), concentration.log().item(), dtype=torch.float64)
-        self.log_concentration = nn.Parameter(start, requires_grad=config.learn_concentration)
+        log_start = torch.tensor(concentration, dtype=torch.float64, device="cpu").log().item()
+        start = torch.full((num_categories,), log_start, dtype=torch.float64)
+        self.log_concentration = nn.Parameter(start, requires_grad=learn_concentration)
         self.log_gamma = nn.Parameter(torch.zeros(0, num_categories, dtype=torch.float64))
         self.register_buffer("total_count", torch.zeros((), dtype=torch.int64))
 

@@ -20,8 +20,8 @@ from kakusan.noise import Randomness
 class DirichletMultinomial(nn.Module, LatentChain):
     """Counts over K >= 2 categories with a Dirichlet prior on their probabilities.
 
-    Methods take counts of shape (K,) or (b, K) and return nats of shape () or (b,). As a `LatentChain` of depth
-    1 its encoder is the exact posterior, so that every path is tight.
+    Methods take counts of shape (K,) or (b, K) and return nats of shape () or (b,), in the dtype of the
+    concentration. As a `LatentChain` of depth 1 its encoder is the exact posterior, so that every path is tight.
 
     Args:
         concentration: alpha, K positive numbers.
@@ -49,39 +49,44 @@ class DirichletMultinomial(nn.Module, LatentChain):
 
     # The chain
 
-    def check(self, x: Tensor) -> None:
-        if isinstance(x, Tensor) and x.dim() != 2:
-            raise InputError(f"a batch of counts has shape (b, K), a row an example, got {tuple(x.shape)}")
-        self._counts(x)
+    def prior(self, cond: Tensor | None = None) -> Dirichlet:
+        """Dirichlet(alpha)."""
+        return Dirichlet(self._alpha[None])
 
-    def prior(self) -> Dirichlet:
-        return Dirichlet(self.concentration[None])
-
-    def decode(self, z: Tensor, t: int) -> Multinomial:
+    def decode(self, z: Tensor, t: int, cond: Tensor | None = None) -> Multinomial:
+        """Multinomial(n, z)."""
         return Multinomial(z, self.total_count)
 
-    def encode(self, z: Tensor, t: int) -> Dirichlet:
-        return Dirichlet(self.posterior(z))
+    def encode(self, z: Tensor, t: int, cond: Tensor | None = None) -> Dirichlet:
+        """The exact posterior Dirichlet(x + alpha)."""
+        return Dirichlet(self._counts(z) + self._alpha)
 
-    def terms(self, x: Tensor, generator: Randomness = None) -> dict[str, Tensor]:
+    def validate(self, x: Tensor, cond: Tensor | None = None) -> None:
+        """Check that x is a batch of counts, shape (b, K)."""
+        if isinstance(x, Tensor) and x.dim() != 2:
+            raise InputError(f"a batch of counts has shape (b, K), one row per example, got {tuple(x.shape)}")
+        self._counts(x)
+        if cond is not None:
+            raise InputError("a Dirichlet-multinomial model is unconditional; leave cond out")
+
+    def terms(self, x: Tensor, cond: Tensor | None = None, generator: Randomness = None) -> dict[str, Tensor]:
         """Reconstruction and minus KL of the exact posterior to the prior, both in closed form; nats, each (b,)."""
-        counts, gamma = self._counts(x), self.posterior(x)
-        mean_log = _mean_log(gamma)
-        reconstruction = _log_coefficient(counts) + (counts * mean_log).sum(-1)
-        return {"reconstruction": reconstruction, "level 1": self.elbo(x, gamma) - reconstruction}
+        counts, gamma = self._counts(x), self._counts(x) + self._alpha
+        reconstruction = _log_coefficient(counts) + (counts * _mean_log(gamma)).sum(-1)
+        return {"reconstruction": reconstruction, "level 1": self._elbo(counts, gamma) - reconstruction}
 
     # What is known exactly
 
     def log_evidence(self, counts: Tensor | Sequence[float]) -> Tensor:
         """log p(x) in nats (S65)."""
-        counts, alpha = self._counts(counts), self.concentration
+        counts, alpha = self._counts(counts), self._alpha
         ratio = torch.lgamma(counts + alpha).sum(-1) - torch.lgamma(alpha).sum()
         total = torch.lgamma(alpha.sum()) - torch.lgamma(counts.sum(-1) + alpha.sum())
-        return _log_coefficient(counts) + total + ratio
+        return self._out(_log_coefficient(counts) + total + ratio)
 
     def posterior(self, counts: Tensor | Sequence[float]) -> Tensor:
         """Concentration of p(z | x): counts + alpha (S64)."""
-        return self._counts(counts) + self.concentration
+        return self._out(self._counts(counts) + self._alpha)
 
     def map_estimate(self, counts: Tensor | Sequence[float]) -> Tensor:
         """The z at the maximum of p(z | x), on the simplex.
@@ -92,28 +97,32 @@ class DirichletMultinomial(nn.Module, LatentChain):
         Raises:
             InputError: If the posterior has no mode.
         """
-        weight = self.posterior(counts) - 1
+        weight = self._counts(counts) + self._alpha - 1
         if (weight < 0).any() or (weight.sum(-1) <= 0).any():
             raise InputError(
                 "the posterior has no single mode: every counts + concentration must be at least 1 and one above 1, "
                 f"got {self.posterior(counts).min().item():g}; use posterior(counts) and its mean instead"
             )
-        return weight / weight.sum(-1, keepdim=True)
+        return self._out(weight / weight.sum(-1, keepdim=True))
 
     # The bound of any Dirichlet(gamma)
 
     def elbo(self, counts: Tensor | Sequence[float], gamma: Tensor | Sequence[float]) -> Tensor:
         """Exact ELBO of q = Dirichlet(gamma), constants included (S66); log_evidence at gamma = counts + alpha."""
-        counts, gamma = self._counts(counts), self._gamma(gamma)
-        alpha = self.concentration
+        return self._out(self._elbo(self._counts(counts), self._gamma(gamma)))
+
+    def _elbo(self, counts: Tensor, gamma: Tensor) -> Tensor:
+        alpha = self._alpha
         constant = _log_coefficient(counts) + torch.lgamma(alpha.sum()) - torch.lgamma(alpha).sum()
         entropy = torch.lgamma(gamma).sum(-1) - torch.lgamma(gamma.sum(-1))
         return ((counts + alpha - gamma) * _mean_log(gamma)).sum(-1) + entropy + constant
 
     def elbo_grad(self, counts: Tensor | Sequence[float], gamma: Tensor | Sequence[float]) -> Tensor:
         """Gradient of `elbo` in gamma, shape (..., K) (S67)."""
-        counts, gamma = self._counts(counts), self._gamma(gamma)
-        rest = counts + self.concentration - gamma
+        return self._out(self._elbo_grad(self._counts(counts), self._gamma(gamma)))
+
+    def _elbo_grad(self, counts: Tensor, gamma: Tensor) -> Tensor:
+        rest = counts + self._alpha - gamma
         total = gamma.sum(-1, keepdim=True)
         return rest * _trigamma(gamma) - _trigamma(total) * rest.sum(-1, keepdim=True)
 
@@ -125,12 +134,21 @@ class DirichletMultinomial(nn.Module, LatentChain):
         F = diag(psi1(gamma)) - psi1(gamma_0) 11^T is inverted by the Sherman-Morrison formula, from the gradient.
         """
         gamma = self._gamma(gamma)
-        gradient = self.elbo_grad(counts, gamma)
+        gradient = self._elbo_grad(self._counts(counts), gamma)
         diagonal = _trigamma(gamma)
         scale = _trigamma(gamma.sum(-1, keepdim=True))
         scaled = gradient / diagonal
         correction = scale * scaled.sum(-1, keepdim=True) / (1 - scale * (1 / diagonal).sum(-1, keepdim=True))
-        return gamma + size * (scaled + correction / diagonal)
+        return self._out(gamma + size * (scaled + correction / diagonal))
+
+    # Everything is computed in float64: the terms of the evidence cancel, and float32 loses whole nats.
+
+    @property
+    def _alpha(self) -> Tensor:
+        return self.concentration.double()
+
+    def _out(self, value: Tensor) -> Tensor:
+        return value.to(self.concentration.dtype)
 
     def _counts(self, counts: Tensor | Sequence[float]) -> Tensor:
         counts = torch.as_tensor(counts, device=self.concentration.device)
@@ -138,13 +156,13 @@ class DirichletMultinomial(nn.Module, LatentChain):
             raise InputError(
                 f"counts must have shape (K,) or (b, K) with K = {len(self.concentration)}, got {tuple(counts.shape)}"
             )
-        counts = counts.to(self.concentration.dtype)
+        counts = counts.double()
         whole = (counts >= 0) & (counts == counts.round()) & counts.isfinite()
         check_values(counts, whole, "counts must be whole numbers >= 0", "give how often each category was seen")
         return counts
 
     def _gamma(self, gamma: Tensor | Sequence[float]) -> Tensor:
-        gamma = torch.as_tensor(gamma, dtype=self.concentration.dtype, device=self.concentration.device)
+        gamma = torch.as_tensor(gamma, dtype=torch.float64, device=self.concentration.device)
         if gamma.shape[-1:] != self.concentration.shape:
             raise InputError(f"gamma must have K = {len(self.concentration)} entries, got shape {tuple(gamma.shape)}")
         _check_positive("gamma", gamma)

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from kakusan.distributions import sum_event
 from kakusan.errors import InputError
 from kakusan.models.diffusion import Diffusion
+from kakusan.models.mixture import Mixture, split
 from kakusan.noise import Randomness
 from kakusan.schedule import Schedule
 from kakusan.timesteps import StepLaw
@@ -43,25 +44,28 @@ class Distillation(nn.Module):
         student_rate: Learning rate of the student as a share of that of the fake-score network.
     """
 
-    def __init__(self, student: Diffusion, fake_score: Diffusion, student_rate: float = 1.0):
+    def __init__(self, student: Diffusion | Mixture, fake_score: Diffusion | Mixture, student_rate: float = 1.0):
         super().__init__()
-        assert isinstance(student.denoiser, nn.Module)
-        assert isinstance(fake_score.denoiser, nn.Module)
-        self.student = student.denoiser
-        self.add_module("follower", fake_score.denoiser)  # its name in checkpoints since version 0.2
-        self.clusters = student.clusters
+        (chain, classes), (fake_chain, _) = split(student), split(fake_score)
+        self.student = chain.denoiser
+        self.add_module("follower", fake_chain.denoiser)  # its name in checkpoints since version 0.2
+        self.clusters = classes
         self.rate_factors = {"student.": student_rate}
         # clipping the data estimate would stop the gradient; a tuple, so that weights are registered once
-        self._chains = student, _unclipped(student), _unclipped(fake_score)
+        self._chains = (
+            chain,
+            chain.with_network(chain.denoiser, clip=None),
+            fake_chain.with_network(fake_chain.denoiser, clip=None),
+        )
 
     @property
     def fake_score(self) -> nn.Module:
         """Denoiser of the student's samples."""
         return self.get_submodule("follower")
 
-    def chain(self) -> Diffusion:
-        """Return the student's chain, to be sampled with `renoise`."""
-        return self._chains[0]
+    def chain(self) -> Diffusion | Mixture:
+        """The student's chain, to be sampled with `Renoise`."""
+        return self._chains[0] if self.clusters is None else Mixture(self._chains[0], self.clusters)
 
     def losses(
         self,
@@ -70,7 +74,7 @@ class Distillation(nn.Module):
         k: Tensor,
         randomness: Randomness = None,
         law: StepLaw | None = None,
-        cluster: Tensor | None = None,
+        cond: Tensor | None = None,
     ) -> Losses:
         """Losses of student and fake-score network, from one evaluation of each network and of the teacher.
 
@@ -82,23 +86,21 @@ class Distillation(nn.Module):
         clipping: a background is pushed beyond black until clipping removes its noise.
 
         Args:
-            teacher: Chain whose distribution is the target, with the student's clusters; it gets no gradient.
+            teacher: Chain whose distribution is the target, conditional as the student; it gets no gradient.
             z: Input of the student, (b, *event).
             k: Step at which the student's network is evaluated, int64 (b,).
             randomness: Source of the steps t and of the noise.
             law: Distribution of the steps t of the teacher's chain (default: uniform).
-            cluster: Cluster of each example, int64 (b,), if the chains have clusters.
+            cond: Condition of each example, e.g. its cluster, int64 (b,).
         """
         clipped, student, fake_score = self._chains
-        if cluster is not None:
-            teacher, student, fake_score = (chain.given(cluster) for chain in (teacher, student, fake_score))
-        made = student.data_estimate(z, k)
-        x = clipped.within_limits(made.detach())
+        made = student.data_estimate(z, k, cond)
+        x = clipped.clamp(made.detach())
         t = (law or StepLaw.uniform(teacher.depth)).draw(len(x), randomness, x.device)
         z_t = teacher.marginal(x, t).sample(randomness)
-        fake = fake_score.data_estimate(z_t, t)
+        fake = fake_score.data_estimate(z_t, t, cond)
         with torch.no_grad(), torch.autocast(x.device.type, enabled=False):  # guidance would amplify its rounding
-            gap = teacher.within_limits(fake) - teacher.data_estimate(z_t, t)
+            gap = teacher.clamp(fake) - teacher.data_estimate(z_t, t, cond)
         noise_var = teacher.schedule.noise_var.to(x.device)[t].to(x.dtype)
         return Losses(
             0.5 * sum_event((made - (made.detach() - gap)).square()) / student.num_dims,
@@ -122,8 +124,3 @@ def first_step(schedule: Schedule, log_snr: float) -> int:
             f"schedule, got {log_snr:g}; choose a lower one"
         )
     return step
-
-
-def _unclipped(model: Diffusion) -> Diffusion:
-    """Copy of a chain with the same network whose data estimate is not clipped."""
-    return model.of_network(model.denoiser, clip=None)

@@ -4,7 +4,8 @@ Residual perceptrons with SiLU units, large steps that fall linearly, averaged w
 with learned variances; what each of them gained stands in docs/log.md.
 """
 
-from kakusan.run.recipe import HierarchyConfig, Recipe
+from kakusan.run.families.hierarchy import HierarchyConfig
+from kakusan.run.recipe import Recipe
 from kakusan.train.settings import Optim
 
 RECIPE = Recipe(

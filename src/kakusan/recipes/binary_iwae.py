@@ -5,7 +5,8 @@ learning rate that falls linearly and averaged weights suit ten minutes of two C
 (1, 5 and 50 in the paper's table). Source: Burda, Grosse and Salakhutdinov 2016, section 5.
 """
 
-from kakusan.run.recipe import Recipe, VAEConfig
+from kakusan.run.families.vae import VAEConfig
+from kakusan.run.recipe import Recipe
 from kakusan.train.settings import Optim
 
 RECIPE = Recipe(

@@ -1,6 +1,7 @@
 """The model where everything is known: gradient ascent on the ELBO ends at gamma = x + alpha."""
 
-from kakusan.run.recipe import DirichletConfig, Recipe
+from kakusan.run.families.dirichlet import DirichletConfig
+from kakusan.run.recipe import Recipe
 from kakusan.train.settings import Optim
 
 RECIPE = Recipe(

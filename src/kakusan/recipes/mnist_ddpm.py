@@ -1,6 +1,7 @@
 """The default: a DDPM of 8-bit digits in three minutes of two CPU cores."""
 
-from kakusan.run.recipe import DiffusionConfig, Recipe
+from kakusan.run.families.diffusion import DiffusionConfig
+from kakusan.run.recipe import Recipe
 from kakusan.train.settings import Optim
 
 RECIPE = Recipe(

@@ -1,6 +1,7 @@
 """Student of the digits DDPM, or of any other diffusion model, that samples in one network evaluation."""
 
-from kakusan.run.recipe import DiffusionConfig, Distil, Recipe
+from kakusan.run.families.diffusion import DiffusionConfig
+from kakusan.run.recipe import Distil, Recipe
 from kakusan.train.settings import Optim
 
 RECIPE = Recipe(

@@ -1,6 +1,7 @@
 """The study notes' two-level model with exactly their numbers: 784, 100, 20, 30 epochs, 1e-3, batch 32."""
 
-from kakusan.run.recipe import HierarchyConfig, Recipe
+from kakusan.run.families.hierarchy import HierarchyConfig
+from kakusan.run.recipe import Recipe
 from kakusan.train.settings import Optim
 
 EPOCHS, TRAINING_IMAGES, BATCH = 30, 60_000, 32

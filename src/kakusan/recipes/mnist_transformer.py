@@ -1,6 +1,7 @@
 """8-bit digits by attention between patches of 2 pixels, for a GPU: 230 times the work of the default for a picture."""
 
-from kakusan.run.recipe import DiffusionConfig, Recipe
+from kakusan.run.families.diffusion import DiffusionConfig
+from kakusan.run.recipe import Recipe
 from kakusan.train.settings import Optim
 
 RECIPE = Recipe(

@@ -1,6 +1,7 @@
 """A VAE of 8-bit digits in two minutes."""
 
-from kakusan.run.recipe import Recipe, VAEConfig
+from kakusan.run.families.vae import VAEConfig
+from kakusan.run.recipe import Recipe
 from kakusan.train.settings import Optim
 
 RECIPE = Recipe(

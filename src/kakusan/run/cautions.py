@@ -1,14 +1,17 @@
-"""Lines about the clusters of a run, before an hour is spent on them."""
+"""Messages about the clusters of a new run."""
 
 from __future__ import annotations
 
-from kakusan.models.clusters import FEWEST, Clusters
+from kakusan.models.clusters import EXAMPLES_PER_CLUSTER, Clusters
 
 
 def cluster_lines(clusters: Clusters | None) -> list[str]:
-    """How many kinds of examples were found, and why not as many as were asked for."""
+    """How many clusters were found, and why not as many as asked for."""
     if clusters is None:
         return []
-    found, asked = clusters.num_found, len(clusters.share)
-    few = f", of {asked:,} asked for: there must be {FEWEST} examples for each, all of them not alike"
-    return [f"clusters: {found:,} found" + (few if found < asked else "")]
+    found, asked = clusters.num_found, clusters.num
+    if found == asked:
+        return [f"found {found:,} clusters"]
+    return [
+        f"found {found:,} clusters instead of {asked:,}: a cluster needs at least {EXAMPLES_PER_CLUSTER} distinct images"
+    ]

@@ -1,4 +1,4 @@
-"""The pictures of a run: samples, both directions of the chain, reconstructions."""
+"""Figures of a run: samples, both directions of the chain, reconstructions."""
 
 from __future__ import annotations
 
@@ -11,85 +11,86 @@ import torch
 from kakusan import distributed
 from kakusan.bound import sample_path
 from kakusan.data.dataset import Dataset
-from kakusan.errors import SaveError
 from kakusan.images import Images
-from kakusan.models.diffusion import Diffusion
-from kakusan.noise import example_streams, stream
+from kakusan.models.clusters import Clusters
+from kakusan.models.mixture import split
+from kakusan.noise import stream
+from kakusan.run.families.base import Figure
 from kakusan.run.trained_model import TrainedModel
-from kakusan.solvers import ddim_steps
+from kakusan.solvers.loop import SolverStep, sample
 from kakusan.storage import files
 
 GRID_SAMPLES = 16
-GRID_STEPS = 20
 FINAL_SAMPLES = 64
 STRIP_ROWS = 4
 STRIP_COLUMNS = 9
-MOST_CENTRES, CENTRES_A_ROW = 128, 16
+MOST_CENTROIDS, CENTROIDS_PER_ROW = 128, 16
 
 
 def sample_grid(model: TrainedModel, path: Path) -> None:
-    """Sixteen samples, always from the same noise, so that the eye can follow them over a run."""
-    many = isinstance(model.chain, Diffusion) and not model.is_student
-    steps = min(GRID_STEPS, model.chain.depth) if many else None
-    _save(Images(model.sample(GRID_SAMPLES, seed=0, steps=steps)), path)
+    """Write sixteen samples, always from the same noise, so that the eye can follow them over a run."""
+    _save(Images(model.sample(GRID_SAMPLES, seed=0)), path)
 
 
-def final_pictures(model: TrainedModel, dataset: Dataset, folder: Path) -> None:
-    """samples.png, and pictures of how the family works."""
+def final_figures(model: TrainedModel, dataset: Dataset, folder: Path) -> None:
+    """Write samples.png, and figures that show how the model family works."""
     facts = {"recipe": model.recipe.name, "seed": 0}
     _save(Images(model.sample(FINAL_SAMPLES, seed=0)), folder / "samples.png", facts)
     if model.is_student:
-        return  # it has no chain to show: noise in, picture out
-    if isinstance(model.chain, Diffusion):
-        _save(forward_strip(model, dataset), folder / "forward.png", columns=STRIP_COLUMNS)
-        _save(reverse_strip(model), folder / "reverse.png", columns=STRIP_COLUMNS)
-        if model.chain.clusters is not None:
-            centres = model.chain.clusters.pictures()[:MOST_CENTRES]
-            _save(
-                Images(model.scale.to_pixels(centres)),
-                folder / "clusters.png",
-                columns=min(CENTRES_A_ROW, len(centres)),
-            )
-    else:
-        columns = min(STRIP_COLUMNS, len(dataset.test))
-        _save(reconstructions(model, dataset), folder / "reconstructions.png", columns=columns)
+        return  # it has no chain to show: noise in, image out
+    for name, (images, columns) in model.family.figures(model, dataset.test).items():
+        _save(images, folder / name, columns=columns)
+
+
+def cluster_centroids(model: TrainedModel) -> dict[str, Figure]:
+    """The centroids of the most common clusters; empty without clusters."""
+    clusters = split(model.chain)[1]
+    if not isinstance(clusters, Clusters):
+        return {}
+    centroids = clusters.images()[:MOST_CENTROIDS]
+    images = Images(model.scale.to_pixels(centroids))
+    return {"clusters.png": (images, min(CENTROIDS_PER_ROW, len(centroids)))}
 
 
 @torch.no_grad()
-def forward_strip(model: TrainedModel, dataset: Dataset) -> Images:
-    """Rows are test images, columns z_t for t from 0 to T: one row's noise is one path, drawn step by step."""
-    x = model.batches(dataset.test)(torch.arange(min(STRIP_ROWS, len(dataset.test))))
-    path = sample_path(model.chain, x, stream(0, "forward strip"))
-    shown = np.linspace(0, model.chain.depth, STRIP_COLUMNS).round().astype(int)
-    return _rows(model, [path[t] for t in shown])
+def forward_strip(model: TrainedModel, held_out: torch.Tensor) -> Figure:
+    """Rows are test images, columns z_t for t from 0 to T; the noise of a row is one path, drawn step by step."""
+    assert model.diffusion is not None, "a figure of diffusion models"
+    x = model.batches(held_out)(torch.arange(min(STRIP_ROWS, len(held_out))))
+    path = sample_path(model.diffusion, x, stream(0, "forward strip"))
+    shown = np.linspace(0, model.diffusion.depth, STRIP_COLUMNS).round().astype(int)
+    return _rows(model, [path[t] for t in shown]), STRIP_COLUMNS
 
 
-def reverse_strip(model: TrainedModel) -> Images:
-    """Two rows for each sample: z_t from t = T to 0, and beneath it the guess of x at the same t."""
-    assert isinstance(model.chain, Diffusion)
-    coarse = model.sampling_chain(min(GRID_STEPS, model.chain.depth))
-    streams = example_streams(0, range(STRIP_ROWS // 2))
-    states, guesses = [], []
-    for z, x_hat in ddim_steps(coarse, len(streams), streams):
-        states.append(z)
-        guesses.append(x_hat)
+def reverse_strip(model: TrainedModel) -> Figure:
+    """Two rows for each sample: above z_t from t = T to 0, below the estimate of x from that z_t (at t = 0, x itself)."""
+    states, estimates = [], []  # z_t, and the estimate of x from it
+
+    def keep(step: SolverStep) -> None:
+        states.append(step.z_t)
+        estimates.append(step.x_hat)
+
+    samples = STRIP_ROWS // 2
+    x = sample(model.sampling.chain(), samples, solver="ddim", times=model.sampling.times(), callback=keep)
+    states, estimates = [*states, x], [*estimates, x]
     shown = np.linspace(0, len(states) - 1, STRIP_COLUMNS).round().astype(int)
-    upper, lower = _rows(model, [states[k] for k in shown]), _rows(model, [guesses[k] for k in shown])
-    both = [np.asarray(part).reshape(len(streams), STRIP_COLUMNS, *part.shape[1:]) for part in (upper, lower)]
-    return Images(np.stack(both, axis=1).reshape(-1, *upper.shape[1:]))
+    upper, lower = _rows(model, [states[k] for k in shown]), _rows(model, [estimates[k] for k in shown])
+    both = [np.asarray(part).reshape(samples, STRIP_COLUMNS, *part.shape[1:]) for part in (upper, lower)]
+    return Images(np.stack(both, axis=1).reshape(-1, *upper.shape[1:])), STRIP_COLUMNS
 
 
 @torch.no_grad()
-def reconstructions(model: TrainedModel, dataset: Dataset) -> Images:
+def reconstructions(model: TrainedModel, held_out: torch.Tensor) -> Figure:
     """Pairs of rows: test images, and the mean of p(x | z_1) for z_1 drawn from q(z_1 | x)."""
-    x = model.batches(dataset.test)(torch.arange(min(2 * STRIP_COLUMNS, len(dataset.test))))
+    x = model.batches(held_out)(torch.arange(min(2 * STRIP_COLUMNS, len(held_out))))
     again = model.chain.decode(model.chain.encode(x, 1).sample(stream(0, "reconstructions")), 1).mean
     pairs = [part for rows in zip(x.split(STRIP_COLUMNS), again.split(STRIP_COLUMNS)) for part in rows]
-    return Images(np.concatenate([model.scale.to_pixels(part) for part in pairs]))
+    images = Images(np.concatenate([model.scale.to_pixels(part) for part in pairs]))
+    return images, min(STRIP_COLUMNS, len(x))
 
 
 def closest_pairs(model: TrainedModel, dataset: Dataset, closest: list[dict[str, Any]], seed: int, path: Path) -> None:
-    """Above the samples most like copies, beneath each its nearest training picture; as `measure.samples` found them."""
+    """Write the samples most like copies, as `measure.samples` found them, above their nearest training images."""
     samples = [np.asarray(model.sample(1, seed, first=pair["sample"]))[0] for pair in closest]
     train = [dataset.train[pair["train"]].permute(1, 2, 0).numpy() for pair in closest]
     _save(Images(np.stack([*samples, *train])), path, columns=len(closest))
@@ -97,13 +98,11 @@ def closest_pairs(model: TrainedModel, dataset: Dataset, closest: list[dict[str,
 
 def _save(images: Images, path: Path, facts: dict[str, Any] | None = None, columns: int | None = None) -> None:
     if distributed.is_rank0():
-        try:
+        with files.writing(path):
             images.save(path, facts, columns)
-        except OSError as error:
-            raise SaveError(f"cannot write {path} ({error.strerror}); {files.free_words(path.parent)}") from error
 
 
 def _rows(model: TrainedModel, columns: list[torch.Tensor]) -> Images:
-    """Columns of (rows, C, H, W) to one reading order."""
+    """Columns of (rows, C, H, W) in reading order."""
     stacked = torch.stack(columns, dim=1).flatten(0, 1)
     return Images(model.scale.to_pixels(stacked))

@@ -1,4 +1,4 @@
-"""What a run stands on, and what it means when that has changed."""
+"""Fingerprint of a run: settings, seed, data and versions, and what a change of each means for resuming."""
 
 from __future__ import annotations
 
@@ -15,24 +15,25 @@ import kakusan
 from kakusan.errors import InputError
 from kakusan.run.recipe import Recipe
 
-# what makes another run of it, as opposed to the same one with other rounding
+# a change of these makes another run; a change of anything else the same run with other rounding
 IDENTITY = {"recipe": "the settings in run.json", "seed": "the seed in run.json", "data": "the data"}
 
 A_GROUP = "threads a group"
+WORDS = {A_GROUP: "threads per micro-batch", "processes": "ranks"}
 
-# settings that came later, each with what was done before it was there: a run of that time is still the same run
+# settings that came later, each with its former behavior: a run of that time is still the same run
 LATER = {
     "": {"distil": None},
     "model": {"network": "unet", "patch": 4, "begin": None, "clusters": 0, "end_log_snr": None},
     "optim": {"augment": "none", "precision": "float32", "compile": "none"},
 }
 
-# settings that are gone, each with the value at which training did what it does now
+# settings that were removed, each with the value that is used now
 FORMER = {"distil": {"calls": 1, "first_share": None}}
 
 
 def versions(device: torch.device) -> dict[str, str]:
-    """What the numbers of a run depend on beside its settings: on the same of all these they are the same bits."""
+    """What the bits of a run depend on besides its settings."""
     return {
         "kakusan": kakusan.__version__,
         "python": platform.python_version(),
@@ -45,14 +46,29 @@ def versions(device: torch.device) -> dict[str, str]:
 
 
 def origin(
-    recipe: Recipe, seed: int, data_digest: str, device: torch.device, processes: int = 1, lanes: int = 1
+    recipe: Recipe,
+    seed: int,
+    data_digest: str,
+    device: torch.device,
+    processes: int = 1,
+    lanes: int = 1,
+    first_data: str = "",
 ) -> dict[str, str]:
-    """A fingerprint for each checkpoint: its settings, budget apart, its seed, its data and its versions.
+    """Fingerprint of a checkpoint: settings without the budget, seed, data and versions.
 
-    The number of processes is part of it where it changes the order of a sum: with more than two groups. So is how many
-    threads compute a group, of which lanes have fewer.
+    The number of ranks belongs to it where it changes the order of a sum: with more than two micro-batches. So does the
+    number of threads that compute a micro-batch.
+
+    Args:
+        recipe: Settings of the run.
+        seed: Random seed of the run.
+        data_digest: Digest of the data.
+        device: Where it is trained.
+        processes: Number of ranks.
+        lanes: Number of micro-batches that are computed in parallel.
+        first_data: Path of the data when the run was started, if it has changed.
     """
-    settings = dataclasses.replace(recipe, minutes=None, steps=1).record()
+    settings = dataclasses.replace(recipe, minutes=None, steps=1, data=first_data or recipe.data).record()
     for place, neutral in LATER.items():
         part = settings.get(place) or {} if place else settings
         for name, value in neutral.items():
@@ -68,17 +84,20 @@ def origin(
 
 
 def check_origin(path: Path, before: dict[str, str], now: dict[str, str]) -> list[str]:
-    """What is no longer as it was, in words: such a run goes on, but not to the bits of an unbroken one.
+    """What has changed, in words: such a run resumes, but not bit-exactly.
 
     Raises:
-        InputError: If settings, seed or data are others: that would be another run.
+        InputError: If settings, seed or data have changed: that would be another run.
     """
-    before = {A_GROUP: before.get("threads", "unknown"), **before}  # all of them, before there were lanes
+    before = {A_GROUP: before.get("threads", "unknown"), **before}  # all threads, before there were lanes
     changed = [name for name in {**before, **now} if before.get(name) != now.get(name)]
     for name in changed:
         if name in IDENTITY:
             raise InputError(
-                f"{IDENTITY[name]} are not those that the checkpoint of {path} was trained with; put them back as they "
-                "were, or start a new run with another --out"
+                f"{IDENTITY[name]} have changed since the checkpoint of {path} was trained; restore them, or start a new "
+                "run with another --out"
             )
-    return [f"{name} was {before.get(name, 'unknown')}, is {now.get(name, 'unknown')}" for name in changed]
+    return [
+        f"{WORDS.get(name, name)} changed from {before.get(name, 'unknown')} to {now.get(name, 'unknown')}"
+        for name in changed
+    ]

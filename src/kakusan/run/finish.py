@@ -1,36 +1,37 @@
-"""What a run measures on its way and at its end."""
+"""Measurements during training, and the end of a run: figures, summary and report."""
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 from kakusan import distributed
 from kakusan.console import tell
 from kakusan.data.dataset import Dataset
-from kakusan.likelihood.evaluation import spread_words
-from kakusan.models.dirichlet_fit import ConjugateFit
-from kakusan.run.build import Trainable
+from kakusan.likelihood.evaluation import stderr_words
+from kakusan.run.build import family_of
 from kakusan.run.directory import RunDirectory
-from kakusan.run.figures import closest_pairs, final_pictures, sample_grid
+from kakusan.run.figures import closest_pairs, final_figures, sample_grid
 from kakusan.run.recipe import Recipe
 from kakusan.run.report.page import render
 from kakusan.run.student import used_weights
-from kakusan.run.summary import SUMMARY_SEED, summarise_run
+from kakusan.run.summary import SUMMARY_SAMPLES, SUMMARY_SEED, quality_of, summarize
 from kakusan.run.trained_model import TrainedModel
 from kakusan.storage.tensors import digest
 from kakusan.train.loop import Trainer
 
-MEASURED_IMAGES = 1000
+MEASURED_IMAGES = 1000  # held-out examples at each mark, and the fewest at the end
+EVALUATIONS = 3  # cost of an example in training, in network evaluations: forward and backward
+BOUND_SHARE, QUALITY_SHARE = 0.1, 0.5  # of training's network evaluations, spent on measuring at the end
 
 
 def draw(model: TrainedModel, trainer: Trainer, dataset: Dataset, run: RunDirectory) -> None:
-    """A sheet of samples, always of the same noise; all processes must ask together."""
+    """Write a figure of samples, always from the same noise; collective over all ranks."""
     if dataset.kind == "images":
         sample_grid(model, run.samples / f"step-{trainer.state.step:08d}.png")
 
 
 def measure(model: TrainedModel, trainer: Trainer, dataset: Dataset) -> dict[str, Any]:
-    """The held-out bound, if there is one, always with the same noise; all processes must ask together."""
+    """One line of the history, with the held-out bound from always the same noise; collective over all ranks."""
     rate = trainer.state.images(trainer.settings.batch) / max(trainer.state.seconds, 1e-9)
     bound: dict[str, Any] = {}
     if not model.is_student:
@@ -52,52 +53,63 @@ def measure(model: TrainedModel, trainer: Trainer, dataset: Dataset) -> dict[str
 
 
 def measured_words(line: dict[str, Any]) -> str:
-    """What `measure` found, in a few words; nothing of a student."""
+    """Bound of a line of the history in words; empty for a student."""
     if "bits_per_dim" not in line:
         return ""
-    return f"{line['bits_per_dim']:.3f} ± {spread_words(line['standard_error'])} bits/dim"
+    return f"{line['bits_per_dim']:.3f} ± {stderr_words(line['standard_error'])} bits/dim"
 
 
 def averaged_model(trainer: Trainer, recipe: Recipe, dataset: Dataset) -> TrainedModel:
-    """The model with the weights that it is used with."""
-    module = cast(Trainable, trainer.ema.module)
-    return TrainedModel(recipe, module, dataset.event_shape, trainer.device, trainer.early)
+    """The model with its averaged weights, with which it is used."""
+    return TrainedModel(recipe, trainer.ema.module, dataset.event_shape, trainer.device, trainer.early)
 
 
 def finish(run: RunDirectory, recipe: Recipe, dataset: Dataset, trainer: Trainer) -> None:
-    """Measure on the whole held-out part, draw the pictures, write the summary and the report."""
+    """Draw the figures and a first report, measure, then write the report and the summary; collective over all ranks.
+
+    Measuring costs a share of what training has cost, so that a short run ends soon.
+    """
     model = averaged_model(trainer, recipe, dataset)
-    passes = trainer.state.images(trainer.settings.batch) / len(dataset.train)
-    tell(
-        f"trained for {trainer.state.step:,} steps, {passes:.2g} passes over the data; drawing, and measuring on what was "
-        f"held out ({len(dataset.test):,})"
-    )
+    examples = trainer.state.images(trainer.settings.batch)
+    tell(f"trained for {trainer.state.step:,} steps, {examples / len(dataset.train):.2g} epochs; drawing samples")
     if dataset.kind == "images":
-        final_pictures(model, dataset, run.path)
-    summary = summarise_run(model, dataset)
-    if "samples" in summary:
-        closest_pairs(model, dataset, summary["samples"]["closest"], SUMMARY_SEED, run.path / "closest.png")
-    summary |= {
+        final_figures(model, dataset, run.path)
+    summary: dict[str, Any] = {
+        "lines": [],
         "steps": trainer.state.step,
         "skipped": trainer.state.num_skipped,
         "seconds": round(trainer.state.seconds, 1),
-        "examples": trainer.state.images(trainer.settings.batch),
+        "examples": examples,
         "weights_sha256": digest(used_weights(recipe, trainer.ema.module.state_dict())),
     }
-    if isinstance(trainer.module, ConjugateFit):
-        distance = trainer.module.distance_to_exact(dataset.train.to(trainer.device))
-        summary["largest_relative_distance_to_exact_posterior"] = distance
-        summary["lines"].append(f"gradient ascent ended at gamma = (x + alpha)(1 ± {distance:.1e})")
-    if not distributed.is_rank0():
-        return
-    run.write_bytes(run.report.name, render(run, summary).encode())
-    run.write("summary.json", summary)  # last: it says that the run is finished
-    conclude(run)
+    _write_report(run, summary)
+    held_out, num_samples = _affordable(model, dataset, EVALUATIONS * examples)
+    tell(f"{run.report} shows samples; measuring on {held_out:,} of {len(dataset.test):,} held-out examples")
+    summary |= summarize(model, dataset, held_out)
+    if num_samples:
+        quality = quality_of(model, dataset, num_samples)
+        summary |= quality.parts
+        summary["lines"] += quality.lines
+        if quality.parts:
+            closest = quality.parts["samples"]["closest"]
+            closest_pairs(model, dataset, closest, SUMMARY_SEED, run.path / "closest.png")
+    values, lines = family_of(recipe.model).finish(trainer.module, dataset.train.to(trainer.device))
+    summary |= values
+    summary["lines"] += lines
+    _write_report(run, summary)
+    if distributed.is_rank0():
+        run.write("summary.json", summary)  # last: its presence means that the run is finished
 
 
-def conclude(run: RunDirectory) -> None:
-    """The numbers of a finished run and where to look, on stdout; the weights' digest last."""
-    summary = run.read("summary.json")
-    print(*summary["lines"], sep="\n")
-    print(f"\nlook at   {run.report}\nthen try  kakusan sample {run.path} -n 100\n")
-    print(f"weights {summary['weights_sha256']}")
+def _write_report(run: RunDirectory, summary: dict[str, Any]) -> None:
+    if distributed.is_rank0():
+        run.write_bytes(run.report.name, render(run, summary).encode())
+
+
+def _affordable(model: TrainedModel, dataset: Dataset, trained: int) -> tuple[int, int]:
+    """How many held-out examples and samples to measure after training that cost so many network evaluations."""
+    held_out = len(dataset.test)
+    if dataset.kind == "images":
+        held_out = min(held_out, max(MEASURED_IMAGES, int(BOUND_SHARE * trained)))
+    per_sample = 1 if model.diffusion is None else model.sampling.evaluations_per_sample
+    return held_out, SUMMARY_SAMPLES if SUMMARY_SAMPLES * per_sample <= QUALITY_SHARE * trained else 0

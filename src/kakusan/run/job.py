@@ -1,4 +1,4 @@
-"""One run with everything that training it needs, from its directory."""
+"""A run with everything that its training needs."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from torch import nn
 
 from kakusan.console import tell
 from kakusan.data.dataset import Dataset
 from kakusan.data.open import open_data
 from kakusan.errors import InputError
 from kakusan.objectives.distillation import Distillation
-from kakusan.run.build import Trainable, build, start_at, training_loss
+from kakusan.run.build import build, start_at, training_loss
 from kakusan.run.directory import RunDirectory
-from kakusan.run.model_file import Artefact
+from kakusan.run.model_file import ExportedModel
 from kakusan.run.recipe import Recipe, from_record
 from kakusan.run.student import distillation, distillation_loss
 from kakusan.run.teacher import kept_teacher, teacher_chain
@@ -25,51 +26,75 @@ from kakusan.train.settings import Budget
 
 @dataclass(frozen=True)
 class Job:
-    """A run, opened, its module untrained."""
+    """A locked run, its data and its untrained module."""
 
     run: RunDirectory
     recipe: Recipe
     dataset: Dataset
-    module: Trainable
+    module: nn.Module
     budget: Budget
     seed: int
     device: torch.device
-    teacher: Artefact | None = None  # of a student
+    teacher: ExportedModel | None = None  # of a student
     rollbacks: list[int] = field(default_factory=list)
-    earlier: list[tuple[int, Budget]] = field(default_factory=list)  # budgets before this one, each up to a step
+    earlier: list[tuple[int, Budget]] = field(default_factory=list)  # former budgets, each up to a step
+    first_data: str = ""  # path of the data when the run was started, if it has changed
 
 
 def reopened(run: RunDirectory, record: dict[str, Any], device: torch.device) -> Job:
-    """A run that was begun before; `record` is that of run.json. InputError if its data are not as they were."""
+    """Open a run that was started before; InputError if its data have changed.
+
+    Args:
+        run: The run.
+        record: Content of its run.json, perhaps with another budget or another path of the same data.
+        device: Where to train.
+    """
     recipe = from_record(record["recipe"])
-    budget = Budget(recipe.minutes, recipe.steps)
-    dataset = open_data(recipe.data, recipe.pictures, tell)
-    if not dataset.matches(run.read("data.json")["digest"]):
-        raise InputError(
-            f"{recipe.data} has changed since {run.path} was started; give the run the data that it began with"
-        )
+    dataset = open_same_data(run, recipe)
     torch.manual_seed(record["seed"] % 2**63)
     teacher = None if recipe.distil is None else kept_teacher(run)
-    module = untrained(recipe, dataset.event_shape, teacher)
-    rollbacks = list(record.get("rollbacks", []))
-    before = [(one["until"], Budget(one["minutes"], one["steps"])) for one in record.get("budgets_before", [])]
-    return Job(run, recipe, dataset, module, budget, record["seed"], device, teacher, rollbacks, before)
+    return Job(
+        run,
+        recipe,
+        dataset,
+        untrained(recipe, dataset.event_shape, teacher),
+        Budget(recipe.minutes, recipe.steps),
+        record["seed"],
+        device,
+        teacher,
+        rollbacks=list(record.get("rollbacks", [])),
+        earlier=[(one["until"], Budget(one["minutes"], one["steps"])) for one in record.get("budgets_before", [])],
+        first_data=record.get("first_data", ""),
+    )
 
 
-def untrained(recipe: Recipe, event_shape: tuple[int, ...], teacher: Artefact | None) -> Trainable:
-    """What is to be trained; with a teacher, a student of it."""
+def open_same_data(run: RunDirectory, recipe: Recipe) -> Dataset:
+    """Open the data of a run, which are identified by their content."""
+    try:
+        dataset = open_data(recipe.data, recipe.pictures, tell)
+    except InputError as error:
+        raise InputError(f"{error}; if the data have moved, add --data PATH") from error
+    if not dataset.matches(run.read("data.json")["digest"]):
+        raise InputError(
+            f"{recipe.data} has changed since {run.path} was started; name the original data with --data PATH"
+        )
+    return dataset
+
+
+def untrained(recipe: Recipe, event_shape: tuple[int, ...], teacher: ExportedModel | None) -> nn.Module:
+    """Build what is to be trained; with a teacher, its student."""
     return build(recipe.model, event_shape) if teacher is None else distillation(recipe, event_shape, teacher.weights)
 
 
 def trainer_of(job: Job) -> Trainer:
-    """An untrained trainer of a run."""
+    """Build the trainer of a run, untrained."""
     data = job.dataset.train.to(job.device)
     module = job.module.to(job.device)
-    start_at(module, data, job.recipe.optim.augment)
+    start_at(module, job.recipe.model, data, job.recipe.optim.augment)
     groups = job.recipe.optim.num_groups
     batch = min(job.recipe.optim.batch, len(data) // groups * groups)
     if not batch:
-        raise InputError(f"{groups} groups of a batch need as many examples, and there are {len(data)}")
+        raise InputError(f"{groups} micro-batches need as many training examples, got {len(data)}")
     settings = dataclasses.replace(job.recipe.optim, batch=batch)
     if isinstance(module, Distillation):
         assert job.teacher is not None, "a student has one"

@@ -1,4 +1,4 @@
-"""Several processes on this machine, by torch's own launcher: what `torchrun -m kakusan train ...` does, in one command."""
+"""Several processes on this machine, started by torch's launcher as `torchrun -m kakusan train ...` starts them."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from kakusan.signals import EXIT_STATUS, SIGNALS
 
 
 def launch(arguments: list[str], processes: int, restarts: int) -> int:
-    """Run `kakusan ARGUMENTS` in so many processes that train together; the exit status.
+    """Run `kakusan ARGUMENTS` in several processes that train together; returns the exit status.
 
     Args:
-        arguments: Of the command line, without those of this launcher.
-        processes: On this machine.
-        restarts: How often all of them begin again, from the last checkpoint, after one has died.
+        arguments: Command line without the launcher's own flags.
+        processes: Number of processes on this machine.
+        restarts: Number of restarts from the last checkpoint after a process has died.
     """
-    logging.disable(logging.CRITICAL)  # its tables of exit codes; ours is one line
+    logging.disable(logging.CRITICAL)  # the launcher prints tables of exit codes
     os.environ["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"  # a store for each attempt, see train.engine
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
     config = LaunchConfig(
@@ -45,16 +45,16 @@ def launch(arguments: list[str], processes: int, restarts: int) -> int:
     except ChildFailedError as failed:
         status, killed_by = verdict([failure.exitcode for failure in failed.failures.values()])
         if killed_by is not None:
-            words = f"kakusan: a process was killed by signal {killed_by}; go on with: kakusan train --resume RUN"
+            words = f"kakusan: a process was killed by signal {killed_by}; resume with: kakusan train --resume RUN"
             print(words, file=sys.stderr)
         return status
     return 0
 
 
 def verdict(codes: list[int]) -> tuple[int, int | None]:
-    """The status that a job ends with after its processes ended with these, and the signal that killed one, if any did.
+    """Exit status of a job from those of its processes, and the signal that killed one of them, if any.
 
-    Once one has ended the launcher ends the others, by SIGTERM: after a mistake they tell nothing.
+    After the first process has ended, the launcher ends the others with SIGTERM.
     """
     if MISTAKE in codes:
         return MISTAKE, None

@@ -1,8 +1,8 @@
-"""The file one shares: the weights and, in the same file's metadata, all that is needed to rebuild the model.
+"""Exported model file: the weights and, in its metadata, everything needed to rebuild the model.
 
-One safetensors file. Its metadata holds JSON under "kakusan": format, recipe, shape of an example, name, kind and digest
-of the data, versions, and a SHA-256 over all of that and over every tensor. Nothing in it is code, a class's name or a
-path; a reader builds one of the models that it knows, and allocates nothing before the file has been found to fit.
+The file is in safetensors format. Its metadata holds JSON under "kakusan": format, recipe, shape of an example, name,
+kind and digest of the data, versions, and a SHA-256 of all of that and of every tensor. It contains no code, class name
+or path. The reader builds one of the models that it knows, and allocates nothing before the file has been checked.
 """
 
 from __future__ import annotations
@@ -18,21 +18,22 @@ from torch import Tensor
 
 from kakusan.errors import InputError, shown
 from kakusan.run.build import blueprint, event_shape_of
-from kakusan.run.recipe import DirichletConfig, Recipe, from_record
+from kakusan.run.families.dirichlet import DirichletConfig
+from kakusan.run.recipe import Recipe, from_record
 from kakusan.settings import Between, Length, check, from_values
 from kakusan.storage import records, tensors
 
 FORMAT = 1
 KEY = "kakusan"
-EARLY = "early."  # before the names of the weights of the run's beginning
-ROWS = "log_gamma"  # what a fit of counts learned of each row of its data: not shared
+EARLY = "early."  # prefix of the weights from early in the run
+ROWS = "log_gamma"  # posterior of each row of the training counts; not exported
 
 Text = Annotated[str, Length(1, 200)]
 
 
 @dataclass(frozen=True)
 class Source:
-    """The data that a model was trained on."""
+    """Data that a model was trained on."""
 
     name: Text
     kind: Literal["images", "counts"]
@@ -44,7 +45,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Facts:
-    """What an artefact says beside its weights."""
+    """Description of an exported model without its weights."""
 
     recipe: Recipe
     event_shape: tuple[int, ...]
@@ -53,26 +54,26 @@ class Facts:
     format: Annotated[int, Between(FORMAT, FORMAT)] = FORMAT
 
     def __post_init__(self):
-        check(self, "artefact")
+        check(self, "model file")
 
     def record(self) -> dict[str, Any]:
         """As plain JSON values."""
         return {**asdict(self), "event_shape": list(self.event_shape), "recipe": self.recipe.record()}
 
     def expected(self, with_early: bool) -> tensors.Expected:
-        """The tensors of its file."""
+        """Name, shape and dtype of each tensor of its file."""
         plain = {name: kind for name, kind in blueprint(self.recipe.model, self.event_shape).items() if name != ROWS}
         return plain | ({EARLY + name: kind for name, kind in plain.items()} if with_early else {})
 
 
 @dataclass(frozen=True)
-class Artefact:
-    """A model to share."""
+class ExportedModel:
+    """Exported model."""
 
     facts: Facts
     weights: dict[str, Tensor]
     early: dict[str, Tensor] | None = None
-    """The weights of the run's beginning, which guide sampling."""
+    """Averaged weights from early in the run, for autoguidance."""
 
     @property
     def named(self) -> dict[str, Tensor]:
@@ -81,40 +82,40 @@ class Artefact:
         return shared | {EARLY + name: tensor for name, tensor in (self.early or {}).items()}
 
     def check(self, where: Path) -> None:
-        """InputError, naming where the weights are from, unless `read` would take the file."""
+        """InputError that names the source of the weights, unless `read` would accept the file."""
         found = {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in self.named.items()}
         tensors.check_expected(found, self.facts.expected(self.early is not None), where)
 
     def to_bytes(self) -> bytes:
-        """The file."""
+        """Content of the file."""
         named = self.named
         record = self.facts.record()
         return tensors.to_bytes(named, {KEY: json.dumps({**record, "sha256": content_hash(record, named)})})
 
 
-def is_artefact(path: Path) -> bool:
-    """Whether a safetensors file calls itself one; InputError if it is not safetensors."""
+def is_exported(path: Path) -> bool:
+    """True if a safetensors file is an exported model; InputError if it is not safetensors."""
     return KEY in tensors.header(path).metadata
 
 
 def read_facts(path: Path) -> Facts:
-    """What the file says of its model; the weights are not looked at."""
+    """Read the description of a file without its weights."""
     return _facts(tensors.header(path).metadata, path)[0]
 
 
-def read(path: Path) -> Artefact:
-    """The model of a file; InputError unless every name, shape, dtype and number is as it must be, and the hash too."""
+def read(path: Path) -> ExportedModel:
+    """Read a file; InputError unless every name, shape, dtype, number and the hash are as expected."""
     named, metadata = tensors.read(path, lambda head: _expected(_facts(head.metadata, path)[0], head))
     facts, record, claimed = _facts(metadata, path)
     found = content_hash(record, named)
     if found != claimed:
         raise InputError(
-            f"{path} is damaged: its content has the SHA-256 {found}, and it says {shown(claimed)}; get the file again, "
-            "or write it anew with kakusan export RUN"
+            f"{path} is damaged: its content has the SHA-256 {found}, expected {shown(claimed)}; get the file again, "
+            "or write it again with kakusan export RUN"
         )
     early = {name.removeprefix(EARLY): tensor for name, tensor in named.items() if name.startswith(EARLY)}
     weights = {name: tensor for name, tensor in named.items() if not name.startswith(EARLY)}
-    return Artefact(facts, weights, early or None)
+    return ExportedModel(facts, weights, early or None)
 
 
 def content_hash(record: Mapping[str, Any], named: Mapping[str, Tensor]) -> str:
@@ -125,9 +126,9 @@ def content_hash(record: Mapping[str, Any], named: Mapping[str, Tensor]) -> str:
 
 
 def _facts(metadata: Mapping[str, str], path: Path) -> tuple[Facts, dict[str, Any], Any]:
-    """What the metadata say, as checked facts and word for word, and the hash that they claim."""
+    """Description in the metadata, checked and verbatim, and the hash that it claims."""
     if KEY not in metadata:
-        raise InputError(f"{path} holds weights alone, and not what they are of; kakusan export RUN writes both")
+        raise InputError(f"{path} holds weights without a description of the model; kakusan export RUN writes both")
     record = records.parse(metadata[KEY], f"{path}: its record")
     if not isinstance(record, dict):
         raise InputError(f"{path}: its record must be a table, got {shown(record)}")
@@ -138,7 +139,7 @@ def _facts(metadata: Mapping[str, str], path: Path) -> tuple[Facts, dict[str, An
         recipe = from_record(record.get("recipe"))
         source = from_values(Source, record.get("data"), "data")
         shape = event_shape_of(recipe.model, record.get("event_shape"))
-        facts = from_values(Facts, {**record, "recipe": recipe, "data": source, "event_shape": shape}, "artefact")
+        facts = from_values(Facts, {**record, "recipe": recipe, "data": source, "event_shape": shape}, "model file")
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
     if source.kind != ("counts" if isinstance(recipe.model, DirichletConfig) else "images"):

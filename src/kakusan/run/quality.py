@@ -1,4 +1,4 @@
-"""The samples of a model, measured."""
+"""Measures of a model's samples."""
 
 from __future__ import annotations
 
@@ -18,42 +18,44 @@ from kakusan.measure.samples import FEWEST, Quality, measure_features, measure_i
 from kakusan.run.trained_model import TrainedModel
 from kakusan.storage import tensors
 
-ARRAYS = ("samples", "reference", "train")  # of a file of features; the last may be missing
+ARRAYS = ("samples", "reference", "train")  # in a file of features; the last is optional
 
 
 def can_measure(model: TrainedModel, dataset: Dataset, num: int) -> bool:
-    """Whether the shipped features are of pictures such as these, and there are enough of them."""
+    """True if a shipped classifier fits these images and there are enough of them."""
     fits = dataset.kind == "images" and dataset.event_shape == (1, SIDE, SIDE) and not dataset.bits
     return fits and not model.is_counts and min(num, len(dataset.train), len(dataset.test)) >= FEWEST
 
 
 def sample_quality(model: TrainedModel, dataset: Dataset, num: int, seed: int = 0, features: str = "digits") -> Quality:
-    """Of so many samples, drawn as `TrainedModel.sample` draws them, by the features of a shipped classifier.
+    """Draw samples and compare them with real images, in the features of a shipped classifier.
 
     Raises:
-        InputError: Where there is no such classifier, or it is of no use for these data.
+        InputError: If no shipped classifier fits the data, or there are too few examples.
     """
     if num < FEWEST:
         raise InputError(f"--samples must be at least {FEWEST}, got {num}")
     if dataset.bits:
-        raise InputError(f"{dataset.name} is held out as bits, and samples are grey: measure them with --data mnist")
+        raise InputError(f"{dataset.name} is binarized, and samples are gray: compare them with --data mnist")
     if not can_measure(model, dataset, num):
         raise InputError(
-            f"the shipped features are of grey pictures, 28 x 28, at least {FEWEST} to train on and to hold out; got "
-            f"{len(dataset.train):,} and {len(dataset.test):,} of shape {dataset.event_shape}. For others compute features "
-            "elsewhere and give --features FILE.npz"
+            f"the shipped classifiers are for gray images of 28 x 28, at least {FEWEST} of them in each part; got "
+            f"{len(dataset.train):,} and {len(dataset.test):,} of shape {dataset.event_shape}. For other data compute "
+            "features yourself and give --features FILE.npz"
         )
     tell(f"drawing and measuring {num:,} samples")
     return measure_images(np.asarray(model.sample(num, seed)), dataset.train, dataset.test, features)
 
 
 def file_quality(path: Path) -> Quality:
-    """Of features that were computed elsewhere: `.npz` or `.safetensors` with arrays samples, reference and perhaps train.
+    """Measures of features that were computed elsewhere.
 
-    Each is (N, D): a row of features for each sample, each held-out example, each training example.
+    Args:
+        path: `.npz` or `.safetensors` file of arrays (N, D), a row for each image: samples, reference (held-out images)
+            and optionally train.
 
     Raises:
-        InputError: If the file cannot be read so.
+        InputError: If the file holds something else.
     """
     arrays = _read(path)
     if missing := [name for name in ARRAYS[:2] if name not in arrays]:
@@ -62,7 +64,7 @@ def file_quality(path: Path) -> Quality:
     for name, part in zip(ARRAYS, found):
         if part.ndim != 2 or part.shape[1] != found[0].shape[1] or not part.is_floating_point():
             raise InputError(
-                f"{path}: expected numbers (N, D) with one D, got {tuple(part.shape)} of {part.dtype} for {name}"
+                f"{path}: expected float arrays (N, D) with the same D, got {tuple(part.shape)} of {part.dtype} for {name}"
             )
         if not part.isfinite().all():
             raise InputError(f"{path}: {name} holds NaN or infinite values")

@@ -39,6 +39,7 @@ RECORDS: dict[str, dict[str, Any]] = {
         "budgets_before?": [{"until": WHOLE, "minutes": UNKNOWN, "steps": UNKNOWN}],
         "rollbacks?": [WHOLE],
         "teacher_sha256?": TEXT,
+        "first_data?": TEXT,
     },
     "data.json": {
         "name": TEXT,

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import cast
+from typing import Any, cast
 
 from torch import Tensor
 
 from kakusan.errors import InputError
 from kakusan.models.diffusion import Diffusion
+from kakusan.models.mixture import Mixture, split
 from kakusan.noise import Randomness, randn
 from kakusan.objectives.distillation import Distillation, first_step
-from kakusan.run.build import scale_of, schedule_of, with_weights
-from kakusan.run.recipe import DiffusionConfig, Distil, Recipe
+from kakusan.run.build import scale_of, with_weights
+from kakusan.run.families.diffusion import DiffusionConfig, schedule_of
+from kakusan.run.recipe import Distil, Recipe
 from kakusan.timesteps import StepLaw
 from kakusan.train.loop import Loss
 
@@ -53,11 +55,11 @@ def distillation(recipe: Recipe, event_shape: tuple[int, ...], weights: Mapping[
     """Build student and fake-score network, both with the teacher's weights."""
     assert isinstance(recipe.model, DiffusionConfig)
     whole = dataclasses.replace(recipe.model, begin=None)
-    student, fake_score = (cast(Diffusion, with_weights(one, event_shape, weights)) for one in (recipe.model, whole))
+    student, fake_score = (cast(Any, with_weights(one, event_shape, weights)) for one in (recipe.model, whole))
     return Distillation(student, fake_score, student_rate=_distil(recipe).student_rate)
 
 
-def distillation_loss(module: Distillation, recipe: Recipe, data: Tensor, teacher: Diffusion) -> Loss:
+def distillation_loss(module: Distillation, recipe: Recipe, data: Tensor, teacher: Diffusion | Mixture) -> Loss:
     """Training loss as a function of example indices; see `build.training_loss`.
 
     Args:
@@ -66,16 +68,15 @@ def distillation_loss(module: Distillation, recipe: Recipe, data: Tensor, teache
         data: Training images, on the device; they only select the clusters.
         teacher: Chain whose distribution is the target, on the device.
     """
-    scale, student = scale_of(recipe.model), module.chain()
-    law = StepLaw.log_snr_normal(teacher.schedule, *_distil(recipe).compare)
+    scale, (student, classes), target = scale_of(recipe.model), split(module.chain()), split(teacher)[0]
+    law = StepLaw.log_snr_normal(target.schedule, *_distil(recipe).compare)
     last = StepLaw.uniform(1)  # draws k = T, and as many random numbers as in version 0.3: its runs can be resumed
 
     def loss(indices: Tensor, randomness: Randomness) -> Tensor:
         x = scale.to_model(data[indices], randomness)
         k = last.draw(len(x), randomness, x.device) + (student.depth - 1)
         z = randn(x.shape, randomness, x.dtype, x.device)
-        cluster = None if student.clusters is None else student.clusters.of(x)
-        losses = module.losses(teacher, z, k, randomness, law, cluster)
+        losses = module.losses(target, z, k, randomness, law, None if classes is None else classes.of(x))
         return losses.student + losses.fake_score
 
     return loss

@@ -1,140 +1,98 @@
-"""The numbers of a model: its bound by term, and its samples beside real pictures."""
+"""Numbers of a finished run: its bound by term, and its samples compared with real images."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor
-
 from kakusan.console import counted
 from kakusan.data.dataset import Dataset
-from kakusan.likelihood.evaluation import Evaluation, spread_words
-from kakusan.likelihood.information import LatentLevel
-from kakusan.likelihood.three import three_estimates
+from kakusan.likelihood.evaluation import Evaluation
+from kakusan.likelihood.step_groups import free_cost
 from kakusan.measure.samples import Quality
-from kakusan.models.diffusion import Diffusion
+from kakusan.run.evaluate import NO_BOUND, error_words, measure_bound
 from kakusan.run.quality import can_measure, sample_quality
 from kakusan.run.trained_model import TrainedModel
 
 SUMMARY_SAMPLES, SUMMARY_SEED = 1000, 1
-NO_BOUND = "a student has no bound: it makes samples, one network call each, and says nothing of given examples"
-SMALLEST_SHOWN = 0.00005  # bits/dim, which four decimals show as 0.0001
-NAMED = 8  # collapsed latents; all of them stand in --json
+LEVELS_BITS = 8  # bits/dim of 256 gray levels drawn uniformly
 
 
 @dataclass(frozen=True)
-class Measured:
-    """The bound of some examples, and what goes with it for each family."""
+class QualitySummary:
+    """Measures of samples: entries of the summary, and the same in words."""
 
-    result: Evaluation
-    three_estimates: dict[str, dict[str, float]]  # of a diffusion model
-    third_term: dict[str, dict[str, Any]]  # of a hierarchy
-    latents: list[LatentLevel]  # of a VAE or a hierarchy
-
-    def parts(self) -> dict[str, Any]:
-        """As plain JSON values, without the bound itself; what a family has not is left out."""
-        found = {
-            "three_estimates": self.three_estimates,
-            "latents": [level.record() for level in self.latents],
-            "third_term": self.third_term,
-        }
-        return {name: part for name, part in found.items() if part}
-
-    def lines(self) -> list[str]:
-        """The parts, for people."""
-        return latent_lines(self.latents) + three_lines(self.three_estimates) + third_term_lines(self.third_term)
+    parts: dict[str, Any]
+    lines: list[str]
 
 
-def measure_bound(model: TrainedModel, data: Tensor, seed: int = 0, importance: int | None = None) -> Measured:
-    """Everything that the bound of these examples tells."""
-    result = model.evaluate(data, seed, importance)
-    three: dict[str, dict[str, float]] = {}
-    if isinstance(model.chain, Diffusion):
-        three = three_estimates(model.chain, model.batches(data), len(data), seed, offset_nats=model.grid_nats())
-    forms = {form: e.record() for form, e in model.evaluate_third_terms(data, seed).items()}
-    return Measured(result, three, forms, model.latents(data, seed))
-
-
-def summarise_run(model: TrainedModel, dataset: Dataset) -> dict[str, Any]:
-    """Everything measured at the end, and the lines that say it to a person."""
-    summary, lines = ({}, [NO_BOUND]) if model.is_student else _summarise_bound(model, dataset)
-    if model.recipe.data == "mnist" and can_measure(model, dataset, SUMMARY_SAMPLES):
-        quality = sample_quality(model, dataset, SUMMARY_SAMPLES, SUMMARY_SEED)
-        summary["samples"] = quality.record()
-        summary["recognised"] = {
-            "samples": quality.values["recognized"].value,
-            "real": quality.floor["recognized"].value,
-            "num_samples": quality.num_samples,
-        }
-        lines += quality_lines(quality)
-    summary["lines"] = lines
-    return summary
-
-
-LEVELS_BITS = 8  # of 256 grey levels, all alike likely
-
-
-def _summarise_bound(model: TrainedModel, dataset: Dataset) -> tuple[dict[str, Any], list[str]]:
-    measured = measure_bound(model, dataset.test)
+def summarize(model: TrainedModel, dataset: Dataset, held_out: int) -> dict[str, Any]:
+    """Bound on the first held-out examples and what comes with it, with the lines that say it."""
+    if model.is_student:
+        return {"lines": [NO_BOUND]}
+    measured = measure_bound(model, dataset.test[:held_out])
     result = measured.result
+    counts = f"{counted(result.num_images, 'example')}, {counted(result.network_evaluations, 'network evaluation')}"
     lines = [
-        f"held-out bound: {result} = {result.bits_per_example:.1f} bits an example "
-        f"({counted(result.num_images, 'example')}, {counted(result.network_evaluations, 'network call')})",
+        f"held-out bound: {result} = {result.bits_per_example:.1f} bits per example ({counts})",
         f"  {error_words(result)}",
-        *measured.lines(),
+        *measured.lines,
+        *floor_lines(model, result),
     ]
-    if model.measured_in == "grey levels" and result.bits_per_dim > LEVELS_BITS:
-        lines.append(f"caution: more than the {LEVELS_BITS} bits/dim of pictures of noise: train longer")
-    return {"likelihood": result.record(), **measured.parts()}, lines
+    if held_out < len(dataset.test):
+        lines.append(f"  the first {held_out:,} of {len(dataset.test):,}; kakusan evaluate RUN measures all")
+    return {"likelihood": result.record(), **measured.details, "lines": lines}
+
+
+def floor_lines(model: TrainedModel, result: Evaluation) -> list[str]:
+    """How far a bound is from its floor, or a caution if it is worse than uniform noise."""
+    floor = floor_bits(model)
+    if floor is not None:
+        above = result.bits_per_dim - floor
+        return [f"  {above:.4f} bits/dim above {floor:.4f}, the least that a density of unit variance can reach"]
+    if model.measured_in == "gray levels" and result.bits_per_dim > LEVELS_BITS:
+        return [f"caution: above the {LEVELS_BITS} bits/dim of uniform noise: train longer"]
+    return []
+
+
+def floor_bits(model: TrainedModel) -> float | None:
+    """Least bits/dim that a model with fixed unit variance can reach on 8-bit images; None for other models.
+
+    A density N(x; mean, 1) is at most (2 pi)^{-1/2}, and the width of a gray level turns it into a probability. A
+    diffusion model with unit variance pays for its reverse steps as well, whatever its network does.
+    """
+    width = model.family.density_bin_width(model.recipe.model)
+    if width is None:
+        return None
+    nats = 0.5 * math.log(2 * math.pi) - math.log(width)
+    if model.diffusion is not None:
+        if model.diffusion.variance != "unit":
+            return None
+        nats += free_cost(model.diffusion).sum().item() / model.num_dims
+    return nats / math.log(2)
+
+
+def quality_of(model: TrainedModel, dataset: Dataset, num: int) -> QualitySummary:
+    """Measures of samples, where the shipped classifier fits the data; empty otherwise."""
+    if model.recipe.data != "mnist" or not can_measure(model, dataset, num):
+        return QualitySummary({}, [])
+    quality = sample_quality(model, dataset, num, SUMMARY_SEED)
+    recognized = {
+        "samples": quality.values["recognized"].value,
+        "real": quality.floor["recognized"].value,
+        "num_samples": quality.num_samples,
+    }
+    return QualitySummary({"samples": quality.record(), "recognized": recognized}, quality_lines(quality))
 
 
 def quality_lines(quality: Quality) -> list[str]:
-    """The measures that tell most in few words."""
+    """The most telling measures in words."""
     sure, distance = quality.values["recognized"], quality.values["frechet_distance"]
+    real = quality.floor
     return [
-        f"the digit classifier is at least 90 % sure of {sure.value:.1%} of {quality.num_samples:,} samples "
-        f"(of {quality.floor['recognized'].value:.1%} of the real test digits)",
-        f"Frechet distance on its features, n = {quality.num_samples:,}: {distance.value:.2f} ± {distance.standard_error:.2f} "
-        f"(training digits in their place: {quality.floor['frechet_distance'].value:.2f})",
+        f"a digit classifier labels {sure.value:.1%} of {quality.num_samples:,} samples with at least 90 % confidence "
+        f"(real test digits: {real['recognized'].value:.1%})",
+        f"Fréchet distance in its features, n = {quality.num_samples:,}: {distance.value:.2f} ± "
+        f"{distance.standard_error:.2f} (real training digits: {real['frechet_distance'].value:.2f})",
     ]
-
-
-def three_lines(estimates: dict[str, dict[str, float]]) -> list[str]:
-    """One line for each of path, pair and single."""
-    return [
-        f"  {name:<6} {e['bits_per_dim']:9.4f} ± {e['standard_error']:.4f} bits/dim from {e['network_evaluations']:,} calls"
-        + (f", {e['errors_from_path']:+.1f} standard errors from path" if "errors_from_path" in e else "")
-        for name, e in estimates.items()
-    ]
-
-
-def third_term_lines(forms: dict[str, dict[str, Any]]) -> list[str]:
-    """One line for each form of the terms between a hierarchy's levels."""
-    words = {"exact": "the ELBO", "notes": "the study notes' form, a looser bound of another family"}
-    return [
-        f"  third term {form:<6}{e['bits_per_dim']:9.4f} ± {spread_words(e['standard_error'])} bits/dim = {e['nats']:.3f} nats: {words[form]}"
-        for form, e in forms.items()
-    ]
-
-
-def error_words(result: Evaluation) -> str:
-    """Where the error comes from."""
-    if result.standard_error_monte_carlo is None:
-        return "of the error, how much is the draws' was not measured"
-    noise = f"of the error: {result.standard_error_monte_carlo:.4f} Monte Carlo (more calls lower it), "
-    if not result.standard_error_images or result.standard_error_images < SMALLEST_SHOWN:
-        return noise + "what examples differ by too small to tell"
-    return noise + f"{spread_words(result.standard_error_images)} between examples (more examples lower it)"
-
-
-def latent_lines(levels: list[LatentLevel]) -> list[str]:
-    """One line for each level of latents."""
-    lines = []
-    for level in levels:
-        idle = f" ({', '.join(map(str, level.collapsed))})" if 0 < len(level.collapsed) <= NAMED else ""
-        lines.append(
-            f"  {level.name}: {level.total:.1f} bits in {len(level.bits)} latents, {max(level.bits):.2f} in the fullest, "
-            f"{len(level.collapsed)} collapsed{idle}"
-        )
-    return lines

@@ -1,4 +1,4 @@
-"""The teacher of a student's run: read once, and kept in the run, so that its own place may vanish."""
+"""The teacher of a student: read once and copied into the student's run, so that its own run may vanish."""
 
 from __future__ import annotations
 
@@ -8,62 +8,63 @@ from pathlib import Path
 
 import torch
 
-from kakusan.cli.commands.export import of_run
 from kakusan.console import tell
 from kakusan.errors import InputError, shown
 from kakusan.models.diffusion import Diffusion
+from kakusan.models.mixture import Mixture
 from kakusan.run import model_file
 from kakusan.run.directory import TEACHER, RunDirectory
-from kakusan.run.model_file import Artefact
-from kakusan.run.recipe import Recipe, from_record
+from kakusan.run.model_file import ExportedModel
+from kakusan.run.recipe import Recipe
+from kakusan.run.source import open_source
 from kakusan.run.student import student_recipe
-from kakusan.run.trained_model import of_artefact
+from kakusan.run.trained_model import of_file
+from kakusan.storage import files
 
-DIGEST = "teacher_sha256"  # in run.json: of the file that the run keeps
+DIGEST = "teacher_sha256"  # key of run.json
 
 
-def read_teacher(path: Path | None) -> tuple[Artefact, Recipe]:
-    """What is kept of it, and its recipe with the place of its data; InputError if there is none."""
+def read_teacher(path: Path | None) -> tuple[ExportedModel, Recipe]:
+    """Read a teacher; returns the model to keep, and its recipe with the path of its data."""
     if path is None:
         raise InputError("a student needs a teacher, a run or an exported file: add --teacher runs/demo")
-    if path.is_file():
-        shared = model_file.read(path)
-        return shared, shared.facts.recipe
-    return of_run(path), from_record(RunDirectory.open(path).read("run.json").get("recipe"))
+    source = open_source(path)
+    return source.read_shareable(), source.facts.recipe
 
 
-def student_of(recipe: Recipe, teacher: Artefact) -> Recipe:
-    """The recipe for students with what this teacher settles; InputError if it cannot teach."""
+def student_of(recipe: Recipe, teacher: ExportedModel) -> Recipe:
+    """Complete a recipe for students with the settings of its teacher; InputError if it cannot teach."""
     student = student_recipe(recipe, teacher.facts.recipe)
     if teacher.early is not None or student.distil is None or student.distil.guidance == 1:
         return student
-    tell(f"the teacher keeps no early weights to be guided by: --distil.guidance is 1, not {student.distil.guidance:g}")
+    tell(
+        f"the teacher has no early weights for autoguidance: --distil.guidance is 1 instead of {student.distil.guidance:g}"
+    )
     return dataclasses.replace(student, distil=dataclasses.replace(student.distil, guidance=1.0))
 
 
-def keep_teacher(run: RunDirectory, teacher: Artefact) -> dict[str, str]:
-    """Write it into a student's run; what run.json says of it."""
+def keep_teacher(run: RunDirectory, teacher: ExportedModel) -> dict[str, str]:
+    """Write the teacher into a student's run; returns its entry in run.json."""
     content = teacher.to_bytes()
     run.write_bytes(TEACHER, content)
     return {DIGEST: hashlib.sha256(content).hexdigest()}
 
 
-def kept_teacher(run: RunDirectory) -> Artefact:
-    """The teacher in a student's run; InputError if it is damaged, missing, or not the one that the run began with."""
+def kept_teacher(run: RunDirectory) -> ExportedModel:
+    """Read the teacher in a student's run; InputError if it is damaged, missing, or another one."""
     path, known = run.path / TEACHER, run.read("run.json").get(DIGEST)
     teacher = model_file.read(path)
-    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    found = hashlib.sha256(b"".join(files.chunks(path))).hexdigest()
     if found != known:
         raise InputError(
-            f"{path} is not the teacher that the run began with: it has the SHA-256 {found}, and run.json says "
+            f"{path} is not the teacher that the run was started with: SHA-256 {found}, expected "
             f"{shown(known)}; put that teacher back, or start a new run with another --out"
         )
     return teacher
 
 
-def teacher_chain(teacher: Artefact, recipe: Recipe, device: torch.device) -> Diffusion:
-    """All steps of a teacher, guided as its student's recipe says."""
-    model = of_artefact(teacher, device, Path(TEACHER))
-    assert isinstance(model.chain, Diffusion)
-    assert recipe.distil is not None
-    return model.sampling_chain(model.chain.depth, recipe.distil.guidance).requires_grad_(False)
+def teacher_chain(teacher: ExportedModel, recipe: Recipe, device: torch.device) -> Diffusion | Mixture:
+    """The teacher's chain with all steps, guided as the student's recipe says."""
+    assert recipe.distil is not None, "a recipe for a student"
+    model = of_file(teacher, device, Path(TEACHER))
+    return model.sampling.chain(recipe.distil.guidance).requires_grad_(False)

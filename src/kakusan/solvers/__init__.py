@@ -1,30 +1,103 @@
-"""From noise to data in K steps. A sampler is a function of (model, n, randomness); `catalogue` lists them by name."""
+"""Solvers: from noise to data in K steps. A new one is a file here and a line in SOLVERS.
 
-from kakusan.solvers.ancestral import ancestral
-from kakusan.solvers.catalogue import SAMPLER_ORDERS, SAMPLERS, Sampler, sampler
-from kakusan.solvers.ddim import ddim, ddim_steps
-from kakusan.solvers.dpm_solver import dpm_solver_2m, dpm_solver_3m
-from kakusan.solvers.dpm_solver_sde import dpm_solver_2m_sde
-from kakusan.solvers.heun import heun
-from kakusan.solvers.renoise import renoise
-from kakusan.solvers.spacing import Spacing, times
-from kakusan.solvers.unipc import unipc_2, unipc_3
+Importing this package imports no torch, so that the command line can list solvers and their options.
+"""
 
+from __future__ import annotations
+
+import dataclasses
+import functools
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from kakusan.errors import InputError
+from kakusan.registry import Registry
+
+if TYPE_CHECKING:
+    from kakusan.solvers.ancestral import Ancestral
+    from kakusan.solvers.base import Denoise, Level, Solver
+    from kakusan.solvers.ddim import DDIM
+    from kakusan.solvers.dpm_solver import DPMSolver
+    from kakusan.solvers.heun import Heun
+    from kakusan.solvers.loop import SolverStep, sample, solve
+    from kakusan.solvers.renoise import Renoise
+    from kakusan.solvers.time_grid import times
+    from kakusan.solvers.unipc import UniPC
+
+SOLVERS = Registry(
+    "solver",
+    {
+        "ancestral": "kakusan.solvers.ancestral:Ancestral",
+        "ddim": "kakusan.solvers.ddim:DDIM",
+        "dpm++2m": "kakusan.solvers.dpm_solver:dpm_2m",
+        "dpm++3m": "kakusan.solvers.dpm_solver:dpm_3m",
+        "dpm++2m-sde": "kakusan.solvers.dpm_solver:dpm_2m_sde",
+        "heun": "kakusan.solvers.heun:Heun",
+        "renoise": "kakusan.solvers.renoise:Renoise",
+        "unipc-2": "kakusan.solvers.unipc:unipc_2",
+        "unipc-3": "kakusan.solvers.unipc:unipc_3",
+    },
+)
+
+_HOMES = {
+    "Ancestral": "ancestral",
+    "DDIM": "ddim",
+    "DPMSolver": "dpm_solver",
+    "Denoise": "base",
+    "Heun": "heun",
+    "Level": "base",
+    "Renoise": "renoise",
+    "Solver": "base",
+    "SolverStep": "loop",
+    "UniPC": "unipc",
+    "sample": "loop",
+    "solve": "loop",
+    "times": "time_grid",
+}
 __all__ = [
-    "SAMPLERS",
-    "SAMPLER_ORDERS",
-    "Sampler",
-    "Spacing",
-    "ancestral",
-    "ddim",
-    "ddim_steps",
-    "dpm_solver_2m",
-    "dpm_solver_2m_sde",
-    "dpm_solver_3m",
-    "heun",
-    "renoise",
-    "sampler",
+    "DDIM",
+    "SOLVERS",
+    "Ancestral",
+    "DPMSolver",
+    "Denoise",
+    "Heun",
+    "Level",
+    "Renoise",
+    "Solver",
+    "SolverStep",
+    "UniPC",
+    "sample",
+    "solve",
+    "solver_named",
+    "solver_options",
     "times",
-    "unipc_2",
-    "unipc_3",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'kakusan.solvers' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"kakusan.solvers.{_HOMES[name]}"), name)
+
+
+def solver_options(name: str) -> dict[str, dataclasses.Field]:
+    """The options of a solver by name: fields of its class that the name does not fix."""
+    factory = SOLVERS[name]
+    fixed = factory.keywords if isinstance(factory, functools.partial) else {}
+    kind: Any = factory.func if isinstance(factory, functools.partial) else factory
+    return {field.name: field for field in dataclasses.fields(kind) if field.name not in fixed}
+
+
+def solver_named(name: str, **options: Any) -> Solver:
+    """A solver by its name in `SOLVERS`, with its options; those that are None keep their default.
+
+    Raises:
+        InputError: For an unknown name, an option that this solver does not have, or a value outside its range.
+    """
+    factory, known = SOLVERS[name], solver_options(name)
+    given = {key: value for key, value in options.items() if value is not None}
+    for key in given:
+        if key not in known:
+            able = [other for other in SOLVERS if key in solver_options(other)]
+            raise InputError(f"{key} is an option of {', '.join(able) or 'no solver'}; {name} has no such option")
+    return factory(**given)

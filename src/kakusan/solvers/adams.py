@@ -4,29 +4,33 @@ Without fresh noise, and with l half the log signal-to-noise ratio, a = signal a
 
     z(l + h) = b(l + h) / b(l) z(l) + a(l + h) int_0^1 h exp((u - 1) h) x_hat(l + u h) du,
 
-and what a method has to guess is x_hat under the integral. The polynomial through known estimates gives
+where x_hat under the integral is not known. The polynomial through known estimates gives
 
     z(l + h) = b(l + h) / b(l) z(l) + a(l + h) sum_j weight_j x_hat(l + u_j h).
 
-Source: Lu et al. 2022, "DPM-Solver++", equation 8, for the integral; Zhao et al. 2023, "UniPC", for the conditions.
+Source: Lu et al. 2022, "DPM-Solver++", https://arxiv.org/abs/2211.01095, equation 8, for the integral; Zhao et al. 2023,
+"UniPC", https://arxiv.org/abs/2302.04867, for the conditions.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
-from kakusan.solvers.levels import Levels
+    from kakusan.solvers.base import Level
 
-Known = tuple[float, Tensor]  # half the log signal-to-noise ratio of a level, and the data estimate there
 Weights = Callable[[float, list[float]], list[float]]
+Known = tuple["Level", "Tensor"]  # a level, and the data estimate there
 
 
 def moment(h: float, k: int) -> float:
     """int_0^1 h u^k exp((u - 1) h) du for h >= 0, by a series of positive terms: nothing cancels for small h."""
+    if math.isinf(h):
+        return 1.0
     term, total, j = h * math.exp(-h), 0.0, 0
     while True:
         part = term / (j + k + 1)
@@ -38,23 +42,40 @@ def moment(h: float, k: int) -> float:
 
 
 def adams_weights(h: float, nodes: list[float]) -> list[float]:
-    """Of the estimates at l + u h for each u in nodes: exact for polynomials of degree below their number.
+    """Weights of the estimates at l + u h for each u in nodes: exact for polynomials of degree below their number.
 
     Args:
         h: The step, in half the log signal-to-noise ratio.
-        nodes: Different numbers, in steps: 0 is where the step begins, 1 where it ends, below 0 what lies behind.
+        nodes: Different numbers, in steps: 0 is where the step begins, 1 where it ends, below 0 lies before it.
     """
-    u = torch.tensor(nodes, dtype=torch.float64)
-    powers = torch.stack([u**k for k in range(len(nodes))])
-    moments = torch.tensor([moment(h, k) for k in range(len(nodes))], dtype=torch.float64)
-    return torch.linalg.solve(powers, moments).tolist()
+    import numpy as np
+
+    powers = np.stack([np.array(nodes, dtype=np.float64) ** k for k in range(len(nodes))])
+    return np.linalg.solve(powers, np.array([moment(h, k) for k in range(len(nodes))])).tolist()
 
 
-def exponential_step(level: Levels, t: int, z: Tensor, known: Iterable[Known], weights: Weights) -> Tensor:
-    """From z_t to z_{t-1}, t > 1, by the known estimates and `weights` of (h, nodes)."""
-    begin, known = level.half_log_snr[t], list(known)
-    h = level.half_log_snr[t - 1] - begin
-    z = level.noise[t - 1] / level.noise[t] * z
-    for weight, (_, estimate) in zip(weights(h, [(at - begin) / h for at, _ in known]), known):
-        z = z + level.signal[t - 1] * weight * estimate
+def published_weights(h: float, nodes: list[float]) -> list[float]:
+    """Weights of one or two estimates in DPM-Solver++(2M): the slope counts as over half of the step."""
+    whole = moment(h, 0)
+    if len(nodes) == 1:
+        return [whole]
+    slope = whole / 2 / -nodes[1]
+    return [whole + slope, -slope]
+
+
+def exponential_step(z: Tensor, t: Level, s: Level, known: Iterable[Known], weights: Weights) -> Tensor:
+    """From z at level t to level s above the data, by the known estimates and `weights` of (h, nodes)."""
+    known = usable(t, known)
+    h = s.half_log_snr - t.half_log_snr
+    nodes = [0.0] if math.isinf(h) else [(level.half_log_snr - t.half_log_snr) / h for level, _ in known]
+    z = s.noise / t.noise * z
+    for weight, (_, estimate) in zip(weights(h, nodes), known):
+        z = z + s.signal * weight * estimate
     return z
+
+
+def usable(t: Level, known: Iterable[Known]) -> list[Known]:
+    """Known estimates at finite levels; from alpha_bar_t = 0 (zero terminal SNR) only the one at t itself."""
+    if math.isinf(t.half_log_snr):
+        return [(level, estimate) for level, estimate in known if level.index == t.index][:1]
+    return [(level, estimate) for level, estimate in known if math.isfinite(level.half_log_snr)]

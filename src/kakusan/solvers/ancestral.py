@@ -1,17 +1,35 @@
-"""Down the generative chain itself."""
+"""Ancestral sampling: down the generative chain itself."""
 
 from __future__ import annotations
 
-from torch import Tensor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from kakusan.bound import ancestral_sample
-from kakusan.models.diffusion import Diffusion
-from kakusan.noise import Randomness
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from kakusan.solvers.base import Denoise, Level, Noise
 
 
-def ancestral(model: Diffusion, n: int, randomness: Randomness = None) -> Tensor:
-    """z_{t-1} ~ p(z_{t-1} | z_t), the last step without noise (M13); a network call a step.
+@dataclass(frozen=True)
+class Ancestral:
+    """z_s ~ p(z_s | z_t), the last step without noise (M13); one network evaluation per step.
 
-    Source: Ho et al. 2020, algorithm 2.
+    The variance is the chain's. With beta_tilde it equals DDIM(eta=1).
+
+    Source: Ho, Jain and Abbeel 2020, https://arxiv.org/abs/2006.11239, algorithm 2.
     """
-    return ancestral_sample(model, n, randomness, mean_output=True)
+
+    @property
+    def order(self) -> int:
+        """1."""
+        return 1
+
+    def init(self) -> None:
+        """No state."""
+        return
+
+    def step(self, denoise: Denoise, z: Tensor, t: Level, s: Level, state: None, noise: Noise) -> tuple[Tensor, None]:
+        """A draw from p(z_s | z_t), or its mean if s is the data."""
+        down = denoise.reverse(z)
+        return (down.mean if s.is_data else down.mean + down.std * noise(z)), None

@@ -1,39 +1,48 @@
-"""Keep the predicted noise instead of drawing new."""
+"""DDIM: keep the predicted noise instead of drawing new noise."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
 
-import torch
-from torch import Tensor
+from kakusan.settings import Between, check
 
-from kakusan.errors import InputError
-from kakusan.models.diffusion import Diffusion
-from kakusan.noise import Randomness, randn
-from kakusan.solvers.levels import Step, last, start
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from kakusan.solvers.base import Denoise, Level, Noise
 
 
-def ddim(model: Diffusion, n: int, randomness: Randomness = None, eta: float = 0.0) -> Tensor:
-    """Deterministic given z_T at eta = 0; a network call a step.
+@dataclass(frozen=True)
+class DDIM:
+    """z_s = a_s x + sqrt(b_s^2 - v) eps + sqrt(v) noise,  v = eta^2 b_s^2 (1 - (a_t b_s / (a_s b_t))^2).
 
-    eta = 1 has the variance beta_tilde of the ancestral step. Source: Song, Meng and Ermon 2021, equation 12.
+    One network evaluation per step. eta = 0 is deterministic given z_T; eta = 1 equals ancestral sampling with the
+    variance beta_tilde.
+
+    Source: Song, Meng and Ermon 2021, https://arxiv.org/abs/2010.02502, equation 12.
     """
-    return last(ddim_steps(model, n, randomness, eta))
 
+    eta: Annotated[float, Between(0, 1)] = 0.0
+    """Share of fresh noise, 0 (deterministic) to 1 (ancestral)."""
 
-@torch.no_grad()
-def ddim_steps(model: Diffusion, n: int, randomness: Randomness = None, eta: float = 0.0) -> Iterator[Step]:
-    """Yields (z_{t-1}, the data estimate from z_t) for t = T, ..., 1."""
-    if not 0 <= eta <= 1:
-        raise InputError(f"eta must lie in [0, 1], got {eta}; 0 draws no fresh noise")
-    model, z = start(model, n, randomness)
-    schedule = model.schedule
-    for t in range(model.depth, 0, -1):
-        x_hat = model.data_estimate(z, t)
-        eps_hat = (z - schedule.alpha_bar[t].sqrt().item() * x_hat) / schedule.noise_var[t].sqrt().item()
-        fresh_var = eta**2 * schedule.beta_tilde[t].item()
-        kept = max(schedule.noise_var[t - 1].item() - fresh_var, 0.0) ** 0.5  # not below 0 by rounding at eta = 1
-        z = schedule.alpha_bar[t - 1].sqrt().item() * x_hat + kept * eps_hat
-        if fresh_var > 0:
-            z = z + fresh_var**0.5 * randn(z.shape, randomness, z.dtype, z.device)
-        yield z, x_hat
+    def __post_init__(self):
+        check(self, "ddim")
+
+    @property
+    def order(self) -> int:
+        """1."""
+        return 1
+
+    def init(self) -> None:
+        """No state."""
+        return
+
+    def step(self, denoise: Denoise, z: Tensor, t: Level, s: Level, state: None, noise: Noise) -> tuple[Tensor, None]:
+        """One step of the formula above."""
+        x = denoise(z)
+        eps = (z - t.signal * x) / t.noise
+        fresh_var = self.eta**2 * s.noise**2 * (1 - (t.signal * s.noise / (s.signal * t.noise)) ** 2)
+        kept = max(s.noise**2 - fresh_var, 0.0) ** 0.5  # not below 0 by rounding at eta = 1
+        z = s.signal * x + kept * eps
+        return (z + fresh_var**0.5 * noise(z) if fresh_var > 0 else z), None

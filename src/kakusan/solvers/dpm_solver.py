@@ -1,55 +1,72 @@
-"""DPM-Solver++, multistep: earlier estimates of the data tell where the estimate is going; a network call a step."""
+"""DPM-Solver++, multistep: earlier estimates of the data extrapolate to the next; one network evaluation per step."""
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterator
+import functools
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
 
-import torch
-from torch import Tensor
+from kakusan.errors import InputError
+from kakusan.settings import Between, check
+from kakusan.solvers.adams import Known, adams_weights, exponential_step, published_weights, usable
 
-from kakusan.models.diffusion import Diffusion
-from kakusan.noise import Randomness
-from kakusan.solvers.adams import Known, Weights, adams_weights, exponential_step, moment
-from kakusan.solvers.levels import Levels, Step, last, start
+if TYPE_CHECKING:
+    from torch import Tensor
 
+    from kakusan.solvers.base import Denoise, Level, Noise
 
-def dpm_solver_2m(model: Diffusion, n: int, randomness: Randomness = None) -> Tensor:
-    """Second order from two estimates. Source: Lu et al. 2022, "DPM-Solver++", algorithm 2."""
-    return last(dpm_solver_steps(model, n, randomness, 2, published_weights))
+State = tuple[Known, ...]  # newest first
 
 
-def dpm_solver_3m(model: Diffusion, n: int, randomness: Randomness = None) -> Tensor:
-    """Third order from three estimates, by the weights that are exact for a quadratic.
+@dataclass(frozen=True)
+class DPMSolver:
+    """DPM-Solver++ of order 1, 2 or 3, deterministic given z_T, or with `sde` as much fresh noise as ancestral steps.
 
-    The multistep form of order 3 in the authors' code, which others copied, takes half the second difference; it
-    converges with order 2 (test_solvers.py shows it).
+    The first steps have fewer estimates and a lower order: they begin in pure noise, where the estimate hardly moves.
+    The last step, to the data, is the data estimate. Order 1 without noise equals DDIM. Order 3 uses the weights that
+    are exact for a quadratic; the published multistep form of order 3 takes half the second difference and converges
+    with order 2.
+
+    Source: Lu et al. 2022, https://arxiv.org/abs/2211.01095, algorithm 2; section 5 for the SDE form.
     """
-    return last(dpm_solver_steps(model, n, randomness, 3, adams_weights))
+
+    order: Annotated[int, Between(1, 3)] = 2
+    """Order of convergence: number of estimates per step."""
+    sde: bool = False
+    """Draw fresh noise in each step; order 1 or 2."""
+
+    def __post_init__(self):
+        check(self, "dpm-solver")
+        if self.sde and self.order == 3:
+            raise InputError("the SDE form of DPM-Solver++ has order 1 or 2, got order 3; leave sde out")
+
+    def init(self) -> State:
+        """No estimates yet."""
+        return ()
+
+    def step(self, denoise: Denoise, z: Tensor, t: Level, s: Level, state: State, noise: Noise) -> tuple[Tensor, State]:
+        """One multistep update."""
+        x_hat = denoise(z)
+        if s.is_data:
+            return x_hat, state
+        known = ((t, x_hat), *state)[: self.order]
+        if self.sde:
+            return self._sde_step(z, t, s, known, noise), known
+        weights = published_weights if self.order == 2 else adams_weights
+        return exponential_step(z, t, s, known, weights), known
+
+    def _sde_step(self, z: Tensor, t: Level, s: Level, known: State, noise: Noise) -> Tensor:
+        h = s.half_log_snr - t.half_log_snr
+        estimates = usable(t, known)
+        nodes = [0.0, *[(level.half_log_snr - t.half_log_snr) / h for level, _ in estimates[1:]]]
+        # the old noise fades by exp(-2 h) of its variance more than without fresh noise, which makes up for it
+        z = t.signal * s.noise**2 / (s.signal * t.noise**2) * z
+        for weight, (_, estimate) in zip(published_weights(2 * h, nodes), estimates):
+            z = z + s.signal * weight * estimate
+        fresh = s.noise * published_weights(2 * h, [0.0])[0] ** 0.5
+        return z + fresh * noise(z)
 
 
-@torch.no_grad()
-def dpm_solver_steps(model: Diffusion, n: int, randomness: Randomness, order: int, weights: Weights) -> Iterator[Step]:
-    """Yields (z_{t-1}, the data estimate from z_t) for t = T, ..., 1.
-
-    The first steps have fewer estimates and a lower order: they begin in pure noise, where the estimate hardly
-    moves. The last step, to t = 0, is the data estimate.
-    """
-    (model, z), level = start(model, n, randomness), Levels.of(model)
-    known: deque[Known] = deque(maxlen=order)  # newest first
-    for t in range(model.depth, 1, -1):
-        x_hat = model.data_estimate(z, t)
-        known.appendleft((level.half_log_snr[t], x_hat))
-        z = exponential_step(level, t, z, known, weights)
-        yield z, x_hat
-    x_hat = model.data_estimate(z, 1)
-    yield x_hat, x_hat
-
-
-def published_weights(h: float, nodes: list[float]) -> list[float]:
-    """Of one estimate or two: the slope counts as if it were felt over half of the step."""
-    whole = moment(h, 0)
-    if len(nodes) == 1:
-        return [whole]
-    slope = whole / 2 / -nodes[1]
-    return [whole + slope, -slope]
+dpm_2m = functools.partial(DPMSolver, order=2, sde=False)
+dpm_3m = functools.partial(DPMSolver, order=3, sde=False)
+dpm_2m_sde = functools.partial(DPMSolver, order=2, sde=True)

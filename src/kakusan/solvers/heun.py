@@ -3,80 +3,73 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
 
-import torch
-from torch import Tensor
+from kakusan.settings import Between, check
 
-from kakusan.errors import InputError
-from kakusan.models.diffusion import Diffusion
-from kakusan.noise import Randomness, randn
-from kakusan.solvers.levels import Levels, Step, last, start
+if TYPE_CHECKING:
+    from torch import Tensor
 
-MOST_CHURN = math.sqrt(2) - 1  # of a step: its noise variance is doubled at most
+    from kakusan.solvers.base import Denoise, Level, Noise
+
+LARGEST_GROWTH = math.sqrt(2)  # of the noise in a step: its variance is doubled at most
 
 
-def heun(model: Diffusion, n: int, randomness: Randomness = None, churn: float = 0.0) -> Tensor:
-    """Second order; 2 K - 1 network calls for K steps, the last being the data estimate.
+@dataclass(frozen=True)
+class Heun:
+    """Heun's method of order 2: 2 K - 1 network evaluations for K steps, the last being the data estimate.
 
     The steps run in the angle arctan(noise / signal), in which a variance-preserving chain has bounded slopes and
-    a finite way to go; in the ratio itself, EDM's own variable, such a chain begins at infinity.
+    a finite way to go. In the ratio itself, the variable of EDM, such a chain begins at infinity.
 
-    Args:
-        model: The chain.
-        n: How many.
-        randomness: Source of z_T and of the churn.
-        churn: S_churn of EDM. Before each step but the first the noise is raised by this share of a K-th, though
-            never by more than a factor sqrt(2), to the nearest step of the chain that `model` was respaced from.
-            0 is deterministic given z_T.
-
-    Source: Karras et al. 2022, "Elucidating the design space", algorithms 1 and 2.
+    Source: Karras et al. 2022, https://arxiv.org/abs/2206.00364, algorithms 1 and 2.
     """
-    return last(heun_steps(model, n, randomness, churn))
 
+    churn: Annotated[float, Between(0, 1e9)] = 0.0
+    """Fresh noise, S_churn of EDM; 0 is deterministic. Before each step but the first, noise grows by churn / K, at most by sqrt(2)."""
 
-@torch.no_grad()
-def heun_steps(model: Diffusion, n: int, randomness: Randomness = None, churn: float = 0.0) -> Iterator[Step]:
-    """Yields (z_{t-1}, the data estimate from z_t) for t = T, ..., 1."""
-    if not 0 <= churn < math.inf:
-        raise InputError(f"churn must be 0 or more and finite, got {churn}; 0 draws no fresh noise")
-    model, z = start(model, n, randomness)
-    fine, times = model.finest
-    level, growth = Levels.of(fine), 1 + min(churn / model.depth, MOST_CHURN)
-    for k in range(model.depth, 0, -1):
-        t, end = times[k], times[k - 1]
-        if churn and k < model.depth:
-            raised = _nearest(level, t, growth)
-            z = _noised(level, z, t, raised, randomness)
-            t = raised
-        x_hat = fine.data_estimate(z, t)
-        if end == 0:
-            yield x_hat, x_hat
-            return
-        way = _angle(level, end) - _angle(level, t)
-        slope = _slope(level, z, x_hat, t)
+    def __post_init__(self):
+        check(self, "heun")
+
+    @property
+    def order(self) -> int:
+        """2."""
+        return 2
+
+    def init(self) -> bool:
+        """Whether a step was taken: not yet."""
+        return False
+
+    def step(self, denoise: Denoise, z: Tensor, t: Level, s: Level, state: bool, noise: Noise) -> tuple[Tensor, bool]:
+        """One step with the mean of the slopes at t and s."""
+        if self.churn and state:
+            raised = self._raised(denoise, t)
+            z, t = _noised(z, t, raised, noise), raised
+        x_hat = denoise(z, t)
+        if s.is_data:
+            return x_hat, True
+        way = s.angle - t.angle
+        slope = _slope(z, x_hat, t)
         there = z + way * slope
-        z = z + way / 2 * (slope + _slope(level, there, fine.data_estimate(there, end), end))
-        yield z, x_hat
+        return z + way / 2 * (slope + _slope(there, denoise(there, s), s)), True
+
+    def _raised(self, denoise: Denoise, t: Level) -> Level:
+        """The level from t upwards whose noise-to-signal ratio is nearest to the wanted growth."""
+        growth = min(1 + self.churn / denoise.num_steps, LARGEST_GROWTH)
+        aim = t.half_log_snr - math.log(growth)
+        return min(denoise.levels[t.index :], key=lambda level: abs(level.half_log_snr - aim))
 
 
-def _angle(level: Levels, t: int) -> float:
-    return math.atan2(level.noise[t], level.signal[t])
+def _slope(z: Tensor, x_hat: Tensor, t: Level) -> Tensor:
+    """dz / d angle = signal eps - noise x, with eps from z = signal x + noise eps."""
+    return (t.signal * z - x_hat) / t.noise
 
 
-def _slope(level: Levels, z: Tensor, x_hat: Tensor, t: int) -> Tensor:
-    """dz / d angle = signal eps - noise x, with eps from z = signal x + noise eps; t > 0."""
-    return (level.signal[t] * z - x_hat) / level.noise[t]
-
-
-def _nearest(level: Levels, t: int, growth: float) -> int:
-    """The step from t upwards whose noise-to-signal ratio is nearest to `growth` times that of t."""
-    aim = level.half_log_snr[t] - math.log(growth)
-    return min(range(t, len(level.noise)), key=lambda s: abs(level.half_log_snr[s] - aim))
-
-
-def _noised(level: Levels, z: Tensor, t: int, raised: int, randomness: Randomness) -> Tensor:
+def _noised(z: Tensor, t: Level, raised: Level, noise: Noise) -> Tensor:
     """z_raised ~ q(z_raised | z_t)."""
-    share = level.signal[raised] / level.signal[t]
-    var = level.noise[raised] ** 2 - (share * level.noise[t]) ** 2
-    return share * z + var**0.5 * randn(z.shape, randomness, z.dtype, z.device) if raised > t else z
+    if raised.index == t.index:
+        return z
+    share = raised.signal / t.signal
+    var = raised.noise**2 - (share * t.noise) ** 2
+    return share * z + var**0.5 * noise(z)

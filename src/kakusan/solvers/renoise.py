@@ -1,36 +1,36 @@
-"""Guess the data, noise the guess anew, guess again: for a network that guesses whole pictures, as a distilled student."""
+"""Estimate the data, add new noise to the estimate, estimate again: the sampler of distilled students."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
-from kakusan.models.diffusion import Diffusion
-from kakusan.noise import Randomness, randn
-from kakusan.solvers.levels import Levels, Step, last, start
+    from kakusan.solvers.base import Denoise, Level, Noise
 
 
-def renoise(model: Diffusion, n: int, randomness: Randomness = None) -> Tensor:
-    """z_{t-1} ~ q(z_{t-1} | x = the data estimate from z_t), the last step the estimate itself; a network call a step.
+@dataclass(frozen=True)
+class Renoise:
+    """z_s ~ q(z_s | x = the data estimate from z_t), the last step the estimate itself; one evaluation per step.
 
-    Every guess has the data's law if the network makes the data's law out of noised data, at whatever level. A perfect
-    denoiser does not: it answers with the mean of what the data may be, and samples then have less spread than data.
+    It is made for networks whose estimates at every level have the distribution of the data, as a distilled student's.
+    A perfect denoiser returns the posterior mean, and samples then vary less than the data.
 
-    Source: Song et al. 2023, "Consistency models", algorithm 1.
+    Source: Song et al. 2023, "Consistency models", https://arxiv.org/abs/2303.01469, algorithm 1.
     """
-    return last(renoise_steps(model, n, randomness))
 
+    @property
+    def order(self) -> int:
+        """0: a perfect denoiser is not the network that it is made for."""
+        return 0
 
-@torch.no_grad()
-def renoise_steps(model: Diffusion, n: int, randomness: Randomness = None) -> Iterator[Step]:
-    """Yields (z_{t-1}, the data estimate from z_t) for t = T, ..., 1."""
-    (model, z), level = start(model, n, randomness), Levels.of(model)
-    for t in range(model.depth, 0, -1):
-        x_hat = model.data_estimate(z, t)
-        z = x_hat
-        if t > 1:
-            fresh = randn(z.shape, randomness, z.dtype, z.device)
-            z = level.signal[t - 1] * x_hat + level.noise[t - 1] * fresh
-        yield z, x_hat
+    def init(self) -> None:
+        """No state."""
+        return
+
+    def step(self, denoise: Denoise, z: Tensor, t: Level, s: Level, state: None, noise: Noise) -> tuple[Tensor, None]:
+        """The estimate of x, with noise of level s."""
+        x_hat = denoise(z)
+        return (x_hat if s.is_data else s.signal * x_hat + s.noise * noise(z)), None

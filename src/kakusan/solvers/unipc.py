@@ -1,49 +1,66 @@
-"""UniPC: predict from what is known, then correct the step with the estimate found where it led, at no further call."""
+"""UniPC: predict from known estimates, then correct with the estimate at the predicted point, for no extra evaluation."""
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterator
+import functools
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
-import torch
-from torch import Tensor
-
-from kakusan.models.diffusion import Diffusion
-from kakusan.noise import Randomness
+from kakusan.settings import Between, check
 from kakusan.solvers.adams import Known, adams_weights, exponential_step
-from kakusan.solvers.levels import Levels, Step, last, start
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from kakusan.solvers.base import Denoise, Level, Noise
 
 
-def unipc_2(model: Diffusion, n: int, randomness: Randomness = None) -> Tensor:
-    """A predictor of order 2 from two estimates; corrected, the method has order 3."""
-    return last(unipc_steps(model, n, randomness, 2))
+class State(NamedTuple):
+    """Estimates, newest first."""
+
+    known: tuple[Known, ...]
 
 
-def unipc_3(model: Diffusion, n: int, randomness: Randomness = None) -> Tensor:
-    """A predictor of order 3 from three estimates; corrected, the method has order 4."""
-    return last(unipc_steps(model, n, randomness, 3))
-
-
-@torch.no_grad()
-def unipc_steps(model: Diffusion, n: int, randomness: Randomness, order: int) -> Iterator[Step]:
-    """Yields (z_{t-1} as predicted, the data estimate from z_t) for t = T, ..., 1; a network call a step.
+@dataclass(frozen=True)
+class UniPC:
+    """Predictor of order p from p estimates; corrected, the method has order p + 1. One evaluation per step.
 
     The estimate from a predicted latent corrects the step to it, and serves the next step too. The first steps have
-    fewer estimates and a lower order, in pure noise; the last one, to t = 0, is the data estimate.
+    fewer estimates and a lower order, in pure noise. The last step, to the data, is the data estimate.
 
-    Source: Zhao et al. 2023, "UniPC", algorithms 5 to 8, in data prediction. Where the conditions on the weights are
-    solved in full, as here at every order, its function B(h) drops out.
+    Source: Zhao et al. 2023, https://arxiv.org/abs/2302.04867, algorithms 5 to 8, in data prediction. Where the
+    conditions on the weights are solved in full, as here at every order, its function B(h) drops out.
     """
-    (model, z), level = start(model, n, randomness), Levels.of(model)
-    known: deque[Known] = deque(maxlen=order)  # newest first
-    for t in range(model.depth, 1, -1):
-        if not known:
-            known.appendleft((level.half_log_snr[t], model.data_estimate(z, t)))
-        x_hat = known[0][1]
-        predicted = exponential_step(level, t, z, known, adams_weights)
-        yield predicted, x_hat
-        found = (level.half_log_snr[t - 1], model.data_estimate(predicted, t - 1))
-        z = exponential_step(level, t, z, [found, *known], adams_weights)
-        known.appendleft(found)
-    x_hat = known[0][1] if known else model.data_estimate(z, 1)
-    yield x_hat, x_hat
+
+    predictor_order: Annotated[int, Between(1, 3)] = 2
+    """Number of estimates that the predictor uses."""
+
+    def __post_init__(self):
+        check(self, "unipc")
+
+    @property
+    def order(self) -> int:
+        """One more than the predictor's."""
+        return self.predictor_order + 1
+
+    def init(self) -> State:
+        """No estimates yet."""
+        return State(())
+
+    def step(self, denoise: Denoise, z: Tensor, t: Level, s: Level, state: State, noise: Noise) -> tuple[Tensor, State]:
+        """Predict z_s, evaluate there, correct."""
+        known = state.known or ((t, denoise(z)),)
+        if s.is_data:
+            return known[0][1], state
+        predicted = exponential_step(z, t, s, known, adams_weights)
+        found = (s, denoise(predicted, s))
+        z = exponential_step(z, t, s, _with_end(t, found, known), adams_weights)
+        return z, State((found, *known)[: self.predictor_order])
+
+
+def _with_end(t: Level, found: Known, known: tuple[Known, ...]) -> tuple[Known, ...]:
+    return known if t.signal == 0 else (found, *known)
+
+
+unipc_2 = functools.partial(UniPC, predictor_order=2)
+unipc_3 = functools.partial(UniPC, predictor_order=3)

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import io
 import os
 import shutil
 import stat
 from collections.abc import Callable, Iterator
+from io import BufferedReader
 from pathlib import Path
+
+from kakusan.errors import SaveError
 
 try:
     import fcntl
@@ -115,7 +117,7 @@ def remove(path: Path) -> None:
         path.unlink()
 
 
-def open_regular(path: Path, limit: int | None = None, *, follow: bool = True) -> io.BufferedReader:
+def open_regular(path: Path, limit: int | None = None, *, follow: bool = True) -> BufferedReader:
     """Open an existing regular file for reading, without waiting and without trusting its size.
 
     Args:
@@ -141,11 +143,8 @@ def open_regular(path: Path, limit: int | None = None, *, follow: bool = True) -
 def read_regular(path: Path, limit: int, *, follow: bool = True) -> bytes:
     """All bytes of a regular file of at most `limit` bytes; raises as `open_regular` does."""
     with open_regular(path, limit, follow=follow) as file:
-        size = min(limit, os.fstat(file.fileno()).st_size)
-        content = file.read(size + 1)  # not of the limit at once: a buffer of that size would be made
-        if len(content) > size:  # it grows while it is read
-            content += file.read(limit + 1 - len(content))
-    if len(content) > limit:
+        content = file.read(limit + 1)
+    if len(content) > limit:  # it grows while it is read
         raise OSError(errno.EFBIG, f"larger than {limit:,} bytes", str(path))
     return content
 
@@ -178,6 +177,15 @@ def ends_in_newline(path: Path) -> bool:
             return True
         file.seek(-1, os.SEEK_END)
         return file.read() == b"\n"
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn a failure to write into a SaveError of one line, with the free space of the disk."""
+    try:
+        yield
+    except OSError as error:
+        raise SaveError(f"cannot write {path} ({error.strerror}); {free_words(path.parent)}") from error
 
 
 def free_bytes(folder: Path) -> int:

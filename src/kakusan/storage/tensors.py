@@ -8,12 +8,12 @@ Source: the format's description at https://github.com/huggingface/safetensors.
 from __future__ import annotations
 
 import hashlib
-import io
 import math
 import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
@@ -138,14 +138,14 @@ def check_finite(tensors: Mapping[str, Tensor], where: Any) -> None:
             raise InputError(f"{where}: {name} holds numbers that are not finite; the model cannot be used")
 
 
-def _open(path: Path) -> io.BufferedReader:
+def _open(path: Path) -> BufferedReader:
     try:
         return files.open_regular(path)
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}); expected a .safetensors file") from error
 
 
-def _header(file: io.BufferedReader, path: Path) -> Header:
+def _header(file: BufferedReader, path: Path) -> Header:
     size = os.fstat(file.fileno()).st_size
     length = int.from_bytes(file.read(LENGTH_BYTES), "little")
     if size < LENGTH_BYTES or length > size - LENGTH_BYTES:
@@ -201,7 +201,7 @@ def _check_name(name: str, where: Any) -> None:
         raise InputError(f"{where}: a tensor's name is 1 to 256 of A-Z a-z 0-9 _ and ., got {shown(name)}")
 
 
-def _read_one(file: io.BufferedReader, name: str, entry: Entry, path: Path) -> Tensor:
+def _read_one(file: BufferedReader, name: str, entry: Entry, path: Path) -> Tensor:
     num = entry.end - entry.begin
     try:
         raw = torch.empty(num, dtype=torch.uint8)

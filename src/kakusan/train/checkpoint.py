@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from kakusan import distributed
 from kakusan.errors import DamageWarning, InputError, SaveError
-from kakusan.run.directory import to_go_on
+from kakusan.run.directory import resume_command
 from kakusan.storage import commit, files
 from kakusan.storage import tensors as storage
 from kakusan.train.loop import Trainer
@@ -115,7 +115,7 @@ def take_up(trainer: Trainer, checkpoint: Path) -> None:
     if (checkpoint / f"early{SUFFIX}").exists():
         expected["early"] = expected["ema"]
     tensors = {stem: _read(checkpoint, stem, kinds) for stem, kinds in expected.items()}
-    trainer.take_up(tensors, state_of(checkpoint))
+    trainer.restore(tensors, state_of(checkpoint))
 
 
 def set_newer_aside(checkpoint: Path) -> None:
@@ -157,11 +157,11 @@ def latest(folder: Path) -> Path:
     """The newest whole checkpoint, with a DamageWarning for each newer one; InputError if there is none."""
     newest, damaged_ones = commit.newest_good(folder)
     if newest is None and not damaged_ones:
-        raise InputError(f"{folder.parent} holds no checkpoint; go on with: {to_go_on(folder.parent)}")
+        raise InputError(f"{folder.parent} holds no checkpoint; resume with: {resume_command(folder.parent)}")
     if newest is None:
         path, problem = damaged_ones[0]
         raise InputError(
-            f"no checkpoint of {folder.parent} is whole, the newest is {path.name}: {problem}; go on with: "
+            f"no checkpoint of {folder.parent} is whole, the newest is {path.name}: {problem}; resume with: "
             f"{to_begin_anew(folder)}"
         )
     for path, problem in damaged_ones:
@@ -173,7 +173,7 @@ def latest(folder: Path) -> Path:
 
 def to_begin_anew(folder: Path) -> str:
     """What to type where no checkpoint is whole: all of them are kept under another name."""
-    return to_go_on(folder.parent, (folder, folder.with_name("damaged")))
+    return resume_command(folder.parent, (folder, folder.with_name("damaged")))
 
 
 def check_room(folder: Path, module: nn.Module) -> None:

@@ -37,6 +37,9 @@ class Clock:
     now: Callable[[], float] = time.monotonic
     stopped: bool = False  # nothing new is read
 
+    def __post_init__(self):
+        self.start(0)
+
     def start(self, step: int) -> None:
         """The run begins, or goes on, before this step."""
         self._last_step = step

@@ -8,6 +8,7 @@ from kakusan.errors import InputError
 from kakusan.train.clock import Reading
 
 IN_A_ROW = 10  # skipped steps after which a run gives up
+LOSS_MEMORY = 0.02  # weight of the newest step in the running mean of the loss
 WINDOW, SHARE = 1000, 0.05  # or so many of the last steps
 
 
@@ -30,6 +31,13 @@ class State:
     def images(self, batch: int) -> int:
         """Examples seen so far."""
         return self.step * batch
+
+    def note(self, step: int, bad: bool, loss: float) -> None:
+        """Record a step: a skip if it was bad, otherwise its loss."""
+        if bad:
+            self.skip(step)
+        else:
+            self.loss = loss if self.loss is None else self.loss + LOSS_MEMORY * (loss - self.loss)
 
     def skip(self, step: int) -> None:
         """Note that a step changed nothing; NonFiniteLossError if that has become the rule."""

@@ -1,18 +1,13 @@
-"""kakusan report: the page of a run, made anew."""
+"""kakusan report: the page of a run, written again."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from kakusan.cli.arguments import Report
-from kakusan.run.directory import RunDirectory, refuse_inside_a_run
+from kakusan.console import say
 from kakusan.run.report.page import write_report
 
 
 def main(command: Report) -> int:
-    """Write the page outside the run, which is kept as it is; prints where."""
-    run = RunDirectory.open(command.run)
-    out = command.out or Path(f"{command.run.resolve().name}-report.html")
-    refuse_inside_a_run(out)
-    print(write_report(run, out))
+    """Write the page outside the run and print its path."""
+    say(str(write_report(command.run, command.out)))
     return 0

@@ -1,4 +1,4 @@
-"""Curves as SVG, drawn for a light and a dark page alike."""
+"""Figures of the report as SVG, readable on a light and on a dark page."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
+LONGEST_NAME = 60  # characters
 INK, ACCENT, SECOND = "#7a7f87", "#2f81c5", "#d1743a"
 STYLE = {
     "font.size": 11,
@@ -29,7 +30,7 @@ STYLE = {
 
 
 def bound_curve(history: list[dict[str, Any]]) -> bytes:
-    """Held-out bits/dim over examples seen, with two standard errors."""
+    """Held-out bits/dim against training examples, with two standard errors."""
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(6.4, 3.2))
         seen = [max(line["examples"], 1) for line in history]
@@ -44,7 +45,7 @@ def bound_curve(history: list[dict[str, Any]]) -> bytes:
             lw=0,
         )
         axes.plot(seen, rate, color=ACCENT, marker="o", ms=4)
-        axes.set(xscale="log", xlabel="examples seen", ylabel="held-out bits/dim")
+        axes.set(xscale="log", xlabel="training examples", ylabel="held-out bits/dim")
         axes.xaxis.set_minor_formatter(NullFormatter())
         if max(rate) > 10 * min(rate) > 0:
             axes.set_yscale("log")
@@ -52,11 +53,11 @@ def bound_curve(history: list[dict[str, Any]]) -> bytes:
 
 
 def term_bars(terms: dict[str, float]) -> bytes:
-    """Where the bits go: one bar for each term of the bound."""
+    """One bar for each term of the bound."""
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(6.4, 0.5 + 0.45 * len(terms)))
-        names = list(terms)[::-1]
-        values = [terms[name] for name in names]
+        values = list(terms.values())[::-1]
+        names = [_plain(name) for name in terms][::-1]
         bars = axes.barh(names, values, color=[ACCENT if value >= 0 else SECOND for value in values], height=0.6)
         axes.bar_label(bars, fmt="%.3f", padding=4, color=INK)
         axes.margins(x=0.15)
@@ -65,7 +66,7 @@ def term_bars(terms: dict[str, float]) -> bytes:
 
 
 def level_bars(levels: list[dict[str, Any]]) -> bytes:
-    """Bits/dim of each range of noise levels, from the data's side down to pure noise, with two standard errors."""
+    """Bits/dim of each range of noise levels, from the data to pure noise, with two standard errors."""
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(6.4, 0.6 + 0.3 * len(levels)))
         names = [_level_name(level) for level in levels][::-1]
@@ -79,22 +80,29 @@ def level_bars(levels: list[dict[str, Any]]) -> bytes:
 
 
 def _level_name(level: dict[str, Any]) -> str:
-    if level["log_snr"] is None:
-        return level["name"]
-    return f"{level['name']}   log SNR {level['log_snr'][0]:+.1f}"
+    log_snr = level["log_snr"]
+    if not isinstance(log_snr, list) or not log_snr or not isinstance(log_snr[0], float):
+        return _plain(level["name"])
+    return f"{_plain(level['name'])}   log SNR {log_snr[0]:+.1f}"
 
 
 def latent_bars(levels: list[dict[str, Any]]) -> bytes:
-    """Bits of each latent, the fullest first, a panel for each level of the hierarchy."""
+    """Bits of each latent, in descending order; one panel for each level of the hierarchy."""
     with plt.rc_context(STYLE):
         figure, panels = plt.subplots(len(levels), 1, figsize=(6.4, 0.4 + 1.7 * len(levels)), squeeze=False)
         for axes, level in zip(panels[:, 0], levels):
             axes.bar(range(len(level["bits"])), sorted(level["bits"], reverse=True), color=ACCENT)
             axes.set(
-                ylabel="bits", title=f"{level['name']}: {level['total']:.1f} bits, {len(level['collapsed'])} collapsed"
+                ylabel="bits",
+                title=f"{_plain(level['name'])}: {level['total']:.1f} bits, {len(level['collapsed'])} collapsed",
             )
             axes.set_xticks([])
         return _svg(figure)
+
+
+def _plain(text: str) -> str:
+    """A name from a record as text, not as a formula."""
+    return text[:LONGEST_NAME].replace("$", r"\$")
 
 
 def _svg(figure: Figure) -> bytes:

@@ -1,0 +1,84 @@
+"""One object per data likelihood p(x | z_1): decoder head, pixel range, validation and log-probability together."""
+
+from __future__ import annotations
+
+import abc
+import math
+from collections.abc import Sequence
+from typing import ClassVar
+
+from torch import Tensor
+
+from kakusan.checks import check_event
+from kakusan.distributions import Distribution, Normal
+from kakusan.errors import InputError
+
+Output = Tensor | tuple[Tensor, Tensor]  # of a decoder: one tensor, or (mean, log_var)
+
+
+class Likelihood(abc.ABC):
+    """Distribution of the data given the output of a decoder.
+
+    A likelihood of one's own is a subclass; its instance is passed as `likelihood=` to a model. A built-in one is a
+    file in this folder and a line in `kakusan.likelihoods.LIKELIHOODS`.
+
+    Attributes:
+        name: Name in recipes and messages.
+        low, high: Range of the model's numbers for pixels 0 and 255.
+        binary: Whether pixels are random bits, drawn with probability u / 255.
+        has_log_var: Whether a decoder made by a recipe also returns log-variances.
+        squashed: Whether a decoder made by a recipe ends in a sigmoid.
+        is_density: Whether log_prob is a density, to be corrected by the width of a gray level.
+    """
+
+    name: ClassVar[str]
+    low: ClassVar[float] = -1.0
+    high: ClassVar[float] = 1.0
+    binary: ClassVar[bool] = False
+    has_log_var: ClassVar[bool] = False
+    squashed: ClassVar[bool] = False
+    is_density: ClassVar[bool] = False
+
+    def validate(self, x: Tensor, event_shape: Sequence[int] | None = None) -> None:
+        """Check that x is a batch of examples of this shape to which the likelihood gives a probability.
+
+        Raises:
+            InputError: If type, shape or values are wrong.
+        """
+        check_event(x, event_shape)
+        self.check_values(x)
+
+    @abc.abstractmethod
+    def check_values(self, x: Tensor) -> None:
+        """InputError unless every value of x can be data."""
+
+    @abc.abstractmethod
+    def distribution(self, output: Output) -> Distribution:
+        """p(x | z_1) from what a decoder returned, each tensor of shape (b, *event)."""
+
+    def of_normal(self, normal: Normal) -> Distribution:
+        """p(x | z_1) from the Gaussian that a diffusion model's last reverse step gives.
+
+        Raises:
+            InputError: If this likelihood has no such form.
+        """
+        raise InputError(f"a diffusion model needs a gaussian or discretized likelihood, got {self.name}")
+
+
+def gaussian(output: Output, lowest_log_var: float = -200.0) -> Normal:
+    """A Gaussian from a network's output: (mean, log_var), or a mean alone with unit variance (S4, S13)."""
+    if isinstance(output, tuple):
+        mean, log_var = output
+        return Normal.from_log_var(mean, limit_log_var(log_var, lowest_log_var))
+    return Normal(output, output.new_ones(()), output.new_zeros(()))
+
+
+def limit_log_var(log_var: Tensor, lowest: float = -200.0) -> Tensor:
+    """Clamp log-variances to the range in which float32 can compute with them (E29, O30).
+
+    Above 88.7 a float32 variance is inf, and the KL of an example sums `num_dims` of them. Below -200 the standard
+    deviation leaves even the subnormal numbers. No fit comes near either end. A diverging encoder does, and its
+    gradient beyond them is zero rather than NaN.
+    """
+    num_dims = log_var[0].numel() if len(log_var) else 1
+    return log_var.clamp(lowest, 88.3 - math.log(num_dims))

@@ -1,0 +1,251 @@
+"""A mixture of chains: one discrete latent k above z_T, p(x) = sum_k p(k) p(x | k).
+
+The latents of the mixture are pairs (z_t, k): the prior draws k and then z_T, the encoder finds k from x and then
+z_1, and k stays as it is on the way between. So a mixture is a `LatentChain` like any other, and its ELBO is
+
+    ELBO(x) = E_q(k|x)[ log p(k) - log q(k | x) + ELBO(x | k) ].
+
+q(k | x) is certain where the class is a function of x, as for k-means clusters or known labels. Otherwise it is the
+responsibility softmax_k(log p(k) + ELBO(x | k)), computed from the bounds themselves.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from kakusan.chain import LatentChain
+from kakusan.distributions import Distribution, add
+from kakusan.errors import InputError
+from kakusan.models.clusters import Classes
+from kakusan.noise import Randomness, rand, stream
+
+
+class WithClass(NamedTuple):
+    """A latent of a mixture: z_t (b, *shape) and the class k, int64 (b,), of each example."""
+
+    z: Tensor
+    k: Tensor
+
+
+@dataclass(frozen=True)
+class KnownClass:
+    """Distribution of (z, k) for certain k."""
+
+    latent: Distribution
+    k: Tensor  # (b,)
+
+    @property
+    def mean(self) -> Tensor:
+        """Mean of z."""
+        return self.latent.mean
+
+    def sample(self, randomness: Randomness = None) -> WithClass:
+        """z drawn, k as it is."""
+        return WithClass(self.latent.sample(randomness), self.k)
+
+    def log_prob(self, value: WithClass) -> Tensor:
+        """log p(z), and -inf where k differs; nats, (b,)."""
+        log_prob = self.latent.log_prob(value.z)
+        return log_prob.masked_fill(value.k != self.k, -math.inf)
+
+    def expand(self, num_examples: int) -> KnownClass:
+        """The same for `num_examples` examples."""
+        return KnownClass(self.latent.expand(num_examples), self.k.expand(num_examples))
+
+
+@dataclass(frozen=True)
+class ClassFirst:
+    """Distribution of (z, k): k from its probabilities, then z given k.
+
+    It is the prior of a mixture (x is None), or its encoder for examples x whose class is uncertain.
+    """
+
+    chain: LatentChain
+    probs: Tensor  # (b, K), float64; b may be 1
+    x: Tensor | None = None
+
+    def _given(self, k: Tensor) -> Distribution:
+        law = self.chain.prior(k) if self.x is None else self.chain.encode(self.x, 1, k)
+        return law.expand(len(k))
+
+    @property
+    def mean(self) -> Tensor:
+        """Mean of z under the likeliest class."""
+        return self._given(self.probs.argmax(1)).mean
+
+    def sample(self, randomness: Randomness = None) -> WithClass:
+        """k first, then z."""
+        ends = self.probs.cumsum(1)
+        uniform = rand((len(ends), 1), randomness, torch.float64, ends.device)
+        k = torch.searchsorted(ends, uniform * ends[:, -1:], right=True)[:, 0]
+        return WithClass(self._given(k).sample(randomness), k)
+
+    def log_prob(self, value: WithClass) -> Tensor:
+        """log p(k) + log p(z | k); nats, (b,)."""
+        log_prob = self._given(value.k).log_prob(value.z)
+        rows = self.probs.log().expand(len(value.k), -1)
+        return log_prob + rows.gather(1, value.k[:, None])[:, 0].to(log_prob.dtype)
+
+    def expand(self, num_examples: int) -> ClassFirst:
+        """The same for `num_examples` examples."""
+        x = None if self.x is None else self.x.expand(num_examples, *self.x.shape[1:])
+        return ClassFirst(self.chain, self.probs.expand(num_examples, -1), x)
+
+
+class Mixture(nn.Module, LatentChain):
+    """One conditional chain for each class, sharing its networks.
+
+    Where `cond` is given it is the known class of each example, and every method is about p(x | k).
+
+    Args:
+        chain: A chain whose methods take cond = k, int64 (b,).
+        classes: `Clusters`, `Classes`, or a number K of classes.
+        probs: p(k) for a number of classes; default: uniform.
+        assign: x -> k for a number of classes, certain; default: responsibilities from K bounds.
+    """
+
+    def __init__(
+        self,
+        chain: LatentChain,
+        classes: Classes | int,
+        probs: Tensor | Sequence[float] | None = None,
+        assign: Callable[[Tensor], Tensor] | None = None,
+    ):
+        super().__init__()
+        if isinstance(classes, bool) or not isinstance(classes, Classes | int) or classes == 0:
+            raise InputError(f"classes must be Clusters, Classes or a positive number of classes, got {classes!r}")
+        if isinstance(classes, int):
+            classes = Classes([1 / classes] * classes if probs is None else probs, assign)
+        self._chain = (
+            chain,
+        )  # in a tuple: its parts are registered below under the names that they have without classes
+        self.clusters = classes  # the name in model files
+        self.depth = chain.depth
+        self._link()
+
+    def _link(self) -> None:
+        """Register what the chain holds as the mixture's own, so that weights have one name with or without classes."""
+        for mine, held in ((self._modules, "_modules"), (self._parameters, "_parameters"), (self._buffers, "_buffers")):
+            mine.update(getattr(self.chain, held, {}))
+        self._non_persistent_buffers_set |= getattr(self.chain, "_non_persistent_buffers_set", set())
+
+    def _apply(self, fn: Callable, recurse: bool = True) -> Mixture:
+        """Move or convert the chain and the classes, each once."""
+        self.clusters._apply(fn, recurse)
+        if isinstance(self.chain, nn.Module):
+            self.chain._apply(fn, recurse)
+        self._link()
+        return self
+
+    def train(self, mode: bool = True) -> Mixture:
+        """Set the mode of the chain as well."""
+        if isinstance(self.chain, nn.Module):
+            self.chain.train(mode)
+        return super().train(mode)
+
+    @property
+    def chain(self) -> Any:
+        """The conditional chain p(x | k)."""
+        return self._chain[0]
+
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        """Shape of one example."""
+        return self.chain.event_shape
+
+    @property
+    def num_dims(self) -> int:
+        """Number of scalars in one example."""
+        return math.prod(self.event_shape)
+
+    @property
+    def classes(self) -> Classes:
+        """p(k), and q(k | x)."""
+        return self.clusters
+
+    def prior(self, cond: Tensor | None = None) -> Distribution:
+        """p(z_T, k) = p(k) p(z_T | k)."""
+        if cond is not None:
+            return KnownClass(self.chain.prior(cond).expand(len(cond)), self._known(cond))
+        return ClassFirst(self.chain, self.classes.share.double()[None])
+
+    def decode(self, z: WithClass, t: int, cond: Tensor | None = None) -> Distribution:
+        """p(z_{t-1}, k | z_t, k); at t = 1 p(x | z_1, k)."""
+        down = self.chain.decode(z.z, t, z.k)
+        return down if t == 1 else KnownClass(down, z.k)
+
+    def encode(self, z: Any, t: int, cond: Tensor | None = None) -> Distribution:
+        """q(z_t, k | z_{t-1}, k); at t = 1 q(k | x) q(z_1 | x, k)."""
+        if t > 1:
+            return KnownClass(self.chain.encode(z.z, t, z.k), z.k)
+        k = self._known(cond) if cond is not None else self.classes.of(z)
+        if k is None:
+            return ClassFirst(self.chain, self.responsibilities(z).exp(), z)
+        return KnownClass(self.chain.encode(z, 1, k), k)
+
+    def validate(self, x: Tensor, cond: Tensor | None = None) -> None:
+        """Check the data, and the class indices if they are given."""
+        self.chain.validate(x, cond)
+        if cond is not None:
+            self._known(cond)
+
+    def class_of(self, x: Tensor) -> Tensor:
+        """The class of each example, int64 (b,): certain, or the one of largest responsibility (Bayes' rule)."""
+        k = self.classes.of(x)
+        return self.responsibilities(x).argmax(1) if k is None else k
+
+    @torch.no_grad()
+    def responsibilities(self, x: Tensor, seed: int = 0) -> Tensor:
+        """log q(k | x) from one-draw bounds of all classes, float64 (b, K); a function of x and the seed."""
+        log_joint = torch.stack(
+            [bound + self.classes.share[k].log() for k, bound in enumerate(self._bounds(x, seed))], 1
+        )
+        return log_joint.log_softmax(1)
+
+    def terms(self, x: Tensor, cond: Tensor | None = None, generator: Randomness = None) -> dict[str, Tensor]:
+        """Terms of the ELBO, nats (b,): "cluster" is log p(k) - log q(k | x); an uncertain class is summed over."""
+        if cond is not None:
+            return self.chain.terms(x, self._known(cond), generator)
+        k = self.classes.of(x)
+        if k is not None:
+            return {"cluster": self.classes.log_prob(k).to(x.dtype)} | self.chain.terms(x, k, generator)
+        log_q = self.responsibilities(x)
+        q = log_q.exp().to(x.dtype)
+        each = [self.chain.terms(x, self._all(k, x), generator) for k in range(self.classes.num)]
+        cluster = torch.special.entr(q).sum(1) + torch.xlogy(q, self.classes.share.to(x.dtype)).sum(1)
+        return {"cluster": cluster} | {
+            name: add(q[:, k] * part[name] for k, part in enumerate(each)) for name in each[0]
+        }
+
+    def loss(self, x: Tensor, generator: Randomness = None, *, cond: Tensor | None = None, **settings: Any) -> Tensor:
+        """The chain's own loss for the class of each example, shape (b,); minus the ELBO where classes are uncertain."""
+        k = cond if cond is not None else self.classes.of(x)
+        if k is not None:
+            return self.chain.loss(x, generator, cond=k, **settings)
+        return LatentChain.loss(self, x, generator)
+
+    def _bounds(self, x: Tensor, seed: int) -> list[Tensor]:
+        return [
+            add(
+                self.chain.terms(x, self._all(k, x), stream(seed, "responsibilities", device=x.device)).values()
+            ).double()
+            for k in range(self.classes.num)
+        ]
+
+    def _all(self, k: int, x: Tensor) -> Tensor:
+        return torch.full((len(x),), k, device=x.device)
+
+    def _known(self, cond: Tensor) -> Tensor:
+        self.classes.validate(cond)
+        return cond
+
+
+def split(model: Any) -> tuple[Any, Classes | None]:
+    """The conditional chain of a mixture and its classes; a chain without classes is returned with None."""
+    return (model.chain, model.classes) if isinstance(model, Mixture) else (model, None)

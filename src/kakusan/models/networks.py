@@ -1,0 +1,162 @@
+"""What a model accepts as a network, and one look at what the network returns.
+
+A network's output is checked where it enters the model: a wrong shape would broadcast, and the result would be a
+number that means nothing.
+"""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from kakusan.errors import InputError
+
+
+class Function(nn.Module):
+    """A plain function where a module is expected; modules in its closure are registered, so that `.to` moves them."""
+
+    def __init__(self, function: Callable):
+        super().__init__()
+        self.function = function
+        held = inspect.getclosurevars(function).nonlocals.values() if inspect.isfunction(function) else ()
+        self.held = nn.ModuleList([value for value in held if isinstance(value, nn.Module)])
+
+    def forward(self, *arguments: Any) -> Any:
+        """Call the function."""
+        return self.function(*arguments)
+
+    def __deepcopy__(self, memo: dict) -> Function:
+        """Copy the wrapper; refused where the function would go on using the original network's weights."""
+        if any(True for _ in self.held.parameters()):
+            raise InputError(
+                "a function cannot be copied together with the network that it calls; pass the network itself, or an "
+                "nn.Module that holds it: class Wrapped(nn.Module): def forward(self, z, t): ..."
+            )
+        return Function(self.function)
+
+
+def as_module(network: Callable) -> nn.Module:
+    """A network as a module, so that its parameters belong to the model."""
+    if isinstance(network, nn.Module):
+        return network
+    if not callable(network):
+        raise InputError(f"a network must be an nn.Module or a function, got {type(network).__name__}")
+    return Function(network)
+
+
+def evaluate(network: nn.Module, z: Tensor, cond: Tensor | None) -> Any:
+    """The network's output for z, with cond as a second argument if there is one."""
+    return network(z) if cond is None else network(z, cond)
+
+
+def denoiser_output(output: Any, z_t: Tensor, learned: bool) -> tuple[Tensor, Tensor | None]:
+    """The prediction, and v of a learned variance, from what a denoiser returned.
+
+    Args:
+        output: A tensor, an object or dict with `sample`, or with a learned variance a pair (prediction, v).
+        z_t: The denoiser's input, whose shape and dtype the prediction takes.
+        learned: Whether the variance is learned.
+
+    Raises:
+        InputError: If type or shape differs; the message names both and the usual cause.
+    """
+    if isinstance(output, Mapping) and "sample" in output:
+        output = output["sample"]
+    elif not isinstance(output, Tensor | tuple) and hasattr(output, "sample"):
+        output = output.sample
+    if isinstance(output, tuple) and len(output) == 1 and not learned:
+        output = output[0]
+    pair = isinstance(output, tuple) and len(output) == 2
+    if not (pair if learned else isinstance(output, Tensor)):
+        raise InputError(
+            "a denoiser returns one tensor, and with variance='learned' a pair (prediction, v); "
+            f"got a {type(output).__name__} with variance {'learned' if learned else 'not learned'}"
+        )
+    if not isinstance(output, tuple):
+        return _like(output, z_t, "prediction"), None
+    prediction, v = _like(output[0], z_t, "prediction"), _like(output[1], z_t, "v")
+    if v.device.type == "cpu" and v.numel() and not (v.min() >= 0 and v.max() <= 1):
+        raise InputError(
+            f"v of a learned variance must lie in [0, 1], got {v.min().item():g} to {v.max().item():g}; end with a sigmoid"
+        )
+    return prediction, v
+
+
+def _like(output: Any, z_t: Tensor, name: str) -> Tensor:
+    if not isinstance(output, Tensor) or not output.is_floating_point():
+        found = output.dtype if isinstance(output, Tensor) else type(output).__name__
+        raise InputError(f"the denoiser's {name} must be a floating-point tensor, got {found}")
+    if output.shape != z_t.shape:
+        raise InputError(
+            f"the denoiser's {name} must have the shape of z_t, {tuple(z_t.shape)}, got {tuple(output.shape)}; "
+            "check the number of output channels, and pass variance='learned' if the network also predicts a variance"
+        )
+    return output.to(z_t.dtype)
+
+
+def encoder_output(output: Any, shape: Sequence[int], batch: int) -> tuple[Tensor, Tensor]:
+    """(mean, log_var) from what an encoder returned, each (batch, *shape).
+
+    Raises:
+        InputError: If it is no pair of tensors of that shape.
+    """
+    if not isinstance(output, tuple) or len(output) != 2:
+        raise InputError(f"an encoder returns a pair (mean, log_var), got {_described(output)}")
+    for name, part in zip(("mean", "log_var"), output):
+        _check_shape(f"the encoder's {name}", part, shape, batch)
+    return output
+
+
+def decoder_output(output: Any, shape: Sequence[int] | None, batch: int) -> Any:
+    """A decoder's output, one tensor or a pair, each (batch, *shape) if the shape is known.
+
+    Raises:
+        InputError: If it has another type or shape.
+    """
+    parts = output if isinstance(output, tuple) else (output,)
+    if len(parts) > 2 or not all(isinstance(part, Tensor) for part in parts):
+        raise InputError(f"a decoder returns one tensor, or a pair (mean, log_var), got {_described(output)}")
+    for part in parts:
+        _check_shape("the decoder's output", part, shape, batch)
+    if len(parts) == 2 and parts[0].shape != parts[1].shape:
+        raise InputError(
+            f"mean and log_var of a decoder must have one shape, got {tuple(parts[0].shape)} and {tuple(parts[1].shape)}"
+        )
+    return output
+
+
+def _check_shape(name: str, part: Any, shape: Sequence[int] | None, batch: int) -> None:
+    if not isinstance(part, Tensor) or not part.is_floating_point():
+        raise InputError(f"{name} must be a floating-point tensor, got {_described(part)}")
+    if len(part) != batch or (shape is not None and part.shape[1:] != tuple(shape)):
+        expected = "the event's shape" if shape is None else str((batch, *shape))
+        raise InputError(f"{name} must have shape {expected} with {batch} rows, got {tuple(part.shape)}")
+
+
+def _described(value: Any) -> str:
+    return f"a tensor of {value.dtype}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
+
+
+def as_shape(shape: Sequence[int] | int) -> tuple[int, ...]:
+    """A shape; an int is a vector's length.
+
+    Raises:
+        InputError: If a size is not a positive whole number.
+    """
+    sizes = (shape,) if isinstance(shape, int) else tuple(shape) if isinstance(shape, Sequence) else ()
+    if not sizes or any(isinstance(size, bool) or not isinstance(size, int) or size < 1 for size in sizes):
+        raise InputError(f"a shape needs positive whole sizes, got {shape!r}; e.g. (20,)")
+    return sizes
+
+
+def reference(module: nn.Module) -> Tensor:
+    """A tensor with a module's dtype and device: its first floating-point parameter, else its first such buffer."""
+    for tensor in itertools.chain(module.parameters(), module.buffers()):  # a walk of the whole tree is slow
+        if tensor.is_floating_point():
+            return tensor
+    return torch.zeros(())

@@ -1,0 +1,110 @@
+"""What a denoiser predicts, one small class per prediction: its regression target, and x from its output (M8)."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Protocol
+
+from torch import Tensor
+
+from kakusan.registry import Registry
+from kakusan.schedule import Step
+
+
+class Parametrization(Protocol):
+    """Translation between a network's output and the data estimate.
+
+    Attributes:
+        needs_signal: Whether x cannot be recovered where alpha_bar = 0.
+    """
+
+    needs_signal: ClassVar[bool]
+
+    def x_hat(self, output: Tensor, z: Tensor, step: Step) -> Tensor:
+        """The estimate of x from the network's output at z_t."""
+        ...
+
+    def target(self, x: Tensor, z: Tensor, eps: Tensor, step: Step) -> Tensor:
+        """The output of a network that knows x and eps: the regression target."""
+        ...
+
+
+class Eps:
+    """The noise: eps = (z_t - signal x) / noise. Ho, Jain and Abbeel 2020, https://arxiv.org/abs/2006.11239."""
+
+    needs_signal = True
+
+    def x_hat(self, output: Tensor, z: Tensor, step: Step) -> Tensor:
+        """(z_t - noise eps) / signal."""
+        return (z - step.noise * output) / step.signal
+
+    def target(self, x: Tensor, z: Tensor, eps: Tensor, step: Step) -> Tensor:
+        """The noise itself."""
+        return eps
+
+
+class X:
+    """The data x itself."""
+
+    needs_signal = False
+
+    def x_hat(self, output: Tensor, z: Tensor, step: Step) -> Tensor:
+        """The output itself."""
+        return output
+
+    def target(self, x: Tensor, z: Tensor, eps: Tensor, step: Step) -> Tensor:
+        """The data itself."""
+        return x
+
+
+class V:
+    """v = signal eps - noise x. Salimans and Ho 2022, https://arxiv.org/abs/2202.00512, appendix D."""
+
+    needs_signal = False
+
+    def x_hat(self, output: Tensor, z: Tensor, step: Step) -> Tensor:
+        """Signal z_t - noise v."""
+        return step.signal * z - step.noise * output
+
+    def target(self, x: Tensor, z: Tensor, eps: Tensor, step: Step) -> Tensor:
+        """Signal eps - noise x."""
+        return step.signal * eps - step.noise * x
+
+
+class Score:
+    """The score of q(z_t | x): -eps / noise. Song et al. 2021, https://arxiv.org/abs/2011.13456."""
+
+    needs_signal = True
+
+    def x_hat(self, output: Tensor, z: Tensor, step: Step) -> Tensor:
+        """(z_t + noise^2 score) / signal."""
+        return (z + step.noise_var * output) / step.signal
+
+    def target(self, x: Tensor, z: Tensor, eps: Tensor, step: Step) -> Tensor:
+        """-eps / noise."""
+        return -eps / step.noise
+
+
+class Mean:
+    """The mean of p(z_{t-1} | z_t), the prediction of the study notes: coef_x x + coef_z z_t."""
+
+    needs_signal = False
+
+    def x_hat(self, output: Tensor, z: Tensor, step: Step) -> Tensor:
+        """(mean - coef_z z_t) / coef_x."""
+        return (output - step.mean_coef_z * z) / step.mean_coef_x
+
+    def target(self, x: Tensor, z: Tensor, eps: Tensor, step: Step) -> Tensor:
+        """The mean of q(z_{t-1} | z_t, x)."""
+        return step.mean_coef_x * x + step.mean_coef_z * z
+
+
+PREDICTIONS = Registry(
+    "prediction",
+    {
+        "eps": "kakusan.models.parametrization:Eps",
+        "x": "kakusan.models.parametrization:X",
+        "v": "kakusan.models.parametrization:V",
+        "mean": "kakusan.models.parametrization:Mean",
+        "score": "kakusan.models.parametrization:Score",
+    },
+)

@@ -1,0 +1,94 @@
+"""The ELBO of a diffusion model from T, two, or one drawn latents: one mean, three costs (M3, M4, M5).
+
+ELBO(x) = E[log p(z_T)] + H(q(z_1..z_T | x)) + sum_t E[l_t],   l_t = log p(z_{t-1} | z_t).
+
+The first two terms are known (M2); the estimators differ in how many l_t they evaluate.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from kakusan.bound import draw_path
+from kakusan.distributions import HALF_LOG_2PI, Normal, sum_event
+from kakusan.noise import Randomness, rand
+
+if TYPE_CHECKING:
+    from kakusan.models.diffusion import Diffusion
+
+
+def from_path(model: Diffusion, x: Tensor, generator: Randomness, cond: Tensor | None) -> Tensor:
+    """C(x) + sum_t l_t on one path z_1..z_T ~ q (S48-S51, M3); nats, (b,). T network evaluations."""
+    path = draw_path(model, x, generator, cond=cond)
+    total = bound_constant(model, x)  # float64, as the sum of T terms of either sign
+    for t in range(1, model.depth + 1):
+        total = total + model.step_log_prob(path[t - 1], path[t], t, cond)
+    return total.to(x.dtype)
+
+
+def from_pair(model: Diffusion, x: Tensor, generator: Randomness, centered: bool, cond: Tensor | None) -> Tensor:
+    """C(x) + T l_t for t uniform, z_{t-1} ~ q(z_{t-1} | x), z_t ~ q(z_t | z_{t-1}) (S56, M4); nats, (b,)."""
+    t = _uniform_steps(model, x, generator)
+    z_before = model.marginal(x, t - 1).sample(generator)
+    beta = model.schedule.at("beta", t, x)
+    z_t = Normal.from_var((1 - beta).sqrt() * z_before, beta).sample(generator)
+    return _total(model, x, t, model.step_log_prob(z_before, z_t, t, cond), centered, pair=True)
+
+
+def from_single(model: Diffusion, x: Tensor, generator: Randomness, centered: bool, cond: Tensor | None) -> Tensor:
+    """C(x) + T E[l_t | z_t, x] for t uniform, z_t ~ q(z_t | x) (S57, M5); nats, (b,)."""
+    t = _uniform_steps(model, x, generator)
+    z_t = model.marginal(x, t).sample(generator)
+    return _total(model, x, t, model.step_cross_entropy(x, z_t, t, cond), centered, pair=False)
+
+
+def terms_of_single(model: Diffusion, x: Tensor, generator: Randomness, cond: Tensor | None) -> dict[str, Tensor]:
+    """-KL(q(z_T | x) || p(z_T)) - T cost_t for t uniform, z_t ~ q(z_t | x), by kind of term (M5, KL form)."""
+    t = _uniform_steps(model, x, generator)
+    cost = model.depth * model.step_cost(x, model.marginal(x, t).sample(generator), t, cond)
+    first = t == 1
+    return {
+        "prior": -model.prior_kl(x),
+        "diffusion": -cost.masked_fill(first, 0.0),
+        "reconstruction": -cost.masked_fill(~first, 0.0),
+    }
+
+
+def bound_constant(model: Diffusion, x: Tensor) -> Tensor:
+    """C(x) = E log p(z_T) + H(q(z_1..z_T | x)), which has no parameters (M2); nats, float64 (b,)."""
+    # the entropy of a thousand steps is a million nats: float32 would round the bound by a tenth
+    x = x.double()
+    at_t = [model.schedule.at(table, model.depth, x) for table in ("alpha_bar", "noise_var")]
+    expected_prior = -model.num_dims * HALF_LOG_2PI - 0.5 * (at_t[0] * sum_event(x.square()) + model.num_dims * at_t[1])
+    entropy = model.num_dims * (model.schedule.beta[1:].log() + 2 * HALF_LOG_2PI + 1).sum().item() / 2
+    return expected_prior + entropy
+
+
+def _total(model: Diffusion, x: Tensor, t: Tensor, log_prob: Tensor, centered: bool, pair: bool) -> Tensor:
+    """C(x) + sum of the parameter-free parts + T (l_t - its parameter-free part)."""
+    free, free_sum = _parameter_free(model, t, pair) if centered else (0.0, 0.0)
+    return (bound_constant(model, x) + free_sum + model.depth * (log_prob - free)).to(x.dtype)
+
+
+def _parameter_free(model: Diffusion, t: Tensor, pair: bool) -> tuple[Tensor, float]:
+    """The part of l_t that no network changes, and its sum over all t (M6.5).
+
+    With a learned variance nothing is parameter-free. The entropy of q(z_{t-1} | z_t, x) then stands in, which
+    leaves -KL_t: any known function of t keeps the mean.
+    """
+    log_var = model.known_log_var
+    free = -0.5 * log_var - HALF_LOG_2PI
+    if not pair:
+        free = free - 0.5 * model.schedule.beta_tilde * (-log_var).exp()
+    if not model.likelihood.is_density:
+        free[1] = 0.0
+    free = model.num_dims * free
+    return free.to(t.device)[t], free[1:].sum().item()
+
+
+def _uniform_steps(model: Diffusion, x: Tensor, generator: Randomness) -> Tensor:
+    uniform = rand((len(x),), generator, torch.float64, x.device)
+    return (uniform * model.depth).long() + 1

@@ -1,0 +1,50 @@
+"""The study notes' form of the terms between the levels of a hierarchy, as a training objective (S19, E5)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from kakusan.distributions import Normal, normal_kl
+from kakusan.noise import Randomness
+
+if TYPE_CHECKING:
+    from kakusan.models.hierarchical_vae import HierarchicalVAE
+
+
+def notes_third_term(
+    model: HierarchicalVAE, x: Tensor, generator: Randomness = None, *, cond: Tensor | None = None
+) -> dict[str, Tensor]:
+    """Terms of the notes' objective on one drawn path; nats, each (b,), higher is better.
+
+    Every level below the top costs KL(q(z_l | z_{l-1}) || p(z_l | z_{l+1})), as if z_{l+1} had not been drawn from
+    z_l. The sum is not the ELBO. At two levels, with I the mutual information of z_1 and z_2 under q given x,
+
+        ELBO = notes' form + sum_h Cov_q(z_1h, mean_h of p(z_1 | z_2)),
+        notes' form = (ELBO of the family q(z_1 | x) q(z_2 | x)) - I  <=  log p(x).
+
+    The notes' form is thus a lower bound of log p(x) too. It lies above the ELBO where the covariance is negative.
+
+    Args:
+        model: The hierarchy.
+        x: Data, shape (b, *event).
+        generator: Source of the path; equal generators give the path of `HierarchicalVAE.terms`.
+        cond: Condition, or None.
+    """
+    path, posteriors = model.draw(x, cond, generator)
+    return notes_terms_on(model, path, posteriors, cond)
+
+
+def notes_terms_on(
+    model: HierarchicalVAE, path: list[Tensor], posteriors: list[Normal] | None = None, cond: Tensor | None = None
+) -> dict[str, Tensor]:
+    """Terms of the notes' objective on a given path [x, z_1, ..., z_L]; nats, each (b,)."""
+    q = posteriors or [model.encode(z, t, cond) for t, z in enumerate(path[:-1], start=1)]
+    terms = {"reconstruction": model.decode(path[1], 1, cond).log_prob(path[0])}
+    for level in range(1, model.depth):
+        p = model.decode(path[level + 1], level + 1, cond)
+        assert isinstance(p, Normal), "latents are Gaussian given the level above"
+        terms[f"level {level}"] = -normal_kl(q[level - 1], p)
+    terms[f"level {model.depth}"] = -normal_kl(q[-1], model.prior(cond))
+    return terms

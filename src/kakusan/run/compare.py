@@ -1,0 +1,102 @@
+"""Comparison of two trained models on the same examples with the same noise."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kakusan.console import tell, tell_measuring
+from kakusan.errors import InputError
+from kakusan.likelihood.compare import Comparison
+from kakusan.likelihood.compare import compare as compare_evaluations
+from kakusan.likelihood.evaluation import Evaluation
+from kakusan.likelihood.step_groups import default_law
+from kakusan.run.evaluation_data import data_of
+from kakusan.run.source import open_source
+from kakusan.run.trained_model import TrainedModel, load
+from kakusan.timesteps import StepLaw
+
+CLEAR = 2.0  # standard errors
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Two evaluations and their paired difference."""
+
+    paths: tuple[str, str]
+    evaluations: tuple[Evaluation, Evaluation]
+    comparison: Comparison
+
+    def record(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        return {**self.comparison.record(), "runs": {p: e.record() for p, e in zip(self.paths, self.evaluations)}}
+
+    def lines(self) -> list[str]:
+        """The result in words."""
+        found = self.comparison
+        lines = [f"{path}: {result}" for path, result in zip(self.paths, self.evaluations)]
+        far = (
+            f"{abs(found.difference) / found.standard_error:.1f} standard errors" if found.standard_error else "exactly"
+        )
+        lines.append(
+            f"difference {found.difference:+.4f} ± {found.standard_error:.4f} bits/dim over the same "
+            f"{found.num_images:,} examples ({far}; unpaired it would be ± {found.unpaired_error:.4f})"
+        )
+        if found.standard_error and abs(found.difference) > CLEAR * found.standard_error:
+            fewer = self.paths[found.difference > 0]
+            lines.append(f"{fewer} needs fewer bits; in short runs that does not tell whose samples look better")
+        return lines
+
+
+def compare(
+    first: Path | str,
+    second: Path | str,
+    *,
+    split: str = "test",
+    limit: int | None = None,
+    data: str | None = None,
+    seed: int = 0,
+    device: str = "auto",
+) -> Compared:
+    """Evaluate two run directories or exported files on the same examples with the same noise.
+
+    Args:
+        first: Run directory or exported file.
+        second: Another one, for the same kind of data.
+        split: "test" (held out) or "train".
+        limit: Number of examples, the first ones (default: all).
+        data: Other data of the same shape (default: the first run's own).
+        seed: Random seed.
+        device: "auto", "cpu", "cuda" or "cuda:N".
+    """
+    if limit is not None and limit < 2:
+        raise InputError(f"--limit must be at least 2, got {limit}")
+    paths = (str(first), str(second))
+    models = [load(first, device), load(second, device)]
+    for model in models:
+        model.check_bound()
+    kinds = [model.measured_in for model in models]
+    if kinds[0] != kinds[1]:
+        raise InputError(f"{first} measures {kinds[0]} and {second} {kinds[1]}; they cannot be compared")
+    dataset = data_of(open_source(first), models[0], data)
+    models[1].check_data(dataset)
+    if open_source(second).facts.data.digest != dataset.digest():
+        tell(f"{second} was trained on other data or another split: it may have been trained on some of these examples")
+    tell(f"on {dataset.describe()}")
+    examples = (dataset.test if split == "test" else dataset.train)[:limit]
+    law = _common_law(models)
+    results = []
+    for path, model in zip(paths, models):
+        tell_measuring(len(examples), f" by {path}")
+        results.append(model.evaluate(examples, seed, law=law))
+    return Compared(paths, (results[0], results[1]), compare_evaluations(*results))
+
+
+def _common_law(models: list[TrainedModel]) -> StepLaw | None:
+    """One timestep distribution for two diffusion models of one depth, so that both see the same noised examples."""
+    chains = [model.diffusion for model in models if model.diffusion is not None]
+    if len(chains) < 2 or chains[0].depth != chains[1].depth:
+        return None
+    first, second = (default_law(chain).probs for chain in chains)
+    return StepLaw((first + second) / 2)

@@ -1,0 +1,243 @@
+"""Evaluation of a trained model: the bound in bits per dimension by term, and measures of its samples."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from kakusan.console import counted, tell_measuring
+from kakusan.distributions import add
+from kakusan.errors import InputError
+from kakusan.likelihood.evaluation import Evaluation, Part, stderr_words
+from kakusan.likelihood.three import three_estimates
+from kakusan.measure.classifier import SHIPPED
+from kakusan.measure.samples import Quality
+from kakusan.run.evaluation_data import data_of
+from kakusan.run.quality import file_quality, sample_quality
+from kakusan.run.source import open_source
+from kakusan.run.trained_model import TrainedModel, load
+
+FEW, ENOUGH = 250, 1000  # below FEW examples the estimate is repeated until about ENOUGH network evaluations
+NO_BOUND = "a student has no bound: it draws samples in few network evaluations and does not score given examples"
+SMALLEST_SHOWN = 0.00005  # bits/dim; four decimals show it as 0.0001
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Bound of some examples, with the details of the model family.
+
+    Attributes:
+        result: The bound.
+        details: Further measures by name, as plain JSON values.
+        lines: The details in words.
+    """
+
+    result: Evaluation
+    details: dict[str, Any]
+    lines: list[str]
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """Result of `evaluate`; a student has no bound, and samples are measured only if asked for."""
+
+    data: str
+    measured: Measured | None
+    quality: Quality | None
+
+    def record(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        samples = {"samples": self.quality.record()} if self.quality else {}
+        return {**(self.measured.result.record() | self.measured.details if self.measured else {}), **samples}
+
+    def lines(self) -> list[str]:
+        """The result in words."""
+        quality = self.quality.lines() if self.quality else []
+        if self.measured is None:
+            return [NO_BOUND, *quality]
+        result = self.measured.result
+        bits = f"{result.bits_per_example:.1f} bits per example"
+        return [
+            f"{result}   {error_words(result)}",
+            f"{result.nats:.2f} ± {stderr_words(result.nats_standard_error)} nats, {bits}",
+            f"{counted(result.num_images, 'example')} of {self.data}, "
+            f"{counted(result.network_evaluations, 'network evaluation')}; {result.estimator}",
+            *(
+                f"  {name:<16}{value:10.4f} ± {stderr_words(result.term_errors[name])} bits/dim"
+                for name, value in result.terms.items()
+            ),
+            *[_level_line(level) for level in result.levels[1:] if level.evaluated],
+            *self.measured.lines,
+            *quality,
+        ]
+
+
+def evaluate(
+    run: Path | str,
+    *,
+    split: str = "test",
+    limit: int | None = None,
+    data: str | None = None,
+    repeats: int | None = None,
+    importance: int | None = None,
+    estimators: bool = False,
+    samples: int | None = None,
+    features: str | None = None,
+    seed: int = 0,
+    device: str = "auto",
+) -> Evaluated:
+    """Evaluate the model of a run directory or an exported file.
+
+    Args:
+        run: Run directory or exported file.
+        split: "test" (held out) or "train".
+        limit: Number of examples, the first ones (default: all).
+        data: Other data of the same shape, measured whole (default: the run's own).
+        repeats: Independent estimates to average (default: 1, more for fewer than 250 examples).
+        importance: K of the importance-weighted bound of a VAE or hierarchical VAE (default: the ELBO).
+        estimators: Also estimate the ELBO of a few examples from paths, pairs and single latents.
+        samples: Number of samples to draw and measure (default: none).
+        features: Features of the samples' measures: "digits" or "fashion", or a file of features.
+        seed: Random seed.
+        device: "auto", "cpu", "cuda" or "cuda:N".
+    """
+    for name, value in {"limit": limit, "importance": importance, "repeats": repeats}.items():
+        if value is not None and value < 1:
+            raise InputError(f"--{name} must be at least 1, got {value}")
+    model = load(run, device)
+    if samples is None and features is None:
+        model.check_bound()
+    if model.is_student:
+        _refuse_bound_options({"--importance": importance, "--limit": limit, "--repeats": repeats})
+    dataset = data_of(open_source(run), model, data)
+    quality = _quality(model, dataset, samples, features, seed)
+    if model.is_student:
+        return Evaluated(dataset.name, None, quality)
+    examples = (dataset.test if split == "test" or data is not None else dataset.train)[:limit]
+    tell_measuring(len(examples))
+    measured = measure_bound(model, examples, seed, importance, repeats)
+    if estimators and model.diffusion is not None:
+        batch = model.batches(examples)
+        three = three_estimates(model.chain, batch, len(examples), seed, offset_nats=model.grid_nats())
+        details, lines = {**measured.details, "three_estimates": three}, measured.lines + _estimator_lines(three)
+        measured = Measured(measured.result, details, lines)
+    return Evaluated(dataset.name, measured, quality)
+
+
+def measure_bound(
+    model: TrainedModel, data: Tensor, seed: int = 0, importance: int | None = None, repeats: int | None = None
+) -> Measured:
+    """Bound of examples and everything that comes with it; arguments as `evaluate`."""
+    if repeats is None:
+        few = model.diffusion is not None and 0 < len(data) < FEW
+        repeats = math.ceil(ENOUGH / len(data)) if few else 1
+    result = averaged([model.evaluate(data, seed + _REPEAT * k, importance) for k in range(repeats)])
+    details = model.family.details(model, data, seed)
+    return Measured(result, details, model.family.detail_lines(details))
+
+
+_REPEAT = 1_000_003  # between the seeds of repeated estimates
+
+
+def averaged(estimates: Sequence[Evaluation]) -> Evaluation:
+    """Average of independent estimates for the same examples.
+
+    The Monte Carlo variance is read off the estimates; what remains of their stated variance comes from the examples.
+    """
+    first, count = estimates[0], len(estimates)
+    if count == 1:
+        return first
+
+    def mean(values: Sequence[float]) -> float:
+        return sum(values) / count
+
+    def errors(values: Sequence[float], stated: Sequence[float | None]) -> tuple[float | None, float, float | None]:
+        """Standard error, its Monte Carlo part, and its part from the examples."""
+        center = mean(values)
+        noise = sum((value - center) ** 2 for value in values) / (count - 1)
+        if all(one is None for one in stated):  # one example
+            return None, math.sqrt(noise / count), None
+        examples = max(mean([(one or 0.0) ** 2 for one in stated]) - noise, 0.0)
+        return math.sqrt(examples + noise / count), math.sqrt(noise / count), math.sqrt(examples)
+
+    def of(value: Callable[[Evaluation], float], stated: Callable[[Evaluation], float | None]) -> Any:
+        return errors([value(one) for one in estimates], [stated(one) for one in estimates])
+
+    whole, noise, examples = of(lambda e: e.bits_per_dim, lambda e: e.standard_error)
+    levels = []
+    for k, level in enumerate(first.levels):
+        error = of(lambda e, k=k: e.levels[k].bits_per_dim, lambda e, k=k: e.levels[k].standard_error)[0]
+        evaluated = any(e.levels[k].evaluated for e in estimates)
+        bits = mean([e.levels[k].bits_per_dim for e in estimates])
+        levels.append(Part(level.name, bits, error, level.log_snr, evaluated))
+    return dataclasses.replace(
+        first,
+        bits_per_dim=mean([e.bits_per_dim for e in estimates]),
+        standard_error=whole,
+        standard_error_monte_carlo=noise,
+        standard_error_images=examples,
+        nats=mean([e.nats for e in estimates]),
+        nats_standard_error=of(lambda e: e.nats, lambda e: e.nats_standard_error)[0],
+        bits_per_example=mean([e.bits_per_example for e in estimates]),
+        network_evaluations=sum(e.network_evaluations for e in estimates),
+        terms={name: mean([e.terms[name] for e in estimates]) for name in first.terms},
+        term_errors={
+            name: of(lambda e, name=name: e.terms[name], lambda e, name=name: e.term_errors[name])[0]
+            for name in first.terms
+        },
+        levels=levels,
+        estimator=f"{first.estimator}; average of {count} estimates",
+        per_example=add(e.per_example for e in estimates) / count,
+    )
+
+
+def _refuse_bound_options(options: dict[str, Any]) -> None:
+    """InputError for an option of the bound, which a student does not have."""
+    for name, value in options.items():
+        if value is not None:
+            raise InputError(f"{name} belongs to the bound, and a student has none, got {value}; leave it out")
+
+
+def _quality(model: TrainedModel, dataset: Any, samples: int | None, features: str | None, seed: int) -> Quality | None:
+    """Measures of samples, before the bound, so that a mistake shows at once."""
+    if features is not None and features not in SHIPPED:
+        if samples is not None:
+            raise InputError("give --samples, or --features with a file, which holds features of samples already")
+        return file_quality(Path(features))
+    if samples is None:
+        if features is not None:
+            raise InputError(f"--features {features} needs a number of samples: add --samples 10000")
+        return None
+    return sample_quality(model, dataset, samples, seed, features or "digits")
+
+
+def error_words(result: Evaluation) -> str:
+    """Where the standard error comes from, in words."""
+    if result.standard_error_monte_carlo is None:
+        return "the Monte Carlo part of the error was not measured"
+    noise = f"Monte Carlo error {result.standard_error_monte_carlo:.4f} (--repeats lowers it), "
+    if result.standard_error_images is None:
+        return noise + "error from the examples unknown"
+    if result.standard_error_images < SMALLEST_SHOWN:
+        return noise + "error from the examples too small to tell"
+    return noise + f"error from the examples {result.standard_error_images:.4f} (more examples lower it)"
+
+
+def _level_line(part: Part) -> str:
+    levels = f"   log SNR {part.log_snr[0]:+.1f} to {part.log_snr[1]:+.1f}" if part.log_snr else ""
+    return f"    {part.name:<14}{part.bits_per_dim:10.4f} ± {stderr_words(part.standard_error)}{levels}"
+
+
+def _estimator_lines(estimates: dict[str, dict[str, float]]) -> list[str]:
+    return [
+        f"  {name:<6} {e['bits_per_dim']:9.4f} ± {e['standard_error']:.4f} bits/dim "
+        f"from {e['network_evaluations']:,} network evaluations"
+        + (f", {e['errors_from_path']:+.1f} standard errors from path" if "errors_from_path" in e else "")
+        for name, e in estimates.items()
+    ]

@@ -1,0 +1,15 @@
+"""Model families by name. A new one is a file here and a line in FAMILIES."""
+
+from __future__ import annotations
+
+from kakusan.registry import Registry
+
+FAMILIES = Registry(
+    "model family",
+    {
+        "diffusion": "kakusan.run.families.diffusion:DiffusionFamily",
+        "vae": "kakusan.run.families.vae:VAEFamily",
+        "hierarchy": "kakusan.run.families.hierarchy:HierarchyFamily",
+        "dirichlet": "kakusan.run.families.dirichlet:DirichletFamily",
+    },
+)

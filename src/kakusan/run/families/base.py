@@ -1,0 +1,150 @@
+"""What a recipe needs to know of a model family. Imports no torch, so that help is instant."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+from kakusan.errors import InputError, shown
+from kakusan.settings import Between
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+    from kakusan.data.scale import Scale
+    from kakusan.images import Images
+    from kakusan.likelihood.evaluation import Estimate
+    from kakusan.noise import Randomness
+    from kakusan.run.trained_model import TrainedModel
+
+Units = Annotated[int, Between(1, 65_536)]
+LogSNR = Annotated[float, Between(-100, 100)]
+LARGEST_EVENT = 2**24  # numbers in one example
+DRAWS = 2  # of the latents of each example, in an evaluation by terms
+TrainingLoss = Callable[[Any, "Tensor", "Tensor", "Randomness"], "Tensor"]  # (module, x, indices, randomness) -> (b,)
+Figure = tuple["Images", int | None]  # images in reading order, and how many form a row (None: as wide as high)
+
+
+class ModelConfig:
+    """Base of the settings of a family: a frozen dataclass with a `family` name."""
+
+    family = ""
+
+
+class Family(abc.ABC):
+    """One kind of model: its settings, how it is built, trained, evaluated and shown.
+
+    Every method has a default that suits an image model whose ELBO comes as `LatentChain.terms`, except `build`.
+
+    Attributes:
+        name: Name in recipes and records.
+        config: Settings, a subclass of `ModelConfig`.
+        kind: Kind of data: "images" or "counts".
+        draws_latents: Whether an importance-weighted bound and figures of reconstructions make sense.
+        splits_over_threads: Whether micro-batches on several threads are faster than one.
+    """
+
+    name: ClassVar[str]
+    config: ClassVar[type[ModelConfig]]
+    kind: ClassVar[str] = "images"
+    draws_latents: ClassVar[bool] = True
+    splits_over_threads: ClassVar[bool] = False
+
+    @abc.abstractmethod
+    def build(self, config: Any, event_shape: tuple[int, ...]) -> nn.Module:
+        """An untrained module of these settings."""
+
+    def for_data(self, config: Any, own_data: bool) -> Any:
+        """The settings with their defaults for these data; own_data: other data than the recipe's were given."""
+        return config
+
+    def chain(self, module: Any) -> Any:
+        """The `LatentChain` that a trained module is used as."""
+        return module
+
+    def event_shape(self, values: Any) -> tuple[int, ...]:
+        """The shape of an example, as a JSON record has it.
+
+        Raises:
+            InputError: If it is not [channels, height, width] for images, or [categories] for counts.
+        """
+        from kakusan.data.arrays import CHANNELS
+
+        whole = isinstance(values, list) and all(type(value) is int and 0 < value <= LARGEST_EVENT for value in values)
+        image = whole and len(values) == 3 and values[0] in CHANNELS
+        if not (image if self.kind == "images" else whole and len(values) == 1):
+            needed = "[1, 3 or 4 channels, height, width]" if self.kind == "images" else "[categories]"
+            raise InputError(f"the record's event_shape must be {needed}, got {shown(values)}")
+        return tuple(values)
+
+    def scale(self, config: Any) -> Scale:
+        """The numbers that the model takes for pixels."""
+        from kakusan.data.scale import Scale
+        from kakusan.likelihoods import as_likelihood
+
+        likelihood = as_likelihood(config.likelihood)
+        return Scale(likelihood.low, likelihood.high, likelihood.binary)
+
+    def inputs(self, config: Any, examples: Tensor, augment: str, randomness: Randomness) -> Tensor:
+        """Stored examples in the model's numbers, augmented as in training."""
+        from kakusan.data.augment import augmented
+
+        return self.scale(config).to_model(augmented(examples, augment, randomness), randomness)
+
+    def prepare(self, module: Any, data: Tensor, augment: str) -> None:  # noqa: B027 - most have nothing to do
+        """Take from the training data what an untrained module needs, e.g. clusters or mean pixels."""
+
+    def loss(self, config: Any) -> TrainingLoss:
+        """The training loss: (module, x, indices, randomness) -> loss of each example, shape (b,)."""
+        return lambda module, x, indices, randomness: module.loss(x, randomness)
+
+    def terms(self, module: Any, x: Tensor, randomness: Randomness) -> dict[str, Tensor]:
+        """Terms of the bound in nats, each (b,), if the loss is made of them."""
+        return module.terms(x, None, randomness)
+
+    def density_bin_width(self, config: Any) -> float | None:
+        """Width of a gray level if the bound is one of a density, to be turned into a probability; else None."""
+        from kakusan.likelihoods import as_likelihood
+
+        return self.scale(config).bin_width if as_likelihood(config.likelihood).is_density else None
+
+    def estimate(self, model: TrainedModel, data: Tensor, seed: int, law: Any) -> Estimate:
+        """The bound of each example of stored data."""
+        from kakusan.likelihood.chains import of_terms
+
+        if law is not None:
+            raise InputError(f"a timestep distribution is for diffusion models; {model.recipe.name} has no timesteps")
+        chain, words = model.chain, f"{DRAWS} draws of the latents per example, KL terms in closed form"
+        return of_terms(
+            lambda x, generator: chain.terms(x, None, generator),
+            model.batches(data, seed),
+            len(data),
+            DRAWS,
+            2 * chain.depth,
+            words,
+            seed,
+        )
+
+    def figures(self, model: TrainedModel, held_out: Tensor) -> dict[str, Figure]:
+        """Figures of how the model works, by file name; by default reconstructions."""
+        from kakusan.run.figures import reconstructions
+
+        return {"reconstructions.png": reconstructions(model, held_out)}
+
+    def details(self, model: TrainedModel, data: Tensor, seed: int) -> dict[str, Any]:
+        """Further measures of these examples as plain JSON values, by name."""
+        return {}
+
+    def detail_lines(self, details: dict[str, Any]) -> list[str]:
+        """The further measures, one line each, for people."""
+        return []
+
+    def finish(self, module: Any, data: Tensor) -> tuple[dict[str, Any], list[str]]:
+        """What the end of training shows: values for the summary, and lines for people."""
+        return {}, []
+
+    def optional_weights(self, event_shape: tuple[int, ...]) -> dict[str, torch.Tensor]:
+        """Weights that training needs and use does not: empty stand-ins by name."""
+        return {}

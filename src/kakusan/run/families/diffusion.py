@@ -1,0 +1,187 @@
+"""The diffusion family: DDPM with any schedule, prediction and network, optionally conditional on clusters."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from kakusan.errors import InputError
+from kakusan.nets import NETWORKS
+from kakusan.run.families.base import Family, Figure, LogSNR, ModelConfig, TrainingLoss
+from kakusan.settings import Between, check
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from kakusan.data.scale import Scale
+    from kakusan.likelihood.evaluation import Estimate
+    from kakusan.noise import Randomness
+    from kakusan.run.trained_model import TrainedModel
+    from kakusan.schedule import Schedule
+    from kakusan.timesteps import StepLaw
+
+    Network = str
+else:
+    Network = Literal[*NETWORKS]
+
+Channels = Annotated[int, Between(8, 4096)]
+VALUES_AT_ONCE = 2**22  # of images whose clusters are searched
+SEEN_FOR_CLUSTERS = 2**15  # examples: with 128 clusters a share then has a relative error of 6 %
+
+
+@dataclass(frozen=True)
+class DiffusionConfig(ModelConfig):
+    """Settings of a diffusion model and its denoising network."""
+
+    family = "diffusion"
+
+    depth: Annotated[int, Between(1, 100_000)] = 1000
+    """Number of timesteps T."""
+    schedule: Literal["linear", "cosine", "sigmoid"] = "cosine"
+    """Noise schedule. linear: beta from 1e-4 to 0.02, made for depth 1000."""
+    prediction: Literal["eps", "x", "v", "mean", "score"] = "v"
+    """Quantity that the network predicts."""
+    variance: Literal["unit", "beta", "beta_tilde", "fixed_large", "learned"] = "beta_tilde"
+    """Variance of the reverse steps. fixed_large: beta, with beta_tilde_2 at t = 1. unit: the identity covariance of the study notes."""
+    likelihood: Literal["gaussian", "discretized"] = "discretized"
+    """Likelihood of the data given z_1."""
+    objective: Literal["simple", "path", "pair", "single"] = "simple"
+    """Training loss: the simple loss, or the negative ELBO estimated from T (path), two (pair) or one (single) latents."""
+    focus: tuple[LogSNR, Annotated[float, Between(0.01, 100)]] = (-0.8, 1.0)
+    """Mean and standard deviation of the log-SNR at which the simple loss trains most."""
+    focus_share: Annotated[float, Between(0, 1)] = 0.8
+    """Share of timesteps drawn around the focus. The others are drawn uniformly."""
+    clusters: Annotated[int, Between(0, 4096)] = 0
+    """Number of k-means clusters used for conditioning, at most one for every 50 examples. 0: unconditional."""
+    guidance: Annotated[float, Between(1, 100)] = 3.0
+    """Autoguidance weight for sampling (Karras et al. 2024). 1 disables it. Does not affect the bound."""
+    guidance_range: tuple[LogSNR, LogSNR] = (-3.0, 1.0)
+    """Lowest and highest log-SNR at which sampling is guided."""
+    end_log_snr: LogSNR | None = None
+    """Log-SNR at which few-step sampling stops and returns the network's estimate of x. Default: twice the logarithm of the number of steps. Lower values give cleaner backgrounds and blur fine detail. Ignored with uniform spacing. Does not affect the bound."""
+    begin: Annotated[int, Between(1, 100_000)] | None = None
+    """Timestep at which sampling starts from pure noise. Default: T. A distilled student starts lower."""
+    time: Literal["sinusoidal", "table"] = "sinusoidal"
+    """Embedding of the timestep. table: one learned vector for each timestep."""
+    network: Network = "unet"
+    """Denoising network. unet: small, for a CPU. convnext: convolutions between patches. transformer: attention between patches, for a GPU. cosine: a perceptron on the cosine transform of the image. classic: the U-Net of the DDPM paper."""
+    width: Channels = 32
+    """Number of channels, for a unet at its finest level. Try 96 for convnext, 128 to 512 for transformer, 512 for cosine."""
+    inner_width: Channels = 64
+    """Number of channels at the coarse level of a unet."""
+    blocks: Annotated[int, Between(1, 32)] = 3
+    """Number of residual blocks, for a unet at its coarse level."""
+    patch: Annotated[int, Between(1, 64)] = 4
+    """Side of a patch in pixels, for convnext and transformer."""
+
+    def __post_init__(self):
+        check(self, "model")
+
+
+class DiffusionFamily(Family):
+    """Diffusion models."""
+
+    name = "diffusion"
+    config = DiffusionConfig
+    draws_latents = False
+    splits_over_threads = True
+
+    def build(self, config: DiffusionConfig, event_shape: tuple[int, ...]) -> nn.Module:
+        """A `Diffusion` on pixels in [-1, 1], in a `Mixture` if there are clusters."""
+        from kakusan.guidance import check_guidance
+        from kakusan.models.clusters import Clusters
+        from kakusan.models.diffusion import Diffusion
+        from kakusan.models.mixture import Mixture
+
+        timestep_distribution(config)  # bad settings show now, not when training starts
+        check_guidance(config.guidance, config.guidance_range)
+        chain = Diffusion(
+            NETWORKS[config.network].from_config(config, event_shape),
+            schedule_of(config),
+            event_shape,
+            prediction=config.prediction,
+            variance=config.variance,
+            likelihood=config.likelihood,
+            clip=(-1.0, 1.0),
+        )
+        return Mixture(chain, Clusters(config.clusters, event_shape)) if config.clusters else chain
+
+    def chain(self, module: Any) -> Any:
+        """The module itself, or the student of a distillation."""
+        from kakusan.objectives.distillation import Distillation
+
+        return module.chain() if isinstance(module, Distillation) else module
+
+    def scale(self, config: DiffusionConfig) -> Scale:
+        """Pixels in [-1, 1], whatever the likelihood."""
+        from kakusan.data.scale import SIGNED
+
+        return SIGNED
+
+    def prepare(self, module: Any, data: Tensor, augment: str) -> None:
+        """Find the clusters in the examples as training sees them, so that they are drawn as often as learned."""
+        import torch
+
+        from kakusan.data.augment import augmented
+        from kakusan.data.scale import SIGNED
+        from kakusan.models.clusters import LEARNED_FROM, Clusters, coarse
+        from kakusan.models.mixture import split
+        from kakusan.noise import stream
+
+        chain, clusters = split(module)
+        if not isinstance(clusters, Clusters):
+            return
+        drawn, each = stream("clusters of"), max(1, VALUES_AT_ONCE // chain.num_dims)
+        seen = max(SEEN_FOR_CLUSTERS, LEARNED_FROM * clusters.num)
+        rows = torch.randperm(len(data), generator=drawn)[:seen].to(data.device)
+        images = (augmented(data[part], augment, drawn) for part in rows.split(each))
+        clusters.find(torch.cat([coarse(SIGNED.to_model(one)).cpu() for one in images]))
+
+    def loss(self, config: DiffusionConfig) -> TrainingLoss:
+        """The objective of the settings, at timesteps of their distribution."""
+        law = timestep_distribution(config)
+        return lambda module, x, indices, randomness: module.loss(x, randomness, objective=config.objective, law=law)
+
+    def terms(self, module: Any, x: Tensor, randomness: Randomness) -> dict[str, Tensor]:
+        """Nothing: the simple loss is no sum of terms of the bound."""
+        return {}
+
+    def estimate(self, model: TrainedModel, data: Tensor, seed: int, law: StepLaw | None) -> Estimate:
+        """One network evaluation per example, with a control variate."""
+        from kakusan.likelihood.diffusion import of_diffusion
+
+        return of_diffusion(model.chain, model.batches(data, seed), len(data), seed, law)
+
+    def figures(self, model: TrainedModel, held_out: Tensor) -> dict[str, Figure]:
+        """Both directions of the chain, and the centroids of the clusters."""
+        from kakusan.run.figures import cluster_centroids, forward_strip, reverse_strip
+
+        figures = {"forward.png": forward_strip(model, held_out), "reverse.png": reverse_strip(model)}
+        return figures | cluster_centroids(model)
+
+
+def schedule_of(config: DiffusionConfig) -> Schedule:
+    """The schedule of the settings, up to the step where sampling begins."""
+    import torch
+
+    from kakusan.schedule import Schedule
+
+    with torch.device("cpu"):  # its tables are numbers, also where the networks are but shapes
+        whole = getattr(Schedule, config.schedule)(config.depth)
+        if config.begin is None:
+            return whole
+        if config.begin > config.depth:
+            raise InputError(f"model.begin must lie in 1..{config.depth}, the model's own steps, got {config.begin}")
+        return whole.respaced(list(range(1, config.begin + 1)))
+
+
+def timestep_distribution(config: DiffusionConfig) -> StepLaw:
+    """Timesteps of the simple loss: a share around the focus, the others uniform."""
+    import torch
+
+    from kakusan.timesteps import StepLaw
+
+    schedule = schedule_of(config)
+    with torch.device("cpu"):
+        focused, uniform = StepLaw.log_snr_normal(schedule, *config.focus), StepLaw.uniform(schedule.depth)
+    return StepLaw(config.focus_share * focused.probs + (1 - config.focus_share) * uniform.probs)

@@ -1,0 +1,109 @@
+"""The Dirichlet-multinomial family: counts, fitted by gradient ascent to a known answer."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+from kakusan.errors import InputError
+from kakusan.run.families.base import Family, ModelConfig, TrainingLoss
+from kakusan.settings import Between, check
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+    from kakusan.data.scale import Scale
+    from kakusan.likelihood.evaluation import Estimate
+    from kakusan.noise import Randomness
+    from kakusan.run.trained_model import TrainedModel
+
+POSTERIORS = "log_gamma"  # of the training rows: not needed to use the model
+
+
+@dataclass(frozen=True)
+class DirichletConfig(ModelConfig):
+    """Settings of a Dirichlet-multinomial model of counts, fitted by gradient ascent on the ELBO."""
+
+    family = "dirichlet"
+
+    concentration: Annotated[float, Between(1e-6, 1e6)] = 2.0
+    """Concentration of the prior, the same for every category."""
+    learn_concentration: bool | None = None
+    """Fit the concentration of the prior, one number for each category. Default: yes for data given by --data."""
+
+    def __post_init__(self):
+        check(self, "model")
+
+
+class DirichletFamily(Family):
+    """Dirichlet-multinomial models of counts."""
+
+    name = "dirichlet"
+    config = DirichletConfig
+    kind = "counts"
+    draws_latents = False
+
+    def build(self, config: DirichletConfig, event_shape: tuple[int, ...]) -> nn.Module:
+        """A fit whose posteriors are learned by gradient ascent."""
+        from kakusan.models.dirichlet_fit import ConjugateFit
+
+        return ConjugateFit(config.concentration, bool(config.learn_concentration), event_shape)
+
+    def for_data(self, config: DirichletConfig, own_data: bool) -> DirichletConfig:
+        """Learn the concentration of data given by --data: samples then have their frequencies."""
+        if config.learn_concentration is not None:
+            return config
+        return dataclasses.replace(config, learn_concentration=own_data)
+
+    def chain(self, module: Any) -> Any:
+        """The fitted model, with its exact posterior."""
+        return module.chain()
+
+    def scale(self, config: DirichletConfig) -> Scale:
+        """Counts have no scale."""
+        raise InputError("counts are not scaled")
+
+    def inputs(self, config: DirichletConfig, examples: Tensor, augment: str, randomness: Randomness) -> Tensor:
+        """The counts themselves."""
+        return examples
+
+    def prepare(self, module: Any, data: Tensor, augment: str) -> None:
+        """Make room for the posteriors of the training rows."""
+        module.start_at(data)
+
+    def loss(self, config: DirichletConfig) -> TrainingLoss:
+        """Minus the exact ELBO of each row under its own posterior."""
+        return lambda module, x, indices, randomness: -module.elbo(x, indices)
+
+    def terms(self, module: Any, x: Tensor, randomness: Randomness) -> dict[str, Tensor]:
+        """Nothing: the bound is computed whole."""
+        return {}
+
+    def density_bin_width(self, config: DirichletConfig) -> None:
+        """None: counts have probabilities."""
+
+    def estimate(self, model: TrainedModel, data: Tensor, seed: int, law: Any) -> Estimate:
+        """The log-likelihood itself, in closed form."""
+        import torch
+
+        from kakusan.likelihood.chains import in_closed_form
+
+        return in_closed_form(model.chain, model.batches(data, seed)(torch.arange(len(data))))
+
+    def figures(self, model: TrainedModel, held_out: Tensor) -> dict:
+        """None."""
+        return {}
+
+    def finish(self, module: Any, data: Tensor) -> tuple[dict[str, Any], list[str]]:
+        """How far gradient ascent ended from the exact posterior."""
+        distance = module.distance_to_exact(data)
+        line = f"gradient ascent ended at gamma = (x + alpha)(1 ± {distance:.1e})"
+        return {"largest_relative_distance_to_exact_posterior": distance}, [line]
+
+    def optional_weights(self, event_shape: tuple[int, ...]) -> dict[str, torch.Tensor]:
+        """The posteriors of no rows."""
+        import torch
+
+        return {POSTERIORS: torch.zeros((0, *event_shape), dtype=torch.float64)}

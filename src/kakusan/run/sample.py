@@ -1,0 +1,128 @@
+"""Samples of a trained model, written as one figure and one array."""
+
+from __future__ import annotations
+
+import io
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kakusan import distributed
+from kakusan.console import tell
+from kakusan.errors import InputError
+from kakusan.images import Images
+from kakusan.run.directory import refuse_inside_a_run
+from kakusan.run.memory import available_bytes
+from kakusan.run.source import open_source
+from kakusan.run.trained_model import TrainedModel, load
+from kakusan.solvers import SOLVERS, solver_named, solver_options
+from kakusan.solvers.evaluations import counted
+from kakusan.storage import files
+
+MOST_SHOWN = 400  # images in samples.png
+GUESSED_BYTES = 16 * 1024 * files.MIB  # of memory, where the system does not tell
+ALL_OPTIONS = tuple(dict.fromkeys(option for name in SOLVERS for option in solver_options(name)))
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Samples and where they were written (files are empty on all ranks but the first)."""
+
+    array: np.ndarray
+    files: list[Path]
+    network_evaluations: float  # per sample
+
+
+def sample(
+    run: Path | str, n: int, *, out: Path | None = None, seed: int = 0, device: str = "auto", **choices: Any
+) -> Samples:
+    """Draw n samples and write OUT/samples.npy and, for images, OUT/samples.png.
+
+    Args:
+        run: Run directory or exported file.
+        n: Number of samples.
+        out: Folder (default: samples/RUN-CHOICES-seedS-nN).
+        seed: Random seed; sample i depends on the seed and i alone.
+        device: "auto", "cpu", "cuda" or "cuda:N".
+        choices: `sampler` (a name), the options of solvers, and keyword arguments of `TrainedModel.sample`.
+    """
+    if n < 1:
+        raise InputError(f"-n must be at least 1, got {n}")
+    source = open_source(run)
+    out = out or Path("samples") / _folder_name(source.name, n, seed, choices)
+    _check_folder(out)
+    model = load(run, device)
+    _check_memory(model, n)
+    sampling = model.sampling if model.diffusion is not None else None
+    if sampling is not None and (warning := sampling.warning(choices.get("sampler"), choices.get("steps"))):
+        tell(warning)
+    with counted(*(sampling.denoisers if sampling is not None else [])) as evaluations:
+        samples = model.sample(n, seed, **_arguments(model, choices))
+    (total,) = distributed.all_reduce_sum([float(evaluations.total)])
+    if not distributed.is_rank0():
+        return Samples(samples, [], total / n)
+    return Samples(samples, _write(samples, out, {"run": run, "n": n, "seed": seed, **choices}), total / n)
+
+
+def _arguments(model: TrainedModel, choices: dict[str, Any]) -> dict[str, Any]:
+    """Keyword arguments of `TrainedModel.sample`: a solver made from its name and its options."""
+    options = {name: choices[name] for name in ALL_OPTIONS if choices.get(name) is not None}
+    others = {name: value for name, value in choices.items() if name not in ALL_OPTIONS and name != "sampler"}
+    name = choices.get("sampler")
+    if name is None and not options:
+        return others
+    return {**others, "solver": solver_named(name or model.sampling.solver, **options)}
+
+
+def _write(samples: np.ndarray, out: Path, facts: dict[str, Any]) -> list[Path]:
+    content = io.BytesIO()
+    np.save(content, np.asarray(samples))
+    written = [out / "samples.npy"]
+    with files.writing(out):
+        if written[0].exists():
+            tell(f"replacing {written[0]}")
+        files.replace(written[0], content.getvalue())
+        if isinstance(samples, Images):
+            known = {name: value for name, value in facts.items() if value is not None}
+            Images(samples[:MOST_SHOWN]).save(out / "samples.png", known)
+            written.insert(0, out / "samples.png")
+    return written
+
+
+def _check_folder(out: Path) -> None:
+    """Create the folder; SaveError or InputError if samples cannot be written there."""
+    if out.suffix.lower() in (".png", ".npy", ".npz"):
+        raise InputError(
+            f"--out is the folder for samples.png and samples.npy, got {out}; give e.g. {out.with_suffix('')}"
+        )
+    refuse_inside_a_run(out)
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out} exists and is not a folder; choose another --out")
+    if distributed.is_rank0():
+        with files.writing(out):
+            files.make_folders(out)
+            draft = out / ".samples.npy.draft"  # a folder may be there and not writable
+            files.write(draft, b"")
+            files.remove(draft)
+
+
+def _check_memory(model: TrainedModel, n: int) -> None:
+    """InputError if the samples cannot be held in memory."""
+    needed = n * math.prod(model.event_shape) * (8 if model.is_counts else 1) * 3  # samples, file, working copy
+    free = available_bytes() or GUESSED_BYTES
+    if needed > free:
+        raise InputError(
+            f"-n {n:,} samples of {math.prod(model.event_shape):,} numbers need {needed / 2**30:,.1f} GiB of memory, and "
+            f"{free / 2**30:,.1f} GiB are free; draw fewer at a time"
+        )
+
+
+def _folder_name(name: str, n: int, seed: int, choices: dict[str, Any]) -> str:
+    """A folder for each different request."""
+    words = "".join(f"-{choices[key]}" for key in ("sampler", "spacing") if choices.get(key))
+    given = [(key, choices.get(key)) for key in ("steps", *ALL_OPTIONS, "guidance", "end_log_snr")]
+    numbers = "".join(f"-{key.replace('_', '-')}{value:g}" for key, value in given if value is not None)
+    return f"{name}{words}{numbers}-seed{seed}-n{n}"

@@ -1,0 +1,129 @@
+"""One session of training: from a fresh or resumed job to a finished run, or to a signal that stops it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from kakusan import distributed
+from kakusan.console import tell
+from kakusan.data.cautions import cautions
+from kakusan.errors import InputError, PeerFailed, SaveError
+from kakusan.run.build import count_parameters
+from kakusan.run.cautions import cluster_lines
+from kakusan.run.fingerprint import check_origin, origin
+from kakusan.run.finish import averaged_model, draw, finish, measure, measured_words
+from kakusan.run.job import Job, trainer_of
+from kakusan.run.memory import available_bytes, memory_errors, memory_words, step_bytes
+from kakusan.train import checkpoint
+from kakusan.train.engine import losses_named
+from kakusan.train.flops import effort_of
+from kakusan.train.loop import Trainer
+from kakusan.train.progress import ProgressLine
+
+MARKS = [0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0]  # shares of the budget at which the run is saved and measured
+
+
+class Session:
+    """Training of one job by this process.
+
+    Args:
+        job: What to train.
+        newest: Intact checkpoint to resume from; None if the run has none yet.
+        fresh: True for a new run.
+    """
+
+    def __init__(self, job: Job, newest: Path | None, fresh: bool):
+        self.job, self.newest, self.fresh = job, newest, fresh
+        self.intact = {newest} if newest else set()  # checkpoints that need not be read again
+        self.failed: InputError | None = None  # error of the last save
+        with memory_errors(job.recipe):
+            self.trainer = trainer_of(job)
+        unit = "rows" if job.dataset.kind == "counts" else "images"
+        self.progress = ProgressLine(self.trainer.settings.batch, unit)
+
+    def train(self) -> int:
+        """Train until the budget is used up, then measure; returns 0, or the number of the signal that stopped it."""
+        with losses_named(), memory_errors(self.job.recipe):
+            self._prepare()
+            with self.progress:
+                if getattr(self.job.recipe.model, "objective", None) != "path":  # counting would need all T evaluations
+                    self.progress.effort = effort_of(self.trainer)
+                finished = self.trainer.run(MARKS, self._on_mark, self.progress.update, self._on_save)
+            if self.failed is not None:
+                raise self.failed
+            if finished:
+                finish(self.job.run, self.job.recipe, self.job.dataset, self.trainer)
+            return self.trainer.stopped_by
+
+    def _prepare(self) -> None:
+        """Describe the data, restore the checkpoint, and compare its fingerprint with the present one."""
+        job, trainer, run = self.job, self.trainer, self.job.run
+        tell(job.dataset.describe())
+        start = f"{count_parameters(job.module):,} parameters on {_place(job)}"
+        if self.fresh:
+            for line in [*cautions(job.dataset), *cluster_lines(getattr(job.module, "clusters", None))]:
+                tell(line)
+            distributed.on_rank0(lambda: checkpoint.check_room(run.checkpoints, job.module))
+            self._check_memory()
+        else:
+            if self.newest:
+                checkpoint.take_up(trainer, self.newest)
+            passed = sum(mark <= trainer.progress for mark in MARKS)
+            trainer.state.marks = min(trainer.state.marks, passed)  # a larger budget has passed fewer
+            start = f"resuming from step {trainer.state.step:,}"
+        known = trainer.state.made_by.get("data")  # version 0.3 counted the names of files in
+        now = origin(
+            job.recipe,
+            job.seed,
+            known if known is not None and job.dataset.matches(known) else job.dataset.digest(),
+            job.device,
+            distributed.world_size(),
+            trainer.num_lanes,
+            job.first_data,
+        )
+        for line in check_origin(run.path, trainer.state.made_by, now) if trainer.state.made_by else []:
+            tell(f"warning: resume is not bit-exact: {line}")
+        trainer.state.made_by = now
+        distributed.on_rank0(lambda: run.cut_history(trainer.state.step))
+        tell(f"{job.recipe.name}: {start}, {job.budget}; writing {run.path}")
+
+    def _check_memory(self) -> None:
+        """Caution if a training step needs most of the memory that is free."""
+        if getattr(self.job.recipe.model, "objective", None) == "path" or self.trainer.settings.compile != "none":
+            return  # T network evaluations, or the time of compiling, would be spent to find out
+        needed, free = step_bytes(self.trainer), available_bytes(self.job.device)
+        if free is not None and needed > 0.9 * free:
+            tell(f"caution: a step needs about {memory_words(needed, free, self.job.recipe)}")
+
+    def _on_save(self, trainer: Trainer) -> None:
+        try:
+            self.intact.add(checkpoint.save(trainer, self.job.run.checkpoints, self.intact))
+            self.failed = None
+        except (SaveError, PeerFailed) as error:
+            tell(f"{error}; training continues, the next save tries again")
+            self.failed = error
+
+    def _on_mark(self, trainer: Trainer) -> None:
+        run, dataset = self.job.run, self.job.dataset
+        measured = distributed.is_rank0() and any(line["step"] == trainer.state.step for line in run.history())
+        if distributed.broadcast([float(measured)])[0]:
+            return  # the run was stopped right after this mark
+        try:
+            model = averaged_model(trainer, self.job.recipe, dataset)
+            line = measure(model, trainer, dataset)
+            self.progress.measured = measured_words(line)
+            if self.progress.effort.flops:
+                rate = self.progress.effort.flops * line["examples_per_second"] / 1e9
+                line["gflops_per_second"] = float(f"{rate:.4g}")
+            if distributed.is_rank0():
+                run.append_history(line)
+            draw(model, trainer, dataset, run)
+        except PeerFailed:
+            raise
+        except InputError as error:  # the disk, or samples that are not finite yet
+            tell(f"{error}; training continues")
+
+
+def _place(job: Job) -> str:
+    ranks = distributed.world_size()
+    return str(job.device) if ranks == 1 else f"{ranks} x {job.device.type}"

@@ -1,0 +1,121 @@
+"""What a solver is: one step from level t to level s of a diffusion chain."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from kakusan.distributions import Normal
+    from kakusan.models.diffusion import Diffusion
+    from kakusan.schedule import Schedule
+
+Noise = Callable[["Tensor"], "Tensor"]  # z -> fresh N(0, I) of its shape
+
+
+@dataclass(frozen=True)
+class Level:
+    """A noise level of a chain: z = signal x + noise eps, in plain floats from float64 tables.
+
+    Attributes:
+        index: t, 0 is the data.
+        signal: sqrt(alpha_bar_t).
+        noise: sqrt(1 - alpha_bar_t).
+        half_log_snr: log(signal / noise): inf at the data, -inf where alpha_bar_t = 0.
+    """
+
+    index: int
+    signal: float
+    noise: float
+    half_log_snr: float
+
+    @property
+    def is_data(self) -> bool:
+        """Whether this is t = 0."""
+        return self.index == 0
+
+    @property
+    def angle(self) -> float:
+        """arctan(noise / signal), from 0 at the data to pi / 2."""
+        return math.atan2(self.noise, self.signal)
+
+
+def levels(schedule: Schedule) -> list[Level]:
+    """All levels t = 0..T of a schedule."""
+    tables = (schedule.signal.tolist(), schedule.noise.tolist(), (schedule.log_snr / 2).tolist())
+    return [Level(t, *values) for t, values in enumerate(zip(*tables))]
+
+
+class Denoise:
+    """The data estimate of a chain at the current level: what a solver's step calls.
+
+    `denoise(z)` is the estimate of x from z at the level t of the step, `denoise(z, level)` at another level. Each
+    call is one network evaluation.
+
+    Attributes:
+        levels: All levels of the chain, by t.
+        num_steps: Number of steps of the whole solve.
+    """
+
+    def __init__(self, chain: Diffusion, cond: Tensor | None, times: list[int]):
+        self.levels = levels(chain.schedule)
+        self.num_steps = len(times)
+        self.level = self.levels[times[-1]]
+        self.estimates: dict[int, Tensor] = {}  # the first one found at each level of this step and the next
+        self._chain, self._cond = chain, cond
+        self._coarse, self._places = chain.respaced(times), {t: k for k, t in enumerate(times, start=1)}
+
+    def __call__(self, z: Tensor, level: Level | None = None) -> Tensor:
+        """The estimate of x, shape of z."""
+        level = level or self.level
+        x_hat = self._chain.data_estimate(z, level.index, self._cond)
+        self.estimates.setdefault(level.index, x_hat)
+        return x_hat
+
+    def reverse(self, z: Tensor) -> Normal:
+        """p(z_s | z_t = z) of the chain that visits only the levels of this solve; one network evaluation."""
+        place = self._places[self.level.index]
+        prediction, v = self._coarse.predict(z, place, self._cond)
+        x_hat = self._coarse.x_from(prediction, z, place)
+        self.estimates.setdefault(self.level.index, x_hat)
+        return self._coarse.reverse_of(x_hat, z, place, v)
+
+    def begin(self, level: Level) -> None:
+        """Start the step from this level."""
+        self.estimates = {t: x_hat for t, x_hat in self.estimates.items() if t == level.index}
+        self.level = level
+
+
+class Solver(Protocol):
+    """A numerical method that takes a chain from noise to data, one pair of levels at a time.
+
+    A solver is a frozen dataclass; its fields are its options, and appear in the command line by themselves. With K
+    steps and a perfect network the distribution of the samples differs from its limit by order K^-order, in steps that
+    shrink evenly everywhere in the log signal-to-noise ratio. `order` is verified by the suite of laws.
+    """
+
+    @property
+    def order(self) -> int:
+        """Order of convergence; 0 for a method that is not one for a perfect network."""
+        ...
+
+    def init(self) -> Any:
+        """The state before the first step."""
+        ...
+
+    def step(self, denoise: Denoise, z: Tensor, t: Level, s: Level, state: Any, noise: Noise) -> tuple[Tensor, Any]:
+        """One step from z at level t to level s < t; returns z_s and the next state.
+
+        Args:
+            denoise: Gives the estimate of x; `denoise(z)` is the one at t.
+            z: The latent at t, (b, *event).
+            t: The level of z.
+            s: The level to go to; at the data the result is the estimate of x.
+            state: What `init` or the step before returned.
+            noise: z -> fresh standard normal noise of its shape.
+        """
+        ...

@@ -1,0 +1,32 @@
+"""The number of network evaluations (NFE), counted where they happen, those of guidance and of Heun steps included."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from torch import nn
+
+
+@dataclass
+class Evaluations:
+    """Number of network evaluations; one is one network at one example."""
+
+    total: int = 0
+
+
+@contextmanager
+def counted(*networks: nn.Module) -> Iterator[Evaluations]:
+    """Count the evaluations of these networks while the block runs; their first argument is a batch."""
+    evaluations = Evaluations()
+
+    def count(network: nn.Module, arguments: tuple) -> None:
+        evaluations.total += len(arguments[0])
+
+    hooks = [network.register_forward_pre_hook(count) for network in networks]
+    try:
+        yield evaluations
+    finally:
+        for hook in hooks:
+            hook.remove()

@@ -1,0 +1,188 @@
+"""The sampling loop: one for every solver, every start and every list of times."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kakusan.bound import ancestral_sample
+from kakusan.chain import LatentChain
+from kakusan.checks import check_cond, check_event
+from kakusan.errors import InputError
+from kakusan.models.diffusion import Diffusion
+from kakusan.models.mixture import split
+from kakusan.noise import Randomness, example_streams, randn
+from kakusan.solvers import solver_named
+from kakusan.solvers.base import Denoise, Level, Solver
+from kakusan.solvers.time_grid import checked_times
+from kakusan.solvers.time_grid import times as grid
+
+BATCH = 250  # samples at a time
+DEFAULT_STEPS = 20
+DEFAULT_SOLVER = "dpm++2m-sde"
+DEFAULT_SPACING = "karras"
+
+
+@dataclass(frozen=True)
+class SolverStep:
+    """One step of the loop, as a callback sees it.
+
+    Attributes:
+        number: 1 for the first step from noise.
+        t, s: Levels at which the step begins and ends.
+        z_t, z_s: Latents there, (b, *event).
+        x_hat: The data estimate from z_t.
+    """
+
+    number: int
+    t: Level
+    s: Level
+    z_t: Tensor
+    z_s: Tensor
+    x_hat: Tensor
+
+
+Callback = Callable[[SolverStep], None]
+
+
+@torch.no_grad()
+def solve(
+    chain: Diffusion,
+    z: Tensor,
+    solver: Solver,
+    times: Sequence[int],
+    *,
+    cond: Tensor | None = None,
+    randomness: Randomness = None,
+    callback: Callback | None = None,
+) -> Tensor:
+    """Take latents z from the last of `times` down to the data.
+
+    Args:
+        chain: The diffusion chain.
+        z: Latents at level max(times), (b, *event).
+        solver: The method.
+        times: Different steps in 1..T, in any order.
+        cond: Condition of each example.
+        randomness: Source of fresh noise: one generator, or one per example.
+        callback: Called after each step.
+
+    Returns:
+        Estimates of x, shape of z.
+    """
+    check_event(z, chain.event_shape, "z")
+    steps = checked_times(times, chain.depth)
+    denoise, state = Denoise(chain, cond, steps), solver.init()
+
+    def noise(like: Tensor) -> Tensor:
+        return randn(like.shape, randomness, like.dtype, like.device)
+
+    pairs = list(zip(reversed(steps), [*reversed(steps[:-1]), 0]))
+    for number, (t, s) in enumerate(pairs, start=1):
+        begin, end = denoise.levels[t], denoise.levels[s]
+        denoise.begin(begin)
+        z_t = z
+        z, state = solver.step(denoise, z_t, begin, end, state, noise)
+        if callback is not None:
+            callback(SolverStep(number, begin, end, z_t, z, denoise.estimates.get(t, z)))
+    return z
+
+
+def sample(
+    chain: LatentChain,
+    n: int | None = None,
+    *,
+    z: Tensor | None = None,
+    solver: Solver | str | None = None,
+    steps: int | None = None,
+    times: Sequence[int] | None = None,
+    cond: Tensor | int | None = None,
+    seed: int = 0,
+    callback: Callback | None = None,
+    spacing: str | None = None,
+    end_log_snr: float | None = None,
+    first: int = 0,
+) -> Tensor:
+    """Draw examples from any chain. Example i depends on (seed, first + i) alone: not on n, nor on any batch.
+
+    Args:
+        chain: A diffusion model, a mixture of them, or any other `LatentChain`.
+        n: Number of examples; default: the length of z or cond.
+        z: Start from these latents instead of n draws from the prior; with `times` they are at level max(times).
+        solver: A solver, or its name in `kakusan.solvers.SOLVERS`; diffusion only; default: "dpm++2m-sde".
+        steps: Number of steps; diffusion only; default: 20, or T if smaller.
+        times: The steps themselves, different numbers in 1..T; replaces `steps` and `spacing`.
+        cond: Condition of each example; one class index stands for all. A mixture draws classes by default.
+        seed: Random seed.
+        callback: Called after each step of each batch of 250 with a `SolverStep`; diffusion only.
+        spacing: "karras" (default), "log-snr" or "uniform"; diffusion only.
+        end_log_snr: See `kakusan.solvers.times`.
+        first: Index of the first example.
+
+    Returns:
+        Shape (n, *event), on the model's device; for diffusion models the last step is the estimate of x.
+
+    Raises:
+        InputError: If arguments do not fit each other or the chain.
+    """
+    n = _number(n, z, cond)
+    if isinstance(cond, int):
+        cond = torch.full((n,), cond)
+    check_cond(cond, n)
+    inner, classes = split(chain)
+    plan = _plan(
+        inner,
+        {"solver": solver, "steps": steps, "times": times, "spacing": spacing, "z": z, "callback": callback},
+        end_log_snr,
+    )
+    parts = []
+    for start in range(0, n, BATCH):
+        rows = slice(start, min(start + BATCH, n))
+        streams = example_streams(seed, range(first + rows.start, first + rows.stop))
+        known = None if cond is None else cond[rows].to(_device(inner))
+        if plan is None:
+            parts.append(ancestral_sample(chain, len(streams), streams, cond=known))
+            continue
+        if known is None and classes is not None:
+            known = classes.draw(len(streams), streams)
+        begin = inner.prior(known).expand(len(streams)).sample(streams) if z is None else z[rows]
+        parts.append(solve(inner, begin, *plan, cond=known, randomness=streams, callback=callback))
+    return torch.cat(parts) if parts else ancestral_sample(chain, 0, [], cond=cond)
+
+
+def _plan(chain: LatentChain, given: dict[str, Any], end_log_snr: float | None) -> tuple[Solver, Sequence[int]] | None:
+    """Solver and steps for a diffusion chain; None for a chain that samples in one pass."""
+    if not isinstance(chain, Diffusion):
+        wrong = [name for name, value in given.items() if value is not None]
+        if wrong:
+            raise InputError(
+                f"{', '.join(wrong)}: only for diffusion models; a {type(chain).__name__} samples in one pass"
+            )
+        return None
+    solver, times = given["solver"], given["times"]
+    if solver is None or isinstance(solver, str):
+        solver = solver_named(solver or DEFAULT_SOLVER)
+    if times is None:
+        num_steps = min(DEFAULT_STEPS, chain.depth) if given["steps"] is None else given["steps"]
+        times = grid(chain.schedule, num_steps, given["spacing"] or DEFAULT_SPACING, end_log_snr)
+    return solver, times
+
+
+def _number(n: int | None, z: Tensor | None, cond: Any) -> int:
+    """The number of examples that the arguments agree on."""
+    lengths = {len(value) for value in (z, cond) if isinstance(value, Tensor) and value.dim() > 0}
+    if n is None and len(lengths) == 1:
+        (n,) = lengths
+    if isinstance(n, bool) or not isinstance(n, int) or n < 0:
+        raise InputError(f"the number of samples must be a whole number, 0 or more, got {n!r}")
+    if lengths - {n}:
+        raise InputError(f"{n} samples need z and cond of that length, got {', '.join(map(str, sorted(lengths)))}")
+    return n
+
+
+def _device(chain: LatentChain) -> torch.device:
+    return chain.prior().mean.device

@@ -1,0 +1,131 @@
+"""`kakusan.fit`: train a chain on a tensor, without a run directory."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor, nn
+
+from kakusan.chain import LatentChain
+from kakusan.checks import check_event, check_finite
+from kakusan.errors import InputError
+from kakusan.noise import Randomness
+from kakusan.train.loop import Trainer
+from kakusan.train.settings import Budget, Optim
+
+CHECKED = 64  # examples that are validated at entry
+
+
+@dataclass
+class History:
+    """Losses over a fit: after each recorded step its number, the seconds so far and the running mean of the loss."""
+
+    step: list[int] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+    loss: list[float] = field(default_factory=list)
+
+    def to_dict(self) -> dict[str, list[float]]:
+        """Columns by name, e.g. for a data frame."""
+        return dataclasses.asdict(self)
+
+    def __repr__(self) -> str:
+        if not self.step:
+            return "History(no steps)"
+        words = f"{self.step[-1]:,} steps, {self.seconds[-1]:.1f} s"
+        return f"History({words}, loss {self.loss[0]:.4g} -> {self.loss[-1]:.4g})"
+
+
+def fit(
+    chain: LatentChain,
+    x: Tensor,
+    *,
+    cond: Tensor | None = None,
+    steps: int | None = None,
+    minutes: float | None = None,
+    seed: int = 0,
+    optim: Optim | None = None,
+    average: bool = True,
+    on_step: Callable[[Trainer], None] | None = None,
+) -> History:
+    """Train a chain on a tensor, in place.
+
+    The chain and its data must be on one device. After Ctrl-C the chain keeps what it has learned so far.
+
+    Args:
+        chain: A chain that is an `nn.Module` with trainable parameters.
+        x: Training examples in the chain's own scale, (N, *event).
+        cond: Condition of each example, (N,) or (N, ...), for a conditional chain.
+        steps: Budget in steps.
+        minutes: Budget in minutes, instead of steps.
+        seed: Random seed of batches and noise.
+        optim: Optimizer settings (default: `Optim()`); a batch has at most N examples.
+        average: Leave the averaged weights in the chain (default), which are usually better than the last ones.
+        on_step: Called with the trainer after each step; must be cheap.
+
+    Returns:
+        The losses over the run.
+
+    Raises:
+        InputError: If the data cannot be data of this chain, or no budget is given.
+
+    Example:
+        >>> import kakusan as kk
+        >>> chain = kk.VAE(nn.Linear(3, 4), nn.Linear(2, 3), latent_shape=2, likelihood="gaussian")  # doctest: +SKIP
+        >>> kk.fit(chain, torch.rand(100, 3), steps=10)  # doctest: +SKIP
+        History(10 steps, ...)
+    """
+    model: Any = chain  # a LatentChain and an nn.Module
+    _check(model, x, cond)
+    if (steps is None) == (minutes is None):
+        raise InputError("fit needs a budget: give either steps=1000 or minutes=5")
+    settings = optim or Optim()
+    batch = max(1, min(settings.batch, len(x)) // settings.num_groups) * settings.num_groups
+    settings = dataclasses.replace(settings, batch=batch)
+    history = History()
+
+    def loss(indices: Tensor, randomness: Randomness) -> Tensor:
+        return model.loss(x[indices], randomness, cond=None if cond is None else cond[indices])
+
+    def record(trainer: Trainer) -> None:
+        state = trainer.state
+        if state.loss is not None:
+            history.step.append(state.step)
+            history.seconds.append(state.seconds)
+            history.loss.append(state.loss)
+        if on_step is not None:
+            on_step(trainer)
+
+    was_training = model.training
+    trainer = Trainer(model, loss, len(x), settings, Budget(minutes, steps), seed, x.device)
+    finished = trainer.run([], lambda trainer: None, record)
+    if average:
+        model.load_state_dict(trainer.ema.module.state_dict())
+    model.train(was_training)
+    if not finished:
+        raise KeyboardInterrupt
+    return history
+
+
+def _check(chain: Any, x: Tensor, cond: Tensor | None) -> None:
+    """InputError unless the chain can be trained on these examples."""
+    if not isinstance(chain, LatentChain) or not isinstance(chain, nn.Module):
+        raise InputError(f"fit trains a LatentChain that is an nn.Module, got {type(chain).__name__}")
+    parameters = [p for p in chain.parameters() if p.requires_grad]
+    if not parameters:
+        raise InputError(f"{type(chain).__name__} has no trainable parameters; give it networks that are nn.Modules")
+    check_event(x)
+    if len(x) < 1:
+        raise InputError("x must hold at least one example, got none")
+    first = parameters[0]
+    if x.device != first.device or x.dtype != first.dtype:
+        raise InputError(
+            f"x is {x.dtype} on {x.device} and the chain {first.dtype} on {first.device}; "
+            "convert one of them: x.to(next(chain.parameters()))"
+        )
+    check_finite(x)
+    if cond is not None and len(cond) != len(x):
+        raise InputError(f"cond must have an entry for each of the {len(x):,} examples, got {len(cond):,}")
+    chain.validate(x[:CHECKED], None if cond is None else cond[:CHECKED])

@@ -1,0 +1,167 @@
+"""A run from Python: train, look, sample, resume; the settings are those of the command line."""
+
+import json
+import shutil
+import signal
+import threading
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+import kakusan as kk
+from harness.faults import catches
+from harness.support import call
+from kakusan.recipes import find
+from kakusan.run.doctor import examine
+from kakusan.run.finish import SUMMARY_SAMPLES, _affordable
+from kakusan.run.trained_run import default_out, with_settings
+from kakusan.train.progress import ProgressLine
+
+SMALL = {"hidden": (8,), "latent": 2, "batch": 8}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    path = tmp_path_factory.mktemp("mine") / "mine.npy"
+    np.save(path, np.random.default_rng(0).integers(0, 256, (40, 4, 4), dtype=np.uint8))
+    return path
+
+
+@pytest.fixture(scope="module")
+def run(data, tmp_path_factory):
+    return kk.train("mnist-vae", data=data, steps=6, out=tmp_path_factory.mktemp("runs") / "run", seed=3, **SMALL)
+
+
+def test_a_run_has_its_model_history_summary_and_report(run):
+    assert run.finished
+    assert run.model.sample(2).shape == (2, 4, 4, 1)
+    assert run.history[-1]["step"] == 6
+    assert run.summary["likelihood"]["bits_per_dim"] > 0
+    assert run.report.read_text().startswith("<!doctype html>")
+    assert run.recipe.model.hidden == (8,)
+    assert np.array_equal(kk.load(run.path).sample(3), kk.Run(run.path).model.sample(3))
+
+
+def test_the_recorded_command_trains_the_same_run(run, tmp_path, capsys):
+    words = json.loads((run.path / "run.json").read_text())["command"]
+    assert words[:3] == ["kakusan", "train", "mnist-vae"]
+    again = [*words[1 : words.index("--out")], "--out", tmp_path / "again"]
+    code, out, _ = call(capsys, *again)
+    assert code == 0
+    assert run.summary["weights_sha256"] in out
+
+
+def test_python_hears_one_progress_line_and_no_more(data, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(ProgressLine, "update", lambda self, trainer: None)  # which comes after ten seconds only
+    enough = data.parent / "enough.npy"
+    np.save(enough, np.random.default_rng(0).integers(0, 256, (200, 4, 4), dtype=np.uint8))
+    kk.train("mnist-vae", data=enough, steps=2, out=tmp_path / "run", **SMALL)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_run_trains_in_a_thread_where_no_signal_can_be_heard(data, tmp_path):
+    runs = []
+    thread = threading.Thread(
+        target=lambda: runs.append(kk.train("mnist-vae", data=data, steps=2, out=tmp_path / "run", **SMALL))
+    )
+    thread.start()
+    thread.join()
+    assert runs[0].finished
+
+
+def test_ctrl_c_saves_and_the_unfinished_run_is_returned(data, tmp_path, monkeypatch):
+    shown = ProgressLine.update
+
+    def update(self, trainer):
+        shown(self, trainer)
+        if trainer.state.step == 3:
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(ProgressLine, "update", update)
+    run = kk.train("mnist-vae", data=data, steps=6, out=tmp_path / "run", seed=3, **SMALL)
+    assert not run.finished
+    assert run.summary == {}
+    monkeypatch.undo()
+    assert run.resume().finished
+
+
+def test_resuming_with_a_larger_budget_ends_where_a_run_of_that_budget_ends(run, tmp_path):
+    shutil.copytree(run.path, tmp_path / "run")
+    longer = kk.Run(tmp_path / "run").resume(steps=9)
+    assert longer.history[-1]["step"] == 9
+    with pytest.raises(kk.InputError, match="is finished"):
+        longer.resume()
+    with pytest.raises(kk.InputError, match="keeps its recipe"):
+        kk.train("mnist-vae", resume=longer.path)
+
+
+@catches(
+    "run/fingerprint.py",
+    "data=first_data or recipe.data",
+    "data=recipe.data",
+    "a run whose data have moved counts as another run",
+)
+def test_a_run_resumes_with_data_that_have_moved_if_their_content_is_the_same(data, tmp_path, capsys):
+    moved, other = tmp_path / "moved.npy", tmp_path / "other.npy"
+    shutil.copy(data, tmp_path / "here.npy")
+    run = kk.train("mnist-vae", data=tmp_path / "here.npy", steps=4, out=tmp_path / "run", **SMALL)
+    (tmp_path / "here.npy").rename(moved)
+    np.save(other, np.zeros((40, 4, 4), np.uint8))
+    with pytest.raises(kk.InputError, match="if the data have moved, add --data PATH"):
+        run.resume(steps=8)
+    with pytest.raises(kk.InputError, match="has changed since"):
+        run.resume(steps=8, data=other)
+    assert run.resume(steps=8, data=moved).finished
+    assert not examine(run.path).damaged
+    assert call(capsys, "evaluate", run.path)[0] == 0  # finds them where they are now
+    assert run.resume(steps=10).finished
+
+
+def test_settings_are_named_nested_with_a_dot_or_alone():
+    recipe = find("mnist-ddpm")
+    wanted = with_settings(recipe, {"model": {"width": 16}, "optim.batch": 32, "blocks": 1, "betas": [0.9, 0.99]})
+    assert (wanted.model.width, wanted.optim.batch, wanted.model.blocks) == (16, 32, 1)
+    assert wanted.optim.betas == (0.9, 0.99)
+    assert (
+        with_settings(recipe, {"size": (48, 40)}).pictures.size
+        == with_settings(recipe, {"size": "48x40"}).pictures.size
+    )
+    assert with_settings(recipe, {}) == recipe
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"widht": 3}, "did you mean 'width'"),
+        ({"model": {"nope": 1}}, "no setting 'model.nope'"),
+        ({"optim.lr": -1}, "optim.lr must be"),
+        ({"width": "wide"}, "model.width must be"),
+    ],
+)
+def test_a_mistaken_setting_is_one_line(settings, words):
+    with pytest.raises(kk.InputError, match=words) as caught:
+        with_settings(find("mnist-ddpm"), settings)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_default_run_directory_never_exists_yet(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("kakusan.run.trained_run.time.strftime", lambda form: "20260101-000000")
+    first = default_out("mnist-vae")
+    first.mkdir(parents=True)
+    assert default_out("mnist-vae") == first.with_name(f"{first.name}-2")
+
+
+@pytest.mark.parametrize(
+    ("trained", "per_sample", "expected"),
+    [
+        (10, 1, (1000, 0)),
+        (100_000, 1, (10_000, SUMMARY_SAMPLES)),
+        (50_000, 40, (5_000, 0)),
+        (1_000_000, 40, (10_000, SUMMARY_SAMPLES)),
+    ],
+)
+def test_measuring_after_training_costs_a_share_of_it(trained, per_sample, expected):
+    model = SimpleNamespace(evaluations_per_sample=per_sample)
+    assert _affordable(model, SimpleNamespace(test=range(10_000), kind="images"), trained) == expected
