@@ -176,8 +176,8 @@ def test_a_mistake_about_a_file_is_one_line_and_exit_2(capsys, runs, monkeypatch
 
 @catches(
     "console.py",
-    "print(printable(line), file=sys.stderr",
-    "print(line, file=sys.stderr",
+    '"", printable(line), sep=""',
+    '"", line, sep=""',
     "a message brings control characters to the terminal",
 )
 def test_a_message_brings_no_control_characters_to_the_terminal(capsys):
