@@ -484,7 +484,9 @@ class TwoEstimates:
 
 
 # renoise, of order 0, is for another network: test_distillation.py
-SOLVERS_OF_AN_ORDER = {name: SOLVERS[name]() for name in SOLVERS if name != "renoise"} | {"of one's own": TwoEstimates()}
+SOLVERS_OF_AN_ORDER = {name: SOLVERS[name]() for name in SOLVERS if name != "renoise"} | {
+    "of one's own": TwoEstimates()
+}
 
 
 def test_every_solver_is_listed_with_its_order():
