@@ -31,7 +31,7 @@ from kakusan.solvers import Solver
 from kakusan.solvers.loop import BATCH, Callback
 from kakusan.storage.tensors import check_expected
 from kakusan.timesteps import StepLaw
-from kakusan.train.device import device_named
+from kakusan.training.device import device_named
 from kakusan.units import grid_nats
 
 
