@@ -148,7 +148,7 @@ def test_the_exact_bound_and_its_terms_are_the_known_ones(case):
 
 
 @pytest.mark.proves("S19")
-@catches("""models/hierarchical_vae.py: the exact third term in place of the notes' form [generic]
+@catches("""objectives/notes_third_term.py: the exact third term in place of the notes' form [generic]
 - -normal_kl(q[level - 1], p)
 + q[level - 1].entropy() + p.log_prob(path[level])""")
 @pytest.mark.parametrize("case", LINEAR)

@@ -99,7 +99,7 @@ def test_help_and_listings_load_no_torch():
 def test_the_dependencies_are_these_and_no_more():
     project = tomllib.loads((PACKAGE.parent.parent / "pyproject.toml").read_text())["project"]
     names = {line.split(">")[0] for line in project["dependencies"]}
-    assert names == {"torch", "numpy", "pillow", "safetensors", "filelock", "rich", "jinja2", "matplotlib"}
+    assert names == {"torch", "numpy", "pillow", "safetensors", "filelock", "jinja2", "matplotlib"}
 
 
 def test_no_file_is_ever_unpickled():
