@@ -1,4 +1,4 @@
-"""What data must be, looked at where they enter: one line that says what was expected, what was found and where.
+"""Checks of data where they enter: one line states what was expected, what was found and where.
 
 Shapes and dtypes are known to the host and checked everywhere. A look at the values waits for the device, so it
 belongs to the public entrances, not to a training step.
@@ -104,7 +104,7 @@ def check_grid(x: Tensor, levels: int) -> None:
 
 def check_bits(x: Tensor) -> None:
     """InputError unless each value is 0 or 1."""
-    advice = "draw bits from grey levels by (torch.rand_like(x) < x).to(x), or choose a gaussian likelihood"
+    advice = "draw bits from gray levels by (torch.rand_like(x) < x).to(x), or choose a gaussian likelihood"
     check_values(x, (x == 0) | (x == 1), "values must be 0 or 1", advice)
 
 
