@@ -437,20 +437,20 @@ def test_every_sampler_is_listed_with_its_order():
 
 
 @catches("""solvers/dpm_solver.py: the solver of third order keeps two estimates [dpm++3m]
-- randomness, 3, adams_weights
-+ randomness, 2, adams_weights""")
-@catches("""solvers/dpm_solver_sde.py: the stochastic solver draws the noise of a deterministic step [dpm++2m-sde]
-- fresh = level.noise[t - 1] * published_weights(2 * h,
-+ fresh = level.noise[t - 1] * published_weights(h,""")
+- known = ((t, x_hat), *state)[: self.order]
++ known = ((t, x_hat), *state)[:2]""")
+@catches("""solvers/dpm_solver.py: the stochastic solver draws the noise of a deterministic step [dpm++2m-sde]
+- fresh = s.noise * published_weights(2 * h, [0.0])[0] ** 0.5
++ fresh = s.noise * published_weights(h, [0.0])[0] ** 0.5""")
 @catches("""solvers/adams.py: an exponential step keeps the old noise as it was [dpm++2m]
-- z = level.noise[t - 1] / level.noise[t] * z
-+ z = level.noise[t - 1] * z""")
+- z = s.noise / t.noise * z
++ z = 1 * z""")
 @catches("""solvers/unipc.py: the corrector of UniPC does not look at where the step led [unipc-2]
-- [found, *known]
+- known if t.signal == 0 else (found, *known)
 + known""")
 @catches("""solvers/heun.py: Heun takes the slope at the beginning alone [heun]
-- way / 2 * (slope + _slope(level, there, fine.data_estimate(there, end), end))
-+ way * slope""")
+- way / 2 * (slope + _slope(there, denoise(there, s), s))
++ way / 2 * (slope + slope)""")
 @pytest.mark.parametrize("name", SAMPLER_ORDERS)
 def test_its_law_nears_that_of_exact_steps_at_its_declared_order(name, monkeypatch):
     assert_order(SAMPLERS[name], SAMPLER_ORDERS[name], "beta_tilde", monkeypatch)
