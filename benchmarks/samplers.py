@@ -29,7 +29,7 @@ from kakusan.run.families.diffusion import DiffusionConfig
 from kakusan.run.trained_model import TrainedModel, load
 from kakusan.solvers import SAMPLER_ORDERS as SAMPLERS  # those that are made for a denoiser
 
-STEPS = (5, 10, 20, 50)  # for the same price heun takes half as many, rounded up
+STEPS = (5, 10, 20, 50)  # at equal NFE heun takes half as many, rounded up
 SPACING = "karras"
 SEED = 1
 DOCS = Path(__file__).parent.parent / "docs"

@@ -41,8 +41,8 @@ from kakusan.models.diffusion import Diffusion
 from kakusan.nets.classic import ClassicUNet
 from kakusan.run.train import LANES
 from kakusan.schedule import Schedule
-from kakusan.train.loop import Trainer
-from kakusan.train.settings import Budget, Optim
+from kakusan.training.loop import Trainer
+from kakusan.training.settings import Budget, Optim
 
 TOLERANCE = 1e-5  # of outputs of order one, float32
 LEVELS = {"block_out_channels": (32, 64, 128)}
@@ -51,7 +51,7 @@ ATTENDING = {
     "down_block_types": ("DownBlock2D", "AttnDownBlock2D", "DownBlock2D"),
     "up_block_types": ("UpBlock2D", "AttnUpBlock2D", "UpBlock2D"),
 }
-# name, which starts with the rival's: (side of the pictures, batch, its network's settings unless as tuned)
+# name, which starts with the rival's: (side of the images, batch, settings of its network; None: as tuned)
 CASES: dict[str, tuple[int, int, dict[str, Any] | None]] = {
     "diffusers small": (28, 32, None),
     "lucidrains small": (28, 32, None),
@@ -195,7 +195,7 @@ def serve(name: str, side: Side, threads: int, orders: Connection) -> None:
     """Take as many steps as each line of stdin orders, and print the seconds that they took."""
     take = steps_of(name, side, threads)
     clock = processor_seconds if threads == 1 else clock_seconds  # a core that waits for another one is lost as well
-    orders.send(seconds_with_children(partial(take, 1)))  # it compiles, chooses kernels, fills the optimiser's state
+    orders.send(seconds_with_children(partial(take, 1)))  # it compiles, chooses kernels, fills the optimizer's state
     while (steps := orders.recv()) > 0:
         orders.send(clock(partial(take, steps)))
 
@@ -286,7 +286,7 @@ def written(rows: list[dict[str, Any]]) -> None:
         "memory bandwidth they share, which is what the interleaving is for",
     ]
     before = json.loads(path.read_text()) if path.exists() else {"notes": None}
-    if before["notes"] == notes and before["made"]["processor"] == processor():  # measured alike
+    if before["notes"] == notes and before["made"]["processor"] == processor():  # measured in the same way
         rows = rows + [row for row in before["rows"] if (row["case"], row["threads"]) not in new]
     rows.sort(key=lambda row: (row["threads"], list(CASES).index(row["case"])))
     question = "How many training images a second, at the same architecture and parameters?"

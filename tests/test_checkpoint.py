@@ -16,9 +16,9 @@ from kakusan.errors import DamageWarning, InputError, SaveError
 from kakusan.run.directory import RunDirectory, owner_words
 from kakusan.storage import commit, files
 from kakusan.storage import tensors as storage
-from kakusan.train import checkpoint
-from kakusan.train.loop import Trainer
-from kakusan.train.settings import Budget, Optim
+from kakusan.training import checkpoint
+from kakusan.training.loop import Trainer
+from kakusan.training.settings import Budget, Optim
 
 pytestmark = pytest.mark.reliability
 
@@ -77,7 +77,7 @@ def test_all_that_a_trainer_holds_comes_back(tmp_path, method):
     assert_same(again, trainer)
 
 
-@catches("""train/checkpoint.py: a damaged checkpoint is passed over in silence [state.json]
+@catches("""training/checkpoint.py: a damaged checkpoint is passed over in silence [state.json]
 - for path, problem in damaged_ones:
 + for path, problem in []:""")
 @pytest.mark.parametrize("name", FILES)
@@ -236,7 +236,7 @@ def twice_damaged(tmp_path):
     return tmp_path / "start"
 
 
-@catches("""train/checkpoint.py: a damaged checkpoint keeps its name
+@catches("""training/checkpoint.py: a damaged checkpoint keeps its name
 - if commit.step_of(path) > commit.step_of(checkpoint)]
 + if commit.step_of(path) < commit.step_of(checkpoint)]""")
 def test_a_damaged_checkpoint_that_was_passed_over_gets_another_name(twice_damaged):

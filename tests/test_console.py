@@ -117,7 +117,7 @@ def test_progress_is_shown_after_two_seconds_with_the_time_left(monkeypatch, ter
     live = terminal and term != "dumb"
     assert ("\r" in shown) == ("\033" in shown) == live
     lines = shown.replace("\033[K", "").strip("\r").split("\r") if live else shown.splitlines()
-    assert lines[0] == "sampling\\x1b: 2%, 2:27 left"
+    assert lines[0] == "sampling\\x1b: 1%, 3:18 left"
     assert len(lines) > (90 if live else 5)
 
 
@@ -133,3 +133,16 @@ def test_a_table_fits_the_terminal(monkeypatch):
         assert max(map(len, lines)) < columns
         assert len(lines) > 3
     assert counted(2000, "example") == "2,000 examples"
+
+
+def test_a_message_clears_the_line_of_progress_and_stands_alone(monkeypatch):
+    stream = Terminal()
+    monkeypatch.setattr(sys, "stderr", stream)
+    monkeypatch.setenv("TERM", "xterm")
+    status = console.Status()
+    status.show("50%")
+    tell("a message")
+    status.show("60%")
+    status.end(keep=True)
+    tell("the end")
+    assert stream.getvalue() == "\r50%\033[K\r\033[Ka message\n\r60%\033[K\nthe end\n"

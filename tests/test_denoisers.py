@@ -20,9 +20,9 @@ from kakusan.recipes import RECIPES
 from kakusan.run.build import blueprint, build, count_parameters, training_loss
 from kakusan.run.families.diffusion import DiffusionConfig
 from kakusan.run.trained_model import load
-from kakusan.train import checkpoint
-from kakusan.train.loop import Trainer
-from kakusan.train.settings import Budget
+from kakusan.training import checkpoint
+from kakusan.training.loop import Trainer
+from kakusan.training.settings import Budget
 
 SMALL = {
     "unet": {"width": 8, "inner_width": 16, "blocks": 2},

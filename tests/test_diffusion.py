@@ -36,8 +36,8 @@ from kakusan.bound import ancestral_sample, draw_path, elbo, sample_path
 from kakusan.distributions import DiscretizedNormal, Normal
 from kakusan.errors import InputError
 from kakusan.models.diffusion import Diffusion
+from kakusan.models.elbo_estimators import _uniform_steps, bound_constant
 from kakusan.noise import example_streams
-from kakusan.objectives.elbo_estimators import _uniform_steps, bound_constant
 from kakusan.schedule import Schedule, Step
 
 N = 100_000  # draws of a random test
@@ -266,10 +266,10 @@ def test_a_network_that_knows_the_truth_has_no_simple_loss(prediction):
 @catches("""models/diffusion.py: the single estimate forgets D beta_tilde / (2 s^2) [arbitrary-unit_seed]
 - -down.cross_entropy(q.mean, q.var)
 + down.log_prob(q.mean)""")
-@catches("""objectives/elbo_estimators.py: the prior in the constant of the bound has the wrong sign [optimal-beta]
+@catches("""models/elbo_estimators.py: the prior in the constant of the bound has the wrong sign [optimal-beta]
 - -model.num_dims * HALF_LOG_2PI - 0.5 * (
 + -model.num_dims * HALF_LOG_2PI + 0.5 * (""")
-@catches("""objectives/elbo_estimators.py: the entropy in the constant of the bound lacks its half a dimension [optimal-beta]
+@catches("""models/elbo_estimators.py: the entropy in the constant of the bound lacks its half a dimension [optimal-beta]
 - 2 * HALF_LOG_2PI + 1)
 + 2 * HALF_LOG_2PI)""")
 @pytest.mark.parametrize(("denoiser", "variance"), CASES)
@@ -361,32 +361,32 @@ ESTIMATORS = {
 
 
 @pytest.mark.proves("S43", "S48", "S55", "S56", "S57", "M3", "M4", "M6", "O13", "O8", "O12")
-@catches("""objectives/elbo_estimators.py: one noise for both latents of a pair [arbitrary-beta-est_2]
+@catches("""models/elbo_estimators.py: one noise for both latents of a pair [arbitrary-beta-est_2]
 - z_t = Normal.from_var((1 - beta).sqrt() * z_before, beta).sample(generator)
 + p, q = model.marginal(x, t - 1), model.marginal(x, t)
 +     z_t = q.mean + q.std * (z_before - p.mean) / p.std.clamp(min=1e-9)""")
-@catches("""objectives/elbo_estimators.py: both latents of a pair come from their closed forms, independently [arbitrary-beta-est_2]
+@catches("""models/elbo_estimators.py: both latents of a pair come from their closed forms, independently [arbitrary-beta-est_2]
 - z_t = Normal.from_var((1 - beta).sqrt() * z_before, beta).sample(generator)
 + z_t = model.marginal(x, t).sample(generator)""")
-@catches("""objectives/elbo_estimators.py: the first latent of a pair stands at t [arbitrary-beta-est_2_centred]
+@catches("""models/elbo_estimators.py: the first latent of a pair stands at t [arbitrary-beta-est_2_centred]
 - z_before = model.marginal(x, t - 1)
 + z_before = model.marginal(x, t)""")
-@catches("""objectives/elbo_estimators.py: the pair estimate lacks the factor T [optimal-beta-est_2]
+@catches("""models/elbo_estimators.py: the pair estimate lacks the factor T [optimal-beta-est_2]
 - model.depth * (log_prob - free)
 + (log_prob - free)""")
-@catches("""objectives/elbo_estimators.py: the single estimate is centered as if it were a pair [arbitrary-beta-est_1_centred]
+@catches("""models/elbo_estimators.py: the single estimate is centered as if it were a pair [arbitrary-beta-est_1_centred]
 - step_cross_entropy(x, z_t, t, cond), centered, pair=False)
 + step_cross_entropy(x, z_t, t, cond), centered, pair=True)""")
-@catches("""objectives/elbo_estimators.py: the path estimate begins at the second step [optimal-beta-est_T]
+@catches("""models/elbo_estimators.py: the path estimate begins at the second step [optimal-beta-est_T]
 - for t in range(1, model.depth + 1):
 + for t in range(2, model.depth + 1):""")
-@catches("""objectives/elbo_estimators.py: what is centered by forgets the variance of the posterior [arbitrary-unit_seed-est_1_centred]
+@catches("""models/elbo_estimators.py: what is centered by forgets the variance of the posterior [arbitrary-unit_seed-est_1_centred]
 - free = free - 0.5 * model.schedule.beta_tilde * (-log_var).exp()
 + pass""")
-@catches("""objectives/elbo_estimators.py: what is centered by is taken at the step before [arbitrary-unit_seed-est_1_centred]
+@catches("""models/elbo_estimators.py: what is centered by is taken at the step before [arbitrary-unit_seed-est_1_centred]
 - free.to(t.device)[t]
 + free.to(t.device)[t - 1]""")
-@catches("""objectives/elbo_estimators.py: the centering sum begins at the data [arbitrary-unit_seed-est_2_centred]
+@catches("""models/elbo_estimators.py: the centering sum begins at the data [arbitrary-unit_seed-est_2_centred]
 - free[1:].sum()
 + free.sum()""")
 @pytest.mark.parametrize("estimator", ESTIMATORS)
@@ -443,7 +443,7 @@ def test_an_estimate_of_example_i_does_not_depend_on_its_neighbours(estimator):
     assert_close(many[3:], few, rtol=1e-12, atol=0)
 
 
-@catches("""objectives/elbo_estimators.py: the first step is never drawn
+@catches("""models/elbo_estimators.py: the first step is never drawn
 - return (uniform * model.depth).long() + 1
 + return (uniform * (model.depth - 1)).long() + 2""")
 def test_every_step_is_drawn_equally_often():
@@ -578,7 +578,7 @@ def test_a_network_that_does_nothing_has_the_known_bound(case, network):
     assert j == pytest.approx(known[network]["seed_J_without_constant"], rel=1e-9)  # a sum of 1e6 cancels
 
 
-@catches("""objectives/simple.py: the simple loss is a sum over the dimensions
+@catches("""models/simple_loss.py: the simple loss is a sum over the dimensions
 - return loss / model.num_dims
 + return loss""")
 def test_silence_about_the_noise_costs_one_a_dimension():
@@ -761,7 +761,7 @@ def test_reverse_variances_are_the_tables(variance):
 
 
 @pytest.mark.proves("M7", "O10", "O11")
-@catches("""objectives/simple.py: the bound beside the simple loss moves the mean too
+@catches("""models/simple_loss.py: the bound beside the simple loss moves the mean too
 - prediction.detach()
 + prediction""")
 def test_the_bound_beside_the_simple_loss_moves_the_variance_alone():

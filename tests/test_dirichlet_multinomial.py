@@ -37,8 +37,8 @@ def test_the_evidence_is_the_exact_one(case):
 
 @pytest.mark.proves("S65")
 @catches("""models/dirichlet_multinomial.py: the evidence lacks the multinomial coefficient
-- return self._out(_log_coefficient(counts) + total + ratio)
-+ return self._out(total + ratio)""")
+- _log_coefficient(counts) + total + ratio
++ total + ratio""")
 def test_rational_evidence_is_met():  # by sequential draws from an urn
     assert math.exp(DirichletMultinomial(f64([1, 1, 1])).log_evidence([2, 3, 5])) == pytest.approx(1 / 66, rel=1e-12)
     jeffreys = DirichletMultinomial(f64([0.5, 0.5]))
@@ -111,8 +111,8 @@ def test_one_natural_step_lands_on_the_posterior(case, at):
 
 
 @catches("""models/dirichlet_multinomial.py: the natural step goes down
-- return self._out(gamma + size * (scaled + correction / diagonal))
-+ return self._out(gamma - size * (scaled + correction / diagonal))""")
+- gamma + size * (scaled + correction / diagonal)
++ gamma - size * (scaled + correction / diagonal)""")
 @catches("""models/dirichlet_multinomial.py: the natural step inverts another matrix than the Fisher matrix
 - / (1 - scale *
 + / (1 + scale *""")
@@ -233,10 +233,10 @@ def test_drawn_counts_follow_the_evidence():
 
 @catches("""models/dirichlet_multinomial.py: the posterior is stated by its mode
 - return self._out(self._counts(counts) + self._alpha)
-+ return self._out(self._counts(counts) + self._alpha - 1)""")
++ return self._counts(counts) + self.concentration - 1""")
 @catches("""models/dirichlet_multinomial.py: the mode of the posterior is its mean
 - weight = self._counts(counts) + self._alpha - 1
-+ weight = self._counts(counts) + self._alpha""")
++ weight = self.posterior(counts)""")
 def test_the_map_estimate_is_the_mode_of_the_posterior():
     model = DirichletMultinomial(f64([1.0, 2.0, 3.0]))
     mode = model.map_estimate([4, 0, 2])

@@ -35,10 +35,10 @@ from kakusan.run.recipe import Distil, from_record
 from kakusan.run.student import distillation, used_weights
 from kakusan.schedule import Schedule
 from kakusan.solvers import renoise
-from kakusan.train.loop import Trainer
-from kakusan.train.optimizers import Optimizers
-from kakusan.train.precision import Computing
-from kakusan.train.settings import Optim
+from kakusan.training.loop import Trainer
+from kakusan.training.optimizers import Optimizers
+from kakusan.training.precision import Computing
+from kakusan.training.settings import Optim
 from test_laws import law_of
 
 WORLD = GaussianWorld([0.3, -0.2], [[0.6, 0.25], [0.25, 0.4]])
@@ -268,7 +268,7 @@ def test_a_student_starts_at_the_last_step_whose_log_snr_is_high_enough():
         first_step(SCHEDULE, 50.0)
 
 
-@catches("""train/optimizers.py: student and fake-score network have one learning rate
+@catches("""training/optimizers.py: student and fake-score network have one learning rate
 - settings.lr * factor
 + settings.lr""")
 def test_the_students_learning_rate_is_a_share_of_that_of_the_fake_score_network():

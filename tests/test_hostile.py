@@ -23,7 +23,7 @@ from kakusan.run.families.vae import VAEConfig
 from kakusan.run.recipe import Distil, from_record
 from kakusan.settings import Between, hints
 from kakusan.storage import records, tensors
-from kakusan.train.settings import Optim
+from kakusan.training.settings import Optim
 
 pytestmark = pytest.mark.reliability
 

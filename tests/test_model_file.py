@@ -172,8 +172,8 @@ def test_a_mistake_about_a_file_is_one_line_and_exit_2(capsys, runs, monkeypatch
 
 
 @catches("""console.py: a message brings control characters to the terminal
-- print(printable(line), file=sys.stderr
-+ print(line, file=sys.stderr""")
+- "", printable(line), sep=""
++ "", line, sep="" """)
 def test_a_message_brings_no_control_characters_to_the_terminal(capsys):
     code, _, err = call(capsys, "sample", "\x1b[2Jnowhere\x07")
     assert code == 2

@@ -15,7 +15,7 @@ from kakusan.run.build import blueprint, build
 from kakusan.run.families.diffusion import DiffusionConfig
 from kakusan.run.recipe import Recipe, from_record
 from kakusan.run.trained_model import TrainedModel
-from kakusan.train.settings import Budget
+from kakusan.training.settings import Budget
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -77,7 +77,7 @@ def test_the_probability_of_a_step_is_that_with_which_it_is_drawn():
     assert (counts - 1000 * law.prob(t[:5])).abs().max() <= 1  # a boundary stratum may fall to either side
 
 
-@catches("""objectives/simple.py: the bound beside the simple loss forgets how often its step is drawn
+@catches("""models/simple_loss.py: the bound beside the simple loss forgets how often its step is drawn
 -  / law.prob(t).to(x.dtype)
 +  * model.depth""")
 def test_the_bound_beside_the_simple_loss_makes_up_for_how_often_its_step_is_drawn():

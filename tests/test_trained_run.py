@@ -16,7 +16,7 @@ from kakusan.recipes import find
 from kakusan.run.doctor import examine
 from kakusan.run.finish import SUMMARY_SAMPLES, _affordable
 from kakusan.run.trained_run import default_out, with_settings
-from kakusan.train.progress import ProgressLine
+from kakusan.training.progress import ProgressLine
 
 SMALL = {"hidden": (8,), "latent": 2, "batch": 8}
 

@@ -16,7 +16,6 @@ from kakusan.recipes import RECIPES
 ROOT = Path(__file__).resolve().parent.parent
 NOTATION = ROOT / "docs" / "notation.md"
 NOT_YET_CLEAN = (
-    "README.md",
     "docs/evidence.md",
     "src/kakusan/",
 )

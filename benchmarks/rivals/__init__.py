@@ -1,7 +1,7 @@
-"""Other people's diffusion models of 28 x 28 digits, each as good as its own options make it, behind one face.
+"""Other libraries' diffusion models of 28 x 28 digits with their best options, behind one protocol.
 
-Their parts do everything that is theirs: network, loss, averaged weights, sampler. Ours are the data, which are held in
-memory for them (faster than the folders of pictures that both expect), the optimiser (torch's Adam) and the clock.
+Network, loss, averaged weights and sampler are theirs. Ours are the data in memory, which is faster than the folders of
+images that both expect, the optimizer (torch's Adam) and the clock.
 """
 
 from __future__ import annotations
@@ -12,22 +12,22 @@ from torch import Tensor, nn
 
 
 class Rival(Protocol):
-    """A model under training.
+    """Model under training.
 
     Attributes:
-        module: Whose parameters move.
-        samplers: Ways to sample by name: first a fast and good one, last the whole chain of 1,000 calls.
+        module: Module that is trained.
+        samplers: Names of samplers: first a fast and good one, last the whole chain of 1,000 evaluations.
     """
 
     module: nn.Module
     samplers: tuple[str, ...]
 
     def loss(self, x: Tensor) -> Tensor:
-        """Mean over a batch (b, 1, h, w) in [-1, 1]."""
+        """Mean loss over a batch (b, 1, h, w) in [-1, 1]."""
         ...
 
     def average(self) -> None:
-        """Let the averaged weights follow; after each step."""
+        """Update the averaged weights, after each step."""
         ...
 
     def averaged(self) -> dict[str, Tensor]:
@@ -35,11 +35,11 @@ class Rival(Protocol):
         ...
 
     def take(self, weights: dict[str, Tensor]) -> None:
-        """Put averaged weights in, to sample with."""
+        """Load averaged weights, to sample with."""
         ...
 
     def sample(self, n: int, sampler: str) -> Tensor:
-        """(n, 1, h, w) in [-1, 1], about, with the averaged weights."""
+        """Samples (n, 1, h, w), about in [-1, 1], with the averaged weights."""
         ...
 
 
@@ -47,7 +47,7 @@ NAMES = ("lucidrains", "diffusers")
 
 
 def rival(name: str, size: int = 28, network: dict | None = None) -> Rival:
-    """A fresh one for pictures of this size, its network as tuned unless other settings are given; its library is imported only now.
+    """Build a rival for images of this size, importing its library now. Default network settings: the tuned ones.
 
     Raises:
         ValueError: If there is none of that name.

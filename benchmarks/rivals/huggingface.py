@@ -26,7 +26,7 @@ SCHEDULE = {
 
 
 class HuggingFace:
-    """A `Rival`. Pictures need sides that 4 divides."""
+    """A `Rival` for images with sides divisible by 4."""
 
     samplers = ("dpm-sde-20", "dpm-20", "ddim-50", "dpm-sde-50", "ddpm-1000")
 

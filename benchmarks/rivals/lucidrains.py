@@ -8,8 +8,8 @@ from types import ModuleType
 from ema_pytorch import EMA
 from torch import Tensor
 
-# The package imports torchvision for its folders of pictures, which are not used here, and the torchvision of PyPI cannot
-# be imported beside a CPU build of torch. Empty modules stand for it, for as long as the import takes.
+# The package imports torchvision for its folders of images, which are not used here, and the torchvision of PyPI cannot
+# be imported with a CPU build of torch. Empty modules replace it during the import.
 _EMPTY = {name: ModuleType(name) for name in ("torchvision", "torchvision.transforms", "torchvision.utils")}
 _EMPTY["torchvision"].transforms = _EMPTY["torchvision.transforms"]  # pyrefly: ignore
 _EMPTY["torchvision"].utils = _EMPTY["torchvision.utils"]  # pyrefly: ignore
@@ -24,7 +24,7 @@ DIFFUSION = {"timesteps": 1000, "objective": "pred_v", "beta_schedule": "sigmoid
 
 
 class Lucidrains:
-    """A `Rival`. Pictures need sides that 4 divides."""
+    """A `Rival` for images with sides divisible by 4."""
 
     samplers = ("ddim-20", "ddim-50", "ddim-100", "ddpm-1000")
 

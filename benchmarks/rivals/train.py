@@ -1,4 +1,4 @@
-"""Train a rival for minutes of two cores, and keep samples and weights on the way.
+"""Train a rival for minutes of two cores, and store samples and weights at marks.
 
     python -m rivals.train diffusers runs/rival-diffusers --minutes 30        from the folder benchmarks/
 
@@ -30,27 +30,27 @@ CHUNK = 250  # samples at a time
 
 
 def pictures(one: Rival, n: int, sampler: str) -> np.ndarray:
-    """uint8 (n, h, w, 1)."""
+    """Images uint8 (n, h, w, 1) of n samples."""
     parts = [one.sample(min(CHUNK, n - first), sampler) for first in range(0, n, CHUNK)]
     levels = ((torch.cat(parts).clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
     return levels.permute(0, 2, 3, 1).contiguous().numpy()
 
 
 def weights(one: Rival, folder: Path, name: str) -> None:
-    """The averaged ones as a safetensors file."""
+    """Save the averaged weights as a safetensors file."""
     kept = {key: value.detach().clone().contiguous() for key, value in one.averaged().items()}
     save_file(kept, folder / f"{name}.safetensors")
 
 
 def finished(folder: Path, minutes: float) -> bool:
-    """Whether the samples of the last mark are there."""
+    """True if the samples of the last mark are stored."""
     file = folder / "record.json"
     marks = json.loads(file.read_text())["marks"] if file.exists() else []
     return bool(marks) and marks[-1]["minutes"] >= minutes and bool(marks[-1]["sampling"])
 
 
 def resample(one: Rival, folder: Path, n: int, samplers: list[str]) -> None:
-    """Draw from the weights of the last mark again, in place of what was drawn."""
+    """Draw again from the weights of the last mark and replace the stored samples."""
     file = folder / "record.json"
     record = json.loads(file.read_text())
     mark = record["marks"][-1]
@@ -64,7 +64,7 @@ def resample(one: Rival, folder: Path, n: int, samplers: list[str]) -> None:
 
 
 class Steps:
-    """Training steps of a rival on pictures uint8 (N, 1, h, w) in memory, by torch's Adam.
+    """Training steps of a rival on images uint8 (N, 1, h, w) in memory, by torch's Adam.
 
     In bfloat16 its loss is under autocast.
     """
@@ -77,7 +77,7 @@ class Steps:
         self.optimizer = torch.optim.Adam(one.module.parameters(), lr=lr, betas=(0.9, 0.99))
 
     def take(self, steps: int = 1, left: float = 1.0) -> None:
-        """Some more; `left` of the budget's share scales the rate."""
+        """Take more steps; the learning rate is scaled by `left`, the remaining share of the budget."""
         for _ in range(steps):
             for group in self.optimizer.param_groups:
                 group["lr"] = self.lr * min(1.0, (self.done + 1) / WARMUP) * left
@@ -95,7 +95,7 @@ class Steps:
 def train(
     steps: Steps, seconds: float, spent: float, marks: list[float], on_mark: Callable[[float, int, float], None]
 ) -> None:
-    """Until `seconds` of processor time are gone, `spent` of them before this call.
+    """Train until `seconds` of processor time are used, `spent` of them before this call.
 
     At each mark, in such seconds too, `on_mark` is told (mark, steps done, seconds gone); what it does is not counted.
     """
@@ -114,16 +114,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("rival", choices=NAMES)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--minutes", type=float, default=30.0, help="of two cores")
+    parser.add_argument("--minutes", type=float, default=30.0, help="training time on two cores")
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--lr", type=float, default=5e-3)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("-n", type=int, default=1000, help="samples at a mark")
+    parser.add_argument("-n", type=int, default=1000, help="samples per mark")
     parser.add_argument("--marks", type=float, nargs="*", default=[1, 5, 10, 20, 30], help="minutes of two cores")
     parser.add_argument(
-        "--samplers", nargs="*", help="at each mark; unless given its first one, and at the end all but the whole chain"
+        "--samplers",
+        nargs="*",
+        help="samplers at each mark; default: the first, and at the end all but the whole chain",
     )
-    parser.add_argument("--resample", action="store_true", help="train no more; draw from the last mark's weights")
+    parser.add_argument("--resample", action="store_true", help="do not train; draw from the last mark's weights")
     given = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(given.seed)

@@ -6,7 +6,6 @@ characters, terminal escapes and direction marks escaped.
 
 from __future__ import annotations
 
-import math
 import os
 import shlex
 import shutil
@@ -28,6 +27,7 @@ QUIET_SECONDS = 2.0  # before progress is shown
 LIVE_SECONDS, PLAIN_SECONDS = 0.2, 10.0  # between two updates in a terminal, and elsewhere
 WIDE = 80  # columns from which help stands beside its flag
 COLUMN = 30
+CLEAR = "\033[K"  # the rest of a terminal's line
 
 
 def say(*lines: str) -> None:
@@ -49,13 +49,46 @@ def quiet() -> Iterator[None]:
 def tell(line: str) -> None:
     """Print a message to stderr, so that stdout holds results only. Of several processes rank 0 prints."""
     if _is_first() and not _quiet.get():
-        print(printable(line), file=sys.stderr, flush=True)
+        print(f"\r{CLEAR}" if Status.shown else "", printable(line), sep="", file=sys.stderr, flush=True)
 
 
 def tell_measuring(examples: int, by: str = "") -> None:
     """Announce that the bound of many examples is measured; `by` names one of several models."""
     if examples >= MANY:
         tell(f"measuring the bound of {counted(examples, 'example')}{by}")
+
+
+class Status:
+    """A line on stderr about work in progress: rewritten in a terminal, a new line every ten seconds elsewhere."""
+
+    shown = False  # whether a line stands in the terminal that the next message has to clear
+
+    def __init__(self) -> None:
+        self.live = sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+        self._next = time.monotonic() + QUIET_SECONDS
+
+    @property
+    def due(self) -> bool:
+        """Whether it is time to show something new."""
+        return _is_first() and time.monotonic() >= self._next
+
+    def show(self, text: str) -> None:
+        """Show a text in place of the one before."""
+        self._next = time.monotonic() + (LIVE_SECONDS if self.live else PLAIN_SECONDS)
+        Status.shown = self.live
+        text = printable(text)
+        print(
+            f"\r{text[: line_width()]}{CLEAR}" if self.live else text,
+            end="" if self.live else "\n",
+            file=sys.stderr,
+            flush=True,
+        )
+
+    def end(self, keep: bool = False) -> None:
+        """Leave the terminal to other messages, below the last text if that is kept."""
+        if Status.shown:
+            Status.shown = False
+            print("\n" if keep else f"\r{CLEAR}", end="", file=sys.stderr, flush=True)
 
 
 def progress(items: Iterable[Item], label: str, total: int | None = None) -> Iterator[Item]:
@@ -67,24 +100,19 @@ def progress(items: Iterable[Item], label: str, total: int | None = None) -> Ite
         total: Number of items, if `items` has no length.
     """
     total = total or (len(items) if isinstance(items, Sized) else 0)
-    live = is_live()
-    start, shown = time.monotonic(), -math.inf
+    status, start = Status(), time.monotonic()
     for done, item in enumerate(items):
-        now = time.monotonic()
-        if done and total and now - start > QUIET_SECONDS and now - shown > (LIVE_SECONDS if live else PLAIN_SECONDS):
-            minutes, seconds = divmod(round((now - start) * (total - done) / done), 60)
-            line = printable(f"{label}: {done / total:.0%}, {minutes}:{seconds:02d} left")
-            if _is_first():
-                print(f"\r{line}\033[K" if live else line, end="" if live else "\n", file=sys.stderr, flush=True)
-            shown = now
+        if done and total and status.due:
+            left = (time.monotonic() - start) * (total - done) / done
+            status.show(f"{label}: {done / total:.0%}, {minutes(left)} left")
         yield item
-    if live and shown > start and _is_first():
-        print("\r\033[K", end="", file=sys.stderr, flush=True)
+    status.end()
 
 
-def is_live() -> bool:
-    """Return whether stderr is a terminal in which a line can be written again."""
-    return sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+def minutes(seconds: float) -> str:
+    """Return a duration as minutes and seconds, e.g. 2:05."""
+    whole, rest = divmod(round(max(seconds, 0.0)), 60)
+    return f"{whole}:{rest:02d}"
 
 
 def _is_first() -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,9 @@ from torch import Tensor
 
 from kakusan.cli import main
 from kakusan.models.diffusion import Diffusion
+from kakusan.noise import Randomness
 from kakusan.schedule import Schedule
+from kakusan.solvers import Solver, SolverStep, solve
 
 F64 = torch.float64
 SMALL_BETAS = [0.1, 0.2, 0.35, 0.5, 0.7]
@@ -114,6 +117,28 @@ def generated_law(chain, dims: list[int], mean_output: bool = False) -> tuple[Te
             at_zero = chain.decode(torch.zeros(1, dims[t - 1], dtype=F64), t)
             cov = cov + at_zero.var.expand_as(at_zero.mean)[0].diag()
     return mean, cov
+
+
+def drawn(
+    solver: Solver,
+    model: Diffusion,
+    n: int,
+    randomness: Randomness = None,
+    times: Sequence[int] | None = None,
+    callback: Callable[[SolverStep], None] | None = None,
+) -> Tensor:
+    """n samples of a solver that starts from the prior and visits all steps, or the listed ones."""
+    z = model.prior().expand(n).sample(randomness)
+    return solve(model, z, solver, times or range(1, model.depth + 1), randomness=randomness, callback=callback)
+
+
+def steps_of(
+    solver: Solver, model: Diffusion, n: int, randomness: Randomness = None, times: Sequence[int] | None = None
+) -> list[SolverStep]:
+    """Each step of `drawn`, in order."""
+    steps: list[SolverStep] = []
+    drawn(solver, model, n, randomness, times, steps.append)
+    return steps
 
 
 # The small diffusion model of oracles O12 to O15: T = 5, D = 2, affine denoisers of the reverse mean

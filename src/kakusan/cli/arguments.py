@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from kakusan.cli.parser import Positional
 from kakusan.settings import Between, Choice
-from kakusan.train.settings import MOST_MINUTES, MOST_STEPS
+from kakusan.training.settings import MOST_MINUTES, MOST_STEPS
 
 Run = Annotated[Path, Positional("RUN")]
 Count = Annotated[int, Between(1)]

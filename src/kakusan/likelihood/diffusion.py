@@ -89,11 +89,7 @@ def of_diffusion(
     check_count(num)
     source = Source(*split(model), batch)
     chain = source.chain
-    if law is not None and (law.probs.shape != (chain.depth,) or not (law.probs > 0).all()):
-        raise InputError(
-            f"the timestep distribution needs a positive probability for each of the {chain.depth} steps, got "
-            f"{len(law.probs)}, the least {law.probs.min().item():g}; mix in StepLaw.uniform({chain.depth})"
-        )
+    check_law(law, chain.depth)
     groups, everything = StepGroups.of(chain), torch.arange(num)
     prior, log_share = (
         torch.cat(parts) for parts in zip(*[source.known(part) for part in everything.split(KNOWN_CHUNK)])
@@ -127,6 +123,15 @@ def of_diffusion(
         levels=list(zip(groups.names, groups.limits, (-by_group).unbind(1), stratified_vars(by_group, order_of_steps))),
         evaluated=groups.of_step[steps - 1].bincount(minlength=groups.num).tolist(),
     )
+
+
+def check_law(law: StepLaw | None, depth: int) -> None:
+    """InputError unless the timestep distribution gives each of T steps a positive probability."""
+    if law is not None and (law.probs.shape != (depth,) or not (law.probs > 0).all()):
+        raise InputError(
+            f"the timestep distribution needs a positive probability for each of the {depth} steps, got "
+            f"{len(law.probs)}, the least {law.probs.min().item():g}; mix in StepLaw.uniform({depth})"
+        )
 
 
 def _by_group(

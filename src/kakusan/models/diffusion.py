@@ -20,12 +20,12 @@ from kakusan.distributions import Distribution, Normal, normal_kl, standard_norm
 from kakusan.errors import InputError, ScheduleWarning
 from kakusan.likelihoods import as_likelihood
 from kakusan.likelihoods.base import Likelihood
+from kakusan.models import elbo_estimators as estimators
 from kakusan.models.networks import as_module, as_shape, denoiser_output, reference
 from kakusan.models.parametrization import PREDICTIONS
 from kakusan.models.respaced import Respaced
+from kakusan.models.simple_loss import simple_loss
 from kakusan.noise import Randomness
-from kakusan.objectives import elbo_estimators as estimators
-from kakusan.objectives.simple import simple_loss
 from kakusan.schedule import Schedule, Step
 from kakusan.timesteps import StepLaw
 
@@ -251,12 +251,7 @@ class Diffusion(nn.Module, LatentChain):
     ) -> Tensor:
         """ELBO estimate from two neighboring latents at one random t: one evaluation (S56, M4); nats, (b,).
 
-        Args:
-            x: Data, (b, *event).
-            generator: Source of t and of the two independent noises.
-            centered: Sum the parameter-free part over all t exactly instead of at the drawn t (M6.5): the same
-                mean, less variance.
-            cond: Condition, or None.
+        `centered` sums the parameter-free part over all t exactly (M6.5): the same mean, less variance.
         """
         self.validate(x, cond)
         return estimators.from_pair(self, x, generator, centered, cond)
@@ -266,8 +261,7 @@ class Diffusion(nn.Module, LatentChain):
     ) -> Tensor:
         """ELBO estimate from one latent at one random t: one evaluation (S57, M5); nats, (b,).
 
-        One draw is far too noisy to compare single examples; average many, or use `TrainedModel.score_samples`.
-        Arguments as `elbo_pair`.
+        One draw is far too noisy to compare single examples; use `TrainedModel.score_samples`.
         """
         self.validate(x, cond)
         return estimators.from_single(self, x, generator, centered, cond)
@@ -293,7 +287,7 @@ class Diffusion(nn.Module, LatentChain):
         Args:
             x: Data, (b, *event).
             generator: Source of t and of the noise.
-            objective: "simple" (default, see `objectives.simple.simple_loss`), or minus the "path", "pair" or
+            objective: "simple" (default, see `models.simple_loss`), or minus the "path", "pair" or
                 "single" ELBO estimate.
             law: Timestep distribution of the simple loss; default: uniform.
             cond: Condition, or None.

@@ -6,7 +6,7 @@ with learned variances; what each of them gained stands in docs/log.md.
 
 from kakusan.run.families.hierarchy import HierarchyConfig
 from kakusan.run.recipe import Recipe
-from kakusan.train.settings import Optim
+from kakusan.training.settings import Optim
 
 RECIPE = Recipe(
     name="binary-best",

@@ -7,7 +7,7 @@ learning rate that falls linearly and averaged weights suit ten minutes of two C
 
 from kakusan.run.families.vae import VAEConfig
 from kakusan.run.recipe import Recipe
-from kakusan.train.settings import Optim
+from kakusan.training.settings import Optim
 
 RECIPE = Recipe(
     name="binary-iwae",

@@ -17,7 +17,7 @@ from kakusan.run.student import used_weights
 from kakusan.run.summary import SUMMARY_SAMPLES, SUMMARY_SEED, quality_of, summarize
 from kakusan.run.trained_model import TrainedModel
 from kakusan.storage.tensors import digest
-from kakusan.train.loop import Trainer
+from kakusan.training.loop import Trainer
 
 MEASURED_IMAGES = 1000  # held-out examples at each mark, and the fewest at the end
 EVALUATIONS = 3  # cost of an example in training, in network evaluations: forward and backward

@@ -8,10 +8,11 @@ from typing import Annotated, Any
 
 from kakusan.data.options import ImageOptions
 from kakusan.errors import InputError, shown
+from kakusan.registry import Registry
 from kakusan.run.families import FAMILIES
 from kakusan.run.families.base import LogSNR, ModelConfig
 from kakusan.settings import Between, Length, check, from_values
-from kakusan.train.settings import MOST_MINUTES, MOST_STEPS, Optim
+from kakusan.training.settings import MOST_MINUTES, MOST_STEPS, Optim
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,20 @@ class Recipe:
         """Return plain JSON values that `from_record` reads back."""
         return {"family": self.family, **dataclasses.asdict(self)}
 
+
+RECIPES = Registry(
+    "recipe",
+    {
+        "mnist-ddpm": "kakusan.recipes.mnist_ddpm:RECIPE",
+        "mnist-few": "kakusan.recipes.mnist_few:RECIPE",
+        "mnist-transformer": "kakusan.recipes.mnist_transformer:RECIPE",
+        "mnist-vae": "kakusan.recipes.mnist_vae:RECIPE",
+        "mnist-hvae": "kakusan.recipes.mnist_hvae:RECIPE",
+        "binary-iwae": "kakusan.recipes.binary_iwae:RECIPE",
+        "binary-best": "kakusan.recipes.binary_best:RECIPE",
+        "counts-dirichlet": "kakusan.recipes.counts_dirichlet:RECIPE",
+    },
+)
 
 # Settings that earlier versions recorded and that no longer exist; sampling and evaluation never needed them.
 GONE = {"model": {"references"}, "distil": {"calls", "first_share", "data_weight", "data_compare"}}

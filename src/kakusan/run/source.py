@@ -13,7 +13,7 @@ from kakusan.run.model_file import ExportedModel, Facts, Source
 from kakusan.run.recipe import from_record
 from kakusan.run.student import used_weights
 from kakusan.settings import from_values
-from kakusan.train import checkpoint
+from kakusan.training import checkpoint
 
 SHARED_VERSIONS = ("kakusan", "python", "torch", "numpy")
 

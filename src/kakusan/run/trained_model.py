@@ -31,7 +31,7 @@ from kakusan.solvers import Solver
 from kakusan.solvers.loop import BATCH, Callback
 from kakusan.storage.tensors import check_expected
 from kakusan.timesteps import StepLaw
-from kakusan.train.device import device_named
+from kakusan.training.device import device_named
 from kakusan.units import grid_nats
 
 
@@ -151,7 +151,10 @@ class TrainedModel:
                 else:
                     x = self.sampling.draw(size, first + start, seed, known, callback, **options)
                 done[number] = {"x": x}
-        parts = [one["x"] for one in distributed.all_gather(done)]
+        return self._stored([one["x"] for one in distributed.all_gather(done)])
+
+    def _stored(self, parts: list[Tensor]) -> Images | np.ndarray:
+        """Batches of samples as pixels or counts."""
         if not all(part.isfinite().all() for part in parts):
             raise InputError("this model's samples are not finite numbers: its weights are damaged or too large")
         if self.is_counts:

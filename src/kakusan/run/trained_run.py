@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Any
 from kakusan.console import command, quiet
 from kakusan.data.options import size_named
 from kakusan.errors import InputError
-from kakusan.recipes import find
 from kakusan.registry import did_you_mean
 from kakusan.run.directory import RunDirectory
-from kakusan.run.recipe import Recipe, from_record
+from kakusan.run.recipe import RECIPES, Recipe, from_record
 
 if TYPE_CHECKING:
     from kakusan.run.trained_model import TrainedModel
@@ -133,7 +132,7 @@ def train(
         raise InputError("train needs a recipe, e.g. train('mnist-ddpm'), or resume=RUN")
     if minutes is not None and steps is not None:
         raise InputError("give minutes or steps, not both")
-    named = find(recipe) if isinstance(recipe, str) else recipe
+    named = RECIPES[recipe] if isinstance(recipe, str) else recipe
     chosen = with_settings(named, settings)
     if minutes is not None or steps is not None:
         chosen = dataclasses.replace(chosen, minutes=minutes, steps=steps)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from kakusan.train.muon import Muon
-from kakusan.train.settings import Optim
+from kakusan.training.muon import Muon
+from kakusan.training.settings import Optim
 
 
 class Optimizers:

@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from kakusan import distributed
 from kakusan.noise import stream
-from kakusan.train.loop import Trainer, buffers_kept
+from kakusan.training.loop import Trainer, buffers_kept
 
 COUNTED = 16  # examples: of a loss that asks more about the noisiest, as many of these as of a batch
 SIDE = 8192  # of the square matrices whose product is a GPU's peak

@@ -14,7 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 import torch
 from torch import Tensor, nn
 
-from kakusan.train.settings import Optim
+from kakusan.training.settings import Optim
 
 
 def allows_lanes(settings: Optim, device: torch.device) -> bool:

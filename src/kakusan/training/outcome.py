@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from kakusan import distributed
-from kakusan.train.clock import Reading
+from kakusan.training.clock import Reading
 
 # Steps between two reads of deferred checks. A GPU idles for one launch at each read, less than a thousandth of 32 steps
 # of a millisecond; a run that diverges is noticed up to 32 steps late, and they change nothing.

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from kakusan import distributed
 from kakusan.errors import InputError
-from kakusan.train.settings import Optim
+from kakusan.training.settings import Optim
 
 GRAPHS = ("reduce-overhead", "max-autotune")  # torch's modes that replay a step's launches as CUDA graphs
 GRAPH_CALLS = 3  # torch runs a graph once plainly and once to record it

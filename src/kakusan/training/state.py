@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from kakusan.errors import InputError
-from kakusan.train.clock import Reading
+from kakusan.training.clock import Reading
 
 IN_A_ROW = 10  # skipped steps after which a run gives up
 LOSS_MEMORY = 0.02  # weight of the newest step in the running mean of the loss

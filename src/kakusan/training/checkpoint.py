@@ -25,8 +25,8 @@ from kakusan.errors import DamageWarning, InputError, SaveError
 from kakusan.run.directory import resume_command
 from kakusan.storage import commit, files
 from kakusan.storage import tensors as storage
-from kakusan.train.loop import Trainer
-from kakusan.train.state import State
+from kakusan.training.loop import Trainer
+from kakusan.training.state import State
 
 KEPT = 2
 MOST_COPIES = 5  # of a module in a checkpoint: weights, averaged, early, and two moments of an optimiser
