@@ -45,8 +45,8 @@ def test_a_second_signal_leaves_at_once():
 - if again or self._at_once:
 + if again:""")
 @catches("""training/loop.py: a mark is measured before it is saved
-- if marked or told.save or told.stop:
-+ if told.save or told.stop:""")
+- if reached or outcome.save or outcome.stop:
++ if outcome.save or outcome.stop:""")
 def test_a_signal_while_measuring_leaves_at_once_since_all_is_saved():
     one, saved = engine_job.trainer(), []
 

@@ -49,9 +49,32 @@ def as_module(network: Callable) -> nn.Module:
     return Function(network)
 
 
-def evaluate(network: nn.Module, z: Tensor, cond: Tensor | None) -> Any:
-    """The network's output for z, with cond as a second argument if there is one."""
-    return network(z) if cond is None else network(z, cond)
+def evaluate(network: nn.Module, *inputs: Tensor, cond: Tensor | None) -> Any:
+    """The network's output for its inputs, with cond as a last argument if there is one.
+
+    Raises:
+        InputError: If the network does not take these inputs, or computes in another dtype.
+    """
+    arguments = inputs if cond is None else (*inputs, cond)
+    try:
+        return network(*arguments)
+    except TypeError as error:
+        signature = inspect.signature(network.function if isinstance(network, Function) else network.forward)
+        try:
+            signature.bind(*arguments)
+        except TypeError:
+            names = ", ".join([*(("z",) if len(inputs) == 1 else ("z_t", "t")), *(() if cond is None else ("cond",))])
+            raise InputError(
+                f"the network is called as net({names}), and its signature is {signature}; wrap it in a module that takes these"
+            ) from error
+        raise
+    except RuntimeError as error:
+        own = reference(network).dtype
+        if own == inputs[0].dtype or "type" not in str(error):
+            raise
+        raise InputError(
+            f"the network computes in {own}, and its input is {inputs[0].dtype}; pass x.to({own}), or convert the model"
+        ) from error
 
 
 def denoiser_output(output: Any, z_t: Tensor, learned: bool) -> tuple[Tensor, Tensor | None]:

@@ -102,7 +102,7 @@ class Family(abc.ABC):
 
     def terms(self, module: Any, x: Tensor, randomness: Randomness) -> dict[str, Tensor]:
         """Terms of the bound in nats, each (b,), if the loss is made of them."""
-        return module.terms(x, None, randomness)
+        return module.draw_terms(x, None, randomness)
 
     def density_bin_width(self, config: Any) -> float | None:
         """Width of a gray level if the bound is one of a density, to be turned into a probability; else None."""
