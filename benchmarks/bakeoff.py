@@ -50,8 +50,8 @@ from kakusan.run.trained_model import TrainedModel
 from kakusan.schedule import Schedule
 from kakusan.solvers.evaluations import counted
 from kakusan.solvers.loop import DEFAULT_SOLVER, DEFAULT_SPACING, DEFAULT_STEPS, sample
-from kakusan.train.loop import Trainer
-from kakusan.train.settings import Budget, Optim
+from kakusan.training.loop import Trainer
+from kakusan.training.settings import Budget, Optim
 
 LINES = FOLDER / "bakeoff.jsonl"
 BUDGETS = (60, 120, 360)  # processor seconds

@@ -24,10 +24,10 @@ from kakusan.recipes import find
 from kakusan.run.build import build, count_parameters, start_at, training_loss
 from kakusan.run.recipe import Recipe
 from kakusan.run.trained_model import TrainedModel
-from kakusan.train import flops
-from kakusan.train.device import device_named
-from kakusan.train.loop import Trainer
-from kakusan.train.settings import Budget, Optim
+from kakusan.training import flops
+from kakusan.training.device import device_named
+from kakusan.training.loop import Trainer
+from kakusan.training.settings import Budget, Optim
 
 BLOCKS = 5  # of steps, timed one by one
 DTYPES = {"float32": torch.float32, "tf32": torch.float32, "bfloat16": torch.bfloat16}

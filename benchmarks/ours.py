@@ -14,8 +14,8 @@ from kakusan.recipes import find
 from kakusan.run.build import build, start_at, training_loss
 from kakusan.run.recipe import Recipe
 from kakusan.run.trained_model import TrainedModel
-from kakusan.train.loop import Trainer
-from kakusan.train.settings import Budget
+from kakusan.training.loop import Trainer
+from kakusan.training.settings import Budget
 
 
 def trainer_on(

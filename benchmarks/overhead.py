@@ -20,9 +20,9 @@ import torch
 from kakusan.data.open import open_data
 from kakusan.recipes import find
 from kakusan.run.build import build, start_at, training_loss
-from kakusan.train import checkpoint
-from kakusan.train.loop import Trainer
-from kakusan.train.settings import Budget
+from kakusan.training import checkpoint
+from kakusan.training.loop import Trainer
+from kakusan.training.settings import Budget
 
 SECONDS = 0.05  # per block, about; at least two steps
 REPLICATES = 2000  # of the bootstrap over pairs

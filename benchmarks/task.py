@@ -41,7 +41,7 @@ def _our_steps(pictures, batch: int):
     from ours import trainer_on
 
     from kakusan.recipes import find
-    from kakusan.train.settings import Budget
+    from kakusan.training.settings import Budget
 
     recipe = find("mnist-ddpm")
     trainer = trainer_on(pictures, replace(recipe, optim=replace(recipe.optim, batch=batch)), Budget(steps=10**9))

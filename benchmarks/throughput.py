@@ -41,8 +41,8 @@ from kakusan.models.diffusion import Diffusion
 from kakusan.nets.classic import ClassicUNet
 from kakusan.run.train import LANES
 from kakusan.schedule import Schedule
-from kakusan.train.loop import Trainer
-from kakusan.train.settings import Budget, Optim
+from kakusan.training.loop import Trainer
+from kakusan.training.settings import Budget, Optim
 
 TOLERANCE = 1e-5  # of outputs of order one, float32
 LEVELS = {"block_out_channels": (32, 64, 128)}

@@ -14,7 +14,7 @@ from kakusan.run.build import build, check_kind, training_loss, training_terms
 from kakusan.run.families.diffusion import DiffusionConfig
 from kakusan.run.families.vae import VAEConfig
 from kakusan.run.recipe import Recipe
-from kakusan.train.settings import Optim
+from kakusan.training.settings import Optim
 
 
 def framed(b=500, side=5, channels=2):

@@ -4,13 +4,13 @@ import pytest
 import torch
 
 from harness.faults import catches
-from kakusan.train.batches import Batches
+from kakusan.training.batches import Batches
 
 CPU = torch.device("cpu")
 
 
 @pytest.mark.proves("S28")
-@catches("""train/batches.py: every epoch has the same order
+@catches("""training/batches.py: every epoch has the same order
 - stream(self.seed, "order", self.salt, epoch)
 + stream(self.seed, "order", self.salt)""")
 def test_an_epoch_shows_every_example_once():
@@ -20,7 +20,7 @@ def test_an_epoch_shows_every_example_once():
     assert seen[:10].tolist() != seen[10:].tolist()
 
 
-@catches("""train/batches.py: every seed has the same batches
+@catches("""training/batches.py: every seed has the same batches
 - stream(self.seed, "order", self.salt, epoch)
 + stream("order", self.salt, epoch)""")
 def test_a_batch_is_a_function_of_seed_and_step():

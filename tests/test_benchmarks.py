@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from kakusan.train.clock import LEAST_SECONDS
+from kakusan.training.clock import LEAST_SECONDS
 
 SMALL = ["--width", "32", "--blocks", "1", "--patch", "7", "--batch", "16", "--compile", "none"]
 FOLDER = Path(__file__).parent.parent / "benchmarks"

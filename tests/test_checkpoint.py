@@ -16,9 +16,9 @@ from kakusan.errors import DamageWarning, InputError, SaveError
 from kakusan.run.directory import RunDirectory, owner_words
 from kakusan.storage import commit, files
 from kakusan.storage import tensors as storage
-from kakusan.train import checkpoint
-from kakusan.train.loop import Trainer
-from kakusan.train.settings import Budget, Optim
+from kakusan.training import checkpoint
+from kakusan.training.loop import Trainer
+from kakusan.training.settings import Budget, Optim
 
 pytestmark = pytest.mark.reliability
 
@@ -77,7 +77,7 @@ def test_all_that_a_trainer_holds_comes_back(tmp_path, method):
     assert_same(again, trainer)
 
 
-@catches("""train/checkpoint.py: a damaged checkpoint is passed over in silence [state.json]
+@catches("""training/checkpoint.py: a damaged checkpoint is passed over in silence [state.json]
 - for path, problem in damaged_ones:
 + for path, problem in []:""")
 @pytest.mark.parametrize("name", FILES)
@@ -236,7 +236,7 @@ def twice_damaged(tmp_path):
     return tmp_path / "start"
 
 
-@catches("""train/checkpoint.py: a damaged checkpoint keeps its name
+@catches("""training/checkpoint.py: a damaged checkpoint keeps its name
 - if commit.step_of(path) > commit.step_of(checkpoint)]
 + if commit.step_of(path) < commit.step_of(checkpoint)]""")
 def test_a_damaged_checkpoint_that_was_passed_over_gets_another_name(twice_damaged):
@@ -603,9 +603,9 @@ def test_a_damaged_line_of_the_history_is_told_of_and_left_out(tmp_path, line):
         assert [one["step"] for one in run.history()] == [1, 3]
 
 
-@catches("""run/directory.py: a line is added to one that a crash cut short
-- if file.exists() and not files.ends_in_newline(file):
-+ if not file.name:""")
+@catches("""storage/journal.py: a line is added to one that a crash cut short
+- if path.exists() and not files.ends_in_newline(path):
++ if False:""")
 @pytest.mark.parametrize("torn", [b'{"step": 2', b"\0" * 9])
 def test_a_line_after_one_that_a_crash_cut_short_is_whole(tmp_path, torn):
     run = RunDirectory(tmp_path)

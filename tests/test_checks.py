@@ -181,8 +181,9 @@ def test_a_training_loss_looks_at_shapes_but_not_at_values(objective):
     refused(lambda: model.loss(GRID[:, 0], objective=objective), "shape")
     assert model.loss(bad, objective=objective).shape == (4,)  # a look would wait for the device at every step
     for chain in (vae("gaussian"), hierarchy("gaussian")):
-        refused(lambda chain=chain: chain.terms(REAL[:, 0]), "shape")
-        assert chain.terms(spoiled(REAL, math.nan)[0])["reconstruction"].shape == (4,)
+        refused(lambda chain=chain: chain.loss(REAL[:, 0]), "shape")
+        assert chain.loss(spoiled(REAL, math.nan)[0]).shape == (4,)
+        refused(lambda chain=chain: chain.terms(spoiled(REAL, math.nan)[0]), "finite")
     assert importance_bound(vae("gaussian"), spoiled(REAL, math.nan)[0], 2, checked=True).shape == (4,)
 
 
@@ -233,8 +234,8 @@ def test_a_clip_is_a_range(clip):
 def test_a_law_over_other_events_does_not_answer_by_broadcasting():
     narrow, wide = torch.zeros(4, 1), torch.zeros(4, 5)
     for law in (Normal(wide, torch.ones(())), Bernoulli(wide), DiscretizedNormal(Normal(wide, torch.ones(())))):
-        refused(lambda law=law: law.log_prob(narrow), r"\(4, 1\).*\(5,\)")
-    refused(lambda: normal_kl(Normal(narrow, torch.ones(())), Normal(wide, torch.ones(()))), r"\(4, 1\)")
+        refused(lambda law=law: law.log_prob(narrow), r"\(1,\).*\(5,\)")
+    refused(lambda: normal_kl(Normal(narrow, torch.ones(())), Normal(wide, torch.ones(()))), r"\(1,\)")
     too_wide = VAE(pair, lambda z: z.repeat(1, 5), 1)  # a decoder whose output is no example
     refused(lambda: elbo(too_wide, narrow), r"\(5,\)")
 

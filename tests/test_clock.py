@@ -5,9 +5,9 @@ import torch
 
 from harness import engine_job
 from harness.faults import catches
-from kakusan.train.clock import Clock, Reading
-from kakusan.train.settings import Budget
-from kakusan.train.state import State
+from kakusan.training.clock import Clock, Reading
+from kakusan.training.settings import Budget
+from kakusan.training.state import State
 
 pytestmark = pytest.mark.reliability
 
@@ -32,7 +32,7 @@ def by_minutes(seed):
     return one
 
 
-@catches("""train/clock.py: the time of an earlier step is extrapolated from the latest reading
+@catches("""training/clock.py: the time of an earlier step is extrapolated from the latest reading
 - if step < latest.step:
 + if False:""")
 def test_between_readings_time_passes_at_an_even_pace():
@@ -40,7 +40,7 @@ def test_between_readings_time_passes_at_an_even_pace():
     assert [clock.seconds(step) for step in (0, 9, 10, 12, 20, 21)] == [0.0, 0.0, 5.0, 6.0, 30.0, 32.0]
 
 
-@catches("""train/clock.py: the time goes back
+@catches("""training/clock.py: the time goes back
 - max(now - self._zero, self.seconds(step))
 + now - self._zero""")
 def test_time_never_goes_back():
@@ -51,7 +51,7 @@ def test_time_never_goes_back():
     assert clock.wanted(2).seconds == clock.seconds(2) == 20.0  # though only half a second has passed
 
 
-@catches("""train/clock.py: the clock is read at every step
+@catches("""training/clock.py: the clock is read at every step
 - elapsed < max(LEAST_SECONDS, LEAST_SHARE * self.seconds(step))
 + elapsed < 0""")
 def test_a_long_run_is_read_seldom_enough_to_keep_all_readings():

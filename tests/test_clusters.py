@@ -81,24 +81,18 @@ def examples(n, seed=0):
 
 
 @pytest.mark.proves("B1")
-@catches("""models/diffusion.py: a bound leaves the cluster's share out [0-elbo_path]
-- total = self.bound_constant(x) + log_share
-+ total = self.bound_constant(x)""")
 @pytest.mark.parametrize("estimate", ["elbo_path", "elbo_pair", "elbo_single"])
 @pytest.mark.parametrize("k", [0, 1, 2])
-def test_each_price_of_the_bound_is_that_of_the_clusters_own_chain_and_its_share(estimate, k):
+def test_each_estimator_of_the_bound_is_that_of_the_clusters_own_chain_and_its_share(estimate, k):
     x = WORLDS[k].sample(6, seeded(k))
     wanted = getattr(alone(k), estimate)(x, seeded(1)) + SHARE[k].log()
     assert_close(getattr(model(), estimate)(x, seeded(1)), wanted, rtol=1e-12, atol=1e-10)
 
 
 @pytest.mark.proves("B1")
-@catches("""chain.py: a weight leaves the cluster's share out [1]
-- total = chain.prior().log_prob(path[-1]) + log_share
-+ total = chain.prior().log_prob(path[-1])""")
-@catches("""bound.py: an importance-weighted bound leaves the cluster's share out [1]
-- total = chain.prior().log_prob(below) + log_share
-+ total = chain.prior().log_prob(below)""")
+@catches("""models/mixture.py: a weight leaves the cluster's share out [1]
+- return log_prob + rows.gather(1, value.k[:, None])[:, 0].to(log_prob.dtype)
++ return log_prob""")
 @pytest.mark.parametrize("k", [0, 1, 2])
 def test_what_is_written_for_every_chain_is_right_for_one_of_clusters(k):
     x = WORLDS[k].sample(5, seeded(k))
@@ -170,9 +164,9 @@ def test_the_loss_is_that_of_the_network_told_the_right_cluster():
 
 
 @pytest.mark.proves("B2")
-@catches("""models/diffusion.py: heun asks a chain of other clusters [heun]
-- return finest.given(self.denoiser.cluster), times
-+ return finest.given(self.denoiser.cluster.flip(0)), times""")
+@catches("""solvers/base.py: heun asks a chain of other clusters [heun]
+- x_hat = self._chain.data_estimate(z, level.index, self._cond)
++ x_hat = self._chain.data_estimate(z, level.index, None if self._cond is None else self._cond.flip(0))""")
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_every_sampler_draws_a_cluster_for_each_sample_and_samples_it(name):
     chain = guided(model(), model(0.99), 1.5).respaced([1, 3, 5, 7])
@@ -183,8 +177,8 @@ def test_every_sampler_draws_a_cluster_for_each_sample_and_samples_it(name):
 
 
 @catches("""guidance.py: guidance asks about the first cluster
-- None if cluster is None else cluster[rows]
-+ None if cluster is None else 0 * cluster[rows]""")
+- known = None if cond is None else cond[rows]
++ known = None if cond is None else cond[:1].expand(len(rows))""")
 def test_guidance_asks_both_models_about_the_same_cluster():
     z, k = torch.randn(6, 2, generator=seeded(0), dtype=F64), torch.tensor([0, 1, 2, 2, 1, 0])
     wanted = (2 - 0.9) * model().given(k).data_estimate(z, 3)
@@ -278,7 +272,7 @@ def test_the_same_examples_have_the_same_clusters():
 @catches("""models/clusters.py: an example is of a cluster that has no share
 - .masked_fill(~among, math.inf)""")
 @catches("""models/clusters.py: a few examples are divided among many clusters
-- len(features) // FEWEST
+- len(features) // EXAMPLES_PER_CLUSTER
 + len(features)""")
 def test_few_examples_have_few_clusters_and_nothing_is_ever_of_the_others():
     x = torch.randn(3 * FEWEST + 1, 1, 8, 8, generator=seeded(0))
@@ -356,8 +350,8 @@ def test_a_model_in_another_precision_still_tells_its_clusters():
 
 
 @catches("""models/clusters.py: only the first examples have a cluster
-- features.split(AT_ONCE)])
-+ features.split(AT_ONCE)][:1])""")
+- features.split(EXAMPLES_AT_ONCE)])
++ features.split(EXAMPLES_AT_ONCE)][:1])""")
 def test_distances_are_taken_of_all_examples_however_few_at_a_time(monkeypatch):
     x, k = examples(30)
     monkeypatch.setattr(clusters, "AT_ONCE", 7)
@@ -439,7 +433,7 @@ def test_the_trainer_finds_the_clusters_of_the_training_part():
     assert losses.shape == (8,)
 
 
-@catches("""run/build.py: clusters are found where pictures lay at rest
+@catches("""run/families/diffusion.py: clusters are found where pictures lay at rest
 - augmented(data[part], augment, drawn)
 + augmented(data[part], "none", drawn)""")
 def test_of_moved_pictures_the_clusters_are_those_that_training_sees():
@@ -505,8 +499,8 @@ def test_a_run_keeps_its_clusters_through_files_and_a_student_has_its_teachers(t
 
 
 @catches("""run/student.py: a student is taught of the clusters in another order
-- else student.clusters.of(x)
-+ else student.clusters.of(x).flip(0)""")
+- None if classes is None else classes.of(x))
++ None if classes is None else classes.of(x).flip(0))""")
 def test_a_student_is_taught_of_the_clusters_of_its_examples(monkeypatch):
     recipe = student_recipe(find("mnist-few"), Recipe("teacher", "", small(clusters=4)))
     teacher = build(small(clusters=4), (1, 8, 8))

@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from harness.faults import catches
-from kakusan.train.ema import Ema
+from kakusan.training.ema import Ema
 
 
-@catches("""train/ema.py: the average has the wrong power
+@catches("""training/ema.py: the average has the wrong power
 - (1 / self.share - 1)
 + (1 / self.share)""")
 def test_the_average_is_the_mean_of_a_power_profile():
@@ -28,7 +28,7 @@ def test_no_average_is_the_last_weights():
     assert ema.module.weight.item() == 3.0
 
 
-@catches("""train/ema.py: the average keeps the buffers of the start
+@catches("""training/ema.py: the average keeps the buffers of the start
 - kept.copy_(current)
 + pass""")
 def test_the_average_copies_buffers():

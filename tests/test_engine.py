@@ -18,9 +18,9 @@ from harness.faults import catches
 from kakusan.errors import InputError
 from kakusan.storage import commit
 from kakusan.storage import tensors as storage
-from kakusan.train import checkpoint
-from kakusan.train.batches import Batches
-from kakusan.train.engine import Engine
+from kakusan.training import checkpoint
+from kakusan.training.batches import Batches
+from kakusan.training.engine import Engine
 
 pytestmark = [pytest.mark.reliability, pytest.mark.slow]
 
@@ -113,7 +113,7 @@ def test_what_each_process_did_is_gathered_in_order(job):
         assert job[1][rank]["bytes"] == ["", "ab"]
 
 
-@catches("""train/batches.py: every group has the examples of the first
+@catches("""training/batches.py: every group has the examples of the first
 - step * self.batch + group * self.slice
 + step * self.batch""")
 def test_the_groups_of_a_batch_are_its_slices():

@@ -5,10 +5,10 @@ import torch
 from torch import nn
 
 from harness.faults import catches
-from kakusan.train import flops
-from kakusan.train.flops import Effort
-from kakusan.train.loop import Trainer
-from kakusan.train.settings import Budget, Optim
+from kakusan.training import flops
+from kakusan.training.flops import Effort
+from kakusan.training.loop import Trainer
+from kakusan.training.settings import Budget, Optim
 
 CPU = torch.device("cpu")
 
@@ -26,7 +26,7 @@ def test_a_linear_layer_costs_three_products_and_the_first_only_two(precision):
     assert flops.per_example(one) == 2 * 7 * 11 * 2 + 2 * 11 * 3 * 3
 
 
-@catches("""train/flops.py: only the forward pass is counted
+@catches("""training/flops.py: only the forward pass is counted
 - torch.autograd.grad(loss, parameters, allow_unused=True)
 + pass""")
 def test_a_convolution_costs_its_kernel_at_each_place():
@@ -49,7 +49,7 @@ def test_attention_costs_two_products_forward_and_four_backward():
     assert flops.per_example(one) == 6 * 2 * (9 * 9 * 4) * 2  # of two heads
 
 
-@catches("""train/loop.py: counting moves the statistics of a normalisation
+@catches("""training/loop.py: counting moves the statistics of a normalisation
 - buffer.copy_(before)
 + pass""")
 def test_counting_changes_nothing():

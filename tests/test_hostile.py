@@ -23,7 +23,7 @@ from kakusan.run.families.vae import VAEConfig
 from kakusan.run.recipe import Distil, from_record
 from kakusan.settings import Between, hints
 from kakusan.storage import records, tensors
-from kakusan.train.settings import Optim
+from kakusan.training.settings import Optim
 
 pytestmark = pytest.mark.reliability
 
@@ -101,7 +101,7 @@ def test_the_child_notices_what_it_is_there_for():
 @catches("""run/trained_model.py: samples that are no numbers become black pixels [weights as large as numbers go]
 - if not all(part.isfinite().all() for part in parts):
 + if not parts:""")
-@catches("""run/build.py: pictures of two channels are accepted [an example of two channels]
+@catches("""run/families/base.py: pictures of two channels are accepted [an example of two channels]
 - len(values) == 3 and values[0] in CHANNELS
 + len(values) == 3""")
 @catches("""settings.py: a pair of settings may have three entries [a focus of three numbers]
@@ -233,7 +233,7 @@ NUMBERS = {
 @catches("""settings.py: true is a number [Optim.lr]
 - whole = isinstance(value, int) and not isinstance(value, bool)
 + whole = isinstance(value, int)""")
-@catches("""run/recipe.py: a number has no upper limit [DiffusionConfig.guidance]
+@catches("""run/families/diffusion.py: a number has no upper limit [DiffusionConfig.guidance]
 - guidance: Annotated[float, Between(1, 100)] = 3.0
 + guidance: float = 3.0""")
 @pytest.mark.parametrize("setting", NUMBERS)

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -40,20 +41,12 @@ def test_no_attack_on_a_run_or_a_figure_ends_in_a_traceback_a_hang_a_leak_or_200
     assert seen["refused"] > 0.3 * seen["tried"]  # attacks that change nothing would try little
 
 
-@catches(
-    "run/directory.py",
-    "files.read_regular(self._file(name), limit, follow=False)",
-    "files.read_regular(self._file(name), limit)",
-    "a report follows a link out of the run",
-    case="samples.png",
-)
-@catches(
-    "run/directory.py",
-    "if not folder.resolve().is_relative_to(self.path.resolve()):",
-    "if not folder.exists():",
-    "a report follows a linked folder out of the run",
-    case="samples",
-)
+@catches("""run/directory.py: a report follows a link out of the run [samples.png]
+- files.read_regular(self._file(name), limit, follow=False)
++ files.read_regular(self._file(name), limit)""")
+@catches("""run/directory.py: a report follows a linked folder out of the run [samples]
+- if not folder.resolve().is_relative_to(self.path.resolve()):
++ if not folder.exists():""")
 @pytest.mark.parametrize("name", ["samples.png", "samples"])
 def test_the_report_leaves_out_what_lies_outside_the_run_and_says_so(run, tmp_path, capsys, name):
     copy = shutil.copytree(run, tmp_path / "run")
@@ -63,7 +56,9 @@ def test_the_report_leaves_out_what_lies_outside_the_run_and_says_so(run, tmp_pa
     secret = base64.b64encode((outside if outside.suffix else outside / "step-00000004.png").read_bytes()).decode()
     shutil.rmtree(copy / name) if name == "samples" else (copy / name).unlink()
     (copy / name).symlink_to(outside)
-    assert status("report", copy, "--out", tmp_path / "page.html") == 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")  # as outside of tests
+        assert status("report", copy, "--out", tmp_path / "page.html") == 0
     assert "is left out" in capsys.readouterr().err
     assert secret not in (tmp_path / "page.html").read_text()
     assert status("report", tmp_path / "outside", "--out", tmp_path / "own.html") == 0

@@ -13,10 +13,10 @@ from harness.faults import catches
 from kakusan.recipes import find
 from kakusan.run.build import build, training_loss
 from kakusan.run.train import _with_groups
-from kakusan.train import checkpoint
-from kakusan.train.lanes import Lanes
-from kakusan.train.loop import Trainer
-from kakusan.train.settings import Budget, Optim
+from kakusan.training import checkpoint
+from kakusan.training.lanes import Lanes
+from kakusan.training.loop import Trainer
+from kakusan.training.settings import Budget, Optim
 
 LIMIT_S = 30.0  # for a thread that waits for another one
 
@@ -62,7 +62,7 @@ def test_two_lanes_come_to_the_bits_of_one_thread_that_takes_the_groups_in_turn(
         assert all(torch.equal(a, b) for a, b in zip(ours[1], theirs[1], strict=True))
 
 
-@catches("""train/lanes.py: gradients of lanes lie in memory as they come
+@catches("""training/lanes.py: gradients of lanes lie in memory as they come
 - torch.empty_like(p).copy_(gradient)
 + gradient.contiguous().clone()""")
 def test_gradients_lie_in_memory_as_their_weights_do_for_the_fused_optimiser_walks_both_as_one(cores):
@@ -86,7 +86,7 @@ def test_a_stopped_run_on_lanes_ends_with_the_bits_of_an_unbroken_one(tmp_path, 
     assert engine_job.everything(resumed) == engine_job.everything(whole)
 
 
-@catches("""train/lanes.py: groups are taken in turn for ever
+@catches("""training/lanes.py: groups are taken in turn for ever
 - if self._beside:
 + if False:""")
 def test_groups_are_taken_at_the_same_time(cores):
@@ -109,10 +109,10 @@ def test_groups_are_taken_at_the_same_time(cores):
     assert weight.grad == 4
 
 
-@catches("""train/lanes.py: each lane takes all cores [4-2-2]
+@catches("""training/lanes.py: each lane takes all cores [4-2-2]
 - share = max(1, before // num)
 + share = before""")
-@catches("""train/lanes.py: lanes leave their number of cores to threads that come later [4-2-2]
+@catches("""training/lanes.py: lanes leave their number of cores to threads that come later [4-2-2]
 -         torch.set_num_threads(before)  # which
 +         pass  # which""")
 @pytest.mark.parametrize(("threads", "num", "share"), [(2, 2, 1), (4, 2, 2), (5, 2, 2), (2, 3, 1)])
@@ -144,7 +144,7 @@ def test_a_group_that_is_alone_is_not_on_a_lane(cores):
     assert one._lanes is None
 
 
-@catches("""train/lanes.py: statistics are moved by two lanes at once
+@catches("""training/lanes.py: statistics are moved by two lanes at once
 - self._beside = all(map(torch.equal, before, self._buffers))
 + self._beside = True""")
 def test_a_loss_that_moves_buffers_is_never_taken_side_by_side(cores):
@@ -193,7 +193,7 @@ def test_the_first_group_that_fails_says_why_when_all_have_ended_and_leaves_no_g
     assert weight.grad is None
 
 
-@catches("""train/lanes.py: groups that were not begun are computed after an interruption
+@catches("""training/lanes.py: groups that were not begun are computed after an interruption
 - future.cancel()
 + pass""")
 def test_an_interruption_leaves_out_the_groups_that_were_not_begun(cores):
@@ -233,7 +233,7 @@ def test_lanes_that_cannot_all_be_started_wait_for_nobody(cores, monkeypatch):
     assert not started[0].is_alive()
 
 
-@catches("""train/lanes.py: the last lane's gradients are all
+@catches("""training/lanes.py: the last lane's gradients are all
 - if p.grad is None else p.grad.add_(gradient)""")
 def test_what_no_loss_reads_gets_no_gradient_and_what_one_reads_gets_its_own(cores):
     cores(2)
@@ -248,7 +248,7 @@ def test_what_no_loss_reads_gets_no_gradient_and_what_one_reads_gets_its_own(cor
 
 @catches("""run/train.py: one core has two lanes [1-mnist-ddpm-changes3-60000-1]
 -  and torch.get_num_threads() >= LANES""")
-@catches('''train/lanes.py: lanes of what is compiled [2-mnist-ddpm-changes5-60000-1]
+@catches('''training/lanes.py: lanes of what is compiled [2-mnist-ddpm-changes5-60000-1]
 -  and settings.compile == "none"''')
 @pytest.mark.parametrize(
     ("threads", "recipe", "changes", "examples", "groups"),

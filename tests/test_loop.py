@@ -5,9 +5,9 @@ import torch
 
 from harness.faults import catches
 from kakusan.errors import InputError
-from kakusan.train import checkpoint
-from kakusan.train.loop import Trainer
-from kakusan.train.settings import Budget, Optim
+from kakusan.training import checkpoint
+from kakusan.training.loop import Trainer
+from kakusan.training.settings import Budget, Optim
 
 CPU = torch.device("cpu")
 
@@ -49,10 +49,10 @@ def test_training_finds_the_line(method):
     assert trainer.state.loss < 0.01  # the variance of the targets is 3
 
 
-@catches("""train/loop.py: a resumed run has lost the state of its optimiser [adam]
+@catches("""training/loop.py: a resumed run has lost the state of its optimiser [adam]
 - self.optimizers.load({name: tensor.to(self.device) for name, tensor in tensors["optimizer"].items()})
 + pass""")
-@catches("""train/loop.py: a resumed run has lost its averaged weights [muon]
+@catches("""training/loop.py: a resumed run has lost its averaged weights [muon]
 - (self.ema.tensors, tensors["ema"])):
 + ):""")
 @pytest.mark.parametrize("method", ["adam", "muon"])
@@ -69,10 +69,10 @@ def test_a_stopped_run_ends_with_the_same_bits_as_an_unbroken_one(tmp_path, meth
     assert torch.equal(weights(whole), weights(resumed))
 
 
-@catches("""train/loop.py: the early weights are not averaged ones
+@catches("""training/loop.py: the early weights are not averaged ones
 - for name, value in self.ema.module.state_dict().items()
 + for name, value in self.module.state_dict().items()""")
-@catches("""train/loop.py: a resumed run has lost its early weights
+@catches("""training/loop.py: a resumed run has lost its early weights
 - self.early = None if early is None else {name: value.to(self.device) for name, value in early.items()}
 + pass""")
 def test_the_early_weights_are_those_of_their_moment_and_survive_a_resume(tmp_path):
@@ -108,7 +108,7 @@ def test_checkpoints_keep_the_newest_two(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000003", "step-00000004"]
 
 
-@catches("""train/loop.py: the learning rate does not warm up
+@catches("""training/loop.py: the learning rate does not warm up
 - min(1.0, (self.state.step + 1) / self.settings.warmup)
 + min(1.0, self.state.step + 1)""")
 def test_the_learning_rate_falls_to_zero_over_the_budget():
@@ -122,7 +122,7 @@ def test_the_learning_rate_falls_to_zero_over_the_budget():
     assert scales[-1] == pytest.approx(0.02)
 
 
-@catches("""train/optimizers.py: the state of an optimiser comes back in another memory layout
+@catches("""training/optimizers.py: the state of an optimiser comes back in another memory layout
 - slot: value[0] if slot == "step" else torch.empty_like(parameters[index]).copy_(value)
 + slot: value[0] if slot == "step" else value.contiguous()""")
 def test_resuming_keeps_the_memory_layout_of_convolutions(tmp_path):

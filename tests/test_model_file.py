@@ -133,8 +133,8 @@ def test_samples_of_a_file_go_where_its_name_says(capsys, runs, tmp_path, monkey
 
 
 @catches("""run/evaluation_data.py: a file says where its data are
-- if other is None and run.is_file() and model.recipe.data not in EMBEDDED:
-+ if other is None and run.is_file() and not model.recipe.data:""")
+- if other is None and source.run is None and model.recipe.data not in EMBEDDED:
++ if False:""")
 def test_a_file_does_not_say_where_to_look_for_data(capsys, tmp_path, monkeypatch):
     """Its record may name any path; nothing is opened there."""
     monkeypatch.chdir(tmp_path)

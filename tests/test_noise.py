@@ -4,14 +4,14 @@ import torch
 from torch import nn
 
 from harness.faults import catches
-from kakusan.train.loop import Trainer
-from kakusan.train.settings import Budget, Optim
+from kakusan.training.loop import Trainer
+from kakusan.training.settings import Budget, Optim
 
 
-@catches("""train/loop.py: every step has the same noise
+@catches("""training/loop.py: every step has the same noise
 - stream(self.seed, "step", salt, step, group, device=self.device)
 + stream(self.seed, "step", salt, group, device=self.device)""")
-@catches("""train/loop.py: every seed has the same noise
+@catches("""training/loop.py: every seed has the same noise
 - stream(self.seed, "step", salt, step, group, device=self.device)
 + stream("step", salt, step, group, device=self.device)""")
 def test_every_step_has_noise_of_its_own_by_seed_and_number():

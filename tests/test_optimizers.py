@@ -9,11 +9,11 @@ from torch.testing import assert_close
 
 from harness.faults import catches
 from harness.support import F64, f64, seeded
-from kakusan.train import muon
-from kakusan.train.loop import Trainer
-from kakusan.train.muon import Muon, orthogonalised
-from kakusan.train.optimizers import Optimizers
-from kakusan.train.settings import Budget, Optim
+from kakusan.training import muon
+from kakusan.training.loop import Trainer
+from kakusan.training.muon import Muon, orthogonalised
+from kakusan.training.optimizers import Optimizers
+from kakusan.training.settings import Budget, Optim
 
 
 def near_one(value, norm):
@@ -25,15 +25,15 @@ def near_one(value, norm):
     return s
 
 
-@catches("""train/muon.py: Muon looks no step ahead
+@catches("""training/muon.py: Muon looks no step ahead
 - gradient.lerp(mean, momentum).movedim
 + mean.movedim""")
-@catches("""train/muon.py: the weight decay of Muon lets weights grow
+@catches("""training/muon.py: the weight decay of Muon lets weights grow
 - mul_(1 - moves * (group["lr"]
 + mul_(1 + moves * (group["lr"]""")
-@catches("""train/muon.py: Muon's steps are as long for tall matrices
+@catches("""training/muon.py: Muon's steps are as long for tall matrices
 -  * max(1.0, rows / columns) ** 0.5""")
-@catches("""train/muon.py: the smaller square forgets a term
+@catches("""training/muon.py: the smaller square forgets a term
 - factor.diagonal(dim1=1, dim2=2).add_(a)
 + factor.diagonal(dim1=1, dim2=2).add_(a - 1)""")
 def test_muon_takes_the_steps_of_its_definition():
@@ -55,10 +55,10 @@ def test_muon_takes_the_steps_of_its_definition():
     assert weight.count_nonzero() == 2
 
 
-@catches("""train/optimizers.py: AdamW decays no weights
+@catches("""training/optimizers.py: AdamW decays no weights
 - betas=settings.betas, weight_decay=settings.weight_decay
 + betas=settings.betas, weight_decay=0.0""")
-@catches("""train/optimizers.py: AdamW has the betas that torch gives it
+@catches("""training/optimizers.py: AdamW has the betas that torch gives it
 - betas=settings.betas
 + betas=(0.9, 0.999)""")
 def test_adamw_takes_the_steps_of_its_definition_with_the_settings_that_were_given():
@@ -76,7 +76,7 @@ def test_adamw_takes_the_steps_of_its_definition_with_the_settings_that_were_giv
         assert module.weight.item() == pytest.approx(expected, rel=1e-10)
 
 
-@catches("""train/optimizers.py: hidden matrices move at the learning rate of the rest
+@catches("""training/optimizers.py: hidden matrices move at the learning rate of the rest
 - group["lr"] = peak * scale
 + group["lr"] = self._all[0][1] * scale""")
 def test_hidden_matrices_move_at_a_learning_rate_of_their_own():
@@ -92,7 +92,7 @@ def test_hidden_matrices_move_at_a_learning_rate_of_their_own():
     assert before[0] - module.weight.item() == pytest.approx(0.5 * 0.03 * near_one(1.0, 1.0), rel=1e-5)
 
 
-@catches("""train/loop.py: gradients are not cut [0.5-0.5]
+@catches("""training/loop.py: gradients are not cut [0.5-0.5]
 - nn.utils.clip_grads_with_norm_(self._parameters, self.settings.clip, norm)
 + pass""")
 @pytest.mark.parametrize(("clip", "norm"), [(0.5, 0.5), (None, 50.0)])
@@ -108,7 +108,7 @@ def test_a_gradient_is_cut_to_the_norm_that_was_asked_for(clip, norm):
     assert norms == [pytest.approx(norm, rel=1e-5)]  # float32, and 1e-6 in a denominator
 
 
-@catches("""train/muon.py: matrices of one shape get one size together
+@catches("""training/muon.py: matrices of one shape get one size together
 - torch.linalg.vector_norm(x, dim=(-2, -1), keepdim=True)
 + torch.linalg.vector_norm(x)""")
 def test_matrices_of_one_shape_are_orthogonalised_together_as_they_are_alone():
@@ -142,7 +142,7 @@ def test_muon_moves_matrices_together_as_one_by_one(skip, monkeypatch):
         assert torch.equal(alone, first) == (skip is not None and skip.item() == 1)
 
 
-@catches("""train/muon.py: the update of Muon is far from orthogonal [shape2]
+@catches("""training/muon.py: the update of Muon is far from orthogonal [shape2]
 - ITERATIONS = 5
 + ITERATIONS = 1""")
 @pytest.mark.parametrize("shape", [(6, 20), (20, 6), (8, 8)])
@@ -170,7 +170,7 @@ def test_an_update_of_single_precision_is_that_of_double_though_singular_values_
     assert sizes[-1] < 1e-3  # too small for five rounds, in any precision
 
 
-@catches("""train/muon.py: matrices of half precision are orthogonalised in it
+@catches("""training/muon.py: matrices of half precision are orthogonalised in it
 - lying.to(torch.promote_types(lying.dtype, torch.float32))
 + lying""")
 def test_matrices_in_half_precision_are_orthogonalised_in_single():
@@ -181,7 +181,7 @@ def test_matrices_in_half_precision_are_orthogonalised_in_single():
     assert torch.linalg.matrix_norm(update.float() - orthogonalised(matrix.float()), ord=2) < 0.01
 
 
-@catches("""train/muon.py: Muon steps uphill
+@catches("""training/muon.py: Muon steps uphill
 - alpha=-group["lr"]
 + alpha=group["lr"]""")
 def test_muon_steps_along_the_gradient_of_any_matrix_shape():

@@ -15,10 +15,10 @@ from kakusan.run.build import build
 from kakusan.run.families.dirichlet import DirichletConfig
 from kakusan.run.families.hierarchy import HierarchyConfig
 from kakusan.run.families.vae import VAEConfig
-from kakusan.train import checkpoint
-from kakusan.train.loop import Trainer
-from kakusan.train.precision import Computing, check_computing, networks
-from kakusan.train.settings import Budget, Optim
+from kakusan.training import checkpoint
+from kakusan.training.loop import Trainer
+from kakusan.training.precision import Computing, check_computing, networks
+from kakusan.training.settings import Budget, Optim
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
@@ -63,13 +63,13 @@ def test_a_stopped_run_in_bfloat16_ends_with_the_same_bits(tmp_path, method):
     ends_alike(tmp_path, *(engine_job.trainer(**settings) for _ in range(3)))
 
 
-@catches("""train/precision.py: what a network returns stays bfloat16
+@catches("""training/precision.py: what a network returns stays bfloat16
 - part.register_forward_hook(_widened)
 + pass""")
-@catches("""train/precision.py: bfloat16 is asked for and not done
+@catches("""training/precision.py: bfloat16 is asked for and not done
 - if self.precision != "bfloat16":
 + if True:""")
-@catches("""train/precision.py: lanes share what autocast keeps of rounded weights
+@catches("""training/precision.py: lanes share what autocast keeps of rounded weights
 - cache_enabled=self.device.type != "cpu"
 + cache_enabled=True""")
 def test_bfloat16_is_in_the_networks_products_and_nowhere_else():
@@ -142,7 +142,7 @@ def rounding():
     matmul.allow_tf32, cudnn.allow_tf32 = before
 
 
-@catches("""train/precision.py: TF32 stays as torch has it
+@catches("""training/precision.py: TF32 stays as torch has it
 - _set_tf32(to_tf32, to_tf32)
 + pass""")
 def test_tf32_is_on_for_a_step_that_asked_for_it_and_off_otherwise(rounding):
@@ -158,7 +158,7 @@ def test_tf32_is_on_for_a_step_that_asked_for_it_and_off_otherwise(rounding):
         assert (matmul.allow_tf32, cudnn.allow_tf32) == (False, True)
 
 
-@catches("""train/loop.py: the backward pass is in torch's own precision [1]
+@catches("""training/loop.py: the backward pass is in torch's own precision [1]
 -                 with self.computing.step(), self.engine.backward(self.objective, last=last == 0):
 -                     loss = share()
 -                     loss.backward()
@@ -198,10 +198,10 @@ class Slow:
         self.now = 0.0
 
 
-@catches("""train/loop.py: compiling is taken for the pace of steps [None]
+@catches("""training/loop.py: compiling is taken for the pace of steps [None]
 - if new and self._warm_up():
 + if False:""")
-@catches("""train/loop.py: a resumed run counts its compiling again [4]
+@catches("""training/loop.py: a resumed run counts its compiling again [4]
 -         if not new:
 -             self._warm_up()
 -         self.clock.start(self.state.step)

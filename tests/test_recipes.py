@@ -15,7 +15,7 @@ from kakusan.run.build import blueprint, build
 from kakusan.run.families.diffusion import DiffusionConfig
 from kakusan.run.recipe import Recipe, from_record
 from kakusan.run.trained_model import TrainedModel
-from kakusan.train.settings import Budget
+from kakusan.training.settings import Budget
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -69,7 +69,7 @@ def test_a_budget_is_one_positive_amount(budget):
         Budget(**budget)
 
 
-@catches("""run/trained_model.py: the end of samples is where they begin to be guided
+@catches("""run/sampling.py: the end of samples is where they begin to be guided
 - end = config.end_log_snr if end_log_snr is None else end_log_snr
 + end = config.guidance_range[0] if end_log_snr is None else end_log_snr""")
 def test_samples_end_where_the_recipe_says():

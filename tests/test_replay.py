@@ -6,7 +6,7 @@ import pytest
 
 from harness import torture
 from harness.support import status
-from kakusan.train.loop import Trainer
+from kakusan.training.loop import Trainer
 
 pytestmark = pytest.mark.reliability
 

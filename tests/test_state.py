@@ -5,7 +5,7 @@ import torch
 
 from harness import engine_job
 from harness.faults import catches
-from kakusan.train.state import IN_A_ROW, NonFiniteLossError, State
+from kakusan.training.state import IN_A_ROW, NonFiniteLossError, State
 
 pytestmark = pytest.mark.reliability
 
@@ -36,20 +36,14 @@ def without(bad, **changes):
     return engine_job.run(one)
 
 
-@catches(
-    "train/loop.py",
-    "and norm.item() <= self._largest_norm",
-    "and True",
-    "a gradient that is not finite moves the weights",
-    case="as it is-gradient",
-)
-@catches(
-    "train/loop.py",
-    "if told.bad:\n            self.optimizers.clear()",
-    "if False:\n            self.optimizers.clear()",
-    "a loss that is not finite moves the weights",
-    case="as it is-nan",
-)
+@catches("""training/outcome.py: a gradient that is not finite moves the weights [as it is-gradient]
+- loss.isfinite() & norm.isfinite() & (norm <= largest_norm)
++ loss.isfinite()""")
+@catches("""training/loop.py: a loss that is not finite moves the weights [as it is-nan]
+-         if outcome.bad:
+-             self.optimizers.clear()
++         if False:
++             self.optimizers.clear()""")
 @pytest.mark.parametrize("how", ["nan", "inf", "-inf", "gradient"])
 @pytest.mark.parametrize("changes", [{}, {"clip": None}, {"method": "adam"}], ids=["as it is", "no limit", "adam"])
 def test_a_bad_step_changes_nothing_at_all(how, changes):
@@ -68,21 +62,15 @@ def test_weights_averages_and_moments_are_as_they_were_before_a_bad_step():
     assert engine_job.everything(one) == before
 
 
-@catches(
-    "train/muon.py",
-    "gradient.copy_(torch.where(skip > 0, mean, gradient))",
-    "pass",
-    "Muon moves at a step that it was told to skip",
-    case="muon",
-)
-@catches(
-    "train/optimizers.py",
-    "optimizer.found_inf = skip",
-    "optimizer.found_inf = None",
-    "AdamW moves at a step that it was told to skip",
-    case="adam",
-)
-@catches("train/muon.py", "updates *= moves", "pass", "skipping forgets the weights", case="muon")
+@catches("""training/muon.py: Muon moves at a step that it was told to skip [muon]
+- gradient.copy_(torch.where(skip > 0, mean, gradient))
++ pass""")
+@catches("""training/optimizers.py: AdamW moves at a step that it was told to skip [adam]
+- optimizer.found_inf = skip
++ optimizer.found_inf = None""")
+@catches("""training/muon.py: skipping forgets the weights [muon]
+- updates *= moves
++ pass""")
 @pytest.mark.parametrize("method", ["adam", "muon"])
 def test_an_optimiser_that_is_told_on_the_device_skips_without_being_waited_for(method):
     told, plain = engine_job.trainer(method=method), engine_job.trainer(method=method)
@@ -111,7 +99,7 @@ def test_a_gradient_larger_than_allowed_is_skipped():
     assert one.state.num_skipped > 0
 
 
-@catches("""train/state.py: steps that are skipped for ever are never told
+@catches("""training/state.py: steps that are skipped for ever are never told
 - if row >= IN_A_ROW or
 + if""")
 def test_too_many_bad_steps_in_a_row_stop_the_run_with_advice():
@@ -122,7 +110,7 @@ def test_too_many_bad_steps_in_a_row_stop_the_run_with_advice():
     assert all(p.isfinite().all() for p in one.module.parameters())
 
 
-@catches("""train/state.py: skipped steps are counted over the whole run
+@catches("""training/state.py: skipped steps are counted over the whole run
 - [one for one in self.skipped if one > step - WINDOW]
 + self.skipped""")
 def test_five_per_cent_of_the_last_thousand_stop_it_too():
@@ -140,10 +128,10 @@ def test_five_per_cent_of_the_last_thousand_stop_it_too():
     assert sparse.num_skipped == 477
 
 
-@catches("""train/loop.py: a rollback goes on with the same noise
+@catches("""training/loop.py: a rollback goes on with the same noise
 - sum(back <= step for back in self.rollbacks)
 + 0 * step""")
-@catches("""train/loop.py: a rollback changes the noise of the steps before it
+@catches("""training/loop.py: a rollback changes the noise of the steps before it
 - sum(back <= step for back in self.rollbacks)
 + len(self.rollbacks)""")
 def test_a_rollback_is_other_noise_and_another_order_from_its_step_on():
@@ -155,7 +143,7 @@ def test_a_rollback_is_other_noise_and_another_order_from_its_step_on():
     assert engine_job.everything(engine_job.run(plain)) != engine_job.everything(engine_job.run(back))
 
 
-@catches("""train/loop.py: every group of a batch has the same noise
+@catches("""training/loop.py: every group of a batch has the same noise
 - stream(self.seed, "step", salt, step, group, device=self.device)
 + stream(self.seed, "step", salt, step, device=self.device)""")
 def test_groups_have_noise_of_their_own():

@@ -27,7 +27,7 @@ def test_the_first_signal_stops_after_the_step_with_all_saved(number):
     assert saved == [6]
 
 
-@catches("""train/stopping.py: a second signal waits as the first
+@catches("""training/stopping.py: a second signal waits as the first
 - if again or self._at_once:
 + if self._at_once:""")
 def test_a_second_signal_leaves_at_once():
@@ -41,12 +41,12 @@ def test_a_second_signal_leaves_at_once():
         one.run([1.0], lambda one: None, on_step)
 
 
-@catches("""train/stopping.py: a signal while measuring waits for the end of it
+@catches("""training/stopping.py: a signal while measuring waits for the end of it
 - if again or self._at_once:
 + if again:""")
-@catches("""train/loop.py: a mark is measured before it is saved
-- if marked or told.save or told.stop:
-+ if told.save or told.stop:""")
+@catches("""training/loop.py: a mark is measured before it is saved
+- if reached or outcome.save or outcome.stop:
++ if outcome.save or outcome.stop:""")
 def test_a_signal_while_measuring_leaves_at_once_since_all_is_saved():
     one, saved = engine_job.trainer(), []
 

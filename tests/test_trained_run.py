@@ -16,7 +16,7 @@ from kakusan.recipes import find
 from kakusan.run.doctor import examine
 from kakusan.run.finish import SUMMARY_SAMPLES, _affordable
 from kakusan.run.trained_run import default_out, with_settings
-from kakusan.train.progress import ProgressLine
+from kakusan.training.progress import ProgressLine
 
 SMALL = {"hidden": (8,), "latent": 2, "batch": 8}
 
@@ -96,12 +96,9 @@ def test_resuming_with_a_larger_budget_ends_where_a_run_of_that_budget_ends(run,
         kk.train("mnist-vae", resume=longer.path)
 
 
-@catches(
-    "run/fingerprint.py",
-    "data=first_data or recipe.data",
-    "data=recipe.data",
-    "a run whose data have moved counts as another run",
-)
+@catches("""run/fingerprint.py: a run whose data have moved counts as another run
+- data=first_data or recipe.data
++ data=recipe.data""")
 def test_a_run_resumes_with_data_that_have_moved_if_their_content_is_the_same(data, tmp_path, capsys):
     moved, other = tmp_path / "moved.npy", tmp_path / "other.npy"
     shutil.copy(data, tmp_path / "here.npy")

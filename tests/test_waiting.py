@@ -17,9 +17,9 @@ from kakusan.run.build import build, training_loss
 from kakusan.run.families.diffusion import DiffusionConfig
 from kakusan.run.families.hierarchy import HierarchyConfig
 from kakusan.run.families.vae import VAEConfig
-from kakusan.train import loop, outcome
-from kakusan.train.loop import Trainer
-from kakusan.train.settings import Budget, Optim
+from kakusan.training import loop, outcome
+from kakusan.training.loop import Trainer
+from kakusan.training.settings import Budget, Optim
 
 META = torch.device("meta")
 EVENT = (1, 8, 8)
@@ -78,10 +78,10 @@ def step(one):
 @catches("""timesteps.py: a step fetches its table of times again [unet-adam]
 - if device not in self._held:
 + if True:""")
-@catches("""train/batches.py: a new epoch is waited for [vae-adam]
+@catches("""training/batches.py: a new epoch is waited for [vae-adam]
 - order.to(self.device, non_blocking=True)
 + order.to(self.device)""")
-@catches("""train/loop.py: each verdict on a step is waited for [vae-muon]
+@catches("""training/loop.py: each verdict on a step is waited for [vae-muon]
 - if self._deferred.is_full:
 + if True:""")
 @pytest.mark.parametrize("method", ["adam", "muon"])

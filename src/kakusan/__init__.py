@@ -26,7 +26,7 @@ if TYPE_CHECKING:  # for editors and type checkers; at run time a name is loaded
     from kakusan.run.trained_run import Run, train
     from kakusan.schedule import Schedule
     from kakusan.solvers.loop import sample
-    from kakusan.train.fit import History, fit
+    from kakusan.training.fit import History, fit
     from kakusan.units import bits_per_dim
 
 __version__ = "0.3.0"
@@ -37,7 +37,7 @@ _HOMES = {
     "Diffusion": "models.diffusion",
     "DirichletMultinomial": "models.dirichlet_multinomial",
     "HierarchicalVAE": "models.hierarchical_vae",
-    "History": "train.fit",
+    "History": "training.fit",
     "InputError": "errors",
     "LatentChain": "chain",
     "Likelihood": "likelihoods.base",
@@ -51,7 +51,7 @@ _HOMES = {
     "ancestral_sample": "bound",
     "bits_per_dim": "units",
     "elbo": "bound",
-    "fit": "train.fit",
+    "fit": "training.fit",
     "guided": "guidance",
     "importance_bound": "bound",
     "load": "run.trained_model",

@@ -65,7 +65,11 @@ class LatentChain(abc.ABC):
             cond: Condition, or None.
             generator: Source of the path; None is torch's global generator.
         """
-        check_event(x)
+        self.validate(x, cond)
+        return self.draw_terms(x, cond, generator)
+
+    def draw_terms(self, x: Tensor, cond: Tensor | None = None, generator: Randomness = None) -> dict[str, Tensor]:
+        """The same as `terms`, without a look at the values of x: for training steps."""
         path, ups = [x], []
         for t in range(1, self.depth + 1):
             ups.append(self.encode(path[-1], t, cond))
@@ -78,7 +82,7 @@ class LatentChain(abc.ABC):
 
     def loss(self, x: Tensor, generator: Randomness = None, *, cond: Tensor | None = None) -> Tensor:
         """Minus the ELBO of one drawn path per dimension of x: what training minimizes; nats, shape (b,)."""
-        return -add(self.terms(x, cond, generator).values()) / math.prod(x.shape[1:])
+        return -add(self.draw_terms(x, cond, generator).values()) / math.prod(x.shape[1:])
 
 
 def log_weight(chain: LatentChain, path: list[Latent], *, cond: Tensor | None = None) -> Tensor:

@@ -1,4 +1,4 @@
-"""What data must be, looked at where they enter: one line that says what was expected, what was found and where.
+"""Checks of data where they enter: one line states what was expected, what was found and where.
 
 Shapes and dtypes are known to the host and checked everywhere. A look at the values waits for the device, so it
 belongs to the public entrances, not to a training step.
@@ -33,7 +33,7 @@ def check_event(x: Tensor, event_shape: Sequence[int] | None = None, name: str =
     if x.dim() < 2 if wanted is None else x.shape[1:] != wanted or x.dim() == 0:
         expected = "(b, *event)" if wanted is None else f"(b, {', '.join(map(str, wanted))})"
         advice = f"{name}[None] is a batch of one" if tuple(x.shape) == wanted or wanted is None else "reshape it"
-        raise InputError(f"{name} must have shape {expected}, a row an example, got {tuple(x.shape)}; {advice}")
+        raise InputError(f"{name} must have shape {expected}, one row per example, got {tuple(x.shape)}; {advice}")
 
 
 def check_cond(cond: Tensor | None, num: int) -> None:
@@ -69,11 +69,11 @@ def check_steps(t: Tensor | int, z: Tensor, event_shape: Sequence[int], depth: i
 
 
 def check_same_event(value: Tensor, mean: Tensor) -> None:
-    """InputError unless a law with this mean is over events of value's shape: broadcasting would answer for others."""
+    """InputError unless a distribution with this mean is over events of value's shape: broadcasting would mislead."""
     if value.shape[1:] != mean.shape[1:]:
         raise InputError(
-            f"a value of shape {tuple(value.shape)} meets a law over events of shape {tuple(mean.shape[1:])}; "
-            "the networks' outputs must have the shapes of what they stand for"
+            f"a batch of events of shape {tuple(value.shape[1:])} meets a distribution over events of shape "
+            f"{tuple(mean.shape[1:])}; networks return the shape of what they stand for, and x[None] is a batch of one"
         )
 
 
@@ -104,7 +104,7 @@ def check_grid(x: Tensor, levels: int) -> None:
 
 def check_bits(x: Tensor) -> None:
     """InputError unless each value is 0 or 1."""
-    advice = "draw bits from grey levels by (torch.rand_like(x) < x).to(x), or choose a gaussian likelihood"
+    advice = "draw bits from gray levels by (torch.rand_like(x) < x).to(x), or choose a gaussian likelihood"
     check_values(x, (x == 0) | (x == 1), "values must be 0 or 1", advice)
 
 

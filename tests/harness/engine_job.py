@@ -12,10 +12,10 @@ import torch
 
 from kakusan import distributed
 from kakusan.data.augment import augmented
-from kakusan.train import checkpoint
-from kakusan.train.engine import process_group
-from kakusan.train.loop import Trainer
-from kakusan.train.settings import Budget, Optim
+from kakusan.training import checkpoint
+from kakusan.training.engine import process_group
+from kakusan.training.loop import Trainer
+from kakusan.training.settings import Budget, Optim
 
 CPU = torch.device("cpu")
 STEPS = 12

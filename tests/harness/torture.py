@@ -130,7 +130,7 @@ def _after_steps() -> Iterator[Callable[[], None]]:
 
 
 def _kill_after(step: int) -> None:
-    from kakusan.train.progress import ProgressLine
+    from kakusan.training.progress import ProgressLine
 
     shown = ProgressLine.update
 

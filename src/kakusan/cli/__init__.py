@@ -111,8 +111,8 @@ def _run(verb: str, command: Any) -> int:
     main = importlib.import_module(f"kakusan.cli.commands.{verb}").main
     if verb not in SHARED or os.environ.get("WORLD_SIZE", "1") == "1":
         return main(command)
-    from kakusan.train.device import device_named
-    from kakusan.train.engine import process_group
+    from kakusan.training.device import device_named
+    from kakusan.training.engine import process_group
 
     with process_group(device_named(command.device)):
         if os.environ["RANK"] != "0":  # rank 0 prints

@@ -1,4 +1,4 @@
-"""What each command accepts: one dataclass a command, a field for each flag, its help under it. Imports no torch."""
+"""Arguments of the commands: one dataclass per command, a field for each flag, its help below it. Imports no torch."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from kakusan.cli.parser import OptionsOf, Positional
 from kakusan.settings import Between, Choice
-from kakusan.train.settings import MOST_MINUTES, MOST_STEPS
+from kakusan.training.settings import MOST_MINUTES, MOST_STEPS
 
 Run = Annotated[Path, Positional("RUN")]
 Count = Annotated[int, Between(1)]
@@ -257,7 +257,7 @@ class Distill(NewRun):
 
 COMMANDS: dict[
     str, type
-] = {  # in the order of --help; beside train, whose flags depend on the recipe: `kakusan.cli.train`
+] = {  # in the order of --help, without train, whose flags depend on the recipe: `kakusan.cli.train`
     "demo": Demo,
     "sample": Sample,
     "evaluate": Evaluate,

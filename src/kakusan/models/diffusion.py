@@ -21,7 +21,7 @@ from kakusan.errors import InputError, ScheduleWarning
 from kakusan.likelihoods import as_likelihood
 from kakusan.likelihoods.base import Likelihood
 from kakusan.models import elbo_estimators as estimators
-from kakusan.models.networks import as_module, as_shape, denoiser_output, reference
+from kakusan.models.networks import as_module, as_shape, denoiser_output, evaluate, reference
 from kakusan.models.parametrization import PREDICTIONS
 from kakusan.models.respaced import Respaced
 from kakusan.models.simple_loss import simple_loss
@@ -148,7 +148,7 @@ class Diffusion(nn.Module, LatentChain):
         """
         if isinstance(t, int):
             t = torch.full((len(z_t),), t, device=z_t.device)
-        output = self.denoiser(z_t, t) if cond is None else self.denoiser(z_t, t, cond)
+        output = evaluate(self.denoiser, z_t, t, cond=cond)
         return denoiser_output(output, z_t, self.variance == "learned")
 
     def data_estimate(self, z_t: Tensor, t: Time, cond: Tensor | None = None) -> Tensor:
@@ -266,7 +266,7 @@ class Diffusion(nn.Module, LatentChain):
         self.validate(x, cond)
         return estimators.from_single(self, x, generator, centered, cond)
 
-    def terms(self, x: Tensor, cond: Tensor | None = None, generator: Randomness = None) -> dict[str, Tensor]:
+    def draw_terms(self, x: Tensor, cond: Tensor | None = None, generator: Randomness = None) -> dict[str, Tensor]:
         """Terms whose sum is an unbiased ELBO estimate from one latent at one random t (M5, KL form); nats, each (b,)."""
         check_event(x, self.event_shape)
         return estimators.terms_of_single(self, x, generator, cond)

@@ -69,7 +69,7 @@ class DirichletMultinomial(nn.Module, LatentChain):
         if cond is not None:
             raise InputError("a Dirichlet-multinomial model is unconditional; leave cond out")
 
-    def terms(self, x: Tensor, cond: Tensor | None = None, generator: Randomness = None) -> dict[str, Tensor]:
+    def draw_terms(self, x: Tensor, cond: Tensor | None = None, generator: Randomness = None) -> dict[str, Tensor]:
         """Reconstruction and minus KL of the exact posterior to the prior, both in closed form; nats, each (b,)."""
         counts, gamma = self._counts(x), self._counts(x) + self._alpha
         reconstruction = _log_coefficient(counts) + (counts * _mean_log(gamma)).sum(-1)

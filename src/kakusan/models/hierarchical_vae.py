@@ -63,14 +63,14 @@ class HierarchicalVAE(nn.Module, LatentChain):
 
     def decode(self, z: Tensor, t: int, cond: Tensor | None = None) -> Distribution:
         """p(x | z_1) for t = 1, a Gaussian p(z_{t-1} | z_t) above."""
-        output = evaluate(self.decoders[t - 1], z, cond)
+        output = evaluate(self.decoders[t - 1], z, cond=cond)
         shape = self.event_shape if t == 1 else self.latent_shapes[t - 2]
         output = decoder_output(output, shape, len(z))
         return self.likelihood.distribution(output) if t == 1 else gaussian(output)
 
     def encode(self, z: Tensor, t: int, cond: Tensor | None = None) -> Normal:
         """q(z_t | z_{t-1})."""
-        output = evaluate(self.encoders[t - 1], z, cond)
+        output = evaluate(self.encoders[t - 1], z, cond=cond)
         return gaussian(encoder_output(output, self.latent_shapes[t - 1], len(z)))
 
     def validate(self, x: Tensor, cond: Tensor | None = None) -> None:
@@ -78,7 +78,7 @@ class HierarchicalVAE(nn.Module, LatentChain):
         self.likelihood.validate(x, self.event_shape)
         check_cond(cond, len(x))
 
-    def terms(self, x: Tensor, cond: Tensor | None = None, generator: Randomness = None) -> dict[str, Tensor]:
+    def draw_terms(self, x: Tensor, cond: Tensor | None = None, generator: Randomness = None) -> dict[str, Tensor]:
         """Terms of the ELBO on one drawn path (S20), in closed form where that is right; nats, each (b,)."""
         check_event(x, self.event_shape)
         path, posteriors = self.draw(x, cond, generator)

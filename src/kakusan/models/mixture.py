@@ -208,16 +208,16 @@ class Mixture(nn.Module, LatentChain):
         )
         return log_joint.log_softmax(1)
 
-    def terms(self, x: Tensor, cond: Tensor | None = None, generator: Randomness = None) -> dict[str, Tensor]:
+    def draw_terms(self, x: Tensor, cond: Tensor | None = None, generator: Randomness = None) -> dict[str, Tensor]:
         """Terms of the ELBO, nats (b,): "cluster" is log p(k) - log q(k | x); an uncertain class is summed over."""
         if cond is not None:
-            return self.chain.terms(x, self._known(cond), generator)
+            return self.chain.draw_terms(x, self._known(cond), generator)
         k = self.classes.of(x)
         if k is not None:
-            return {"cluster": self.classes.log_prob(k).to(x.dtype)} | self.chain.terms(x, k, generator)
+            return {"cluster": self.classes.log_prob(k).to(x.dtype)} | self.chain.draw_terms(x, k, generator)
         log_q = self.responsibilities(x)
         q = log_q.exp().to(x.dtype)
-        each = [self.chain.terms(x, self._all(k, x), generator) for k in range(self.classes.num)]
+        each = [self.chain.draw_terms(x, self._all(k, x), generator) for k in range(self.classes.num)]
         cluster = torch.special.entr(q).sum(1) + torch.xlogy(q, self.classes.share.to(x.dtype)).sum(1)
         return {"cluster": cluster} | {
             name: add(q[:, k] * part[name] for k, part in enumerate(each)) for name in each[0]
@@ -233,7 +233,7 @@ class Mixture(nn.Module, LatentChain):
     def _bounds(self, x: Tensor, seed: int) -> list[Tensor]:
         return [
             add(
-                self.chain.terms(x, self._all(k, x), stream(seed, "responsibilities", device=x.device)).values()
+                self.chain.draw_terms(x, self._all(k, x), stream(seed, "responsibilities", device=x.device)).values()
             ).double()
             for k in range(self.classes.num)
         ]

@@ -1,4 +1,4 @@
-"""What a model accepts as a network, and one look at what the network returns.
+"""Networks that a model accepts, and one check of what a network returns.
 
 A network's output is checked where it enters the model: a wrong shape would broadcast, and the result would be a
 number that means nothing.
@@ -31,7 +31,7 @@ class Function(nn.Module):
         return self.function(*arguments)
 
     def __deepcopy__(self, memo: dict) -> Function:
-        """Copy the wrapper; refused where the function would go on using the original network's weights."""
+        """Copy the wrapper; refused where the function would still use the original network's weights."""
         if any(True for _ in self.held.parameters()):
             raise InputError(
                 "a function cannot be copied together with the network that it calls; pass the network itself, or an "
@@ -49,9 +49,32 @@ def as_module(network: Callable) -> nn.Module:
     return Function(network)
 
 
-def evaluate(network: nn.Module, z: Tensor, cond: Tensor | None) -> Any:
-    """The network's output for z, with cond as a second argument if there is one."""
-    return network(z) if cond is None else network(z, cond)
+def evaluate(network: nn.Module, *inputs: Tensor, cond: Tensor | None) -> Any:
+    """The network's output for its inputs, with cond as a last argument if there is one.
+
+    Raises:
+        InputError: If the network does not take these inputs, or computes in another dtype.
+    """
+    arguments = inputs if cond is None else (*inputs, cond)
+    try:
+        return network(*arguments)
+    except TypeError as error:
+        signature = inspect.signature(network.function if isinstance(network, Function) else network.forward)
+        try:
+            signature.bind(*arguments)
+        except TypeError:
+            names = ", ".join([*(("z",) if len(inputs) == 1 else ("z_t", "t")), *(() if cond is None else ("cond",))])
+            raise InputError(
+                f"the network is called as net({names}), and its signature is {signature}; wrap it in a module that takes these"
+            ) from error
+        raise
+    except RuntimeError as error:
+        own = reference(network).dtype
+        if own == inputs[0].dtype or "type" not in str(error):
+            raise
+        raise InputError(
+            f"the network computes in {own}, and its input is {inputs[0].dtype}; pass x.to({own}), or convert the model"
+        ) from error
 
 
 def denoiser_output(output: Any, z_t: Tensor, learned: bool) -> tuple[Tensor, Tensor | None]:

@@ -55,12 +55,12 @@ class VAE(nn.Module, LatentChain):
 
     def decode(self, z: Tensor, t: int, cond: Tensor | None = None) -> Distribution:
         """p(x | z)."""
-        output = evaluate(self.decoder, z, cond)
+        output = evaluate(self.decoder, z, cond=cond)
         return self.likelihood.distribution(decoder_output(output, self.event_shape, len(z)))
 
     def encode(self, z: Tensor, t: int, cond: Tensor | None = None) -> Normal:
         """q(z | x)."""
-        output = evaluate(self.encoder, z, cond)
+        output = evaluate(self.encoder, z, cond=cond)
         return gaussian(encoder_output(output, self.latent_shape, len(z)))
 
     def validate(self, x: Tensor, cond: Tensor | None = None) -> None:
@@ -68,7 +68,7 @@ class VAE(nn.Module, LatentChain):
         self.likelihood.validate(x, self.event_shape)
         check_cond(cond, len(x))
 
-    def terms(self, x: Tensor, cond: Tensor | None = None, generator: Randomness = None) -> dict[str, Tensor]:
+    def draw_terms(self, x: Tensor, cond: Tensor | None = None, generator: Randomness = None) -> dict[str, Tensor]:
         """Terms whose sum is an unbiased one-draw ELBO with the KL in closed form (S7); nats, each (b,)."""
         check_event(x, self.event_shape)
         q = self.encode(x, 1, cond)

@@ -1,4 +1,4 @@
-"""The one-layer network of the importance-weighted autoencoder on binarised digits: 784-200-200-50, tanh units.
+"""The one-layer network of the importance-weighted autoencoder on binarized digits: 784-200-200-50, tanh units.
 
 The paper trains in batches of 20 for 3,280 epochs with Adam and eight falling learning rates. Here batches of 128, a
 learning rate that falls linearly and averaged weights suit ten minutes of two CPU cores; K is --model.importance-samples
@@ -7,7 +7,7 @@ learning rate that falls linearly and averaged weights suit ten minutes of two C
 
 from kakusan.run.families.vae import VAEConfig
 from kakusan.run.recipe import Recipe
-from kakusan.train.settings import Optim
+from kakusan.training.settings import Optim
 
 RECIPE = Recipe(
     name="binary-iwae",

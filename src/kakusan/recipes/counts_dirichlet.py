@@ -2,7 +2,7 @@
 
 from kakusan.run.families.dirichlet import DirichletConfig
 from kakusan.run.recipe import Recipe
-from kakusan.train.settings import Optim
+from kakusan.training.settings import Optim
 
 RECIPE = Recipe(
     name="counts-dirichlet",

@@ -2,7 +2,7 @@
 
 from kakusan.run.families.diffusion import DiffusionConfig
 from kakusan.run.recipe import Distil, Recipe
-from kakusan.train.settings import Optim
+from kakusan.training.settings import Optim
 
 RECIPE = Recipe(
     name="mnist-few",

@@ -2,7 +2,7 @@
 
 from kakusan.run.families.hierarchy import HierarchyConfig
 from kakusan.run.recipe import Recipe
-from kakusan.train.settings import Optim
+from kakusan.training.settings import Optim
 
 EPOCHS, TRAINING_IMAGES, BATCH = 30, 60_000, 32
 

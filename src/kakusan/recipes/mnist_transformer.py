@@ -1,8 +1,8 @@
-"""8-bit digits by attention between patches of 2 pixels, for a GPU: 230 times the work of the default for a picture."""
+"""8-bit digits by attention between patches of 2 pixels, for a GPU: 230 times the work of the default per image."""
 
 from kakusan.run.families.diffusion import DiffusionConfig
 from kakusan.run.recipe import Recipe
-from kakusan.train.settings import Optim
+from kakusan.training.settings import Optim
 
 RECIPE = Recipe(
     name="mnist-transformer",

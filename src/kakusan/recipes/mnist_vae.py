@@ -2,7 +2,7 @@
 
 from kakusan.run.families.vae import VAEConfig
 from kakusan.run.recipe import Recipe
-from kakusan.train.settings import Optim
+from kakusan.training.settings import Optim
 
 RECIPE = Recipe(
     name="mnist-vae",

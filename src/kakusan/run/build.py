@@ -18,7 +18,7 @@ from kakusan.noise import Randomness
 from kakusan.run.families import FAMILIES
 from kakusan.run.families.base import LARGEST_EVENT, Family, ModelConfig
 from kakusan.run.recipe import Recipe
-from kakusan.train.loop import Loss
+from kakusan.training.loop import Loss
 
 MOST_PARAMETERS = 2_000_000_000
 

@@ -14,7 +14,7 @@ from kakusan.run.directory import TEACHER, RunDirectory, owner_words, resume_com
 from kakusan.run.recipe import Recipe, from_record
 from kakusan.run.teacher import kept_teacher
 from kakusan.storage import commit
-from kakusan.train import checkpoint
+from kakusan.training import checkpoint
 
 RECORDS = ("run.json", "data.json", "summary.json")
 

@@ -17,7 +17,7 @@ from kakusan.run.student import used_weights
 from kakusan.run.summary import SUMMARY_SAMPLES, SUMMARY_SEED, quality_of, summarize
 from kakusan.run.trained_model import TrainedModel
 from kakusan.storage.tensors import digest
-from kakusan.train.loop import Trainer
+from kakusan.training.loop import Trainer
 
 MEASURED_IMAGES = 1000  # held-out examples at each mark, and the fewest at the end
 EVALUATIONS = 3  # cost of an example in training, in network evaluations: forward and backward
@@ -107,7 +107,7 @@ def _write_report(run: RunDirectory, summary: dict[str, Any]) -> None:
 
 
 def _affordable(model: TrainedModel, dataset: Dataset, trained: int) -> tuple[int, int]:
-    """How many held-out examples and samples to measure after training that cost so many network evaluations."""
+    """Number of held-out examples and samples to measure after training with this many network evaluations."""
     held_out = len(dataset.test)
     if dataset.kind == "images":
         held_out = min(held_out, max(MEASURED_IMAGES, int(BOUND_SHARE * trained)))

@@ -20,8 +20,8 @@ from kakusan.run.model_file import ExportedModel
 from kakusan.run.recipe import Recipe, from_record
 from kakusan.run.student import distillation, distillation_loss
 from kakusan.run.teacher import kept_teacher, teacher_chain
-from kakusan.train.loop import Trainer
-from kakusan.train.settings import Budget
+from kakusan.training.loop import Trainer
+from kakusan.training.settings import Budget
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import torch
 from kakusan.errors import InputError
 from kakusan.noise import stream
 from kakusan.run.recipe import Recipe
-from kakusan.train.loop import Trainer, buffers_kept
+from kakusan.training.loop import Trainer, buffers_kept
 
 PROBED = 4  # examples whose stored activations are counted
 COPIES = 5  # weights, averages, gradients and two moments of an optimizer

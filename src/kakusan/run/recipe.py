@@ -12,7 +12,7 @@ from kakusan.registry import Registry
 from kakusan.run.families import FAMILIES
 from kakusan.run.families.base import LogSNR, ModelConfig
 from kakusan.settings import Between, Length, check, from_values
-from kakusan.train.settings import MOST_MINUTES, MOST_STEPS, Optim
+from kakusan.training.settings import MOST_MINUTES, MOST_STEPS, Optim
 
 
 @dataclass(frozen=True)

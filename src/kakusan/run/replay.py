@@ -16,9 +16,9 @@ from kakusan.images import Images
 from kakusan.run.build import training_terms
 from kakusan.run.directory import RunDirectory, refuse_inside_a_run
 from kakusan.run.job import Job, reopened, trainer_of
-from kakusan.train import checkpoint
-from kakusan.train.device import device_named
-from kakusan.train.loop import Trainer
+from kakusan.training import checkpoint
+from kakusan.training.device import device_named
+from kakusan.training.loop import Trainer
 
 BEYOND = 10_000  # steps after the last checkpoint of an unfinished run, which may have been done and not saved
 SHOWN = 16  # examples of a batch that are listed in words

@@ -14,11 +14,11 @@ from kakusan.run.fingerprint import check_origin, origin
 from kakusan.run.finish import averaged_model, draw, finish, measure, measured_words
 from kakusan.run.job import Job, trainer_of
 from kakusan.run.memory import available_bytes, memory_errors, memory_words, step_bytes
-from kakusan.train import checkpoint
-from kakusan.train.engine import losses_named
-from kakusan.train.flops import effort_of
-from kakusan.train.loop import Trainer
-from kakusan.train.progress import ProgressLine
+from kakusan.training import checkpoint
+from kakusan.training.engine import losses_named
+from kakusan.training.flops import effort_of
+from kakusan.training.loop import Trainer
+from kakusan.training.progress import ProgressLine
 
 MARKS = [0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0]  # shares of the budget at which the run is saved and measured
 

@@ -13,14 +13,14 @@ from kakusan.run.model_file import ExportedModel, Facts, Source
 from kakusan.run.recipe import from_record
 from kakusan.run.student import used_weights
 from kakusan.settings import from_values
-from kakusan.train import checkpoint
+from kakusan.training import checkpoint
 
 SHARED_VERSIONS = ("kakusan", "python", "torch", "numpy")
 
 
 @dataclass(frozen=True)
 class ModelSource:
-    """Where a model comes from, and its facts; the weights are not read yet.
+    """Origin of a model and its facts; the weights are not read yet.
 
     Attributes:
         path: Run directory or file.

@@ -17,7 +17,7 @@ from kakusan.run.build import scale_of, with_weights
 from kakusan.run.families.diffusion import DiffusionConfig, schedule_of
 from kakusan.run.recipe import Distil, Recipe
 from kakusan.timesteps import StepLaw
-from kakusan.train.loop import Loss
+from kakusan.training.loop import Loss
 
 NETWORK = "denoiser."  # prefix of the weights of a diffusion model's network
 CLUSTERS = "clusters."  # prefix of its cluster centroids

@@ -25,13 +25,13 @@ from kakusan.run.model_file import ExportedModel
 from kakusan.run.recipe import Recipe, from_record
 from kakusan.run.session import Session
 from kakusan.run.teacher import keep_teacher, read_teacher, student_of
-from kakusan.train import checkpoint
-from kakusan.train.device import device_named
-from kakusan.train.engine import Engine, process_group
-from kakusan.train.lanes import allows_lanes
-from kakusan.train.precision import check_computing
-from kakusan.train.settings import Budget
-from kakusan.train.state import State
+from kakusan.training import checkpoint
+from kakusan.training.device import device_named
+from kakusan.training.engine import Engine, process_group
+from kakusan.training.lanes import allows_lanes
+from kakusan.training.precision import check_computing
+from kakusan.training.settings import Budget
+from kakusan.training.state import State
 
 LANES = 2  # of a small network: each has half of the cores
 
@@ -62,7 +62,7 @@ class Resume:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a session ended: `stopped_by` is the number of the signal that stopped it, 0 if the run is finished."""
+    """Outcome of a session: `stopped_by` is the number of the signal that stopped it, 0 if the run is finished."""
 
     run: RunDirectory
     stopped_by: int

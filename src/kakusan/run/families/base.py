@@ -1,4 +1,4 @@
-"""What a recipe needs to know of a model family. Imports no torch, so that help is instant."""
+"""Interface between recipes and a model family. Imports no torch, so that help is instant."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ class Family(abc.ABC):
 
     def terms(self, module: Any, x: Tensor, randomness: Randomness) -> dict[str, Tensor]:
         """Terms of the bound in nats, each (b,), if the loss is made of them."""
-        return module.terms(x, None, randomness)
+        return module.draw_terms(x, None, randomness)
 
     def density_bin_width(self, config: Any) -> float | None:
         """Width of a gray level if the bound is one of a density, to be turned into a probability; else None."""
@@ -142,7 +142,7 @@ class Family(abc.ABC):
         return []
 
     def finish(self, module: Any, data: Tensor) -> tuple[dict[str, Any], list[str]]:
-        """What the end of training shows: values for the summary, and lines for people."""
+        """Results at the end of training: values for the summary, and lines for people."""
         return {}, []
 
     def optional_weights(self, event_shape: tuple[int, ...]) -> dict[str, torch.Tensor]:

@@ -15,17 +15,17 @@ from torch import Tensor, nn
 
 from kakusan import distributed
 from kakusan.noise import Randomness, stream
-from kakusan.train.batches import Batches
-from kakusan.train.clock import Clock
-from kakusan.train.ema import Ema
-from kakusan.train.engine import Engine
-from kakusan.train.lanes import Lanes, allows_lanes
-from kakusan.train.optimizers import Optimizers
-from kakusan.train.outcome import DeferredCheck, StepOutcome, agree, agree_on_reading, is_bad
-from kakusan.train.precision import Computing
-from kakusan.train.settings import Budget, Optim
-from kakusan.train.state import State
-from kakusan.train.stopping import stop_requests
+from kakusan.training.batches import Batches
+from kakusan.training.clock import Clock
+from kakusan.training.ema import Ema
+from kakusan.training.engine import Engine
+from kakusan.training.lanes import Lanes, allows_lanes
+from kakusan.training.optimizers import Optimizers
+from kakusan.training.outcome import DeferredCheck, StepOutcome, agree, agree_on_reading, is_bad
+from kakusan.training.precision import Computing
+from kakusan.training.settings import Budget, Optim
+from kakusan.training.state import State
+from kakusan.training.stopping import stop_requests
 
 Loss = Callable[[Tensor, Randomness], Tensor]  # (indices, randomness) -> losses to be minimized, (b,)
 
@@ -56,7 +56,7 @@ class Trainer:
     """Trains `module` on `loss` until the budget is used up.
 
     `run` does everything; a loop of one's own calls `step` until `progress` is 1. Every rank of a job makes a trainer
-    and calls it alike; each computes its share of a batch's micro-batches.
+    and makes the same calls; each computes its share of a batch's micro-batches.
 
     Args:
         module: Module to train, in place.
@@ -264,7 +264,7 @@ class Trainer:
         return nn.utils.get_total_norm(p.grad for p in self._parameters if p.grad is not None)
 
     def is_bad(self, loss: Tensor, norm: Tensor) -> bool:
-        """Whether a step with this loss and gradient norm must change nothing."""
+        """True if a step with this loss and gradient norm must change nothing."""
         return bool(is_bad(loss, norm, self._largest_norm))
 
     def scale(self) -> float:

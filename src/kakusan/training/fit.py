@@ -13,8 +13,8 @@ from kakusan.chain import LatentChain
 from kakusan.checks import check_event, check_finite
 from kakusan.errors import InputError
 from kakusan.noise import Randomness
-from kakusan.train.loop import Trainer
-from kakusan.train.settings import Budget, Optim
+from kakusan.training.loop import Trainer
+from kakusan.training.settings import Budget, Optim
 
 CHECKED = 64  # examples that are validated at entry
 

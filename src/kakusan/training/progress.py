@@ -7,8 +7,8 @@ from types import TracebackType
 from typing import Self
 
 from kakusan.console import Status, minutes
-from kakusan.train.flops import Effort
-from kakusan.train.loop import Trainer
+from kakusan.training.flops import Effort
+from kakusan.training.loop import Trainer
 
 BAR = 20  # columns
 
