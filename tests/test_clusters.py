@@ -83,7 +83,7 @@ def examples(n, seed=0):
 @pytest.mark.proves("B1")
 @pytest.mark.parametrize("estimate", ["elbo_path", "elbo_pair", "elbo_single"])
 @pytest.mark.parametrize("k", [0, 1, 2])
-def test_each_price_of_the_bound_is_that_of_the_clusters_own_chain_and_its_share(estimate, k):
+def test_each_estimator_of_the_bound_is_that_of_the_clusters_own_chain_and_its_share(estimate, k):
     x = WORLDS[k].sample(6, seeded(k))
     wanted = getattr(alone(k), estimate)(x, seeded(1)) + SHARE[k].log()
     assert_close(getattr(model(), estimate)(x, seeded(1)), wanted, rtol=1e-12, atol=1e-10)

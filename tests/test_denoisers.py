@@ -83,7 +83,7 @@ def test_a_fresh_network_predicts_zero(name):
 - self.modulation(e)[:, None, None]
 + self.modulation(0 * e)[:, None, None]""")
 @every_network
-def test_a_network_hears_the_time(name):
+def test_the_output_of_a_network_depends_on_the_timestep(name):
     network = stirred(small(name))
     z = random_z(1, 1, 8, 8)
     assert (network(z, torch.tensor([1])) - network(z, torch.tensor([9]))).abs().max() > 1e-3

@@ -427,7 +427,7 @@ def test_integrating_out_a_latent_removes_the_exact_amount_of_variance(denoiser,
 
 @pytest.mark.proves("S51", "S55", "O8", "O13")
 @pytest.mark.parametrize(("estimator", "calls"), [("est_T", DEPTH), ("est_2_centred", 1), ("est_1_centred", 1)])
-def test_an_estimate_costs_the_promised_number_of_network_calls(estimator, calls):  # theory S51
+def test_an_estimate_costs_the_promised_number_of_network_evaluations(estimator, calls):  # theory S51
     model, counted = affine_diffusion("arbitrary", "beta"), []
     network = model.denoiser
     model = model.with_network(lambda z, t: counted.append(len(z)) or network(z, t))
@@ -687,7 +687,7 @@ def on_grid(n, dims=2):
 
 
 @pytest.mark.proves("M10", "O22")
-def test_the_discretised_likelihood_concerns_the_first_step_alone():
+def test_the_discretized_likelihood_concerns_the_first_step_alone():
     smooth, rounded = (affine_diffusion("arbitrary", "beta", likelihood=name) for name in ("gaussian", "discretized"))
     x, z_t = on_grid(8), torch.randn(8, 2, generator=seeded(0), dtype=F64)
     for t in range(2, DEPTH + 1):
@@ -764,7 +764,7 @@ def test_reverse_variances_are_the_tables(variance):
 @catches("""models/simple_loss.py: the bound beside the simple loss moves the mean too
 - prediction.detach()
 + prediction""")
-def test_the_bound_beside_the_simple_loss_moves_the_variance_alone():
+def test_the_bound_in_the_hybrid_loss_moves_the_variance_alone():
     x = torch.randn(32, 2, generator=seeded(0), dtype=F64)
     gradients = {}
     for variance in ("learned", "beta"):

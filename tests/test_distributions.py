@@ -155,7 +155,7 @@ def test_densities_integrate_to_one():
 @pytest.mark.parametrize(
     ("mean", "std"), [(0.1, 0.3), (-0.35, 0.01), (-0.999, 0.02), (1.7, 0.5), (-3.0, 0.2), (0.2, 5.0)]
 )
-def test_the_levels_of_a_discretised_normal_sum_to_one(levels, mean, std):
+def test_the_levels_of_a_discretized_normal_sum_to_one(levels, mean, std):
     grid = torch.linspace(-1, 1, levels, dtype=F64)[:, None]
     law = DiscretizedNormal(Normal(f64([[mean]]), f64([[std]])), levels)
     # 256 logarithms, each right to a relative 1e-13 or so
@@ -259,7 +259,7 @@ def discretised(case, dtype):
 
 @pytest.mark.proves("M10", "O22")
 @pytest.mark.parametrize("case", DISCRETISED)
-def test_a_discretised_normal_is_the_oracles_in_both_tails(case):
+def test_a_discretized_normal_is_the_oracles_in_both_tails(case):
     law, value, expected = discretised(case, F64)
     # down to -9065 nats, by quadrature over the bin; float64 grid values are right to 1e-16, times (x - m) / s^2 = 1e4
     assert_close(law.log_prob(value), expected, rtol=1e-10, atol=1e-10)

@@ -99,14 +99,17 @@ def test_other_versions_and_machines_are_named_and_gone_on_with(run, tmp_path, c
 
 
 @catches("""run/fingerprint.py: a run does not know how many threads computed a group
-- torch.get_num_threads() // lanes
+- torch.get_num_threads() // parallel
 + torch.get_num_threads()""")
 def test_how_many_threads_compute_a_group_is_named_for_it_decides_its_bits(tmp_path):
     path, before = tmp_path, torch.get_num_threads()
     facts = origin.origin(find("mnist-ddpm"), 0, "data", torch.device("cpu"))
     try:
         torch.set_num_threads(4)
-        kinds = [origin.origin(find("mnist-ddpm"), 0, "data", torch.device("cpu"), lanes=lanes) for lanes in (1, 2, 8)]
+        kinds = [
+            origin.origin(find("mnist-ddpm"), 0, "data", torch.device("cpu"), parallel=parallel)
+            for parallel in (1, 2, 8)
+        ]
     finally:
         torch.set_num_threads(before)
     assert [kind["threads a group"] for kind in kinds] == ["4", "2", "1"]

@@ -189,7 +189,7 @@ def test_one_draw_estimates_average_to_the_exact_values(case):
 
 @pytest.mark.proves("E5")
 @pytest.mark.parametrize("case", ["generic", "negative_covariance"])
-def test_the_two_forms_are_told_apart_by_their_draws(case):
+def test_draws_distinguish_the_two_forms(case):
     model, x, known = linear_model(case)
     draws = sum(notes_third_term(model, x.expand(N, -1), seeded(1)).values())
     assert standard_errors_off(draws, known["exact_elbo"]) > 20

@@ -83,7 +83,7 @@ def best_mean_bound(time: nn.Module, variance: str) -> float:
 @pytest.mark.parametrize(
     "time", [lambda: TableTime(8, num_steps=5), lambda: SinusoidalTime(8)], ids=["table", "sinusoidal"]
 )
-def test_told_the_time_either_way_a_network_reaches_the_best_bound(time, variance, key):  # O16, theory S40
+def test_with_either_embedding_of_the_timestep_a_network_reaches_the_best_bound(time, variance, key):  # O16, theory S40
     known = oracle("diffusion_linear_T5_D2")["data_average"]["outputs"][key]["mean_elbo"]
     reached = best_mean_bound(time(), variance)
     # the gradient vanishes at the optimum: what 150 steps of L-BFGS leave is of second order
@@ -93,6 +93,6 @@ def test_told_the_time_either_way_a_network_reaches_the_best_bound(time, varianc
 
 @pytest.mark.proves("S39", "O24")
 @pytest.mark.parametrize(("variance", "key"), [("unit", "optimal_unit_seed"), ("beta", "optimal_beta")])
-def test_a_network_that_is_not_told_the_time_stays_below(variance, key):
+def test_a_network_without_the_timestep_stays_below(variance, key):
     known = oracle("diffusion_linear_T5_D2")["data_average"]["outputs"][key]["mean_elbo"]
     assert best_mean_bound(Deaf(), variance) < known - 0.01

@@ -35,7 +35,7 @@ class Gains(nn.Module):
 
 @pytest.mark.proves("M15")
 @pytest.mark.parametrize("restricted", [False, True])
-def test_simple_loss_and_bound_share_their_minimiser_only_if_the_network_is_free(restricted):
+def test_simple_loss_and_bound_share_their_minimizer_only_if_the_network_is_free(restricted):
     n, std = 100_000, 0.5
     power, noise = SMALL.alpha_bar[1:] * std**2, SMALL.noise_var[1:]
     free = noise.sqrt() / (power + noise)  # E[eps | z_t] / z_t

@@ -1,4 +1,4 @@
-"""What data must be, looked at where they enter: one line that says what was expected, what was found and where.
+"""Checks of data where they enter: one line states what was expected, what was found and where.
 
 Shapes and dtypes are known to the host and checked everywhere. A look at the values waits for the device, so it
 belongs to the public entrances, not to a training step.

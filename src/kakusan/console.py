@@ -25,7 +25,7 @@ _quiet = ContextVar("quiet", default=False)
 MANY = 1000  # examples whose bound may take longer than a person waits without a message
 QUIET_SECONDS = 2.0  # before progress is shown
 LIVE_SECONDS, PLAIN_SECONDS = 0.2, 10.0  # between two updates in a terminal, and elsewhere
-WIDE = 80  # columns from which help stands beside its flag
+WIDE = 80  # columns from which help is on the line of its flag
 COLUMN = 30
 CLEAR = "\033[K"  # the rest of a terminal's line
 
@@ -69,7 +69,7 @@ class Status:
 
     @property
     def due(self) -> bool:
-        """Whether it is time to show something new."""
+        """True if it is time to show something new."""
         return _is_first() and time.monotonic() >= self._next
 
     def show(self, text: str) -> None:
@@ -139,7 +139,7 @@ def program() -> str:
     """Return the words that start this program from the current folder."""
     script = Path(sys.argv[0])
     if script.name == "__main__.py" and script.parent.name == "kakusan":
-        script = Path(sys.executable).with_name("kakusan")  # the script that is installed beside Python
+        script = Path(sys.executable).with_name("kakusan")  # the script that is installed with Python
         if not script.exists():
             return f"{_typed(Path(sys.executable))} -m kakusan"
     elif script.name != "kakusan":  # called from Python

@@ -19,27 +19,27 @@ Result = TypeVar("Result")
 
 
 def rank() -> int:
-    """Which process of the job this is, from 0."""
+    """Rank of this process, from 0."""
     return dist.get_rank() if _together() else 0
 
 
 def world_size() -> int:
-    """How many processes the job has."""
+    """Number of processes of the job."""
     return dist.get_world_size() if _together() else 1
 
 
 def is_rank0() -> bool:
-    """Whether this process is the one that speaks and writes."""
+    """True on the rank that prints and writes."""
     return rank() == 0
 
 
 def owned_by_rank(number: int) -> bool:
-    """Whether this process does that part of the work; parts are dealt out in turn."""
+    """True if this rank does that part of the work; parts are assigned in turn."""
     return number % world_size() == rank()
 
 
 def all_gather(done: dict[int, dict[str, Tensor]]) -> list[dict[str, Tensor]]:
-    """What all processes did, by number of the part, on every process; with several, on the CPU."""
+    """All-gathered results by number of the part, on every rank; with several ranks, on the CPU."""
     if world_size() > 1:
         flat = {f"{number}.{name}": value.cpu() for number, named in done.items() for name, value in named.items()}
         done = {}
@@ -89,7 +89,7 @@ def barrier() -> None:
 
 
 def on_rank0(action: Callable[[], Result]) -> Result | None:
-    """What only one process may do, the others waiting; they get None, or PeerFailed with its words if it fails."""
+    """Run work on rank 0 while the others wait; they get None, or PeerFailed with its message if it fails."""
     if world_size() == 1:
         return action()
     result, failure = _tried(action) if is_rank0() else (None, None)
@@ -98,7 +98,7 @@ def on_rank0(action: Callable[[], Result]) -> Result | None:
 
 
 def on_all_ranks(action: Callable[[], object]) -> None:
-    """What every process does at the same time; PeerFailed, with the words of another, where that one could not."""
+    """Run work on all ranks at once; PeerFailed, with another rank's message, if that one failed."""
     _tell_of(_tried(action)[1])
 
 

@@ -190,7 +190,7 @@ class DiscretizedNormal:
         near, far = near.clamp(min=-1e18, max=1e18), far.clamp(min=-1e18, max=1e18)
         log_near, log_far = torch.special.log_ndtr(near), torch.special.log_ndtr(far)
         inner = log_near + (-(log_far - log_near).expm1()).clamp(min=torch.finfo(near.dtype).tiny).log()
-        # An end bin reaches to infinity: away from the centre it is a whole tail, across it all but a tail.
+        # An end bin reaches to infinity: away from the center it is a whole tail, across it all but a tail.
         at_end = torch.where(value > 0, value > 1 - half_width, value < half_width - 1)
         outward = (value > 0) == (distance > 0)
         tail = torch.where(outward, log_near, torch.special.log_ndtr(-far))
@@ -222,7 +222,7 @@ class Dirichlet:
             rows = [torch._standard_gamma(row.to(g.device) + 1, generator=g) for row, g in zip(a, randomness)]
             gamma = torch.stack(rows).to(a.device)
         log_gamma = gamma.log() + rand(a.shape, randomness, a.dtype, a.device).log() / a
-        # A corner's neighbours underflow to 0, where the density is 0 or inf; the smallest number stands for them.
+        # A corner's neighbors underflow to 0, where the density is 0 or inf; the smallest number stands for them.
         return log_gamma.softmax(-1).clamp(min=torch.finfo(a.dtype).tiny)
 
     def log_prob(self, value: Tensor) -> Tensor:

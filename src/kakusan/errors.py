@@ -1,4 +1,4 @@
-"""What a user's mistake is, as opposed to ours."""
+"""Errors of the user, as opposed to faults of the library."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class SaveError(InputError):
 
 
 class DamageWarning(UserWarning):
-    """Something on the disk is damaged or cannot be removed; it is left as it is, and the work goes on without it."""
+    """Something on the disk is damaged or cannot be removed; it is left as it is, and the work continues without it."""
 
 
 class PeerFailed(InputError):

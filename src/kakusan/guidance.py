@@ -1,6 +1,6 @@
 """Autoguidance: extrapolate from a weaker model's prediction through the model's own.
 
-Both models err in the same directions, the weaker one more, so the step from it to the better one, prolonged, leads
+Both models err in the same directions, the weaker one more, so the step from it to the better one, extrapolated, leads
 away from the errors.
 
 Sources: Karras et al. 2024, "Guiding a diffusion model with a bad version of itself",

@@ -1,4 +1,4 @@
-"""How fast the data drown in noise: tables over t = 0..T, in float64, index 0 = data (S35, S37, S54)."""
+"""Noise schedules: tables over t = 0..T, in float64, index 0 = data (S35, S37, S54)."""
 
 from __future__ import annotations
 

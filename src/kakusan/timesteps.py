@@ -1,4 +1,4 @@
-"""Which steps t of a chain to spend network calls on: in training by choice, in evaluation by what they roughly cost."""
+"""Timestep distributions: in training by choice, in evaluation by the approximate cost of each step."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class StepLaw:
 
     @classmethod
     def uniform(cls, depth: int) -> StepLaw:
-        """Every step alike."""
+        """Uniform over the steps."""
         return cls(torch.full((depth,), 1 / depth, dtype=torch.float64))
 
     @classmethod
@@ -31,7 +31,7 @@ class StepLaw:
         Source: Karras et al. 2022, section 5, for the noise level; here on the grid of a discrete chain.
         """
         if not std > 0:
-            raise InputError(f"the spread of log SNR must be positive, got {std}")
+            raise InputError(f"the std of log-SNR must be positive, got {std}")
         edges = schedule.log_snr.flip(0)  # rising; the data end at +inf
         mass = torch.special.ndtr((edges - mean) / std).diff().flip(0)
         if not mass.sum() > 0:

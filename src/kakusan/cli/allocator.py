@@ -1,4 +1,4 @@
-"""What the C library does with memory that a tensor no longer needs: keep it for the next one."""
+"""Reuse of freed memory: the C library keeps what a tensor no longer needs for the next one."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ OTHERS = ("MALLOC_", "GLIBC_TUNABLES", "LD_PRELOAD")  # variables of a user who 
 
 
 def keep_freed_memory() -> bool:
-    """Let this process keep what it frees until it ends; whether it was told to.
+    """Let this process keep freed memory until it ends; True if the C library accepted it.
 
     A step frees hundreds of megabytes and asks for them again. What glibc has given back meanwhile the kernel clears
-    and maps anew, page by page: up to a quarter of a step's time on pictures of 64 x 64, nothing where tensors are small
+    and maps anew, page by page: up to a quarter of a step's time on images of 64 x 64, nothing where tensors are small
     (docs/log.md, 2026-11-23). A process then holds the most that it has needed at any time, and up to twice that where
     sizes never come again; those of a training do. To be called first: threads that have taken memory before keep their
     ways. Other C libraries are left alone, and so is one that the user's environment sets up.

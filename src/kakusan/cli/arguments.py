@@ -1,4 +1,4 @@
-"""What each command accepts: one dataclass a command, a field for each flag, its help under it. Imports no torch."""
+"""Arguments of the commands: one dataclass per command, a field for each flag, its help below it. Imports no torch."""
 
 from __future__ import annotations
 
@@ -260,7 +260,7 @@ class Distill(NewRun):
 
 COMMANDS: dict[
     str, type
-] = {  # in the order of --help; beside train, whose flags depend on the recipe: `kakusan.cli.train`
+] = {  # in the order of --help, without train, whose flags depend on the recipe: `kakusan.cli.train`
     "demo": Demo,
     "sample": Sample,
     "evaluate": Evaluate,

@@ -51,7 +51,7 @@ class Argument:
 
     @property
     def flags(self) -> list[str]:
-        """How it is typed, e.g. ["-n", "--n"] or ["--model.residual", "--model.no-residual"]."""
+        """Spellings on the command line, e.g. ["-n", "--n"] or ["--model.residual", "--model.no-residual"]."""
         name = self.setting.name.replace("_", "-")
         if self.setting.hint is bool:
             return [f"--{self.prefix}{name}", f"--{self.prefix}no-{name}"]
@@ -65,7 +65,7 @@ class Argument:
 
     @property
     def takes_many(self) -> bool:
-        """Whether several words are one value."""
+        """True if several words are one value."""
         return " " in _metavar(self.setting.hint)
 
     def head(self) -> str:
@@ -86,7 +86,7 @@ class Argument:
 
 
 class Parser:
-    """What one command accepts.
+    """Arguments of one command.
 
     Args:
         kind: Dataclass of the command.

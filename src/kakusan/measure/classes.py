@@ -53,7 +53,7 @@ class ClassChiSquareMetric(Metric):
 
 
 class RecognizedMetric(Metric):
-    """Share of samples that the classifier is sure of."""
+    """Share of samples that the classifier labels with high confidence."""
 
     columns: ClassVar = {"recognized": Column("classifier at least 90 % sure", "higher is better")}
 

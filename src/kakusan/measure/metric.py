@@ -97,7 +97,7 @@ class Sets:
 
 @dataclass(frozen=True)
 class Column:
-    """How one value is shown.
+    """Display of one value.
 
     Attributes:
         label: What it is.

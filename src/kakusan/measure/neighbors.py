@@ -1,4 +1,4 @@
-"""Nearest neighbors among many points, in chunks of about 100 MB beside the points in float32."""
+"""Nearest neighbors among many points, in chunks of about 100 MB in addition to the points in float32."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ def logistic_regression(x: Tensor, is_one: Tensor) -> Tensor:
 class TwoSampleMetric(Metric):
     """Classifier two-sample test."""
 
-    columns: ClassVar = {"two_sample_accuracy": Column("samples told from data", "0.5 if equal", "accuracy")}
+    columns: ClassVar = {"two_sample_accuracy": Column("samples distinguished from data", "0.5 if equal", "accuracy")}
 
     def compute(self, sets: Sets) -> dict[str, Value]:
         """Measure the samples' features."""

@@ -1,4 +1,4 @@
-"""What a model accepts as a network, and one look at what the network returns.
+"""Networks that a model accepts, and one check of what a network returns.
 
 A network's output is checked where it enters the model: a wrong shape would broadcast, and the result would be a
 number that means nothing.
@@ -31,7 +31,7 @@ class Function(nn.Module):
         return self.function(*arguments)
 
     def __deepcopy__(self, memo: dict) -> Function:
-        """Copy the wrapper; refused where the function would go on using the original network's weights."""
+        """Copy the wrapper; refused where the function would still use the original network's weights."""
         if any(True for _ in self.held.parameters()):
             raise InputError(
                 "a function cannot be copied together with the network that it calls; pass the network itself, or an "

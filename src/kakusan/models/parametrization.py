@@ -1,4 +1,4 @@
-"""What a denoiser predicts, one small class per prediction: its regression target, and x from its output (M8)."""
+"""Predictions of a denoiser, one small class each: its regression target, and x from its output (M8)."""
 
 from __future__ import annotations
 

@@ -133,7 +133,7 @@ class PositionMixer(nn.Module):
 class WholeImage(nn.Module):
     """Residual perceptron on a few channels of all positions: the only layer that sees the whole image at once.
 
-    It costs one multiplication per weight and image, little beside convolutions. It starts as the identity.
+    It costs one multiplication per weight and image, little compared with convolutions. It starts as the identity.
     """
 
     def __init__(self, width: int, positions: int, channels: int = 8, hidden: int = 256):

@@ -1,1 +1,1 @@
-"""What training minimizes."""
+"""Losses that training minimizes."""

@@ -4,7 +4,7 @@ The student maps noise to data at once. Its distribution p_S is trained towards 
 
     sum_t w_t KL(q(z_t; p_S) || q(z_t; p_T)),
 
-with both distributions noised alike, so that they always overlap. The gradient needs only the two scores, which
+with both distributions noised equally, so that they always overlap. The gradient needs only the two scores, which
 denoisers estimate. One is the teacher. The other, the fake-score network, is trained on the student's samples while the
 student learns. No image is compared with another, so nothing is blurred.
 

@@ -1,4 +1,4 @@
-"""The lowest held-out negative log-likelihood of binarised digits that we know for ten minutes of two CPU cores.
+"""The lowest held-out negative log-likelihood of binarized digits that we know for ten minutes of two CPU cores.
 
 Residual perceptrons with SiLU units, large steps that fall linearly, averaged weights, and a second level of latents
 with learned variances; what each of them gained stands in docs/log.md.

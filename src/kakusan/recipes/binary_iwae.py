@@ -1,4 +1,4 @@
-"""The one-layer network of the importance-weighted autoencoder on binarised digits: 784-200-200-50, tanh units.
+"""The one-layer network of the importance-weighted autoencoder on binarized digits: 784-200-200-50, tanh units.
 
 The paper trains in batches of 20 for 3,280 epochs with Adam and eight falling learning rates. Here batches of 128, a
 learning rate that falls linearly and averaged weights suit ten minutes of two CPU cores; K is --model.importance-samples

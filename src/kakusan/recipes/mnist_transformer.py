@@ -1,4 +1,4 @@
-"""8-bit digits by attention between patches of 2 pixels, for a GPU: 230 times the work of the default for a picture."""
+"""8-bit digits by attention between patches of 2 pixels, for a GPU: 230 times the work of the default per image."""
 
 from kakusan.run.families.diffusion import DiffusionConfig
 from kakusan.run.recipe import Recipe

@@ -1,1 +1,1 @@
-"""What a command does, usable from Python."""
+"""The work of the commands, usable from Python."""

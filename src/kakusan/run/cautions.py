@@ -6,7 +6,7 @@ from kakusan.models.clusters import EXAMPLES_PER_CLUSTER, Clusters
 
 
 def cluster_lines(clusters: Clusters | None) -> list[str]:
-    """How many clusters were found, and why not as many as asked for."""
+    """Number of clusters found, and the reason if it is below the number requested."""
     if clusters is None:
         return []
     found, asked = clusters.num_found, clusters.num

@@ -26,7 +26,7 @@ from kakusan.storage import commit, files, journal, records
 from kakusan.storage.lock import LOCK, OWNER, Busy, WriterLock
 
 TEACHER = "teacher.safetensors"
-# left by a run that was killed before it wrote run.json, beside empty folders
+# left by a run that was killed before it wrote run.json, in addition to empty folders
 BEGINNING = {name for one in (OWNER, "data.json", "run.json", TEACHER) for name in (one, f".{one}.draft")}
 BEGINNING = (BEGINNING | {LOCK}) - {"run.json"}
 MOST_RECORD_BYTES = 16 * files.MIB
@@ -197,7 +197,7 @@ def owner_words(owner: dict[str, Any]) -> str:
 
 
 def _run_near(path: Path) -> Path | None:
-    """The run that was probably meant: one that contains the path, or one beside it or in runs/ with a similar name."""
+    """The run that was probably meant: one that contains the path, or one next to it or in runs/ with a similar name."""
     for folder in path.parents:
         if (folder / "run.json").is_file():
             return folder

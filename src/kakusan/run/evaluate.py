@@ -218,7 +218,7 @@ def _quality(model: TrainedModel, dataset: Any, samples: int | None, features: s
 
 
 def error_words(result: Evaluation) -> str:
-    """Where the standard error comes from, in words."""
+    """Sources of the standard error, in words."""
     if result.standard_error_monte_carlo is None:
         return "the Monte Carlo part of the error was not measured"
     noise = f"Monte Carlo error {result.standard_error_monte_carlo:.4f} (--repeats lowers it), "

@@ -33,7 +33,7 @@ FORMER = {"distil": {"calls": 1, "first_share": None}}
 
 
 def versions(device: torch.device) -> dict[str, str]:
-    """What the bits of a run depend on besides its settings."""
+    """Everything besides the settings that the bits of a run depend on."""
     return {
         "kakusan": kakusan.__version__,
         "python": platform.python_version(),
@@ -51,7 +51,7 @@ def origin(
     data_digest: str,
     device: torch.device,
     processes: int = 1,
-    lanes: int = 1,
+    parallel: int = 1,
     first_data: str = "",
 ) -> dict[str, str]:
     """Fingerprint of a checkpoint: settings without the budget, seed, data and versions.
@@ -65,7 +65,7 @@ def origin(
         data_digest: Digest of the data.
         device: Where it is trained.
         processes: Number of ranks.
-        lanes: Number of micro-batches that are computed in parallel.
+        parallel: Number of micro-batches computed in parallel.
         first_data: Path of the data when the run was started, if it has changed.
     """
     settings = dataclasses.replace(recipe, minutes=None, steps=1, data=first_data or recipe.data).record()
@@ -79,17 +79,20 @@ def origin(
             settings[place] |= values
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
     order = {"processes": str(processes)} if recipe.optim.num_groups > 2 else {}
-    order[A_GROUP] = str(max(1, torch.get_num_threads() // lanes))
+    order[A_GROUP] = str(max(1, torch.get_num_threads() // parallel))
     return {"recipe": digest, "seed": str(seed), "data": data_digest, **versions(device), **order}
 
 
 def check_origin(path: Path, before: dict[str, str], now: dict[str, str]) -> list[str]:
-    """What has changed, in words: such a run resumes, but not bit-exactly.
+    """List what has changed, in words: such a run resumes, but not bit-exactly.
 
     Raises:
         InputError: If settings, seed or data have changed: that would be another run.
     """
-    before = {A_GROUP: before.get("threads", "unknown"), **before}  # all threads, before there were lanes
+    before = {
+        A_GROUP: before.get("threads", "unknown"),
+        **before,
+    }  # all threads, in versions that computed one micro-batch at a time
     changed = [name for name in {**before, **now} if before.get(name) != now.get(name)]
     for name in changed:
         if name in IDENTITY:

@@ -107,7 +107,7 @@ def _write_report(run: RunDirectory, summary: dict[str, Any]) -> None:
 
 
 def _affordable(model: TrainedModel, dataset: Dataset, trained: int) -> tuple[int, int]:
-    """How many held-out examples and samples to measure after training that cost so many network evaluations."""
+    """Number of held-out examples and samples to measure after training with this many network evaluations."""
     held_out = len(dataset.test)
     if dataset.kind == "images":
         held_out = min(held_out, max(MEASURED_IMAGES, int(BOUND_SHARE * trained)))

@@ -1,4 +1,4 @@
-"""How a trained diffusion model is sampled: guidance, solver and steps, with the defaults of its recipe."""
+"""Sampling of a trained diffusion model: guidance, solver and steps, with the defaults of its recipe."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class SamplingPolicy:
 
     @property
     def is_student(self) -> bool:
-        """Whether the model was distilled."""
+        """True if the model was distilled."""
         return self.recipe.distil is not None
 
     @property

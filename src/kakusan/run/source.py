@@ -20,7 +20,7 @@ SHARED_VERSIONS = ("kakusan", "python", "torch", "numpy")
 
 @dataclass(frozen=True)
 class ModelSource:
-    """Where a model comes from, and its facts; the weights are not read yet.
+    """Origin of a model and its facts; the weights are not read yet.
 
     Attributes:
         path: Run directory or file.

@@ -46,7 +46,7 @@ def summarize(model: TrainedModel, dataset: Dataset, held_out: int) -> dict[str,
 
 
 def floor_lines(model: TrainedModel, result: Evaluation) -> list[str]:
-    """How far a bound is from its floor, or a caution if it is worse than uniform noise."""
+    """Distance of a bound from its floor, or a caution if it is worse than uniform noise."""
     floor = floor_bits(model)
     if floor is not None:
         above = result.bits_per_dim - floor

@@ -62,7 +62,7 @@ class Resume:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a session ended: `stopped_by` is the number of the signal that stopped it, 0 if the run is finished."""
+    """Outcome of a session: `stopped_by` is the number of the signal that stopped it, 0 if the run is finished."""
 
     run: RunDirectory
     stopped_by: int

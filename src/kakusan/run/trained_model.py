@@ -70,12 +70,12 @@ class TrainedModel:
 
     @property
     def is_counts(self) -> bool:
-        """Whether examples are counts, not images."""
+        """True if examples are counts, not images."""
         return self.family.kind == "counts"
 
     @property
     def is_student(self) -> bool:
-        """Whether it was distilled: it samples in few network evaluations, and has no bound."""
+        """True if it was distilled: it samples in few network evaluations, and has no bound."""
         return self.recipe.distil is not None
 
     @property
@@ -166,7 +166,7 @@ class TrainedModel:
 
     @property
     def sampling(self) -> SamplingPolicy:
-        """How samples are drawn: chain, solver and steps, with their defaults."""
+        """Sampling settings: chain, solver and steps, with their defaults."""
         return SamplingPolicy(self.chain, self.weaker, self.recipe)
 
     # Evaluation
@@ -265,7 +265,7 @@ class TrainedModel:
 
     @property
     def measured_in(self) -> str:
-        """What the rate counts the bits of: models with different answers cannot be compared."""
+        """Quantity whose bits are counted: models with different answers cannot be compared."""
         if self.is_counts:
             return "counts"
         return "random bits" if self.scale.binary else "gray levels"

@@ -1,4 +1,4 @@
-"""What a solver is: one step from level t to level s of a diffusion chain."""
+"""Interface of a solver: one step from level t to level s of a diffusion chain."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Level:
 
     @property
     def is_data(self) -> bool:
-        """Whether this is t = 0."""
+        """True at t = 0."""
         return self.index == 0
 
     @property

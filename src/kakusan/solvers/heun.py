@@ -38,7 +38,7 @@ class Heun:
         return 2
 
     def init(self) -> bool:
-        """Whether a step was taken: not yet."""
+        """Initial state: no step was taken."""
         return False
 
     def step(self, denoise: Denoise, z: Tensor, t: Level, s: Level, state: bool, noise: Noise) -> tuple[Tensor, bool]:

@@ -1,4 +1,4 @@
-"""Which K of a chain's T steps a solver visits."""
+"""Choice of the K of a chain's T steps that a solver visits."""
 
 from __future__ import annotations
 

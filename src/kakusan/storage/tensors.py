@@ -57,7 +57,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Header:
-    """What a file says of itself; checked, and ordered as the bytes lie."""
+    """Header of a file; checked, and in the order of the bytes."""
 
     entries: dict[str, Entry]
     metadata: dict[str, str]
@@ -78,7 +78,7 @@ def read(
     Args:
         path: A .safetensors file.
         expected: Names, shapes and dtypes that it must have, no more and no fewer, or what tells them from the
-            header; any unless given.
+            header; default: any.
         device: Where the tensors go.
 
     Raises:
@@ -192,7 +192,7 @@ def _entry(name: str, values: Any, path: Path) -> Entry:
 
 
 def _whole_numbers(values: Any) -> bool:
-    """Of a list: numbers that a 64-bit machine can count to."""
+    """True for a list of numbers that a 64-bit machine can count to."""
     return isinstance(values, list) and all(type(value) is int and 0 <= value < 2**63 for value in values)
 
 

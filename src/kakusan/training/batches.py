@@ -1,4 +1,4 @@
-"""Which examples a step sees: a pure function of (seed, step, group), so that resuming needs no generator state."""
+"""Examples of each step: a pure function of (seed, step, micro-batch), so that resuming needs no generator state."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
 """Checkpoints: safetensors and JSON in folders that appear whole or not at all. No pickle.
 
-The newest that is whole is used. A damaged one is told of and left as it is; `kakusan doctor` lists what is wrong.
-Whoever goes on training from before a damaged one gives it another name first, so that nobody takes it again.
+The newest whole one is used. A damaged one is reported and left as it is; `kakusan doctor` lists what is wrong.
+A run that resumes from before a damaged one renames it first, so that it is never used again.
 
-To look whether a checkpoint is whole is to read all of it. Each is looked at once: `latest` gives one that is whole, the
-functions that take a `checkpoint` trust it, and a save is told which are `known` to be whole.
+To look whether a checkpoint is whole is to read all of it. Each is read once: `latest` returns a whole one, the
+functions that take a `checkpoint` trust it, and a save receives those `known` to be whole.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from kakusan.training.loop import Trainer
 from kakusan.training.state import State
 
 KEPT = 2
-MOST_COPIES = 5  # of a module in a checkpoint: weights, averaged, early, and two moments of an optimiser
+MOST_COPIES = 5  # copies of a module in a checkpoint: weights, averaged, early, and two moments of an optimizer
 SUFFIX = ".safetensors"
 SHARD = re.compile(r"(?P<stem>\w+)\.(?P<rank>\d+)-of-\d+")  # files of runs that were sharded (version 0.3)
 STATE = "state.json"
@@ -93,12 +93,12 @@ def save(trainer: Trainer, folder: Path, known: Collection[Path] = ()) -> Path:
 
 
 def restore(trainer: Trainer, folder: Path, at_most: int | None = None) -> None:
-    """Take up the newest whole checkpoint; InputError, and the trainer is as it was, if it is not one of its kind.
+    """Load the newest whole checkpoint; InputError, and the trainer is unchanged, if it does not fit.
 
     Args:
         trainer: Of the same settings as the one that was saved.
         folder: Of all checkpoints.
-        at_most: Take up the newest that is not beyond this step; if there is none the trainer stays at its beginning.
+        at_most: Load the newest that is not beyond this step; if there is none the trainer stays at its beginning.
     """
     newest = latest(folder) if at_most is None else commit.newest_good(folder, at_most)[0]
     if newest is not None:
@@ -106,7 +106,7 @@ def restore(trainer: Trainer, folder: Path, at_most: int | None = None) -> None:
 
 
 def take_up(trainer: Trainer, checkpoint: Path) -> None:
-    """Go on from a whole checkpoint; InputError, and the trainer is as it was, if it is not one of its kind."""
+    """Load a whole checkpoint; InputError, and the trainer is unchanged, if it does not fit."""
     expected = {
         "model": _kinds(trainer.module.state_dict()),
         "ema": _kinds(trainer.ema.tensors),
@@ -121,7 +121,7 @@ def take_up(trainer: Trainer, checkpoint: Path) -> None:
 def set_newer_aside(checkpoint: Path) -> None:
     """Give the damaged checkpoints that are newer than this one, the newest whole, another name; nothing is removed.
 
-    For the one writer of a run, before it goes on: otherwise a disk that reads them again, or a second look at a
+    For the one writer of a run, before it resumes: otherwise a disk that reads them again, or a second look at a
     file that was being repaired, could make one of them the newest once more, with other steps after it.
     """
     folder = checkpoint.parent
@@ -149,7 +149,7 @@ def early_weights(checkpoint: Path) -> dict[str, Tensor] | None:
 
 
 def exists(folder: Path) -> bool:
-    """Whether there is a checkpoint, whole or damaged; a run that was killed at once has none and begins anew."""
+    """True if there is a checkpoint, whole or damaged; a run that was killed at once has none and starts again."""
     return bool(commit.published(folder))
 
 
@@ -166,13 +166,13 @@ def latest(folder: Path) -> Path:
         )
     for path, problem in damaged_ones:
         words = f"the checkpoint {path} is damaged ({problem}) and left as it is; using {newest.name}, and kakusan "
-        words += f"doctor {shlex.quote(str(folder.parent))} says how to go on"
+        words += f"doctor {shlex.quote(str(folder.parent))} says how to resume"
         warnings.warn(words, DamageWarning, stacklevel=1)  # from one place, and so said once
     return newest
 
 
 def to_begin_anew(folder: Path) -> str:
-    """What to type where no checkpoint is whole: all of them are kept under another name."""
+    """Advice where no checkpoint is whole: all of them are kept under another name."""
     return resume_command(folder.parent, (folder, folder.with_name("damaged")))
 
 
@@ -189,7 +189,7 @@ def check_room(folder: Path, module: nn.Module) -> None:
 
 
 def _has_its_place(final: Path) -> bool:
-    """Whether this checkpoint is there and whole; one that is there and damaged is given another name."""
+    """True if this checkpoint exists and is whole; a damaged one is renamed."""
     if final.exists() and commit.verify(final):
         aside = commit.set_aside(final)
         warnings.warn(f"the checkpoint {final} is damaged; it is kept as {aside.name}", DamageWarning, stacklevel=3)
@@ -208,7 +208,7 @@ def _size(tensors: Tensors) -> int:
 
 
 def state_of(checkpoint: Path) -> State:
-    """Where a whole checkpoint stands."""
+    """Step and settings of a whole checkpoint."""
     try:
         return State(**json.loads(files.read_regular(checkpoint / STATE, 16 * files.MIB)))
     except (ValueError, TypeError) as error:
@@ -254,7 +254,7 @@ def _kinds(tensors: Mapping[str, Tensor]) -> storage.Expected:
 
 
 def _kinds_in_optimizer(checkpoint: Path, module: nn.Module) -> storage.Expected:
-    """What a file of an optimiser's state must hold: slot.weight for weights that are trained, of their shape."""
+    """Shapes that a file of an optimizer's state must hold: slot.weight for trained weights, of their shape."""
     trained = _kinds({name: p for name, p in module.named_parameters() if p.requires_grad})
     kinds = {}
     for name in storage.header(_paths(checkpoint, "optimizer")[0]).entries:

@@ -41,15 +41,15 @@ class Clock:
         self.start(0)
 
     def start(self, step: int) -> None:
-        """The run begins, or goes on, before this step."""
+        """Start or resume the run before this step."""
         self._last_step = step
         self._zero = self.now() - self.seconds(step)
         self._read_at = self.now()
 
     def seconds(self, step: int) -> float:
-        """How old the run is before this step (which counts from 0)."""
+        """Age of the run in seconds before this step (which counts from 0)."""
         latest = self.readings[-1]
-        if step < latest.step:  # asked about the past
+        if step < latest.step:  # the step is in the past
             latest = self.readings[bisect.bisect_right(self.readings, step, key=lambda reading: reading.step) - 1]
         return latest.seconds + (step - latest.step) * latest.pace
 

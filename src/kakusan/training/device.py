@@ -1,4 +1,4 @@
-"""Which device a run is on."""
+"""Device of a run."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def device_named(name: str) -> torch.device:
         raise InputError(f"device must be auto, cpu, cuda or cuda:N, got {name!r}")
     if device.type == "cuda" and not torch.cuda.is_available():
         raise InputError(f"device {name!r} asked for, but this torch sees no GPU; type --device cpu")
-    if device.type == "cuda":  # torch lets convolutions round to TF32 unless told; training may ask for it
+    if device.type == "cuda":  # torch lets convolutions round to TF32 by default; training may ask for it
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     if device.type == "cuda" and device.index is None and "LOCAL_RANK" in os.environ:
         return torch.device("cuda", int(os.environ["LOCAL_RANK"]))

@@ -30,7 +30,7 @@ def process_group(device: torch.device) -> Iterator[None]:
         return
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    with signals.left_to_the_system():  # waiting for the others is no work to save, and cannot hear a handler
+    with signals.left_to_the_system():  # waiting for the others is no work to save, and cannot run a handler
         _join(device)
     try:
         with losses_named():
@@ -48,7 +48,7 @@ def losses_named() -> Iterator[None]:
         if distributed.world_size() > 1 and signals.Received.number:  # all were asked to leave, and another was quicker
             raise Stopped(signals.Received.number) from error
         if any(words in str(error) for words in PEER_LOST):
-            raise PeerFailed("another process of the job has died; go on from the last checkpoint") from error
+            raise PeerFailed("another process of the job has died; resume from the last checkpoint") from error
         raise
 
 
@@ -68,7 +68,7 @@ def _join(device: torch.device) -> None:
 
 
 class Engine:
-    """How the gradients of a batch's groups come together.
+    """Sum of the gradients of a batch's micro-batches over the ranks.
 
     Args:
         groups: Slices of the batch; a multiple of the number of processes.
@@ -78,7 +78,7 @@ class Engine:
         if groups % distributed.world_size():
             raise InputError(
                 f"{distributed.world_size()} processes share {groups} groups of a batch: expected a multiple of {distributed.world_size()}; "
-                f"start a run with --optim.groups {distributed.world_size() * max(1, round(groups / distributed.world_size()))}, or go on "
+                f"start a run with --optim.groups {distributed.world_size() * max(1, round(groups / distributed.world_size()))}, or resume "
                 f"with {_largest_divisor(groups, distributed.world_size())} processes"
             )
         share = groups // distributed.world_size()

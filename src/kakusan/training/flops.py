@@ -1,7 +1,7 @@
-"""What a training step costs in floating-point operations, and what the device could do in that time.
+"""Floating-point operations of a training step, and those that the device could do in that time.
 
 Counted are products of matrices, convolutions and attention, a multiplication and an addition as two, forward and
-backward; recomputation, elementwise work and the optimiser are not: the usual definition of model FLOPs.
+backward; recomputation, elementwise work and the optimizer are not: the usual definition of model FLOPs.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ PRODUCTS = 20
 
 @dataclass(frozen=True)
 class Effort:
-    """What an example costs in training, and what the devices can do."""
+    """Cost of an example in training, and peak of the devices."""
 
     flops: float | None = None  # of an example; None where it is not counted
     peak: float | None = None  # FLOP/s of all devices together; None where it is not known
 
     def words(self, rate: float) -> str:
-        """Of so many examples a second, e.g. "85 GFLOP/s" or "400,000 GFLOP/s, 51 % of the peak"."""
+        """Rate in words for so many examples per second, e.g. "85 GFLOP/s" or "400,000 GFLOP/s, 51 % of the peak"."""
         if not self.flops:
             return ""
         share = f", {rate * self.flops / self.peak:.0%} of the peak" if self.peak else ""

@@ -2,7 +2,7 @@
 
 A small network has little for several cores in each of its operations, and they wait for each other after every one.
 Groups have nothing to wait for until their gradients are added up. That is done in the order of the groups, so the
-bits are those of one group after the other on a lane's cores.
+bits are those of one group after the other on the cores of one of them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from kakusan.training.settings import Optim
 
 
 def allows_lanes(settings: Optim, device: torch.device) -> bool:
-    """Whether losses may be computed at once."""
+    """True if losses may be computed in parallel."""
     return device.type == "cpu" and settings.compile == "none"
 
 
@@ -28,7 +28,7 @@ class Lanes:
     Args:
         num: How many.
         parameters: Whose gradients are wanted. A loss reads them, and must not exchange them, even for a while.
-        buffers: Of the networks. If the first losses move one of them, as a normalisation's statistics move, later ones
+        buffers: Buffers of the networks. If the first losses move one of them, as a normalization's statistics move, later ones
             are taken in turn as well: side by side they would move it at once.
     """
 
@@ -54,7 +54,7 @@ class Lanes:
         if self._beside:
             return self._sum([self._pool.submit(self._one, loss) for loss in losses])
         before, values = [buffer.clone() for buffer in self._buffers], []
-        for loss in losses:  # on a lane too, whose number of cores decides the bits
+        for loss in losses:  # in each of them too: the number of cores decides the bits
             values += self._sum([self._pool.submit(self._one, loss)])
         if self._beside is None:
             self._beside = all(map(torch.equal, before, self._buffers))

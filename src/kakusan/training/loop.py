@@ -56,7 +56,7 @@ class Trainer:
     """Trains `module` on `loss` until the budget is used up.
 
     `run` does everything; a loop of one's own calls `step` until `progress` is 1. Every rank of a job makes a trainer
-    and calls it alike; each computes its share of a batch's micro-batches.
+    and makes the same calls; each computes its share of a batch's micro-batches.
 
     Args:
         module: Module to train, in place.
@@ -264,7 +264,7 @@ class Trainer:
         return nn.utils.get_total_norm(p.grad for p in self._parameters if p.grad is not None)
 
     def is_bad(self, loss: Tensor, norm: Tensor) -> bool:
-        """Whether a step with this loss and gradient norm must change nothing."""
+        """True if a step with this loss and gradient norm must change nothing."""
         return bool(is_bad(loss, norm, self._largest_norm))
 
     def scale(self) -> float:

@@ -42,7 +42,7 @@ class Muon(torch.optim.Optimizer):
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
         """One update of every parameter that has a gradient, unless `found_inf` is set; a closure is not supported."""
         assert closure is None
-        skip: Tensor | None = getattr(self, "found_inf", None)  # torch's own name for it, as its fused optimisers have
+        skip: Tensor | None = getattr(self, "found_inf", None)  # torch's own name for it, as its fused optimizers have
         for group in self.param_groups:
             moving = [p for p in group["params"] if p.grad is not None]
             for p in moving:
@@ -74,9 +74,9 @@ class Muon(torch.optim.Optimizer):
 
 
 def batches(parameters: list[Tensor]) -> list[list[Tensor]]:
-    """Those that are orthogonalised at once: of one shape, standing or lying.
+    """Group parameters by matrix shape, up to transposition.
 
-    A batch holds at most `MOST_AT_ONCE` numbers, so that the copies stay small beside a model.
+    A batch holds at most `MOST_AT_ONCE` numbers, so that the copies stay small compared with a model.
     """
     alike: dict[tuple[int, int], list[Tensor]] = {}
     for p in parameters:

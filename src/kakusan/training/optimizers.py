@@ -1,4 +1,4 @@
-"""Optimisers from settings, and their state as flat tensors."""
+"""Optimizers from settings, and their state as flat tensors."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from kakusan.training.settings import Optim
 
 
 class Optimizers:
-    """Torch optimisers that move as one, their learning rates scaled together.
+    """Torch optimizers that step together, their learning rates scaled together.
 
     A module may say in `rate_factors` by what its peak learning rates are multiplied: by the beginning of a name.
     """
@@ -68,7 +68,7 @@ class Optimizers:
         }
 
     def load(self, tensors: dict[str, Tensor]) -> None:
-        """Take up a state that `tensors` gave, on any device."""
+        """Load a state that `tensors` gave, on any device."""
         for optimizer, _, names in self._all:
             full = optimizer.state_dict()
             # in the memory layout of the parameters: the fused step walks both as flat memory

@@ -20,7 +20,7 @@ DEFERRED_STEPS = 32
 
 
 class StepOutcome(NamedTuple):
-    """What every rank knows after a step; requests are followed before the next one."""
+    """Step result agreed across ranks; requests are followed before the next step."""
 
     bad: bool = False  # False as well while the check is deferred
     loss: float = 0.0  # mean over all ranks; 0 while the check is deferred
@@ -49,7 +49,7 @@ class DeferredCheck:
 
     @property
     def is_full(self) -> bool:
-        """Whether it is time to read."""
+        """True if it is time to read."""
         return len(self._pending) >= DEFERRED_STEPS
 
     def read(self) -> list[tuple[int, bool, float]]:

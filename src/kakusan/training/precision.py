@@ -1,7 +1,7 @@
 """In which precision the networks compute, and whether they are compiled first.
 
 Both are done to the networks that a model calls, not to the loss around them: what a network returns is float32 again,
-so that the bound's own arithmetic, the weights, their averages and the optimiser's moments are float32 in any case.
+so that the bound's own arithmetic, the weights, their averages and the optimizer's moments are float32 in any case.
 Noise is drawn outside of what is compiled, from the step's own generator: a compiled step sees the numbers that one
 which is not compiled sees.
 """
@@ -28,7 +28,7 @@ COMPILERS = ("c++", "g++", "clang++")
 
 
 def networks(module: nn.Module) -> list[nn.Module]:
-    """What a model calls: its direct parts, those in a list one by one."""
+    """Networks that a model calls: its direct parts, those in a list one by one."""
     parts = [one for part in module.children() for one in (part if isinstance(part, nn.ModuleList) else (part,))]
     return [part for part in parts if any(True for _ in part.parameters())]
 

@@ -1,4 +1,4 @@
-"""Where a run is: everything that resuming needs beside the tensors."""
+"""State of a run: everything that resuming needs in addition to the tensors."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class State:
 
     step: int = 0  # steps done
     seconds: float = 0.0
-    marks: int = 0  # how many of the marks have been told
+    marks: int = 0  # number of marks that were measured
     skipped: list[int] = field(default_factory=list)  # of the last 1,000 steps, those that changed nothing
     num_skipped: int = 0  # of all steps
     loss: float | None = None  # running mean
@@ -57,6 +57,6 @@ class NonFiniteLossError(InputError):
         often = f"{row} steps in a row" if row >= IN_A_ROW else f"{recent} of the last {WINDOW:,} steps"
         super().__init__(
             f"the loss or its gradient was not finite at {often}, the last of them step {step + 1}; the weights are "
-            "whole: go on from the last checkpoint with other noise (--resume RUN --rollback), or start again with "
+            "whole: resume from the last checkpoint with other noise (--resume RUN --rollback), or start again with "
             "smaller learning rates (--optim.lr, --optim.matrix-lr)"
         )

@@ -11,7 +11,7 @@ from kakusan.signals import handled_by
 
 
 class StopRequests:
-    """What was asked so far.
+    """Requests so far.
 
     Attributes:
         asked: Number of the signal that asked to stop; 0 if none did.

@@ -1,1 +1,1 @@
-"""What each verb does; `cli` parses and calls."""
+"""One module per command; `cli` parses and calls."""

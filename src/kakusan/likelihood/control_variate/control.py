@@ -24,7 +24,7 @@ SHARED_RIDGE = 1e-3 * RIDGE  # and of trust that a predictor tells nothing
 
 
 def _standardised(columns: Tensor) -> Tensor:
-    """Mean 0, spread 1, and cut off: what one example alone has must not decide about it by extrapolation."""
+    """Standardize to mean 0 and std 1, and clip: a value of one example alone must not decide by extrapolation."""
     spread = columns.std(0)
     scaled = torch.where(spread > 1e-12, (columns - columns.mean(0)) / spread.clamp(min=1e-12), 0.0)
     return scaled.clamp(-FARTHEST, FARTHEST)
@@ -76,7 +76,7 @@ class Predictors:
 
 @dataclass(frozen=True)
 class Calls:
-    """What the network was asked, and what came of it."""
+    """Inputs of the network evaluations, and their costs."""
 
     rows: Tensor  # (n,) examples
     t: Tensor  # (n,) steps

@@ -1,4 +1,4 @@
-"""What of an example foretells how hard it is to denoise, without the network.
+"""Features of an example that predict how hard it is to denoise, without the network.
 
 What makes two digits differ in cost is mostly a few pixels out of place, so that the products of a pixel's value and
 of its distance from what its surroundings foretell say most; all are means over the example.
@@ -20,7 +20,7 @@ ENDS = 0.01  # share of all values that must lie at an end of the scale for it t
 
 
 class Features:
-    """Of the examples of one data set; pictures (n, C, H, W) have more of them than other examples (n, *event)."""
+    """Features of the examples of one data set; images (n, C, H, W) have more than other examples (n, *event)."""
 
     def __init__(self, batch: GetBatch, parts: Sequence[Tensor]):
         """batch: Gives examples on the CPU; parts: indices of all of them, one part or more."""
@@ -29,9 +29,9 @@ class Features:
         self._walls = _walls(batch(part) for part in parts)
 
     def own(self, x: Tensor) -> Tensor:
-        """Of each example, float64 (n, k).
+        """Features of each example, float64 (n, k).
 
-        Level and energy, how many values are of each kind, and for pictures how much neighbours differ, to first and
+        Level and energy, numbers of values in each range, and for images how much neighbors differ, to first and
         second order and from their surroundings.
         """
         low, inner, high = self._kinds(x)
@@ -51,7 +51,7 @@ class Features:
         return means(maps)
 
     def of_noise(self, x: Tensor, eps: Tensor) -> Tensor:
-        """Of each example's noise, whose mean over eps is 0 for any x: how large it is, and how much upwards, where.
+        """Features of each example's noise with mean 0 over eps for any x: its size and sign, by range of values.
 
         A network that knows that no value lies below the low end need not guess about what was pushed there, so the
         direction matters. float64 (n, k); eps: shape of x.
@@ -65,7 +65,7 @@ class Features:
         return means([(eps.square() - 1) * place for place in size_on] + [eps * place for place in upwards_on])
 
     def _kinds(self, x: Tensor) -> list[Tensor]:
-        """Which values lie at the low end of the scale, between, and at the high end."""
+        """Masks of values at the low end of the scale, between, and at the high end."""
         low, high = (x == wall for wall in self._walls)
         return [low, ~(low | high), high]
 
@@ -76,7 +76,7 @@ def means(maps: list[Tensor]) -> Tensor:
 
 
 def _above_surroundings(x: Tensor) -> Tensor:
-    """Pictures less the mean of their surroundings."""
+    """Images minus the mean of their surroundings."""
     return x - F.avg_pool2d(x, 3, 1, 1)
 
 

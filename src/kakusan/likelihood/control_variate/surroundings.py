@@ -1,4 +1,4 @@
-"""How far each value of a picture lies from what its surroundings foretell: pixels out of place cost a network most."""
+"""Distance of each pixel from the value that its surroundings predict: unusual pixels cost a network most."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from torch.nn import functional as F
 REACH = 2  # pixels to each side: 24 surround one
 ENOUGH = 400_000  # values to learn the prediction from
 AT_ONCE = 100_000  # values, whose surroundings take 25 times their room
-RIDGE = 1e-6  # of the values' mean square: a direction in which all examples are alike has no weight
+RIDGE = 1e-6  # of the values' mean square: a direction in which all examples are equal has no weight
 
 
 class Surroundings:
     """The best affine prediction of a value from those around it, the same everywhere, by least squares."""
 
-    def __init__(self, pictures: Tensor):
-        """pictures: (n, C, H, W), n >= 1, of which as many are used as are needed."""
+    def __init__(self, images: Tensor):
+        """images: (n, C, H, W), n >= 1; no more are used than needed."""
         width = (2 * REACH + 1) ** 2
         self._centre = width // 2
         squares = torch.zeros(width + 1, width + 1, dtype=torch.float64)
-        each = pictures[0].numel()
-        for part in pictures[: max(1, ENOUGH // each)].split(max(1, AT_ONCE // each)):
+        each = images[0].numel()
+        for part in images[: max(1, ENOUGH // each)].split(max(1, AT_ONCE // each)):
             patches = F.unfold(_padded(part), 2 * REACH + 1).transpose(1, 2).reshape(-1, width).double()
             known = torch.cat([patches, torch.ones(len(patches), 1, dtype=torch.float64)], 1)
             squares += known.T @ known
@@ -39,5 +39,5 @@ class Surroundings:
 
 
 def _padded(x: Tensor) -> Tensor:
-    """One picture a channel, its border repeated: (n * C, 1, H + 2 REACH, W + 2 REACH)."""
+    """One image per channel, its border repeated: (n * C, 1, H + 2 REACH, W + 2 REACH)."""
     return F.pad(x.flatten(0, 1)[:, None], [REACH] * 4, mode="replicate")

@@ -2,7 +2,7 @@
 
 For x ~ N(m, S) the optimal denoiser is the Wiener filter. In the eigenvectors of S its error at z_t = a x + b eps is
 (1 - g a) y - g b e, coordinate by coordinate, with y and e the coordinates of x - m and eps, g = a lam / (a^2 lam + b^2);
-so the mean of its square over eps has a closed form for every x and t, with no network call.
+so the mean of its square over eps has a closed form for every x and t, with no network evaluation.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a recipe needs to know of a model family. Imports no torch, so that help is instant."""
+"""Interface between recipes and a model family. Imports no torch, so that help is instant."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ class Family(abc.ABC):
         return []
 
     def finish(self, module: Any, data: Tensor) -> tuple[dict[str, Any], list[str]]:
-        """What the end of training shows: values for the summary, and lines for people."""
+        """Results at the end of training: values for the summary, and lines for people."""
         return {}, []
 
     def optional_weights(self, event_shape: tuple[int, ...]) -> dict[str, torch.Tensor]:

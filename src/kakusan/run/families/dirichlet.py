@@ -97,7 +97,7 @@ class DirichletFamily(Family):
         return {}
 
     def finish(self, module: Any, data: Tensor) -> tuple[dict[str, Any], list[str]]:
-        """How far gradient ascent ended from the exact posterior."""
+        """Distance of the end of gradient ascent from the exact posterior."""
         distance = module.distance_to_exact(data)
         line = f"gradient ascent ended at gamma = (x + alpha)(1 ± {distance:.1e})"
         return {"largest_relative_distance_to_exact_posterior": distance}, [line]

@@ -99,7 +99,7 @@ class HierarchyFamily(PerceptronFamily):
         )
 
     def details(self, model: TrainedModel, data: Tensor, seed: int) -> dict[str, Any]:
-        """Bits that each latent carries; with two levels or more, the ELBO beside the notes' form of it (S19)."""
+        """Bits that each latent carries; with two levels or more, the ELBO and the notes' form of it (S19)."""
         details = super().details(model, data, seed)
         if model.chain.depth < 2:
             return details

@@ -48,7 +48,7 @@ class VAEConfig(ModelConfig):
 
 
 class PerceptronFamily(Family):
-    """What VAE and hierarchical VAE share."""
+    """Common part of VAE and hierarchical VAE."""
 
     def prepare(self, module: Any, data: Tensor, augment: str) -> None:
         """Start a binary decoder at the log-odds of each pixel's mean, whatever z is: it need not learn them."""
