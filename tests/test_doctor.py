@@ -59,8 +59,8 @@ def newest(run):
 def what_to_type(out):
     """The command of the last line, as a shell takes it apart."""
     line = out.splitlines()[-1]
-    assert line.startswith("go on with: ")
-    return line.removeprefix("go on with: ")
+    assert line.startswith("continue with: ")
+    return line.removeprefix("continue with: ")
 
 
 def obey(capsys, typed):
@@ -82,8 +82,8 @@ def test_a_whole_run_is_whole_and_looking_changes_nothing(capsys, run):
     assert not operations
     assert disk_model.tree_of(run) == before
     assert "DAMAGED" not in out
-    assert out.count(": whole") == 2
-    assert "mine.npy are as they were" in out
+    assert out.count(": intact") == 2
+    assert "mine.npy unchanged" in out
     assert what_to_type(out) == f"kakusan sample '{run}' -n 64"
 
 
@@ -105,7 +105,7 @@ def test_every_damaged_file_is_named_and_the_run_can_be_brought_to_its_end_again
     code, out, _ = call(capsys, "doctor", run)
     assert code == 1
     assert f"checkpoints/{newest(run).name}: DAMAGED: {name}" in out
-    assert out.count(": whole") == 1
+    assert out.count(": intact") == 1
     with warnings.catch_warnings():
         warnings.simplefilter("default")  # as outside of tests
         code, _, err = obey(capsys, what_to_type(out))
@@ -114,7 +114,7 @@ def test_every_damaged_file_is_named_and_the_run_can_be_brought_to_its_end_again
     assert json.loads((run / "summary.json").read_text())["weights_sha256"] == weights
     code, out, _ = call(capsys, "doctor", run)
     assert code == 0
-    assert f"checkpoints/damaged-1-{newest(run).name}: a damaged one, set aside" in out
+    assert f"checkpoints/damaged-1-{newest(run).name}: damaged, set aside" in out
 
 
 def test_with_every_checkpoint_damaged_the_run_can_begin_anew(capsys, run):
@@ -128,7 +128,7 @@ def test_with_every_checkpoint_damaged_the_run_can_begin_anew(capsys, run):
     assert json.loads((run / "summary.json").read_text())["weights_sha256"] == weights
 
 
-def test_an_unfinished_run_is_told_how_to_go_on(capsys, run):
+def test_an_unfinished_run_is_told_how_to_resume(capsys, run):
     (run / "summary.json").unlink()
     code, out, _ = call(capsys, "doctor", run)
     assert code == 0
@@ -165,14 +165,14 @@ def test_changed_data_are_damage_and_data_that_are_elsewhere_are_not(capsys, run
     assert code == 0
     assert "cannot be opened here" in out
     shutil.copy(finished.parent / "mine.npy", data)
-    assert "are as they were" in call(capsys, "doctor", run)[1]
+    assert " unchanged" in call(capsys, "doctor", run)[1]
     pictures = np.load(data)
     pictures[3, 1, 2] ^= 1
     np.save(data, pictures)
     code, out, _ = call(capsys, "doctor", run)
     assert code == 1
     assert "DAMAGED: data: " in out
-    assert "have changed since the run began" in out
+    assert "changed since the run was started" in out
 
 
 def test_a_run_that_is_being_worked_on_is_left_to_it(capsys, run):
@@ -181,7 +181,7 @@ def test_a_run_that_is_being_worked_on_is_left_to_it(capsys, run):
     code, out, _ = call(capsys, "doctor", run)
     assert code == 0
     assert "in use by another process: " in out
-    assert "go on with" not in out
+    assert "continue with" not in out
     found = json.loads(call(capsys, "doctor", run, "--json")[1])
     assert found["in_use_by"].keys() == {"pid", "host", "since", "command"}
     holder.unlock()
@@ -223,7 +223,7 @@ def test_who_uses_a_run_without_a_whole_checkpoint_is_told_to_type_what_doctor_s
         for verb in ("sample", "evaluate", "export"):
             code, _, err = call(capsys, verb, run)
             assert (code, len(err.splitlines())) == (2, 1)
-            assert err.strip().endswith(f"; go on with: {typed}")
+            assert err.strip().endswith(f"resume with: {typed}")
     assert obey(capsys, typed)[0] == 0
 
 
