@@ -157,7 +157,7 @@ def test_where_many_examples_are_measured_a_line_says_so_before(capsys, runs, mo
 def test_runs_that_measure_different_things_are_not_compared(capsys, runs):
     code, _, err = call(capsys, "compare", runs / "ddpm", runs / "counts")
     assert (code, err.count("\n")) == (2, 1)
-    assert "grey levels" in err
+    assert "gray levels" in err
 
 
 def test_a_run_finds_its_data_from_any_folder_and_notices_when_they_changed(capsys, pictures, tmp_path, monkeypatch):
@@ -239,7 +239,7 @@ def test_evaluate_names_both_forms_of_the_third_term(capsys, runs):
 
 @pytest.mark.proves("S43", "O13")
 def test_evaluate_prints_one_estimate_from_each_of_path_pair_and_single(capsys, runs):
-    _, out, _ = call(capsys, "evaluate", runs / "ddpm")
+    _, out, _ = call(capsys, "evaluate", runs / "ddpm", "--estimators")
     for name in ("path", "pair", "single"):
         assert re.search(rf"{name} +\d+\.\d+ ± \d", out)
 
@@ -313,8 +313,8 @@ def test_a_finished_run_goes_on_with_a_larger_budget(capsys, pictures, tmp_path)
         (["train", "mnist-vae", "--minutes", "-1"], "kakusan: --minutes must be a number above 0"),
         (["train", "mnist-vae", "--size", "9999"], "kakusan: --size must be"),
         (
-            ["train", "--resume", "x", "--data", "y"],
-            "a run keeps its own data and settings, so --data cannot be given; --resume takes --minutes",
+            ["train", "--resume", "x", "--size", "8"],
+            "a run keeps its own data and settings, so --size cannot be given; --resume takes --minutes",
         ),
         (["evaluate", "x", "--split", "tset"], "--split must be one of test, train, got 'tset'; did you mean 'test'?"),
         (["sample", "x", "--wolf", "3"], "no flag --wolf; kakusan sample --help"),
@@ -362,7 +362,7 @@ def test_a_mistake_is_one_line_and_exit_2(capsys, tmp_path, monkeypatch, argumen
         (["sample", "vae", "--steps", "10"], "diffusion"),
         (["sample", "ddpm", "--steps", "21"], "1..20"),
         (["sample", "ddpm", "--sampler", "euler"], "ancestral, ddim"),
-        (["sample", "ddpm", "--sampler", "heun", "--eta", "0.5"], "eta is a setting of ddim"),
+        (["sample", "ddpm", "--sampler", "heun", "--eta", "0.5"], "eta is an option of ddim"),
         (["sample", "ddpm", "--sampler", "heun", "--churn", "-1"], "churn"),
         (["sample", "ddpm", "--end-log-snr", "101"], "-100..100"),
         (["sample", "hvae", "--end-log-snr", "3"], "diffusion"),
@@ -374,8 +374,8 @@ def test_a_mistake_is_one_line_and_exit_2(capsys, tmp_path, monkeypatch, argumen
         (["evaluate", "ddpm", "--limit", "0"], "--limit"),
         (["replay", "ddpm", "--step", "2", "--out", "x.jpg"], "must end in .png"),
         (["replay", "ddpm", "--step", "2", "--out", "file/x.png"], "choose another --out"),
-        (["sample", "vae", "--out", "file"], "cannot write file (File exists); choose another --out"),
-        (["sample", "vae", "--out", "taken"], "cannot write taken/samples.npy (Is a directory); choose another --out"),
+        (["sample", "vae", "--out", "file"], "file exists and is not a folder; choose another --out"),
+        (["sample", "vae", "--out", "taken"], "cannot write taken/samples.npy (Is a directory)"),
     ],
 )
 def test_a_mistake_about_a_run_is_one_line_and_exit_2(capsys, runs, tmp_path, monkeypatch, arguments, words):
@@ -418,7 +418,7 @@ def test_help_recipes_and_version_answer_at_once(capsys):
 
 def test_sampling_says_what_it_cost(capsys, runs, tmp_path):
     arguments = ["sample", runs / "ddpm", "-n", "3", "--steps", "6", "--sampler", "heun", "--guidance", "1"]
-    assert "11 network calls a sample" in call(capsys, *arguments, "--out", tmp_path)[2]  # 2 K - 1
+    assert "11 network evaluations per sample" in call(capsys, *arguments, "--out", tmp_path)[2]  # 2 K - 1
     assert "network call" not in call(capsys, "sample", runs / "vae", "-n", "3", "--out", tmp_path)[2]
 
 

@@ -81,8 +81,8 @@ def _write(samples: np.ndarray, out: Path, facts: dict[str, Any]) -> list[Path]:
     content = io.BytesIO()
     np.save(content, np.asarray(samples))
     written = [out / "samples.npy"]
-    with files.writing(out):
-        if written[0].exists():
+    with files.writing(written[0]):
+        if written[0].is_file():
             tell(f"replacing {written[0]}")
         files.replace(written[0], content.getvalue())
         if isinstance(samples, Images):
