@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import kakusan
+from harness.faults import catches
 from harness.support import call
 from kakusan.cli import main
 from kakusan.cli.arguments import COMMANDS
@@ -313,8 +314,8 @@ def test_a_finished_run_goes_on_with_a_larger_budget(capsys, pictures, tmp_path)
         (["train", "mnist-vae", "--minutes", "-1"], "kakusan: --minutes must be a number above 0"),
         (["train", "mnist-vae", "--size", "9999"], "kakusan: --size must be"),
         (
-            ["train", "--resume", "x", "--size", "8"],
-            "a run keeps its own data and settings, so --size cannot be given; --resume takes --minutes",
+            ["train", "--resume", "x", "--model.width", "8"],
+            "a run keeps its own data and settings, so --model.width cannot be given; --resume takes --minutes",
         ),
         (["evaluate", "x", "--split", "tset"], "--split must be one of test, train, got 'tset'; did you mean 'test'?"),
         (["sample", "x", "--wolf", "3"], "no flag --wolf; kakusan sample --help"),
@@ -362,7 +363,10 @@ def test_a_mistake_is_one_line_and_exit_2(capsys, tmp_path, monkeypatch, argumen
         (["sample", "vae", "--steps", "10"], "diffusion"),
         (["sample", "ddpm", "--steps", "21"], "1..20"),
         (["sample", "ddpm", "--sampler", "euler"], "ancestral, ddim"),
-        (["sample", "ddpm", "--sampler", "heun", "--eta", "0.5"], "eta is an option of ddim"),
+        (
+            ["sample", "ddpm", "--sampler", "heun", "--eta", "0.5"],
+            "eta is an option of ddim, and heun has none of that name",
+        ),
         (["sample", "ddpm", "--sampler", "heun", "--churn", "-1"], "churn"),
         (["sample", "ddpm", "--end-log-snr", "101"], "-100..100"),
         (["sample", "hvae", "--end-log-snr", "3"], "diffusion"),
@@ -375,7 +379,12 @@ def test_a_mistake_is_one_line_and_exit_2(capsys, tmp_path, monkeypatch, argumen
         (["replay", "ddpm", "--step", "2", "--out", "x.jpg"], "must end in .png"),
         (["replay", "ddpm", "--step", "2", "--out", "file/x.png"], "choose another --out"),
         (["sample", "vae", "--out", "file"], "file exists and is not a folder; choose another --out"),
-        (["sample", "vae", "--out", "taken"], "cannot write taken/samples.npy (Is a directory)"),
+        (["sample", "vae", "--out", "taken"], "taken/samples.npy exists and is kept as it is; choose another --out"),
+        (
+            ["sample", "vae", "--out", "grid.png"],
+            "--out is the folder for samples.png and samples.npy, got grid.png; give",
+        ),
+        (["sample", "vae", "-n", "100000000000"], "GiB of memory"),
     ],
 )
 def test_a_mistake_about_a_run_is_one_line_and_exit_2(capsys, runs, tmp_path, monkeypatch, arguments, words):
@@ -419,7 +428,29 @@ def test_help_recipes_and_version_answer_at_once(capsys):
 def test_sampling_says_what_it_cost(capsys, runs, tmp_path):
     arguments = ["sample", runs / "ddpm", "-n", "3", "--steps", "6", "--sampler", "heun", "--guidance", "1"]
     assert "11 network evaluations per sample" in call(capsys, *arguments, "--out", tmp_path)[2]  # 2 K - 1
-    assert "network call" not in call(capsys, "sample", runs / "vae", "-n", "3", "--out", tmp_path)[2]
+    assert "network evaluation" not in call(capsys, "sample", runs / "vae", "-n", "3", "--out", tmp_path)[2]
+
+
+def test_an_option_of_a_solver_is_a_flag(capsys, runs, tmp_path):
+    arguments = ["sample", runs / "ddpm", "-n", "3", "--steps", "6", "--sampler", "ddim"]
+    for eta in ("0.0", "0.5"):
+        assert call(capsys, *arguments, "--eta", eta, "--out", tmp_path / eta)[0] == 0
+    plain, noisy = (np.load(tmp_path / eta / "samples.npy") for eta in ("0.0", "0.5"))
+    model = kakusan.load(runs / "ddpm")
+    assert np.array_equal(noisy, model.sample(3, steps=6, solver=kakusan.solvers.DDIM(eta=0.5)))
+    assert not np.array_equal(plain, noisy)
+    assert "--sampler ddim --steps 6 --eta 0.5" in call(capsys, "info", tmp_path / "0.5" / "samples.png")[1]
+
+
+@catches("run/sample.py", "if not _held(path))", "if path)", "samples of the same request are refused, not numbered")
+def test_samples_are_never_overwritten(capsys, runs, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for folder in ("samples/vae-seed0-n2", "samples/vae-seed0-n2-2"):
+        assert call(capsys, "sample", runs / "vae", "-n", "2")[1].splitlines()[0] == f"{folder}/samples.png"
+    code, _, err = call(capsys, "sample", runs / "vae", "-n", "3", "--out", folder)
+    assert code == 2
+    assert f"{folder}/samples.npy exists and is kept as it is; choose another --out" in err
+    assert len(np.load(f"{folder}/samples.npy")) == 2
 
 
 def test_a_picture_tells_where_it_came_from(capsys, runs, tmp_path):

@@ -185,3 +185,11 @@ def test_a_run_with_new_network_and_solver_is_trained_and_sampled(extended, tmp_
     options = ("--steps", 2, "--model.network", "gated", "--model.clusters", 0, "--model.depth", 20)
     kakusan(extended, "train", "mnist-ddpm", "--data", "images.npy", *options, "--out", "run", cwd=tmp_path)
     kakusan(extended, "sample", "run", "-n", 4, "--sampler", "euler-ancestral", "--steps", 3, cwd=tmp_path)
+
+
+def test_the_suite_of_laws_holds_for_the_new_solver(extended):
+    options = ["-q", "-n", "0", "-p", "no:cacheprovider", "tests/test_laws.py", "-k", "euler-ancestral"]
+    command = [sys.executable, "-m", "pytest", *options]
+    done = subprocess.run(command, cwd=ROOT, env={"PYTHONPATH": str(extended)}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.startswith(".."), "its order, and that it nears the data"

@@ -4,7 +4,6 @@ import math
 
 import pytest
 import torch
-from kakusan.solvers.dpm_solver_sde import dpm_solver_2m_sde_steps
 from torch import nn
 from torch.testing import assert_close
 
@@ -15,11 +14,13 @@ from harness.support import (
     affine_diffusion,
     assert_covariance,
     assert_mean,
+    drawn,
     f64,
     gaussian_x_denoiser,
     generated_law,
     oracle,
     seeded,
+    steps_of,
 )
 from kakusan.bound import ancestral_sample
 from kakusan.errors import InputError
@@ -28,25 +29,35 @@ from kakusan.models.diffusion import Diffusion
 from kakusan.noise import example_streams
 from kakusan.oracles import GaussianWorld
 from kakusan.schedule import Schedule
-from kakusan.solvers import (
-    SAMPLERS,
-    ancestral,
-    ddim,
-    ddim_steps,
-    dpm_solver_2m,
-    dpm_solver_2m_sde,
-    dpm_solver_3m,
-    heun,
-    sampler,
-    times,
-    unipc_2,
-)
+from kakusan.solvers import DDIM, SOLVERS, Ancestral, DPMSolver, Heun, UniPC, sample, solver_named, times
 from kakusan.solvers.adams import adams_weights, moment
-from kakusan.solvers.dpm_solver import dpm_solver_steps, published_weights
 from kakusan.solvers.evaluations import counted
-from kakusan.solvers.heun import heun_steps
 
 N = 100_000  # draws of a random test
+
+
+def ancestral(model, n, randomness=None):
+    return drawn(Ancestral(), model, n, randomness)
+
+
+def ddim(model, n, randomness=None, eta=0.0):
+    return drawn(DDIM(eta), model, n, randomness)
+
+
+def heun(model, n, randomness=None, churn=0.0):
+    return drawn(Heun(churn), model, n, randomness)
+
+
+def sampler(name, **options):
+    """Samples by the solver of this name at all steps: (model, n, randomness) -> x."""
+    return lambda model, n, randomness=None: drawn(solver_named(name, **options), model, n, randomness)
+
+
+def pairs(solver, model, n, randomness=None, times=None):
+    """(z_s, x_hat) of each step."""
+    return [(step.z_s, step.x_hat) for step in steps_of(solver, model, n, randomness, times)]
+
+
 ORACLE = oracle("diffusion_linear_T5_D2")
 SETTING = ORACLE["setting"]["inputs"]
 
@@ -171,7 +182,7 @@ def test_ddim_keeps_the_marginals_of_a_known_example(eta):  # Song, Meng and Erm
     schedule = Schedule.from_betas([*SMALL_BETAS, 0.9999])  # ends at the prior
     x = f64([0.9, -0.5])
     model = Diffusion(lambda z, t: x.expand_as(z), schedule, 2, "x").double()
-    for t, (z, x_hat) in zip(range(schedule.depth - 1, -1, -1), ddim_steps(model, N, seeded(3), eta)):
+    for t, (z, x_hat) in zip(range(schedule.depth - 1, -1, -1), pairs(DDIM(eta), model, N, seeded(3))):
         assert torch.equal(x_hat, x.expand_as(z))
         if t > 0:
             # the start N(0, I) has mean 0 in place of a_T x = 0.0024: 0.75 s.e. at most. 4.5 s.e., 6 entries, 5 steps
@@ -190,7 +201,7 @@ def test_ddim_keeps_the_marginals_of_a_known_example(eta):  # Song, Meng and Erm
 def test_a_step_of_ddim_replaces_a_share_eta_squared_of_the_noise(eta):  # Song, Meng and Ermon 2021, equation 12
     model, generator = optimal_model(), seeded(9)
     start, fresh = (torch.randn(4, 2, generator=generator, dtype=F64) for _ in range(2))
-    z, x_hat = next(ddim_steps(model, 4, seeded(9), eta))
+    z, x_hat = pairs(DDIM(eta), model, 4, seeded(9))[0]
     table = model.schedule
     eps_hat = (start - table.alpha_bar[5].sqrt() * x_hat) / table.noise_var[5].sqrt()
     var = eta**2 * table.beta_tilde[5]
@@ -208,7 +219,7 @@ def test_ddim_draws_nothing_after_its_start():
 
 def test_the_steps_of_ddim_end_with_its_result():
     model = optimal_model()
-    steps = list(ddim_steps(model, 3, seeded(5)))
+    steps = pairs(DDIM(), model, 3, seeded(5))
     assert len(steps) == 5
     assert torch.equal(steps[-1][0], ddim(model, 3, seeded(5)))
     assert_close(steps[-1][0], steps[-1][1], rtol=1e-12, atol=0)  # the last step is the data estimate
@@ -242,7 +253,7 @@ def test_the_weights_are_exact_for_polynomials_and_not_beyond(nodes):
 def told(model, estimates):
     """The model, whose estimates are these, one after the other."""
     words = iter(estimates)
-    model.data_estimate = lambda z, t: next(words)
+    model.data_estimate = lambda z, t, cond=None: next(words)
     return model
 
 
@@ -260,7 +271,7 @@ def test_a_second_step_of_the_solver_is_that_of_its_paper():  # Lu et al. 2022, 
     r = h1 / h2
     d = (1 + 1 / (2 * r)) * estimates[1] - 1 / (2 * r) * estimates[0]
     z = sigma[1] / sigma[2] * z - alpha[1] * torch.expm1(-h2) * d
-    states = [state for state, _ in dpm_solver_steps(told(model, estimates), 4, seeded(0), 2, published_weights)]
+    states = [state for state, _ in pairs(DPMSolver(), told(model, estimates), 4, seeded(0))]
     assert_close(states[1], z, rtol=1e-12, atol=1e-12)
     assert torch.equal(states[2], estimates[2])
 
@@ -281,11 +292,11 @@ def test_a_second_step_of_the_stochastic_solver_is_that_of_its_paper():  # ibid.
         whole = alpha[t - 1] * (1 - (-2 * h).exp())
         z = sigma[t - 1] / sigma[t] * (-h).exp() * z + whole * x_hat + whole / 2 * slope
         z, before = z + sigma[t - 1] * (1 - (-2 * h).exp()).sqrt() * fresh, h
-    states = [state for state, _ in dpm_solver_2m_sde_steps(told(model, estimates), 4, seeded(1))]
+    states = [state for state, _ in pairs(DPMSolver(sde=True), told(model, estimates), 4, seeded(1))]
     assert_close(states[1], z, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("function", [ddim, dpm_solver_2m, dpm_solver_3m, heun, unipc_2])
+@pytest.mark.parametrize("function", [DDIM(), DPMSolver(), DPMSolver(order=3), Heun(), UniPC()])
 def test_deterministic_solvers_follow_the_flow_that_the_world_knows(function):
     world = GaussianWorld([0.3, -0.2], [[0.6, 0.25], [0.25, 0.4]])
     schedule = Schedule.cosine(400)
@@ -293,14 +304,14 @@ def test_deterministic_solvers_follow_the_flow_that_the_world_knows(function):
     z = model.prior().expand(5).sample(seeded(0))
     a, b = (table.sqrt().item() for table in (schedule.alpha_bar[-1], schedule.noise_var[-1]))
     exact = world.transport(z, (a, b), (1.0, 0.0))
-    off = (function(model, 5, seeded(0)) - exact).abs().max().item()
-    assert off < (0.03 if function is ddim else 3e-4)  # order 1 / T, and 1 / T^2 with the last step's error
+    off = (drawn(function, model, 5, seeded(0)) - exact).abs().max().item()
+    assert off < (0.03 if function == DDIM() else 3e-4)  # order 1 / T, and 1 / T^2 with the last step's error
 
 
 def test_heun_is_the_trapezoid_rule_in_the_angle():
     model = optimal_model()
     z = model.prior().expand(4).sample(seeded(0))
-    first, x_hat = next(heun_steps(model, 4, seeded(0)))
+    first, x_hat = pairs(Heun(), model, 4, seeded(0))[0]
     a, b = model.schedule.alpha_bar.sqrt(), model.schedule.noise_var.sqrt()
     angle = torch.atan2(b, a)
 
@@ -323,8 +334,8 @@ def test_churn_takes_a_latent_up_the_noising_chain():
     model, asked, generator = optimal_model(), [], seeded(3)
     start, first, second = (torch.randn(4, 2, generator=generator, dtype=F64) for _ in range(3))
     network = model.denoiser
-    model.denoiser = lambda z, t: asked.append((z, int(t[0]))) or network(z, t)
-    states = [z for z, _ in heun_steps(model.respaced([1, 3, 5]).double(), 4, seeded(3), churn=100.0)]
+    model = model.with_network(lambda z, t: asked.append((z, int(t[0]))) or network(z, t))
+    states = [z for z, _ in pairs(Heun(churn=100.0), model, 4, seeded(3), [1, 3, 5])]
     # by sqrt(2) at most, to the nearest: from 3 to 4, from 1 to 2; a step begins there and ends where it would have
     assert [t for _, t in asked] == [5, 3, 4, 1, 2]
     assert torch.equal(asked[0][0], start)
@@ -345,7 +356,7 @@ def test_a_churn_that_is_no_amount_of_noise_is_refused(churn):
         heun(optimal_model(), 2, churn=churn)
 
 
-@pytest.mark.parametrize("make", [dpm_solver_2m_sde, lambda *a: heun(*a, churn=4.0)])
+@pytest.mark.parametrize("make", [sampler("dpm++2m-sde"), lambda *a: heun(*a, churn=4.0)])
 def test_fresh_noise_is_drawn_for_each_example(make):
     model = gaussian_model(f64([0.3, -0.2]), f64(SETTING["data_cov"]), Schedule.cosine(40)).respaced(5).double()
     many = make(model, 4, example_streams(8, range(4)))
@@ -353,11 +364,10 @@ def test_fresh_noise_is_drawn_for_each_example(make):
     assert not torch.equal(make(model, 1, seeded(0)), make(model, 1, seeded(1)))
 
 
-def test_sampling_steps_leave_gradients_as_they_found_them():
-    for steps in (ddim_steps(optimal_model(), 2), heun_steps(optimal_model(), 2)):
-        z, _ = next(steps)
-        assert torch.is_grad_enabled()  # between two steps the caller's own work is not touched
-        assert not z.requires_grad
+def test_a_solver_leaves_gradients_as_it_found_them():
+    for solver in (DDIM(), Heun()):
+        assert not drawn(solver, optimal_model(), 2).requires_grad
+        assert torch.is_grad_enabled()
 
 
 # Which steps
@@ -417,12 +427,11 @@ def test_an_end_that_no_noise_has_is_refused(end_log_snr):
         times(optimal_model().schedule, 2, "uniform", end_log_snr)
 
 
-def test_a_coarse_chain_knows_the_steps_of_the_finest():
-    model = optimal_model()
-    assert model.finest == (model, [0, 1, 2, 3, 4, 5])
-    once = model.respaced([1, 2, 4])
-    assert once.finest == (model, [0, 1, 2, 4])
-    assert once.respaced([1, 3]).finest == (model, [0, 1, 4])
+def test_a_chain_respaced_twice_is_the_finest_chain_at_the_steps_that_remain():
+    model, z = optimal_model(), f64([[0.3, -1.0]])
+    twice = model.respaced([1, 2, 4]).respaced([1, 3])
+    for k, t in ((1, 1), (2, 4)):
+        assert_close(twice.data_estimate(z, k), model.data_estimate(z, t), rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("num_steps", [0, -1, 6])
@@ -458,12 +467,12 @@ def test_with_fewer_steps_ddim_asks_the_network_at_its_own_times():
     asked = []
     model = optimal_model()
     network = model.denoiser
-    model.denoiser = lambda z, t: asked.append(int(t[0])) or network(z, t)
+    model = model.with_network(lambda z, t: asked.append(int(t[0])) or network(z, t))
     ddim(model.respaced(2).double(), 1, seeded(0))
     assert asked == [5, 2]
 
 
-@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("name", SOLVERS)
 def test_sample_i_is_the_same_for_any_batch(name):
     model = optimal_model()
     many = sampler(name)(model, 6, example_streams(8, range(6)))
@@ -480,7 +489,7 @@ def test_fresh_noise_of_ddim_is_drawn_for_each_example_too():
     assert_close(many[2:3], ddim(model, 1, example_streams(8, range(2, 3)), eta=0.7), rtol=1e-12, atol=0)
 
 
-@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("name", SOLVERS)
 def test_the_same_seed_gives_the_same_samples_and_another_gives_others(name):
     model = optimal_model()
     first, again, other = (sampler(name)(model, 3, seeded(seed)) for seed in (0, 0, 1))
@@ -488,7 +497,7 @@ def test_the_same_seed_gives_the_same_samples_and_another_gives_others(name):
     assert not torch.equal(first, other)
 
 
-@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("name", SOLVERS)
 def test_samples_have_the_shape_and_the_numbers_of_the_model_and_no_gradient(name):
     network = nn.Conv2d(2, 2, 1)
     model = Diffusion(lambda z, t: network(z), Schedule.from_betas(SMALL_BETAS), (2, 3, 3))
@@ -499,7 +508,7 @@ def test_samples_have_the_shape_and_the_numbers_of_the_model_and_no_gradient(nam
     assert sampler(name)(model, 0, seeded(0)).shape == (0, 2, 3, 3)
 
 
-@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("name", SOLVERS)
 @pytest.mark.parametrize("depth", [1, 2, 3])
 def test_the_last_step_is_the_data_estimate_of_a_perfect_network(name, depth):
     # of data that are one point it is that point, however few the steps are: no step divides by what is 0 at t = 0
@@ -508,14 +517,14 @@ def test_the_last_step_is_the_data_estimate_of_a_perfect_network(name, depth):
     assert_close(sampler(name)(model, 4, seeded(0)), point.expand(4, -1), rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("name", SOLVERS)
 def test_a_clipped_estimate_keeps_samples_in_its_range(name):
     schedule = Schedule.from_betas(SMALL_BETAS)
     model = Diffusion(lambda z, t: 5 * z, schedule, 2, "x", clip=(-1.0, 1.0)).double()
     assert sampler(name)(model, 50, seeded(0)).abs().max() <= 1
 
 
-@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("name", SOLVERS)
 @pytest.mark.parametrize("word", ["eps", "v", "score", "mean"])
 def test_what_the_network_predicts_makes_no_difference(name, word):
     betas = f64(SMALL_BETAS)
@@ -531,7 +540,7 @@ def test_what_the_network_predicts_makes_no_difference(name, word):
 @catches("""solvers/evaluations.py: the count of calls goes by batches
 - evaluations.total += len(arguments[0])
 + calls.total += 1""")
-@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("name", SOLVERS)
 @pytest.mark.parametrize("num_steps", [1, 2, 5])
 def test_each_sampler_asks_as_often_as_it_says(name, num_steps):
     network = Network()
@@ -543,7 +552,7 @@ def test_each_sampler_asks_as_often_as_it_says(name, num_steps):
     assert calls.total == 4 * (2 * num_steps - 1 if name == "heun" else num_steps)  # the count has ended
 
 
-@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("name", SOLVERS)
 def test_guidance_is_counted_where_it_asks_a_second_network(name):
     better, weaker = Network(), Network()
     schedule = Schedule.cosine(20)
@@ -557,10 +566,10 @@ def test_guidance_is_counted_where_it_asks_a_second_network(name):
     assert calls.total == 4 * (19 + 2 * inside if name == "heun" else 10 + inside)
 
 
-@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("name", SOLVERS)
 def test_fewer_than_no_samples_are_refused(name):
     with pytest.raises(InputError, match="number of samples"):
-        sampler(name)(optimal_model(), -1)  # pyrefly: ignore[bad-argument-count]
+        sample(optimal_model(), -1, solver=name)
 
 
 @pytest.mark.parametrize("eta", [-0.5, 1.5, math.nan])
@@ -569,17 +578,15 @@ def test_an_eta_that_is_no_share_of_the_noise_is_refused(eta):
         ddim(optimal_model(), 2, eta=eta)
 
 
-def test_a_sampler_that_does_not_exist_is_named_beside_those_that_do():
+def test_a_solver_that_does_not_exist_is_named_beside_those_that_do():
     with pytest.raises(InputError, match=r"'euler'.*ancestral, ddim"):
-        sampler("euler")
-    assert sampler("ddim") is ddim
-    assert sampler("ddim", eta=None, churn=None) is ddim
+        solver_named("euler")
+    assert solver_named("ddim", eta=None, churn=None) == DDIM()
 
 
-def test_a_setting_goes_to_the_sampler_that_has_it_and_to_no_other():
-    model = optimal_model()
-    assert torch.equal(sampler("ddim", eta=0.5)(model, 3, seeded(0)), ddim(model, 3, seeded(0), eta=0.5))
-    with pytest.raises(InputError, match="eta is a setting of ddim; heun"):
-        sampler("heun", eta=0.5)
-    with pytest.raises(InputError, match="churn is a setting of heun; dpm"):
-        sampler("dpm++2m", churn=1.0)
+def test_an_option_goes_to_the_solver_that_has_it_and_to_no_other():
+    assert solver_named("ddim", eta=0.5) == DDIM(0.5)
+    with pytest.raises(InputError, match="eta is an option of ddim; heun"):
+        solver_named("heun", eta=0.5)
+    with pytest.raises(InputError, match=r"churn is an option of heun; dpm\+\+2m"):
+        solver_named("dpm++2m", churn=1.0)

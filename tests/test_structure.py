@@ -85,7 +85,7 @@ def test_using_a_model_does_not_load_what_only_several_processes_need():
 
 
 def test_help_and_listings_load_no_torch():
-    for command in ("--help", "recipes", "train mnist-vae --help"):
+    for command in ("--help", "recipes", "train mnist-vae --help", "sample --help"):
         code = (
             "import sys\nfrom kakusan.cli import main\n"
             f"try:\n    main({command.split()!r})\nexcept SystemExit as stop:\n    assert not stop.code, stop.code\n"

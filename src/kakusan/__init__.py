@@ -29,7 +29,7 @@ if TYPE_CHECKING:  # for editors and type checkers; at run time a name is loaded
     from kakusan.training.fit import History, fit
     from kakusan.units import bits_per_dim
 
-__version__ = "0.3.0"
+__version__ = "0.4.0"
 
 _HOMES = {
     "Classes": "models.clusters",

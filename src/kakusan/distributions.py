@@ -85,6 +85,7 @@ class Normal:
 
     @property
     def var(self) -> Tensor:
+        """Variance, broadcasting against the mean."""
         return self.log_var.exp()
 
     @property
@@ -92,9 +93,11 @@ class Normal:
         return math.prod(self.mean.shape[1:])
 
     def sample(self, randomness: Randomness = None) -> Tensor:
+        """Draw one value per example."""
         return self.mean + self.std * randn(self.mean.shape, randomness, self.mean.dtype, self.mean.device)
 
     def log_prob(self, value: Tensor) -> Tensor:
+        """Log-density or log-probability of each example in nats, shape (b,)."""
         check_same_event(value, self.mean)
         u = (value - self.mean) / self.std
         return -0.5 * sum_event(u.square() + self.log_var) - self._num_dims * HALF_LOG_2PI
@@ -109,6 +112,7 @@ class Normal:
         return sum_event(0.5 * squared * (-self.log_var).exp() + 0.5 * self.log_var + HALF_LOG_2PI)
 
     def expand(self, num_examples: int) -> Normal:
+        """Repeat for `num_examples` examples."""
         std, log_var = self.std.expand_as(self.mean), self.log_var.expand_as(self.mean)
         return Normal(_expand(self.mean, num_examples), _expand(std, num_examples), _expand(log_var, num_examples))
 
@@ -143,18 +147,22 @@ class Bernoulli:
 
     @property
     def mean(self) -> Tensor:
+        """Expectation, shape (b, *event)."""
         return self.logits.sigmoid()
 
     def sample(self, randomness: Randomness = None) -> Tensor:
+        """Draw one value per example."""
         uniform = rand(self.logits.shape, randomness, self.logits.dtype, self.logits.device)
         return (uniform < self.mean).to(self.logits.dtype)
 
     def log_prob(self, value: Tensor) -> Tensor:
+        """Log-density or log-probability of each example in nats, shape (b,)."""
         check_same_event(value, self.logits)
         logits = self.logits.expand_as(value)
         return -sum_event(F.binary_cross_entropy_with_logits(logits, value, reduction="none"))
 
     def expand(self, num_examples: int) -> Bernoulli:
+        """Repeat for `num_examples` examples."""
         return Bernoulli(_expand(self.logits, num_examples))
 
 
@@ -170,14 +178,17 @@ class DiscretizedNormal:
 
     @property
     def mean(self) -> Tensor:
+        """Expectation, shape (b, *event)."""
         return self.normal.mean
 
     def sample(self, randomness: Randomness = None) -> Tensor:
+        """Draw one value per example."""
         half_width = 1 / (self.levels - 1)
         grid = ((self.normal.sample(randomness) + 1) / (2 * half_width)).round()
         return grid.clamp(0, self.levels - 1) * (2 * half_width) - 1
 
     def log_prob(self, value: Tensor) -> Tensor:
+        """Log-density or log-probability of each example in nats, shape (b,)."""
         check_same_event(value, self.mean)
         # Phi(b) - Phi(a) is 0 - 0 or 1 - 1 in the tails. Mirrored so that both lie in the lower tail, and
         # in logs, it is exact there: log Phi(b) + log(1 - Phi(a) / Phi(b)).
@@ -197,6 +208,7 @@ class DiscretizedNormal:
         return sum_event(torch.where(at_end, tail, inner))
 
     def expand(self, num_examples: int) -> DiscretizedNormal:
+        """Repeat for `num_examples` examples."""
         return DiscretizedNormal(self.normal.expand(num_examples), self.levels)
 
 
@@ -208,9 +220,11 @@ class Dirichlet:
 
     @property
     def mean(self) -> Tensor:
+        """Expectation, shape (b, *event)."""
         return self.concentration / self.concentration.sum(-1, keepdim=True)
 
     def sample(self, randomness: Randomness = None) -> Tensor:
+        """Draw one value per example."""
         # In logs: for a small concentration a gamma variate underflows, its logarithm does not.
         # G(a) = G(a + 1) U^(1/a) in law.
         a = self.concentration
@@ -226,11 +240,13 @@ class Dirichlet:
         return log_gamma.softmax(-1).clamp(min=torch.finfo(a.dtype).tiny)
 
     def log_prob(self, value: Tensor) -> Tensor:
+        """Log-density or log-probability of each example in nats, shape (b,)."""
         a = self.concentration
         log_norm = torch.lgamma(a).sum(-1) - torch.lgamma(a.sum(-1))
         return torch.xlogy(a - 1, value).sum(-1) - log_norm
 
     def expand(self, num_examples: int) -> Dirichlet:
+        """Repeat for `num_examples` examples."""
         return Dirichlet(_expand(self.concentration, num_examples))
 
 
@@ -246,9 +262,11 @@ class Multinomial:
 
     @property
     def mean(self) -> Tensor:
+        """Expectation, shape (b, *event)."""
         return self.probs * self._known_total()
 
     def sample(self, randomness: Randomness = None) -> Tensor:
+        """Draw one value per example."""
         total = self._known_total()
         if total == 0:
             return torch.zeros_like(self.probs)
@@ -266,11 +284,13 @@ class Multinomial:
         return torch.zeros_like(self.probs).scatter_add_(1, draws, torch.ones_like(draws, dtype=self.probs.dtype))
 
     def log_prob(self, value: Tensor) -> Tensor:
+        """Log-density or log-probability of each example in nats, shape (b,)."""
         value = value.to(self.probs.dtype)  # large counts lose whole nats in float32
         coefficient = torch.lgamma(value.sum(-1) + 1) - torch.lgamma(value + 1).sum(-1)
         return coefficient + torch.xlogy(value, self.probs).sum(-1)
 
     def expand(self, num_examples: int) -> Multinomial:
+        """Repeat for `num_examples` examples."""
         return Multinomial(_expand(self.probs, num_examples), self.total_count)
 
     def _known_total(self) -> int:

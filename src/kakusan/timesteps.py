@@ -51,8 +51,10 @@ class StepLaw:
         return self._held[device]
 
     def draw(self, num: int, randomness: Randomness, device: torch.device | str = "cpu") -> Tensor:
-        """num steps, int64 (num,). One from each of num equally likely strata, in random order; so each alone has
-        this law, and together they cover it evenly. With one generator an example they are independent instead."""
+        """Draw num steps, int64 (num,): one from each of num equally likely strata, in random order.
+
+        Each has this distribution, and together they cover it evenly. With one generator per example they are independent.
+        """
         uniform = rand((num,), randomness, torch.float64, device)
         if randomness is None or isinstance(randomness, torch.Generator):
             where = None if randomness is None else randomness.device

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from kakusan.cli.parser import Positional
+from kakusan.cli.parser import OptionsOf, Positional
 from kakusan.settings import Between, Choice
 from kakusan.training.settings import MOST_MINUTES, MOST_STEPS
 
@@ -29,16 +29,13 @@ class Sample:
     """Run directory, or a file written by kakusan export."""
     n: Count = 64
     """Number of examples."""
-    sampler: str | None = None
+    sampler: Annotated[str, SOLVERS] | None = None
     """Solver of a diffusion model. Default: dpm++2m-sde, for a student renoise."""
+    options: Annotated[dict[str, Any], OptionsOf(SOLVERS)] = field(default_factory=dict)
     steps: Count | None = None
     """Number of solver steps, 1 to T. Default: 20, for a student 1."""
     spacing: SPACINGS | None = None
     """Spacing of the steps over noise levels. Default: karras, for a student uniform."""
-    eta: float | None = None
-    """Share of fresh noise of the solver ddim, 0 to 1. Default: 0."""
-    churn: float | None = None
-    """Amount of fresh noise of the solver heun. Default: 0."""
     guidance: float | None = None
     """Autoguidance weight. 1 disables it. Default: the recipe's."""
     end_log_snr: float | None = None

@@ -85,7 +85,8 @@ class Evaluation:
         levels: Bits of each range of noise levels of a diffusion model.
         estimator: The method, for people.
         strata: Examples in the order of their strata (see `Estimate`); not recorded.
-        per_example: Nats of the bound (N,), in the order of the data, for paired comparisons; not recorded.
+        per_example: Nats of the bound (N,), in the order of the data, for paired comparisons; not recorded. One value
+            comes from one evaluation and says little about its example: see `TrainedModel.score_samples`.
     """
 
     bits_per_dim: float

@@ -24,31 +24,39 @@ class GaussianWorld(NoisyWorld):
         self.cov, self._var, self._axes = covariance("cov", cov, self.num_dims)
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+        """Draw n examples, shape (n, D)."""
         eps = torch.randn(n, self.num_dims, generator=generator, dtype=F64)
         return self.mean + (eps * self._var.sqrt()) @ self._axes.T
 
     def power(self) -> Tensor:
+        """Expected squared norm of x."""
         return self.mean.square().sum() + self._var.sum()
 
     def noisy_log_prob(self, z: Tensor, a: Numbers, b: Numbers) -> Tensor:
+        """Log-density of z = a x + b eps in nats, shape (n,)."""
         along, (a, b) = self._along_axes(z, a, b), level(a, b)
         var = self._with_density(a, b)
         return -0.5 * (along.square() / var + (2 * math.pi * var).log()).sum(1)
 
     def entropy(self, a: float = 1.0, b: float = 0.0) -> Tensor:
+        """Differential entropy of a x + b eps in nats."""
         return 0.5 * ((2 * math.pi * self._with_density(*level(a, b))).log() + 1).sum()
 
     def denoise(self, z: Tensor, a: Numbers, b: Numbers) -> Tensor:
+        """E[x | z] for z = a x + b eps, shape (n, D)."""
         return self.mean + (self._along_axes(z, a, b) * self._gain(*level(a, b))) @ self._axes.T
 
     def denoise_cov(self, z: Tensor, a: Numbers, b: Numbers) -> Tensor:
+        """Cov[x | z], shape (n, D, D)."""
         left = self._left(*level(a, b)).expand(len(z), -1)
         return torch.einsum("id,nd,jd->nij", self._axes, left, self._axes)
 
     def denoise_var(self, z: Tensor, a: Numbers, b: Numbers) -> Tensor:
+        """Var[x | z] of each coordinate, shape (n, D)."""
         return self.expected_var(a, b).expand(len(z), -1)
 
     def expected_var(self, a: Numbers, b: Numbers) -> Tensor:
+        """E Var[x | z] of each coordinate."""
         return self._left(*level(a, b)) @ self._axes.square().T
 
     # The bound and the generated distribution

@@ -42,6 +42,7 @@ class MixtureWorld(NoisyWorld):
         self.num_dims = self.parts[0].num_dims
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+        """Draw n examples, shape (n, D)."""
         which = (
             torch.multinomial(self.weights, n, replacement=True, generator=generator) if n else torch.zeros(0).long()
         )
@@ -49,9 +50,11 @@ class MixtureWorld(NoisyWorld):
         return draws[which, torch.arange(n)]
 
     def power(self) -> Tensor:
+        """Expected squared norm of x."""
         return (self.weights * torch.stack([part.power() for part in self.parts])).sum()
 
     def noisy_log_prob(self, z: Tensor, a: Numbers, b: Numbers) -> Tensor:
+        """Log-density of z = a x + b eps in nats, shape (n,)."""
         return self._log_joint(z, a, b).logsumexp(0)
 
     def responsibilities(self, z: Tensor, a: Numbers, b: Numbers) -> Tensor:
@@ -59,6 +62,7 @@ class MixtureWorld(NoisyWorld):
         return self._log_joint(z, a, b).softmax(0)
 
     def denoise(self, z: Tensor, a: Numbers, b: Numbers) -> Tensor:
+        """E[x | z] for z = a x + b eps, shape (n, D)."""
         x_hat = torch.stack([part.denoise(z, a, b) for part in self.parts])
         return torch.einsum("kn,knd->nd", self.responsibilities(z, a, b), x_hat)
 
@@ -71,16 +75,19 @@ class MixtureWorld(NoisyWorld):
         return torch.einsum("kn,knij->nij", share, within) + torch.einsum("kn,kni,knj->nij", share, off, off)
 
     def entropy(self, a: float = 1.0, b: float = 0.0) -> Tensor:
+        """Differential entropy of a x + b eps in nats."""
         z, weights = self.nodes(a, b)
         return -(weights * self.noisy_log_prob(z.reshape(-1, 1), a, b)).sum()
 
     def denoise_var(self, z: Tensor, a: Numbers, b: Numbers) -> Tensor:
+        """Var[x | z] of each coordinate, shape (n, D)."""
         share, x_hat = self.responsibilities(z, a, b), torch.stack([part.denoise(z, a, b) for part in self.parts])
         within = torch.stack([part.denoise_var(z, a, b) for part in self.parts])
         off = x_hat - torch.einsum("kn,knd->nd", share, x_hat)
         return torch.einsum("kn,knd->nd", share, within + off.square())
 
     def expected_var(self, a: Numbers, b: Numbers) -> Tensor:
+        """E Var[x | z] of each coordinate."""
         a, b = torch.broadcast_tensors(*level(a, b))
         z, weights = self.nodes(a, b)
         rows = []

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from kakusan.console import command
 from kakusan.errors import InputError
+from kakusan.solvers import all_options
 from kakusan.storage import files
 
-SAMPLE_FLAGS = ("n", "sampler", "steps", "spacing", "eta", "churn", "guidance", "end_log_snr", "seed")
 MOST_FIGURE_BYTES = 64 * files.MIB
 LONGEST_FACT = 200  # characters
 
@@ -100,9 +100,8 @@ def _figure(path: Path) -> list[str]:
     facts = {k.removeprefix("kakusan:"): v[:LONGEST_FACT] for k, v in texts.items() if k.startswith("kakusan:")}
     lines = [f"{path}: {size}", *(f"{name}: {value}" for name, value in facts.items())]
     if {"run", "seed"} <= facts.keys():
-        flags = [
-            part for name in SAMPLE_FLAGS if name in facts for part in (f"--{name.replace('_', '-')}", facts[name])
-        ]
+        known = ("n", "sampler", "steps", "spacing", *all_options(), "guidance", "end_log_snr", "seed")
+        flags = [part for name in known if name in facts for part in (f"--{name.replace('_', '-')}", facts[name])]
         lines.append(f"made by: {command('sample', facts['run'], *flags)}")
     return lines
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,13 +19,12 @@ from kakusan.run.directory import refuse_inside_a_run
 from kakusan.run.memory import available_bytes
 from kakusan.run.source import open_source
 from kakusan.run.trained_model import TrainedModel, load
-from kakusan.solvers import SOLVERS, solver_named, solver_options
+from kakusan.solvers import all_options, solver_named
 from kakusan.solvers.evaluations import counted
 from kakusan.storage import files
 
 MOST_SHOWN = 400  # images in samples.png
 GUESSED_BYTES = 16 * 1024 * files.MIB  # of memory, where the system does not tell
-ALL_OPTIONS = tuple(dict.fromkeys(option for name in SOLVERS for option in solver_options(name)))
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def sample(
     Args:
         run: Run directory or exported file.
         n: Number of samples.
-        out: Folder (default: samples/RUN-CHOICES-seedS-nN).
+        out: Folder without samples in it (default: samples/RUN-CHOICES-seedS-nN, numbered where that is taken).
         seed: Random seed; sample i depends on the seed and i alone.
         device: "auto", "cpu", "cuda" or "cuda:N".
         choices: `sampler` (a name), the options of solvers, and keyword arguments of `TrainedModel.sample`.
@@ -52,7 +52,7 @@ def sample(
     if n < 1:
         raise InputError(f"-n must be at least 1, got {n}")
     source = open_source(run)
-    out = out or Path("samples") / _folder_name(source.name, n, seed, choices)
+    out = out or _unused(Path("samples") / _folder_name(source.name, n, seed, choices))
     _check_folder(out)
     model = load(run, device)
     _check_memory(model, n)
@@ -69,8 +69,8 @@ def sample(
 
 def _arguments(model: TrainedModel, choices: dict[str, Any]) -> dict[str, Any]:
     """Keyword arguments of `TrainedModel.sample`: a solver made from its name and its options."""
-    options = {name: choices[name] for name in ALL_OPTIONS if choices.get(name) is not None}
-    others = {name: value for name, value in choices.items() if name not in ALL_OPTIONS and name != "sampler"}
+    options = {name: choices[name] for name in all_options() if choices.get(name) is not None}
+    others = {name: value for name, value in choices.items() if name not in all_options() and name != "sampler"}
     name = choices.get("sampler")
     if name is None and not options:
         return others
@@ -81,15 +81,22 @@ def _write(samples: np.ndarray, out: Path, facts: dict[str, Any]) -> list[Path]:
     content = io.BytesIO()
     np.save(content, np.asarray(samples))
     written = [out / "samples.npy"]
-    with files.writing(written[0]):
-        if written[0].is_file():
-            tell(f"replacing {written[0]}")
+    with files.writing(out):
         files.replace(written[0], content.getvalue())
         if isinstance(samples, Images):
             known = {name: value for name, value in facts.items() if value is not None}
             Images(samples[:MOST_SHOWN]).save(out / "samples.png", known)
             written.insert(0, out / "samples.png")
     return written
+
+
+def _unused(out: Path) -> Path:
+    """The folder, or the first numbered one next to it that holds no samples."""
+    return next(path for path in (out, *(out.with_name(f"{out.name}-{k}") for k in range(2, 10**6))) if not _held(path))
+
+
+def _held(out: Path) -> list[Path]:
+    return [path for name in ("samples.npy", "samples.png") if os.path.lexists(path := out / name)]
 
 
 def _check_folder(out: Path) -> None:
@@ -101,6 +108,8 @@ def _check_folder(out: Path) -> None:
     refuse_inside_a_run(out)
     if out.exists() and not out.is_dir():
         raise InputError(f"{out} exists and is not a folder; choose another --out")
+    for path in _held(out):
+        raise InputError(f"{path} exists and is kept as it is; choose another --out")
     if distributed.is_rank0():
         with files.writing(out):
             files.make_folders(out)
@@ -123,6 +132,6 @@ def _check_memory(model: TrainedModel, n: int) -> None:
 def _folder_name(name: str, n: int, seed: int, choices: dict[str, Any]) -> str:
     """A folder for each different request."""
     words = "".join(f"-{choices[key]}" for key in ("sampler", "spacing") if choices.get(key))
-    given = [(key, choices.get(key)) for key in ("steps", *ALL_OPTIONS, "guidance", "end_log_snr")]
+    given = [(key, choices.get(key)) for key in ("steps", *all_options(), "guidance", "end_log_snr")]
     numbers = "".join(f"-{key.replace('_', '-')}{value:g}" for key, value in given if value is not None)
     return f"{name}{words}{numbers}-seed{seed}-n{n}"

@@ -88,6 +88,11 @@ def solver_options(name: str) -> dict[str, dataclasses.Field]:
     return {field.name: field for field in dataclasses.fields(kind) if field.name not in fixed}
 
 
+def all_options() -> list[str]:
+    """Names of the options of all solvers."""
+    return list(dict.fromkeys(option for name in SOLVERS for option in solver_options(name)))
+
+
 def solver_named(name: str, **options: Any) -> Solver:
     """A solver by its name in `SOLVERS`, with its options; those that are None keep their default.
 
@@ -99,5 +104,8 @@ def solver_named(name: str, **options: Any) -> Solver:
     for key in given:
         if key not in known:
             able = [other for other in SOLVERS if key in solver_options(other)]
-            raise InputError(f"{key} is an option of {', '.join(able) or 'no solver'}; {name} has no such option")
+            raise InputError(
+                f"{key} is an option of {', '.join(able) or 'no solver'}, and {name} has none of that name; "
+                f"choose another solver or leave {key} out"
+            )
     return factory(**given)

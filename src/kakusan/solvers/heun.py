@@ -27,7 +27,7 @@ class Heun:
     """
 
     churn: Annotated[float, Between(0, 1e9)] = 0.0
-    """Fresh noise, S_churn of EDM; 0 is deterministic. Before each step but the first, noise grows by churn / K, at most by sqrt(2)."""
+    """Amount of fresh noise, S_churn of EDM. 0: deterministic. Before each step but the first, noise grows by churn / K."""
 
     def __post_init__(self):
         check(self, "heun")

@@ -6,7 +6,7 @@ from kakusan.cli.arguments import Sample
 from kakusan.console import counted, say, tell
 from kakusan.run.sample import MOST_SHOWN, sample
 
-CHOICES = ("steps", "guidance", "spacing", "eta", "churn", "end_log_snr")
+CHOICES = ("steps", "guidance", "spacing", "end_log_snr")
 
 
 def main(command: Sample) -> int:
@@ -20,6 +20,7 @@ def main(command: Sample) -> int:
         device=command.device,
         sampler=command.sampler,
         **choices,
+        **command.options,
     )
     if drawn.network_evaluations:
         number = drawn.network_evaluations

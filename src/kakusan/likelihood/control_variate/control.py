@@ -41,8 +41,17 @@ class Predictors:
     def __init__(
         self, wiener: Wiener, typical: Tensor, slope: Tensor, group: Tensor, num_groups: int, batch: GetBatch, num: int
     ):
-        """typical: (T,), rough size of the cost of each step; slope: (T,), its place in its group; group: (T,).
-        batch: Gives examples on the CPU."""
+        """Prepare the features of all examples.
+
+        Args:
+            wiener: Best affine denoiser of the data.
+            typical: Approximate cost of each step, (T,).
+            slope: Place of each step in its group, (T,).
+            group: Group of each step, (T,).
+            num_groups: Number of groups.
+            batch: Function that returns examples on the CPU.
+            num: Number of examples.
+        """
         chunks = torch.arange(num).split(CHUNK)
         self._features = Features(batch, chunks)
         zero = torch.zeros(num_groups, dtype=torch.float64)

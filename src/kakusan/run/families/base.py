@@ -118,7 +118,7 @@ class Family(abc.ABC):
             raise InputError(f"a timestep distribution is for diffusion models; {model.recipe.name} has no timesteps")
         chain, words = model.chain, f"{DRAWS} draws of the latents per example, KL terms in closed form"
         return of_terms(
-            lambda x, generator: chain.terms(x, None, generator),
+            lambda x, generator: chain.draw_terms(x, None, generator),
             model.batches(data, seed),
             len(data),
             DRAWS,

@@ -1,0 +1,92 @@
+"""A mixture of chains: exact where its parts are exact, a bound elsewhere, and the same weights as without classes."""
+
+import copy
+import math
+
+import pytest
+import torch
+from torch import nn
+from torch.testing import assert_close
+
+from harness.support import F64, LIMIT, f64, seeded
+from kakusan.bound import ancestral_sample, elbo, importance_bound, sample_path
+from kakusan.chain import log_weight
+from kakusan.models.diffusion import Diffusion
+from kakusan.models.mixture import Mixture
+from kakusan.oracles import MixtureWorld
+from kakusan.schedule import Schedule
+from test_laws import ExactByClass
+
+SHARE, MEANS, VARS = f64([0.3, 0.7]), f64([-0.6, 0.5]), f64([0.2, 0.6])
+WORLD = MixtureWorld(SHARE, MEANS, VARS)
+X = torch.linspace(-2, 2, 9, dtype=F64)[:, None]
+
+
+def nearest(x):
+    return (x[:, 0] > 0).long()
+
+
+def mixture(assign=None):
+    return Mixture(ExactByClass(MEANS, VARS), 2, SHARE, assign)
+
+
+def log_joint(x, k):
+    """log p(k) + log p(x | k)."""
+    return SHARE[k].log() + torch.distributions.Normal(MEANS[k], VARS[k].sqrt()).log_prob(x[:, 0])
+
+
+def test_with_exact_responsibilities_every_path_weighs_the_log_density_of_the_mixture():
+    for seed in range(3):
+        path = sample_path(mixture(), X, seeded(seed))
+        assert_close(log_weight(mixture(), path), WORLD.log_prob(X), rtol=0, atol=1e-10)
+    assert_close(importance_bound(mixture(), X, 5, seeded(4)), WORLD.log_prob(X), rtol=0, atol=1e-10)
+    assert_close(sum(mixture().terms(X, generator=seeded(5)).values()), WORLD.log_prob(X), rtol=0, atol=1e-10)
+
+
+def test_with_certain_classes_the_bound_lies_below_by_minus_log_of_the_responsibility():
+    k = nearest(X)
+    bound = elbo(mixture(nearest), X, seeded(0))
+    assert_close(bound, log_joint(X, k), rtol=0, atol=1e-10)
+    gap = WORLD.log_prob(X) - bound
+    assert (gap > 0).all()
+    known = WORLD.responsibilities(X, 1.0, 0.0)[k, torch.arange(len(X))]
+    assert_close(gap, -known.log(), rtol=1e-9, atol=1e-10)
+
+
+def test_of_a_given_class_the_bound_is_that_of_its_own_chain():
+    k = torch.arange(len(X)) % 2
+    for one in (mixture(), mixture(nearest)):
+        assert_close(elbo(one, X, seeded(0), cond=k), log_joint(X, k) - SHARE[k].log(), rtol=0, atol=1e-10)
+
+
+def test_ancestral_samples_draw_classes_as_often_as_their_share():
+    apart = Mixture(ExactByClass(f64([-50.0, 50.0]), VARS), 2, SHARE)
+    first = (ancestral_sample(apart, 20_000, seeded(0)) < 0).double().mean().item()
+    assert abs(first - 0.3) < LIMIT * math.sqrt(0.3 * 0.7 / 20_000)
+
+
+class Network(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer, self.table = nn.Linear(2, 2), nn.Embedding(3, 2)
+
+    def forward(self, z, t, cond=None):
+        return self.layer(z) + (0 if cond is None else self.table(cond))
+
+
+def test_weights_have_the_same_names_with_and_without_classes():
+    chain = Diffusion(Network(), Schedule.cosine(5), 2, "v")
+    names = set(chain.state_dict())
+    both = Mixture(chain, 3)
+    assert set(both.state_dict()) == names | {"clusters.share"}
+    assert [name for name, _ in both.named_parameters()] == [name for name, _ in chain.named_parameters()]
+
+
+@pytest.mark.parametrize(
+    "change", [lambda m: m.double(), lambda m: m.to(torch.float64), lambda m: copy.deepcopy(m).double()]
+)
+def test_a_mixture_and_its_chain_stay_in_step(change):
+    both = change(Mixture(Diffusion(Network(), Schedule.cosine(5), 2, "v"), 3))
+    assert {p.dtype for p in both.parameters()} == {p.dtype for p in both.chain.parameters()} == {F64}
+    for mine, held in zip(both.parameters(), both.chain.parameters()):
+        assert mine is held
