@@ -111,7 +111,9 @@ class HierarchyFamily(PerceptronFamily):
         for form in ("exact", "notes"):
 
             def terms(x: Tensor, generator: Randomness, form: str = form) -> dict[str, Tensor]:
-                return chain.draw_terms(x, None, generator) if form == "exact" else notes_third_term(chain, x, generator)
+                return (
+                    chain.draw_terms(x, None, generator) if form == "exact" else notes_third_term(chain, x, generator)
+                )
 
             words = f"{DRAWS} draws of the latents per example, KL terms in closed form"
             batch = model.batches(data, seed)
