@@ -219,7 +219,7 @@ def test_paths_in_parts_have_the_law_of_paths_at_once(monkeypatch):
     model, _, x = linear_vae()
     with torch.no_grad():
         whole = importance_bound(model, x.expand(4000, -1), 6, seeded(0))
-        monkeypatch.setattr("kakusan.bound.ROWS", 4 * 4000)  # four draws, then two
+        monkeypatch.setattr("kakusan.bound.PATHS_AT_ONCE", 4 * 4000)  # four draws, then two
         parts = importance_bound(model, x.expand(4000, -1), 6, seeded(1))
     known = oracle("linear_vae")["generic_W"]["outputs"]
     assert_mean(parts.exp(), math.exp(known["log_marginal"]))  # theory S45, 4.5 s.e.

@@ -5,16 +5,16 @@ import json
 import math
 
 import pytest
-import torch
 
 from harness.faults import catches
 from harness.support import call
 from kakusan.errors import InputError
+from kakusan.models.mixture import split
 from kakusan.recipes import RECIPES, find
 from kakusan.run.build import blueprint, build
 from kakusan.run.families.diffusion import DiffusionConfig
 from kakusan.run.recipe import Recipe, from_record
-from kakusan.run.trained_model import TrainedModel
+from kakusan.run.sampling import SamplingPolicy
 from kakusan.training.settings import Budget
 
 
@@ -76,12 +76,11 @@ def test_samples_end_where_the_recipe_says():
     config = DiffusionConfig(width=8, inner_width=16, blocks=1, guidance_range=(-2.0, 1.0))
     recipe = Recipe("r", "", dataclasses.replace(config, end_log_snr=3.0))
     module = build(config, (1, 8, 8))
-    ended = TrainedModel(recipe, module, (1, 8, 8), torch.device("cpu")).sampling_chain()
-    plain = TrainedModel(Recipe("r", "", config), module, (1, 8, 8), torch.device("cpu")).sampling_chain()
-    assert abs(ended.schedule.log_snr[1].item() - 3.0) < 0.02  # a step of the chain
-    assert abs(plain.schedule.log_snr[1].item() - 2 * math.log(20)) < 0.04
-    told = TrainedModel(recipe, module, (1, 8, 8), torch.device("cpu")).sampling_chain(end_log_snr=2.0)
-    assert abs(told.schedule.log_snr[1].item() - 2.0) < 0.02
+    log_snr = split(module)[0].schedule.log_snr
+    ended, plain = (SamplingPolicy(module, None, one) for one in (recipe, Recipe("r", "", config)))
+    assert abs(log_snr[ended.times()[0]].item() - 3.0) < 0.02  # a step of the chain
+    assert abs(log_snr[plain.times()[0]].item() - 2 * math.log(20)) < 0.04
+    assert abs(log_snr[ended.times(end_log_snr=2.0)[0]].item() - 2.0) < 0.02
 
 
 def test_the_transformer_is_made_for_tensor_units_and_for_digits():
