@@ -134,18 +134,8 @@ def sample(
         cond = torch.full((n,), cond)
     check_cond(cond, n)
     inner, classes = split(chain)
-    plan = _plan(
-        inner,
-        {
-            "solver": solver,
-            "steps": steps,
-            "times": times,
-            "spacing": spacing,
-            "end_log_snr": end_log_snr,
-            "z": z,
-            "callback": callback,
-        },
-    )
+    choices = {"solver": solver, "steps": steps, "times": times, "spacing": spacing, "end_log_snr": end_log_snr}
+    plan = _plan(inner, choices | {"z": z, "callback": callback})
     parts = []
     for start in range(0, n, BATCH):
         rows = slice(start, min(start + BATCH, n))
