@@ -118,7 +118,7 @@ def training_terms(
 ) -> dict[str, Tensor]:
     """Terms of the bound in the loss of each example, in nats, (b,); empty where it is no sum of terms."""
     family = family_of(config)
-    return family.terms(module, family.inputs(config, data[indices], augment, randomness), randomness)
+    return family.terms(config, module, family.inputs(config, data[indices], augment, randomness), randomness)
 
 
 def count_parameters(module: nn.Module) -> int:

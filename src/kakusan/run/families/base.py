@@ -100,7 +100,7 @@ class Family(abc.ABC):
         """The training loss: (module, x, indices, randomness) -> loss of each example, shape (b,)."""
         return lambda module, x, indices, randomness: module.loss(x, randomness)
 
-    def terms(self, module: Any, x: Tensor, randomness: Randomness) -> dict[str, Tensor]:
+    def terms(self, config: Any, module: Any, x: Tensor, randomness: Randomness) -> dict[str, Tensor]:
         """Terms of the bound in nats, each (b,), if the loss is made of them."""
         return module.draw_terms(x, None, randomness)
 
