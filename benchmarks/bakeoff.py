@@ -38,6 +38,7 @@ from torch import nn
 from kakusan.data.open import open_data
 from kakusan.guidance import guided
 from kakusan.models.diffusion import Diffusion
+from kakusan.models.mixture import split
 from kakusan.models.vae import VAE
 from kakusan.nets import NETWORKS
 from kakusan.nets.unet import UNet
@@ -172,7 +173,7 @@ def one_run(name: str, seconds: float, seed: int, n: int) -> dict[str, Any]:
     data = open_data("mnist").train
     train = pixel_diffusion if mine.vae is None else latent_diffusion
     draw, trainers, spent = train(mine, data, seconds, seed)
-    with counted(trainers[-1].ema.module.denoiser) as calls:
+    with counted(split(trainers[-1].ema.module)[0].denoiser) as calls:
         draw(1, 1.0)
     weight = mine.recipe.model.guidance
     return {
@@ -215,11 +216,11 @@ def pixel_diffusion(
 
 def channels_first(model: nn.Module) -> None:
     """Undo the memory format that the U-Net chose."""
-    assert isinstance(model, Diffusion)
-    assert isinstance(model.denoiser, UNet)
+    denoiser = split(model)[0].denoiser
+    assert isinstance(denoiser, UNet)
     for parameter in model.parameters():
         parameter.data = parameter.data.contiguous()
-    model.denoiser.first.register_forward_pre_hook(lambda layer, inputs: (inputs[0].contiguous(),))
+    denoiser.first.register_forward_pre_hook(lambda layer, inputs: (inputs[0].contiguous(),))
 
 
 def latent_diffusion(
@@ -238,7 +239,7 @@ def latent_diffusion(
             vae.encode(scale.to_model(part, stream(seed, "bits", i)), 1) for i, part in enumerate(data.split(1000))
         ]
     mean, std = torch.cat([q.mean for q in parts]), torch.cat([q.std for q in parts])
-    centre, spread = mean.mean(0), (mean.var(0) + std.square().mean(0)).sqrt()
+    center, spread = mean.mean(0), (mean.var(0) + std.square().mean(0)).sqrt()
     shape = (mine.vae.model.latent, 1, 1)
     config = mine.recipe.model
 
@@ -257,7 +258,7 @@ def latent_diffusion(
 
     def loss(indices: torch.Tensor, randomness: Randomness) -> torch.Tensor:
         z = mean[indices] + std[indices] * randn((len(indices), shape[0]), randomness, mean.dtype, CPU)
-        return model.loss(((z - centre) / spread).view(-1, *shape), randomness, config.objective, law)
+        return model.loss(((z - center) / spread).view(-1, *shape), randomness, config.objective, law)
 
     second = Trainer(model, loss, len(data), mine.recipe.optim, Budget(minutes=1), seed, CPU)
     second.clock.now = time.process_time
@@ -269,7 +270,7 @@ def latent_diffusion(
     @torch.no_grad()
     def draw(n: int, weight: float) -> np.ndarray:
         chain = guided(trained, weaker, weight, config.guidance_range)
-        latents = sample(chain, n, seed=SEED).flatten(1) * spread + centre
+        latents = sample(chain, n, seed=SEED).flatten(1) * spread + center
         return scale.to_pixels(vae.decode(latents, 1).mean)
 
     return draw, [first, second], spent

@@ -38,6 +38,6 @@ def samples(
             np.save(half, np.asarray(model.sample(CHUNK, seed, first=first, **given)))
             half.replace(file)
         parts.append(np.load(file))
-    with counted(*model.denoisers) as calls:
+    with counted(*model.sampling.denoisers) as calls:
         model.sample(1, seed, **given)
     return np.concatenate(parts)[:n], calls.total

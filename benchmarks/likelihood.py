@@ -19,6 +19,7 @@ from kakusan.distributions import add
 from kakusan.likelihood.diffusion import of_diffusion
 from kakusan.likelihood.evaluation import summarize
 from kakusan.models.diffusion import Diffusion
+from kakusan.models.mixture import Mixture
 from kakusan.oracles import MixtureWorld
 from kakusan.run.trained_model import load
 from kakusan.schedule import Schedule
@@ -40,18 +41,19 @@ def coverage() -> dict[str, float]:
         x = world.sample(EXAMPLES, torch.Generator().manual_seed(k))
         estimate = of_diffusion(model, lambda rows, x=x: x[rows], EXAMPLES, seed=k)
         off = add(estimate.terms.values()).mean().item() - exact
-        inside += abs(off) < 1.96 * math.sqrt(estimate.spread or math.nan)
+        inside += abs(off) < 1.96 * math.sqrt(estimate.var or math.nan)
     return {"replicates": REPLICATES, "examples": EXAMPLES, "depth": DEPTH, "covered": inside / REPLICATES}
 
 
 def variance(run: str) -> dict[str, float]:
     """Monte Carlo variance of the bound at one evaluation per example: ours, without the control variate, and plain."""
     model = load(run)
-    assert isinstance(model.chain, Diffusion), "a diffusion run"
+    assert model.diffusion is not None, "a diffusion run"
+    assert isinstance(model.chain, Diffusion | Mixture)
     data = open_data(model.recipe.data).test
     batch, num = model.batches(data), len(data)
     found = {"calls": num}
-    plain_law = StepLaw.uniform(model.chain.depth)
+    plain_law = StepLaw.uniform(model.diffusion.depth)
     for name, options in {
         "ours": {},
         "without_control": {"control": False},
@@ -60,10 +62,10 @@ def variance(run: str) -> dict[str, float]:
         estimate = of_diffusion(model.chain, batch, num, **options)
         if name == "uniform":  # plain: each example for itself, without the credit for stratified steps
             total = add(estimate.terms.values())
-            estimate_spread = total.var().item() / num
+            var = total.var().item() / num
         else:
-            estimate_spread = estimate.var_monte_carlo or math.nan
-        found[f"{name}_variance_nats2"] = estimate_spread
+            var = estimate.var_monte_carlo or math.nan
+        found[f"{name}_variance_nats2"] = var
         found[f"{name}_bits_per_dim"] = summarize(estimate, model.num_dims).bits_per_dim
     found["ratio_to_uniform"] = found["uniform_variance_nats2"] / found["ours_variance_nats2"]
     found["ratio_without_control"] = found["without_control_variance_nats2"] / found["ours_variance_nats2"]

@@ -24,13 +24,13 @@ from matplotlib.ticker import ScalarFormatter
 from quality import measures
 
 from kakusan.measure import Value
-from kakusan.models.diffusion import Diffusion
 from kakusan.run.families.diffusion import DiffusionConfig
 from kakusan.run.trained_model import TrainedModel, load
-from kakusan.solvers import SAMPLER_ORDERS as SAMPLERS  # those that are made for a denoiser
+from kakusan.solvers import SOLVERS
 
 STEPS = (5, 10, 20, 50)  # at equal NFE heun takes half as many, rounded up
 SPACING = "karras"
+SAMPLERS = [name for name in SOLVERS if name != "renoise"]  # renoise is for students
 SEED = 1
 DOCS = Path(__file__).parent.parent / "docs"
 
@@ -50,9 +50,7 @@ class Row:
 
 def measured(model: TrainedModel, folder: Path, guidance: float, sampler: str, steps: int, n: int) -> Row:
     """Row of one way to sample."""
-    pictures, calls = samples(
-        model, folder, n, SEED, sampler_name=sampler, spacing=SPACING, steps=steps, guidance=guidance
-    )
+    pictures, calls = samples(model, folder, n, SEED, solver=sampler, spacing=SPACING, steps=steps, guidance=guidance)
     found = measures(pictures)
     distance, corrected = found["frechet_distance"], found["frechet_distance_unbiased"]
     return Row(sampler, steps, calls, n, found["recognized"].value, distance, corrected)
@@ -104,11 +102,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=DOCS, help="folder of samplers.md and samplers.png")
     given = parser.parse_args()
     model = load(given.run)
-    assert isinstance(model.chain, Diffusion), "a diffusion run"
+    assert model.diffusion is not None, "a diffusion run"
     row = functools.partial(measured, model, given.folder, given.guidance)
     rows = [row(name, (k + 1) // 2 if name == "heun" else k, given.n) for k in STEPS for name in SAMPLERS]
-    rows.sort(key=lambda one: list(SAMPLERS).index(one.sampler))
-    long = row("ancestral", model.chain.depth, given.long_n or given.n)
+    rows.sort(key=lambda one: SAMPLERS.index(one.sampler))
+    long = row("ancestral", model.diffusion.depth, given.long_n or given.n)
     words = table(rows, long)
     print(words)
     assert isinstance(model.recipe.model, DiffusionConfig)

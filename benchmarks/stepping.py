@@ -16,11 +16,12 @@ from results import Result, Spread, interleaved, processor_seconds
 from torch import Tensor, nn
 
 from kakusan.models.diffusion import Diffusion
-from kakusan.noise import example_streams
+from kakusan.models.mixture import split
 from kakusan.recipes import find
 from kakusan.run.build import build
 from kakusan.schedule import Schedule
-from kakusan.solvers import sampler
+from kakusan.solvers import sample as draw_samples
+from kakusan.solvers import solve, solver_named
 
 STEPS, SHAPE = 50, (1, 28, 28)
 DEPTH = 1000
@@ -43,21 +44,22 @@ class Nothing(nn.Module):
 def ours(name: str, batch: int, seeds: bool = False) -> Callable[[], object]:
     """Ours, with one noise stream for all images or, as in `kakusan sample`, a seed per image."""
     chain = Diffusion(Nothing(), Schedule.cosine(DEPTH), SHAPE, prediction="v", variance="beta_tilde")
-    chain = chain.respaced([DEPTH * k // STEPS for k in range(1, STEPS + 1)])
-    return lambda: sampler(name)(chain, batch, example_streams(0, range(batch)) if seeds else None)
+    times = [DEPTH * k // STEPS for k in range(1, STEPS + 1)]
+    if seeds:
+        return lambda: draw_samples(chain, batch, solver=name, times=times)
+    return lambda: solve(chain, torch.randn(batch, *SHAPE), solver_named(name), times)
 
 
 def our_network(batch: int) -> Callable[[], object]:
     """STEPS evaluations of our network."""
-    model = build(find("mnist-ddpm").model, SHAPE).eval()
-    assert isinstance(model, Diffusion)
-    chain = model.drawn(batch)
+    chain, classes = split(build(find("mnist-ddpm").model, SHAPE).eval())
     z, t = torch.randn(batch, *SHAPE), torch.full((batch,), 500)
+    cond = [] if classes is None else [torch.zeros(batch, dtype=torch.int64)]
 
     @torch.no_grad()
     def calls() -> None:
         for _ in range(STEPS):
-            chain.denoiser(z, t)
+            chain.denoiser(z, t, *cond)
 
     return calls
 

@@ -5,6 +5,7 @@ import json
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -133,7 +134,7 @@ class Drawn:
     def __init__(self, weight: float):
         self.chain = torch.nn.Linear(1, 1, bias=False)
         torch.nn.init.constant_(self.chain.weight, weight)
-        self.denoisers, self.asked = [self.chain], []
+        self.sampling, self.asked = SimpleNamespace(denoisers=[self.chain]), []
 
     def sample(self, n, seed, first=0, **choices):
         self.asked.append((first, choices))

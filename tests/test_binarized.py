@@ -14,7 +14,7 @@ from harness.faults import catches
 from harness.support import F64, LIMIT, assert_mean, f64, oracle, seeded
 from kakusan.bound import importance_bound
 from kakusan.cli.arguments import Data
-from kakusan.cli.commands.data import main as describe
+from kakusan.cli.commands import data as describe
 from kakusan.data.digits import TEST_SHA256, TRAIN_SHA256, fixed_draw, mnist
 from kakusan.data.open import open_data
 from kakusan.data.scale import BINARY
@@ -24,7 +24,7 @@ from kakusan.models.hierarchical_vae import HierarchicalVAE
 from kakusan.models.vae import VAE
 from kakusan.nets.mlp import MLP, GaussianMLP, Residual
 from kakusan.recipes import RECIPES, find
-from kakusan.run.build import build, check_kind, count_parameters, start_at, training_loss
+from kakusan.run.build import build, check_kind, count_parameters, start_at, training_loss, training_terms
 from kakusan.run.families.hierarchy import HierarchyConfig
 from kakusan.run.families.vae import VAEConfig
 from kakusan.run.recipe import Recipe
@@ -247,6 +247,15 @@ def test_the_lowest_encoder_is_asked_once_and_every_other_network_once_a_draw():
     model = HierarchicalVAE([count("e1", 2), count("e2", 1)], [count("d1", 3), count("d2", 2)], (2, 1))
     importance_bound(model, torch.ones(3, 3), 10, seeded(0))
     assert asked == {"e1": 3, "e2": 30, "d1": 30, "d2": 30}
+
+
+@pytest.mark.parametrize("form", ["exact", "notes"])
+def test_the_terms_of_a_step_sum_to_its_loss(form):
+    config, rows = HierarchyConfig(hidden=4, latents=(2, 2), third_term=form), torch.arange(3)
+    module, pixels = build(config, PIXELS), torch.arange(18, dtype=torch.uint8).view(3, *PIXELS)
+    loss = training_loss(module, config, pixels)(rows, seeded(1))
+    terms = training_terms(module, config, pixels, rows, seeded(1))
+    assert_close(-sum(terms.values()) / 6, loss)
 
 
 def test_the_notes_form_and_importance_samples_exclude_each_other():

@@ -133,7 +133,7 @@ def test_without_a_whole_checkpoint_it_says_what_is_wrong_and_what_to_type(tmp_p
     words = str(caught.value)
     assert "the newest is step-00000005: ema.safetensors is missing" in words
     assert (
-        f"go on with: mv '{folder}' '{tmp_path / 'my run' / 'damaged'}' && kakusan train --resume '{tmp_path}/my run'"
+        f"resume with: mv '{folder}' '{tmp_path / 'my run' / 'damaged'}' && kakusan train --resume '{tmp_path}/my run'"
         in words
     )
     assert "\n" not in words
@@ -148,7 +148,7 @@ def test_a_checkpoint_of_a_layout_without_a_manifest_says_so(tmp_path):
 
 def test_a_folder_without_checkpoints_is_not_a_damaged_one(tmp_path):
     assert not checkpoint.exists(tmp_path / "checkpoints")
-    with pytest.raises(InputError, match="holds no checkpoint; go on with: kakusan train --resume "):
+    with pytest.raises(InputError, match="holds no checkpoint; resume with: kakusan train --resume "):
         checkpoint.latest(tmp_path / "checkpoints")
 
 
@@ -451,10 +451,16 @@ def test_no_trainer_takes_more_room_than_is_asked_for(tmp_path):
 # The run directory
 
 
+RECORD = {
+    "recipe": {}, "seed": 1, "device": "cpu", "parameters": 1, "command": ["kakusan"], "started": "now", "versions": {}
+}  # fmt: skip
+DATA = {"name": "x", "kind": "images", "event_shape": [1, 2, 2], "train": 1, "held_out": 1, "digest": "0"}
+
+
 def begin_run(root):
     run = RunDirectory.create(root / "run")
-    run.write("data.json", {"digest": "0"})
-    run.write("run.json", {"seed": 1})
+    run.write("data.json", DATA)
+    run.write("run.json", RECORD)
     run.append_history({"step": 1})
     run.write("summary.json", {"lines": []})
     run.unlock()
@@ -466,8 +472,8 @@ def check_begun(root):
     if not (path / "run.json").exists():
         begin_run(root)
     run = RunDirectory.open(path)
-    assert run.read("run.json") == {"seed": 1}
-    assert run.read("data.json") == {"digest": "0"}
+    assert run.read("run.json") == RECORD
+    assert run.read("data.json") == DATA
     assert run.owner() is None
     if not run.finished:
         with pytest.raises(InputError, match="unfinished run"):

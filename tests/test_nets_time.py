@@ -4,11 +4,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from harness.faults import catches
 from harness.support import F64, SMALL_BETAS, f64, gauss_hermite, mean_of, oracle
 from kakusan.models.diffusion import Diffusion
+from kakusan.nets import NETWORKS
 from kakusan.nets.time import SinusoidalTime, TableTime
 from kakusan.nets.unet import UNet
 from kakusan.run.build import count_parameters
+from kakusan.run.families.diffusion import DiffusionConfig
 from kakusan.schedule import Schedule
 
 SMALL = Schedule.from_betas(SMALL_BETAS)
@@ -21,6 +24,61 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.mark.proves("S38", "S39")
+@catches("""models/diffusion.py: the network receives the step before
+- t = torch.full((len(z_t),), t, device=z_t.device)
++ t = torch.full((len(z_t),), t - 1, device=z_t.device)""")
+@catches("""models/diffusion.py: unit variance is that of the noise
+- return torch.zeros_like(self.schedule.beta)
++ return self.schedule.log_beta""")
+def test_the_reverse_step_is_the_networks_output_at_that_step_with_unit_variance():
+    received = []
+
+    def network(z, t):
+        received.append(t.tolist())
+        return z * t[:, None] + t[:, None]
+
+    model, z = Diffusion(network, SMALL, 2, "mean", "unit").double(), torch.randn(3, 2, dtype=F64)
+    for t in range(1, 6):
+        for law in (model.reverse(z, t), model.decode(z, t)):
+            assert torch.equal(law.mean, z * t + t)
+            assert (law.std == 1).all()
+        assert received[-2:] == [[t] * 3] * 2
+    mixed = torch.tensor([4, 1, 5])
+    assert torch.equal(model.reverse(z, mixed).mean, z * mixed[:, None] + mixed[:, None])
+
+
+@pytest.mark.proves("S40", "M12")
+@catches("""nets/time.py: a table is never chosen [unet]
+- if kind == "sinusoidal" else TableTime
++ if kind else TableTime""")
+@catches("""nets/time.py: a table answers for the step before [unet]
+- return self.table(t)
++ return self.table(t - 1)""")
+@pytest.mark.parametrize("name", NETWORKS)
+def test_with_a_table_a_step_has_a_row_of_its_own_and_with_sinusoids_none(name):
+    small = {"width": 16, "inner_width": 16, "blocks": 1, "patch": 2}
+    nets = {}
+    for time in ("sinusoidal", "table"):
+        torch.manual_seed(0)
+        config = DiffusionConfig(depth=9, network=name, time=time, **small)
+        nets[time] = NETWORKS[name].from_config(config, (1, 4, 4)).double()
+        for p in nets[time].parameters():
+            nn.init.normal_(p, std=0.3)
+    rows = {
+        kind: [value for key, value in net.named_parameters() if key == "time.table.weight"]
+        for kind, net in nets.items()
+    }
+    assert not rows["sinusoidal"]
+    assert [len(one) for one in rows["table"]] == [10]
+    z, t = torch.randn(1, 1, 4, 4, dtype=F64).expand(9, -1, -1, -1), torch.arange(1, 10)
+    with torch.no_grad():
+        before = nets["table"](z, t)
+        rows["table"][0][5] += 1
+        changed = (nets["table"](z, t) - before).abs().amax((1, 2, 3)) > 1e-6
+    assert changed.tolist() == (t == 5).tolist()
 
 
 @pytest.mark.proves("S38", "M12")

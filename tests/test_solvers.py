@@ -107,7 +107,7 @@ def test_down_the_chain_the_law_of_the_model_is_generated(case):
     assert_close(cov, f64(ORACLE[case]["outputs"]["generated_cov"]), rtol=1e-10, atol=1e-12)
 
 
-@pytest.mark.proves("S41", "S58", "O17", "O23", "O19")
+@pytest.mark.proves("M13", "S41", "S58", "O17", "O23", "O19")
 @catches("""solvers/ancestral.py: ancestral samples carry the last noise
 - down.mean if s.is_data else down.mean + down.std * noise(z)
 + down.mean + down.std * noise(z)""")

@@ -91,7 +91,7 @@ def _write(samples: np.ndarray, out: Path, facts: dict[str, Any]) -> list[Path]:
 
 
 def _unused(out: Path) -> Path:
-    """The folder, or the first numbered one beside it that holds no samples."""
+    """The folder, or the first numbered one next to it that holds no samples."""
     return next(path for path in (out, *(out.with_name(f"{out.name}-{k}") for k in range(2, 10**6))) if not _held(path))
 
 

@@ -100,7 +100,7 @@ class Family(abc.ABC):
         """The training loss: (module, x, indices, randomness) -> loss of each example, shape (b,)."""
         return lambda module, x, indices, randomness: module.loss(x, randomness)
 
-    def terms(self, module: Any, x: Tensor, randomness: Randomness) -> dict[str, Tensor]:
+    def terms(self, config: Any, module: Any, x: Tensor, randomness: Randomness) -> dict[str, Tensor]:
         """Terms of the bound in nats, each (b,), if the loss is made of them."""
         return module.draw_terms(x, None, randomness)
 
@@ -118,7 +118,7 @@ class Family(abc.ABC):
             raise InputError(f"a timestep distribution is for diffusion models; {model.recipe.name} has no timesteps")
         chain, words = model.chain, f"{DRAWS} draws of the latents per example, KL terms in closed form"
         return of_terms(
-            lambda x, generator: chain.terms(x, None, generator),
+            lambda x, generator: chain.draw_terms(x, None, generator),
             model.batches(data, seed),
             len(data),
             DRAWS,
