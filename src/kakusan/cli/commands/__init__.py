@@ -1,1 +1,1 @@
-"""One module per command; `cli` parses and calls."""
+"""One module per command, called by `kakusan.cli`."""

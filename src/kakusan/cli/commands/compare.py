@@ -10,7 +10,7 @@ from kakusan.run.compare import compare
 
 
 def main(command: Compare) -> int:
-    """Compare and print; with --json one object alone on stdout."""
+    """Compare and print the result; --json prints one object and nothing else on stdout."""
     found = compare(
         command.first,
         command.second,

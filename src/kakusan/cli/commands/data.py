@@ -13,11 +13,11 @@ from kakusan.data.open import open_data
 from kakusan.data.options import ImageOptions, size_named
 from kakusan.errors import printable
 
-NUMBERS_AT_ONCE = 2**24  # summed at a time, so that memory holds the data once
+NUMBERS_AT_ONCE = 2**24  # examples summed at a time, to save memory
 
 
 def main(command: Data) -> int:
-    """Read everything, describe it, change nothing."""
+    """Read and describe the data without changing anything."""
     with naming_flags():
         options = ImageOptions(size_named(command.size), command.channels, bad="skip")
     flags = [part for name in ("size", "channels") if (v := getattr(command, name)) for part in (f"--{name}", str(v))]
@@ -32,7 +32,7 @@ def _print(dataset: Dataset, flags: list[str]) -> None:
     if dataset.contents:
         print(dataset.contents)
     if dataset.skipped:
-        print(f"{len(dataset.skipped):,} files that are no usable images:")
+        print(f"{len(dataset.skipped):,} unusable files:")
         print(*(f"  {name}: {reason}" for name, reason in dataset.skipped.items()), sep="\n")
     values = dataset.train
     total = sum(part.double().sum().item() for part in values.flatten().split(NUMBERS_AT_ONCE))

@@ -1,4 +1,4 @@
-"""kakusan demo: the digits DDPM from nothing to a report."""
+"""kakusan demo: train a DDPM of digits, evaluate it and write a report."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ RECIPE = "mnist-ddpm"
 
 
 def main(command: Demo) -> int:
-    """Train, resume, or show again what is finished."""
+    """Train a new demo, resume an unfinished one, or show a finished one."""
     path = command.out
     if not (path / "run.json").exists():
         recipe = find(RECIPE)

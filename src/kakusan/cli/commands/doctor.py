@@ -1,4 +1,4 @@
-"""kakusan doctor: is a run or an exported file intact, who writes there, and what to type to continue."""
+"""kakusan doctor: check a run or an exported file, and print how to continue."""
 
 from __future__ import annotations
 

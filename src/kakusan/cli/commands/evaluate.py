@@ -1,4 +1,4 @@
-"""kakusan evaluate: bits per dimension with a standard error, by term; and with --samples, measures of samples."""
+"""kakusan evaluate: bits per dimension by term with standard errors; with --samples, measures of samples."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from kakusan.run.evaluate import evaluate
 
 
 def main(command: Evaluate) -> int:
-    """Evaluate and print; with --json one object alone on stdout."""
+    """Evaluate and print the result; --json prints one object and nothing else on stdout."""
     found = evaluate(
         command.run,
         split=command.split,

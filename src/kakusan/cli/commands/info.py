@@ -1,4 +1,4 @@
-"""kakusan info: what a run, a weights file or a figure is."""
+"""kakusan info: describe a run, a weights file or a figure."""
 
 from __future__ import annotations
 

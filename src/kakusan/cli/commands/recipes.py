@@ -1,4 +1,4 @@
-"""kakusan recipes: what can be trained. Imports no torch."""
+"""kakusan recipes: list the recipes; imports no torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""kakusan replay: redo one training step and show what was in it."""
+"""kakusan replay: repeat one training step and show its batch, loss and gradient."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from kakusan.run.replay import replay
 
 
 def main(command: Replay) -> int:
-    """Print the step; with --json one object alone on stdout."""
+    """Print the step; --json prints one object and nothing else on stdout."""
     found = replay(command.run, command.step, out=command.out, device=command.device)
     if command.json:
         say(json.dumps(found.record()))

@@ -1,4 +1,4 @@
-"""kakusan report: the page of a run, written again."""
+"""kakusan report: write the HTML report of a run again."""
 
 from __future__ import annotations
 
@@ -8,6 +8,6 @@ from kakusan.run.report.page import write_report
 
 
 def main(command: Report) -> int:
-    """Write the page outside the run and print its path."""
+    """Write the report outside the run and print its path."""
     say(str(write_report(command.run, command.out)))
     return 0

@@ -21,7 +21,7 @@ def resume(wanted: train.Resume) -> int:
 
 
 def print_summary(run: RunDirectory) -> None:
-    """Print the numbers of a finished run, where to look, and the digest of its weights."""
+    """Print the results of a finished run, its files and the digest of its weights."""
     summary = run.read("summary.json")
     say(*summary["lines"], "", f"look at   {run.report}", f"then try  {typed('sample', run.path, '-n', 100)}", "")
     say(f"weights {summary['weights_sha256']}")
