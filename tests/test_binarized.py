@@ -14,7 +14,7 @@ from harness.faults import catches
 from harness.support import F64, LIMIT, assert_mean, f64, oracle, seeded
 from kakusan.bound import importance_bound
 from kakusan.cli.arguments import Data
-from kakusan.cli.commands.data import main as describe
+from kakusan.cli.commands import data as describe
 from kakusan.data.digits import TEST_SHA256, TRAIN_SHA256, fixed_draw, mnist
 from kakusan.data.open import open_data
 from kakusan.data.scale import BINARY

@@ -9,7 +9,7 @@ import torch
 
 from harness.faults import catches
 from harness.support import call
-from kakusan.cli.commands import info
+from kakusan.cli import commands
 
 ALLOCATOR = (
     "[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory: you tried 9 bytes"
@@ -23,7 +23,7 @@ def ended(capsys, monkeypatch, error):
     def refuse(command):
         raise error
 
-    monkeypatch.setattr(info, "main", refuse)
+    monkeypatch.setattr(commands, "info", refuse)
     try:
         return call(capsys, "info", "x")
     except Exception:
@@ -101,7 +101,7 @@ def test_a_folder_that_was_removed_is_one_line(tmp_path):
 
 def test_ctrl_c_is_130_and_one_line():
     done = run(
-        "import kakusan.cli.commands.info as info, signal, time\n"
-        "info.main = lambda command: (os.kill(os.getpid(), signal.SIGINT), time.sleep(9))\nmain(['info', 'x'])"
+        "import kakusan.cli.commands as commands, signal, time\n"
+        "commands.info = lambda command: (os.kill(os.getpid(), signal.SIGINT), time.sleep(9))\nmain(['info', 'x'])"
     )
     assert (done.returncode, done.stderr) == (130, "kakusan: interrupted\n")

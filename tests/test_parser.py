@@ -35,6 +35,8 @@ class Net:
     """Largest norm. None: no clipping."""
     residual: bool = False
     """Skip connections."""
+    learn: bool | None = None
+    """Learn it. Default: it depends."""
 
     def __post_init__(self):
         check(self, "net")
@@ -85,6 +87,8 @@ def parse(*words: str) -> Command | str:
         (["-n=3", "x"], {"n": 3}),
         (["--n=3", "x", "--json"], {"n": 3, "json": True}),
         (["--json", "x", "--no-json"], {"json": False}),
+        (["x", "--net.learn"], {"net": Net(learn=True)}),
+        (["x", "--net.no-learn"], {"net": Net(learn=False)}),
         (["x", "-n", "3", "-n", "4"], {"n": 4}),
         (["x", "--kind", "ddim", "--kind", "None"], {"kind": None}),
         (["x", "--net.hidden", "4"], {"net": Net(hidden=(4,))}),

@@ -4,9 +4,11 @@ import dataclasses
 import json
 import math
 
+import numpy as np
 import pytest
 import torch
 
+import kakusan
 from harness.faults import catches
 from harness.support import call
 from kakusan.errors import InputError
@@ -76,12 +78,14 @@ def test_samples_end_where_the_recipe_says():
     config = DiffusionConfig(width=8, inner_width=16, blocks=1, guidance_range=(-2.0, 1.0))
     recipe = Recipe("r", "", dataclasses.replace(config, end_log_snr=3.0))
     module = build(config, (1, 8, 8))
-    ended = TrainedModel(recipe, module, (1, 8, 8), torch.device("cpu")).sampling_chain()
-    plain = TrainedModel(Recipe("r", "", config), module, (1, 8, 8), torch.device("cpu")).sampling_chain()
-    assert abs(ended.schedule.log_snr[1].item() - 3.0) < 0.02  # a step of the chain
-    assert abs(plain.schedule.log_snr[1].item() - 2 * math.log(20)) < 0.04
-    told = TrainedModel(recipe, module, (1, 8, 8), torch.device("cpu")).sampling_chain(end_log_snr=2.0)
-    assert abs(told.schedule.log_snr[1].item() - 2.0) < 0.02
+
+    def end(recipe, **choices):
+        model = TrainedModel(recipe, module, (1, 8, 8), torch.device("cpu"))
+        return model.diffusion.schedule.log_snr[model.sampling.times(**choices)[0]].item()
+
+    assert abs(end(recipe) - 3.0) < 0.02  # a step of the chain
+    assert abs(end(Recipe("r", "", config)) - 2 * math.log(20)) < 0.04
+    assert abs(end(recipe, end_log_snr=2.0) - 2.0) < 0.02
 
 
 def test_the_transformer_is_made_for_tensor_units_and_for_digits():
@@ -110,3 +114,15 @@ def test_the_recipe_runs_small_on_a_cpu(capsys, tmp_path):
     assert code == 2
     assert "tf32 needs a GPU" in told
     assert not (tmp_path / "b").exists()
+
+
+@catches("""run/train.py: the concentration of a user's counts is not learned
+- recipe.data != RECIPES[recipe.name].data
++ False""")
+def test_samples_of_a_users_counts_have_the_frequencies_of_the_data(tmp_path):
+    counts = np.random.default_rng(0).multinomial(50, [0.5, 0.3, 0.15, 0.05], size=60)
+    np.save(tmp_path / "words.npy", counts)
+    run = kakusan.train("counts-dirichlet", data=tmp_path / "words.npy", steps=300, out=tmp_path / "run")
+    shares = np.asarray(run.model.sample(2000)).sum(0) / (2000 * 50)
+    # one concentration for all categories draws each as often: 0.25
+    assert np.abs(shares - counts.sum(0) / counts.sum()).max() < 0.05

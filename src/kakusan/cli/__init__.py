@@ -5,13 +5,13 @@ A mistake is reported on one line. Only commands that need torch import it.
 
 from __future__ import annotations
 
-import importlib
 import os
 import sys
 import warnings
 from typing import Any
 
 from kakusan import __version__
+from kakusan.cli import commands, train
 from kakusan.cli.allocator import keep_freed_memory
 from kakusan.cli.arguments import COMMANDS
 from kakusan.cli.parser import Parser
@@ -104,7 +104,7 @@ def _dispatch(arguments: list[str]) -> int:
         say(__version__)
         return 0
     if verb == "train":
-        return importlib.import_module("kakusan.cli.train").main(rest)
+        return train.main(rest)
     if verb not in COMMANDS:
         verbs = ["train", *COMMANDS]
         near = f"did you mean {OTHER_WORDS[verb]!r}? " if verb in OTHER_WORDS else did_you_mean(verb, verbs)
@@ -114,8 +114,8 @@ def _dispatch(arguments: list[str]) -> int:
 
 
 def _run(verb: str, command: Any) -> int:
-    """Hand a parsed command to kakusan.cli.commands.VERB.main, in one process or in each of several."""
-    main = importlib.import_module(f"kakusan.cli.commands.{verb}").main
+    """Hand a parsed command to its function in `commands`, in one process or in each of several."""
+    main = getattr(commands, verb)
     if verb not in SHARED or os.environ.get("WORLD_SIZE", "1") == "1":
         return main(command)
     from kakusan.training.device import device_named

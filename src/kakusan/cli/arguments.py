@@ -21,8 +21,36 @@ SOLVERS = Choice("kakusan.solvers:SOLVERS")
 SPACINGS = Literal["karras", "log-snr", "uniform"]
 
 
+@dataclass(frozen=True, kw_only=True)
+class OnDevice:
+    """Flag of a command that computes."""
+
+    device: str = "auto"
+    """Device: auto, cpu, cuda or cuda:N."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Printed:
+    """Flag of a command with a result for programs."""
+
+    json: bool = False
+    """Print one JSON object and nothing else on stdout."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured(Printed, OnDevice):
+    """Flags of a command that measures examples."""
+
+    split: Split = "test"
+    """Part of the data. test: the held-out examples."""
+    data: str | None = None
+    """Other data of the same shape. Default: the data of the run, of two the first."""
+    seed: Seed = 0
+    """Random seed."""
+
+
 @dataclass(frozen=True)
-class Sample:
+class Sample(OnDevice):
     """Draw new examples from a trained model into an image and an array."""
 
     run: Run
@@ -44,22 +72,16 @@ class Sample:
     """Random seed. Example i depends on the seed and i alone."""
     out: Path | None = None
     """Directory for samples.png and samples.npy. Default: a new one in samples/."""
-    device: str = "auto"
-    """Device: auto, cpu, cuda or cuda:N."""
 
 
 @dataclass(frozen=True)
-class Evaluate:
+class Evaluate(Measured):
     """Measure bits per dimension of a trained model on each held-out example."""
 
     run: Run
     """Run directory, or a file written by kakusan export."""
-    split: Split = "test"
-    """Part of the data. test: the held-out examples."""
     limit: Count | None = None
     """Number of examples from the start of the split. Default: all."""
-    data: str | None = None
-    """Other data of the same shape. Default: the data of the run."""
     importance: Count | None = None
     """Number of samples K of the importance-weighted bound, for a VAE or hierarchical VAE. Default: the ELBO."""
     repeats: Count | None = None
@@ -71,34 +93,18 @@ class Evaluate:
     features: str | None = None
     """Features for comparing samples: digits, fashion, or a .npz or .safetensors file. Default: digits. A file has arrays
     (N, D) named samples and reference (held out), and optionally train."""
-    seed: Seed = 0
-    """Random seed."""
-    json: bool = False
-    """Print one JSON object and nothing else on stdout."""
-    device: str = "auto"
-    """Device: auto, cpu, cuda or cuda:N."""
 
 
 @dataclass(frozen=True)
-class Compare:
+class Compare(Measured):
     """Measure the difference in bits per dimension of two runs on the same examples with the same noise."""
 
     first: Run
     """Run directory, or a file written by kakusan export."""
     second: Annotated[Path, Positional("OTHER")]
     """Second run, of the same kind of data."""
-    split: Split = "test"
-    """Part of the data. test: the held-out examples."""
     limit: Annotated[int, Between(2)] | None = None
     """Number of examples from the start of the split. Default: all."""
-    data: str | None = None
-    """Other data of the same shape. Default: the data of the first run."""
-    seed: Seed = 0
-    """Random seed."""
-    json: bool = False
-    """Print one JSON object and nothing else on stdout."""
-    device: str = "auto"
-    """Device: auto, cpu, cuda or cuda:N."""
 
 
 @dataclass(frozen=True)
@@ -122,17 +128,15 @@ class Report:
 
 
 @dataclass(frozen=True)
-class Doctor:
+class Doctor(Printed):
     """Check the checkpoints, records and data of a run, changing nothing. Exits with 1 if something is damaged."""
 
     run: Run
     """Run directory, or a file written by kakusan export."""
-    json: bool = False
-    """Print one JSON object and nothing else on stdout."""
 
 
 @dataclass(frozen=True)
-class Replay:
+class Replay(Printed, OnDevice):
     """Repeat one training step of a run and show its batch, loss and gradient, changing nothing."""
 
     run: Run
@@ -141,10 +145,6 @@ class Replay:
     """Number of the step, starting at 1."""
     out: Path | None = None
     """PNG file for the images of the batch."""
-    json: bool = False
-    """Print one JSON object and nothing else on stdout."""
-    device: str = "auto"
-    """Device: auto, cpu, cuda or cuda:N."""
 
 
 @dataclass(frozen=True)
@@ -173,7 +173,7 @@ class Info:
 
 
 @dataclass(frozen=True)
-class Demo:
+class Demo(OnDevice):
     """Train, sample and evaluate a diffusion model of digits, and write a report."""
 
     out: Path = Path("runs/demo")
@@ -182,8 +182,6 @@ class Demo:
     """Training time in minutes. Default: the recipe's budget."""
     seed: Seed = 0
     """Random seed."""
-    device: str = "auto"
-    """Device: auto, cpu, cuda or cuda:N."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -53,9 +53,14 @@ class Argument:
     def flags(self) -> list[str]:
         """Spellings on the command line, e.g. ["-n", "--n"] or ["--model.residual", "--model.no-residual"]."""
         name = self.setting.name.replace("_", "-")
-        if self.setting.hint is bool:
+        if self.is_switch:
             return [f"--{self.prefix}{name}", f"--{self.prefix}no-{name}"]
         return [f"-{name}", f"--{name}"] if len(name) == 1 else [f"--{self.prefix}{name}"]
+
+    @property
+    def is_switch(self) -> bool:
+        """True for a boolean, which may have no default."""
+        return self.setting.hint in (bool, bool | None)
 
     @property
     def metavar(self) -> str:
@@ -72,8 +77,8 @@ class Argument:
         """Left column of its help entry."""
         if _mark(self.setting.hint, Positional):
             return self.metavar
-        if self.setting.hint is bool:
-            return self.flags[bool(self.setting.default)]
+        if self.is_switch:
+            return " ".join(self.flags) if self.setting.default is None else self.flags[bool(self.setting.default)]
         return f"{', '.join(self.flags)} {self.metavar}"
 
     def text(self) -> str:
@@ -163,7 +168,7 @@ class Parser:
     def _value(self, flag: str, values: list[str], rest: deque[str]) -> Any:
         """Take the words of a flag's value."""
         argument = self.flags[flag]
-        if argument.setting.hint is bool:
+        if argument.is_switch:
             if values:
                 raise InputError(f"{flag} takes no value, got {shown(values[0])}; type {flag} alone")
             return flag == argument.flags[0]

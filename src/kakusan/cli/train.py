@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from kakusan.cli.arguments import Distill, Processes, Resume, Train
+from kakusan.cli.commands import concluded
 from kakusan.cli.parser import Parser, naming_flags
 from kakusan.console import command as typed_command
 from kakusan.console import entry, say
@@ -49,11 +50,10 @@ def _resume(words: list[str]) -> int:
         return 0
     if command.devices > 1:
         return _launch(words, command)
-    from kakusan.cli.commands import train
-    from kakusan.run.train import Resume as Wanted
+    from kakusan.run import train
 
     fields = (command.resume, command.minutes, command.steps, command.device, command.rollback, command.data)
-    return train.resume(Wanted(*fields))
+    return concluded(train.resume(train.Resume(*fields)))
 
 
 def _start(words: list[str]) -> int:
@@ -70,11 +70,11 @@ def _start(words: list[str]) -> int:
     out = command.out or default_out(recipe.name)
     if command.devices > 1:
         return _launch([*words, "--out", str(out)], command)  # the same directory for all processes
-    from kakusan.cli.commands import train
+    from kakusan.run import train
 
     with naming_flags():
         wanted = _wanted(recipe, command, out)
-    return train.start(wanted, ["kakusan", "train", *words])
+    return concluded(train.start(wanted, ["kakusan", "train", *words]))
 
 
 def _parser(recipe: Recipe) -> Parser:

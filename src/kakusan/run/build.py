@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from kakusan.console import command
 from kakusan.data.dataset import Dataset
 from kakusan.data.scale import Scale
 from kakusan.errors import InputError, ScheduleWarning
@@ -75,14 +76,14 @@ def check_kind(recipe: Recipe, dataset: Dataset) -> None:
         other = "counts-dirichlet" if dataset.kind == "counts" else "mnist-ddpm"
         raise InputError(
             f"recipe {recipe.name} needs {needed}, and {dataset.name} holds {dataset.kind}; "
-            f"try: kakusan train {other} --data {recipe.data}"
+            f"type: {command('train', other, '--data', recipe.data)}"
         )
     if recipe.optim.augment != "none" and dataset.kind != "images":
         raise InputError(f"optim.augment is for images, and {dataset.name} holds {dataset.kind}; choose none")
     if dataset.bits and getattr(recipe.model, "likelihood", None) != "bernoulli":
         raise InputError(
             f"the held-out part of {dataset.name} is bits, and recipe {recipe.name} gives probabilities of other values; "
-            "try: kakusan train binary-best"
+            f"type: {command('train', 'binary-best', '--data', recipe.data)}"
         )
 
 

@@ -22,7 +22,7 @@ from kakusan.run.directory import RunDirectory, resume_command
 from kakusan.run.fingerprint import versions
 from kakusan.run.job import Job, reopened, untrained
 from kakusan.run.model_file import ExportedModel
-from kakusan.run.recipe import Recipe, from_record
+from kakusan.run.recipe import RECIPES, Recipe, from_record
 from kakusan.run.session import Session
 from kakusan.run.teacher import keep_teacher, read_teacher, student_of
 from kakusan.training import checkpoint
@@ -112,6 +112,8 @@ def _prepared(wanted: Start, device: torch.device) -> tuple[ExportedModel | None
         recipe = dataclasses.replace(student_of(recipe, teacher), data=data, pictures=its_recipe.pictures)
     Budget(recipe.minutes, recipe.steps)  # InputError before a long reading
     dataset = open_data(recipe.data, recipe.pictures, tell)
+    own_data = recipe.name not in RECIPES or recipe.data != RECIPES[recipe.name].data
+    recipe = dataclasses.replace(recipe, model=family_of(recipe.model).for_data(recipe.model, own_data))
     recipe = _with_groups(dataclasses.replace(recipe, data=lasting(recipe.data)), device, len(dataset.train))
     check_kind(recipe, dataset)
     if teacher is not None and teacher.facts.event_shape != dataset.event_shape:

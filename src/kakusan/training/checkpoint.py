@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
 import warnings
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
@@ -21,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from kakusan import distributed
+from kakusan.console import command
 from kakusan.errors import DamageWarning, InputError, SaveError
 from kakusan.run.directory import resume_command
 from kakusan.storage import commit, files
@@ -165,8 +165,8 @@ def latest(folder: Path) -> Path:
             f"{to_begin_anew(folder)}"
         )
     for path, problem in damaged_ones:
-        words = f"the checkpoint {path} is damaged ({problem}) and left as it is; using {newest.name}, and kakusan "
-        words += f"doctor {shlex.quote(str(folder.parent))} says how to resume"
+        words = f"the checkpoint {path} is damaged ({problem}) and left as it is; using {newest.name}; "
+        words += f"to see how to resume, type: {command('doctor', folder.parent)}"
         warnings.warn(words, DamageWarning, stacklevel=1)  # one call site, so that Python shows it once
     return newest
 

@@ -72,10 +72,10 @@ def fit(
         InputError: If the data cannot be data of this chain, or no budget is given.
 
     Example:
-        >>> import kakusan as kk
-        >>> chain = kk.VAE(nn.Linear(3, 4), nn.Linear(2, 3), latent_shape=2, likelihood="gaussian")  # doctest: +SKIP
-        >>> kk.fit(chain, torch.rand(100, 3), steps=10)  # doctest: +SKIP
-        History(10 steps, ...)
+        >>> import kakusan as kk, torch
+        >>> chain = kk.VAE(kk.nets.GaussianMLP((2,), (16,), (1,)), kk.nets.MLP((1,), (16,), (2,)), latent_shape=1)
+        >>> kk.fit(chain, torch.randn(256, 2), steps=5).step
+        [1, 2, 3, 4, 5]
     """
     model: Any = chain  # a LatentChain and an nn.Module
     _check(model, x, cond)

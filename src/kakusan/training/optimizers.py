@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from kakusan.errors import InputError
 from kakusan.training.muon import Muon
 from kakusan.training.settings import Optim
 
@@ -22,6 +23,11 @@ class Optimizers:
         for beginning, factor in (*factors.items(), ("", 1.0)):
             mine = {name: trainable.pop(name) for name in list(trainable) if name.startswith(beginning)}
             self._add(module, settings, mine, factor)
+        if settings.method == "muon" and not any(isinstance(optimizer, Muon) for optimizer, _, _ in self._all):
+            raise InputError(
+                "optim.method=muon is for weights between hidden layers, and no network of this model has a method "
+                "hidden_matrices() that returns them; add one, or choose optim.method=adam"
+            )
 
     def _add(self, module: nn.Module, settings: Optim, trainable: dict[str, nn.Parameter], factor: float) -> None:
         matrices = {}

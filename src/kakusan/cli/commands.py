@@ -1,0 +1,189 @@
+"""Functions of the commands: call run/ and print. Each imports what it needs, so that help is instant."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import TYPE_CHECKING, Any
+
+from kakusan.cli import arguments
+from kakusan.cli.parser import naming_flags
+from kakusan.console import command as typed
+from kakusan.console import counted, entry, say, tell
+from kakusan.errors import InputError
+
+if TYPE_CHECKING:
+    from kakusan.data.dataset import Dataset
+    from kakusan.run.directory import RunDirectory
+    from kakusan.run.train import Outcome
+
+DAMAGED = 1  # exit status of doctor
+DEMO = "mnist-ddpm"
+NUMBERS_AT_ONCE = 2**24  # summed at a time, so that memory holds the data once
+
+
+def sample(command: arguments.Sample) -> int:
+    """Draw and write samples, and print the files."""
+    from kakusan.run.sample import MOST_SHOWN, sample
+
+    choices = {**_without(command, "run", "n", "options"), **command.options}
+    drawn = sample(command.run, command.n, **choices)
+    if drawn.network_evaluations:
+        number = drawn.network_evaluations
+        tell(f"{number:g} network evaluation{'' if number == 1 else 's'} per sample")
+    if command.n > MOST_SHOWN and len(drawn.files) > 1:
+        tell(f"samples.png shows the first {MOST_SHOWN}; samples.npy holds all {counted(command.n, 'sample')}")
+    say(*map(str, drawn.files))
+    return 0
+
+
+def evaluate(command: arguments.Evaluate) -> int:
+    """Evaluate and print."""
+    from kakusan.run.evaluate import evaluate
+
+    return _print(evaluate(**_without(command, "json")), command.json)
+
+
+def compare(command: arguments.Compare) -> int:
+    """Compare two runs and print."""
+    from kakusan.run.compare import compare
+
+    return _print(compare(**_without(command, "json")), command.json)
+
+
+def replay(command: arguments.Replay) -> int:
+    """Repeat a training step and print what was in it."""
+    from kakusan.run.replay import replay
+
+    return _print(replay(**_without(command, "json")), command.json)
+
+
+def doctor(command: arguments.Doctor) -> int:
+    """Print what is damaged, and return 1 if something is."""
+    from kakusan.run.doctor import examine
+
+    findings = examine(command.run)
+    return _print(findings, command.json) or (DAMAGED if findings.damaged else 0)
+
+
+def report(command: arguments.Report) -> int:
+    """Write the report outside of the run and print its path."""
+    from kakusan.run.report.page import write_report
+
+    say(str(write_report(command.run, command.out)))
+    return 0
+
+
+def export(command: arguments.Export) -> int:
+    """Write the file and print its path."""
+    from kakusan.run.export import export
+
+    out = export(command.run, command.out)
+    tell(f"{out.stat().st_size:,} bytes; sample it with: {typed('sample', out.name)}")
+    say(str(out))
+    return 0
+
+
+def info(command: arguments.Info) -> int:
+    """Print the description of a file."""
+    from kakusan.run.info import info
+
+    say(*info(command.file))
+    return 0
+
+
+def recipes(command: arguments.Recipes) -> int:
+    """Print each recipe with its model family, data and budget."""
+    from kakusan.recipes import RECIPES
+
+    for recipe in RECIPES.values():
+        budget = f"{recipe.steps:,} steps" if recipe.steps is not None else f"{recipe.minutes:g} minutes"
+        text = f"{recipe.summary}. Model: {recipe.family}. Data: {recipe.data}. Budget: {budget}."
+        say(*entry(recipe.name, text).splitlines())
+    say("", "kakusan train RECIPE --help lists all settings of a recipe.")
+    return 0
+
+
+def data(command: arguments.Data) -> int:
+    """Read the data as training would, and print what they are and the command that trains on them."""
+    from kakusan.data.open import open_data
+    from kakusan.data.options import ImageOptions, size_named
+
+    with naming_flags():
+        options = ImageOptions(size_named(command.size), command.channels, bad="skip")
+    dataset = open_data(command.path, options, tell)
+    flags = [part for name in ("size", "channels") if (v := getattr(command, name)) for part in (f"--{name}", str(v))]
+    flags += ["--bad-images", "skip"] if dataset.skipped else []
+    say(*_described(dataset))
+    values = dataset.train
+    binary = dataset.bits or (dataset.kind == "images" and bool(((values == 0) | (values == 255)).all()))
+    recipe = "counts-dirichlet" if dataset.kind == "counts" else "binary-best" if binary else "mnist-ddpm"
+    say(f"train on it with: {typed('train', recipe, '--data', command.path, *flags)}")
+    return 0
+
+
+def _described(dataset: Dataset) -> list[str]:
+    from kakusan.data.cautions import cautions
+
+    values = dataset.train
+    total = sum(part.double().sum().item() for part in values.flatten().split(NUMBERS_AT_ONCE))
+    lines = [dataset.contents] if dataset.contents else []
+    if dataset.skipped:
+        lines.append(f"{len(dataset.skipped):,} files that are no usable images:")
+        lines += [f"  {name}: {reason}" for name, reason in dataset.skipped.items()]
+    facts = [dataset.split(), dataset.labels(), *dataset.prepared.split("; ")]
+    facts.append(f"values from {values.min().item():g} to {values.max().item():g}, mean {total / values.numel():.4g}")
+    lines.append(f"{dataset.name}: {dataset.examples()}")
+    return [*lines, *(f"  {fact}" for fact in facts if fact), f"  SHA-256 {dataset.digest()}", *cautions(dataset)]
+
+
+def demo(command: arguments.Demo) -> int:
+    """Train, resume, or show again what is finished."""
+    from kakusan.recipes import find
+    from kakusan.run.directory import RunDirectory
+    from kakusan.run.train import Resume, Start, resume, start
+
+    path, recipe = command.out, find(DEMO)
+    if not (path / "run.json").exists():
+        words = ["kakusan", "demo", "--out", str(path), "--seed", str(command.seed)]
+        if command.minutes is not None:
+            recipe = dataclasses.replace(recipe, minutes=command.minutes, steps=None)
+            words += ["--minutes", str(command.minutes)]
+        return concluded(start(Start(recipe, path, command.seed, command.device), words))
+    run = RunDirectory.open(path)
+    name = run.read("run.json")["recipe"].get("name")
+    if name != DEMO:
+        raise InputError(f"{path} holds a run of {name}, not the demo's {DEMO}; choose another --out")
+    if not run.finished:
+        tell(f"{path} was interrupted; resuming with its own settings")
+        return concluded(resume(Resume(path)))
+    say(f"{path} is finished; delete it to train again")
+    return _print_summary(run)
+
+
+def concluded(outcome: Outcome) -> int:
+    """Print the numbers of a run that has ended, and return the exit status."""
+    from kakusan import distributed
+    from kakusan.signals import EXIT_STATUS
+
+    if outcome.stopped_by:
+        return EXIT_STATUS + outcome.stopped_by
+    return _print_summary(outcome.run) if distributed.is_rank0() else 0
+
+
+def _print_summary(run: RunDirectory) -> int:
+    summary = run.read("summary.json")
+    say(*summary["lines"], "", f"look at   {run.report}", f"then try  {typed('sample', run.path, '-n', 100)}", "")
+    say(f"weights {summary['weights_sha256']}")
+    return 0
+
+
+def _print(found: Any, as_json: bool) -> int:
+    """Print a result for a person, or as one JSON object alone."""
+    say(*([json.dumps(found.record())] if as_json else found.lines()))
+    return 0
+
+
+def _without(command: Any, *names: str) -> dict[str, Any]:
+    """Return the flags of a command, except some, as keyword arguments."""
+    return {name: value for name, value in vars(command).items() if name not in names}
