@@ -97,11 +97,6 @@ def on_rank0(action: Callable[[], Result]) -> Result | None:
     return result
 
 
-def on_all_ranks(action: Callable[[], object]) -> None:
-    """Run work on all ranks; raise PeerFailed with the message of another rank that failed."""
-    _tell_of(_tried(action)[1])
-
-
 def _tried(action: Callable[[], Result]) -> tuple[Result | None, BaseException | None]:
     try:
         return action(), None
