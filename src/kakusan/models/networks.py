@@ -1,7 +1,7 @@
 """Networks that a model accepts, and one check of what a network returns.
 
-A network's output is checked where it enters the model: a wrong shape would broadcast, and the result would be a
-number that means nothing.
+The output of a network is checked where it enters the model, because a wrong shape would broadcast to a meaningless
+result.
 """
 
 from __future__ import annotations

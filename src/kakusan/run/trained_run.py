@@ -72,7 +72,7 @@ class Run:
         Args:
             minutes: New budget, counted from the run's beginning (default: the run's own).
             steps: New budget in steps, in place of minutes.
-            data: Where the same data are now, if they have moved.
+            data: New path of the same data, if they have moved.
 
         Returns:
             The run with its new model.
