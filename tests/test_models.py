@@ -194,6 +194,12 @@ def test_a_function_moves_and_counts_the_networks_that_it_names():
             copy.deepcopy(chain)
 
 
+def test_latents_and_conditions_of_different_lengths_are_refused():
+    chain = Diffusion(lambda z, t, cond: z, Schedule.cosine(4), 3)
+    with pytest.raises(InputError, match="3 samples need z and cond of that length, got 2, 3"):
+        sample(chain, z=torch.zeros(2, 3), cond=torch.zeros(3, dtype=torch.int64))
+
+
 def test_options_of_a_diffusion_solver_are_refused_by_a_chain_of_one_pass():
     vae = VAE(lambda x: (x, x), lambda z: z, 3)
     for option in ({"steps": 3}, {"end_log_snr": 2.0}, {"spacing": "karras"}):
