@@ -101,7 +101,7 @@ class ClassFirst:
 class Mixture(nn.Module, LatentChain):
     """One conditional chain for each class, sharing its networks.
 
-    Where `cond` is given it is the known class of each example, and every method is about p(x | k).
+    If `cond` is given, it is the class of each example, and every method refers to p(x | k).
 
     Args:
         chain: A chain whose methods take cond = k, int64 (b,).

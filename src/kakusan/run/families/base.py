@@ -93,7 +93,7 @@ class Family(abc.ABC):
 
         return self.scale(config).to_model(augmented(examples, augment, randomness), randomness)
 
-    def prepare(self, module: Any, data: Tensor, augment: str) -> None:  # noqa: B027 - most have nothing to do
+    def prepare(self, module: Any, data: Tensor, augment: str) -> None:  # noqa: B027 - most families do nothing here
         """Take from the training data what an untrained module needs, e.g. clusters or mean pixels."""
 
     def loss(self, config: Any) -> TrainingLoss:
@@ -146,5 +146,5 @@ class Family(abc.ABC):
         return {}, []
 
     def optional_weights(self, event_shape: tuple[int, ...]) -> dict[str, torch.Tensor]:
-        """Weights that training needs and use does not: empty stand-ins by name."""
+        """Weights that only training needs, as empty tensors by name."""
         return {}
