@@ -336,7 +336,7 @@ def test_a_finished_run_goes_on_with_a_larger_budget(capsys, pictures, tmp_path)
             "unexpected argument 'my images.npy'; did you mean --data 'my images.npy'?",
         ),
         (["train", "mnist-few", "runs/demo"], "did you mean --teacher runs/demo?"),
-        (["train", "mnist-vae", "--resume", "x"], "a run keeps its own recipe; type: kakusan train --resume x"),
+        (["train", "mnist-vae", "--resume", "x"], "--resume takes no recipe; type: kakusan train --resume x"),
         (["train", "mnist-vae", "--optim.groups", "7"], "kakusan: --optim.groups must divide the batch of 128, got 7"),
         (["sample", ""], "RUN must be a path, got ''"),
         (["sample", "x", "--json"], "kakusan sample has no flag --json; kakusan sample --help"),

@@ -113,8 +113,8 @@ def test_groups_are_taken_at_the_same_time(cores):
 - share = max(1, before // num)
 + share = before""")
 @catches("""training/lanes.py: lanes leave their number of cores to threads that come later [4-2-2]
--         torch.set_num_threads(before)  # which
-+         pass  # which""")
+-         torch.set_num_threads(before)  # the default
++         pass  # the default""")
 @pytest.mark.parametrize(("threads", "num", "share"), [(2, 2, 1), (4, 2, 2), (5, 2, 2), (2, 3, 1)])
 def test_lanes_divide_the_cores_and_leave_the_number_of_the_process_alone(cores, threads, num, share):
     cores(threads)

@@ -1,4 +1,4 @@
-"""Gradient ascent on the ELBO of the Dirichlet-multinomial model: an example with a known end (S68)."""
+"""Gradient ascent on the ELBO of the Dirichlet-multinomial model, whose optimum is known (S68)."""
 
 from __future__ import annotations
 

@@ -82,7 +82,9 @@ def compare(
     dataset = data_of(open_source(first), models[0], data)
     models[1].check_data(dataset)
     if open_source(second).facts.data.digest != dataset.digest():
-        tell(f"{second} was trained on other data or another split: it may have been trained on some of these examples")
+        tell(
+            f"{second} was trained on other data or another split: some of these examples may be its training examples"
+        )
     tell(f"on {dataset.describe()}")
     examples = (dataset.test if split == "test" else dataset.train)[:limit]
     law = _common_law(models)

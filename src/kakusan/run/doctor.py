@@ -1,4 +1,4 @@
-"""Examination of a run or an exported file: is it intact, who writes there, and how to continue. Changes nothing."""
+"""Read-only examination of a run or an exported file, with the command to continue."""
 
 from __future__ import annotations
 

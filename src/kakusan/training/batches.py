@@ -9,17 +9,17 @@ from kakusan.noise import stream
 
 
 class Batches:
-    """Positions step * batch .. (step + 1) * batch of an endless row of freshly shuffled epochs.
+    """Batches of an endless sequence of shuffled epochs; step k takes positions k * batch to (k + 1) * batch - 1.
 
-    Every example is seen once an epoch, no batch is short, and step k costs the same for any k.
+    Every example occurs once per epoch, all batches have one size, and step k costs the same for any k.
 
     Args:
-        num_examples: How many there are.
-        batch: Examples of a step.
-        seed: Of the shuffles.
-        device: Where the indices are wanted.
-        groups: Equal slices of a batch.
-        salt: Another one gives other shuffles of the same seed.
+        num_examples: Number of training examples.
+        batch: Number of examples per step.
+        seed: Random seed of the shuffles.
+        device: Device of the indices.
+        groups: Number of micro-batches.
+        salt: Number that selects other shuffles of the same seed.
     """
 
     def __init__(self, num_examples: int, batch: int, seed: int, device: torch.device, groups: int = 1, salt: int = 0):
@@ -28,7 +28,7 @@ class Batches:
         self._orders: dict[int, Tensor] = {}
 
     def indices(self, step: int, group: int = 0) -> Tensor:
-        """Indices of the examples of one group of a step, int64 (batch / groups,); steps count from 0."""
+        """Indices of the examples of one micro-batch, int64 (batch / groups,); steps start at 0."""
         first = step * self.batch + group * self.slice
         parts, needed = [], self.slice
         while needed:
@@ -40,11 +40,11 @@ class Batches:
 
     def _order(self, epoch: int) -> Tensor:
         if epoch not in self._orders:
-            if len(self._orders) > 1:  # a batch spans two epochs at most, or many tiny ones
+            if len(self._orders) > 1:  # a batch spans at most two epochs, or many tiny ones
                 self._orders.clear()
             generator = stream(self.seed, "order", self.salt, epoch)
             order = torch.randperm(self.num_examples, generator=generator)
-            # from pinned memory a GPU fetches it when it comes to it, and nobody waits
+            # pinned memory makes the copy to a GPU asynchronous
             order = order.pin_memory() if self.device.type == "cuda" else order
             self._orders[epoch] = order.to(self.device, non_blocking=True)
         return self._orders[epoch]

@@ -1,10 +1,10 @@
-"""Checkpoints: safetensors and JSON in folders that appear whole or not at all. No pickle.
+"""Checkpoints: safetensors and JSON in folders that appear complete or not at all; no pickle.
 
-The newest whole one is used. A damaged one is reported and left as it is; `kakusan doctor` lists what is wrong.
+The newest intact one is used. A damaged one is reported and left unchanged; `kakusan doctor` lists what is wrong.
 A run that resumes from before a damaged one renames it first, so that it is never used again.
 
-To look whether a checkpoint is whole is to read all of it. Each is read once: `latest` returns a whole one, the
-functions that take a `checkpoint` trust it, and a save receives those `known` to be whole.
+Verifying a checkpoint means reading all of it, so each is read once. `latest` returns an intact one, and functions that
+take a `checkpoint` do not verify it again. A save receives the checkpoints `known` to be intact.
 """
 
 from __future__ import annotations
@@ -37,19 +37,19 @@ Tensors = dict[str, dict[str, Tensor]]  # file without its ending -> name -> ten
 
 
 def write(folder: Path, step: int, tensors: Tensors, state: Mapping[str, Any], known: Collection[Path] = ()) -> Path:
-    """Write folder/step-NNNNNNNN and drop all but the newest two that are whole; on the disk when this returns.
+    """Write folder/step-NNNNNNNN durably, and remove all but the newest two intact checkpoints.
 
-    All processes of a job must call it together; the first one writes.
+    All ranks must call it together; rank 0 writes.
 
     Args:
-        folder: Of all checkpoints; made if it is not there.
-        step: At which the state is.
-        tensors: By file and name, on any device.
-        state: What else resuming needs, as JSON.
-        known: Checkpoints that this process has found whole, or written.
+        folder: Folder of all checkpoints; created if missing.
+        step: Step of the state.
+        tensors: Tensors by file and name, on any device.
+        state: Other values that resuming needs, as JSON.
+        known: Checkpoints that this process has verified or written.
 
     Raises:
-        SaveError: With the bytes needed and free; the checkpoints before it are as they were.
+        SaveError: If writing fails; the message has the bytes needed and free. Earlier checkpoints are unchanged.
         InputError: If a tensor is not finite; nothing is written then.
     """
     distributed.on_rank0(lambda: _write(folder, _path(folder, step), tensors, state, known))
@@ -87,18 +87,18 @@ def _prune(folder: Path, final: Path, known: Collection[Path]) -> None:
 
 
 def save(trainer: Trainer, folder: Path, known: Collection[Path] = ()) -> Path:
-    """Write where a trainer stands, see `write`."""
+    """Write the state of a trainer; see `write`."""
     tensors, state = trainer.snapshot()
     return write(folder, trainer.state.step, tensors, state, known)
 
 
 def restore(trainer: Trainer, folder: Path, at_most: int | None = None) -> None:
-    """Load the newest whole checkpoint; InputError, and the trainer is unchanged, if it does not fit.
+    """Load the newest intact checkpoint; InputError, and the trainer is unchanged, if it does not fit.
 
     Args:
-        trainer: Of the same settings as the one that was saved.
-        folder: Of all checkpoints.
-        at_most: Load the newest that is not beyond this step; if there is none the trainer stays at its beginning.
+        trainer: A trainer with the settings of the one that was saved.
+        folder: Folder of all checkpoints.
+        at_most: Latest step to load. If there is no such checkpoint, the trainer stays at step 0.
     """
     newest = latest(folder) if at_most is None else commit.newest_good(folder, at_most)[0]
     if newest is not None:
@@ -106,7 +106,7 @@ def restore(trainer: Trainer, folder: Path, at_most: int | None = None) -> None:
 
 
 def take_up(trainer: Trainer, checkpoint: Path) -> None:
-    """Load a whole checkpoint; InputError, and the trainer is unchanged, if it does not fit."""
+    """Load an intact checkpoint; InputError, and the trainer is unchanged, if it does not fit."""
     expected = {
         "model": _kinds(trainer.module.state_dict()),
         "ema": _kinds(trainer.ema.tensors),
@@ -119,10 +119,10 @@ def take_up(trainer: Trainer, checkpoint: Path) -> None:
 
 
 def set_newer_aside(checkpoint: Path) -> None:
-    """Give the damaged checkpoints that are newer than this one, the newest whole, another name; nothing is removed.
+    """Rename the damaged checkpoints that are newer than this intact one; nothing is removed.
 
-    For the one writer of a run, before it resumes: otherwise a disk that reads them again, or a second look at a
-    file that was being repaired, could make one of them the newest once more, with other steps after it.
+    Only the writer of a run calls it, before it resumes. Otherwise a file that becomes readable again could count as the
+    newest checkpoint, after other steps were trained.
     """
     folder = checkpoint.parent
     newer = [path for path in commit.published(folder) if commit.step_of(path) > commit.step_of(checkpoint)]
@@ -139,22 +139,22 @@ def set_newer_aside(checkpoint: Path) -> None:
 
 
 def averaged_weights(checkpoint: Path) -> dict[str, Tensor]:
-    """The averaged weights of a checkpoint that `latest` found: those a model is used with."""
+    """Averaged weights of a checkpoint from `latest`; sampling and evaluation use them."""
     return _read(checkpoint, "ema")
 
 
 def early_weights(checkpoint: Path) -> dict[str, Tensor] | None:
-    """The averaged weights that such a checkpoint keeps of the run's beginning, if it does."""
+    """Averaged weights from early in the run, if the checkpoint has them."""
     return _read(checkpoint, "early") if (checkpoint / f"early{SUFFIX}").exists() else None
 
 
 def exists(folder: Path) -> bool:
-    """True if there is a checkpoint, whole or damaged; a run that was killed at once has none and starts again."""
+    """True if there is a checkpoint, intact or damaged; a run killed before its first save has none."""
     return bool(commit.published(folder))
 
 
 def latest(folder: Path) -> Path:
-    """The newest whole checkpoint, with a DamageWarning for each newer one; InputError if there is none."""
+    """The newest intact checkpoint, with a DamageWarning for each newer one; InputError if there is none."""
     newest, damaged_ones = commit.newest_good(folder)
     if newest is None and not damaged_ones:
         raise InputError(f"{folder.parent} holds no checkpoint; resume with: {resume_command(folder.parent)}")
@@ -167,17 +167,17 @@ def latest(folder: Path) -> Path:
     for path, problem in damaged_ones:
         words = f"the checkpoint {path} is damaged ({problem}) and left as it is; using {newest.name}; "
         words += f"to see how to resume, type: {command('doctor', folder.parent)}"
-        warnings.warn(words, DamageWarning, stacklevel=1)  # from one place, and so said once
+        warnings.warn(words, DamageWarning, stacklevel=1)  # one call site, so that Python shows it once
     return newest
 
 
 def to_begin_anew(folder: Path) -> str:
-    """Advice where no checkpoint is whole: all of them are kept under another name."""
+    """Command that restarts a run without an intact checkpoint and keeps the damaged ones under another name."""
     return resume_command(folder.parent, (folder, folder.with_name("damaged")))
 
 
 def check_room(folder: Path, module: nn.Module) -> None:
-    """InputError unless the disk of an existing folder has room for all the checkpoints a run keeps, and one more."""
+    """InputError unless the disk of an existing folder has room for one checkpoint more than a run keeps."""
     largest = MOST_COPIES * _size({"model": module.state_dict()})
     there = sum(file.stat().st_size for path in commit.published(folder) for file in path.iterdir())
     needed, free = (KEPT + 1) * largest - there, files.free_bytes(folder)
@@ -189,7 +189,7 @@ def check_room(folder: Path, module: nn.Module) -> None:
 
 
 def _has_its_place(final: Path) -> bool:
-    """True if this checkpoint exists and is whole; a damaged one is renamed."""
+    """True if this checkpoint exists and is intact; a damaged one is renamed."""
     if final.exists() and commit.verify(final):
         aside = commit.set_aside(final)
         warnings.warn(f"the checkpoint {final} is damaged; it is kept as {aside.name}", DamageWarning, stacklevel=3)
@@ -199,7 +199,7 @@ def _has_its_place(final: Path) -> bool:
 def _save_error(final: Path, error: OSError, needed: int) -> SaveError:
     return SaveError(
         f"cannot save {final} ({error.strerror}); it needs {needed:,} bytes, {files.free_words(final.parent)}; "
-        "the checkpoints before it are as they were"
+        "earlier checkpoints are unchanged"
     )
 
 
@@ -208,7 +208,7 @@ def _size(tensors: Tensors) -> int:
 
 
 def state_of(checkpoint: Path) -> State:
-    """Step and settings of a whole checkpoint."""
+    """State of an intact checkpoint."""
     try:
         return State(**json.loads(files.read_regular(checkpoint / STATE, 16 * files.MIB)))
     except (ValueError, TypeError) as error:
@@ -224,7 +224,7 @@ def _paths(checkpoint: Path, stem: str) -> list[Path]:
 
 
 def _read(checkpoint: Path, stem: str, expected: storage.Expected | None = None) -> dict[str, Tensor]:
-    """The tensors of one file, or of its parts, whole."""
+    """Tensors of one file, or merged from its shards."""
     paths = _paths(checkpoint, stem)
     if len(paths) == 1:
         return storage.read(paths[0], expected)[0]
@@ -241,7 +241,7 @@ def _files_of(stem: str, names: Iterable[str]) -> list[str]:
 
 
 def _joined(shards: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """Whole tensors from shards that hold consecutive rows; what was not sharded is in the first alone."""
+    """Merge shards of consecutive rows; tensors that were not sharded are in the first file only."""
     first, *others = shards
     return {
         name: torch.cat([tensor, *(other[name] for other in others)]) if others and name in others[0] else tensor
@@ -254,7 +254,7 @@ def _kinds(tensors: Mapping[str, Tensor]) -> storage.Expected:
 
 
 def _kinds_in_optimizer(checkpoint: Path, module: nn.Module) -> storage.Expected:
-    """Shapes that a file of an optimizer's state must hold: slot.weight for trained weights, of their shape."""
+    """Expected shapes in a file of optimizer state: slot.weight has the shape of the trained weight."""
     trained = _kinds({name: p for name, p in module.named_parameters() if p.requires_grad})
     kinds = {}
     for name in storage.header(_paths(checkpoint, "optimizer")[0]).entries:

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from kakusan.chain import LatentChain
 from kakusan.checks import check_event, check_finite
 from kakusan.errors import InputError
+from kakusan.models.clusters import Clusters
+from kakusan.models.mixture import split
 from kakusan.noise import Randomness
 from kakusan.training.loop import Trainer
 from kakusan.training.settings import Budget, Optim
@@ -72,10 +74,10 @@ def fit(
         InputError: If the data cannot be data of this chain, or no budget is given.
 
     Example:
-        >>> import kakusan as kk
-        >>> chain = kk.VAE(nn.Linear(3, 4), nn.Linear(2, 3), latent_shape=2, likelihood="gaussian")  # doctest: +SKIP
-        >>> kk.fit(chain, torch.rand(100, 3), steps=10)  # doctest: +SKIP
-        History(10 steps, ...)
+        >>> import kakusan as kk, torch
+        >>> chain = kk.VAE(kk.nets.GaussianMLP((2,), (16,), (1,)), kk.nets.MLP((1,), (16,), (2,)), latent_shape=1)
+        >>> kk.fit(chain, torch.randn(256, 2), steps=5).step
+        [1, 2, 3, 4, 5]
     """
     model: Any = chain  # a LatentChain and an nn.Module
     _check(model, x, cond)
@@ -128,4 +130,10 @@ def _check(chain: Any, x: Tensor, cond: Tensor | None) -> None:
     check_finite(x)
     if cond is not None and len(cond) != len(x):
         raise InputError(f"cond must have an entry for each of the {len(x):,} examples, got {len(cond):,}")
+    classes = split(chain)[1]
+    if isinstance(classes, Clusters) and classes.num > 1 and not classes.centres.any():
+        raise InputError(
+            "the clusters have no centroids yet; find them first: chain.classes.find(coarse(x)) with coarse "
+            "from kakusan.models.clusters"
+        )
     chain.validate(x[:CHECKED], None if cond is None else cond[:CHECKED])

@@ -1,8 +1,8 @@
-"""Groups of a batch side by side, each on a thread of its own with its share of the cores.
+"""Micro-batches in parallel threads, each with its share of the CPU cores.
 
-A small network has little for several cores in each of its operations, and they wait for each other after every one.
-Groups have nothing to wait for until their gradients are added up. That is done in the order of the groups, so the
-bits are those of one group after the other on the cores of one of them.
+Operations of a small network are too short for several cores, which wait for each other after every operation.
+Micro-batches are independent until their gradients are added. They are added in order, so the result has the same bits
+as computing the micro-batches in turn with the cores of one thread.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ def allows_lanes(settings: Optim, device: torch.device) -> bool:
 
 
 class Lanes:
-    """Threads that divide among them the cores which torch uses here.
+    """Threads that share the cores which torch uses in this process.
 
     Args:
-        num: How many.
-        parameters: Whose gradients are wanted. A loss reads them, and must not exchange them, even for a while.
-        buffers: Buffers of the networks. If the first losses move one of them, as a normalization's statistics move, later ones
-            are taken in turn as well: side by side they would move it at once.
+        num: Number of threads.
+        parameters: Parameters to differentiate. A loss may read them and must never replace them, even temporarily.
+        buffers: Buffers of the networks. If the first losses change one, as batch normalization does, all later losses are
+            computed in turn, because parallel threads would change it at the same time.
     """
 
     def __init__(self, num: int, parameters: Sequence[nn.Parameter], buffers: Sequence[Tensor]):
@@ -38,23 +38,23 @@ class Lanes:
         before = torch.get_num_threads()
         share = max(1, before // num)
         self._pool = ThreadPoolExecutor(num, "lane", initializer=_compute_with, initargs=(share,))
-        meeting = threading.Barrier(num)  # so that each thread is there, and has set its number
+        meeting = threading.Barrier(num)  # every thread has started and set its number of cores
         try:
             wait([self._pool.submit(meeting.wait) for _ in range(num)])
         except BaseException:
-            meeting.abort()  # those that wait for one that cannot come
+            meeting.abort()  # release threads that wait for one that failed to start
             raise
-        torch.set_num_threads(before)  # which threads that others start later begin with
+        torch.set_num_threads(before)  # the default of threads that are started later
 
     def gradients(self, losses: Sequence[Callable[[], Tensor]]) -> list[Tensor]:
-        """Leave the gradients of the losses' sum in the parameters; what each loss was.
+        """Leave the gradients of the sum of the losses in the parameters; return the values of the losses.
 
-        If losses raise, the first one's error, once none is computed any more; the gradients are then of no use.
+        If losses raise, the first error is raised after all threads have stopped. The gradients are then incomplete.
         """
         if self._beside:
             return self._sum([self._pool.submit(self._one, loss) for loss in losses])
         before, values = [buffer.clone() for buffer in self._buffers], []
-        for loss in losses:  # in each of them too: the number of cores decides the bits
+        for loss in losses:  # in the threads too, because the number of cores affects rounding
             values += self._sum([self._pool.submit(self._one, loss)])
         if self._beside is None:
             self._beside = all(map(torch.equal, before, self._buffers))
@@ -65,7 +65,7 @@ class Lanes:
         return value.detach(), torch.autograd.grad(value, self._parameters, allow_unused=True)
 
     def _sum(self, futures: list[Future[tuple[Tensor, tuple[Tensor | None, ...]]]]) -> list[Tensor]:
-        """Each one's gradients, added in order and let go; what each loss was."""
+        """Add the gradients in order and free them; return the values of the losses."""
         values = []
         try:
             while futures:
@@ -84,4 +84,4 @@ class Lanes:
 
 def _compute_with(num_threads: int) -> None:
     torch.set_num_threads(num_threads)
-    torch.get_num_threads()  # torch takes the number of the process, which is this one now, when a thread first asks
+    torch.get_num_threads()  # torch copies the number of the process when a thread first reads it

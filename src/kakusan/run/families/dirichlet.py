@@ -77,7 +77,7 @@ class DirichletFamily(Family):
         """Minus the exact ELBO of each row under its own posterior."""
         return lambda module, x, indices, randomness: -module.elbo(x, indices)
 
-    def terms(self, module: Any, x: Tensor, randomness: Randomness) -> dict[str, Tensor]:
+    def terms(self, config: DirichletConfig, module: Any, x: Tensor, randomness: Randomness) -> dict[str, Tensor]:
         """Nothing: the bound is computed whole."""
         return {}
 
