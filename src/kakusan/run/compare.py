@@ -29,7 +29,7 @@ class Compared:
     comparison: Comparison
 
     def record(self) -> dict[str, Any]:
-        """As plain JSON values."""
+        """Return plain JSON values."""
         return {**self.comparison.record(), "runs": {p: e.record() for p, e in zip(self.paths, self.evaluations)}}
 
     def lines(self) -> list[str]:
