@@ -172,8 +172,8 @@ def _plan(chain: LatentChain, given: dict[str, Any]) -> tuple[Solver, Sequence[i
 def _number(n: int | None, z: Tensor | None, cond: Any) -> int:
     """Number of examples, which all arguments must agree on."""
     lengths = {len(value) for value in (z, cond) if isinstance(value, Tensor) and value.dim() > 0}
-    if n is None and len(lengths) == 1:
-        (n,) = lengths
+    if n is None and lengths:
+        n = max(lengths)
     if isinstance(n, bool) or not isinstance(n, int) or n < 0:
         raise InputError(f"the number of samples must be a whole number, 0 or more, got {n!r}")
     if lengths - {n}:

@@ -99,8 +99,11 @@ class Computing:
         return torch.autocast(self.device.type, torch.bfloat16, cache_enabled=self.device.type != "cpu")
 
 
-def _widened(network: nn.Module, inputs: Any, output: Tensor | tuple[Tensor, ...]) -> Tensor | tuple[Tensor, ...]:
-    return output.float() if isinstance(output, Tensor) else tuple(one.float() for one in output)
+def _widened(network: nn.Module, inputs: Any, output: Any) -> Any:
+    """The same in float32, if it is bfloat16; other outputs than tensors and tuples are converted by the model."""
+    if isinstance(output, Tensor):
+        return output.float() if output.dtype == torch.bfloat16 else output
+    return tuple(_widened(network, inputs, one) for one in output) if isinstance(output, tuple) else output
 
 
 @contextmanager
