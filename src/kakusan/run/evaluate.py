@@ -114,7 +114,10 @@ def evaluate(
     if samples is None and features is None:
         model.check_bound()
     if model.is_student:
-        _refuse_bound_options({"--importance": importance, "--limit": limit, "--repeats": repeats})
+        other_split = None if split == "test" else split
+        _refuse_bound_options(
+            {"--importance": importance, "--limit": limit, "--repeats": repeats, "--split": other_split}
+        )
     dataset = data_of(open_source(run), model, data)
     quality = _quality(model, dataset, samples, features, seed)
     if model.is_student:
