@@ -42,7 +42,8 @@ class StepGroups:
         """Groups of a model's steps; each step its own if they are few."""
         depth = model.depth
         log_snr = model.schedule.log_snr.clone()
-        log_snr[1:] = log_snr[1:].clamp(min=log_snr[1:][log_snr[1:].isfinite()].min() - 1)  # -inf at zero terminal SNR
+        lowest = min(log_snr[log_snr.isfinite()].tolist(), default=1.0) - 1
+        log_snr[1:] = log_snr[1:].clamp(min=lowest)  # -inf at zero terminal SNR
         if depth <= GROUPS:
             of_step = torch.arange(depth)
         else:

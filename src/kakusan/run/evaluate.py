@@ -52,7 +52,7 @@ class Evaluated:
     quality: Quality | None
 
     def record(self) -> dict[str, Any]:
-        """As plain JSON values."""
+        """Return plain JSON values."""
         samples = {"samples": self.quality.record()} if self.quality else {}
         return {**(self.measured.result.record() | self.measured.details if self.measured else {}), **samples}
 
