@@ -121,7 +121,7 @@ class Schedule:
 
     @property
     def depth(self) -> int:
-        """T."""
+        """Number of steps T."""
         return len(self.beta) - 1
 
     @cached_property

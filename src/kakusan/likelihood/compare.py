@@ -26,7 +26,7 @@ class Comparison:
     num_images: int
 
     def record(self) -> dict[str, Any]:
-        """As plain JSON values."""
+        """Return plain JSON values."""
         return asdict(self)
 
 

@@ -107,7 +107,7 @@ class Evaluation:
     per_example: Tensor = field(repr=False, compare=False)
 
     def record(self) -> dict[str, Any]:
-        """As plain JSON values, without the examples."""
+        """Return plain JSON values, without the examples."""
         plain = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("strata", "per_example")}
         plain["levels"] = [{f.name: getattr(part, f.name) for f in fields(part)} for part in self.levels]
         return plain

@@ -44,7 +44,7 @@ class Classes(nn.Module):
 
     @property
     def num(self) -> int:
-        """K."""
+        """Number of classes K."""
         return len(self.share)
 
     def of(self, x: Tensor) -> Tensor | None:

@@ -104,7 +104,7 @@ def denoiser_output(output: Any, z_t: Tensor, learned: bool) -> tuple[Tensor, Te
     if not isinstance(output, tuple):
         return _like(output, z_t, "prediction"), None
     prediction, v = _like(output[0], z_t, "prediction"), _like(output[1], z_t, "v")
-    if v.device.type == "cpu" and v.numel() and (v.min() < 0 or v.max() > 1):
+    if v.device.type == "cpu" and v.numel() and not (v.min() >= 0 and v.max() <= 1):
         raise InputError(
             f"v of a learned variance must lie in [0, 1], got {v.min().item():g} to {v.max().item():g}; end with a sigmoid"
         )

@@ -40,7 +40,7 @@ class Findings:
         return bool(self.records) or any(self.checkpoints.values()) or self.data_changed
 
     def record(self) -> dict[str, Any]:
-        """As plain JSON values."""
+        """Return plain JSON values."""
         return asdict(self) | {"damaged": self.damaged}
 
     def lines(self) -> list[str]:

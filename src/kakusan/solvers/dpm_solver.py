@@ -40,7 +40,7 @@ class DPMSolver:
             raise InputError("the SDE form of DPM-Solver++ has order 1 or 2, got order 3; leave sde out")
 
     def init(self) -> State:
-        """No estimates yet."""
+        """Initial state: no estimates."""
         return ()
 
     def step(self, denoise: Denoise, z: Tensor, t: Level, s: Level, state: State, noise: Noise) -> tuple[Tensor, State]:

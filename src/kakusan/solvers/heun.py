@@ -34,7 +34,7 @@ class Heun:
 
     @property
     def order(self) -> int:
-        """2."""
+        """Order of convergence: 2."""
         return 2
 
     def init(self) -> bool:

@@ -163,6 +163,8 @@ def _plan(chain: LatentChain, given: dict[str, Any]) -> tuple[Solver, Sequence[i
     solver, times = given["solver"], given["times"]
     if solver is None or isinstance(solver, str):
         solver = solver_named(solver or DEFAULT_SOLVER)
+    if isinstance(solver, type) or not hasattr(solver, "step"):
+        raise InputError(f"solver must be a name or a solver, got {solver!r}; e.g. 'ddim' or kakusan.solvers.DDIM()")
     if times is None:
         num_steps = min(DEFAULT_STEPS, chain.depth) if given["steps"] is None else given["steps"]
         times = grid(chain.schedule, num_steps, given["spacing"] or DEFAULT_SPACING, given["end_log_snr"])

@@ -28,7 +28,7 @@ class Renoise:
         return 0
 
     def init(self) -> None:
-        """No state."""
+        """Initial state: none."""
         return
 
     def step(self, denoise: Denoise, z: Tensor, t: Level, s: Level, state: None, noise: Noise) -> tuple[Tensor, None]:

@@ -44,7 +44,7 @@ class UniPC:
         return self.predictor_order + 1
 
     def init(self) -> State:
-        """No estimates yet."""
+        """Initial state: no estimates."""
         return State(())
 
     def step(self, denoise: Denoise, z: Tensor, t: Level, s: Level, state: State, noise: Noise) -> tuple[Tensor, State]:

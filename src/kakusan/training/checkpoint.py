@@ -161,7 +161,7 @@ def latest(folder: Path) -> Path:
     if newest is None:
         path, problem = damaged_ones[0]
         raise InputError(
-            f"no checkpoint of {folder.parent} is whole, the newest is {path.name}: {problem}; resume with: "
+            f"no checkpoint of {folder.parent} is intact, the newest is {path.name}: {problem}; resume with: "
             f"{to_begin_anew(folder)}"
         )
     for path, problem in damaged_ones:

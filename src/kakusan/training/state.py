@@ -22,7 +22,7 @@ class State:
     skipped: list[int] = field(default_factory=list)  # of the last 1,000 steps, those that changed nothing
     num_skipped: int = 0  # of all steps
     loss: float | None = None  # running mean
-    made_by: dict[str, str] = field(default_factory=dict)  # fingerprints of what it was trained with
+    made_by: dict[str, str] = field(default_factory=dict)  # fingerprint of the run
     readings: list[Reading] = field(default_factory=lambda: [Reading(0, 0.0, 0.0)])  # of the clock
 
     def __post_init__(self):
