@@ -117,15 +117,8 @@ def evaluate(
         raise InputError(f"--estimators is for diffusion models; leave it out for {model.recipe.name}")
     if model.is_student:
         other_split = None if split == "test" else split
-        _refuse_bound_options(
-            {
-                "--importance": importance,
-                "--limit": limit,
-                "--repeats": repeats,
-                "--split": other_split,
-                "--estimators": estimators or None,
-            }
-        )
+        options = {"--importance": importance, "--limit": limit, "--repeats": repeats, "--split": other_split}
+        _refuse_bound_options(options | {"--estimators": estimators or None})
     dataset = data_of(open_source(run), model, data)
     quality = _quality(model, dataset, samples, features, seed)
     if model.is_student:
