@@ -1,6 +1,6 @@
-"""Work on many examples shared among the processes of one job; with one process, plain loops.
+"""Collective operations over the ranks of a job; with one process they do nothing.
 
-Every process calls the same functions in the same order (torchrun, `--devices`).
+Every rank calls the same functions in the same order (torchrun, `--devices`).
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ Result = TypeVar("Result")
 
 def rank() -> int:
     """Rank of this process, from 0."""
-    return dist.get_rank() if _together() else 0
+    return dist.get_rank() if _is_initialized() else 0
 
 
 def world_size() -> int:
     """Number of processes of the job."""
-    return dist.get_world_size() if _together() else 1
+    return dist.get_world_size() if _is_initialized() else 1
 
 
 def is_rank0() -> bool:
@@ -51,7 +51,7 @@ def all_gather(done: dict[int, dict[str, Tensor]]) -> list[dict[str, Tensor]]:
 
 
 def broadcast(values: list[float]) -> list[float]:
-    """The first process's values, on every process."""
+    """Values of rank 0, on every rank."""
     if world_size() == 1:
         return values
     both = torch.tensor(values, dtype=torch.float64, device=_device())
@@ -60,7 +60,7 @@ def broadcast(values: list[float]) -> list[float]:
 
 
 def all_reduce_sum(values: list[float]) -> list[float]:
-    """Sums over the processes, on every process."""
+    """Sums over the ranks, on every rank."""
     if world_size() == 1:
         return values
     both = torch.tensor(values, dtype=torch.float64, device=_device())
@@ -69,7 +69,7 @@ def all_reduce_sum(values: list[float]) -> list[float]:
 
 
 def all_gather_bytes(content: bytes) -> list[bytes]:
-    """Every process's content, in their order, on every process."""
+    """Content of every rank, in order, on every rank."""
     if world_size() == 1:
         return [content]
     sizes = [0.0] * world_size()
@@ -84,7 +84,7 @@ def all_gather_bytes(content: bytes) -> list[bytes]:
 
 
 def barrier() -> None:
-    """Until all processes have come here."""
+    """Wait until all ranks have come here."""
     all_reduce_sum([0.0])
 
 
@@ -93,13 +93,8 @@ def on_rank0(action: Callable[[], Result]) -> Result | None:
     if world_size() == 1:
         return action()
     result, failure = _tried(action) if is_rank0() else (None, None)
-    _tell_of(failure)
+    _share_failure(failure)
     return result
-
-
-def on_all_ranks(action: Callable[[], object]) -> None:
-    """Run work on all ranks at once; PeerFailed, with another rank's message, if that one failed."""
-    _tell_of(_tried(action)[1])
 
 
 def _tried(action: Callable[[], Result]) -> tuple[Result | None, BaseException | None]:
@@ -109,16 +104,16 @@ def _tried(action: Callable[[], Result]) -> tuple[Result | None, BaseException |
         return None, error
 
 
-def _tell_of(failure: BaseException | None) -> None:
+def _share_failure(failure: BaseException | None) -> None:
     words = all_gather_bytes(b"" if failure is None else f"{type(failure).__name__}: {failure}".encode())
     if failure is not None:
         raise failure
     for number, said in enumerate(words):
         if said:
-            raise PeerFailed(f"process {number} of the job failed ({said.decode()})")
+            raise PeerFailed(f"rank {number} of the job failed ({said.decode()})")
 
 
-def _together() -> bool:
+def _is_initialized() -> bool:
     return dist.is_available() and dist.is_initialized()
 
 

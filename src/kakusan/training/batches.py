@@ -9,27 +9,29 @@ from kakusan.noise import stream
 
 
 class Batches:
-    """Positions step * batch .. (step + 1) * batch of an endless row of freshly shuffled epochs.
+    """Positions step * batch .. (step + 1) * batch of an endless sequence of shuffled epochs.
 
     Every example is seen once an epoch, no batch is short, and step k costs the same for any k.
 
     Args:
-        num_examples: How many there are.
-        batch: Examples of a step.
-        seed: Of the shuffles.
-        device: Where the indices are wanted.
-        groups: Equal slices of a batch.
-        salt: Another one gives other shuffles of the same seed.
+        num_examples: Number of training examples.
+        batch: Examples per step.
+        seed: Random seed of the shuffles.
+        device: Device of the indices.
+        micro_batches: Number of equal slices of a batch.
+        salt: Number of the noise stream, see `Trainer.salt`.
     """
 
-    def __init__(self, num_examples: int, batch: int, seed: int, device: torch.device, groups: int = 1, salt: int = 0):
+    def __init__(
+        self, num_examples: int, batch: int, seed: int, device: torch.device, micro_batches: int = 1, salt: int = 0
+    ):
         self.num_examples, self.batch, self.seed, self.device, self.salt = num_examples, batch, seed, device, salt
-        self.slice = batch // groups
+        self.slice = batch // micro_batches
         self._orders: dict[int, Tensor] = {}
 
-    def indices(self, step: int, group: int = 0) -> Tensor:
-        """Indices of the examples of one group of a step, int64 (batch / groups,); steps count from 0."""
-        first = step * self.batch + group * self.slice
+    def indices(self, step: int, micro_batch: int = 0) -> Tensor:
+        """Indices of the examples of a micro-batch, int64 (batch / micro_batches,); steps count from 0."""
+        first = step * self.batch + micro_batch * self.slice
         parts, needed = [], self.slice
         while needed:
             epoch, position = divmod(first, self.num_examples)
@@ -44,7 +46,7 @@ class Batches:
                 self._orders.clear()
             generator = stream(self.seed, "order", self.salt, epoch)
             order = torch.randperm(self.num_examples, generator=generator)
-            # from pinned memory a GPU fetches it when it comes to it, and nobody waits
+            # a copy from pinned memory does not block
             order = order.pin_memory() if self.device.type == "cuda" else order
             self._orders[epoch] = order.to(self.device, non_blocking=True)
         return self._orders[epoch]

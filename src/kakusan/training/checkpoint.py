@@ -3,8 +3,8 @@
 The newest whole one is used. A damaged one is reported and left as it is; `kakusan doctor` lists what is wrong.
 A run that resumes from before a damaged one renames it first, so that it is never used again.
 
-To look whether a checkpoint is whole is to read all of it. Each is read once: `latest` returns a whole one, the
-functions that take a `checkpoint` trust it, and a save receives those `known` to be whole.
+To verify a checkpoint is to read all of it. Each is read once: `latest` returns a whole one, the functions that take a
+`checkpoint` trust it, and a save receives those `known` to be whole.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ Tensors = dict[str, dict[str, Tensor]]  # file without its ending -> name -> ten
 def write(folder: Path, step: int, tensors: Tensors, state: Mapping[str, Any], known: Collection[Path] = ()) -> Path:
     """Write folder/step-NNNNNNNN and drop all but the newest two that are whole; on the disk when this returns.
 
-    All processes of a job must call it together; the first one writes.
+    All ranks of a job must call it together; rank 0 writes.
 
     Args:
-        folder: Of all checkpoints; made if it is not there.
-        step: At which the state is.
-        tensors: By file and name, on any device.
-        state: What else resuming needs, as JSON.
-        known: Checkpoints that this process has found whole, or written.
+        folder: Folder of all checkpoints; created if it does not exist.
+        step: Number of steps done.
+        tensors: Tensors by file and name, on any device.
+        state: Everything else that resuming needs, as JSON.
+        known: Checkpoints that this process has verified or written.
 
     Raises:
         SaveError: With the bytes needed and free; the checkpoints before it are as they were.
@@ -87,7 +87,7 @@ def _prune(folder: Path, final: Path, known: Collection[Path]) -> None:
 
 
 def save(trainer: Trainer, folder: Path, known: Collection[Path] = ()) -> Path:
-    """Write where a trainer stands, see `write`."""
+    """Write the state of a trainer, see `write`."""
     tensors, state = trainer.snapshot()
     return write(folder, trainer.state.step, tensors, state, known)
 
@@ -96,16 +96,16 @@ def restore(trainer: Trainer, folder: Path, at_most: int | None = None) -> None:
     """Load the newest whole checkpoint; InputError, and the trainer is unchanged, if it does not fit.
 
     Args:
-        trainer: Of the same settings as the one that was saved.
-        folder: Of all checkpoints.
-        at_most: Load the newest that is not beyond this step; if there is none the trainer stays at its beginning.
+        trainer: Trainer with the same settings as the one that was saved.
+        folder: Folder of all checkpoints.
+        at_most: Largest step to load; if there is no such checkpoint the trainer is unchanged.
     """
     newest = latest(folder) if at_most is None else commit.newest_good(folder, at_most)[0]
     if newest is not None:
-        take_up(trainer, newest)
+        load(trainer, newest)
 
 
-def take_up(trainer: Trainer, checkpoint: Path) -> None:
+def load(trainer: Trainer, checkpoint: Path) -> None:
     """Load a whole checkpoint; InputError, and the trainer is unchanged, if it does not fit."""
     expected = {
         "model": _kinds(trainer.module.state_dict()),
@@ -118,11 +118,11 @@ def take_up(trainer: Trainer, checkpoint: Path) -> None:
     trainer.restore(tensors, state_of(checkpoint))
 
 
-def set_newer_aside(checkpoint: Path) -> None:
-    """Give the damaged checkpoints that are newer than this one, the newest whole, another name; nothing is removed.
+def rename_newer(checkpoint: Path) -> None:
+    """Rename the damaged checkpoints that are newer than this one, the newest whole; nothing is removed.
 
-    For the one writer of a run, before it resumes: otherwise a disk that reads them again, or a second look at a
-    file that was being repaired, could make one of them the newest once more, with other steps after it.
+    For the one writer of a run, before it resumes: a damaged checkpoint that is readable again later must not become
+    the newest once more.
     """
     folder = checkpoint.parent
     newer = [path for path in commit.published(folder) if commit.step_of(path) > commit.step_of(checkpoint)]
@@ -139,12 +139,12 @@ def set_newer_aside(checkpoint: Path) -> None:
 
 
 def averaged_weights(checkpoint: Path) -> dict[str, Tensor]:
-    """The averaged weights of a checkpoint that `latest` found: those a model is used with."""
+    """Averaged weights of a checkpoint that `latest` returned."""
     return _read(checkpoint, "ema")
 
 
 def early_weights(checkpoint: Path) -> dict[str, Tensor] | None:
-    """The averaged weights that such a checkpoint keeps of the run's beginning, if it does."""
+    """Averaged weights of the beginning of the run, for autoguidance; None if the checkpoint has none."""
     return _read(checkpoint, "early") if (checkpoint / f"early{SUFFIX}").exists() else None
 
 
@@ -162,17 +162,17 @@ def latest(folder: Path) -> Path:
         path, problem = damaged_ones[0]
         raise InputError(
             f"no checkpoint of {folder.parent} is whole, the newest is {path.name}: {problem}; resume with: "
-            f"{to_begin_anew(folder)}"
+            f"{restart_command(folder)}"
         )
     for path, problem in damaged_ones:
         words = f"the checkpoint {path} is damaged ({problem}) and left as it is; using {newest.name}; "
         words += f"to see how to resume, type: {command('doctor', folder.parent)}"
-        warnings.warn(words, DamageWarning, stacklevel=1)  # from one place, and so said once
+        warnings.warn(words, DamageWarning, stacklevel=1)  # from one line, so that it is shown once
     return newest
 
 
-def to_begin_anew(folder: Path) -> str:
-    """Advice where no checkpoint is whole: all of them are kept under another name."""
+def restart_command(folder: Path) -> str:
+    """Command that restarts a run without a whole checkpoint, keeping the damaged ones under another name."""
     return resume_command(folder.parent, (folder, folder.with_name("damaged")))
 
 
@@ -208,7 +208,7 @@ def _size(tensors: Tensors) -> int:
 
 
 def state_of(checkpoint: Path) -> State:
-    """Step and settings of a whole checkpoint."""
+    """Training state in a whole checkpoint."""
     try:
         return State(**json.loads(files.read_regular(checkpoint / STATE, 16 * files.MIB)))
     except (ValueError, TypeError) as error:
@@ -224,7 +224,7 @@ def _paths(checkpoint: Path, stem: str) -> list[Path]:
 
 
 def _read(checkpoint: Path, stem: str, expected: storage.Expected | None = None) -> dict[str, Tensor]:
-    """The tensors of one file, or of its parts, whole."""
+    """Tensors of one file, or of all shards of it."""
     paths = _paths(checkpoint, stem)
     if len(paths) == 1:
         return storage.read(paths[0], expected)[0]

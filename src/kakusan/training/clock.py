@@ -26,7 +26,7 @@ class Reading(NamedTuple):
 
 @dataclass
 class Clock:
-    """Seconds that a run has taken, its pauses left out.
+    """Seconds of training, without pauses.
 
     Args:
         readings: Those so far, by rising step; a new run has none.
@@ -54,7 +54,7 @@ class Clock:
         return latest.seconds + (step - latest.step) * latest.pace
 
     def wanted(self, step: int, paused: bool = False) -> Reading | None:
-        """A new reading, if it is time for one; `take` makes it count.
+        """A new reading if it is time for one; `take` adds it.
 
         Args:
             step: The next one.
@@ -64,13 +64,13 @@ class Clock:
             return None
         now = self.now()
         elapsed, steps = now - self._read_at, step - self._last_step
-        few = steps in (1, 2, 4, 8) and len(self.readings) < 5  # a first idea of the pace, at once
+        few = steps in (1, 2, 4, 8) and len(self.readings) < 5  # a first estimate of the pace
         if not paused and not few and elapsed < max(LEAST_SECONDS, LEAST_SHARE * self.seconds(step)):
             return None
         pace = elapsed / steps if steps and not paused else self.readings[-1].pace
         return Reading(step, max(now - self._zero, self.seconds(step)), pace)
 
     def take(self, reading: Reading) -> None:
-        """Let a reading count from its step on."""
+        """Add a reading, which counts from its step on."""
         self.readings.append(reading)
         self._last_step, self._read_at = reading.step, self.now()

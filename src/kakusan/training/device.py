@@ -10,7 +10,11 @@ from kakusan.errors import InputError
 
 
 def device_named(name: str) -> torch.device:
-    """auto, cpu, cuda or cuda:N; of several processes on a machine each gets its own. InputError if it is not there."""
+    """Device of a name: auto, cpu, cuda or cuda:N; on "cuda" each rank of a machine gets its own GPU.
+
+    Raises:
+        InputError: If the name is unknown or the device does not exist.
+    """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:

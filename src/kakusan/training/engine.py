@@ -1,6 +1,6 @@
-"""One process or many: the same training on torch's own distributed engine.
+"""Process groups and gradient averaging over the ranks of a job, by torch's DistributedDataParallel.
 
-One process starts no process group. Several hold copies of the weights and average gradients (DDP).
+One process starts no process group. Several ranks hold copies of the weights and average the gradients.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from torch.nn.parallel import DistributedDataParallel
 from kakusan import distributed, signals
 from kakusan.errors import InputError, PeerFailed, Stopped
 
-PEER_LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe")  # in gloo's words
-PATIENCE = timedelta(minutes=30)  # for the slowest process, which may be measuring or saving
+PEER_LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe")  # messages of gloo
+PATIENCE = timedelta(minutes=30)  # for the slowest rank, which may be evaluating or saving
 
 
 @contextmanager
 def process_group(device: torch.device) -> Iterator[None]:
-    """The group that torchrun or `--devices` promised in the environment; none for one process."""
+    """Join the process group that torchrun or `--devices` announced in the environment; none for one process."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield
         return
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    with signals.left_to_the_system():  # waiting for the others is no work to save, and cannot run a handler
+    with signals.left_to_the_system():  # a rank that waits for the others has nothing to save and runs no handler
         _join(device)
     try:
         with losses_named():
@@ -41,11 +41,13 @@ def process_group(device: torch.device) -> Iterator[None]:
 
 @contextmanager
 def losses_named() -> Iterator[None]:
-    """Torch's words about a process that has gone, as what happened: `Stopped` or `PeerFailed`."""
+    """Raise `Stopped` or `PeerFailed` in place of torch's errors about a rank that has gone."""
     try:
         yield
     except RuntimeError as error:
-        if distributed.world_size() > 1 and signals.Received.number:  # all were asked to leave, and another was quicker
+        if (
+            distributed.world_size() > 1 and signals.Received.number
+        ):  # all ranks were asked to stop, and another was faster
             raise Stopped(signals.Received.number) from error
         if any(words in str(error) for words in PEER_LOST):
             raise PeerFailed("another process of the job has died; resume from the last checkpoint") from error
@@ -57,8 +59,8 @@ def _join(device: torch.device) -> None:
     if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
         dist.init_process_group(backend, timeout=PATIENCE)
         return
-    # The launcher's store outlives its workers, and torch 2.13 reads there where the processes of an earlier attempt
-    # were to be found (seen: "Connection refused" after a restart): each attempt gets names of its own.
+    # The launcher's store outlives its workers. After a restart torch 2.13 reads addresses of the earlier attempt there
+    # ("Connection refused"), so each attempt gets a prefix of its own.
     rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     store = dist.TCPStore(
         os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), world, is_master=False, timeout=PATIENCE
@@ -71,27 +73,28 @@ class Engine:
     """Sum of the gradients of a batch's micro-batches over the ranks.
 
     Args:
-        groups: Slices of the batch; a multiple of the number of processes.
+        micro_batches: Number of micro-batches; a multiple of the number of ranks.
     """
 
-    def __init__(self, groups: int = 1):
-        if groups % distributed.world_size():
+    def __init__(self, micro_batches: int = 1):
+        ranks = distributed.world_size()
+        if micro_batches % ranks:
             raise InputError(
-                f"{distributed.world_size()} processes share {groups} groups of a batch: expected a multiple of {distributed.world_size()}; "
-                f"start a run with --optim.groups {distributed.world_size() * max(1, round(groups / distributed.world_size()))}, or resume "
-                f"with {_largest_divisor(groups, distributed.world_size())} processes"
+                f"the number of micro-batches must be a multiple of the {ranks} ranks, got {micro_batches}; start a run "
+                f"with --optim.groups {ranks * max(1, round(micro_batches / ranks))}, or resume with "
+                f"{_largest_divisor(micro_batches, ranks)} processes"
             )
-        share = groups // distributed.world_size()
-        self.groups = range(distributed.rank() * share, (distributed.rank() + 1) * share)
+        share = micro_batches // ranks
+        self.micro_batches = range(distributed.rank() * share, (distributed.rank() + 1) * share)
 
     def wrap(self, objective: nn.Module) -> nn.Module:
-        """The objective, to be called in place of itself."""
+        """The objective, wrapped so that its gradients are averaged over the ranks."""
         if distributed.world_size() == 1:
             return objective
         return DistributedDataParallel(objective, forward_sync_buffers=False, gradient_as_bucket_view=True)
 
     def backward(self, wrapped: nn.Module, last: bool) -> AbstractContextManager[None]:
-        """Around a group's gradients, which meet those of other processes at the last group alone."""
+        """Context for the backward pass of a micro-batch; gradients are averaged after the last one only."""
         if not last and isinstance(wrapped, DistributedDataParallel):
             return wrapped.no_sync()
         return nullcontext()

@@ -18,8 +18,8 @@ from kakusan import distributed
 from kakusan.noise import stream
 from kakusan.training.loop import Trainer, buffers_kept
 
-COUNTED = 16  # examples: of a loss that asks more about the noisiest, as many of these as of a batch
-SIDE = 8192  # of the square matrices whose product is a GPU's peak
+COUNTED = 16  # examples, so that stratified time steps are covered as in a batch
+SIDE = 8192  # of the square matrices whose product measures the peak of a GPU
 PRODUCTS = 20
 
 
@@ -40,7 +40,7 @@ class Effort:
 
 
 def effort_of(trainer: Trainer) -> Effort:
-    """Counted and measured now: a fraction of a second."""
+    """Count and measure; takes a fraction of a second."""
     peak = peak_of(trainer)
     return Effort(per_example(trainer), None if peak is None else peak * distributed.world_size())
 
@@ -53,9 +53,9 @@ def per_example(trainer: Trainer) -> float:
     parameters = [p for p in trainer.module.parameters() if p.requires_grad]
     indices = torch.arange(COUNTED, device=trainer.device) % trainer.num_examples
     noise = stream(trainer.seed, "flops", device=trainer.device)
-    # which loads torch's compiler, a second's work that only those who compile should pay
+    # loads torch's compiler, which takes a second
     plain = nullcontext() if trainer.settings.compile == "none" else torch.compiler.set_stance("force_eager")
-    # attention as the products that it is: fused kernels hide theirs, or count some twice
+    # attention as plain products: fused kernels are counted wrongly
     attention, counter = sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False)
     with buffers_kept(trainer.module), plain, attention, counter:
         loss = trainer.loss(indices, noise).mean()
@@ -87,6 +87,6 @@ def peak_of(trainer: Trainer) -> float | None:
 
 
 def wait(device: torch.device) -> None:
-    """Until the device has done all that it was given."""
+    """Wait until the device is idle."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

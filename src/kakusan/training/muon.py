@@ -17,7 +17,7 @@ MOST_AT_ONCE = 2**24  # numbers
 
 
 class Muon(torch.optim.Optimizer):
-    """For parameters of two or more dimensions; beyond the first they are taken as the columns of one matrix.
+    """Muon for parameters of two or more dimensions, each taken as a matrix with len(p) rows.
 
     Source: Jordan et al. 2024, with Nesterov momentum, decoupled weight decay, and a learning rate scaled by
     sqrt(max(1, rows / columns)).
@@ -42,7 +42,7 @@ class Muon(torch.optim.Optimizer):
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
         """One update of every parameter that has a gradient, unless `found_inf` is set; a closure is not supported."""
         assert closure is None
-        skip: Tensor | None = getattr(self, "found_inf", None)  # torch's own name for it, as its fused optimizers have
+        skip: Tensor | None = getattr(self, "found_inf", None)  # the attribute that torch's fused optimizers read
         for group in self.param_groups:
             moving = [p for p in group["params"] if p.grad is not None]
             for p in moving:
@@ -63,13 +63,13 @@ class Muon(torch.optim.Optimizer):
                     p.add_(step, alpha=-group["lr"] * max(1.0, rows / columns) ** 0.5)
 
     def _ahead(self, p: Tensor, momentum: float, skip: Tensor | None) -> Tensor:
-        """The mean gradient, moved on, and once more as if this gradient came again; as a matrix."""
+        """Update the mean gradient; return Nesterov's look-ahead of it, as a matrix."""
         gradient, mean = p.grad, self.state[p]["momentum"]
         assert gradient is not None
-        if skip is not None:  # its own mean in its place moves nothing
+        if skip is not None:  # with the mean in place of the gradient, the mean does not change
             gradient.copy_(torch.where(skip > 0, mean, gradient))
         mean.lerp_(gradient, 1 - momentum)
-        # a kernel's columns in the order in which it lies in memory, input channels last
+        # columns in memory order, input channels last
         return gradient.lerp(mean, momentum).movedim(1, -1).flatten(1)
 
 
@@ -90,12 +90,12 @@ def batches(parameters: list[Tensor]) -> list[list[Tensor]]:
 
 
 def _lying(matrix: Tensor) -> Tensor:
-    """With no more rows than columns."""
+    """The matrix or its transpose, with no more rows than columns."""
     return matrix if matrix.shape[-2] <= matrix.shape[-1] else matrix.mT
 
 
 def orthogonalised(matrix: Tensor) -> Tensor:
-    """About U V^T of the singular value decomposition U S V^T: a quintic iteration that drives all of S near 1.
+    """Approximate U V^T of the singular value decomposition U S V^T, by a quintic iteration that drives S to 1.
 
     Of one matrix (rows, columns), or of each of a batch of them. The iteration X <- (a + b G + c G^2) X with G = X X^T
     multiplies X from the left by polynomials of the first G alone, so it is done on the smaller of the two squares, and X

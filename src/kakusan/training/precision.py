@@ -1,9 +1,8 @@
-"""In which precision the networks compute, and whether they are compiled first.
+"""Precision and compilation of the networks.
 
-Both are done to the networks that a model calls, not to the loss around them: what a network returns is float32 again,
-so that the bound's own arithmetic, the weights, their averages and the optimizer's moments are float32 in any case.
-Noise is drawn outside of what is compiled, from the step's own generator: a compiled step sees the numbers that one
-which is not compiled sees.
+Both apply to the networks that a model calls, not to the loss. The output of a network is converted to float32, so the
+bound, the weights, their averages and the optimizer's moments are always float32. Noise is drawn outside of the compiled
+networks, so a compiled step uses the same random numbers.
 """
 
 from __future__ import annotations
@@ -28,15 +27,15 @@ COMPILERS = ("c++", "g++", "clang++")
 
 
 def networks(module: nn.Module) -> list[nn.Module]:
-    """Networks that a model calls: its direct parts, those in a list one by one."""
+    """Networks that a model calls: its children, and each element of a ModuleList."""
     parts = [one for part in module.children() for one in (part if isinstance(part, nn.ModuleList) else (part,))]
     return [part for part in parts if any(True for _ in part.parameters())]
 
 
 def check_computing(module: nn.Module, settings: Optim, device: torch.device) -> None:
-    """InputError if this precision, or compiling, is not to be had for this model on this device."""
+    """InputError if this precision or compilation is not available for this model on this device."""
     if settings.precision == "tf32" and device.type != "cuda":
-        raise InputError(f"optim.precision tf32 is a GPU's, and this run is on {device}; choose float32")
+        raise InputError(f"optim.precision tf32 needs a GPU, and this run is on {device}; choose float32")
     if settings.precision == "bfloat16":
         if not any(p.dtype == torch.float32 for part in networks(module) for p in part.parameters()):
             raise InputError(
@@ -51,12 +50,12 @@ def check_computing(module: nn.Module, settings: Optim, device: torch.device) ->
     if settings.compile in GRAPHS:
         if device.type != "cuda":
             raise InputError(
-                f"optim.compile {settings.compile} is for a GPU, and this run is on {device}; choose default"
+                f"optim.compile {settings.compile} needs a GPU, and this run is on {device}; choose default"
             )
         if settings.num_groups > distributed.world_size():
             raise InputError(
-                f"optim.compile {settings.compile} replays one group of a batch a process, and there are "
-                f"{settings.num_groups} groups for {distributed.world_size()}; choose default, or --optim.groups {distributed.world_size()}"
+                f"optim.compile {settings.compile} needs one micro-batch per rank, got {settings.num_groups} for "
+                f"{distributed.world_size()}; choose default, or --optim.groups {distributed.world_size()}"
             )
     if device.type == "cpu" and not any(map(shutil.which, [os.environ.get("CXX") or "c++", *COMPILERS])):
         raise InputError("optim.compile needs a C++ compiler, and there is none on PATH; install g++, or choose none")
@@ -65,12 +64,12 @@ def check_computing(module: nn.Module, settings: Optim, device: torch.device) ->
 
 
 class Computing:
-    """The networks of a model, made to compute as the settings say.
+    """Sets precision and compilation of the networks of a model.
 
     Args:
-        module: The model; copies made of it before this are left as they were. Names of weights stay what they are.
-        settings: Of which `precision` and `compile` are read.
-        device: Where it is.
+        module: The model; earlier copies of it are not changed, nor are the names of its weights.
+        settings: Optimizer settings, of which `precision` and `compile` are read.
+        device: Device of the model.
     """
 
     def __init__(self, module: nn.Module, settings: Optim, device: torch.device):
@@ -85,16 +84,16 @@ class Computing:
                 part.compile(mode=settings.compile, dynamic=False)
 
     def step(self) -> AbstractContextManager[None]:
-        """Around the gradients of a step: float32 products are rounded to TF32 if that was asked for, and never else."""
+        """Context for the gradients of a step: float32 products are rounded to TF32 only if optim.precision is tf32."""
         if self._graphs:
             torch.compiler.cudagraph_mark_step_begin()
         return _rounding(self.precision == "tf32") if self.device.type == "cuda" else nullcontext()
 
     def forward(self) -> AbstractContextManager[Any]:
-        """Around a loss."""
+        """Context for a loss."""
         if self.precision != "bfloat16":
             return nullcontext()
-        # on a CPU groups may run side by side, and what autocast keeps of rounded weights all threads would share
+        # parallel micro-batches on a CPU would share the cache of rounded weights
         return torch.autocast(self.device.type, torch.bfloat16, cache_enabled=self.device.type != "cpu")
 
 

@@ -9,7 +9,7 @@ from kakusan.training.clock import Reading
 
 IN_A_ROW = 10  # skipped steps after which a run gives up
 LOSS_MEMORY = 0.02  # weight of the newest step in the running mean of the loss
-WINDOW, SHARE = 1000, 0.05  # or so many of the last steps
+WINDOW, SHARE = 1000, 0.05  # a run also gives up if this share of the last steps was skipped
 
 
 @dataclass
@@ -22,7 +22,7 @@ class State:
     skipped: list[int] = field(default_factory=list)  # of the last 1,000 steps, those that changed nothing
     num_skipped: int = 0  # of all steps
     loss: float | None = None  # running mean
-    made_by: dict[str, str] = field(default_factory=dict)  # fingerprints of what it was trained with
+    made_by: dict[str, str] = field(default_factory=dict)  # fingerprints of settings, data and versions
     readings: list[Reading] = field(default_factory=lambda: [Reading(0, 0.0, 0.0)])  # of the clock
 
     def __post_init__(self):
@@ -40,7 +40,7 @@ class State:
             self.loss = loss if self.loss is None else self.loss + LOSS_MEMORY * (loss - self.loss)
 
     def skip(self, step: int) -> None:
-        """Note that a step changed nothing; NonFiniteLossError if that has become the rule."""
+        """Record that a step changed nothing; NonFiniteLossError if that happens too often."""
         self.skipped = [one for one in self.skipped if one > step - WINDOW] + [step]
         self.num_skipped += 1
         row = 0

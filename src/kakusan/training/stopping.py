@@ -23,7 +23,7 @@ class StopRequests:
 
     @contextmanager
     def at_once(self) -> Iterator[None]:
-        """Leave by `Stopped` at the first signal already: for work that can be done again after all was saved."""
+        """Raise `Stopped` at the first signal already: for work that can be repeated, after all was saved."""
         if self.asked:
             raise Stopped(self.asked)
         self._at_once = True
@@ -40,7 +40,7 @@ class StopRequests:
 
 @contextmanager
 def stop_requests() -> Iterator[StopRequests]:
-    """Listen to signals that ask to leave; as before afterwards."""
+    """Record signals that ask to stop; restores the former handlers afterwards."""
     requests = StopRequests()
     with handled_by(requests._ask):
         yield requests

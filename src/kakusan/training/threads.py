@@ -1,8 +1,8 @@
-"""Groups of a batch side by side, each on a thread of its own with its share of the cores.
+"""Micro-batches in parallel on the CPU, each on a thread with its share of the cores.
 
-A small network has little for several cores in each of its operations, and they wait for each other after every one.
-Groups have nothing to wait for until their gradients are added up. That is done in the order of the groups, so the
-bits are those of one group after the other on the cores of one of them.
+Operations of a small network are too short for several cores, which synchronize after each of them. Micro-batches need
+no synchronization until their gradients are added. They are added in order, so the bits are those of one micro-batch
+after the other.
 """
 
 from __future__ import annotations
@@ -17,47 +17,47 @@ from torch import Tensor, nn
 from kakusan.training.settings import Optim
 
 
-def allows_lanes(settings: Optim, device: torch.device) -> bool:
-    """True if losses may be computed in parallel."""
+def allows_threads(settings: Optim, device: torch.device) -> bool:
+    """True if micro-batches may be computed in parallel."""
     return device.type == "cpu" and settings.compile == "none"
 
 
-class Lanes:
-    """Threads that divide among them the cores which torch uses here.
+class MicroBatchThreads:
+    """Threads that share the cores torch uses.
 
     Args:
-        num: How many.
-        parameters: Whose gradients are wanted. A loss reads them, and must not exchange them, even for a while.
-        buffers: Buffers of the networks. If the first losses move one of them, as a normalization's statistics move, later ones
-            are taken in turn as well: side by side they would move it at once.
+        num: Number of threads.
+        parameters: Parameters to differentiate. A loss must not replace them, not even temporarily.
+        buffers: Buffers of the networks. If the first losses change one, e.g. the statistics of a normalization, the
+            micro-batches are always computed one by one.
     """
 
     def __init__(self, num: int, parameters: Sequence[nn.Parameter], buffers: Sequence[Tensor]):
         self._parameters, self._buffers = parameters, buffers
-        self._beside: bool | None = None  # not known yet
+        self._parallel: bool | None = None  # unknown before the first step
         before = torch.get_num_threads()
         share = max(1, before // num)
-        self._pool = ThreadPoolExecutor(num, "lane", initializer=_compute_with, initargs=(share,))
-        meeting = threading.Barrier(num)  # so that each thread is there, and has set its number
+        self._pool = ThreadPoolExecutor(num, "micro-batch", initializer=_compute_with, initargs=(share,))
+        meeting = threading.Barrier(num)  # every thread has started and set its number of cores
         try:
             wait([self._pool.submit(meeting.wait) for _ in range(num)])
         except BaseException:
-            meeting.abort()  # those that wait for one that cannot come
+            meeting.abort()  # releases those that wait for a thread that could not start
             raise
-        torch.set_num_threads(before)  # which threads that others start later begin with
+        torch.set_num_threads(before)  # threads that are started later begin with it
 
     def gradients(self, losses: Sequence[Callable[[], Tensor]]) -> list[Tensor]:
-        """Leave the gradients of the losses' sum in the parameters; what each loss was.
+        """Leave the gradients of the sum of the losses in the parameters; return the losses.
 
-        If losses raise, the first one's error, once none is computed any more; the gradients are then of no use.
+        If losses raise, the error of the first is raised once all have ended; the gradients are invalid then.
         """
-        if self._beside:
+        if self._parallel:
             return self._sum([self._pool.submit(self._one, loss) for loss in losses])
         before, values = [buffer.clone() for buffer in self._buffers], []
-        for loss in losses:  # in each of them too: the number of cores decides the bits
+        for loss in losses:  # on a thread of the pool as well: the number of cores decides the bits
             values += self._sum([self._pool.submit(self._one, loss)])
-        if self._beside is None:
-            self._beside = all(map(torch.equal, before, self._buffers))
+        if self._parallel is None:
+            self._parallel = all(map(torch.equal, before, self._buffers))
         return values
 
     def _one(self, loss: Callable[[], Tensor]) -> tuple[Tensor, tuple[Tensor | None, ...]]:
@@ -65,7 +65,7 @@ class Lanes:
         return value.detach(), torch.autograd.grad(value, self._parameters, allow_unused=True)
 
     def _sum(self, futures: list[Future[tuple[Tensor, tuple[Tensor | None, ...]]]]) -> list[Tensor]:
-        """Each one's gradients, added in order and let go; what each loss was."""
+        """Add the gradients in order, freeing each; return the losses."""
         values = []
         try:
             while futures:
@@ -84,4 +84,4 @@ class Lanes:
 
 def _compute_with(num_threads: int) -> None:
     torch.set_num_threads(num_threads)
-    torch.get_num_threads()  # torch takes the number of the process, which is this one now, when a thread first asks
+    torch.get_num_threads()  # fixes the number for this thread, which torch sets at its first use
