@@ -24,7 +24,7 @@ from kakusan.models.hierarchical_vae import HierarchicalVAE
 from kakusan.models.vae import VAE
 from kakusan.nets.mlp import MLP, GaussianMLP, Residual
 from kakusan.recipes import RECIPES, find
-from kakusan.run.build import build, check_kind, count_parameters, start_at, training_loss
+from kakusan.run.build import build, check_kind, count_parameters, start_at, training_loss, training_terms
 from kakusan.run.families.hierarchy import HierarchyConfig
 from kakusan.run.families.vae import VAEConfig
 from kakusan.run.recipe import Recipe
@@ -219,7 +219,7 @@ def test_paths_in_parts_have_the_law_of_paths_at_once(monkeypatch):
     model, _, x = linear_vae()
     with torch.no_grad():
         whole = importance_bound(model, x.expand(4000, -1), 6, seeded(0))
-        monkeypatch.setattr("kakusan.bound.ROWS", 4 * 4000)  # four draws, then two
+        monkeypatch.setattr("kakusan.bound.PATHS_AT_ONCE", 4 * 4000)  # four draws, then two
         parts = importance_bound(model, x.expand(4000, -1), 6, seeded(1))
     known = oracle("linear_vae")["generic_W"]["outputs"]
     assert_mean(parts.exp(), math.exp(known["log_marginal"]))  # theory S45, 4.5 s.e.
@@ -247,6 +247,15 @@ def test_the_lowest_encoder_is_asked_once_and_every_other_network_once_a_draw():
     model = HierarchicalVAE([count("e1", 2), count("e2", 1)], [count("d1", 3), count("d2", 2)], (2, 1))
     importance_bound(model, torch.ones(3, 3), 10, seeded(0))
     assert asked == {"e1": 3, "e2": 30, "d1": 30, "d2": 30}
+
+
+@pytest.mark.parametrize("form", ["exact", "notes"])
+def test_the_terms_of_a_step_sum_to_its_loss(form):
+    config, rows = HierarchyConfig(hidden=4, latents=(2, 2), third_term=form), torch.arange(3)
+    module, pixels = build(config, PIXELS), torch.arange(18, dtype=torch.uint8).view(3, *PIXELS)
+    loss = training_loss(module, config, pixels)(rows, seeded(1))
+    terms = training_terms(module, config, pixels, rows, seeded(1))
+    assert_close(-sum(terms.values()) / 6, loss)
 
 
 def test_the_notes_form_and_importance_samples_exclude_each_other():

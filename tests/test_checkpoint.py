@@ -394,7 +394,7 @@ def test_a_failure_at_any_operation_of_a_save_is_one_line_and_leaves_what_was_th
         assert "cannot save" in line
         assert errno_words(error) in line
         assert "it needs 800 bytes, " in line  # four tensors of 50 numbers of four bytes
-        assert "bytes are free; the checkpoints before it are as they were" in line
+        assert "bytes are free; earlier checkpoints are unchanged" in line
     for line in told:
         assert "step-00000003 is saved, but an older checkpoint cannot be removed" in line
     assert not any("\n" in line for line in lines + told)

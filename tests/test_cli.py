@@ -336,7 +336,7 @@ def test_a_finished_run_goes_on_with_a_larger_budget(capsys, pictures, tmp_path)
             "unexpected argument 'my images.npy'; did you mean --data 'my images.npy'?",
         ),
         (["train", "mnist-few", "runs/demo"], "did you mean --teacher runs/demo?"),
-        (["train", "mnist-vae", "--resume", "x"], "a run keeps its own recipe; type: kakusan train --resume x"),
+        (["train", "mnist-vae", "--resume", "x"], "--resume takes no recipe; type: kakusan train --resume x"),
         (["train", "mnist-vae", "--optim.groups", "7"], "kakusan: --optim.groups must divide the batch of 128, got 7"),
         (["sample", ""], "RUN must be a path, got ''"),
         (["sample", "x", "--json"], "kakusan sample has no flag --json; kakusan sample --help"),
@@ -379,7 +379,7 @@ def test_a_mistake_is_one_line_and_exit_2(capsys, tmp_path, monkeypatch, argumen
         (["replay", "ddpm", "--step", "2", "--out", "x.jpg"], "must end in .png"),
         (["replay", "ddpm", "--step", "2", "--out", "file/x.png"], "choose another --out"),
         (["sample", "vae", "--out", "file"], "file exists and is not a folder; choose another --out"),
-        (["sample", "vae", "--out", "taken"], "taken/samples.npy exists and is kept as it is; choose another --out"),
+        (["sample", "vae", "--out", "taken"], "taken/samples.npy exists and is left unchanged; choose another --out"),
         (
             ["sample", "vae", "--out", "grid.png"],
             "--out is the folder for samples.png and samples.npy, got grid.png; give",
@@ -449,7 +449,7 @@ def test_samples_are_never_overwritten(capsys, runs, tmp_path, monkeypatch):
         assert f"{folder}/samples.png\n" in call(capsys, "sample", runs / "vae", "-n", "2")[1]
     code, _, err = call(capsys, "sample", runs / "vae", "-n", "3", "--out", folder)
     assert code == 2
-    assert f"{folder}/samples.npy exists and is kept as it is; choose another --out" in err
+    assert f"{folder}/samples.npy exists and is left unchanged; choose another --out" in err
     assert len(np.load(f"{folder}/samples.npy")) == 2
 
 

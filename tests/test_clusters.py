@@ -23,22 +23,23 @@ from kakusan.likelihood.diffusion import of_diffusion
 from kakusan.likelihood.evaluation import stratified_var
 from kakusan.likelihood.three import three_estimates
 from kakusan.models import clusters
-from kakusan.models.clusters import FEWEST, Clusters, coarse
-from kakusan.models.diffusion import Diffusion, _Given
+from kakusan.models.clusters import EXAMPLES_PER_CLUSTER, Clusters, coarse
+from kakusan.models.diffusion import Diffusion
+from kakusan.models.mixture import Mixture, WithClass, split
 from kakusan.nets.time import time_network
 from kakusan.noise import example_streams, stream
 from kakusan.oracles import GaussianWorld
 from kakusan.recipes import find
-from kakusan.run import build as recipes_build
 from kakusan.run import model_file
 from kakusan.run.build import build, start_at, training_loss
 from kakusan.run.cautions import cluster_lines
+from kakusan.run.families import diffusion as family
 from kakusan.run.families.diffusion import DiffusionConfig
 from kakusan.run.recipe import Recipe, from_record
 from kakusan.run.student import distillation, distillation_loss, student_recipe
 from kakusan.run.trained_model import TrainedModel, _rebuilt
 from kakusan.schedule import Schedule
-from kakusan.solvers import SAMPLERS, sampler
+from kakusan.solvers import SOLVERS, Heun, sample, solver_named
 
 SCHEDULE = Schedule.from_betas([0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 0.9])
 SHARE = f64([0.5, 0.2, 0.3])
@@ -65,8 +66,12 @@ def known_clusters(share=SHARE, centres=CENTRES):
     return found
 
 
+def conditional(factor=1.0, variance="beta"):
+    return Diffusion(Knowing(factor), SCHEDULE, 2, "x", variance).double()
+
+
 def model(factor=1.0, variance="beta"):
-    return Diffusion(Knowing(factor), SCHEDULE, 2, "x", variance, clusters=known_clusters()).double()
+    return Mixture(conditional(factor, variance), known_clusters()).double()
 
 
 def alone(k, variance="beta"):
@@ -85,8 +90,12 @@ def examples(n, seed=0):
 @pytest.mark.parametrize("k", [0, 1, 2])
 def test_each_estimator_of_the_bound_is_that_of_the_clusters_own_chain_and_its_share(estimate, k):
     x = WORLDS[k].sample(6, seeded(k))
-    wanted = getattr(alone(k), estimate)(x, seeded(1)) + SHARE[k].log()
-    assert_close(getattr(model(), estimate)(x, seeded(1)), wanted, rtol=1e-12, atol=1e-10)
+    wanted = getattr(alone(k), estimate)(x, seeded(1))
+    told = getattr(conditional(), estimate)(x, seeded(1), cond=torch.full((6,), k))
+    assert_close(told, wanted, rtol=1e-12, atol=1e-10)
+    terms, own = model().terms(x, generator=seeded(1)), alone(k).terms(x, generator=seeded(1))
+    assert_close(terms.pop("cluster"), SHARE[k].log().expand(6), rtol=1e-12, atol=0)
+    assert_close(terms, own, rtol=1e-12, atol=1e-10)
 
 
 @pytest.mark.proves("B1")
@@ -98,7 +107,8 @@ def test_what_is_written_for_every_chain_is_right_for_one_of_clusters(k):
     x = WORLDS[k].sample(5, seeded(k))
     path = sample_path(alone(k), x, seeded(2))
     own = SHARE[k].log()
-    assert_close(log_weight(model(), path), log_weight(alone(k), path) + own, rtol=1e-12, atol=1e-10)
+    pairs = [x, *(WithClass(z, torch.full((5,), k)) for z in path[1:])]
+    assert_close(log_weight(model(), pairs), log_weight(alone(k), path) + own, rtol=1e-12, atol=1e-10)
     assert_close(elbo(model(), x, seeded(3)), elbo(alone(k), x, seeded(3)) + own, rtol=1e-12, atol=1e-10)
     bounds = [importance_bound(one, x, 7, seeded(4)) for one in (model(), alone(k))]
     assert_close(bounds[0], bounds[1] + own, rtol=1e-12, atol=1e-10)
@@ -117,7 +127,8 @@ def test_the_bound_lies_below_the_log_density_of_the_mixture_by_what_the_steps_c
         [WORLDS[int(i)].exact_elbo(SCHEDULE.beta[1:], "beta", x[j : j + 1])[0] for j, i in enumerate(k)]
     )
     assert (bound + SHARE[k].log() < exact).all()
-    draws = torch.stack([model().elbo_single(x, seeded(seed)) for seed in range(4000)])
+    mixture = model()
+    draws = torch.stack([sum(mixture.terms(x, generator=seeded(seed)).values()) for seed in range(4000)])
     error = draws.std(0) / math.sqrt(len(draws))
     assert ((draws.mean(0) - bound - SHARE[k].log()).abs() < 4.5 * error).all()  # by chance one in 16,000 of nine
 
@@ -137,7 +148,7 @@ def test_an_evaluation_names_the_cluster_among_its_terms():
     assert list(plain.terms) == ["prior", "diffusion", "reconstruction"]
     for name in plain.terms:
         assert_close(mine.terms[name], plain.terms[name], rtol=1e-10, atol=1e-10)
-    assert mine.spread == pytest.approx(plain.spread, rel=1e-9)
+    assert mine.var == pytest.approx(plain.var, rel=1e-9)
 
 
 @catches("""likelihood/diffusion.py: the spread of a bound knows nothing of the clusters' shares
@@ -147,7 +158,7 @@ def test_the_spread_of_an_evaluation_is_that_of_its_sum():
     x, _ = examples(90)
     found = of_diffusion(model(), lambda rows: x[rows], len(x), seed=3)
     assert found.strata is not None
-    assert found.spread == pytest.approx(stratified_var(sum(found.terms.values()), found.strata), rel=1e-9)
+    assert found.var == pytest.approx(stratified_var(sum(found.terms.values()), found.strata), rel=1e-9)
 
 
 def test_three_prices_agree_where_clusters_differ():
@@ -167,11 +178,12 @@ def test_the_loss_is_that_of_the_network_told_the_right_cluster():
 @catches("""solvers/base.py: heun asks a chain of other clusters [heun]
 - x_hat = self._chain.data_estimate(z, level.index, self._cond)
 + x_hat = self._chain.data_estimate(z, level.index, None if self._cond is None else self._cond.flip(0))""")
-@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("name", SOLVERS)
 def test_every_sampler_draws_a_cluster_for_each_sample_and_samples_it(name):
-    chain = guided(model(), model(0.99), 1.5).respaced([1, 3, 5, 7])
+    chain = Mixture(split(guided(model(), model(0.99), 1.5))[0].respaced([1, 3, 5, 7]), known_clusters())
     drawn = known_clusters().draw(40, example_streams(7, range(40)))
-    x = sampler(name, churn=1.0 if name == "heun" else None)(chain, 40, example_streams(7, range(40)))
+    solver = Heun(churn=1.0) if name == "heun" else solver_named(name)
+    x = sample(chain, 40, solver=solver, times=range(1, 5), seed=7)
     assert len(set(drawn.tolist())) == 3
     assert torch.equal(known_clusters().of(x), drawn)
 
@@ -181,14 +193,14 @@ def test_every_sampler_draws_a_cluster_for_each_sample_and_samples_it(name):
 + known = None if cond is None else cond[:1].expand(len(rows))""")
 def test_guidance_asks_both_models_about_the_same_cluster():
     z, k = torch.randn(6, 2, generator=seeded(0), dtype=F64), torch.tensor([0, 1, 2, 2, 1, 0])
-    wanted = (2 - 0.9) * model().given(k).data_estimate(z, 3)
-    assert_close(guided(model(), model(0.9), 2.0).given(k).data_estimate(z, 3), wanted, rtol=1e-12, atol=1e-12)
+    wanted = (2 - 0.9) * conditional().data_estimate(z, 3, k)
+    assert_close(split(guided(model(), model(0.9), 2.0))[0].data_estimate(z, 3, k), wanted, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.proves("B2")
 def test_a_sample_depends_on_its_own_stream_alone():
-    many = sampler("ddim")(model(), 5, example_streams(0, range(5)))
-    few = sampler("ddim")(model(), 2, example_streams(0, range(3, 5)))
+    many = sample(model(), 5, solver="ddim")
+    few = sample(model(), 2, solver="ddim", first=3)
     assert_close(many[3:], few, rtol=1e-12, atol=1e-12)
     again = ancestral_sample(model(), 2, example_streams(0, range(3, 5)))
     assert torch.equal(known_clusters().of(again), known_clusters().of(few))
@@ -216,7 +228,7 @@ def test_a_file_whose_shares_are_no_probabilities_is_refused(share, tmp_path):
     for spoiled in ("weights", "early"):
         parts = {name: build(recipe.model, (1, 8, 8)).state_dict() for name in ("weights", "early")}
         parts[spoiled]["clusters.share"] = f64(share)
-        with pytest.raises(InputError, match=r"from elsewhere: the shares of its clusters .* add up to 1, got"):
+        with pytest.raises(InputError, match=r"from elsewhere: class probabilities must .* sum to 1, got"):
             _rebuilt(recipe, (1, 8, 8), parts["weights"], parts["early"], torch.device("cpu"), Path("from elsewhere"))
 
 
@@ -275,7 +287,7 @@ def test_the_same_examples_have_the_same_clusters():
 - len(features) // EXAMPLES_PER_CLUSTER
 + len(features)""")
 def test_few_examples_have_few_clusters_and_nothing_is_ever_of_the_others():
-    x = torch.randn(3 * FEWEST + 1, 1, 8, 8, generator=seeded(0))
+    x = torch.randn(3 * EXAMPLES_PER_CLUSTER + 1, 1, 8, 8, generator=seeded(0))
     found = Clusters(64, (1, 8, 8))
     found.find(coarse(x))
     assert (found.share > 0).sum() == 3
@@ -317,28 +329,26 @@ def test_pictures_are_told_apart_by_a_coarse_copy(shape, features):
 
 def test_a_model_of_clusters_is_not_asked_without_them():
     for ask in (lambda m, z: m.data_estimate(z, 3), lambda m, z: m.decode(z, 3), lambda m, z: m.reverse(z, 1)):
-        with pytest.raises(InputError, match=r"model\.given\(k\)"):
-            ask(model(), torch.zeros(2, 2, dtype=F64))
+        with pytest.raises(InputError, match=r"called as net\(z_t, t\), and its signature is \(z, t, k\)"):
+            ask(conditional(), torch.zeros(2, 2, dtype=F64))
     k = torch.tensor([0, 2])
-    assert model().given(k).data_estimate(torch.zeros(2, 2, dtype=F64), 7).shape == (2, 2)
-    with pytest.raises(InputError, match="2 examples, one for each cluster; got 3"):
-        model().given(k).data_estimate(torch.zeros(3, 2, dtype=F64), 7)
-    with pytest.raises(InputError, match="has no clusters"):
-        alone(0).given(k)
-    with pytest.raises(InputError, match="was told of some"):
+    assert conditional().data_estimate(torch.zeros(2, 2, dtype=F64), 7, k).shape == (2, 2)
+    with pytest.raises(InputError, match=r"one row per example; got torch.int64 \(2,\)"):
+        model().validate(torch.zeros(3, 2, dtype=F64), k)
+    with pytest.raises(InputError, match=r"called as net\(z_t, t, cond\)"):
         alone(0).predict(torch.zeros(2, 2, dtype=F64), 3, k)
 
 
 @pytest.mark.parametrize("named", [[0, 3], [-1, 0], [[0], [1]], [0.0, 1.0]])
 def test_only_clusters_that_there_are_can_be_given(named):
-    with pytest.raises(InputError, match=r"clusters (lie in 0\.\.2|are named by int64)"):
-        model().given(torch.tensor(named))
+    with pytest.raises(InputError, match=r"class indices (lie in 0\.\.2|must be int64)"):
+        model().prior(torch.tensor(named))
 
 
 def test_guidance_is_by_a_model_of_the_same_clusters():
-    other = Diffusion(Knowing(), SCHEDULE, 2, "x", clusters=known_clusters(SHARE.flip(0))).double()
+    other = Mixture(conditional(), known_clusters(SHARE.flip(0))).double()
     for weaker in (alone(0), other):
-        with pytest.raises(InputError, match="same clusters"):
+        with pytest.raises(InputError, match="same classes"):
             guided(model(), weaker, 2.0)
 
 
@@ -354,7 +364,7 @@ def test_a_model_in_another_precision_still_tells_its_clusters():
 + features.split(EXAMPLES_AT_ONCE)][:1])""")
 def test_distances_are_taken_of_all_examples_however_few_at_a_time(monkeypatch):
     x, k = examples(30)
-    monkeypatch.setattr(clusters, "AT_ONCE", 7)
+    monkeypatch.setattr(clusters, "EXAMPLES_AT_ONCE", 7)
     assert known_clusters().of(x).tolist() == k.tolist()
 
 
@@ -375,11 +385,11 @@ def test_sorted_examples_have_the_centres_of_mixed_ones():
 +         other.to(self._zero)
 +""")
 def test_one_model_given_and_used_keeps_its_clusters_in_double_precision():
-    single = Diffusion(lambda z, t, k: 0 * z, SCHEDULE, 2, "x", clusters=known_clusters())
-    for chain in (single, single.respaced([2, 7]), guided(single, single, 2.0)):
-        sampler("ddim")(chain, 3, seeded(0))
+    single = Mixture(Diffusion(lambda z, t, k: 0 * z, SCHEDULE, 2, "x"), known_clusters())
+    for chain in (single, Mixture(single.chain.respaced([2, 7]), single.classes), guided(single, single, 2.0)):
+        sample(chain, 3, solver="ddim")
         assert single.clusters.centres.dtype == F64
-        single.elbo_single(torch.zeros(1, 2))
+        single.terms(torch.zeros(1, 2))
     assert torch.equal(single.clusters.share, SHARE)
 
 
@@ -402,7 +412,7 @@ NETWORKS = {
 @pytest.mark.parametrize("name", NETWORKS)
 def test_every_network_is_told_the_cluster_and_learns_of_those_it_saw(name):
     torch.manual_seed(0)
-    network = build(NETWORKS[name], (1, 8, 8)).denoiser
+    network = split(build(NETWORKS[name], (1, 8, 8)))[0].denoiser
     for parameter in network.parameters():
         if parameter.dim() > 1:
             nn.init.normal_(parameter, std=0.1)  # blocks that begin as the identity hear nothing
@@ -425,7 +435,7 @@ def test_the_trainer_finds_the_clusters_of_the_training_part():
     data[200:] //= 4
     config = small(clusters=2)
     module = build(config, (1, 8, 8))
-    start_at(module, data)
+    start_at(module, config, data)
     assert module.clusters.share.tolist() == [0.5, 0.5]
     of = module.clusters.of(SIGNED.to_model(data))
     assert len(set(of[:200].tolist())) == len(set(of[200:].tolist())) == 1
@@ -443,8 +453,9 @@ def test_of_moved_pictures_the_clusters_are_those_that_training_sees():
     """
     data = torch.zeros(3000, 1, 8, 8, dtype=torch.uint8)
     data[:, :, 2, 3:6] = 255
-    module = build(small(clusters=12), (1, 8, 8))
-    start_at(module, data, "shift")
+    config = small(clusters=12)
+    module = build(config, (1, 8, 8))
+    start_at(module, config, data, "shift")
     moved = augmented(data, "shift", seeded(3))
     seen = module.clusters.of(SIGNED.to_model(moved)).bincount(minlength=12) / 3000
     assert (seen - module.clusters.share).abs().max() < 0.06
@@ -454,11 +465,11 @@ def test_of_moved_pictures_the_clusters_are_those_that_training_sees():
 def test_clusters_are_looked_for_in_parts_of_a_limited_size(monkeypatch):
     data = torch.randint(256, (400, 1, 8, 8), generator=seeded(0), dtype=torch.uint8)
     one, two = (build(small(clusters=4), (1, 8, 8)) for _ in range(2))
-    start_at(one, data)
+    start_at(one, small(clusters=4), data)
     sizes = []
-    monkeypatch.setattr(recipes_build, "NUMBERS_AT_ONCE", 640)
-    monkeypatch.setattr(recipes_build, "coarse", lambda x: sizes.append(x.numel()) or coarse(x))
-    start_at(two, data)
+    monkeypatch.setattr(family, "VALUES_AT_ONCE", 640)
+    monkeypatch.setattr(clusters, "coarse", lambda x: sizes.append(x.numel()) or coarse(x))
+    start_at(two, small(clusters=4), data)
     assert max(sizes) == 640
     assert torch.equal(one.clusters.centres, two.clusters.centres)
 
@@ -479,10 +490,10 @@ def test_a_run_keeps_its_clusters_through_files_and_a_student_has_its_teachers(t
     run = ["train", "mnist-ddpm", "--data", "pictures.npy", "--steps", 6, "--out", "run", *flags]
     code, _, said = call(capsys, *run, "--model.clusters", 2)
     assert code == 0
-    assert "clusters: 2 found\n" in said
+    assert "found 2 clusters\n" in said
     with Image.open("run/clusters.png") as picture:
         assert picture.width > 2 * 8
-    assert "the centres of the clusters" in Path("run/report.html").read_text(encoding="utf-8").lower()
+    assert "centers of the k-means clusters" in Path("run/report.html").read_text(encoding="utf-8").lower()
     trained = kakusan.load("run")
     assert (trained.chain.clusters.share > 0).sum() == 2
     assert torch.equal(trained.weaker.clusters.centres, trained.chain.clusters.centres)
@@ -505,14 +516,14 @@ def test_a_student_is_taught_of_the_clusters_of_its_examples(monkeypatch):
     recipe = student_recipe(find("mnist-few"), Recipe("teacher", "", small(clusters=4)))
     teacher = build(small(clusters=4), (1, 8, 8))
     data = torch.randint(256, (400, 1, 8, 8), generator=seeded(0), dtype=torch.uint8)
-    start_at(teacher, data)
+    start_at(teacher, small(clusters=4), data)
     module = distillation(recipe, (1, 8, 8), teacher.state_dict())
-    told, before = [], _Given.__init__
-    monkeypatch.setattr(_Given, "__init__", lambda self, model, k: told.append(k) or before(self, model, k))
+    told, before = [], Diffusion.predict
+    monkeypatch.setattr(Diffusion, "predict", lambda self, z, t, cond: told.append(cond) or before(self, z, t, cond))
     distillation_loss(module, recipe, data, teacher)(torch.arange(12), seeded(0))
     wanted = teacher.clusters.of(SIGNED.to_model(data[:12]))
     assert len(set(wanted.tolist())) > 1
-    assert len(told) == 3  # of the teacher, the student and the follower
+    assert len(told) == 3  # of the teacher, the student and the fake-score network
     assert all(torch.equal(one, wanted) for one in told)
 
 
@@ -520,17 +531,17 @@ def test_fewer_clusters_than_asked_for_are_told():
     found = Clusters(64, (1, 8, 8))
     assert cluster_lines(None) == []
     assert cluster_lines(found) == [
-        f"clusters: 1 found, of 64 asked for: there must be {FEWEST} examples for each, all of them not alike"
+        f"found 1 clusters instead of 64: a cluster needs at least {EXAMPLES_PER_CLUSTER} distinct images"
     ]
-    found.find(coarse(torch.randn(3 * FEWEST, 1, 8, 8, generator=seeded(0))))
-    assert cluster_lines(found)[0].startswith("clusters: 3 found, of 64")
+    found.find(coarse(torch.randn(3 * EXAMPLES_PER_CLUSTER, 1, 8, 8, generator=seeded(0))))
+    assert cluster_lines(found)[0].startswith("found 3 clusters instead of 64")
 
 
 def test_clusters_are_shown_the_most_common_first():
     found = Clusters(3, (1, 20, 30))
     found.centres[:] = torch.arange(3, dtype=F64)[:, None]
     found.share.copy_(f64([0.3, 0.0, 0.7]))
-    shown = found.pictures()
+    shown = found.images()
     assert shown.shape == (2, 1, 20, 30)
     assert shown[:, 0, 5, 7].tolist() == [2.0, 0.0]
 
@@ -540,9 +551,8 @@ def test_clusters_are_shown_the_most_common_first():
     [
         (lambda: Clusters(0, (1, 8, 8)), "at least one cluster"),
         (lambda: Clusters(2, (1, 8, 8)).find(torch.zeros(9, 1, 8, 8)), r"got \(9, 1, 8, 8\); clusters\.find\(coarse"),
-        (lambda: Clusters(2, (1, 8, 8)).find(torch.full((9, 64), math.nan)), "finite numbers"),
-        (lambda: Diffusion(Knowing(), SCHEDULE, 2, clusters=4), "kakusan.Clusters of shape .* got 4"),
-        (lambda: Diffusion(Knowing(), SCHEDULE, 3, clusters=known_clusters()), r"shape \(3,\), got \(2,\)"),
+        (lambda: Clusters(2, (1, 8, 8)).find(torch.full((9, 64), math.nan)), "finite features"),
+        (lambda: Mixture(conditional(), 0), "Clusters, Classes or a positive number of classes, got 0"),
     ],
 )
 def test_wrong_clusters_are_refused_where_they_are_made(wrong, words):

@@ -7,12 +7,14 @@ from torch.testing import assert_close
 
 from harness.faults import catches
 from harness.support import F64, gauss_hermite, seeded
+from kakusan.likelihood import diffusion as diffusion_module
 from kakusan.likelihood.control_variate import features as features_module
 from kakusan.likelihood.control_variate import surroundings as surroundings_module
 from kakusan.likelihood.control_variate.control import RIDGE, SHARED_RIDGE, Calls, Predictors, fit
 from kakusan.likelihood.control_variate.features import Features
 from kakusan.likelihood.control_variate.surroundings import Surroundings
 from kakusan.likelihood.control_variate.wiener import Wiener, step_weight
+from kakusan.likelihood.three import three_estimates
 from kakusan.models.diffusion import Diffusion
 from kakusan.oracles import GaussianWorld
 from kakusan.schedule import Schedule
@@ -217,3 +219,55 @@ def test_the_weight_of_a_step_is_what_a_squared_error_costs_there():
             for answer in (0.0, 0.7)
         ]
         assert_close(costs[1] - costs[0], 0.49 * weight[t : t + 1], **EXACT)
+
+
+# In the estimators
+
+
+@catches("""likelihood/diffusion.py: the control variate is fitted to the very costs that it is used on
+- [peer for peer in blocks if peer is not block]
++ blocks""")
+def test_no_cost_is_predicted_from_itself(monkeypatch):
+    fitted, used = [], []
+
+    def spy_fit(calls, *rest):
+        fitted.append(set(calls.rows.tolist()))
+        return fit(calls, *rest)
+
+    def spy_sums(self, rows, coefficients):
+        used.append(set(rows.tolist()))
+        return sums(self, rows, coefficients)
+
+    sums = Predictors.sums
+    monkeypatch.setattr(diffusion_module, "fit", spy_fit)
+    monkeypatch.setattr(Predictors, "sums", spy_sums)
+    x = WORLD.sample(1000, seeded(11))
+    diffusion_module.of_diffusion(model_of(), lambda rows: x[rows], 1000)
+    assert set.union(*used) == set(range(1000))
+    for learned, predicted in zip(fitted, used, strict=True):
+        assert not learned & predicted
+        assert learned | predicted == set(range(1000))
+
+
+@catches("""likelihood/three.py: errors of the three estimators are twice too large
+- (draws.var(dim=1) / draws.shape[1]).mean().sqrt().item()
++ 2 * (draws.var(dim=1) / draws.shape[1]).mean().sqrt().item()""")
+@catches("""likelihood/three.py: errors of the three estimators are those of one example
+- .mean().sqrt().item() / math.sqrt(len(x))
++ .mean().sqrt().item()""")
+@catches("""likelihood/three.py: a difference has the error of one of its sides
+- both = math.hypot(result[name]["standard_error"], path["standard_error"])
++ both = result[name]["standard_error"]""")
+def test_the_errors_of_the_three_estimators_are_those_of_their_means():
+    """Stated errors against the std over 200 seeds: known to 5 %, so 4.5 standard errors are 23 %."""
+    x, found = WORLD.sample(3, seeded(12)), []
+    schedule = Schedule.from_betas([0.1, 0.2, 0.3])
+    model = Diffusion(lambda z, t: 0.7 * z, schedule, 2, prediction="x", variance="unit").double()
+    for seed in range(200):
+        found.append(three_estimates(model, lambda rows: x[rows], 3, seed=seed, images=3, paths=4))
+    for name in ("path", "pair", "single"):
+        means = torch.tensor([one[name]["bits_per_dim"] for one in found], dtype=F64)
+        stated = torch.tensor([one[name]["standard_error"] for one in found], dtype=F64).square().mean().sqrt()
+        assert stated.item() == pytest.approx(means.std().item(), rel=0.23), name
+    off = torch.tensor([one["single"]["errors_from_path"] for one in found], dtype=F64)
+    assert off.square().mean().sqrt().item() == pytest.approx(1, rel=0.23)

@@ -304,7 +304,7 @@ def bad_files(folder):
         ("text.npy", "Python objects or no array"),
         ("huge.npy", "got 13,835,058,055,282,163,712 in row 1"),
         ("pixel.npy", "two numbers or more"),
-        ("image.jpg", "put many of them into a folder"),
+        ("image.jpg", "put many images into a folder"),
         ("table.csv", "np.save('x.npy'"),
         ("without", "without ending"),
         ("empty", "train-images"),

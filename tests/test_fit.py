@@ -7,6 +7,7 @@ from torch import nn
 import kakusan as kk
 from harness.faults import catches
 from harness.support import F64, SMALL_BETAS, seeded
+from kakusan.models.clusters import coarse
 from kakusan.oracles import GaussianWorld, LinearVAEWorld
 from kakusan.training.settings import Optim
 
@@ -165,3 +166,19 @@ def test_a_training_loop_of_ones_own_needs_public_names_only():
         optimizer.step()
     assert kk.sample(chain, 4, seed=0).shape == (4, 2)
     assert mean_elbo(chain, x) > before + 0.5
+
+
+def test_clusters_that_were_never_found_are_refused():
+    chain = kk.Mixture(affine_diffusion(num_classes=2), kk.Clusters(2, (2,)))
+    x = torch.cat([torch.full((60, 2), -1.0, dtype=F64), torch.full((60, 2), 1.0, dtype=F64)])
+    with pytest.raises(kk.InputError, match="no centroids yet"):
+        kk.fit(chain, x, steps=1)
+    chain.classes.find(coarse(x))
+    kk.fit(chain, x, steps=1, optim=FAST)
+
+
+def test_a_network_trained_in_bfloat16_computes_in_float64_afterwards():
+    torch.manual_seed(0)
+    chain = kk.VAE(lambda x: (x, 0 * x), nn.Linear(2, 2), latent_shape=2)
+    kk.fit(chain, torch.rand(8, 2), steps=1, optim=Optim(batch=8, precision="bfloat16"))
+    assert chain.double().decoder(torch.rand(3, 2, dtype=F64)).dtype == F64

@@ -218,7 +218,7 @@ def test_bad_pictures_are_refused_with_a_line_for_each_of_the_first(corpus, caps
     code, out, err = call(capsys, "train", "mnist-ddpm", "--data", folder, "--size", "16", "--steps", "1")
     assert (code, out) == (2, "")
     lines = err.splitlines()
-    assert "40 of 240 files are no usable images" in lines[0]
+    assert "40 of 240 files are not usable images" in lines[0]
     assert "--bad-images skip" in lines[0]
     assert len(lines) == MOST_LINES + 2
     assert f"{len(bad) - MOST_LINES} more" in lines[-1]
@@ -246,7 +246,7 @@ def test_kakusan_data_lists_what_is_good_and_all_that_is_bad(corpus, capsys):
     code, out, _ = call(capsys, "data", folder, "--size", "16x12")
     assert code == 0
     assert "200 images (155 in color, 45 gray, 44 with an alpha channel)" in out
-    assert "40 files that are no usable images" in out
+    assert "40 unusable files:" in out
     assert all(f"  {printable(name)}: " in out for name in bad)
     assert "16 x 12" in out
     assert "--size 16x12 --bad-images skip" in out

@@ -109,7 +109,7 @@ def test_a_guess_limited_to_a_range_stays_in_it():
     [
         (model(GENTLE), 0.5, None, "at least 1"),
         (model(GENTLE), float("nan"), None, "at least 1"),
-        (model(GENTLE), 2.0, (1.0, -1.0), "rising interval"),
+        (model(GENTLE), 2.0, (1.0, -1.0), "must be increasing"),
         (affine_diffusion("optimal", "beta"), 2.0, None, "same quantity"),
         (Diffusion(GENTLE, Schedule.cosine(5), 2, prediction="x"), 2.0, None, "same schedule"),
     ],

@@ -102,7 +102,7 @@ def test_a_mistake_is_said_once(alone, tmp_path):
     job = train(alone[0], tmp_path / "run", "--devices", "2", "--optim.groups", "3", "--optim.batch", "9")
     _, errors = job.communicate(timeout=LIMIT_S)
     assert job.returncode == 2
-    assert errors.count("must be a multiple of the 2 ranks, got 3") == 1
+    assert errors.count("2 processes cannot divide 3 micro-batches") == 1
     assert "Traceback" not in errors
     assert not (tmp_path / "run").exists()
 

@@ -400,3 +400,10 @@ def test_a_model_does_not_differ_from_itself():
 def test_a_comparison_needs_the_same_examples_and_two_of_them(first, second):
     with pytest.raises(InputError, match="examples"):
         compare(evaluated(torch.zeros(first, dtype=F64)), evaluated(torch.zeros(second, dtype=F64)))
+
+
+def test_a_chain_of_one_step_into_pure_noise_is_measured():
+    chain = Diffusion(lambda z, t: 0 * z, Schedule.from_betas([1.0]), 3, "x").double()
+    x = torch.randn(40, 3, dtype=F64, generator=seeded(0))
+    estimate = of_diffusion(chain, lambda rows: x[rows], len(x))
+    assert_close(add(estimate.terms.values()), chain.elbo_single(x), rtol=0, atol=1e-12)

@@ -39,7 +39,7 @@ REFUSALS = {
     "no path": (OSError(5, "Input/output error"), "cannot use the current folder (Input/output error)"),
     "link loop": (
         RuntimeError("Symlink loop from '/x'"),
-        "cannot use a path (Symlink loop from '/x'); remove the links",
+        "cannot use a path (Symlink loop from '/x'); remove the symbolic links",
     ),
     "a name to write": (UnicodeEncodeError("utf-8", "\udcff", 0, 1, "no"), "'\\udcff' is not valid UTF-8; rename"),
     "a text to read": (UnicodeDecodeError("utf-8", b"\xff", 0, 1, "no"), "b'\\xff' is not valid UTF-8; rename"),

@@ -11,6 +11,7 @@ from torch.testing import assert_close
 from harness.support import F64, LIMIT, f64, seeded
 from kakusan.bound import ancestral_sample, elbo, importance_bound, sample_path
 from kakusan.chain import log_weight
+from kakusan.errors import InputError
 from kakusan.models.diffusion import Diffusion
 from kakusan.models.mixture import Mixture
 from kakusan.oracles import MixtureWorld
@@ -90,3 +91,10 @@ def test_a_mixture_and_its_chain_stay_in_step(change):
     assert {p.dtype for p in both.parameters()} == {p.dtype for p in both.chain.parameters()} == {F64}
     for mine, held in zip(both.parameters(), both.chain.parameters()):
         assert mine is held
+
+
+def test_uncertain_classes_refuse_settings_of_the_chains_own_loss():
+    chain = Diffusion(lambda z, t, k: z, Schedule.cosine(4), 1)
+    with pytest.raises(InputError, match="uncertain classes"):
+        Mixture(chain, 2).loss(X.clone(), objective="path")
+    assert Mixture(chain, 2).loss(X.clone(), objective="path", cond=nearest(X)).shape == (9,)

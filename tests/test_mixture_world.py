@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from harness.support import F64, assert_mean, f64, oracle, seeded
+from harness.support import F64, assert_mean, drawn, f64, oracle, seeded
 from kakusan.models.diffusion import Diffusion
 from kakusan.schedule import Schedule
-from kakusan.solvers import ancestral
+from kakusan.solvers import Ancestral
 
 ORACLE = oracle("gaussian_mixture")
 DATA = ORACLE["elbo_linear_T100"]["inputs"]
@@ -185,5 +185,5 @@ def distance_to_the_data(draws: Tensor) -> float:
 def test_samples_of_the_exact_denoiser_are_nearly_the_data_and_with_unit_variance_far_off():  # theory S41, E14
     n, schedule = 20_000, SCHEDULES["elbo_linear_T100"]
     # 20,000 draws of the data themselves lie within 1.63 / sqrt(n) = 0.0115 in 99 of 100 cases; a hundred steps add to it
-    assert distance_to_the_data(ancestral(mixture_model(schedule, "beta"), n, seeded(0))) < 0.03
-    assert distance_to_the_data(ancestral(mixture_model(schedule, "unit"), n, seeded(0))) > 0.2
+    assert distance_to_the_data(drawn(Ancestral(), mixture_model(schedule, "beta"), n, seeded(0))) < 0.03
+    assert distance_to_the_data(drawn(Ancestral(), mixture_model(schedule, "unit"), n, seeded(0))) > 0.2

@@ -144,15 +144,15 @@ def test_a_file_does_not_say_where_to_look_for_data(capsys, tmp_path, monkeypatc
         (tmp_path / "model.safetensors").write_bytes(hostile.setting("recipe.data", path))
         code, _, err = call(capsys, "evaluate", "model.safetensors")
         assert code == 2
-        assert "does not bring its data" in err
+        assert "does not contain its data" in err
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["export", "vae.safetensors"], "a file already"),
+        (["export", "vae.safetensors"], "is an exported file already"),
         (["export", "nowhere"], "no run at nowhere"),
-        (["export", "vae", "--out", "vae.safetensors"], "kept as it is"),
+        (["export", "vae", "--out", "vae.safetensors"], "is left unchanged"),
         (["export", "vae", "--out", "vae.pt"], ".safetensors"),
         (["export", "vae", "--out", "vae/checkpoints/mine.safetensors"], "inside the run"),
         (["evaluate", "vae.safetensors"], "--data"),
@@ -280,7 +280,8 @@ def test_no_command_unpickles_anything(runs, squares, tmp_path):
     commands = [
         ["export", str(runs / "ddpm"), "--out", file],
         *(["info", str(path)] for path in (runs / "ddpm", file)),
-        *(["sample", str(path), "-n", "2", "--out", str(tmp_path / "s")] for path in (runs / "ddpm", file)),
+        ["sample", str(runs / "ddpm"), "-n", "2", "--out", str(tmp_path / "of-run")],
+        ["sample", file, "-n", "2", "--out", str(tmp_path / "of-file")],
         *(["evaluate", str(path), "--data", str(squares), "--limit", "4"] for path in (runs / "ddpm", file)),
         ["compare", str(runs / "ddpm"), file, "--limit", "4"],
         ["data", str(squares)],

@@ -1,5 +1,6 @@
 """Each model family is trained for a second and generates; a little training on digits raises the bound."""
 
+import copy
 import math
 
 import pytest
@@ -14,6 +15,7 @@ from kakusan.chain import log_weight
 from kakusan.data.digits import mnist
 from kakusan.data.scale import BINARY
 from kakusan.distributions import add
+from kakusan.errors import InputError
 from kakusan.measure.classifier import classifier
 from kakusan.models.diffusion import Diffusion
 from kakusan.models.hierarchical_vae import HierarchicalVAE
@@ -23,6 +25,7 @@ from kakusan.objectives.notes_third_term import notes_third_term
 from kakusan.run.build import build
 from kakusan.run.families.hierarchy import HierarchyConfig
 from kakusan.schedule import Schedule
+from kakusan.solvers import sample
 
 SMALL = Schedule.from_betas(SMALL_BETAS)
 
@@ -177,3 +180,28 @@ def test_samples_are_nearer_to_digits_than_noise_and_shuffled_pixels_are(trained
     assert samples < 0.5 * distance(shuffled)
     assert samples < 0.5 * distance(torch.rand(500, 784, generator=seeded(1)))
     assert distance(train[500:1000]) < 0.2 * samples  # the floor: other digits, in 500 draws
+
+
+NET = nn.Linear(3, 3)  # a global, as in a notebook
+
+
+def test_a_function_moves_and_counts_the_networks_that_it_names():
+    inner = nn.Linear(3, 3)
+    for function in (lambda z, t: NET(z), lambda z, t: inner(z)):
+        chain = Diffusion(function, Schedule.cosine(4), 3)
+        assert len(list(chain.parameters())) == 2
+        with pytest.raises(InputError, match="pass the network itself"):
+            copy.deepcopy(chain)
+
+
+def test_latents_and_conditions_of_different_lengths_are_refused():
+    chain = Diffusion(lambda z, t, cond: z, Schedule.cosine(4), 3)
+    with pytest.raises(InputError, match="3 samples need z and cond of that length, got 2, 3"):
+        sample(chain, z=torch.zeros(2, 3), cond=torch.zeros(3, dtype=torch.int64))
+
+
+def test_options_of_a_diffusion_solver_are_refused_by_a_chain_of_one_pass():
+    vae = VAE(lambda x: (x, x), lambda z: z, 3)
+    for option in ({"steps": 3}, {"end_log_snr": 2.0}, {"spacing": "karras"}):
+        with pytest.raises(InputError, match=f"{next(iter(option))}: only for diffusion models"):
+            sample(vae, 2, **option)

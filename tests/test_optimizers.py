@@ -9,6 +9,7 @@ from torch.testing import assert_close
 
 from harness.faults import catches
 from harness.support import F64, f64, seeded
+from kakusan.errors import InputError
 from kakusan.training import muon
 from kakusan.training.loop import Trainer
 from kakusan.training.muon import Muon, orthogonalised
@@ -189,3 +190,15 @@ def test_muon_steps_along_the_gradient_of_any_matrix_shape():
     kernel.grad = torch.randn(4, 2, 3, 3, generator=torch.Generator().manual_seed(0))
     Muon([kernel], lr=0.1).step()
     assert (kernel * kernel.grad).sum() < 0
+
+
+@catches("""training/optimizers.py: Muon is AdamW where no matrix is named
+- if settings.method == "muon" and not any(
++ if settings.method == "muon" and all(""")
+def test_muon_without_hidden_matrices_is_refused():
+    module = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
+    with pytest.raises(InputError, match=r"hidden_matrices\(\).*optim.method=adam"):
+        Optimizers(module, Optim(method="muon"))
+    assert Optimizers(module, Optim(method="adam"))
+    module.hidden_matrices = lambda: [module[0].weight]
+    assert Optimizers(module, Optim(method="muon"))

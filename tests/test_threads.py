@@ -112,9 +112,9 @@ def test_groups_are_taken_at_the_same_time(cores):
 @catches("""training/threads.py: each thread takes all cores [4-2-2]
 - share = max(1, before // num)
 + share = before""")
-@catches("""training/threads.py: the pool leaves its number of cores to threads that come later [4-2-2]
--         torch.set_num_threads(before)  # threads
-+         pass  # threads""")
+@catches("""training/lanes.py: lanes leave their number of cores to threads that come later [4-2-2]
+-         torch.set_num_threads(before)  # the default
++         pass  # the default""")
 @pytest.mark.parametrize(("threads", "num", "share"), [(2, 2, 1), (4, 2, 2), (5, 2, 2), (2, 3, 1)])
 def test_the_threads_divide_the_cores_and_keep_the_number_of_the_process(cores, threads, num, share):
     cores(threads)

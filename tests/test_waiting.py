@@ -29,6 +29,13 @@ CONFIGS = {
     "vae": VAEConfig(hidden=(16,), latent=4),
     "hierarchy": HierarchyConfig(hidden=16, latents=(4, 2), likelihood="bernoulli"),
 }
+# Muon needs hidden matrices, which the perceptrons of a VAE do not name
+STEPPING = [
+    (name, method)
+    for name, config in CONFIGS.items()
+    for method in ("adam", "muon")
+    if method == "adam" or isinstance(config, DiffusionConfig)
+]
 
 
 class Generator(torch.Generator):
@@ -81,13 +88,12 @@ def step(one):
 @catches("""training/batches.py: a new epoch is waited for [vae-adam]
 - order.to(self.device, non_blocking=True)
 + order.to(self.device)""")
-@catches("""training/loop.py: each verdict on a step is waited for [vae-muon]
+@catches("""training/loop.py: each verdict on a step is waited for [unet-muon]
 - if self._deferred.is_full:
 + if True:""")
-@pytest.mark.parametrize("method", ["adam", "muon"])
-@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
-def test_no_step_waits_for_the_device(monkeypatch, config, method):
-    one = stepping(monkeypatch, config, method=method, augment="shift")
+@pytest.mark.parametrize(("name", "method"), STEPPING, ids=map("-".join, STEPPING))
+def test_no_step_waits_for_the_device(monkeypatch, name, method):
+    one = stepping(monkeypatch, CONFIGS[name], method=method, augment="shift")
     with NoCopies():
         for _ in range(4):
             step(one)

@@ -1,6 +1,6 @@
 """kakusan: latent-variable generative models under one ELBO.
 
-Everything public is here, imported when it is first used, so that `kakusan --help` need not wait for torch.
+All public names are here and are imported on first use, so that `kakusan --help` does not load torch.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ _HOMES = {
     "train": "run.trained_run",
 }
 _MODULES = ("data", "measure", "nets", "objectives", "oracles", "solvers")
-__all__ = [  # names of _HOMES and _MODULES, spelled out for editors
+__all__ = [  # the names of _HOMES and _MODULES, listed for editors
     "VAE",
     "Classes",
     "Clusters",

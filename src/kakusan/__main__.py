@@ -1,4 +1,4 @@
-"""`python -m kakusan`, which is what torchrun starts: torchrun -m kakusan train ..."""
+"""Entry point of `python -m kakusan` and of `torchrun -m kakusan train ...`."""
 
 from kakusan.cli import main
 

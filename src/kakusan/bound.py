@@ -1,4 +1,4 @@
-"""The ELBO, its tightening by importance weights, and generation: written once, for every chain."""
+"""The ELBO, the importance-weighted bound and ancestral sampling, for every chain."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def sample_path(
 def draw_path(
     chain: LatentChain, x: Tensor, generator: Randomness = None, *, cond: Tensor | None = None
 ) -> list[Latent]:
-    """Draw a path as `sample_path` does, without checking x: for data that were validated before."""
+    """Draw a path as `sample_path` does, without validating x."""
     path: list[Latent] = [x]
     for t in range(1, chain.depth + 1):
         path.append(chain.encode(path[-1], t, cond).sample(generator))
@@ -71,7 +71,7 @@ def importance_bound(
         num_samples: K, at least 1.
         generator: Source of the draws.
         cond: Condition of a conditional chain.
-        checked: Skip the look at the values of x, e.g. in training.
+        checked: Skip the validation of x, e.g. in training.
 
     Returns:
         Nats per example, shape (b,).
@@ -83,7 +83,7 @@ def importance_bound(
         raise InputError(f"num_samples must be at least 1, got {num_samples}; 1 is the ELBO itself")
     if not checked:
         chain.validate(x, cond)
-    # log-sum-exp in a running form: without gradients, memory does not grow with the number of draws
+    # running log-sum-exp: without gradients, memory does not grow with the number of draws
     at_once = min(num_samples, max(1, PATHS_AT_ONCE // max(1, len(x))))
     first, total = chain.encode(x, 1, cond), None
     for drawn in range(0, num_samples, at_once):
@@ -118,7 +118,7 @@ def _log_weights(
         up.append(q.log_prob(z))
         below = z
     total = chain.prior(cond).log_prob(below)
-    for p, q_of_z in zip(down, up):  # in the order of `log_weight`, so that one draw gives the same bits
+    for p, q_of_z in zip(down, up):  # summed in the order of `log_weight`, so that one draw gives the same bits
         total = total + p - q_of_z
     return total.view(num_samples, len(x))
 

@@ -48,7 +48,7 @@ class LatentChain(abc.ABC):
     def validate(self, x: Tensor, cond: Tensor | None = None) -> None:
         """Check that x, shape (b, *event), can be data of this chain: valid data have a bound.
 
-        Called where data come from outside. It reads the values, which a training step has no time for.
+        Called where data enter the library. It reads values on the device, so training steps do not call it.
 
         Raises:
             InputError: If x or cond has the wrong type, shape or values.
@@ -69,7 +69,7 @@ class LatentChain(abc.ABC):
         return self.draw_terms(x, cond, generator)
 
     def draw_terms(self, x: Tensor, cond: Tensor | None = None, generator: Randomness = None) -> dict[str, Tensor]:
-        """The same as `terms`, without a look at the values of x: for training steps."""
+        """The same as `terms`, without validating x; for training steps."""
         path, ups = [x], []
         for t in range(1, self.depth + 1):
             ups.append(self.encode(path[-1], t, cond))
@@ -81,7 +81,7 @@ class LatentChain(abc.ABC):
         return terms
 
     def loss(self, x: Tensor, generator: Randomness = None, *, cond: Tensor | None = None) -> Tensor:
-        """Minus the ELBO of one drawn path per dimension of x: what training minimizes; nats, shape (b,)."""
+        """Training loss: minus the ELBO of one drawn path per dimension of x; nats, shape (b,)."""
         return -add(self.draw_terms(x, cond, generator).values()) / math.prod(x.shape[1:])
 
 

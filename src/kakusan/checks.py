@@ -1,7 +1,7 @@
-"""Checks of data where they enter: one line states what was expected, what was found and where.
+"""Checks of input data; an error states on one line what was expected, what was found and where.
 
-Shapes and dtypes are known to the host and checked everywhere. A look at the values waits for the device, so it
-belongs to the public entrances, not to a training step.
+Shapes and dtypes are known to the host and checked everywhere. Checking values waits for the device, so public
+functions do it and training steps do not.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from torch import Tensor
 
 from kakusan.errors import InputError
 
-GRID_SLACK = 0.01  # of a level: the rounding of float32 is a thousandth of that, another scale is far beyond it
+GRID_SLACK = 0.01  # tolerance as a share of a level: float32 rounds to a thousandth of it, and a wrong scale exceeds it
 
 
 def check_event(x: Tensor, event_shape: Sequence[int] | None = None, name: str = "x") -> None:
-    """InputError unless x is a batch of floating-point examples (b, *event); the event may be left open."""
+    """InputError unless x is a batch of floating-point examples (b, *event); the event shape may be None."""
     if not isinstance(x, Tensor):
         raise InputError(f"{name} must be a tensor, got {type(x).__name__}; make it one by torch.as_tensor({name})")
     if not x.is_floating_point():
@@ -69,11 +69,11 @@ def check_steps(t: Tensor | int, z: Tensor, event_shape: Sequence[int], depth: i
 
 
 def check_same_event(value: Tensor, mean: Tensor) -> None:
-    """InputError unless a distribution with this mean is over events of value's shape: broadcasting would mislead."""
+    """InputError unless mean and value have the same event shape, because broadcasting would hide the mistake."""
     if value.shape[1:] != mean.shape[1:]:
         raise InputError(
-            f"a batch of events of shape {tuple(value.shape[1:])} meets a distribution over events of shape "
-            f"{tuple(mean.shape[1:])}; networks return the shape of what they stand for, and x[None] is a batch of one"
+            f"a batch of events of shape {tuple(value.shape[1:])} does not fit a distribution over events of shape "
+            f"{tuple(mean.shape[1:])}; check the output shape of the network; x[None] is a batch of one"
         )
 
 
@@ -117,6 +117,6 @@ def check_range(x: Tensor, low: float, high: float) -> None:
 
 
 def check_count(num: int, of: str = "example") -> None:
-    """InputError unless there is something to average over."""
+    """InputError unless there is at least one item."""
     if num < 1:
         raise InputError(f"there is nothing to evaluate: expected at least one {of}, got {num}")

@@ -1,7 +1,7 @@
-"""Everything that is printed: results on stdout, messages and progress on stderr, commands that can be typed as shown.
+"""Printing: results on stdout, messages and progress on stderr, and commands that can be typed as shown.
 
-Names of files and texts of records come from strangers. Whatever passes through this module has its control
-characters, terminal escapes and direction marks escaped.
+File names and texts of records are untrusted. This module escapes control characters, terminal escapes and
+direction marks in everything that it prints.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from kakusan.errors import SaveError, printable
 
 Item = TypeVar("Item")
 _quiet = ContextVar("quiet", default=False)
-MANY = 1000  # examples whose bound may take longer than a person waits without a message
-QUIET_SECONDS = 2.0  # before progress is shown
-LIVE_SECONDS, PLAIN_SECONDS = 0.2, 10.0  # between two updates in a terminal, and elsewhere
-WIDE = 80  # columns from which help is on the line of its flag
+MANY = 1000  # number of examples from which a message announces the measurement
+QUIET_SECONDS = 2.0  # seconds before progress is shown
+LIVE_SECONDS, PLAIN_SECONDS = 0.2, 10.0  # seconds between two updates in a terminal, and elsewhere
+WIDE = 80  # terminal width from which help is on the line of its flag
 COLUMN = 30
-CLEAR = "\033[K"  # the rest of a terminal's line
+CLEAR = "\033[K"  # escape sequence that clears the rest of a line
 
 
 def say(*lines: str) -> None:
@@ -38,7 +38,7 @@ def say(*lines: str) -> None:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Hold back messages, for callers in Python; warnings and progress are still shown."""
+    """Suppress messages for callers in Python; warnings and progress are still shown."""
     token = _quiet.set(True)
     try:
         yield
@@ -47,21 +47,21 @@ def quiet() -> Iterator[None]:
 
 
 def tell(line: str) -> None:
-    """Print a message to stderr, so that stdout holds results only. Of several processes rank 0 prints."""
+    """Print a message to stderr, so that stdout holds results only; only rank 0 prints."""
     if _is_first() and not _quiet.get():
         print(f"\r{CLEAR}" if Status.shown else "", printable(line), sep="", file=sys.stderr, flush=True)
 
 
 def tell_measuring(examples: int, by: str = "") -> None:
-    """Announce that the bound of many examples is measured; `by` names one of several models."""
+    """Announce the measurement of a bound on many examples; `by` names one of several models."""
     if examples >= MANY:
         tell(f"measuring the bound of {counted(examples, 'example')}{by}")
 
 
 class Status:
-    """A line on stderr about work in progress: rewritten in a terminal, a new line every ten seconds elsewhere."""
+    """Progress line on stderr: rewritten in a terminal, a new line every ten seconds elsewhere."""
 
-    shown = False  # whether a line stands in the terminal that the next message has to clear
+    shown = False  # whether the next message must clear a progress line
 
     def __init__(self) -> None:
         self.live = sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb"
@@ -69,11 +69,11 @@ class Status:
 
     @property
     def due(self) -> bool:
-        """True if it is time to show something new."""
+        """True if an update is due."""
         return _is_first() and time.monotonic() >= self._next
 
     def show(self, text: str) -> None:
-        """Show a text in place of the one before."""
+        """Show a text in place of the previous one."""
         self._next = time.monotonic() + (LIVE_SECONDS if self.live else PLAIN_SECONDS)
         Status.shown = self.live
         text = printable(text)
@@ -85,18 +85,18 @@ class Status:
         )
 
     def end(self, keep: bool = False) -> None:
-        """Leave the terminal to other messages, below the last text if that is kept."""
+        """End the progress line; keep its last text or clear it."""
         if Status.shown:
             Status.shown = False
             print("\n" if keep else f"\r{CLEAR}", end="", file=sys.stderr, flush=True)
 
 
 def progress(items: Iterable[Item], label: str, total: int | None = None) -> Iterator[Item]:
-    """Yield the items, and show on stderr what share is done and the time left once two seconds have passed.
+    """Yield the items; after two seconds, show the share done and the time left on stderr.
 
     Args:
-        items: Anything iterable; an item counts as done when the next one is asked for.
-        label: Words in front of the share, e.g. "sampling".
+        items: Any iterable; an item counts as done when the next one is requested.
+        label: Text before the share, e.g. "sampling".
         total: Number of items, if `items` has no length.
     """
     total = total or (len(items) if isinstance(items, Sized) else 0)
@@ -120,7 +120,7 @@ def _is_first() -> bool:
 
 
 def command(*words: object) -> str:
-    """Return a kakusan command as it can be typed here: quoted for the shell, started as this program was."""
+    """Return a kakusan command as it can be typed in the current folder, quoted for the shell."""
     return " ".join([program(), *map(quoted, words)])
 
 
@@ -162,7 +162,7 @@ def line_width() -> int:
 
 
 def entry(head: str, text: str) -> str:
-    """Return a name and what is said about it: in two columns, or below each other where there is little room."""
+    """Return a name and its description in two columns, or on separate lines in a narrow terminal."""
     column = COLUMN if line_width() >= WIDE - 1 else 6
     indent = " " * column
     lines = textwrap.wrap(text, line_width(), initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False)
@@ -176,7 +176,7 @@ def entry(head: str, text: str) -> str:
 
 @contextmanager
 def writing(out: Path) -> Iterator[None]:
-    """Turn a failure to write what a user named with --out into a one-line SaveError."""
+    """Convert a failure to write a file given by --out into a one-line SaveError."""
     try:
         yield
     except OSError as error:
@@ -186,5 +186,5 @@ def writing(out: Path) -> Iterator[None]:
 
 
 def counted(number: int, word: str) -> str:
-    """Return a number of things in words: 1 example, 2,000 examples."""
+    """Return a number with its noun, e.g. "1 example" or "2,000 examples"."""
     return f"{number:,} {word}{'' if number == 1 else 's'}"

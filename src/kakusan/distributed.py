@@ -1,4 +1,4 @@
-"""Collective operations over the ranks of a job; with one process they do nothing.
+"""Collective operations among the ranks of one job; with one rank they do nothing.
 
 Every rank calls the same functions in the same order (torchrun, `--devices`).
 """
@@ -39,7 +39,7 @@ def owned_by_rank(number: int) -> bool:
 
 
 def all_gather(done: dict[int, dict[str, Tensor]]) -> list[dict[str, Tensor]]:
-    """All-gathered results by number of the part, on every rank; with several ranks, on the CPU."""
+    """All-gather results by the number of their part; with several ranks they are on the CPU."""
     if world_size() > 1:
         flat = {f"{number}.{name}": value.cpu() for number, named in done.items() for name, value in named.items()}
         done = {}
@@ -51,7 +51,7 @@ def all_gather(done: dict[int, dict[str, Tensor]]) -> list[dict[str, Tensor]]:
 
 
 def broadcast(values: list[float]) -> list[float]:
-    """Values of rank 0, on every rank."""
+    """Broadcast the values of rank 0 to every rank."""
     if world_size() == 1:
         return values
     both = torch.tensor(values, dtype=torch.float64, device=_device())
@@ -60,7 +60,7 @@ def broadcast(values: list[float]) -> list[float]:
 
 
 def all_reduce_sum(values: list[float]) -> list[float]:
-    """Sums over the ranks, on every rank."""
+    """All-reduce values by summing over the ranks."""
     if world_size() == 1:
         return values
     both = torch.tensor(values, dtype=torch.float64, device=_device())
@@ -69,7 +69,7 @@ def all_reduce_sum(values: list[float]) -> list[float]:
 
 
 def all_gather_bytes(content: bytes) -> list[bytes]:
-    """Content of every rank, in order, on every rank."""
+    """All-gather the content of every rank, in rank order."""
     if world_size() == 1:
         return [content]
     sizes = [0.0] * world_size()
@@ -84,12 +84,12 @@ def all_gather_bytes(content: bytes) -> list[bytes]:
 
 
 def barrier() -> None:
-    """Wait until all ranks have come here."""
+    """Wait until all ranks have reached this call."""
     all_reduce_sum([0.0])
 
 
 def on_rank0(action: Callable[[], Result]) -> Result | None:
-    """Run work on rank 0 while the others wait; they get None, or PeerFailed with its message if it fails."""
+    """Run work on rank 0 while the others wait; they return None, or raise PeerFailed if it fails."""
     if world_size() == 1:
         return action()
     result, failure = _tried(action) if is_rank0() else (None, None)
@@ -100,7 +100,7 @@ def on_rank0(action: Callable[[], Result]) -> Result | None:
 def _tried(action: Callable[[], Result]) -> tuple[Result | None, BaseException | None]:
     try:
         return action(), None
-    except BaseException as error:  # raised again once the others know
+    except BaseException as error:  # raised again after the other ranks know
         return None, error
 
 

@@ -1,8 +1,7 @@
-"""The distributions of our chains: over whole examples, with randomness as an argument.
+"""Distributions over whole examples, with the random generator as an argument.
 
 Every one has `sample(randomness)`, `log_prob(value)` in nats of shape (b,), `mean`, and `expand(n)`.
-`torch.distributions` takes no generator and reduces nothing over an example, which is why we have our own;
-the tests hold them against it.
+`torch.distributions` takes no generator and does not sum over an example. The tests compare with it.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ class Distribution(Protocol):
 
     @property
     def mean(self) -> Tensor:
-        """Expectation, shape (b, *event); b may be 1 for a law that is the same for all examples."""
+        """Expectation, shape (b, *event); b may be 1 if all examples share the distribution."""
         ...
 
     def sample(self, randomness: Randomness = None) -> Any:
@@ -43,7 +42,7 @@ class Distribution(Protocol):
         ...
 
     def expand(self, num_examples: int) -> Self:
-        """The same law for `num_examples` examples, if it now has a batch of one."""
+        """The same distribution for `num_examples` examples, expanded from a batch of one."""
         ...
 
 
@@ -62,7 +61,7 @@ class Normal:
     """N(mean, diag(std^2)) over whole examples; the first dimension is the batch.
 
     Built from `std`, or with `from_log_var` from log-variances, which stay finite where a variance
-    underflows (theory E29). std = 0 is a point mass: it can be sampled, and has no density.
+    underflows (theory E29). std = 0 is a point mass, which can be sampled and has no density.
     """
 
     mean: Tensor  # (b, *event)
@@ -129,7 +128,7 @@ def normal_kl(q: Normal, p: Normal) -> Tensor:
 
 
 def normal_kl_each(q: Normal, p: Normal) -> Tensor:
-    """KL of each coordinate, (b, *event); from log-variances, so that a vanishing variance of q costs no inf (E29).
+    """KL of each coordinate, (b, *event), from log-variances, so that it is finite for a tiny variance of q (E29).
 
     Theory S22, S23, O1: sum of [ln(s_p^2 / s_q^2) + (s_q^2 + (m_q - m_p)^2) / s_p^2 - 1] / 2.
     """
@@ -168,9 +167,9 @@ class Bernoulli:
 
 @dataclass(frozen=True)
 class DiscretizedNormal:
-    """A Gaussian rounded to `levels` equal bins over [-1, 1]; the two end bins take the tails (theory M10).
+    """Gaussian rounded to `levels` equal bins over [-1, 1]; the two end bins contain the tails (theory M10).
 
-    Level u = 0, ..., levels - 1 stands at x = 2 u / (levels - 1) - 1. The probabilities of the levels sum to 1.
+    Level u = 0, ..., levels - 1 has the value x = 2 u / (levels - 1) - 1. The probabilities of the levels sum to 1.
     """
 
     normal: Normal  # of the value before rounding, in the scale of x
@@ -190,18 +189,19 @@ class DiscretizedNormal:
     def log_prob(self, value: Tensor) -> Tensor:
         """Log-density or log-probability of each example in nats, shape (b,)."""
         check_same_event(value, self.mean)
-        # Phi(b) - Phi(a) is 0 - 0 or 1 - 1 in the tails. Mirrored so that both lie in the lower tail, and
-        # in logs, it is exact there: log Phi(b) + log(1 - Phi(a) / Phi(b)).
+        # Phi(b) - Phi(a) is 0 - 0 or 1 - 1 in the tails. Mirrored to the lower tail and in logarithms it is accurate:
+        # log Phi(b) + log(1 - Phi(a) / Phi(b)).
         half_width = 1 / (self.levels - 1)
         distance = value - self.normal.mean
         side = torch.where(distance > 0, -1.0, 1.0).to(distance.dtype)
         near = (side * distance + half_width) / self.normal.std
         far = (side * distance - half_width) / self.normal.std
-        # Where the square of `far` leaves float32 both logs are -inf, and their difference NaN; 1e18 is beyond any use.
+        # Where the square of `far` leaves float32 both logs are -inf, and their difference NaN; 1e18 exceeds any
+        # useful value.
         near, far = near.clamp(min=-1e18, max=1e18), far.clamp(min=-1e18, max=1e18)
         log_near, log_far = torch.special.log_ndtr(near), torch.special.log_ndtr(far)
         inner = log_near + (-(log_far - log_near).expm1()).clamp(min=torch.finfo(near.dtype).tiny).log()
-        # An end bin reaches to infinity: away from the center it is a whole tail, across it all but a tail.
+        # An end bin extends to infinity: it is a whole tail, or all but a tail if the mean lies beyond it.
         at_end = torch.where(value > 0, value > 1 - half_width, value < half_width - 1)
         outward = (value > 0) == (distance > 0)
         tail = torch.where(outward, log_near, torch.special.log_ndtr(-far))
@@ -225,8 +225,8 @@ class Dirichlet:
 
     def sample(self, randomness: Randomness = None) -> Tensor:
         """Draw one value per example."""
-        # In logs: for a small concentration a gamma variate underflows, its logarithm does not.
-        # G(a) = G(a + 1) U^(1/a) in law.
+        # In logarithms, because a gamma variate underflows for a small concentration. G(a) = G(a + 1) U^(1/a) in
+        # distribution.
         a = self.concentration
         if randomness is None:
             gamma = torch._standard_gamma(a + 1)
@@ -236,7 +236,7 @@ class Dirichlet:
             rows = [torch._standard_gamma(row.to(g.device) + 1, generator=g) for row, g in zip(a, randomness)]
             gamma = torch.stack(rows).to(a.device)
         log_gamma = gamma.log() + rand(a.shape, randomness, a.dtype, a.device).log() / a
-        # A corner's neighbors underflow to 0, where the density is 0 or inf; the smallest number stands for them.
+        # Near a corner entries underflow to 0, where the density is 0 or inf; they are clamped to the smallest number.
         return log_gamma.softmax(-1).clamp(min=torch.finfo(a.dtype).tiny)
 
     def log_prob(self, value: Tensor) -> Tensor:
@@ -254,7 +254,7 @@ class Dirichlet:
 class Multinomial:
     """Counts of `total_count` independent draws from K categories.
 
-    total_count may be None for a law that is only asked for probabilities: a count vector brings its own total.
+    total_count is needed for sampling only; `log_prob` takes the total from the count vector.
     """
 
     probs: Tensor  # (b, K)
@@ -285,7 +285,7 @@ class Multinomial:
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log-density or log-probability of each example in nats, shape (b,)."""
-        value = value.to(self.probs.dtype)  # large counts lose whole nats in float32
+        value = value.to(self.probs.dtype)  # float32 loses whole nats for large counts
         coefficient = torch.lgamma(value.sum(-1) + 1) - torch.lgamma(value + 1).sum(-1)
         return coefficient + torch.xlogy(value, self.probs).sum(-1)
 
@@ -302,8 +302,8 @@ class Multinomial:
 
 
 def repeat(law: Law, times: int) -> Law:
-    """Repeat a batch of distributions copy after copy, as one batch of times * b examples."""
-    law = law.expand(len(law.mean))  # parameters that all examples share are repeated with the others
+    """Repeat a batch of distributions as one batch of times * b examples."""
+    law = law.expand(len(law.mean))  # shared parameters are repeated as well
     parts = {field.name: getattr(law, field.name) for field in dataclasses.fields(cast(Any, law))}
     repeated = {
         name: copies(value, times) if isinstance(value, Tensor) else repeat(value, times)

@@ -13,7 +13,7 @@ _LONGEST_INT = 10**40
 
 
 class InputError(ValueError):
-    """A value that a user gave cannot be used.
+    """Invalid input from the user.
 
     The message is one line: what was expected, what was found, and what to type instead. The command
     line prints it without a traceback and exits with 2; in Python it is an ordinary `ValueError`.
@@ -21,11 +21,11 @@ class InputError(ValueError):
 
 
 class ScheduleWarning(UserWarning):
-    """A noise schedule leaves so much of the data in z_T that the bound pays for it."""
+    """Warning that a noise schedule leaves too much of the data in z_T."""
 
 
 class Stopped(KeyboardInterrupt):
-    """A signal asked to leave; `number` is that of the signal."""
+    """Stop requested by a signal; `number` is the number of the signal."""
 
     def __init__(self, number: int):
         super().__init__(number)
@@ -33,24 +33,24 @@ class Stopped(KeyboardInterrupt):
 
 
 def printable(text: str) -> str:
-    """Text with its control and other invisible characters escaped: none of them reaches a terminal."""
+    """Text with control and other invisible characters escaped, safe for a terminal."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def shown(value: Any) -> str:
-    """A value from outside as one short line of printable text: control characters escaped, long ones cut."""
+    """Untrusted value as one short line of printable text."""
     if isinstance(value, int) and abs(value) > _LONGEST_INT:
         return f"a whole number of {value.bit_length()} bits"
     return _SHORT.repr(value)
 
 
 class SaveError(InputError):
-    """Something could not be written to the disk; what was there before is as it was."""
+    """Failure to write to the disk; earlier content is unchanged."""
 
 
 class DamageWarning(UserWarning):
-    """Something on the disk is damaged or cannot be removed; it is left as it is, and the work continues without it."""
+    """Warning about a damaged or undeletable file, which is left unchanged while the work continues."""
 
 
 class PeerFailed(InputError):
-    """Another process of the job could not do its part; the message says which and why."""
+    """Failure of another rank of the job; the message names the rank and the reason."""

@@ -1,7 +1,7 @@
 """Autoguidance: extrapolate from a weaker model's prediction through the model's own.
 
-Both models err in the same directions, the weaker one more, so the step from it to the better one, extrapolated, leads
-away from the errors.
+Both models make errors in the same directions, and the weaker model makes larger ones. Extrapolating from the weaker
+prediction through the better one therefore reduces the errors.
 
 Sources: Karras et al. 2024, "Guiding a diffusion model with a bad version of itself",
 https://arxiv.org/abs/2406.02507, equation 3; Kynkäänniemi et al. 2024, https://arxiv.org/abs/2404.07724, for a limited
@@ -58,11 +58,11 @@ def guided(
 
 
 def check_guidance(weight: float, log_snr: tuple[float, float] | None = None) -> None:
-    """InputError for a weight or an interval that no model can be guided with."""
+    """InputError for an invalid guidance weight or interval."""
     if not 1 <= weight < math.inf:
         raise InputError(f"the guidance weight must be at least 1, which disables it, got {weight}")
     if log_snr is not None and not log_snr[0] < log_snr[1]:
-        raise InputError(f"guidance needs a rising interval of log SNR, got {log_snr[0]} to {log_snr[1]}")
+        raise InputError(f"the guidance interval of log SNR must be increasing, got {log_snr[0]} to {log_snr[1]}")
 
 
 def _same_classes(one: Classes | None, other: Classes | None) -> bool:
@@ -73,7 +73,7 @@ def _same_classes(one: Classes | None, other: Classes | None) -> bool:
 
 
 class Guided(nn.Module):
-    """Denoiser of a guided chain; a learned variance is the better model's."""
+    """Denoiser of a guided chain; a learned variance comes from the better model."""
 
     def __init__(self, model: Diffusion, weaker: Diffusion, weight: float, where: Tensor):
         super().__init__()

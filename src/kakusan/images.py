@@ -29,7 +29,7 @@ class Images(np.ndarray):
         return array.view(cls)
 
     def grid(self, columns: int | None = None) -> Image.Image:
-        """One image of all, in reading order; as square as possible unless columns are given."""
+        """All images as one grid, in reading order; default: as square as possible."""
         if self.ndim != 4 or not len(self):
             raise ValueError(f"a grid needs images (N, H, W, C), got shape {self.shape}")
         plain = np.asarray(self)
@@ -49,9 +49,9 @@ class Images(np.ndarray):
         return Image.fromarray(canvas[:, :, 0] if channels == 1 else canvas)
 
     def save(self, path: Path | str, facts: dict[str, Any] | None = None, columns: int | None = None) -> None:
-        """Write the grid as PNG. Facts become text chunks, which say where the image came from.
+        """Write the grid as PNG, with facts about its origin as text chunks.
 
-        Folders of data pass over images with such a chunk; one is always written.
+        At least one chunk is always written. Folders of data skip images that have one.
         """
         text = PngInfo()
         text.add_text("kakusan:software", "kakusan")

@@ -17,8 +17,8 @@ Randomness = torch.Generator | Sequence[torch.Generator] | None
 def stream(*key: int | str, device: str | torch.device = "cpu") -> torch.Generator:
     """Create a generator that is a pure function of its key, e.g. `stream(seed, "batch", step)`.
 
-    Streams of different keys are independent for all practical purposes: the seed is the first eight bytes of the
-    key's SHA-256.
+    The seed is the first eight bytes of the SHA-256 of the key, so streams of different keys are practically
+    independent.
     """
     digest = hashlib.sha256(repr(key).encode()).digest()
     return torch.Generator(device).manual_seed(int.from_bytes(digest[:8], "little", signed=True))

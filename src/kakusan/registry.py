@@ -1,7 +1,7 @@
-"""Named choices, loaded when they are used: listing them imports nothing.
+"""Registries of names whose objects are imported on first use.
 
 Solvers, likelihoods, networks, model families, metrics, kinds of data and recipes are all found through a `Registry`.
-A built-in one is one file and one line in its registry; an object of one's own needs neither.
+A built-in entry is one file and one line in its registry. Your own object needs neither.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 from kakusan.errors import InputError
 
-CLOSE_ENOUGH = 0.6  # similarity below which a suggestion would be a guess
+CLOSE_ENOUGH = 0.6  # least similarity of a suggestion
 
 
 class Registry(Mapping[str, Any]):
@@ -50,7 +50,7 @@ class Registry(Mapping[str, Any]):
 
 
 def nearest(word: str, choices: Iterable[str]) -> str | None:
-    """Return the choice that is most like a word, or None if none is near."""
+    """Return the choice most similar to a word, or None if none is near."""
     return next(iter(difflib.get_close_matches(word, list(choices), n=1, cutoff=CLOSE_ENOUGH)), None)
 
 

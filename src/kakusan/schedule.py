@@ -13,13 +13,13 @@ from torch import Tensor
 from kakusan.errors import InputError, ScheduleWarning, shown
 from kakusan.units import bits_per_dim
 
-# A chain whose last step keeps this much of the data is reported: the prior KL of unit-variance data, bits/dim.
+# prior KL of unit-variance data, in bits/dim, above which a schedule warns
 PRIOR_BITS_WORTH_A_WARNING = 0.01
 
 
 @dataclass(frozen=True, eq=False)
 class Schedule:
-    """beta[1..T], 0 < beta < 1, and what follows from it; every table has T + 1 entries, float64.
+    """Noise schedule from beta[1..T], 0 < beta < 1; every table is float64 with T + 1 entries.
 
     q(z_t | z_{t-1}) = N(sqrt(1 - beta_t) z_{t-1}, beta_t I), q(z_t | x) = N(sqrt(alpha_bar_t) x, noise_var_t I).
     """
@@ -35,14 +35,14 @@ class Schedule:
 
     @classmethod
     def from_betas(cls, betas: Tensor | list[float]) -> Schedule:
-        """From beta_1, ..., beta_T.
+        """Build a schedule from beta_1, ..., beta_T.
 
         Raises:
             InputError: If there is none, or one lies outside (0, 1). The last may be 1: then alpha_bar_T = 0 (zero
                 terminal SNR), a chain for the predictions x, v and mean.
 
         Warns:
-            ScheduleWarning: If alpha_bar at T is so far from 0 that the prior term is felt (S37, E12).
+            ScheduleWarning: If alpha_bar at T is so far from 0 that the prior term is noticeable (S37, E12).
         """
         betas = torch.as_tensor(betas, dtype=torch.float64).detach().cpu()
         if betas.dim() != 1 or len(betas) < 1:
@@ -88,9 +88,9 @@ class Schedule:
     def sigmoid(
         cls, depth: int, start: float = -3.0, end: float = 3.0, tau: float = 1.0, max_beta: float = 0.999
     ) -> Schedule:
-        """alpha_bar_t a falling logistic curve between start and end, scaled to run from 1 to 0.
+        """Decreasing logistic curve of alpha_bar_t between start and end, scaled to run from 1 to 0.
 
-        Two published curves have this name. This one is sigmoid(-u) in u = start..end at temperature tau, rescaled;
+        Two published curves have this name. This one is sigmoid(-u / tau) for u from start to end, rescaled;
         `sigmoid_beta` has betas on a logistic curve.
 
         Source: Jabri, Fleet and Chen 2023, https://arxiv.org/abs/2212.11972, section 2.
@@ -114,14 +114,14 @@ class Schedule:
 
     @classmethod
     def _from_curve(cls, alpha_bar: Tensor, max_beta: float) -> Schedule:
-        """From a falling curve that may end at 0; the cap keeps the last beta below 1."""
+        """Build a schedule from a decreasing curve that may end at 0; the cap keeps the last beta below 1."""
         if not 0 < max_beta < 1:
             raise InputError(f"max_beta must lie in (0, 1), got {max_beta}")
         return cls.from_betas((1 - alpha_bar[1:] / alpha_bar[:-1]).clamp(max=max_beta))
 
     @property
     def depth(self) -> int:
-        """T."""
+        """Number of steps T."""
         return len(self.beta) - 1
 
     @cached_property

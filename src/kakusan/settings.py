@@ -1,4 +1,4 @@
-"""Typed settings: dataclass fields with ranges, choices and help, read from JSON records and from typed words.
+"""Typed settings: dataclass fields with ranges, choices and help, parsed from JSON records and command-line words.
 
     @dataclass(frozen=True)
     class Optim:
@@ -8,7 +8,7 @@
         def __post_init__(self):
             check(self, "optim")
 
-The type of a field is the only place that says what it may hold. Imports no torch, so that help is instant.
+The type of a field is the only definition of its allowed values. Imports no torch, so that help is instant.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from kakusan.errors import InputError, shown
 from kakusan.registry import did_you_mean
 
 Record = TypeVar("Record")
-LONGEST_NAME = 64  # characters of a mistyped setting that are compared with the known ones
+LONGEST_NAME = 64  # characters of an unknown setting that are compared with known ones
 UNIONS = (typing.Union, types.UnionType)
 
 
@@ -93,11 +93,11 @@ class Choice:
 
 @dataclass(frozen=True)
 class Setting:
-    """One field of a dataclass, as a person sets it."""
+    """Field of a dataclass as a user sets it."""
 
     name: str  # of a nested field with a dot, e.g. "model.width"
     hint: Any
-    default: Any  # `dataclasses.MISSING` if it must be given
+    default: Any  # `dataclasses.MISSING` if it is required
     help: str
 
 
@@ -120,12 +120,12 @@ def hints(kind: type) -> dict[str, Any]:
 
 @functools.cache
 def _help(kind: type) -> dict[str, str]:
-    """Return the string that stands under each field of a dataclass, on one line."""
+    """Return the string below each field of a dataclass, on one line."""
     found: dict[str, str] = {}
     for base in filter(dataclasses.is_dataclass, reversed(kind.__mro__)):
         try:
             (definition,) = ast.parse(textwrap.dedent(inspect.getsource(base))).body
-        except (OSError, TypeError):  # a class that was made without a file
+        except (OSError, TypeError):  # a class created without a file
             continue
         for field, text in itertools.pairwise(typing.cast(ast.ClassDef, definition).body):
             match field, text:
@@ -147,7 +147,7 @@ def check(record: Any, where: str) -> None:
 
 
 def from_values(kind: type[Record], values: Any, where: str) -> Record:
-    """Build a dataclass that checks itself from plain JSON values.
+    """Build a self-checking dataclass from plain JSON values.
 
     Raises:
         InputError: If a setting is unknown, missing or does not fit.
@@ -168,7 +168,7 @@ def from_values(kind: type[Record], values: Any, where: str) -> Record:
 
 
 def read(name: str, hint: Any, words: list[str]) -> Any:
-    """Return the value that typed words stand for.
+    """Return the value of command-line words.
 
     Raises:
         InputError: If they do not fit the type and range; `name` is the setting's name in the message.
@@ -181,7 +181,7 @@ def read(name: str, hint: Any, words: list[str]) -> Any:
 
 
 def _read(words: list[str], hint: Any) -> Any:
-    """Convert words as far as the type allows; what cannot be converted stays text and does not fit."""
+    """Convert words as far as the type allows; other words stay text and fail the check."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is Annotated:
         return _read(words, arguments[0])
@@ -235,7 +235,7 @@ def fits(value: Any, hint: Any) -> bool:
 
 
 def mismatch(name: str, hint: Any, value: Any) -> InputError:
-    """Return the error about a value that does not fit: what was expected, what was given, what may be meant."""
+    """Return the error about an invalid value: expected value, given value and suggestion."""
     near = did_you_mean(value[:LONGEST_NAME], choices(hint)) if isinstance(value, str) else ""
     return InputError(f"{name} must be {words(hint)}, got {shown(value)}{near and f'; {near.rstrip()}'}")
 
@@ -253,7 +253,7 @@ def choices(hint: Any) -> list[str]:
 
 
 def words(hint: Any) -> str:
-    """Return what a type and its range ask for, in words."""
+    """Return a description of a type and its range."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if names := choices(hint):
         nothing = origin in UNIONS and type(None) in arguments

@@ -1,4 +1,4 @@
-"""Signals that ask to leave, as an exception: so that a command cleans up and its exit status says why it ended."""
+"""Stop signals as an exception, so that a command cleans up and exits with the status of the signal."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ EXIT_STATUS = 128  # plus the number of the signal, as shells count
 
 
 class Received:
-    """The signal that came last; 0 if none did."""
+    """Number of the last signal received; 0 if none."""
 
     number = 0
 
 
 def stop(number: int, frame: FrameType | None) -> None:
-    """Leave where the program stands."""
+    """Raise `Stopped` at once."""
     raise Stopped(number)
 
 
 def handled_by(handler: Callable[[int, FrameType | None], None]) -> AbstractContextManager[None]:
-    """Let a handler have Ctrl-C, SIGTERM and SIGUSR1; as before afterwards."""
+    """Handle Ctrl-C, SIGTERM and SIGUSR1 with this handler; restore the old handlers afterwards."""
 
     def handle(number: int, frame: FrameType | None) -> None:
         Received.number = number
@@ -36,7 +36,7 @@ def handled_by(handler: Callable[[int, FrameType | None], None]) -> AbstractCont
 
 
 def left_to_the_system() -> AbstractContextManager[None]:
-    """Let a signal end the process at once; as before afterwards."""
+    """Let a signal end the process at once; restore the old handlers afterwards."""
     return _with(signal.SIG_DFL)
 
 
@@ -46,7 +46,7 @@ def _with(handler: Callable[[int, FrameType | None], None] | signal.Handlers) ->
     try:
         for number in SIGNALS:
             previous[number] = signal.signal(number, handler)
-    except ValueError:  # signals belong to the main thread; elsewhere nobody can ask
+    except ValueError:  # Python allows signal handlers in the main thread only
         pass
     try:
         yield

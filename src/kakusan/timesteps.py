@@ -26,7 +26,7 @@ class StepLaw:
 
     @classmethod
     def log_snr_normal(cls, schedule: Schedule, mean: float, std: float) -> StepLaw:
-        """As if log SNR were drawn from N(mean, std^2), whatever the schedule: each step weighs what it spans there.
+        """Distribution of steps for log SNR drawn from N(mean, std^2), whatever the schedule.
 
         Source: Karras et al. 2022, section 5, for the noise level; here on the grid of a discrete chain.
         """
@@ -45,7 +45,7 @@ class StepLaw:
         return {}
 
     def _on(self, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Probabilities and their running sums, fetched once: no step of training waits for them."""
+        """Probabilities and their running sums on the device, copied once so that training steps do not wait."""
         if device not in self._held:
             self._held[device] = self.probs.to(device), self.probs.cumsum(0).to(device)
         return self._held[device]

@@ -1,4 +1,7 @@
-"""The command line: find the command, parse, call, print, exit. A mistake is one line. Commands import torch themselves."""
+"""The command line: find the command, parse its arguments, call it and exit.
+
+A mistake is reported on one line. Only commands that need torch import it.
+"""
 
 from __future__ import annotations
 
@@ -17,13 +20,17 @@ from kakusan.errors import MISTAKE, InputError, PeerFailed, Stopped, shown
 from kakusan.registry import did_you_mean
 from kakusan.signals import EXIT_STATUS, handled_by, stop
 
-TRAIN = {  # kakusan train has two forms; the other commands describe themselves
+TRAIN = {  # kakusan train has two forms; for the others the summary is the docstring
     "kakusan train RECIPE": "Train a recipe, on your own images or counts with --data.",
     "kakusan train --resume RUN": "Resume a run from its newest checkpoint.",
 }
-SHARED = ("sample", "evaluate")  # commands whose work several processes share: torchrun -m kakusan sample ...
+SHARED = ("sample", "evaluate")  # commands that run on several processes: torchrun -m kakusan sample ...
 OTHER_WORDS = {"resume": "train --resume", "generate": "sample", "draw": "sample", "check": "doctor"}
-SIZES = {"train": "--optim.batch or the size of the model", "sample": "-n", "data": "--size"}  # to lower for memory
+SIZES = {
+    "train": "--optim.batch or the size of the model",
+    "sample": "-n",
+    "data": "--size",
+}  # the size to reduce when memory runs out
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -31,12 +38,12 @@ def main(arguments: list[str] | None = None) -> None:
     arguments = sys.argv[1:] if arguments is None else arguments
     keep_freed_memory()
     try:
-        os.getcwd()  # in a folder that was removed libraries end the process without a word of ours
+        os.getcwd()  # in a removed folder, libraries would end the process without our message
         with warnings.catch_warnings(), handled_by(stop):
             warnings.showwarning = _show_warning
             status = _dispatch(arguments)
             sys.stdout.flush()
-    except BrokenPipeError:  # the reader of our output has gone, e.g. `| head`
+    except BrokenPipeError:  # the reader of the output has closed it, e.g. `| head`
         for stream in (sys.stdout, sys.stderr):
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
         status = 1
@@ -61,7 +68,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _refusal(error: Exception, arguments: list[str]) -> str | None:
-    """Return one line about what the system refused, or None if that is not what happened."""
+    """Return one line about an error of the operating system; None for other errors."""
     if isinstance(error, OSError):
         place = error.filename2 or error.filename
         where = os.fsdecode(place) if isinstance(place, str | bytes | os.PathLike) else "the current folder"
@@ -70,7 +77,7 @@ def _refusal(error: Exception, arguments: list[str]) -> str | None:
         text = shown(error.object) if isinstance(error, UnicodeEncodeError | UnicodeDecodeError) else "a name"
         return f"{text} is not valid UTF-8; rename the file or convert its text"
     if "Symlink loop" in str(error):  # a RuntimeError of pathlib before Python 3.13
-        return f"cannot use a path ({error}); remove the links that lead to each other"
+        return f"cannot use a path ({error}); remove the symbolic links that form a loop"
     if isinstance(error, MemoryError) or ("alloc" in str(error) and "memory" in str(error)):  # numpy; torch
         verb = arguments[0] if arguments else ""
         return f"out of memory; lower {SIZES.get(verb, 'the number of examples')}, or use a machine with more memory"

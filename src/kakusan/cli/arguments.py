@@ -1,4 +1,4 @@
-"""Arguments of the commands: one dataclass per command, a field for each flag, its help below it. Imports no torch."""
+"""Arguments of the commands: one dataclass per command, one field per flag with its help below; imports no torch."""
 
 from __future__ import annotations
 

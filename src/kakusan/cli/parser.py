@@ -1,4 +1,4 @@
-"""Typed words to a dataclass, and the help page of a dataclass. Imports no torch.
+"""Parser from command-line words to a dataclass, and its help page; imports no torch.
 
 A field `steps` is the flag --steps, a field `width` of a section `model` is --model.width, and a field that is
 `Annotated` with `Positional` stands without a flag. Values follow as --flag VALUE or --flag=VALUE. A tuple takes
@@ -24,29 +24,29 @@ from kakusan.errors import InputError, printable, shown
 from kakusan.registry import nearest
 from kakusan.settings import UNIONS, Choice, Setting, choices, read, settings_of, words
 
-UNNAMED = ("recipe", "pictures", "budget")  # sections whose settings are flags without the section's name
+UNNAMED = ("recipe", "pictures", "budget")  # sections whose flags omit the section's name
 
 
 @dataclass(frozen=True)
 class Positional:
-    """Mark of a field that stands without a flag, with the word that usage shows for it."""
+    """Marker of a positional field, with its word in the usage line."""
 
     metavar: str
 
 
 @dataclass(frozen=True)
 class OptionsOf:
-    """Mark of a dict field that collects the settings of every class of a registry: one flag for each name."""
+    """Marker of a dict field that collects the settings of all classes of a registry, one flag per name."""
 
     registry: Choice
 
 
 @dataclass(frozen=True, eq=False)
 class Argument:
-    """One flag or one positional word of a command."""
+    """Flag or positional argument of a command."""
 
     setting: Setting
-    section: str = ""  # the field of the command that the value is a part of
+    section: str = ""  # the field of the command that contains the value
     prefix: str = ""
 
     @property
@@ -64,17 +64,17 @@ class Argument:
 
     @property
     def metavar(self) -> str:
-        """The word that stands for its value in help."""
+        """Word for the value in help."""
         place = _mark(self.setting.hint, Positional)
         return place.metavar if place else _metavar(self.setting.hint)
 
     @property
     def takes_many(self) -> bool:
-        """True if several words are one value."""
+        """True if a value consists of several words."""
         return " " in _metavar(self.setting.hint)
 
     def head(self) -> str:
-        """Its left column on a help page."""
+        """Left column of its help entry."""
         if _mark(self.setting.hint, Positional):
             return self.metavar
         if self.is_switch:
@@ -82,7 +82,7 @@ class Argument:
         return f"{', '.join(self.flags)} {self.metavar}"
 
     def text(self) -> str:
-        """Its right column: the help and the default."""
+        """Right column of its help entry: help and default."""
         default, text = self.setting.default, self.setting.help
         if default in (None, dataclasses.MISSING) or isinstance(default, bool) or "Default:" in text:
             return text
@@ -95,9 +95,9 @@ class Parser:
 
     Args:
         kind: Dataclass of the command.
-        program: Words in front, e.g. "kakusan sample".
+        program: Command as typed, e.g. "kakusan sample".
         defaults: Values in place of the fields' own defaults; a dataclass makes a section of flags.
-        stray: Flag that a stray word was probably meant for.
+        stray: Flag to suggest for an unexpected word.
         summary: Description on the help page, in place of the dataclass's own.
     """
 
@@ -128,7 +128,7 @@ class Parser:
         return " ".join([self.program, *needed])
 
     def parse(self, typed: list[str]) -> Any:
-        """Return the command that was typed, or None after the help that was asked for.
+        """Return the parsed command, or None after printing help.
 
         Raises:
             InputError: If something is unknown, missing or does not fit.
@@ -179,7 +179,7 @@ class Parser:
         return read(flag, argument.setting.hint, values)
 
     def _command(self, given: dict[Argument, Any]) -> Any:
-        """Put the values together; what a section's own check says names its settings as flags."""
+        """Build the dataclasses; errors of a section's own check name its settings as flags."""
         values = dict(self.defaults)
         parts: dict[str, dict[str, Any]] = {one.section: {} for one in self.arguments}
         for argument, value in given.items():
@@ -220,7 +220,7 @@ class Parser:
 
 @contextmanager
 def naming_flags() -> Iterator[None]:
-    """Let a message that begins with a setting of a record name its flag: optim.batch is --optim.batch."""
+    """Replace the setting at the start of a message by its flag: optim.batch becomes --optim.batch."""
     try:
         yield
     except InputError as error:
@@ -233,13 +233,13 @@ def _flag_of(name: str) -> str:
 
 
 def _mark(hint: Any, kind: type) -> Any:
-    """Return the mark of a kind that a field's type carries, or None."""
+    """Return the marker of this class in a field's type, or None."""
     marks = typing.get_args(hint)[1:] if typing.get_origin(hint) is Annotated else ()
     return next((mark for mark in marks if isinstance(mark, kind)), None)
 
 
 def _options(registry: Choice) -> list[Setting]:
-    """List the settings of all classes of a registry; one that several have is listed once, with their names."""
+    """List the settings of all classes of a registry; a shared setting is listed once, with its owners."""
     owners: dict[str, list[str]] = {}
     settings: dict[str, Setting] = {}
     for name, factory in registry.registry.items():
@@ -255,7 +255,7 @@ def _options(registry: Choice) -> list[Setting]:
 
 
 def _metavar(hint: Any) -> str:
-    """Return what stands for a value in help, e.g. INT, {cpu,cuda}, "FLOAT FLOAT" or "INT ..."."""
+    """Return the placeholder of a value in help, e.g. INT, {cpu,cuda}, "FLOAT FLOAT" or "INT ..."."""
     if names := choices(hint):
         return f"{{{','.join(names)}}}"
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
@@ -267,5 +267,5 @@ def _metavar(hint: Any) -> str:
 
 
 def _is_flag(word: str) -> bool:
-    """Return whether a word is a flag, which a negative number is not."""
+    """Return whether a word is a flag; a negative number is not."""
     return re.match(r"-[^\d.]", word) is not None

@@ -1,4 +1,4 @@
-"""kakusan train: a new run of a recipe, or a run to resume. Imports torch only once the flags are known to be right."""
+"""kakusan train: start a run of a recipe or resume a run; imports torch after the flags are checked."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from kakusan.recipes import RECIPES, find
 from kakusan.run.recipe import Recipe
 from kakusan.run.trained_run import default_out
 
-OF_LAUNCHER = ("--devices", "--restarts")  # flags that the started processes do not get
+OF_LAUNCHER = ("--devices", "--restarts")  # flags that are not passed to the started processes
 
 
 def main(words: list[str]) -> int:
-    """Start a run, resume one, or print how that is typed; return the exit status."""
+    """Start a run, resume one, or print the usage; return the exit status."""
     if any(word.partition("=")[0] == "--resume" for word in words):
         return _resume(words)
     if not words or words[0] in ("-h", "--help"):
@@ -38,7 +38,7 @@ def main(words: list[str]) -> int:
 def _resume(words: list[str]) -> int:
     parser = Parser(Resume, "kakusan train")
     if words[0] in RECIPES:
-        raise InputError(f"a run keeps its own recipe; type: {typed_command('train', *words[1:])}")
+        raise InputError(f"--resume takes no recipe; type: {typed_command('train', *words[1:])}")
     for flag in (word.partition("=")[0] for word in words if word.startswith("--")):
         if flag not in parser.flags and flag != "--help":
             allowed = ", ".join(name for name in parser.flags if "-no-" not in name and name != "--resume")
@@ -78,7 +78,7 @@ def _start(words: list[str]) -> int:
 
 
 def _parser(recipe: Recipe) -> Parser:
-    """The flags of one recipe, with its own values as defaults."""
+    """Parser for a recipe, with the recipe's values as defaults."""
     budget = f"{recipe.steps:,} steps" if recipe.steps is not None else f"{recipe.minutes:g} minutes"
     program, note = f"kakusan train {recipe.name}", f"{recipe.summary}. Default budget: {budget}."
     if recipe.distil is not None:
@@ -104,7 +104,7 @@ def _wanted(recipe: Recipe, command: Train | Distill, out: Path) -> Any:
 
 
 def _launch(words: list[str], command: Processes) -> int:
-    """Start several processes with the same words, except those for the launcher."""
+    """Start several processes with the same arguments, except those for the launcher."""
     from kakusan.run.launch import launch
 
     kept, values = [], 0

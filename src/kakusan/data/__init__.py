@@ -1,4 +1,4 @@
-"""Data sets in memory: embedded digits, folders of images or IDX files, arrays. Knows files, not models.
+"""Data sets in memory: embedded digits, folders of images or IDX files, and arrays; independent of models.
 
 >>> from kakusan import data
 >>> digits = data.mnist()

@@ -27,19 +27,19 @@ FLATTENED = "flattened images belong into x.reshape(n, height, width)"
 
 
 class ArrayFile:
-    """A `.npy` file holds one array; a `.npz` file one, or a training and a test array under the usual names."""
+    """Reader of a `.npy` file, or of a `.npz` file with one array or a training and a test array."""
 
     summary = "a .npy or .npz file of images or counts"
     options = ()
 
     @staticmethod
     def recognizes(path: Path) -> bool:
-        """By its ending."""
+        """True for the endings .npy and .npz."""
         return path.suffix.lower() in (".npy", ".npz") and not path.is_dir()
 
     @staticmethod
     def open(path: Path, options: ImageOptions, whole: bool, tell: Tell | None) -> Dataset:
-        """Read the arrays that are examples, and labels where a member is named so."""
+        """Read the arrays of examples, and labels if an array has such a name."""
         try:
             with open_regular(path) as file:
                 if path.suffix.lower() == ".npy":
@@ -47,7 +47,7 @@ class ArrayFile:
                 return _read_archive(file, path, whole)
         except (InputError, OSError):
             raise
-        except Exception as error:  # numpy and zipfile fail in a dozen ways on a damaged file
+        except Exception as error:  # numpy and zipfile raise many kinds of errors for a damaged file
             raise InputError(
                 f"{path}: expected a .npy or .npz file of numbers; it is damaged or none ({_reason(error)})"
             ) from error
@@ -60,7 +60,7 @@ def _reason(error: Exception) -> str:
 
 
 def _read_array(file: IO[bytes], where: Path | str) -> np.ndarray:
-    """One array in numpy's format, of which the header alone is believed as far as memory goes."""
+    """Read one array in numpy's format after checking the size in its header against memory."""
     room = memory_for_data()
     if (size := file.seek(0, os.SEEK_END)) > room:
         raise InputError(f"{where}: {size / 2**30:,.0f} GiB do not fit into half of this machine's memory; save fewer")
@@ -69,7 +69,7 @@ def _read_array(file: IO[bytes], where: Path | str) -> np.ndarray:
 
 
 def memory_for_data() -> float:
-    """Bytes of data that this machine can hold; infinite where it cannot be asked."""
+    """Bytes of data that this machine can hold; infinite if unknown."""
     try:
         return SHARE_OF_MEMORY * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):
@@ -138,7 +138,7 @@ def dataset_of(
     test_labels: np.ndarray | None = None,
     whole: bool = False,
 ) -> Dataset:
-    """A data set of uint8 or bool images (N, H, W[, C]) or (N, C, H, W), or of counts, whole numbers (N, K)."""
+    """Data set of uint8 or bool images (N, H, W[, C]) or (N, C, H, W), or of whole-number counts (N, K)."""
     kind = _kind(name, train)
     convert = _images if kind == "images" else _counts
     if test is not None and _kind(name, test) != kind:
@@ -188,7 +188,9 @@ def _images(name: str, array: np.ndarray) -> Tensor:
         raise InputError(f"{name}: expected 1, 3 or 4 channels, last or second, got shape {array.shape}")
     if math.prod(array.shape[1:]) < 2:
         raise InputError(f"{name}: images must have two numbers or more, got shape {array.shape}")
-    return torch.from_numpy(np.array(array, dtype=np.uint8, order="C"))  # a copy: a file's bytes cannot be written to
+    return torch.from_numpy(
+        np.array(array, dtype=np.uint8, order="C")
+    )  # a copy, because the bytes of a file are read-only
 
 
 def _counts(name: str, array: np.ndarray) -> Tensor:

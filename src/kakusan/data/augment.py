@@ -1,6 +1,6 @@
-"""Augmentation of training images, on the device that holds them, drawn from the step's own stream.
+"""Augmentation of training images on their device, with the random stream of the step.
 
-Examples that are evaluated are never changed: the likelihood is that of the data as they are.
+Evaluated examples are never changed, so the likelihood is that of the data themselves.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ REACH = 2  # pixels
 
 
 def augmented(pixels: Tensor, how: str, randomness: Randomness) -> Tensor:
-    """Each image shifted by up to two pixels in either direction, all 25 shifts equally likely, padded with zeros.
+    """Shift each image by up to two pixels in each direction, with 25 equally likely shifts and zero padding.
 
     Args:
         pixels: uint8 (b, C, H, W).
         how: "none" (draws nothing), "shift", or "shift-and-mirror", which also mirrors half of the images left to
             right and is not for digits.
-        randomness: The step's.
+        randomness: Random stream of the step.
     """
     if how == "none":
         return pixels

@@ -1,17 +1,17 @@
-"""Cautions about data that cannot teach a model much, before an hour is spent on them."""
+"""Cautions about data that are unsuitable for training."""
 
 from __future__ import annotations
 
 from kakusan.data.dataset import Dataset
 
-FEW = 100  # examples to train on
-LOW = 64  # of 255: images whose brightest value is below are nearly black
+FEW = 100  # fewest training examples without a caution
+LOW = 64  # images whose largest value of 255 is below this are nearly black
 TOP = 255
-PIXELS_LIKE = 64  # categories: counts of at least so many that reach exactly 255 look like flattened images
+PIXELS_LIKE = 64  # counts with at least this many categories and a largest value of 255 look like flattened images
 
 
 def cautions(dataset: Dataset) -> list[str]:
-    """A line for each property that makes training on these data say little; none for ordinary data."""
+    """One line for each suspicious property of the data; none for ordinary data."""
     data, name = dataset.train, dataset.name
     low, high = data.min().item(), data.max().item()
     lines = []

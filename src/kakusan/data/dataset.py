@@ -1,4 +1,4 @@
-"""The form that every kind of data takes: a training and a held-out tensor, and what is known about them."""
+"""The data set class: a training tensor, a held-out tensor and their description."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from kakusan.errors import InputError, printable
 Kind = Literal["images", "counts"]
 Tell = Callable[[str], None]
 HELD_OUT_SHARE = 0.1
-FEWEST_EXAMPLES = 2  # one to train on, one to hold out
+FEWEST_EXAMPLES = 2  # one for training, one held out
 MOST_CLASSES = 10_000
 OWN_TEST_PART = "its own test part"
 RANDOM_TENTH = "a fixed random tenth"
@@ -32,18 +32,18 @@ WHITE = 255
 class Dataset:
     """Examples to train on and held-out examples: images uint8 (N, C, H, W), or counts float64 (N, K).
 
-    Opened whole, for measuring, `train` and `test` are the same tensor.
+    If opened whole, for evaluation, `train` and `test` are the same tensor.
     """
 
     name: str
     kind: Kind
     train: Tensor
     test: Tensor
-    source: str  # how train and test were split, for the record
-    bits: bool = False  # test is a draw of 0 and 255 from gray levels, train is gray: for a Bernoulli likelihood
+    source: str  # how train and test were split
+    bits: bool = False  # test is binarized to 0 and 255, train is gray; for a Bernoulli likelihood
     prepared: str = ""  # changes made to the files' examples, in words
     files: str = ""  # SHA-256 over names and contents of the files; part of the digests of version 0.3
-    skipped: dict[str, str] = field(default_factory=dict)  # files that were left out, and why
+    skipped: dict[str, str] = field(default_factory=dict)  # files that were skipped, with reasons
     train_cond: Tensor | None = None  # class index of each training example, int64 (N,)
     test_cond: Tensor | None = None
     classes: tuple[str, ...] = ()  # names of the classes
@@ -60,15 +60,15 @@ class Dataset:
         return math.prod(self.event_shape)
 
     def digest(self) -> str:
-        """SHA-256 over the examples of both parts: runs with the same digest saw the same data, whatever their names."""
+        """SHA-256 over the examples of both parts; equal digests mean equal data, whatever their names."""
         return self._digests[0]
 
     def matches(self, digest: object) -> bool:
-        """Check a recorded digest against these data; version 0.3 recorded it with the files' names, which is accepted."""
+        """Check a recorded digest against these data; digests of version 0.3, which include file names, are accepted."""
         return digest in self._digests
 
     @functools.cached_property
-    def _digests(self) -> tuple[str, str]:  # over up to gigabytes, and needed at several places of a run's start
+    def _digests(self) -> tuple[str, str]:  # cached: it reads all data and is needed several times
         digest = hashlib.sha256()
         for part in (self.train, self.test):
             digest.update(repr((tuple(part.shape), str(part.dtype))).encode())
@@ -104,16 +104,16 @@ class Dataset:
 
 
 class DataKind(Protocol):
-    """A kind of data that --data can name; entered in `kakusan.data.open.KINDS`."""
+    """Reader of one kind of data for --data, registered in `kakusan.data.open.KINDS`."""
 
     summary: str  # a noun phrase for help and errors, e.g. "a .npy or .npz file of images or counts"
     options: tuple[str, ...]  # fields of ImageOptions that it accepts
 
     def recognizes(self, path: Path) -> bool:
-        """Tell by names, without reading files, if a path is of this kind."""
+        """Recognize a path of this kind by its name, without reading files."""
 
     def open(self, path: Path, options: ImageOptions, whole: bool, tell: Tell | None) -> Dataset:
-        """Read everything. `whole`: do not hold out a part of data without a split of their own."""
+        """Read all data; with `whole`, hold out nothing from data without a split."""
 
 
 def from_arrays(
@@ -127,7 +127,7 @@ def from_arrays(
     whole: bool = False,
     source: str = OWN_TEST_PART,
 ) -> Dataset:
-    """A data set with its own test part, or with a tenth held out by a fixed permutation.
+    """Data set with its own test part, or with a tenth held out by a fixed permutation.
 
     Images whose only values are 0 and 1 are taken as black and white: 1 becomes 255.
 
@@ -175,7 +175,7 @@ def from_arrays(
 
 
 def split_rows(count: int) -> tuple[Tensor, Tensor]:
-    """Rows to train on and rows to hold out of data without a split: a tenth, drawn with a fixed seed."""
+    """Rows for training and held-out rows (a tenth, drawn with a fixed seed) of data without a split."""
     order = torch.randperm(count, generator=torch.Generator().manual_seed(0))
     held_out = max(1, round(HELD_OUT_SHARE * count))
     return order[held_out:], order[:held_out]
@@ -186,7 +186,7 @@ def class_indices(
 ) -> tuple[Tensor | None, Tensor | None, tuple[str, ...]]:
     """Class index of each training and each held-out example, int64, and the classes' names in order.
 
-    Values that are almost all different are no classes: then there are none.
+    If almost all values differ, they are not classes, and none are returned.
     """
     given = [part for part in (labels, test_labels) if part is not None]
     if labels is None or not labels.size:

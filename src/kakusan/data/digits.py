@@ -1,8 +1,7 @@
 """The embedded MNIST, its labels, and its binarized form; its license is in the same folder.
 
-Binarized: a gray level u of 0..255 is the probability u / 255 of a bit. As in Burda, Grosse and Salakhutdinov 2016,
-training draws bits anew whenever an image is seen (`Scale` does it), and one fixed draw of each test image, made here,
-is measured. Their own draw was never published, so results agree up to the noise of a draw.
+Binarized: a gray level u of 0..255 is the probability u / 255 of a bit. As in Burda, Grosse and Salakhutdinov 2016, training draws new bits whenever an image is used (`Scale`), and the test
+set is one fixed draw of each test image. Their draw was not published, so results agree up to the noise of a draw.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ FILE = Path(__file__).with_name("mnist.npz")
 # SHA-256 of the drawn bytes, 0 or 255, uint8 (N, 1, 28, 28)
 TRAIN_SHA256 = "49ea488ea64a010068ab264ae238308a0021167b1e275bb0b32ad299436d3d41"
 TEST_SHA256 = "5f0980b13f81dc9f74b9b4f96bd4f2e49b1beb30cb4ed4a73961c1b902caec20"
-BYTES = 4  # of the uniform number behind each bit: its probability is right to 2^-32
+BYTES = 4  # bytes of the uniform number for each bit, which makes its probability exact to 2^-32
 
 
 def mnist() -> Dataset:
@@ -43,7 +42,7 @@ def mnist_labels() -> tuple[np.ndarray, np.ndarray]:
 
 
 def mnist_label_counts(group: int = 60) -> Dataset:
-    """Counts of the ten digits in successive groups of labels: counts from a known process."""
+    """Counts of the ten digits in successive groups of labels."""
     tables = [
         np.stack([np.bincount(row, minlength=10) for row in labels[: len(labels) // group * group].reshape(-1, group)])
         for labels in mnist_labels()
@@ -52,9 +51,9 @@ def mnist_label_counts(group: int = 60) -> Dataset:
 
 
 def mnist_binary() -> Dataset:
-    """60,000 gray digits to draw bits from, and `fixed_draw` of the 10,000 test digits; uint8 (N, 1, 28, 28).
+    """60,000 gray training digits, and the `fixed_draw` of the 10,000 test digits; uint8 (N, 1, 28, 28).
 
-    Under a Bernoulli likelihood pixels of 0 and 255 stay as they are, so the held-out bits are the same for all.
+    Under a Bernoulli likelihood pixels of 0 and 255 do not change, so the held-out bits are always the same.
     """
     gray = mnist()
     source = "its own test part, as one fixed draw of bits; training bits are drawn anew whenever they are seen"
@@ -72,7 +71,7 @@ def mnist_binary() -> Dataset:
 
 
 def fixed_draw(gray: Tensor, part: str) -> Tensor:
-    """Bits, as bytes 0 and 255, that are 1 with probability u / 255; a function of the images and the part's name.
+    """Bits as bytes 0 and 255, with probability u / 255 of a 1; a function of the images and the part's name.
 
     Image i takes its uniform numbers from SHAKE-128 of "mnist-binary PART i", 4 bytes a pixel, little-endian:
     the same on every machine, in every version, in any language.

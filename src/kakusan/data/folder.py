@@ -15,26 +15,26 @@ from kakusan.data.options import ImageOptions
 from kakusan.data.scan import Scan, scan
 from kakusan.errors import InputError, printable
 
-MOST_LINES = 20  # of bad files, in an error; `kakusan data` lists all
+MOST_LINES = 20  # bad files listed in an error; `kakusan data` lists all
 MOST_SIZES = 5
-SMALL_SIDE = 64  # a side that trains in minutes, to suggest
+SMALL_SIDE = 64  # suggested image side, which trains in minutes
 GONE = np.empty(0, np.uint8)
 
 
 class ImageFolder:
-    """A folder, and the folders in it, in which each image is a file; class subfolders give labels."""
+    """Reader of a folder of image files with its subfolders, which may give labels."""
 
     summary = "a folder of PNG, JPEG or WebP images"
     options = ("size", "channels")
 
     @staticmethod
     def recognizes(path: Path) -> bool:
-        """Any folder."""
+        """True for any folder."""
         return path.is_dir()
 
     @staticmethod
     def open(path: Path, options: ImageOptions, whole: bool, tell: Tell | None) -> Dataset:
-        """Read every usable image; bad files are refused or left out, as the options say.
+        """Read every usable image; bad files are refused or skipped, according to the options.
 
         Raises:
             InputError: With a note for each of the first bad files if none are to be skipped; or if the images do not
@@ -53,8 +53,8 @@ class ImageFolder:
 def _refusal(folder: Path, found: Scan) -> InputError:
     """The number of bad files and what to do, with a note for each of the first."""
     error = InputError(
-        f"{printable(str(folder))}: {len(found.bad):,} of {found.total:,} files are no usable images; mend or remove "
-        "them, or train without them by --bad-images skip"
+        f"{printable(str(folder))}: {len(found.bad):,} of {found.total:,} files are not usable images; repair or "
+        "remove them, or add --bad-images skip"
     )
     for name, reason in list(found.bad.items())[:MOST_LINES]:
         error.add_note(f"  {name}: {reason}")
@@ -64,7 +64,7 @@ def _refusal(folder: Path, found: Scan) -> InputError:
 
 
 def _dataset_of_scan(folder: Path, found: Scan, options: ImageOptions, whole: bool) -> Dataset:
-    """The usable images of a scan, which gives up its pixels."""
+    """Convert the usable images of a scan to a data set; frees the pixels of the scan."""
     name = printable(folder.name or str(folder))
     if not found.total:
         made = f" ({found.made_here:,} figures or runs of kakusan passed over)" if found.made_here else ""
@@ -109,7 +109,7 @@ def _dataset_of_scan(folder: Path, found: Scan, options: ImageOptions, whole: bo
 
 
 def _class_names(found: Scan) -> np.ndarray | None:
-    """For each image the subfolder that it lies in, below train and test; None unless all lie in at least two."""
+    """Subfolder of each image, below train and test; None unless all images are in two or more subfolders."""
     skip = 1 if found.parts else 0
     parts = [name.split("/")[skip:] for name in found.names]
     classes = [part[0] for part in parts if len(part) > 1]
@@ -117,7 +117,7 @@ def _class_names(found: Scan) -> np.ndarray | None:
 
 
 def _stack(images: list[np.ndarray], rows: list[int], channels: int) -> Tensor:
-    """uint8 (N, C, H, W); each image is let go as it is copied, so that memory holds them once."""
+    """Images as uint8 (N, C, H, W); each one is freed after copying, to save memory."""
     stacked = torch.empty((len(rows), channels, *images[rows[0]].shape[1:]), dtype=torch.uint8)
     for place, row in enumerate(rows):
         stacked.numpy()[place] = images[row]  # a gray one fills all channels
@@ -164,7 +164,7 @@ def _sizes(found: Scan) -> str:
 
 
 def _suggestion(found: Scan) -> str:
-    """A flag that makes the images agree: their most common shorter side, if it is small enough to train quickly."""
+    """Suggested --size: the most common shorter side, or a small side that trains quickly."""
     sides: Counter[int] = Counter()
     for size, count in found.sizes.items():
         sides[min(size)] += count

@@ -23,14 +23,14 @@ TEST_PREFIXES = ("t10k", "test")
 
 
 class IDXFolder:
-    """A folder with `train-images*`, and if there `t10k-images*` or `test-images*`, with `-labels*` in the same folder."""
+    """Reader of a folder with `train-images*`, and optionally `t10k-images*` or `test-images*` and `-labels*`."""
 
     summary = "a folder of IDX files (train-images-idx3-ubyte)"
     options = ()
 
     @staticmethod
     def recognizes(path: Path) -> bool:
-        """By a file named train-images that is no image itself."""
+        """True if there is a file named train-images that is not an image."""
         return path.is_dir() and any(
             file.name.startswith("train-images") and file.is_file() and not is_image(file.name)
             for file in path.iterdir()
@@ -38,7 +38,7 @@ class IDXFolder:
 
     @staticmethod
     def open(path: Path, options: ImageOptions, whole: bool, tell: Tell | None) -> Dataset:
-        """Read images, and labels where there are as many."""
+        """Read images, and labels if their number is the same."""
         train, labels = _read_part(path, ("train",))
         test, test_labels = _read_part(path, TEST_PREFIXES)
         assert train is not None, "it was recognized by it"
@@ -76,7 +76,7 @@ def read_idx(path: Path, ndim: int = IMAGES_NDIM) -> np.ndarray:
 
 
 def _read_part(folder: Path, prefixes: tuple[str, ...]) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """Images and labels of the files with one of these prefixes; labels of another length are left out."""
+    """Images and labels of the files with one of these prefixes; labels of another length are ignored."""
     images = _find(folder, tuple(f"{prefix}-images" for prefix in prefixes))
     labels = _find(folder, tuple(f"{prefix}-labels" for prefix in prefixes))
     if images is None:

@@ -1,7 +1,7 @@
-"""One file to one image of 8-bit pixels, or the reason why not.
+"""Decoder of one file to one image of 8-bit pixels.
 
-Pillow decodes, and trusts what a file claims. So a file is refused first if it is large, claims many pixels, or has
-more metadata than a camera or an editor writes; and EXIF, of which Pillow would read every entry, is read here.
+Pillow decodes, and it trusts the claims of a file. So a file is refused first if it is large, claims many pixels, or
+has more metadata than cameras and editors write. EXIF is read here, because Pillow would read every entry.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ MOST_BYTES = 32 * MIB  # of a file
 MOST_PIXELS = 64 * MIB
 MOST_DECODING = 160 * MIB  # bytes of memory
 MOST_METADATA = 4 * MIB  # of a PNG
-MOST_CHUNKS = 20_000  # of a PNG: a fair writer makes them of 4 KiB or more
+MOST_CHUNKS = 20_000  # of a PNG; normal writers make chunks of 4 KiB or more
 MOST_PACKED = 16  # compressed texts and profiles of a PNG, each of up to 1 MiB when unpacked
 MOST_SEGMENTS = 1_000  # of a JPEG before its pixels
-MOST_SCANS = 100  # of a JPEG: progressive ones have about 10, and each costs a pass over all pixels
+MOST_SCANS = 100  # of a JPEG; progressive ones have about 10, and each takes a pass over all pixels
 MOST_SCANNED = 512 * MIB  # pixels, over all scans
 SHRINKS = (8, 4, 2)  # a JPEG may be decoded at these fractions of its size
 WHITE = 255
@@ -47,13 +47,13 @@ OTHER_FORMATS = {
     b"\xff\x0a": "a JPEG XL",
     b"\x93NUMPY": "a numpy array",
 }
-# Memory that decoding takes for each pixel, measured; WebP goes through a decoder for animations with two canvases
+# Measured bytes of memory per decoded pixel; WebP uses an animation decoder with two canvases
 BYTES_PER_PIXEL = {"1": 2.0, "L": 2.0, "RGB": 4.0}
 BYTES_PER_PIXEL_ALPHA = 8.0
 BYTES_PER_PIXEL_PALETTE = 12.0
 BYTES_PER_PIXEL_WEBP = 18.5
 ORIENTATION, SHORT = 0x0112, 3  # an EXIF tag and its type
-# What undoes each EXIF orientation; EXIF 2.3, section 4.6.4
+# operation that undoes each EXIF orientation; EXIF 2.3, section 4.6.4
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -66,11 +66,11 @@ TURNS = {
 
 
 class Unusable(Exception):
-    """A file that is no usable image; the message is the reason, to be printed after the file's name."""
+    """Error for an unusable file; the message is the reason, printed after the file's name."""
 
 
 class MadeHere(Exception):
-    """An image that this library made: a figure or samples, not data."""
+    """Error for an image that this library wrote: a figure or samples, not data."""
 
 
 @dataclass(frozen=True)
@@ -86,14 +86,14 @@ class DecodedImage:
 
 
 class _Jpeg(JpegImageFile):
-    """A JPEG whose EXIF table Pillow does not read: 64 KB of it can claim 300 MB."""
+    """JPEG reader that ignores the EXIF table, of which 64 KB can claim 300 MB."""
 
     def getexif(self) -> Image.Exif:
         return Image.Exif()
 
 
 def read_image(path: Path, options: ImageOptions) -> DecodedImage:
-    """Decode a file, turn it upright, put it on white, crop and resize it.
+    """Decode a file, rotate it upright, blend it with white, crop it and resize it.
 
     Raises:
         Unusable: With the reason.
@@ -118,11 +118,11 @@ def read_image(path: Path, options: ImageOptions) -> DecodedImage:
                 if shrink > 1:
                     image.draft(None, (stored[0] // shrink, stored[1] // shrink))
                 image.load()
-                turn = _orientation(image)  # after loading, for a PNG may have its EXIF behind its pixels
+                turn = _orientation(image)  # after loading, because a PNG may have its EXIF after its pixels
                 finished, color, blended = _finish(image, turn, options)
     except (Unusable, MadeHere):
         raise
-    except Exception as error:  # a decoder may fail in any way on a damaged file; its message is the reason
+    except Exception as error:  # a decoder may raise any error for a damaged file; its message is the reason
         raise Unusable(_reason(error)) from error
     pixels = np.asarray(finished)
     pixels = pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
@@ -188,7 +188,7 @@ def _check_jpeg(content: bytes) -> None:
             place += 1
         head = content[place + 1 : place + 4]
         if len(head) < 3 or head[0] == 0xDA:
-            return  # at the pixels, or truncated, which Pillow says
+            return  # at the pixels, or truncated, which Pillow reports
         if 0xC3 <= head[0] <= 0xCF and head[0] not in (0xC4, 0xC8, 0xCC):
             raise Unusable(f"an unusual kind of JPEG (frame {head[0]:x}); save it as an ordinary one")
         place += 2 + int.from_bytes(head[1:], "big")
@@ -196,7 +196,7 @@ def _check_jpeg(content: bytes) -> None:
 
 
 def _check_decoding(image: ImageFile.ImageFile, content: bytes, shrink: int) -> None:
-    """Refuse an image, opened and not yet decoded, that would take too much or lose something."""
+    """Refuse an opened image before decoding if it needs too much memory or would lose content."""
     width, height = image.size
     pixels = width * height
     if getattr(image, "is_animated", False):
@@ -216,7 +216,7 @@ def _check_decoding(image: ImageFile.ImageFile, content: bytes, shrink: int) -> 
             f"{width:,} x {height:,} pixels as {image.format} would take {math.ceil(needed / MIB):,} MiB to decode; "
             f"the limits are {MOST_DECODING // MIB} MiB and {MOST_PIXELS // MIB} megapixels: save it smaller"
         )
-    # In coded data a byte ff is followed by 00, so that ff da is the mark of a scan
+    # in coded data a byte ff is followed by 00, so ff da marks a scan
     scans = content.count(b"\xff\xda") if image.format == "JPEG" else 0
     if scans > (most := min(MOST_SCANS, MOST_SCANNED // pixels)):
         raise Unusable(f"{scans:,} passes over its pixels, at most {most:,}")
@@ -259,7 +259,7 @@ def _reason(error: Exception) -> str:
 
 
 def _finish(image: Image.Image, turn: int, options: ImageOptions) -> tuple[Image.Image, bool, bool]:
-    """Crop and resize, put on white, turn upright, set the channels; whether it has color, and whether white was used."""
+    """Crop, resize, blend with white, rotate and set channels; also return if it has color and if it was blended."""
     if "transparency" in image.info or image.mode in ("P", "PA"):
         transparent = "transparency" in image.info or image.mode == "PA"
         mode = "RGB" if image.mode in ("P", "PA", "RGB") else "L"
@@ -268,7 +268,7 @@ def _finish(image: Image.Image, turn: int, options: ImageOptions) -> tuple[Image
         image = image.convert("L")
     if image.mode not in ("L", "LA", "RGB", "RGBA"):
         raise Unusable(f"pixels of mode {image.mode}, expected 8-bit gray or RGB")
-    if options.size is not None:  # first, for all else is cheaper on a small image
+    if options.size is not None:  # first, because everything else is cheaper on a small image
         size = options.size[::-1] if turn < 5 else options.size  # (width, height) as stored
         image = image.resize(size, Image.Resampling.LANCZOS, box=centered_box(image.size, size))
     color, has_alpha = image.mode.startswith("RGB"), image.mode in ("LA", "RGBA")

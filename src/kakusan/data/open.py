@@ -26,7 +26,7 @@ KINDS = Registry(  # the first one that recognizes a path opens it
     },
 )
 CONVERT = {
-    "images": "one image is no data: put many of them into a folder, and give its name",
+    "images": "one image is not a data set: put many images into a folder and give its name",
     "table": "save whole numbers with np.save('x.npy', np.loadtxt('x.csv', delimiter=',', skiprows=1).astype(int))",
     "archive": "unpack it, and give the folder",
     "tensor": "save the array with np.save('x.npy', x)",
@@ -47,11 +47,11 @@ def open_data(
     Args:
         spec: Name or path, as in --data.
         options: Size and channels of a folder of images, and what to do about bad files.
-        tell: Called from time to time with the progress of a long reading.
-        whole: Keep data without a split of their own together, to be measured.
+        tell: Called from time to time with the progress of reading.
+        whole: Do not split data without a test part; for evaluation.
 
     Raises:
-        InputError: With what was expected, what was found and what to type.
+        InputError: If the data cannot be opened.
     """
     spec, options = str(spec), options or ImageOptions()
     kind = kind_of(spec)
@@ -68,10 +68,10 @@ def open_data(
 
 
 def kind_of(spec: str) -> DataKind | None:
-    """The kind of data at a path; None for the name of an embedded data set.
+    """Kind of data at a path; None for the name of an embedded data set.
 
     Raises:
-        InputError: If there is nothing, or nothing that a kind recognizes.
+        InputError: If the path does not exist or no kind of data recognizes it.
     """
     choices = f"{', '.join(EMBEDDED)}, {', '.join(kind.summary for kind in KINDS.values())}"
     if not spec.strip():
@@ -96,7 +96,7 @@ def kind_of(spec: str) -> DataKind | None:
 
 
 def lasting(spec: str) -> str:
-    """The same data from any working directory: an absolute path, or the name of an embedded data set."""
+    """Name of the data that works from any directory: an absolute path, or the name of an embedded data set."""
     return spec if spec in EMBEDDED else str(_path(spec).resolve())
 
 

@@ -1,4 +1,4 @@
-"""Options for folders of images. No torch here: the command line and recipes read it."""
+"""Options for folders of images; imports no torch."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class ImageOptions:
     channels: Annotated[int, Between(1, 4)] | None = None
     """1 for gray, 3 for color, 4 for color with alpha (default: 3 unless every image is gray)."""
     bad: Literal["refuse", "skip"] = "refuse"
-    """Treatment of files that are no usable images."""
+    """Action for files that are not usable images."""
 
     def __post_init__(self) -> None:
         check(self, "pictures")
@@ -29,7 +29,7 @@ class ImageOptions:
             raise InputError("images have 1 channel (gray), 3 (color) or 4 (color with alpha), got 2")
 
     def given(self) -> list[str]:
-        """Names of the options that ask for a change of the images."""
+        """Names of the options that change the images."""
         return [field.name for field in fields(self) if field.name != "bad" and getattr(self, field.name) is not None]
 
 

@@ -1,4 +1,4 @@
-"""The scales between 8-bit pixels and the numbers that a model sees."""
+"""Scales between 8-bit pixels and model values."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TOP = 255
 
 @dataclass(frozen=True)
 class Scale:
-    """Pixels 0..255 to [low, high] in 256 equal steps, or to random bits."""
+    """Scale from pixels 0..255 to [low, high] in 256 equally spaced levels, or to random bits."""
 
     low: float
     high: float

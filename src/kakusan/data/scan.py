@@ -1,4 +1,4 @@
-"""The look at every image of a folder before training: what is there, and which files are bad and why."""
+"""Scan of every image in a folder before training, with the bad files and their reasons."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from kakusan.data.options import ImageOptions
 from kakusan.errors import InputError, printable
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp")
-# Images too, for whoever made the folder: said to be unusable, where a text file is passed over
+# image formats that are reported as unusable; other files, such as text, are skipped silently
 OTHER_ENDINGS = (".gif", ".bmp", ".tif", ".tiff", ".heic", ".heif", ".avif", ".jxl", ".jp2", ".tga", ".apng", ".ppm")
 CONVERT = "save it as PNG, e.g. Image.open(f).convert('RGB').save('x.png') with Pillow"
-RUN_RECORD = "run.json"  # the mark of a run directory, whose figures are no data
+RUN_RECORD = "run.json"  # marks a run directory, whose figures are not data
 TELL_SECONDS = 5.0
 
 
 @dataclass
 class Scan:
-    """The contents of a folder. Names are relative to it, with / between their parts."""
+    """Contents of a folder, with names relative to it and "/" as separator."""
 
     names: list[str] = field(default_factory=list)  # of the usable images, in the order of `pixels`
     pixels: list[np.ndarray] = field(default_factory=list)  # uint8 (C, H, W); none if sizes differ
@@ -44,7 +44,7 @@ class Scan:
 
     @property
     def total(self) -> int:
-        """Number of files that are images or should be."""
+        """Number of files that are images by name."""
         return len(self.names) + len(self.bad)
 
 
@@ -54,7 +54,7 @@ def is_image(name: str) -> bool:
 
 
 def scan(folder: Path, options: ImageOptions, tell: Tell | None = None) -> Scan:
-    """Read every image in a folder and the folders in it, in the order of their names.
+    """Read every image in a folder and its subfolders, in the order of their names.
 
     Args:
         folder: If it has folders for training and for testing, these alone are read.
@@ -87,7 +87,7 @@ def scan(folder: Path, options: ImageOptions, tell: Tell | None = None) -> Scan:
         found.blended += image.blended
         digest.update(f"{len(os.fsencode(name))} {image.num_bytes} {image.digest} ".encode() + os.fsencode(name))
         if options.size is None and len(found.sizes) > 1:
-            found.pixels.clear()  # they will be refused; the rest is read to name all that is bad
+            found.pixels.clear()  # they will be refused; the others are read to report all bad files
             continue
         found.pixels.append(image.pixels)
         room -= image.pixels.nbytes
@@ -103,7 +103,7 @@ def scan(folder: Path, options: ImageOptions, tell: Tell | None = None) -> Scan:
 
 
 def _list(folder: Path, found: Scan) -> list[str]:
-    """Names of all files to be read, sorted; what is bad or no image goes into `found`."""
+    """Sorted names of all files to read; bad files and other files are recorded in `found`."""
     tops = [name for name in os.listdir(folder) if os.path.isdir(folder / name)]
     found.parts = splits.pair(tops, str(folder))
     files: list[str] = []
@@ -122,11 +122,11 @@ def _list(folder: Path, found: Scan) -> list[str]:
         for name, is_folder in content:
             path = f"{inside}/{name}" if inside else name
             if name.startswith("."):
-                continue  # hidden: left by file managers and version control
+                continue  # hidden files of file managers and version control
             if is_folder:
                 waiting.append(path)
             elif os.path.isdir(folder / path):
-                # Followed, a link could lead round in a circle, or through the whole disk
+                # a link could form a loop or lead through the whole disk
                 found.bad[printable(path)] = "a link to a folder, which is not followed; put the folder itself there"
             elif name.lower().endswith(ENDINGS):
                 files.append(path)

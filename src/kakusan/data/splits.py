@@ -1,4 +1,4 @@
-"""Names that folders and arrays of data sets have: which part is for training, which is held out, which are labels."""
+"""Conventional names of training parts, held-out parts and labels in folders and arrays."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def words_of(name: str) -> list[str]:
 
 
 def part_of(name: str) -> Literal["train", "test"] | None:
-    """The part that a name stands for, in any spelling of its case."""
+    """Part that a name means, ignoring case."""
     words = words_of(name.replace("held_out", "heldout").replace("held-out", "heldout"))
     if any(word in TRAIN for word in words):
         return "train"
@@ -35,7 +35,7 @@ def pair(names: Iterable[str], where: str) -> tuple[str, str] | None:
     """The names of the training part and of the held-out part, or None unless there are both.
 
     Raises:
-        InputError: If two names claim to be the training part.
+        InputError: If two names mean the training part.
     """
     names = sorted(names)
     train = [name for name in names if part_of(name) == "train"]

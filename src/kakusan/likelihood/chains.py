@@ -26,7 +26,7 @@ def of_terms(
     """Terms whose sum is an unbiased estimate of the bound, averaged over a few draws for each example.
 
     With two draws or more, the variance over the draws of an example separates Monte Carlo error from the differences
-    between examples. With one draw it is not stated.
+    between examples. With one draw it is unknown.
 
     Args:
         terms: (x, generator) -> nats of each term for each example.

@@ -1,4 +1,4 @@
-"""Two models on the same examples: a difference whose error leaves out what they share."""
+"""Paired comparison of two models on the same examples."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from kakusan.units import bits_per_dim
 
 @dataclass(frozen=True)
 class Comparison:
-    """First minus second, in bits per dimension: below 0 the first is better."""
+    """Difference of two models in bits per dimension, first minus second; below 0 the first is better."""
 
     difference: float
     standard_error: float  # of the paired difference
-    unpaired_error: float  # what it would be had the two been measured on different examples
+    unpaired_error: float  # standard error if the two had been measured on different examples
     correlation: float  # between the two models' examples
     nats: float  # per example, first minus second
     num_images: int
 
     def record(self) -> dict[str, Any]:
-        """As plain JSON values."""
+        """Return plain JSON values."""
         return asdict(self)
 
 
@@ -46,7 +46,7 @@ def compare(first: Evaluation, second: Evaluation) -> Comparison:
     own = [_spread(result.per_example, result.strata) for result in (first, second)]
     deviations = both.std(1).prod().item()
     return Comparison(
-        difference=bits_per_dim(difference.mean().item(), first.num_dims) + 0.0,  # no minus before a zero
+        difference=bits_per_dim(difference.mean().item(), first.num_dims) + 0.0,  # avoid -0
         standard_error=-bits_per_dim(math.sqrt(spread), first.num_dims),
         unpaired_error=-bits_per_dim(math.sqrt(sum(own)), first.num_dims),
         correlation=torch.cov(both)[0, 1].item() / deviations if deviations else 1.0,

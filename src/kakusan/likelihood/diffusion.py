@@ -5,8 +5,7 @@ form this is unbiased for its ELBO (M5, KL form). Four things make it precise:
 
 - the steps are stratified over the examples;
 - the part of a step's cost that no network changes is summed over all steps exactly;
-- steps are drawn in proportion to what they roughly leave to chance, between the cost of a filter that knows nothing
-  and of one that knows the data's covariance;
+- steps are drawn roughly in proportion to the unpredictable part of their cost;
 - a control variate removes the part of the cost that can be predicted without the network.
 """
 
@@ -71,9 +70,9 @@ def of_diffusion(
 ) -> Estimate:
     """The bound of every example, from one evaluation each.
 
-    The variance of the mean is taken from neighbors in the order of the steps, so that the gain of stratification is
-    seen. The Monte Carlo part includes the difference between an example's cost and its prediction that all steps
-    share, which is no noise: it is rather too large than too small.
+    The variance of the mean is estimated from neighbors in the order of the steps, so it includes the gain of
+    stratification. The Monte Carlo part also contains prediction errors that all steps of an example share. So it is
+    conservative: an overestimate.
 
     Args:
         model: A `Diffusion`, or a `Mixture` of them with certain classes.
@@ -84,7 +83,7 @@ def of_diffusion(
         control: Use the control variate.
 
     Raises:
-        InputError: If there is no example, one is not data of the model, or the law leaves steps out.
+        InputError: If there is no example, one is not data of the model, or `law` gives a step the probability 0.
     """
     check_count(num)
     source = Source(*split(model), batch)
@@ -137,7 +136,7 @@ def check_law(law: StepLaw | None, depth: int) -> None:
 def _by_group(
     blocks: list[Calls], predictors: Predictors | None, groups: StepGroups, num: int
 ) -> tuple[Tensor, Tensor]:
-    """Cost of each example in each group of steps (N, groups), and the part of it that was left to chance (N,)."""
+    """Cost of each example in each group of steps (N, groups), and the residual after the control variate (N,)."""
     by_group = torch.zeros(num, groups.num, dtype=torch.float64).index_add_(
         1, groups.of_step, groups.free.expand(num, -1)
     )
@@ -145,7 +144,7 @@ def _by_group(
     steps = torch.zeros(num, dtype=torch.int64)
     for block in blocks:
         residual = block.cost
-        if predictors is not None:  # learned from the evaluations of the other blocks
+        if predictors is not None:  # fitted to the evaluations of the other blocks
             coefficients = fit(_joined([peer for peer in blocks if peer is not block]), groups.of_step, groups.num)
             residual = residual - (block.u * coefficients[groups.of_step[block.t - 1]]).sum(1)
             by_group[block.rows] += predictors.sums(block.rows, coefficients)
@@ -162,7 +161,7 @@ def _evaluated(
     free: Tensor,
     generator: torch.Generator,
 ) -> list[Calls]:
-    """One evaluation of each of the examples `rows`, in blocks that are stratified each by itself."""
+    """One evaluation of each of the examples `rows`, in blocks that are stratified separately."""
     blocks = []
     for mine in rows.chunk(FOLDS if predictors else 1):
         t = law.draw(len(mine), generator)

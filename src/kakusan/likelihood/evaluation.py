@@ -12,7 +12,7 @@ from torch import Tensor
 from kakusan.distributions import add
 from kakusan.units import bits_per_dim
 
-APPROXIMATE = "approximate: a density times the width of a gray level stands for its probability"
+APPROXIMATE = "approximate: the probability of a gray level is taken as density times width"
 
 
 @dataclass(frozen=True)
@@ -71,9 +71,9 @@ class Evaluation:
     Attributes:
         bits_per_dim: Minus the bound in bits per dimension.
         standard_error: Standard error of bits_per_dim as an estimate for the distribution of the examples; None for one.
-        standard_error_monte_carlo: Standard error given these very examples, which more network evaluations would
-            lower. Rather too large than too small (`likelihood.diffusion`); None where it was not measured.
-        standard_error_images: The rest of standard_error, which only more examples would lower.
+        standard_error_monte_carlo: Standard error for these given examples; more network evaluations lower it. It is
+            conservative (`likelihood.diffusion`); None where it was not measured.
+        standard_error_images: The other part of standard_error; only more examples lower it.
         nats: Minus the bound, per example.
         nats_standard_error: Standard error of nats.
         bits_per_example: Minus the bound in bits, per example.
@@ -107,7 +107,7 @@ class Evaluation:
     per_example: Tensor = field(repr=False, compare=False)
 
     def record(self) -> dict[str, Any]:
-        """As plain JSON values, without the examples."""
+        """Return plain JSON values, without the examples."""
         plain = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("strata", "per_example")}
         plain["levels"] = [{f.name: getattr(part, f.name) for f in fields(part)} for part in self.levels]
         return plain

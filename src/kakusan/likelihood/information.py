@@ -15,7 +15,7 @@ from kakusan.likelihood.chains import CHUNK, GetBatch
 from kakusan.noise import stream
 from kakusan.units import bits_per_dim
 
-COLLAPSED = 0.01  # nats: below, a latent's posterior is the prior for practical purposes
+COLLAPSED = 0.01  # nats; a latent below carries practically no information
 LARGEST = 2000  # examples
 NAMED = 8  # collapsed latents in a line; --json lists them all
 

@@ -57,8 +57,8 @@ def score_examples(
 ) -> Scores:
     """The bound of each example from several draws.
 
-    A diffusion model is evaluated at stratified timesteps with the same steps and noise for every example, so that
-    the ranking of examples is steadier than their values. One evaluation per example would rank by noise.
+    A diffusion model is evaluated at stratified timesteps. All examples share steps and noise, so their ranking has less
+    noise than their values. One evaluation per example would rank by noise.
 
     Args:
         model: The chain.

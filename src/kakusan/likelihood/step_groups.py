@@ -1,4 +1,4 @@
-"""Timesteps grouped by log SNR, a rough size of what each costs, and the timestep distribution made from it."""
+"""Timesteps grouped by log SNR, their approximate cost, and the timestep distribution from it."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from kakusan.likelihood.control_variate.wiener import step_weight
 from kakusan.models.diffusion import Diffusion
 from kakusan.timesteps import StepLaw
 
-GROUPS = 24  # the first step, whose cost is of another kind, is a group of its own
-EVEN_SHARE = 0.05  # of evaluations to all groups equally, against a guess that is wrong for this model
+GROUPS = 24  # the first step is a group of its own, because its cost is a likelihood and not a KL
+EVEN_SHARE = 0.05  # share of evaluations given to all groups equally, in case the approximate cost is wrong
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,8 @@ class StepGroups:
         """Groups of a model's steps; each step its own if they are few."""
         depth = model.depth
         log_snr = model.schedule.log_snr.clone()
-        log_snr[1:] = log_snr[1:].clamp(min=log_snr[1:][log_snr[1:].isfinite()].min() - 1)  # -inf at zero terminal SNR
+        lowest = min(log_snr[log_snr.isfinite()].tolist(), default=1.0) - 1
+        log_snr[1:] = log_snr[1:].clamp(min=lowest)  # -inf at zero terminal SNR
         if depth <= GROUPS:
             of_step = torch.arange(depth)
         else:
@@ -65,7 +66,7 @@ class StepGroups:
         )
 
     def law(self, cost: Tensor) -> StepLaw:
-        """A timestep distribution in proportion to a guess of each step's cost (T,), with a share for all groups."""
+        """Timestep distribution in proportion to the approximate cost of each step (T,), with a share for all groups."""
         size = torch.zeros(self.num, dtype=torch.float64).index_add_(0, self.of_step, torch.ones_like(self.typical))
         even = 1 / (self.num * size[self.of_step])
         return StepLaw((1 - EVEN_SHARE) * cost / cost.sum() + EVEN_SHARE * even)
@@ -80,7 +81,7 @@ def default_law(model: Diffusion) -> StepLaw:
 def free_cost(model: Diffusion) -> Tensor:
     """Cost of each step for a perfect estimate of x, from the variance alone: (T,), nats (M5, K5).
 
-    It is 0 where it is unknown without the network: for a learned variance, and at t = 1, whose cost is of another kind.
+    It is 0 where only the network determines it: for a learned variance, and at t = 1, where the cost is a likelihood.
     """
     ratio = model.schedule.beta_tilde[1:] * (-model.known_log_var[1:]).exp()
     free = 0.5 * model.num_dims * (ratio - 1 - ratio.log())

@@ -19,8 +19,8 @@ Output = Tensor | tuple[Tensor, Tensor]  # of a decoder: one tensor, or (mean, l
 class Likelihood(abc.ABC):
     """Distribution of the data given the output of a decoder.
 
-    A likelihood of one's own is a subclass; its instance is passed as `likelihood=` to a model. A built-in one is a
-    file in this folder and a line in `kakusan.likelihoods.LIKELIHOODS`.
+    For your own likelihood, write a subclass and pass an instance as `likelihood=` to a model. A built-in one is a file in
+    this folder and a line in `kakusan.likelihoods.LIKELIHOODS`.
 
     Attributes:
         name: Name in recipes and messages.
@@ -77,8 +77,8 @@ def limit_log_var(log_var: Tensor, lowest: float = -200.0) -> Tensor:
     """Clamp log-variances to the range in which float32 can compute with them (E29, O30).
 
     Above 88.7 a float32 variance is inf, and the KL of an example sums `num_dims` of them. Below -200 the standard
-    deviation leaves even the subnormal numbers. No fit comes near either end. A diverging encoder does, and its
-    gradient beyond them is zero rather than NaN.
+    deviation leaves even the subnormal numbers. A good fit stays far from both ends. A diverging encoder reaches them
+    and gets a zero gradient instead of NaN.
     """
     num_dims = log_var[0].numel() if len(log_var) else 1
     return log_var.clamp(lowest, 88.3 - math.log(num_dims))

@@ -8,7 +8,7 @@ from kakusan.checks import check_grid
 from kakusan.distributions import LEVELS, DiscretizedNormal, Distribution, Normal
 from kakusan.likelihoods.base import Likelihood, Output, gaussian
 
-# On the grid of 2 / 255 a bin is then 5 standard deviations wide: narrower gains 1 %, and its gradients overflow.
+# A bin of width 2 / 255 is then 5 standard deviations wide. Narrower gains 1 %, and gradients overflow.
 LOWEST_LOG_VAR = -13.0
 
 

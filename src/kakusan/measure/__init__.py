@@ -1,8 +1,7 @@
 """Measures of sample quality on arrays of images or features, which know no model.
 
 `frechet_distance(samples, reference)` and the others take features (N, D); `features(images)` computes those of 28 x 28
-gray images. A measure of one's own is a `Metric`: one file, and one line in `METRICS` to be shown by
-`kakusan evaluate --samples`.
+gray images. Your own measure is a `Metric`: one file, and one line in `METRICS` for `kakusan evaluate --samples`.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ SHIPPED = {  # name: SHA-256 of the weights, root mean square of the features of
     "fashion": ("2e2a47e2a53f8b8ced2428473be14085b379ab0fe9bd749de41226cdae25e554", 4.3),
 }
 SIDE = 28  # pixels
-BATCH = 500  # fixed: a convolution may round differently in a batch of another size
+BATCH = 500  # fixed, because rounding of a convolution may depend on the batch size
 
 
 class Classifier(nn.Module):

@@ -1,4 +1,4 @@
-"""Copies of training examples: how near samples are to them, compared with held-out examples, which are no copies."""
+"""Copies of training examples: distances of samples to them, compared with those of held-out examples."""
 
 from __future__ import annotations
 

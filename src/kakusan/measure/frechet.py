@@ -1,4 +1,4 @@
-"""Fréchet distance: how far apart two sets of features are in mean and covariance.
+"""Fréchet distance of two sets of features, from their means and covariances.
 
 Between N(m, A) and N(r, B) it is ||m - r||^2 + tr A + tr B - 2 tr (A^1/2 B A^1/2)^1/2, the squared 2-Wasserstein
 distance. Sources: Dowson and Landau 1982; Heusel et al. 2017, who take it between Inception features. The number depends
@@ -56,8 +56,9 @@ def frechet_distances(samples: Tensor, reference: Tensor) -> tuple[Value, Value]
     """Fréchet distance, and the same with its bias in N and M removed; both with one standard error.
 
     The jackknife leaves out a block of either set in turn. The mean change estimates the bias of order 1 / N + 1 / M, and
-    the variance of the changes the error. For equal distributions the second number is about 0, of either sign, and the
-    standard error is rather too large. Sources: Quenouille 1956; Tukey 1958; Busing, Meijer and van der Leeden 1999 for
+    the variance of the changes the error. For equal distributions the second number is about 0, of either sign, and
+    the standard error is conservative. Sources: Quenouille 1956; Tukey 1958; Busing, Meijer and van der Leeden 1999
+    for
     blocks of unequal sizes; Chong and Forsyth 2020 for the bias.
     """
     samples, reference = rows(samples), rows(reference)

@@ -1,4 +1,4 @@
-"""Precision, recall, density and coverage: do samples lie where data lie, and the other way around?
+"""Precision, recall, density and coverage: overlap of the manifolds of samples and data.
 
 A set's manifold is the union of balls around its points; a ball's radius is the distance to the k-th nearest neighbor
 in the same set. Sources: Kynkaanniemi et al. 2019 for precision and recall with k = 3; Naeem et al. 2020 for density and

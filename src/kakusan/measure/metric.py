@@ -1,4 +1,4 @@
-"""A measure of samples: what it is given, what it returns, and how its values are shown."""
+"""Interface of a measure of samples: inputs, values and display."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class Sets:
     _found: dict[Hashable, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def once(self, key: Hashable, compute: Callable[[], Found]) -> Found:
-        """Return `compute()`, computed once for each key: for what several metrics need."""
+        """Return `compute()`, cached by key for quantities that several metrics need."""
         if key not in self._found:
             self._found[key] = compute()
         return self._found[key]

@@ -1,7 +1,7 @@
 """All measures of samples, each with its floor: the same measure of real examples in place of the samples.
 
-Samples are compared with held-out examples. If a model has learned the distribution of its training examples, each
-value has the distribution of its floor, even if the held-out examples are of a slightly different kind, as MNIST's are.
+Samples are compared with held-out examples. If a model has learned the distribution of its training examples, each value is distributed like its floor. This holds
+even if training and held-out examples differ slightly, as those of MNIST do.
 """
 
 from __future__ import annotations

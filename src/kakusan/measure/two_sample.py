@@ -1,4 +1,4 @@
-"""Classifier two-sample test: the accuracy of a classifier that tells samples from data, 0.5 if they are equal.
+"""Classifier two-sample test: accuracy of a classifier that distinguishes samples from data; 0.5 if equal.
 
 The classifier is a logistic regression, fitted to the first half of each set and tested on the second half. Given the
 fit, its answers are independent trials. Source: Lopez-Paz and Oquab 2017.
@@ -16,7 +16,7 @@ from kakusan.errors import InputError
 from kakusan.measure.metric import Column, Metric, Sets, Value, rows, share
 
 RIDGE = 1e-3  # on the weights of standardized features, per example
-LARGEST_SQUARED = 256  # up to so many features their squares are inputs too, which show a wrong variance
+LARGEST_SQUARED = 256  # up to this many features, their squares are inputs too, to detect a wrong variance
 MAX_STEPS, SMALL_STEP = 100, 1e-8
 
 

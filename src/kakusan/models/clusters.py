@@ -18,7 +18,7 @@ from kakusan.errors import InputError
 from kakusan.noise import Randomness, rand, stream
 
 COARSE_SIDE = 16  # pixels per side, at most, of the features for k-means: detail would cost time and add little
-EXAMPLES_PER_CLUSTER = 50  # on average; with fewer the class would identify the example
+EXAMPLES_PER_CLUSTER = 50  # smallest average cluster size; with fewer the class would identify the example
 LEARNED_FROM = 128  # examples per cluster among which centroids are searched
 ROUNDS = 20  # of k-means: centroids hardly move any more
 EXAMPLES_AT_ONCE = 10_000  # whose distances from all centroids are held at a time
@@ -44,7 +44,7 @@ class Classes(nn.Module):
 
     @property
     def num(self) -> int:
-        """K."""
+        """Number of classes K."""
         return len(self.share)
 
     def of(self, x: Tensor) -> Tensor | None:
@@ -62,7 +62,7 @@ class Classes(nn.Module):
         """k ~ p(k), int64 (n,)."""
         uniform = rand((n, 1), randomness, torch.float64, self.share.device)[:, 0]
         ends = self.share.double().cumsum(0)
-        return torch.searchsorted(ends, uniform * ends[-1], right=True)  # the product is rounded to below the end
+        return torch.searchsorted(ends, uniform * ends[-1], right=True)  # rounding may reach the last class
 
     def log_prob(self, k: Tensor) -> Tensor:
         """log p(k) in nats, float64 (b,)."""

@@ -34,7 +34,7 @@ Objective = Literal["simple", "path", "pair", "single"]
 Denoiser = Callable[..., Any]  # of (z_t, t), or of (z_t, t, cond)
 Time = Tensor | int  # int64 of shape (b,) in 1..T, or one step for all examples
 
-UNSTABLE_ALPHA_BAR = 1e-6  # below it x from a predicted eps has a thousand times the network's error
+UNSTABLE_ALPHA_BAR = 1e-6  # below it, x from a predicted eps has 1,000 times the error of the network
 
 
 class Diffusion(nn.Module, LatentChain):
@@ -133,7 +133,7 @@ class Diffusion(nn.Module, LatentChain):
 
     def prior_kl(self, x: Tensor) -> Tensor:
         """KL(q(z_T | x) || N(0, I)) in nats, shape (b,); it has no parameters (M9)."""
-        # In float64 and by log1p: in float32 a good schedule's noise_var rounds to 1, and the KL came out negative.
+        # float64 and log1p, because in float32 noise_var rounds to 1 and the KL would be negative
         alpha_bar = self.schedule.alpha_bar[-1].item()
         left = -math.log1p(-alpha_bar) - alpha_bar
         return 0.5 * (alpha_bar * sum_event(x.square()) + self.num_dims * left)
@@ -239,7 +239,7 @@ class Diffusion(nn.Module, LatentChain):
         rows = self.likelihood.of_normal(Normal(down.mean[first], std[first], log_var[first]))
         return log_prob.masked_scatter(first, rows.log_prob(value[first]).to(log_prob.dtype))
 
-    # One ELBO, three estimators
+    # Three estimators of one ELBO
 
     def elbo_path(self, x: Tensor, generator: Randomness = None, *, cond: Tensor | None = None) -> Tensor:
         """ELBO estimate from one whole path: T latents, T network evaluations (S48-S51, M3); nats, (b,)."""
@@ -317,7 +317,7 @@ class Diffusion(nn.Module, LatentChain):
         return other
 
     def respaced(self, steps: int | Sequence[int]) -> Diffusion:
-        """The same denoiser on a coarser chain: of so many evenly spaced steps, T among them, or of the listed steps.
+        """The same denoiser on a coarser chain: a number of evenly spaced steps that include T, or the listed steps.
 
         It is a diffusion model of its own: it can be sampled, and its bound evaluated.
 

@@ -1,4 +1,4 @@
-"""Gradient ascent on the ELBO of the Dirichlet-multinomial model: an example with a known end (S68)."""
+"""Gradient ascent on the ELBO of the Dirichlet-multinomial model, whose optimum is known (S68)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class ConjugateFit(nn.Module):
         self.register_buffer("total_count", torch.zeros((), dtype=torch.int64))
 
     def start_at(self, counts: Tensor) -> None:
-        """Make room for the posteriors of these rows, all starting at gamma = 1, away from the answer."""
+        """Allocate the posteriors of these rows, initialized at gamma = 1, far from the optimum."""
         self.log_gamma = nn.Parameter(torch.zeros_like(counts, dtype=torch.float64))
         self.total_count.fill_(int(counts.sum(-1).median()))
 

@@ -1,4 +1,4 @@
-"""The Dirichlet-multinomial model: the one member of the family where everything is known (S59-S68).
+"""The Dirichlet-multinomial model, whose posterior and evidence have closed forms (S59-S68).
 
 z ~ Dirichlet(alpha) on the simplex, x | z ~ Multinomial(n, z), posterior Dirichlet(x + alpha).
 """
@@ -75,7 +75,7 @@ class DirichletMultinomial(nn.Module, LatentChain):
         reconstruction = _log_coefficient(counts) + (counts * _mean_log(gamma)).sum(-1)
         return {"reconstruction": reconstruction, "level 1": self._elbo(counts, gamma) - reconstruction}
 
-    # What is known exactly
+    # Closed forms
 
     def log_evidence(self, counts: Tensor | Sequence[float]) -> Tensor:
         """log p(x) in nats (S65)."""

@@ -101,7 +101,7 @@ class ClassFirst:
 class Mixture(nn.Module, LatentChain):
     """One conditional chain for each class, sharing its networks.
 
-    Where `cond` is given it is the known class of each example, and every method is about p(x | k).
+    If `cond` is given, it is the class of each example, and every method refers to p(x | k).
 
     Args:
         chain: A chain whose methods take cond = k, int64 (b,).
@@ -195,11 +195,6 @@ class Mixture(nn.Module, LatentChain):
         if cond is not None:
             self._known(cond)
 
-    def class_of(self, x: Tensor) -> Tensor:
-        """The class of each example, int64 (b,): certain, or the one of largest responsibility (Bayes' rule)."""
-        k = self.classes.of(x)
-        return self.responsibilities(x).argmax(1) if k is None else k
-
     @torch.no_grad()
     def responsibilities(self, x: Tensor, seed: int = 0) -> Tensor:
         """log q(k | x) from one-draw bounds of all classes, float64 (b, K); a function of x and the seed."""
@@ -228,6 +223,10 @@ class Mixture(nn.Module, LatentChain):
         k = cond if cond is not None else self.classes.of(x)
         if k is not None:
             return self.chain.loss(x, generator, cond=k, **settings)
+        if settings:
+            raise InputError(
+                f"with uncertain classes the loss is minus the ELBO, got {', '.join(settings)}; pass cond=, or leave it out"
+            )
         return LatentChain.loss(self, x, generator)
 
     def _bounds(self, x: Tensor, seed: int) -> list[Tensor]:

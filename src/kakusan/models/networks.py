@@ -1,7 +1,7 @@
 """Networks that a model accepts, and one check of what a network returns.
 
-A network's output is checked where it enters the model: a wrong shape would broadcast, and the result would be a
-number that means nothing.
+The output of a network is checked where it enters the model, because a wrong shape would broadcast to a meaningless
+result.
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ from kakusan.errors import InputError
 
 
 class Function(nn.Module):
-    """A plain function where a module is expected; modules in its closure are registered, so that `.to` moves them."""
+    """A plain function where a module is expected; modules that it names are registered, so that `.to` moves them."""
 
     def __init__(self, function: Callable):
         super().__init__()
         self.function = function
-        held = inspect.getclosurevars(function).nonlocals.values() if inspect.isfunction(function) else ()
+        used = inspect.getclosurevars(function) if inspect.isfunction(function) else None
+        held = [] if used is None else [*used.nonlocals.values(), *used.globals.values()]
         self.held = nn.ModuleList([value for value in held if isinstance(value, nn.Module)])
 
     def forward(self, *arguments: Any) -> Any:

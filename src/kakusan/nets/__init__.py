@@ -1,4 +1,4 @@
-"""Networks: they know shapes, not probability.
+"""Networks, which are independent of probability models.
 
 A denoiser of one's own is any module that keeps the protocol `Denoiser`. A built-in one is a file with a subclass of
 `ImageDenoiser`, and a line in `NETWORKS`.

@@ -16,7 +16,7 @@ class Denoiser(Protocol):
     """A network that is called `net(z_t, t)`, or `net(z_t, t, cond)` if it is conditional.
 
     z_t is (b, *event), t is int64 (b,) in 1..T, and cond is int64 (b,) class indices or float (b, ...) features. The
-    answer has the shape of z_t. With `variance="learned"` it is a pair (prediction, v), v in [0, 1] (M7).
+    output has the shape of z_t. With `variance="learned"` it is a pair (prediction, v), v in [0, 1] (M7).
 
     A module may have a method `hidden_matrices() -> list[Tensor]`: the weights that the optimizer Muon orthogonalizes.
     """

@@ -17,8 +17,8 @@ EXPANSION = 4
 class ConvNeXt(ImageDenoiser):
     """ConvNeXt denoiser: (z_t (b, C, H, W), t (b,)) -> prediction, and with `gate` also v in [0, 1], of z_t's shape.
 
-    It takes any height and width. `UNet` learned more per minute on a CPU; it is kept as a convolutional baseline
-    without levels and for runs of version 0.3. Source: Liu et al. 2022, "A ConvNet for the 2020s", isotropic form.
+    It takes any height and width. On a CPU, `UNet` learned more per minute. This network is a convolutional baseline without levels, kept for
+    comparisons and for runs of version 0.3. Source: Liu et al. 2022, "A ConvNet for the 2020s", isotropic form.
 
     Args:
         channels: C.

@@ -1,7 +1,7 @@
 """A residual perceptron on the image's cosine coefficients.
 
-In the cosine basis the pixels of images are nearly uncorrelated. A gain per coefficient, as t decides, is then nearly
-the best linear denoiser, and the perceptron only adds what is not linear.
+In the cosine basis the pixels of images are nearly uncorrelated. A gain per coefficient and t is then nearly the best
+linear denoiser. The perceptron adds the nonlinear part.
 """
 
 from __future__ import annotations

@@ -57,7 +57,7 @@ def channels_last(module: nn.Module) -> None:
 def hidden_weights(*parts: nn.Module) -> list[Tensor]:
     """Weights of the linear layers and convolutions in these parts.
 
-    Left out are modulations, which read the embedding of t, and depthwise convolutions, whose rows do not meet.
+    Left out are modulations, which read the embedding of t, and depthwise convolutions, which do not mix channels.
     """
     layers = [layer for part in parts for layer in part.modules() if isinstance(layer, nn.Linear | nn.Conv2d)]
     return [layer.weight for layer in layers if not isinstance(layer, Modulation) and getattr(layer, "groups", 1) == 1]

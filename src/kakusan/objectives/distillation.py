@@ -1,6 +1,6 @@
-"""Distribution matching distillation: a student that generates in one network evaluation what its teacher does in many.
+"""Distribution matching distillation: a student that samples in one network evaluation.
 
-The student maps noise to data at once. Its distribution p_S is trained towards the teacher's p_T by minimizing
+The student maps noise to data in one step. Its distribution p_S is trained towards the teacher's p_T by minimizing
 
     sum_t w_t KL(q(z_t; p_S) || q(z_t; p_T)),
 
@@ -111,8 +111,8 @@ class Distillation(nn.Module):
 def first_step(schedule: Schedule, log_snr: float) -> int:
     """Last step with at least this log-SNR: the step at which a student starts from pure noise.
 
-    At T a denoiser returns the mean image whatever the noise. At a step with less noise it sees a different shape in each
-    noise image, so a student that starts there has little left to learn.
+    At T a denoiser returns the mean image for any noise. At a step with less noise its output depends on the noise, so a
+    student that starts there is already close to a generator.
 
     Raises:
         InputError: If every step has a lower log-SNR.

@@ -1,4 +1,4 @@
-"""Exactly solvable worlds, for tests of any code for latent-variable models.
+"""Exactly solvable worlds for testing latent-variable models of any library.
 
 A world is a distribution of the data with its log-density and with the answers of a perfect model. Those are the best
 denoiser, the posterior, the exact ELBO and the distribution of the samples. They are plain formulas in float64, which

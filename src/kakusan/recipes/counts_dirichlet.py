@@ -1,4 +1,4 @@
-"""The model where everything is known: gradient ascent on the ELBO ends at gamma = x + alpha."""
+"""Dirichlet-multinomial model, for which gradient ascent on the ELBO ends at gamma = x + alpha."""
 
 from kakusan.run.families.dirichlet import DirichletConfig
 from kakusan.run.recipe import Recipe

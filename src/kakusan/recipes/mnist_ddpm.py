@@ -1,4 +1,4 @@
-"""The default: a DDPM of 8-bit digits in three minutes of two CPU cores."""
+"""DDPM of 8-bit digits for three minutes of two CPU cores; the recipe of the demo."""
 
 from kakusan.run.families.diffusion import DiffusionConfig
 from kakusan.run.recipe import Recipe

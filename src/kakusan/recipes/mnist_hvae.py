@@ -1,4 +1,4 @@
-"""The study notes' two-level model with exactly their numbers: 784, 100, 20, 30 epochs, 1e-3, batch 32."""
+"""Two-level VAE of the study notes with their settings: 784, 100, 20, 30 epochs, 1e-3, batch 32."""
 
 from kakusan.run.families.hierarchy import HierarchyConfig
 from kakusan.run.recipe import Recipe

@@ -1,4 +1,4 @@
-"""A VAE of 8-bit digits in two minutes."""
+"""VAE of 8-bit digits for two minutes."""
 
 from kakusan.run.families.vae import VAEConfig
 from kakusan.run.recipe import Recipe

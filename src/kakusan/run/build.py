@@ -1,4 +1,4 @@
-"""From settings to a module to train, and its loss: the same for every model family."""
+"""Module and training loss from settings, for every model family."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ MOST_PARAMETERS = 2_000_000_000
 
 
 def family_of(config: ModelConfig) -> Family:
-    """The family of these settings."""
+    """Model family of these settings."""
     return FAMILIES[config.family]()
 
 
 def build(config: ModelConfig, event_shape: tuple[int, ...]) -> nn.Module:
-    """An untrained module for examples of this shape; InputError, and nothing allocated, if it would be too large."""
+    """Untrained module for examples of this shape; InputError before allocation if it would be too large."""
     blueprint(config, event_shape)
     return family_of(config).build(config, event_shape)
 
@@ -41,7 +41,7 @@ def blueprint(config: ModelConfig, event_shape: tuple[int, ...]) -> dict[str, tu
     if not 2 <= math.prod(event_shape) <= LARGEST_EVENT:
         raise InputError(f"an example must have 2 to {LARGEST_EVENT:,} numbers, got the shape {event_shape}")
     with torch.device("meta"), warnings.catch_warnings():
-        warnings.simplefilter("ignore", ScheduleWarning)  # it comes when the model is built
+        warnings.simplefilter("ignore", ScheduleWarning)  # the warning is shown when the model is built
         state = family_of(config).build(config, event_shape).state_dict()
     total = sum(tensor.numel() for tensor in state.values())
     if total > MOST_PARAMETERS:
@@ -58,7 +58,7 @@ def event_shape_of(config: ModelConfig, values: Any) -> tuple[int, ...]:
 
 def with_weights(config: ModelConfig, event_shape: tuple[int, ...], weights: Mapping[str, Tensor]) -> nn.Module:
     """A module of these settings with these weights; torch's global generator is left as it is."""
-    with torch.random.fork_rng(devices=[]):  # the weights to come replace what building draws
+    with torch.random.fork_rng(devices=[]):  # these weights replace the random ones
         module = build(config, event_shape)
     module.load_state_dict(weights)
     return module
@@ -88,7 +88,7 @@ def check_kind(recipe: Recipe, dataset: Dataset) -> None:
 
 
 def start_at(module: nn.Module, config: ModelConfig, data: Tensor, augment: str = "none") -> None:
-    """Take from the training data what an untrained module needs, e.g. clusters or mean pixels."""
+    """Initialize a module from the training data, e.g. its clusters or mean pixels."""
     family_of(config).prepare(module, data, augment)
 
 
@@ -118,7 +118,7 @@ def training_terms(
 ) -> dict[str, Tensor]:
     """Terms of the bound in the loss of each example, in nats, (b,); empty where it is no sum of terms."""
     family = family_of(config)
-    return family.terms(module, family.inputs(config, data[indices], augment, randomness), randomness)
+    return family.terms(config, module, family.inputs(config, data[indices], augment, randomness), randomness)
 
 
 def count_parameters(module: nn.Module) -> int:

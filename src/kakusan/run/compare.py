@@ -29,7 +29,7 @@ class Compared:
     comparison: Comparison
 
     def record(self) -> dict[str, Any]:
-        """As plain JSON values."""
+        """Return plain JSON values."""
         return {**self.comparison.record(), "runs": {p: e.record() for p, e in zip(self.paths, self.evaluations)}}
 
     def lines(self) -> list[str]:
@@ -45,7 +45,7 @@ class Compared:
         )
         if found.standard_error and abs(found.difference) > CLEAR * found.standard_error:
             fewer = self.paths[found.difference > 0]
-            lines.append(f"{fewer} needs fewer bits; in short runs that does not tell whose samples look better")
+            lines.append(f"{fewer} needs fewer bits, which in short runs does not imply better samples")
         return lines
 
 
@@ -82,7 +82,9 @@ def compare(
     dataset = data_of(open_source(first), models[0], data)
     models[1].check_data(dataset)
     if open_source(second).facts.data.digest != dataset.digest():
-        tell(f"{second} was trained on other data or another split: it may have been trained on some of these examples")
+        tell(
+            f"{second} was trained on other data or another split: some of these examples may be its training examples"
+        )
     tell(f"on {dataset.describe()}")
     examples = (dataset.test if split == "test" else dataset.train)[:limit]
     law = _common_law(models)

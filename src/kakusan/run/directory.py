@@ -1,4 +1,4 @@
-"""A run directory: its layout, its records, and its single writer. No torch here.
+"""A run directory: layout, records and single writer; imports no torch.
 
 run.json        recipe with every setting, seed, versions, command line     written once
 data.json       shape, counts and digest of the data                        written once
@@ -95,7 +95,7 @@ class RunDirectory:
         return run
 
     def lock(self) -> None:
-        """Become the single writer and remove what a killed one left half-written; InputError if there is a writer."""
+        """Become the single writer and remove incomplete files of a killed one; InputError if there is a writer."""
         try:
             with files.writing(self._file(OWNER)):
                 self._lock.acquire()
@@ -184,7 +184,7 @@ class RunDirectory:
 
 
 def resume_command(run: Path, *moves: tuple[Path, Path]) -> str:
-    """Command that resumes a run, quoted for a shell, after moving what is in its way from the first to the second path."""
+    """Command that resumes a run, quoted for a shell; it first moves the first path to the second, if given."""
     moved = [f"mv {quoted(old)} {quoted(new)}" for old, new in moves]
     return " && ".join([*moved, command("train", "--resume", run)])
 
@@ -197,7 +197,7 @@ def owner_words(owner: dict[str, Any]) -> str:
 
 
 def _run_near(path: Path) -> Path | None:
-    """The run that was probably meant: one that contains the path, or one next to it or in runs/ with a similar name."""
+    """Suggested run: one that contains the path, or one next to it or in runs/ with a similar name."""
     for folder in path.parents:
         if (folder / "run.json").is_file():
             return folder

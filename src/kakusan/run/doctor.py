@@ -1,4 +1,4 @@
-"""Examination of a run or an exported file: is it intact, who writes there, and how to continue. Changes nothing."""
+"""Read-only examination of a run or an exported file, with the command to continue."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Findings:
         return bool(self.records) or any(self.checkpoints.values()) or self.data_changed
 
     def record(self) -> dict[str, Any]:
-        """As plain JSON values."""
+        """Return plain JSON values."""
         return asdict(self) | {"damaged": self.damaged}
 
     def lines(self) -> list[str]:

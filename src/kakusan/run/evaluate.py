@@ -23,7 +23,7 @@ from kakusan.run.quality import file_quality, sample_quality
 from kakusan.run.source import open_source
 from kakusan.run.trained_model import TrainedModel, load
 
-FEW, ENOUGH = 250, 1000  # below FEW examples the estimate is repeated until about ENOUGH network evaluations
+FEW, ENOUGH = 250, 1000  # below FEW examples, estimates are repeated up to about ENOUGH network evaluations
 NO_BOUND = "a student has no bound: it draws samples in few network evaluations and does not score given examples"
 SMALLEST_SHOWN = 0.00005  # bits/dim; four decimals show it as 0.0001
 
@@ -52,7 +52,7 @@ class Evaluated:
     quality: Quality | None
 
     def record(self) -> dict[str, Any]:
-        """As plain JSON values."""
+        """Return plain JSON values."""
         samples = {"samples": self.quality.record()} if self.quality else {}
         return {**(self.measured.result.record() | self.measured.details if self.measured else {}), **samples}
 
@@ -114,7 +114,10 @@ def evaluate(
     if samples is None and features is None:
         model.check_bound()
     if model.is_student:
-        _refuse_bound_options({"--importance": importance, "--limit": limit, "--repeats": repeats})
+        other_split = None if split == "test" else split
+        _refuse_bound_options(
+            {"--importance": importance, "--limit": limit, "--repeats": repeats, "--split": other_split}
+        )
     dataset = data_of(open_source(run), model, data)
     quality = _quality(model, dataset, samples, features, seed)
     if model.is_student:
@@ -148,7 +151,8 @@ _REPEAT = 1_000_003  # between the seeds of repeated estimates
 def averaged(estimates: Sequence[Evaluation]) -> Evaluation:
     """Average of independent estimates for the same examples.
 
-    The Monte Carlo variance is read off the estimates; what remains of their stated variance comes from the examples.
+    The Monte Carlo variance comes from the variation of the estimates. The rest of their variance is due to the
+    examples.
     """
     first, count = estimates[0], len(estimates)
     if count == 1:
@@ -201,14 +205,16 @@ def _refuse_bound_options(options: dict[str, Any]) -> None:
     """InputError for an option of the bound, which a student does not have."""
     for name, value in options.items():
         if value is not None:
-            raise InputError(f"{name} belongs to the bound, and a student has none, got {value}; leave it out")
+            raise InputError(
+                f"{name} is an option of the bound, which a student does not have, got {value}; leave it out"
+            )
 
 
 def _quality(model: TrainedModel, dataset: Any, samples: int | None, features: str | None, seed: int) -> Quality | None:
-    """Measures of samples, before the bound, so that a mistake shows at once."""
+    """Measure samples before the bound, so that mistakes show at once."""
     if features is not None and features not in SHIPPED:
         if samples is not None:
-            raise InputError("give --samples, or --features with a file, which holds features of samples already")
+            raise InputError("give --samples, or --features with a file, which contains features of samples")
         return file_quality(Path(features))
     if samples is None:
         if features is not None:

@@ -15,13 +15,13 @@ import kakusan
 from kakusan.errors import InputError
 from kakusan.run.recipe import Recipe
 
-# a change of these makes another run; a change of anything else the same run with other rounding
+# changes of these are refused; other changes only affect rounding
 IDENTITY = {"recipe": "the settings in run.json", "seed": "the seed in run.json", "data": "the data"}
 
 A_GROUP = "threads a group"
 WORDS = {A_GROUP: "threads per micro-batch", "processes": "ranks"}
 
-# settings that came later, each with its former behavior: a run of that time is still the same run
+# later settings, each with the value of its former behavior, for older runs
 LATER = {
     "": {"distil": None},
     "model": {"network": "unet", "patch": 4, "begin": None, "clusters": 0, "end_log_snr": None},
@@ -33,7 +33,7 @@ FORMER = {"distil": {"calls": 1, "first_share": None}}
 
 
 def versions(device: torch.device) -> dict[str, str]:
-    """Everything besides the settings that the bits of a run depend on."""
+    """Versions and hardware that the bits of a run depend on."""
     return {
         "kakusan": kakusan.__version__,
         "python": platform.python_version(),

@@ -16,7 +16,7 @@ LONGEST_FACT = 200  # characters
 
 
 def info(path: Path | str) -> list[str]:
-    """Describe a path in lines of text; InputError if it is none of the three."""
+    """Describe a run, a weights file or a figure in lines of text; InputError for anything else."""
     path = Path(path)
     if path.is_dir():
         return _run(path)
@@ -61,7 +61,7 @@ def _weights(path: Path) -> list[str]:
 
 
 def _exported(path: Path) -> list[str]:
-    """A file that `export` wrote, read whole, so that damage shows."""
+    """Description of an exported file, which is read completely to detect damage."""
     from kakusan.run import model_file
     from kakusan.storage.tensors import digest
 

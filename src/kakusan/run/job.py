@@ -1,4 +1,4 @@
-"""A run with everything that its training needs."""
+"""A run, its data and its module, ready for training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Memory: how much is free, how much a training step needs, and what to lower when it runs out."""
+"""Free memory, memory of a training step, and advice when it runs out."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ WORDS = ("out of memory", "can't allocate memory", "not enough memory", "Default
 
 
 def available_bytes(device: torch.device | None = None) -> int | None:
-    """Free memory of a device, or of the system; None where it cannot be asked."""
+    """Free memory of a device or of the system; None if unknown."""
     if device is not None and device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     try:

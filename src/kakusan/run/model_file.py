@@ -57,7 +57,7 @@ class Facts:
         check(self, "model file")
 
     def record(self) -> dict[str, Any]:
-        """As plain JSON values."""
+        """Return plain JSON values."""
         return {**asdict(self), "event_shape": list(self.event_shape), "recipe": self.recipe.record()}
 
     def expected(self, with_early: bool) -> tensors.Expected:

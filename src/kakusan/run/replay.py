@@ -20,7 +20,7 @@ from kakusan.training import checkpoint
 from kakusan.training.device import device_named
 from kakusan.training.loop import Trainer
 
-BEYOND = 10_000  # steps after the last checkpoint of an unfinished run, which may have been done and not saved
+BEYOND = 10_000  # steps after the last checkpoint of an unfinished run that can be replayed
 SHOWN = 16  # examples of a batch that are listed in words
 
 
@@ -40,7 +40,7 @@ class Replayed:
     worst_example: int
 
     def record(self) -> dict[str, Any]:
-        """As plain JSON values, with null for numbers that are not finite."""
+        """Return plain JSON values, with null for numbers that are not finite."""
         return _finite(vars(self))
 
     def lines(self) -> list[str]:

@@ -109,7 +109,7 @@ def _check_folder(out: Path) -> None:
     if out.exists() and not out.is_dir():
         raise InputError(f"{out} exists and is not a folder; choose another --out")
     for path in _held(out):
-        raise InputError(f"{path} exists and is kept as it is; choose another --out")
+        raise InputError(f"{path} exists and is left unchanged; choose another --out")
     if distributed.is_rank0():
         with files.writing(out):
             files.make_folders(out)

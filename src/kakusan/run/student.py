@@ -1,4 +1,4 @@
-"""Recipe, module and loss of a student: the counterpart of build.py for a model that learns from a teacher."""
+"""Recipe, module and loss of a student; the counterpart of build.py for distillation."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ class QualitySummary:
 
 
 def summarize(model: TrainedModel, dataset: Dataset, held_out: int) -> dict[str, Any]:
-    """Bound on the first held-out examples and what comes with it, with the lines that say it."""
+    """Bound on the first held-out examples with its details, and the same in words."""
     if model.is_student:
         return {"lines": [NO_BOUND]}
     measured = measure_bound(model, dataset.test[:held_out])
@@ -59,8 +59,8 @@ def floor_lines(model: TrainedModel, result: Evaluation) -> list[str]:
 def floor_bits(model: TrainedModel) -> float | None:
     """Least bits/dim that a model with fixed unit variance can reach on 8-bit images; None for other models.
 
-    A density N(x; mean, 1) is at most (2 pi)^{-1/2}, and the width of a gray level turns it into a probability. A
-    diffusion model with unit variance pays for its reverse steps as well, whatever its network does.
+    A density N(x; mean, 1) is at most (2 pi)^{-1/2}, and the width of a gray level turns it into a probability. For a
+    diffusion model with unit variance the reverse steps add a cost that the network cannot reduce.
     """
     width = model.family.density_bin_width(model.recipe.model)
     if width is None:
@@ -87,7 +87,7 @@ def quality_of(model: TrainedModel, dataset: Dataset, num: int) -> QualitySummar
 
 
 def quality_lines(quality: Quality) -> list[str]:
-    """The most telling measures in words."""
+    """The main measures in words."""
     sure, distance = quality.values["recognized"], quality.values["frechet_distance"]
     real = quality.floor
     return [

@@ -1,4 +1,4 @@
-"""The teacher of a student: read once and copied into the student's run, so that its own run may vanish."""
+"""The teacher of a student, copied into the student's run, so that the teacher's run may be deleted."""
 
 from __future__ import annotations
 

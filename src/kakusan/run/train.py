@@ -56,8 +56,8 @@ class Resume:
     minutes: float | None = None
     steps: int | None = None
     device: str | None = None
-    rollback: bool = False  # continue with other noise and another order of the data
-    data: str | None = None  # where the same data are now
+    rollback: bool = False  # use other noise and another order of the data
+    data: str | None = None  # new path of the same data
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ def _prepared(wanted: Start, device: torch.device) -> tuple[ExportedModel | None
 
 
 def _job_id() -> str:
-    """The launcher's name of this job, the same in all its attempts; empty without a launcher."""
+    """Job id of the launcher, the same in all attempts; empty without a launcher."""
     given = os.environ.get("TORCHELASTIC_RUN_ID", "none")
     return "" if given == "none" else given
 
@@ -139,7 +139,7 @@ def _write_records(run: RunDirectory, record: dict[str, Any], dataset: Dataset, 
     if teacher is not None:
         record = {**record, **keep_teacher(run, teacher)}
     run.write("data.json", _data_record(dataset))
-    run.write("run.json", record)  # last: from here on there is a run to resume
+    run.write("run.json", record)  # last: from here on the run can be resumed
 
 
 def _data_record(dataset: Dataset) -> dict[str, Any]:

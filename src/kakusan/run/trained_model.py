@@ -1,4 +1,4 @@
-"""A trained model as its users meet it: load, sample, evaluate, score."""
+"""A trained model for users: load, sample, evaluate and score."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from kakusan.units import grid_nats
 
 
 class TrainedModel:
-    """A chain with what it needs to take and give pixels or counts.
+    """Trained chain that takes and returns pixels or counts.
 
     Attributes:
         chain: The `LatentChain`, in evaluation mode; a `Mixture` if it has clusters.
@@ -114,7 +114,7 @@ class TrainedModel:
             guidance: Autoguidance weight, diffusion only; 1 disables it; default: the recipe's.
             spacing: "karras" (default), "log-snr" or "uniform" (default of a student), diffusion only.
             end_log_snr: Log SNR at which few-step sampling returns the estimate of x, -100 to 100, diffusion only;
-                default: the recipe's. 100 keeps the finest detail, and what noise the network leaves.
+                default: the recipe's. 100 keeps the finest detail and the remaining noise.
             cond: Class of each example for a conditional model, or one for all; default: drawn.
             callback: Called after each step, diffusion only.
 
@@ -175,7 +175,7 @@ class TrainedModel:
         """InputError if there is no bound to evaluate."""
         if self.is_student:
             raise InputError(
-                "a student has no bound: it makes samples, and gives no likelihood of given examples; measure its samples "
+                "a student has no bound, because it cannot score given examples; measure its samples "
                 "with kakusan evaluate RUN --samples 1000"
             )
 
@@ -248,7 +248,7 @@ class TrainedModel:
         return Estimate({"bound": bounds}, {"bound": var}, var, None, evaluations, words)
 
     def batches(self, data: Tensor, seed: int = 0) -> GetBatch:
-        """Indices -> examples in the model's numbers, on its device; binary ones are a fixed draw of the seed."""
+        """Function from indices to examples in the model's scale, on its device; bits are drawn from the seed."""
         if self.is_counts:
             return lambda indices: data[indices].to(self.device)
 
@@ -265,7 +265,7 @@ class TrainedModel:
 
     @property
     def measured_in(self) -> str:
-        """Quantity whose bits are counted: models with different answers cannot be compared."""
+        """Name of the measured quantity; models with different names cannot be compared."""
         if self.is_counts:
             return "counts"
         return "random bits" if self.scale.binary else "gray levels"
@@ -308,8 +308,8 @@ class TrainedModel:
 def load(source: Path | str, device: str = "auto") -> TrainedModel:
     """The model of a run directory, with its averaged weights, or of a file that `kakusan export` wrote.
 
-    Everything is rebuilt from the run's or the file's own record. A file may come from anyone: nothing in it is
-    executed, and it is refused before memory is spent on it unless it is what it says (see SECURITY.md).
+    The model is rebuilt from the record of the run or file. Untrusted files are safe: nothing in them is executed, and an
+    invalid file is refused before memory is allocated (see SECURITY.md).
 
     Args:
         source: Run directory or file.

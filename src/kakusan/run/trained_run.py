@@ -66,13 +66,21 @@ class Run:
         """Path of report.html, written when training ends."""
         return self._directory.report
 
-    def resume(self, *, minutes: float | None = None, steps: int | None = None, data: Path | str | None = None) -> Run:
+    def resume(
+        self,
+        *,
+        minutes: float | None = None,
+        steps: int | None = None,
+        data: Path | str | None = None,
+        device: str | None = None,
+    ) -> Run:
         """Resume training.
 
         Args:
             minutes: New budget, counted from the run's beginning (default: the run's own).
             steps: New budget in steps, in place of minutes.
-            data: Where the same data are now, if they have moved.
+            data: New path of the same data, if they have moved.
+            device: "cpu", "cuda" or "cuda:N" (default: the kind of the run's start).
 
         Returns:
             The run with its new model.
@@ -80,7 +88,7 @@ class Run:
         from kakusan.run.train import Resume, resume
 
         with quiet():
-            resume(Resume(self.path, minutes, steps, data=None if data is None else str(data)))
+            resume(Resume(self.path, minutes, steps, device, data=None if data is None else str(data)))
         return Run(self.path)
 
     def __repr__(self) -> str:
@@ -125,9 +133,10 @@ def train(
     from kakusan.run.train import Start, start
 
     if resume is not None:
-        if recipe is not None or settings:
-            raise InputError("a run keeps its recipe and settings: give train a recipe, or resume=RUN alone")
-        return Run(resume).resume(minutes=minutes, steps=steps, data=data)
+        if recipe is not None or settings or out is not None or teacher is not None:
+            raise InputError("a run keeps its recipe, settings, teacher and place: give train a recipe, or resume=RUN")
+        where = None if device == "auto" else device
+        return Run(resume).resume(minutes=minutes, steps=steps, data=data, device=where)
     if recipe is None:
         raise InputError("train needs a recipe, e.g. train('mnist-ddpm'), or resume=RUN")
     if minutes is not None and steps is not None:

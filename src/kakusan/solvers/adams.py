@@ -1,4 +1,4 @@
-"""The weights of exponential Adams methods: a step that is exact while the data estimate is a polynomial.
+"""Weights of exponential Adams methods, which are exact if the data estimate is a polynomial.
 
 Without fresh noise, and with l half the log signal-to-noise ratio, a = signal and b = noise,
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from kakusan.solvers.base import Level
 
 Weights = Callable[[float, list[float]], list[float]]
-Known = tuple["Level", "Tensor"]  # a level, and the data estimate there
+Known = tuple["Level", "Tensor"]  # level, and the data estimate at it
 
 
 def moment(h: float, k: int) -> float:
@@ -46,7 +46,7 @@ def adams_weights(h: float, nodes: list[float]) -> list[float]:
 
     Args:
         h: The step, in half the log signal-to-noise ratio.
-        nodes: Different numbers, in steps: 0 is where the step begins, 1 where it ends, below 0 lies before it.
+        nodes: Different positions in units of the step: 0 is its start, 1 its end, and negative numbers lie before it.
     """
     import numpy as np
 
@@ -55,7 +55,7 @@ def adams_weights(h: float, nodes: list[float]) -> list[float]:
 
 
 def published_weights(h: float, nodes: list[float]) -> list[float]:
-    """Weights of one or two estimates in DPM-Solver++(2M): the slope counts as over half of the step."""
+    """Weights of one or two estimates in DPM-Solver++(2M), which evaluates the slope at half of the step."""
     whole = moment(h, 0)
     if len(nodes) == 1:
         return [whole]
@@ -64,7 +64,7 @@ def published_weights(h: float, nodes: list[float]) -> list[float]:
 
 
 def exponential_step(z: Tensor, t: Level, s: Level, known: Iterable[Known], weights: Weights) -> Tensor:
-    """From z at level t to level s above the data, by the known estimates and `weights` of (h, nodes)."""
+    """Step z from level t to a level s above the data, with the known estimates and `weights` of (h, nodes)."""
     known = usable(t, known)
     h = s.half_log_snr - t.half_log_snr
     nodes = [0.0] if math.isinf(h) else [(level.half_log_snr - t.half_log_snr) / h for level, _ in known]

@@ -1,4 +1,4 @@
-"""Ancestral sampling: down the generative chain itself."""
+"""Ancestral sampling along the generative chain."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Ancestral:
-    """z_s ~ p(z_s | z_t), the last step without noise (M13); one network evaluation per step.
+    """Ancestral sampling z_s ~ p(z_s | z_t), the last step without noise (M13).
 
-    The variance is the chain's. With beta_tilde it equals DDIM(eta=1).
+    It takes one network evaluation per step and the variance of the chain. With beta_tilde it equals DDIM(eta=1).
 
     Source: Ho, Jain and Abbeel 2020, https://arxiv.org/abs/2006.11239, algorithm 2.
     """
 
     @property
     def order(self) -> int:
-        """1."""
+        """Order of convergence: 1."""
         return 1
 
     def init(self) -> None:
-        """No state."""
+        """Initial state: none."""
         return
 
     def step(self, denoise: Denoise, z: Tensor, t: Level, s: Level, state: None, noise: Noise) -> tuple[Tensor, None]:
-        """A draw from p(z_s | z_t), or its mean if s is the data."""
+        """Draw from p(z_s | z_t), or return its mean if s is the data."""
         down = denoise.reverse(z)
         return (down.mean if s.is_data else down.mean + down.std * noise(z)), None

@@ -51,7 +51,7 @@ def levels(schedule: Schedule) -> list[Level]:
 
 
 class Denoise:
-    """The data estimate of a chain at the current level: what a solver's step calls.
+    """The data estimate of a chain at the current level, which the step of a solver calls.
 
     `denoise(z)` is the estimate of x from z at the level t of the step, `denoise(z, level)` at another level. Each
     call is one network evaluation.
@@ -65,7 +65,7 @@ class Denoise:
         self.levels = levels(chain.schedule)
         self.num_steps = len(times)
         self.level = self.levels[times[-1]]
-        self.estimates: dict[int, Tensor] = {}  # the first one found at each level of this step and the next
+        self.estimates: dict[int, Tensor] = {}  # the first estimate at each level of this step and the next
         self._chain, self._cond = chain, cond
         self._coarse, self._places = chain.respaced(times), {t: k for k, t in enumerate(times, start=1)}
 
@@ -91,16 +91,15 @@ class Denoise:
 
 
 class Solver(Protocol):
-    """A numerical method that takes a chain from noise to data, one pair of levels at a time.
+    """Numerical method that takes a chain from noise to data, one pair of levels at a time.
 
-    A solver is a frozen dataclass; its fields are its options, and appear in the command line by themselves. With K
-    steps and a perfect network the distribution of the samples differs from its limit by order K^-order, in steps that
-    shrink evenly everywhere in the log signal-to-noise ratio. `order` is verified by the suite of laws.
+    A solver is a frozen dataclass; its fields are its options, and appear in the command line by themselves. With K steps, uniform in log SNR, and a perfect network, the error of the sample distribution is of order K^-order.
+    The suite of laws verifies `order`.
     """
 
     @property
     def order(self) -> int:
-        """Order of convergence; 0 for a method that is not one for a perfect network."""
+        """Order of convergence; 0 if the method does not converge for a perfect network."""
         ...
 
     def init(self) -> Any:

@@ -31,11 +31,11 @@ class DDIM:
 
     @property
     def order(self) -> int:
-        """1."""
+        """Order of convergence: 1."""
         return 1
 
     def init(self) -> None:
-        """No state."""
+        """Initial state: none."""
         return
 
     def step(self, denoise: Denoise, z: Tensor, t: Level, s: Level, state: None, noise: Noise) -> tuple[Tensor, None]:

@@ -1,4 +1,4 @@
-"""DPM-Solver++, multistep: earlier estimates of the data extrapolate to the next; one network evaluation per step."""
+"""DPM-Solver++, multistep: it extrapolates earlier data estimates, with one network evaluation per step."""
 
 from __future__ import annotations
 
@@ -22,10 +22,9 @@ State = tuple[Known, ...]  # newest first
 class DPMSolver:
     """DPM-Solver++ of order 1, 2 or 3, deterministic given z_T, or with `sde` as much fresh noise as ancestral steps.
 
-    The first steps have fewer estimates and a lower order: they begin in pure noise, where the estimate hardly moves.
-    The last step, to the data, is the data estimate. Order 1 without noise equals DDIM. Order 3 uses the weights that
-    are exact for a quadratic; the published multistep form of order 3 takes half the second difference and converges
-    with order 2.
+    The first steps have fewer estimates and a lower order. They begin in pure noise, where the estimate hardly changes.
+    The last step returns the data estimate. Order 1 without noise equals DDIM. Order 3 uses weights that are exact for a
+    quadratic. The published multistep form of order 3 takes half the second difference and converges with order 2.
 
     Source: Lu et al. 2022, https://arxiv.org/abs/2211.01095, algorithm 2; section 5 for the SDE form.
     """
@@ -41,7 +40,7 @@ class DPMSolver:
             raise InputError("the SDE form of DPM-Solver++ has order 1 or 2, got order 3; leave sde out")
 
     def init(self) -> State:
-        """No estimates yet."""
+        """Initial state: no estimates."""
         return ()
 
     def step(self, denoise: Denoise, z: Tensor, t: Level, s: Level, state: State, noise: Noise) -> tuple[Tensor, State]:
@@ -59,7 +58,7 @@ class DPMSolver:
         h = s.half_log_snr - t.half_log_snr
         estimates = usable(t, known)
         nodes = [0.0, *[(level.half_log_snr - t.half_log_snr) / h for level, _ in estimates[1:]]]
-        # the old noise fades by exp(-2 h) of its variance more than without fresh noise, which makes up for it
+        # the old noise loses an additional factor exp(-2 h) of its variance, and fresh noise replaces it
         z = t.signal * s.noise**2 / (s.signal * t.noise**2) * z
         for weight, (_, estimate) in zip(published_weights(2 * h, nodes), estimates):
             z = z + s.signal * weight * estimate

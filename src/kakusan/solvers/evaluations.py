@@ -1,4 +1,4 @@
-"""The number of network evaluations (NFE), counted where they happen, those of guidance and of Heun steps included."""
+"""Counter of network evaluations (NFE), including those of guidance and Heun steps."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import nn
 
 @dataclass
 class Evaluations:
-    """Number of network evaluations; one is one network at one example."""
+    """Number of network evaluations; one network on one example counts as 1."""
 
     total: int = 0
 

@@ -1,4 +1,4 @@
-"""Heun's method, with or without churn: each step is repeated with the mean of the slopes at its two ends."""
+"""Heun's method, with or without churn: each step uses the mean of the slopes at its two ends."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ if TYPE_CHECKING:
 
     from kakusan.solvers.base import Denoise, Level, Noise
 
-LARGEST_GROWTH = math.sqrt(2)  # of the noise in a step: its variance is doubled at most
+LARGEST_GROWTH = math.sqrt(2)  # largest growth of the noise in a step, which doubles its variance
 
 
 @dataclass(frozen=True)
 class Heun:
-    """Heun's method of order 2: 2 K - 1 network evaluations for K steps, the last being the data estimate.
+    """Heun's method of order 2: 2 K - 1 network evaluations for K steps; the last step is the data estimate.
 
-    The steps run in the angle arctan(noise / signal), in which a variance-preserving chain has bounded slopes and
-    a finite way to go. In the ratio itself, the variable of EDM, such a chain begins at infinity.
+    The integration variable is the angle arctan(noise / signal), in which a variance-preserving chain has bounded slopes
+    and a finite range. In EDM's variable, the ratio noise / signal, such a chain begins at infinity.
 
     Source: Karras et al. 2022, https://arxiv.org/abs/2206.00364, algorithms 1 and 2.
     """
@@ -34,11 +34,11 @@ class Heun:
 
     @property
     def order(self) -> int:
-        """2."""
+        """Order of convergence: 2."""
         return 2
 
     def init(self) -> bool:
-        """Initial state: no step was taken."""
+        """Initial state before any step."""
         return False
 
     def step(self, denoise: Denoise, z: Tensor, t: Level, s: Level, state: bool, noise: Noise) -> tuple[Tensor, bool]:
@@ -55,7 +55,7 @@ class Heun:
         return z + way / 2 * (slope + _slope(there, denoise(there, s), s)), True
 
     def _raised(self, denoise: Denoise, t: Level) -> Level:
-        """The level from t upwards whose noise-to-signal ratio is nearest to the wanted growth."""
+        """Level at or above t whose noise-to-signal ratio is nearest to the wanted growth."""
         growth = min(1 + self.churn / denoise.num_steps, LARGEST_GROWTH)
         aim = t.half_log_snr - math.log(growth)
         return min(denoise.levels[t.index :], key=lambda level: abs(level.half_log_snr - aim))

@@ -1,4 +1,4 @@
-"""The sampling loop: one for every solver, every start and every list of times."""
+"""The sampling loop, shared by all solvers."""
 
 from __future__ import annotations
 
@@ -134,11 +134,8 @@ def sample(
         cond = torch.full((n,), cond)
     check_cond(cond, n)
     inner, classes = split(chain)
-    plan = _plan(
-        inner,
-        {"solver": solver, "steps": steps, "times": times, "spacing": spacing, "z": z, "callback": callback},
-        end_log_snr,
-    )
+    choices = {"solver": solver, "steps": steps, "times": times, "spacing": spacing, "end_log_snr": end_log_snr}
+    plan = _plan(inner, choices | {"z": z, "callback": callback})
     parts = []
     for start in range(0, n, BATCH):
         rows = slice(start, min(start + BATCH, n))
@@ -154,7 +151,7 @@ def sample(
     return torch.cat(parts) if parts else ancestral_sample(chain, 0, [], cond=cond)
 
 
-def _plan(chain: LatentChain, given: dict[str, Any], end_log_snr: float | None) -> tuple[Solver, Sequence[int]] | None:
+def _plan(chain: LatentChain, given: dict[str, Any]) -> tuple[Solver, Sequence[int]] | None:
     """Solver and steps for a diffusion chain; None for a chain that samples in one pass."""
     if not isinstance(chain, Diffusion):
         wrong = [name for name, value in given.items() if value is not None]
@@ -168,15 +165,15 @@ def _plan(chain: LatentChain, given: dict[str, Any], end_log_snr: float | None) 
         solver = solver_named(solver or DEFAULT_SOLVER)
     if times is None:
         num_steps = min(DEFAULT_STEPS, chain.depth) if given["steps"] is None else given["steps"]
-        times = grid(chain.schedule, num_steps, given["spacing"] or DEFAULT_SPACING, end_log_snr)
+        times = grid(chain.schedule, num_steps, given["spacing"] or DEFAULT_SPACING, given["end_log_snr"])
     return solver, times
 
 
 def _number(n: int | None, z: Tensor | None, cond: Any) -> int:
-    """The number of examples that the arguments agree on."""
+    """Number of examples, which all arguments must agree on."""
     lengths = {len(value) for value in (z, cond) if isinstance(value, Tensor) and value.dim() > 0}
-    if n is None and len(lengths) == 1:
-        (n,) = lengths
+    if n is None and lengths:
+        n = max(lengths)
     if isinstance(n, bool) or not isinstance(n, int) or n < 0:
         raise InputError(f"the number of samples must be a whole number, 0 or more, got {n!r}")
     if lengths - {n}:

@@ -1,4 +1,4 @@
-"""Estimate the data, add new noise to the estimate, estimate again: the sampler of distilled students."""
+"""Renoise: estimate the data, add new noise and repeat; the sampler of distilled students."""
 
 from __future__ import annotations
 
@@ -13,24 +13,25 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Renoise:
-    """z_s ~ q(z_s | x = the data estimate from z_t), the last step the estimate itself; one evaluation per step.
+    """Draw z_s ~ q(z_s | x_hat) with the data estimate x_hat from z_t; the last step returns the estimate.
 
-    It is made for networks whose estimates at every level have the distribution of the data, as a distilled student's.
-    A perfect denoiser returns the posterior mean, and samples then vary less than the data.
+    It takes one network evaluation per step. The estimates of the network must have the distribution of the data at every
+    level, as those of a distilled student do. A perfect denoiser returns the posterior mean, so samples would vary less
+    than the data.
 
     Source: Song et al. 2023, "Consistency models", https://arxiv.org/abs/2303.01469, algorithm 1.
     """
 
     @property
     def order(self) -> int:
-        """0: a perfect denoiser is not the network that it is made for."""
+        """0: it does not converge for a perfect denoiser."""
         return 0
 
     def init(self) -> None:
-        """No state."""
+        """Initial state: none."""
         return
 
     def step(self, denoise: Denoise, z: Tensor, t: Level, s: Level, state: None, noise: Noise) -> tuple[Tensor, None]:
-        """The estimate of x, with noise of level s."""
+        """The estimate of x with fresh noise of level s."""
         x_hat = denoise(z)
         return (x_hat if s.is_data else s.signal * x_hat + s.noise * noise(z)), None

@@ -1,4 +1,4 @@
-"""Choice of the K of a chain's T steps that a solver visits."""
+"""Choice of K of the T steps of a chain for a solver."""
 
 from __future__ import annotations
 
@@ -20,15 +20,14 @@ def times(schedule: Schedule, num_steps: int, spacing: str = "uniform", end_log_
 
     "uniform" steps are equally spaced. For the other two, K - 1 steps lie between the noise-to-signal ratios 1 / K and
     2 K / pi, equally spaced in its logarithm ("log-snr") or in its seventh root ("karras"), each moved to the nearest
-    free step. The first step, through noise in which hardly anything is decided, and the last, the data estimate,
-    shrink as K grows, and no other step is spent there.
+    free step. The first step, in nearly pure noise, and the last step, the data estimate, shrink as K grows.
 
     Args:
         schedule: The chain's schedule.
         num_steps: K, 1 to T.
         spacing: "uniform" (default), "log-snr" or "karras".
-        end_log_snr: Largest log SNR of the grid, -100 to 100; default: none. A network that is unsure how little
-            noise is left leaves some of it, and ending earlier removes that.
+        end_log_snr: Largest log SNR of the grid, -100 to 100; default: none. A network may leave some noise at high
+            log SNR. Ending earlier removes it.
 
     Source: Karras et al. 2022, https://arxiv.org/abs/2206.00364, equation 5.
 
@@ -41,7 +40,7 @@ def times(schedule: Schedule, num_steps: int, spacing: str = "uniform", end_log_
     if isinstance(num_steps, bool) or not isinstance(num_steps, int) or not 1 <= num_steps <= depth:
         raise InputError(f"steps must lie in 1..{depth}, the model's own number, got {num_steps}")
     if end_log_snr is not None and not -100 <= end_log_snr <= 100:
-        raise InputError(f"end_log_snr must lie in -100..100, got {end_log_snr}; 100 means no end")
+        raise InputError(f"end_log_snr must lie in -100..100, got {end_log_snr}; 100 means no early end")
     if spacing == "uniform" or num_steps == depth:
         return [round(depth * k / num_steps) for k in range(1, num_steps + 1)]
     log_noise = (-schedule.log_snr / 2).tolist()  # rises with t
@@ -59,7 +58,7 @@ def times(schedule: Schedule, num_steps: int, spacing: str = "uniform", end_log_
 
 
 def checked_times(given: Sequence[int], depth: int) -> list[int]:
-    """A list of steps of one's own, in either order, as an increasing list.
+    """Validate given steps in any order and return them in increasing order.
 
     Raises:
         InputError: If steps repeat or lie outside 1..T.
@@ -71,11 +70,11 @@ def checked_times(given: Sequence[int], depth: int) -> list[int]:
 
 
 def _apart(wanted: list[int], depth: int) -> list[int]:
-    """Increasing numbers without repeats in 1..depth, each as near to the wanted one as those before it allow."""
+    """Increasing distinct numbers in 1..depth, each as near as possible to the wanted one."""
     free, out = 1, []
     for t in wanted:
         out.append(max(t, free))
         free = out[-1] + 1
-    for k in range(len(out)):  # from the upper end back, where there is no room left
+    for k in range(len(out)):  # then downwards from the upper end, where there is no room left
         out[-1 - k] = min(out[-1 - k], depth - k)
     return out

@@ -1,4 +1,4 @@
-"""UniPC: predict from known estimates, then correct with the estimate at the predicted point, for no extra evaluation."""
+"""UniPC: predict from known estimates, then correct with the estimate at the predicted point."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ class State(NamedTuple):
 class UniPC:
     """Predictor of order p from p estimates; corrected, the method has order p + 1. One evaluation per step.
 
-    The estimate from a predicted latent corrects the step to it, and serves the next step too. The first steps have
-    fewer estimates and a lower order, in pure noise. The last step, to the data, is the data estimate.
+    The estimate at a predicted latent corrects that step, and the next step uses it too. The first steps have fewer
+    estimates and a lower order. The last step returns the data estimate.
 
-    Source: Zhao et al. 2023, https://arxiv.org/abs/2302.04867, algorithms 5 to 8, in data prediction. Where the
-    conditions on the weights are solved in full, as here at every order, its function B(h) drops out.
+    Source: Zhao et al. 2023, https://arxiv.org/abs/2302.04867, algorithms 5 to 8, in data prediction. All conditions
+    on the weights are solved exactly here, so the function B(h) of the paper cancels.
     """
 
     predictor_order: Annotated[int, Between(1, 3)] = 2
@@ -40,11 +40,11 @@ class UniPC:
 
     @property
     def order(self) -> int:
-        """One more than the predictor's."""
+        """Order of the predictor plus one."""
         return self.predictor_order + 1
 
     def init(self) -> State:
-        """No estimates yet."""
+        """Initial state: no estimates."""
         return State(())
 
     def step(self, denoise: Denoise, z: Tensor, t: Level, s: Level, state: State, noise: Noise) -> tuple[Tensor, State]:

@@ -1,1 +1,1 @@
-"""Bytes to the disk and back: whole, checked, durable. Knows no model."""
+"""Atomic, verified and durable files; independent of models."""

@@ -1,9 +1,9 @@
 """Folders that appear complete or not at all, and whose damage is detected.
 
-A draft is written under a hidden name, every file synced. Then follow `manifest.json` (name, size and SHA-256 of each
-file), the folder, a check of what the disk holds, the rename, and the parent folder. A visible folder is complete, and
+A draft is written under a hidden name, and every file is synced. Then `manifest.json` with name, size and SHA-256 of
+each file is written and the folder synced. The content is verified, the folder renamed, and the parent synced. A visible folder is complete, and
 one that `publish` returned survives a power cut. A folder to be removed is hidden first, durably, so that a power cut
-never leaves half of it visible. The order relies on what POSIX promises of fsync and rename, and on no more.
+never leaves half of it visible. This relies only on what POSIX guarantees for fsync and rename.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ MANIFEST = "manifest.json"
 FORMAT = 1
 PUBLISHED = re.compile(r"step-(\d{8,})")
 LEFT_OVER = (".tmp-*", ".dead-*", ".draft-*")
-FEWEST_KEPT = 2  # with one, damage to it would leave none
+FEWEST_KEPT = 2  # with a single one, damage would leave none
 MOST_MANIFEST_BYTES = 4 * 1024 * 1024
 
 
@@ -37,7 +37,7 @@ class Entry(TypedDict):
 
 
 class Draft:
-    """A folder that is being written; leaving its `with` block without `publish` removes it."""
+    """Folder under construction; leaving its `with` block without `publish` removes it."""
 
     def __init__(self, root: Path, name: str):
         self.root, self.name = root, name
@@ -98,7 +98,7 @@ def verify(
         name: Name that its manifest must have (default: the folder's own name).
         entries: Entries that its manifest must have, if they are known.
         from_device: Read from the device, past the system's cache.
-        contents: Read the files; otherwise only names, kinds and sizes are checked.
+        contents: Read the files; otherwise only names, types and sizes are checked.
     """
     try:
         if not _is_plain(folder / MANIFEST):
@@ -201,7 +201,7 @@ def _entries(content: bytes, name: str) -> dict[str, Entry]:
         )
     except (json.JSONDecodeError, UnicodeDecodeError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise ValueError("is damaged") from error
-    if not whole or not fits:  # a changed byte changes a value, or the spelling that _manifest gives it
+    if not whole or not fits:  # a changed byte changes a value or its spelling by _manifest
         raise ValueError("is damaged")
     if record["name"] != name:
         raise ValueError(f"belongs to {record['name']!r}")

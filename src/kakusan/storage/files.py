@@ -1,6 +1,7 @@
-"""The one door to the disk: every read and write in a run directory goes through here.
+"""All reads and writes in a run directory.
 
-A name is durable once its folder was synced, a content once its file was: POSIX promises no more. `watch` is called
+A name is durable once its folder is synced, and content once its file is synced. POSIX guarantees no more. `watch` is
+called
 before each operation, so that a test can record it, fail it or end the process there.
 """
 
@@ -26,14 +27,14 @@ CHUNK_BYTES = 1 << 22
 MIB = 1 << 20
 READ_FLAGS = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)  # opening a FIFO would wait for a writer
 NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
-SPECIAL = {  # names of what is no regular file
+SPECIAL = {  # descriptions of files that are not regular
     stat.S_IFIFO: "a FIFO, not a file",
     stat.S_IFSOCK: "a socket, not a file",
     stat.S_IFCHR: "a device, not a file",
     stat.S_IFBLK: "a device, not a file",
     stat.S_IFDIR: "a folder, not a file",
 }
-FULL_SYNC: int | None = getattr(fcntl, "F_FULLFSYNC", None)  # macOS, where fsync leaves bytes in the drive's own cache
+FULL_SYNC: int | None = getattr(fcntl, "F_FULLFSYNC", None)  # macOS, where fsync leaves bytes in the cache of the drive
 # (operation, path, the content written or the new name or nothing); operations are the strings of _about_to below
 watch: Callable[[str, Path, bytes | Path | None], None] | None = None
 
@@ -55,7 +56,7 @@ def append(path: Path, content: bytes) -> None:
 
 
 def replace(path: Path, content: bytes) -> None:
-    """Create or replace a file atomically: a reader finds the old or the new content, after a power cut too.
+    """Create or replace a file atomically, so that readers find the old or the new content, even after a power cut.
 
     If writing fails, the draft is removed.
     """
@@ -84,7 +85,7 @@ def make_folders(path: Path) -> None:
     try:
         make_folder(path)
     except FileExistsError:
-        if not path.is_dir():  # another process was quicker
+        if not path.is_dir():  # another process created it first
             raise
     sync_folder(path.parent)
 
@@ -161,7 +162,7 @@ def _size(size: int) -> str:
 
 
 def chunks(path: Path, from_device: bool = False) -> Iterator[bytes]:
-    """Read a file piece by piece; `from_device` asks the system to drop its cached pages first, where it can be asked."""
+    """Read a file in chunks; `from_device` first drops its cached pages, if the system allows it."""
     _about_to("read", path)
     with open_regular(path) as file:
         if from_device and hasattr(os, "posix_fadvise"):
@@ -181,7 +182,7 @@ def ends_in_newline(path: Path) -> bool:
 
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Turn a failure to write into a SaveError of one line, with the free space of the disk."""
+    """Convert a failure to write into a one-line SaveError with the free space of the disk."""
     try:
         yield
     except OSError as error:
@@ -194,7 +195,7 @@ def free_bytes(folder: Path) -> int:
 
 
 def free_words(folder: Path) -> str:
-    """Free space in words, for a message about a disk that may not answer."""
+    """Free space in words, also if the disk does not answer."""
     try:
         return f"{free_bytes(folder):,} bytes are free"
     except OSError as error:

@@ -1,4 +1,4 @@
-"""A growing file of JSON lines; a line that a crash cut short is dropped, a damaged one is named and left out."""
+"""Append-only file of JSON lines; an incomplete last line is dropped, a damaged line is reported and skipped."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MOST_DAMAGED = 100  # lines
 
 def append(path: Path, line: dict[str, Any]) -> None:
     """Add one line, synced."""
-    if path.exists() and not files.ends_in_newline(path):  # a crash or a full disk cut the last line short
+    if path.exists() and not files.ends_in_newline(path):  # a crash or a full disk left the last line incomplete
         files.replace(path, b"".join(one for one in _lines(path) if one.endswith(b"\n")))
     files.append(path, _encoded(line))
 

@@ -1,4 +1,4 @@
-"""Single writer of a folder: a lock that the system frees when its process ends, and a record of who holds it."""
+"""Lock for the single writer of a folder, freed by the system when its process ends, with a record of the holder."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ OWNER_KEYS = {"pid", "host", "since", "command"}
 
 
 class Busy(Exception):
-    """Another process holds the lock; `owner` is its record, empty if it cannot be read."""
+    """Error: another process holds the lock; `owner` is its record, empty if unreadable."""
 
     def __init__(self, owner: dict[str, Any]):
         super().__init__(owner)
@@ -82,13 +82,13 @@ class WriterLock:
             probe.acquire(timeout=0)
         except Timeout:
             return self._record()
-        except OSError:  # a folder of somebody else, who alone can write here
+        except OSError:  # a folder of another user, who alone can write here
             return None
         probe.release()
         return None
 
     def _record(self) -> dict[str, Any]:
-        """The record, or an empty one: its process may just have begun or ended."""
+        """The record, or an empty one if its process is just starting or ending."""
         try:
             content = files.read_regular(self.folder / OWNER, records.MOST_BYTES, follow=False)
             owner = records.parse(content, OWNER)

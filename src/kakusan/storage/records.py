@@ -35,12 +35,12 @@ def parse(content: bytes | str, what: str, most_bytes: int = MOST_BYTES) -> Any:
 
 
 def to_bytes(content: Mapping[str, Any]) -> bytes:
-    """A JSON file of a record, readable for people."""
+    """Readable JSON text of a record."""
     return (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode()
 
 
 def _words(error: ValueError) -> str:
-    """The reason, without the text around it."""
+    """Reason of an error in one line."""
     return error.reason if isinstance(error, UnicodeDecodeError) else str(error).splitlines()[0]
 
 

@@ -1,7 +1,7 @@
-"""Weights in and out as safetensors: a file is read only after its header has been found to be harmless and expected.
+"""Reading and writing of weights as safetensors; a file is read only after its header has been checked.
 
-A file is 8 bytes, the header's length as a little-endian number; the header, JSON; the tensors' bytes without gaps.
-The library that writes them accepts headers of 100 MB, which cost a gigabyte to read, and flipped bits anywhere.
+A file has three parts: 8 bytes with the length of the header, the header as JSON, and the bytes of the tensors without
+gaps. The safetensors library accepts headers of 100 MB, which take a gigabyte to read, and does not detect flipped bits.
 Source: the format's description at https://github.com/huggingface/safetensors.
 """
 
@@ -77,9 +77,8 @@ def read(
 
     Args:
         path: A .safetensors file.
-        expected: Names, shapes and dtypes that it must have, no more and no fewer, or what tells them from the
-            header; default: any.
-        device: Where the tensors go.
+        expected: Exact names, shapes and dtypes, or a function that returns them from the header; default: any.
+        device: Device of the tensors.
 
     Raises:
         InputError: If the file is not safetensors within our limits, not what is expected, cut short, or not finite.
@@ -95,7 +94,7 @@ def read(
 
 
 def to_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> bytes:
-    """The file that `read` gives back; InputError for a name that it would refuse, or a number that is not finite."""
+    """Content of a file for `read`; InputError for a name that `read` would refuse, or a non-finite number."""
     for name in tensors:
         _check_name(name, "these tensors")
     check_finite(tensors, "these tensors")
@@ -174,7 +173,7 @@ def _header(file: BufferedReader, path: Path) -> Header:
 
 
 def _entry(name: str, values: Any, path: Path) -> Entry:
-    """One checked line of the header."""
+    """Checked entry of the header."""
     _check_name(name, path)
     if not isinstance(values, dict) or values.keys() != {"dtype", "shape", "data_offsets"}:
         raise InputError(f"{path}: {name} must have dtype, shape and data_offsets, got {shown(values)}")
@@ -192,7 +191,7 @@ def _entry(name: str, values: Any, path: Path) -> Entry:
 
 
 def _whole_numbers(values: Any) -> bool:
-    """True for a list of numbers that a 64-bit machine can count to."""
+    """True for a list of whole numbers that fit into 64 bits."""
     return isinstance(values, list) and all(type(value) is int and 0 <= value < 2**63 for value in values)
 
 

@@ -9,17 +9,17 @@ from kakusan.noise import stream
 
 
 class Batches:
-    """Positions step * batch .. (step + 1) * batch of an endless sequence of shuffled epochs.
+    """Batches of an endless sequence of shuffled epochs; step k takes positions k * batch to (k + 1) * batch - 1.
 
-    Every example is seen once an epoch, no batch is short, and step k costs the same for any k.
+    Every example occurs once per epoch, all batches have one size, and step k costs the same for any k.
 
     Args:
         num_examples: Number of training examples.
-        batch: Examples per step.
+        batch: Number of examples per step.
         seed: Random seed of the shuffles.
         device: Device of the indices.
-        micro_batches: Number of equal slices of a batch.
-        salt: Number of the noise stream, see `Trainer.salt`.
+        groups: Number of micro-batches.
+        salt: Number that selects other shuffles of the same seed.
     """
 
     def __init__(
@@ -29,9 +29,9 @@ class Batches:
         self.slice = batch // micro_batches
         self._orders: dict[int, Tensor] = {}
 
-    def indices(self, step: int, micro_batch: int = 0) -> Tensor:
-        """Indices of the examples of a micro-batch, int64 (batch / micro_batches,); steps count from 0."""
-        first = step * self.batch + micro_batch * self.slice
+    def indices(self, step: int, group: int = 0) -> Tensor:
+        """Indices of the examples of one micro-batch, int64 (batch / groups,); steps start at 0."""
+        first = step * self.batch + group * self.slice
         parts, needed = [], self.slice
         while needed:
             epoch, position = divmod(first, self.num_examples)
@@ -42,11 +42,11 @@ class Batches:
 
     def _order(self, epoch: int) -> Tensor:
         if epoch not in self._orders:
-            if len(self._orders) > 1:  # a batch spans two epochs at most, or many tiny ones
+            if len(self._orders) > 1:  # a batch spans at most two epochs, or many tiny ones
                 self._orders.clear()
             generator = stream(self.seed, "order", self.salt, epoch)
             order = torch.randperm(self.num_examples, generator=generator)
-            # a copy from pinned memory does not block
+            # pinned memory makes the copy to a GPU asynchronous
             order = order.pin_memory() if self.device.type == "cuda" else order
             self._orders[epoch] = order.to(self.device, non_blocking=True)
         return self._orders[epoch]

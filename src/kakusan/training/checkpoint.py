@@ -1,10 +1,10 @@
-"""Checkpoints: safetensors and JSON in folders that appear whole or not at all. No pickle.
+"""Checkpoints: safetensors and JSON in folders that appear complete or not at all; no pickle.
 
-The newest whole one is used. A damaged one is reported and left as it is; `kakusan doctor` lists what is wrong.
+The newest intact one is used. A damaged one is reported and left unchanged; `kakusan doctor` lists what is wrong.
 A run that resumes from before a damaged one renames it first, so that it is never used again.
 
-To verify a checkpoint is to read all of it. Each is read once: `latest` returns a whole one, the functions that take a
-`checkpoint` trust it, and a save receives those `known` to be whole.
+Verifying a checkpoint means reading all of it, so each is read once. `latest` returns an intact one, and functions that
+take a `checkpoint` do not verify it again. A save receives the checkpoints `known` to be intact.
 """
 
 from __future__ import annotations
@@ -37,19 +37,19 @@ Tensors = dict[str, dict[str, Tensor]]  # file without its ending -> name -> ten
 
 
 def write(folder: Path, step: int, tensors: Tensors, state: Mapping[str, Any], known: Collection[Path] = ()) -> Path:
-    """Write folder/step-NNNNNNNN and drop all but the newest two that are whole; on the disk when this returns.
+    """Write folder/step-NNNNNNNN durably, and remove all but the newest two intact checkpoints.
 
-    All ranks of a job must call it together; rank 0 writes.
+    All ranks must call it together; rank 0 writes.
 
     Args:
-        folder: Folder of all checkpoints; created if it does not exist.
-        step: Number of steps done.
+        folder: Folder of all checkpoints; created if missing.
+        step: Step of the state.
         tensors: Tensors by file and name, on any device.
-        state: Everything else that resuming needs, as JSON.
+        state: Other values that resuming needs, as JSON.
         known: Checkpoints that this process has verified or written.
 
     Raises:
-        SaveError: With the bytes needed and free; the checkpoints before it are as they were.
+        SaveError: If writing fails; the message has the bytes needed and free. Earlier checkpoints are unchanged.
         InputError: If a tensor is not finite; nothing is written then.
     """
     distributed.on_rank0(lambda: _write(folder, _path(folder, step), tensors, state, known))
@@ -87,26 +87,26 @@ def _prune(folder: Path, final: Path, known: Collection[Path]) -> None:
 
 
 def save(trainer: Trainer, folder: Path, known: Collection[Path] = ()) -> Path:
-    """Write the state of a trainer, see `write`."""
+    """Write the state of a trainer; see `write`."""
     tensors, state = trainer.snapshot()
     return write(folder, trainer.state.step, tensors, state, known)
 
 
 def restore(trainer: Trainer, folder: Path, at_most: int | None = None) -> None:
-    """Load the newest whole checkpoint; InputError, and the trainer is unchanged, if it does not fit.
+    """Load the newest intact checkpoint; InputError, and the trainer is unchanged, if it does not fit.
 
     Args:
-        trainer: Trainer with the same settings as the one that was saved.
+        trainer: A trainer with the settings of the one that was saved.
         folder: Folder of all checkpoints.
-        at_most: Largest step to load; if there is no such checkpoint the trainer is unchanged.
+        at_most: Latest step to load. If there is no such checkpoint, the trainer stays at step 0.
     """
     newest = latest(folder) if at_most is None else commit.newest_good(folder, at_most)[0]
     if newest is not None:
         load(trainer, newest)
 
 
-def load(trainer: Trainer, checkpoint: Path) -> None:
-    """Load a whole checkpoint; InputError, and the trainer is unchanged, if it does not fit."""
+def take_up(trainer: Trainer, checkpoint: Path) -> None:
+    """Load an intact checkpoint; InputError, and the trainer is unchanged, if it does not fit."""
     expected = {
         "model": _kinds(trainer.module.state_dict()),
         "ema": _kinds(trainer.ema.tensors),
@@ -118,11 +118,11 @@ def load(trainer: Trainer, checkpoint: Path) -> None:
     trainer.restore(tensors, state_of(checkpoint))
 
 
-def rename_newer(checkpoint: Path) -> None:
-    """Rename the damaged checkpoints that are newer than this one, the newest whole; nothing is removed.
+def set_newer_aside(checkpoint: Path) -> None:
+    """Rename the damaged checkpoints that are newer than this intact one; nothing is removed.
 
-    For the one writer of a run, before it resumes: a damaged checkpoint that is readable again later must not become
-    the newest once more.
+    Only the writer of a run calls it, before it resumes. Otherwise a file that becomes readable again could count as the
+    newest checkpoint, after other steps were trained.
     """
     folder = checkpoint.parent
     newer = [path for path in commit.published(folder) if commit.step_of(path) > commit.step_of(checkpoint)]
@@ -139,45 +139,45 @@ def rename_newer(checkpoint: Path) -> None:
 
 
 def averaged_weights(checkpoint: Path) -> dict[str, Tensor]:
-    """Averaged weights of a checkpoint that `latest` returned."""
+    """Averaged weights of a checkpoint from `latest`; sampling and evaluation use them."""
     return _read(checkpoint, "ema")
 
 
 def early_weights(checkpoint: Path) -> dict[str, Tensor] | None:
-    """Averaged weights of the beginning of the run, for autoguidance; None if the checkpoint has none."""
+    """Averaged weights from early in the run, if the checkpoint has them."""
     return _read(checkpoint, "early") if (checkpoint / f"early{SUFFIX}").exists() else None
 
 
 def exists(folder: Path) -> bool:
-    """True if there is a checkpoint, whole or damaged; a run that was killed at once has none and starts again."""
+    """True if there is a checkpoint, intact or damaged; a run killed before its first save has none."""
     return bool(commit.published(folder))
 
 
 def latest(folder: Path) -> Path:
-    """The newest whole checkpoint, with a DamageWarning for each newer one; InputError if there is none."""
+    """The newest intact checkpoint, with a DamageWarning for each newer one; InputError if there is none."""
     newest, damaged_ones = commit.newest_good(folder)
     if newest is None and not damaged_ones:
         raise InputError(f"{folder.parent} holds no checkpoint; resume with: {resume_command(folder.parent)}")
     if newest is None:
         path, problem = damaged_ones[0]
         raise InputError(
-            f"no checkpoint of {folder.parent} is whole, the newest is {path.name}: {problem}; resume with: "
-            f"{restart_command(folder)}"
+            f"no checkpoint of {folder.parent} is intact, the newest is {path.name}: {problem}; resume with: "
+            f"{to_begin_anew(folder)}"
         )
     for path, problem in damaged_ones:
         words = f"the checkpoint {path} is damaged ({problem}) and left as it is; using {newest.name}; "
         words += f"to see how to resume, type: {command('doctor', folder.parent)}"
-        warnings.warn(words, DamageWarning, stacklevel=1)  # from one line, so that it is shown once
+        warnings.warn(words, DamageWarning, stacklevel=1)  # one call site, so that Python shows it once
     return newest
 
 
-def restart_command(folder: Path) -> str:
-    """Command that restarts a run without a whole checkpoint, keeping the damaged ones under another name."""
+def to_begin_anew(folder: Path) -> str:
+    """Command that restarts a run without an intact checkpoint and keeps the damaged ones under another name."""
     return resume_command(folder.parent, (folder, folder.with_name("damaged")))
 
 
 def check_room(folder: Path, module: nn.Module) -> None:
-    """InputError unless the disk of an existing folder has room for all the checkpoints a run keeps, and one more."""
+    """InputError unless the disk of an existing folder has room for one checkpoint more than a run keeps."""
     largest = MOST_COPIES * _size({"model": module.state_dict()})
     there = sum(file.stat().st_size for path in commit.published(folder) for file in path.iterdir())
     needed, free = (KEPT + 1) * largest - there, files.free_bytes(folder)
@@ -189,7 +189,7 @@ def check_room(folder: Path, module: nn.Module) -> None:
 
 
 def _has_its_place(final: Path) -> bool:
-    """True if this checkpoint exists and is whole; a damaged one is renamed."""
+    """True if this checkpoint exists and is intact; a damaged one is renamed."""
     if final.exists() and commit.verify(final):
         aside = commit.set_aside(final)
         warnings.warn(f"the checkpoint {final} is damaged; it is kept as {aside.name}", DamageWarning, stacklevel=3)
@@ -199,7 +199,7 @@ def _has_its_place(final: Path) -> bool:
 def _save_error(final: Path, error: OSError, needed: int) -> SaveError:
     return SaveError(
         f"cannot save {final} ({error.strerror}); it needs {needed:,} bytes, {files.free_words(final.parent)}; "
-        "the checkpoints before it are as they were"
+        "earlier checkpoints are unchanged"
     )
 
 
@@ -208,7 +208,7 @@ def _size(tensors: Tensors) -> int:
 
 
 def state_of(checkpoint: Path) -> State:
-    """Training state in a whole checkpoint."""
+    """State of an intact checkpoint."""
     try:
         return State(**json.loads(files.read_regular(checkpoint / STATE, 16 * files.MIB)))
     except (ValueError, TypeError) as error:
@@ -224,7 +224,7 @@ def _paths(checkpoint: Path, stem: str) -> list[Path]:
 
 
 def _read(checkpoint: Path, stem: str, expected: storage.Expected | None = None) -> dict[str, Tensor]:
-    """Tensors of one file, or of all shards of it."""
+    """Tensors of one file, or merged from its shards."""
     paths = _paths(checkpoint, stem)
     if len(paths) == 1:
         return storage.read(paths[0], expected)[0]
@@ -241,7 +241,7 @@ def _files_of(stem: str, names: Iterable[str]) -> list[str]:
 
 
 def _joined(shards: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """Whole tensors from shards that hold consecutive rows; what was not sharded is in the first alone."""
+    """Merge shards of consecutive rows; tensors that were not sharded are in the first file only."""
     first, *others = shards
     return {
         name: torch.cat([tensor, *(other[name] for other in others)]) if others and name in others[0] else tensor
@@ -254,7 +254,7 @@ def _kinds(tensors: Mapping[str, Tensor]) -> storage.Expected:
 
 
 def _kinds_in_optimizer(checkpoint: Path, module: nn.Module) -> storage.Expected:
-    """Shapes that a file of an optimizer's state must hold: slot.weight for trained weights, of their shape."""
+    """Expected shapes in a file of optimizer state: slot.weight has the shape of the trained weight."""
     trained = _kinds({name: p for name, p in module.named_parameters() if p.requires_grad})
     kinds = {}
     for name in storage.header(_paths(checkpoint, "optimizer")[0]).entries:

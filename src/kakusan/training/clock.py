@@ -1,6 +1,7 @@
 """Training time as a function of the step, for learning rates that follow a budget in minutes.
 
-The time is read now and then, kept in the checkpoint, and interpolated linearly between readings. So the learning rate
+The clock is read from time to time, and readings are kept in the checkpoint and interpolated linearly. So the learning
+rate
 of every step up to a checkpoint can be computed again.
 """
 
@@ -12,12 +13,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-LEAST_SECONDS = 0.5  # between two readings; and
-LEAST_SHARE = 0.01  # of the time so far, so that a week's run has a thousand of them
+LEAST_SECONDS = 0.5  # least time between two readings
+LEAST_SHARE = 0.01  # the same as a share of the run so far, which limits the number of readings
 
 
 class Reading(NamedTuple):
-    """At `step` the run was `seconds` old and took `pace` seconds a step."""
+    """Reading of the clock: at `step` the run had taken `seconds`, at `pace` seconds per step."""
 
     step: int
     seconds: float
@@ -26,16 +27,16 @@ class Reading(NamedTuple):
 
 @dataclass
 class Clock:
-    """Seconds of training, without pauses.
+    """Seconds that a run has taken, without pauses.
 
     Args:
-        readings: Those so far, by rising step; a new run has none.
-        now: Seconds of a clock that never goes back.
+        readings: Readings so far in the order of their steps; default: one at step 0.
+        now: Monotonic clock in seconds.
     """
 
     readings: list[Reading] = field(default_factory=lambda: [Reading(0, 0.0, 0.0)])
     now: Callable[[], float] = time.monotonic
-    stopped: bool = False  # nothing new is read
+    stopped: bool = False  # no new readings
 
     def __post_init__(self):
         self.start(0)
@@ -47,30 +48,30 @@ class Clock:
         self._read_at = self.now()
 
     def seconds(self, step: int) -> float:
-        """Age of the run in seconds before this step (which counts from 0)."""
+        """Time of the run in seconds before this step; steps start at 0."""
         latest = self.readings[-1]
         if step < latest.step:  # the step is in the past
             latest = self.readings[bisect.bisect_right(self.readings, step, key=lambda reading: reading.step) - 1]
         return latest.seconds + (step - latest.step) * latest.pace
 
     def wanted(self, step: int, paused: bool = False) -> Reading | None:
-        """A new reading if it is time for one; `take` adds it.
+        """A new reading if one is due; `take` records it.
 
         Args:
-            step: The next one.
-            paused: Something else than steps took its time since the last reading.
+            step: The next step.
+            paused: True if other work than steps has taken time since the last reading.
         """
         if self.stopped:
             return None
         now = self.now()
         elapsed, steps = now - self._read_at, step - self._last_step
-        few = steps in (1, 2, 4, 8) and len(self.readings) < 5  # a first estimate of the pace
+        few = steps in (1, 2, 4, 8) and len(self.readings) < 5  # early readings, for a first estimate of the pace
         if not paused and not few and elapsed < max(LEAST_SECONDS, LEAST_SHARE * self.seconds(step)):
             return None
         pace = elapsed / steps if steps and not paused else self.readings[-1].pace
         return Reading(step, max(now - self._zero, self.seconds(step)), pace)
 
     def take(self, reading: Reading) -> None:
-        """Add a reading, which counts from its step on."""
+        """Record a reading; it applies from its step on."""
         self.readings.append(reading)
         self._last_step, self._read_at = reading.step, self.now()

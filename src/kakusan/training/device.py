@@ -10,11 +10,7 @@ from kakusan.errors import InputError
 
 
 def device_named(name: str) -> torch.device:
-    """Device of a name: auto, cpu, cuda or cuda:N; on "cuda" each rank of a machine gets its own GPU.
-
-    Raises:
-        InputError: If the name is unknown or the device does not exist.
-    """
+    """Device of a name auto, cpu, cuda or cuda:N; each process on a machine gets its own. InputError if missing."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
@@ -24,11 +20,11 @@ def device_named(name: str) -> torch.device:
     if device is None or device.type not in ("cpu", "cuda"):
         raise InputError(f"device must be auto, cpu, cuda or cuda:N, got {name!r}")
     if device.type == "cuda" and not torch.cuda.is_available():
-        raise InputError(f"device {name!r} asked for, but this torch sees no GPU; type --device cpu")
+        raise InputError(f"device {name!r} is not available: torch finds no GPU; use --device cpu")
     if device.type == "cuda":  # torch lets convolutions round to TF32 by default; training may ask for it
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     if device.type == "cuda" and device.index is None and "LOCAL_RANK" in os.environ:
         return torch.device("cuda", int(os.environ["LOCAL_RANK"]))
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise InputError(f"device {name!r} asked for, and there are {torch.cuda.device_count()}, numbered from 0")
+        raise InputError(f"device {name!r} does not exist; GPUs found: {torch.cuda.device_count()}, numbered from 0")
     return device

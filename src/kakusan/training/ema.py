@@ -12,13 +12,13 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 class Ema:
     """Weights averaged with a power profile: step s of k weighs about (s / k)^(1/share - 2), s <= k.
 
-    The average always spans the same share of the run so far, so a short run is not stuck at its initial
-    weights, and a resumed one needs nothing but its step. Buffers are copied, never averaged.
+    The average always spans the same share of the run so far. So a short run forgets its initial weights, and resuming
+    needs only the step. Buffers are copied, never averaged.
     Source: the power-function profile of Karras et al. 2024, section 3.1.
 
     Args:
         module: Module whose weights are averaged.
-        share: Share of the run that the average looks back on, below 1; 0 keeps the last weights.
+        share: Length of the average as a share of the run, below 1; 0 keeps the last weights.
     """
 
     def __init__(self, module: nn.Module, share: float):

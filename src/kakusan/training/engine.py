@@ -19,18 +19,18 @@ from kakusan import distributed, signals
 from kakusan.errors import InputError, PeerFailed, Stopped
 
 PEER_LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe")  # messages of gloo
-PATIENCE = timedelta(minutes=30)  # for the slowest rank, which may be evaluating or saving
+PATIENCE = timedelta(minutes=30)  # for the slowest process, which may be measuring or saving
 
 
 @contextmanager
 def process_group(device: torch.device) -> Iterator[None]:
-    """Join the process group that torchrun or `--devices` announced in the environment; none for one process."""
+    """Process group of the job that torchrun or `--devices` describes in the environment; none for one process."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield
         return
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    with signals.left_to_the_system():  # a rank that waits for the others has nothing to save and runs no handler
+    with signals.left_to_the_system():  # there is nothing to save yet, and a wait in C++ cannot run a Python handler
         _join(device)
     try:
         with losses_named():
@@ -41,13 +41,13 @@ def process_group(device: torch.device) -> Iterator[None]:
 
 @contextmanager
 def losses_named() -> Iterator[None]:
-    """Raise `Stopped` or `PeerFailed` in place of torch's errors about a rank that has gone."""
+    """Convert torch's error about a lost process to `Stopped` or `PeerFailed`."""
     try:
         yield
     except RuntimeError as error:
         if (
             distributed.world_size() > 1 and signals.Received.number
-        ):  # all ranks were asked to stop, and another was faster
+        ):  # all ranks received the signal, and another one ended first
             raise Stopped(signals.Received.number) from error
         if any(words in str(error) for words in PEER_LOST):
             raise PeerFailed("another process of the job has died; resume from the last checkpoint") from error
@@ -59,8 +59,8 @@ def _join(device: torch.device) -> None:
     if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
         dist.init_process_group(backend, timeout=PATIENCE)
         return
-    # The launcher's store outlives its workers. After a restart torch 2.13 reads addresses of the earlier attempt there
-    # ("Connection refused"), so each attempt gets a prefix of its own.
+    # The launcher's store outlives its workers. After a restart torch 2.13 read the addresses of the earlier attempt there
+    # and failed with "Connection refused". So each attempt has its own prefix.
     rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     store = dist.TCPStore(
         os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), world, is_master=False, timeout=PATIENCE
@@ -73,28 +73,28 @@ class Engine:
     """Sum of the gradients of a batch's micro-batches over the ranks.
 
     Args:
-        micro_batches: Number of micro-batches; a multiple of the number of ranks.
+        groups: Number of micro-batches; a multiple of the number of processes.
     """
 
     def __init__(self, micro_batches: int = 1):
         ranks = distributed.world_size()
         if micro_batches % ranks:
             raise InputError(
-                f"the number of micro-batches must be a multiple of the {ranks} ranks, got {micro_batches}; start a run "
-                f"with --optim.groups {ranks * max(1, round(micro_batches / ranks))}, or resume with "
-                f"{_largest_divisor(micro_batches, ranks)} processes"
+                f"{distributed.world_size()} processes cannot divide {groups} micro-batches: expected a multiple of {distributed.world_size()}; "
+                f"start a run with --optim.groups {distributed.world_size() * max(1, round(groups / distributed.world_size()))}, or resume "
+                f"with {_largest_divisor(groups, distributed.world_size())} processes"
             )
         share = micro_batches // ranks
         self.micro_batches = range(distributed.rank() * share, (distributed.rank() + 1) * share)
 
     def wrap(self, objective: nn.Module) -> nn.Module:
-        """The objective, wrapped so that its gradients are averaged over the ranks."""
+        """The objective, wrapped in DistributedDataParallel if there are several ranks."""
         if distributed.world_size() == 1:
             return objective
         return DistributedDataParallel(objective, forward_sync_buffers=False, gradient_as_bucket_view=True)
 
     def backward(self, wrapped: nn.Module, last: bool) -> AbstractContextManager[None]:
-        """Context for the backward pass of a micro-batch; gradients are averaged after the last one only."""
+        """Context for the gradients of a micro-batch; only the last micro-batch triggers the all-reduce."""
         if not last and isinstance(wrapped, DistributedDataParallel):
             return wrapped.no_sync()
         return nullcontext()

@@ -1,7 +1,7 @@
-"""Floating-point operations of a training step, and those that the device could do in that time.
+"""Floating-point operations of a training step, and peak rate of the device.
 
-Counted are products of matrices, convolutions and attention, a multiplication and an addition as two, forward and
-backward; recomputation, elementwise work and the optimizer are not: the usual definition of model FLOPs.
+Matrix products, convolutions and attention are counted, forward and backward; a multiply-add is two operations.
+Recomputation, elementwise operations and the optimizer are not counted. This is the usual definition of model FLOPs.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from kakusan import distributed
 from kakusan.noise import stream
 from kakusan.training.loop import Trainer, buffers_kept
 
-COUNTED = 16  # examples, so that stratified time steps are covered as in a batch
-SIDE = 8192  # of the square matrices whose product measures the peak of a GPU
+COUNTED = 16  # examples
+SIDE = 8192  # side of the square matrices whose product measures a GPU's peak
 PRODUCTS = 20
 
 
@@ -27,11 +27,11 @@ PRODUCTS = 20
 class Effort:
     """Cost of an example in training, and peak of the devices."""
 
-    flops: float | None = None  # of an example; None where it is not counted
-    peak: float | None = None  # FLOP/s of all devices together; None where it is not known
+    flops: float | None = None  # per example; None if not counted
+    peak: float | None = None  # total FLOP/s of all devices; None if unknown
 
     def words(self, rate: float) -> str:
-        """Rate in words for so many examples per second, e.g. "85 GFLOP/s" or "400,000 GFLOP/s, 51 % of the peak"."""
+        """Text for a rate in examples per second, e.g. "85 GFLOP/s" or "400,000 GFLOP/s, 51 % of the peak"."""
         if not self.flops:
             return ""
         share = f", {rate * self.flops / self.peak:.0%} of the peak" if self.peak else ""
@@ -40,22 +40,22 @@ class Effort:
 
 
 def effort_of(trainer: Trainer) -> Effort:
-    """Count and measure; takes a fraction of a second."""
+    """Count the operations and measure the peak; takes a fraction of a second."""
     peak = peak_of(trainer)
     return Effort(per_example(trainer), None if peak is None else peak * distributed.world_size())
 
 
 def per_example(trainer: Trainer) -> float:
-    """FLOPs of an example's loss and gradient.
+    """FLOPs of loss and gradient per example.
 
-    Computed once, of a few examples, without compiled networks; neither weights nor gradients nor any stream change.
+    They are counted on a few examples without compilation. Weights, gradients and random streams do not change.
     """
     parameters = [p for p in trainer.module.parameters() if p.requires_grad]
     indices = torch.arange(COUNTED, device=trainer.device) % trainer.num_examples
     noise = stream(trainer.seed, "flops", device=trainer.device)
-    # loads torch's compiler, which takes a second
+    # set_stance imports torch's compiler, which takes a second
     plain = nullcontext() if trainer.settings.compile == "none" else torch.compiler.set_stance("force_eager")
-    # attention as plain products: fused kernels are counted wrongly
+    # attention as plain products, because fused kernels are counted wrongly
     attention, counter = sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False)
     with buffers_kept(trainer.module), plain, attention, counter:
         loss = trainer.loss(indices, noise).mean()
@@ -64,7 +64,7 @@ def per_example(trainer: Trainer) -> float:
 
 
 def measured_peak(device: torch.device, dtype: torch.dtype, side: int = SIDE, products: int = PRODUCTS) -> float:
-    """FLOP/s of the device in a product of two square matrices of random numbers: the fastest of several."""
+    """Peak FLOP/s of the device: the fastest of several products of two random square matrices."""
     noise = torch.Generator(device).manual_seed(0)
     left, right = (torch.randn(side, side, generator=noise, device=device, dtype=torch.float32).to(dtype) for _ in "ab")
     seconds = []
@@ -78,7 +78,7 @@ def measured_peak(device: torch.device, dtype: torch.dtype, side: int = SIDE, pr
 
 
 def peak_of(trainer: Trainer) -> float | None:
-    """FLOP/s of the trainer's GPU at its precision, measured now, for a fraction of a second; None on a CPU."""
+    """Measured peak FLOP/s of the trainer's GPU at its precision; None on a CPU."""
     if trainer.device.type != "cuda":
         return None
     dtype = torch.bfloat16 if trainer.settings.precision == "bfloat16" else torch.float32

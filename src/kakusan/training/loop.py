@@ -53,10 +53,10 @@ class Objective(nn.Module):
 
 @dataclass
 class Trainer:
-    """Trains `module` on `loss` until the budget is used up.
+    """Trainer of `module` on `loss` until the budget is used up.
 
-    `run` does everything; a loop of one's own calls `step` until `progress` is 1. Every rank of a job makes a trainer
-    and makes the same calls; each computes its share of a batch's micro-batches.
+    `run` does everything; a loop of one's own calls `step` until `progress` is 1. Every rank of a job creates a
+    trainer and makes the same calls. Each computes its share of the micro-batches.
 
     Args:
         module: Module to train, in place.
@@ -66,7 +66,7 @@ class Trainer:
         budget: Minutes or steps.
         seed: Random seed; batches and noise are functions of it, the step and the micro-batch.
         device: Device of the module, the indices and the noise.
-        rollbacks: Steps from which on other noise is used, after a run was rolled back there.
+        rollbacks: Steps at which the run was rolled back; other noise is used from there on.
         earlier: Former budgets of a resumed run, each with the step until which it counted.
         save_seconds: Seconds between saves that no mark asks for.
     """
@@ -92,7 +92,7 @@ class Trainer:
             Objective(self.module, lambda indices, randomness: self.losses(indices, randomness))
         )
         self.optimizers = Optimizers(self.module, self.settings)
-        self.early: dict[str, Tensor] | None = None  # averaged weights of the run's beginning, see settings.early
+        self.early: dict[str, Tensor] | None = None  # averaged weights from early in the run, see settings.early
         self.stopped_by = 0  # number of the signal that ended the last `run`
         self._parameters = [p for p in self.module.parameters() if p.requires_grad]
         self._shuffled: Batches | None = None
@@ -127,7 +127,7 @@ class Trainer:
         with stop_requests() as requests:
             while True:
                 passed = sum(mark <= self.progress for mark in marks)
-                reached = passed > self.state.marks  # a short run may pass several at once
+                reached = passed > self.state.marks  # a short run may pass several marks at once
                 if reached or outcome.save or outcome.stop:
                     on_save(self)
                     saved_at = time.monotonic()
@@ -135,7 +135,7 @@ class Trainer:
                     self.stopped_by = outcome.stop
                     return False
                 if reached:
-                    alone = distributed.world_size() == 1  # otherwise the other ranks would wait for this one
+                    alone = distributed.world_size() == 1  # otherwise the other ranks would wait forever
                     with requests.at_once() if alone else nullcontext():
                         on_mark(self)
                     self.state.marks = passed
@@ -291,7 +291,7 @@ class Trainer:
         return self.computing.warm_up_calls > 0
 
     def _resume_clock(self) -> None:
-        """Read the clock after something else than a step took its time."""
+        """Read the clock after other work than a step."""
         reading = self.clock.wanted(self.state.step, paused=True) if distributed.is_rank0() else None
         self.clock.take(agree_on_reading(reading))
         self.state.seconds = self.clock.seconds(self.state.step)

@@ -1,7 +1,7 @@
 """Muon: momentum whose update is the nearest orthogonal matrix, for hidden weights.
 
-torch.optim.Muon does the same, in bfloat16 and for 2-D parameters alone: on a CPU without bfloat16 units it took
-four times as long as this float32 form (docs/log.md), a third of a training step, and convolutions are 4-D.
+torch.optim.Muon computes in bfloat16 and accepts 2-D parameters only, and convolutions are 4-D. On a CPU without
+bfloat16 units it took four times as long as this float32 form, a third of a training step (docs/log.md).
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ MOST_AT_ONCE = 2**24  # numbers
 
 
 class Muon(torch.optim.Optimizer):
-    """Muon for parameters of two or more dimensions, each taken as a matrix with len(p) rows.
+    """Muon for parameters of two or more dimensions; all dimensions after the first form the columns of a matrix.
 
     Source: Jordan et al. 2024, with Nesterov momentum, decoupled weight decay, and a learning rate scaled by
     sqrt(max(1, rows / columns)).
 
     Args:
-        params: What moves.
+        params: Parameters to optimize.
         lr: Learning rate.
-        momentum: Memory of the mean gradient.
-        weight_decay: Share of the learning rate by which weights shrink.
+        momentum: Decay of the gradient's running mean.
+        weight_decay: Decoupled weight decay, multiplied by the learning rate.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class Muon(torch.optim.Optimizer):
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
         """One update of every parameter that has a gradient, unless `found_inf` is set; a closure is not supported."""
         assert closure is None
-        skip: Tensor | None = getattr(self, "found_inf", None)  # the attribute that torch's fused optimizers read
+        skip: Tensor | None = getattr(self, "found_inf", None)  # the name that torch's fused optimizers use
         for group in self.param_groups:
             moving = [p for p in group["params"] if p.grad is not None]
             for p in moving:
@@ -63,13 +63,13 @@ class Muon(torch.optim.Optimizer):
                     p.add_(step, alpha=-group["lr"] * max(1.0, rows / columns) ** 0.5)
 
     def _ahead(self, p: Tensor, momentum: float, skip: Tensor | None) -> Tensor:
-        """Update the mean gradient; return Nesterov's look-ahead of it, as a matrix."""
+        """Update the running mean of the gradient; return the Nesterov look-ahead as a matrix."""
         gradient, mean = p.grad, self.state[p]["momentum"]
         assert gradient is not None
-        if skip is not None:  # with the mean in place of the gradient, the mean does not change
+        if skip is not None:  # replacing the gradient by the mean leaves the mean unchanged
             gradient.copy_(torch.where(skip > 0, mean, gradient))
         mean.lerp_(gradient, 1 - momentum)
-        # columns in memory order, input channels last
+        # columns of a kernel in memory order, input channels last
         return gradient.lerp(mean, momentum).movedim(1, -1).flatten(1)
 
 
@@ -90,17 +90,18 @@ def batches(parameters: list[Tensor]) -> list[list[Tensor]]:
 
 
 def _lying(matrix: Tensor) -> Tensor:
-    """The matrix or its transpose, with no more rows than columns."""
+    """The matrix, transposed if it has more rows than columns."""
     return matrix if matrix.shape[-2] <= matrix.shape[-1] else matrix.mT
 
 
 def orthogonalised(matrix: Tensor) -> Tensor:
-    """Approximate U V^T of the singular value decomposition U S V^T, by a quintic iteration that drives S to 1.
+    """Approximate U V^T of the singular value decomposition U S V^T by a quintic Newton-Schulz iteration.
 
-    Of one matrix (rows, columns), or of each of a batch of them. The iteration X <- (a + b G + c G^2) X with G = X X^T
-    multiplies X from the left by polynomials of the first G alone, so it is done on the smaller of the two squares, and X
-    is multiplied once: a third of the work where columns are nine times as many. It is done in float32 at least, and is then
-    up to two thousandths off where singular values span many orders; products rounded to TF32 are too coarse for it.
+    The argument is a matrix (rows, columns) or a batch of matrices. The iteration X <- (a + b G + c G^2) X with G = X X^T
+    multiplies X from the left by polynomials of the first G. So only the small square matrix is iterated, and X is
+    multiplied once. With nine times as many columns as rows this saves two thirds of the work.
+    The precision is at least float32. If singular values span many orders of magnitude, the error reaches 0.002.
+    TF32 is too coarse.
     """
     a, b, c = NEWTON_SCHULZ
     lying = _lying(matrix)

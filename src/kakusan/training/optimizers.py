@@ -5,14 +5,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from kakusan.errors import InputError
 from kakusan.training.muon import Muon
 from kakusan.training.settings import Optim
 
 
 class Optimizers:
-    """Torch optimizers that step together, their learning rates scaled together.
+    """Torch optimizers with one step and one learning-rate factor.
 
-    A module may say in `rate_factors` by what its peak learning rates are multiplied: by the beginning of a name.
+    A module may have `rate_factors`: for a prefix of parameter names the factor of their peak learning rates.
     """
 
     def __init__(self, module: nn.Module, settings: Optim):
@@ -22,6 +23,11 @@ class Optimizers:
         for beginning, factor in (*factors.items(), ("", 1.0)):
             mine = {name: trainable.pop(name) for name in list(trainable) if name.startswith(beginning)}
             self._add(module, settings, mine, factor)
+        if settings.method == "muon" and not any(isinstance(optimizer, Muon) for optimizer, _, _ in self._all):
+            raise InputError(
+                "optim.method=muon is for weights between hidden layers, and no network of this model has a method "
+                "hidden_matrices() that returns them; add one, or choose optim.method=adam"
+            )
 
     def _add(self, module: nn.Module, settings: Optim, trainable: dict[str, nn.Parameter], factor: float) -> None:
         matrices = {}
@@ -42,8 +48,8 @@ class Optimizers:
         """One step at `scale` times the peak learning rates, then clear the gradients.
 
         Args:
-            scale: Of the learning rates.
-            skip: A number on the device, where 1 makes this step change nothing at all, and nobody waits to know.
+            scale: Factor of the peak learning rates.
+            skip: Number on the device; 1 skips this step without synchronization.
         """
         for optimizer, peak, _ in self._all:
             optimizer.found_inf = skip  # type: ignore[attr-defined]
@@ -53,12 +59,12 @@ class Optimizers:
         self.clear()
 
     def clear(self) -> None:
-        """Forget the gradients."""
+        """Clear the gradients."""
         for optimizer, _, _ in self._all:
             optimizer.zero_grad()
 
     def tensors(self) -> dict[str, Tensor]:
-        """Every tensor of the state, named slot.parameter."""
+        """All tensors of the state, named slot.parameter."""
         return {
             f"{slot}.{name}": value if value.dim() else value[None]
             for optimizer, _, names in self._all
@@ -68,10 +74,10 @@ class Optimizers:
         }
 
     def load(self, tensors: dict[str, Tensor]) -> None:
-        """Load a state that `tensors` gave, on any device."""
+        """Load a state from `tensors`, on any device."""
         for optimizer, _, names in self._all:
             full = optimizer.state_dict()
-            # in the memory layout of the parameters: the fused step walks both as flat memory
+            # in the memory layout of the parameters, because the fused step reads both as flat memory
             parameters = [p for group in optimizer.param_groups for p in group["params"]]
             state: dict[int, dict[str, Tensor]] = {}
             for index, name in enumerate(names):

@@ -1,7 +1,7 @@
-"""Outcome of a step: was it finite, what do all ranks know, and what was asked for.
+"""Outcome of a step: finite or not, agreed across ranks, with requests to stop or save.
 
 A step whose loss or gradient is not finite changes nothing. On a CPU, and with several ranks, that is checked before the
-optimizer steps. On a single GPU the check stays on the device, which skips the step by itself, and is read later.
+optimizer steps. On a single GPU the check stays on the device, which skips the step itself. It is read later.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from torch import Tensor
 from kakusan import distributed
 from kakusan.training.clock import Reading
 
-# Steps between two reads of deferred checks. A GPU idles for one launch at each read, less than a thousandth of 32 steps
-# of a millisecond; a run that diverges is noticed up to 32 steps late, and they change nothing.
+# Steps between two reads of deferred checks. A GPU idles for one launch at each read, less than 0.1 % of 32 steps of a millisecond.
+# Divergence is noticed up to 32 steps late, and those steps change nothing.
 DEFERRED_STEPS = 32
 
 
@@ -26,7 +26,7 @@ class StepOutcome(NamedTuple):
     loss: float = 0.0  # mean over all ranks; 0 while the check is deferred
     stop: int = 0  # number of the signal that asked to stop
     save: bool = False
-    reading: Reading | None = None  # of the clock of rank 0
+    reading: Reading | None = None  # reading of the clock of rank 0
 
 
 def is_bad(loss: Tensor, norm: Tensor, largest_norm: float) -> Tensor:
@@ -35,7 +35,7 @@ def is_bad(loss: Tensor, norm: Tensor, largest_norm: float) -> Tensor:
 
 
 class DeferredCheck:
-    """Checks that stay on the device, so that no step waits for them."""
+    """Checks that stay on the device, so that the host does not wait for a step."""
 
     def __init__(self, largest_norm: float):
         self._largest_norm = largest_norm
@@ -49,11 +49,11 @@ class DeferredCheck:
 
     @property
     def is_full(self) -> bool:
-        """True if it is time to read."""
+        """True if a read is due."""
         return len(self._pending) >= DEFERRED_STEPS
 
     def read(self) -> list[tuple[int, bool, float]]:
-        """Wait once for all checks: step, whether it was bad, and loss."""
+        """Read all checks with one wait: step, whether it was bad, and loss."""
         pending, self._pending = self._pending, []
         if not pending:
             return []

@@ -1,8 +1,8 @@
 """Precision and compilation of the networks.
 
-Both apply to the networks that a model calls, not to the loss. The output of a network is converted to float32, so the
-bound, the weights, their averages and the optimizer's moments are always float32. Noise is drawn outside of the compiled
-networks, so a compiled step uses the same random numbers.
+Both apply to the networks of a model and not to the loss around them. Network outputs are converted to float32.
+The bound, the weights, their averages and the optimizer's moments are always float32. Noise is drawn outside the compiled
+graph from the step's own generator, so compilation does not change it.
 """
 
 from __future__ import annotations
@@ -22,31 +22,32 @@ from kakusan.errors import InputError
 from kakusan.training.settings import Optim
 
 GRAPHS = ("reduce-overhead", "max-autotune")  # torch's modes that replay a step's launches as CUDA graphs
-GRAPH_CALLS = 3  # torch runs a graph once plainly and once to record it
+GRAPH_CALLS = 3  # torch runs a graph once normally and once to record it
 COMPILERS = ("c++", "g++", "clang++")
 
 
 def networks(module: nn.Module) -> list[nn.Module]:
-    """Networks that a model calls: its children, and each element of a ModuleList."""
+    """Networks of a model: its direct submodules, with lists expanded."""
     parts = [one for part in module.children() for one in (part if isinstance(part, nn.ModuleList) else (part,))]
     return [part for part in parts if any(True for _ in part.parameters())]
 
 
 def check_computing(module: nn.Module, settings: Optim, device: torch.device) -> None:
-    """InputError if this precision or compilation is not available for this model on this device."""
+    """InputError if the precision or the compile mode does not work for this model on this device."""
     if settings.precision == "tf32" and device.type != "cuda":
         raise InputError(f"optim.precision tf32 needs a GPU, and this run is on {device}; choose float32")
     if settings.precision == "bfloat16":
         if not any(p.dtype == torch.float32 for part in networks(module) for p in part.parameters()):
             raise InputError(
-                "optim.precision bfloat16 is for float32 networks, and this model has none; choose float32"
+                "optim.precision bfloat16 needs a float32 network, and this model has none; choose float32"
             )
         if device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
-            raise InputError(f"{torch.cuda.get_device_name(device)} has no bfloat16; choose optim.precision float32")
+            name = torch.cuda.get_device_name(device)
+            raise InputError(f"{name} does not support bfloat16; choose optim.precision float32")
     if settings.compile == "none":
         return
     if not networks(module):
-        raise InputError("optim.compile is for networks, and this model has none; choose none")
+        raise InputError("optim.compile needs a network, and this model has none; choose none")
     if settings.compile in GRAPHS:
         if device.type != "cuda":
             raise InputError(
@@ -54,8 +55,9 @@ def check_computing(module: nn.Module, settings: Optim, device: torch.device) ->
             )
         if settings.num_groups > distributed.world_size():
             raise InputError(
-                f"optim.compile {settings.compile} needs one micro-batch per rank, got {settings.num_groups} for "
-                f"{distributed.world_size()}; choose default, or --optim.groups {distributed.world_size()}"
+                f"optim.compile {settings.compile} needs one micro-batch per process, and there are "
+                f"{settings.num_groups} for {distributed.world_size()}; choose default, or "
+                f"--optim.groups {distributed.world_size()}"
             )
     if device.type == "cpu" and not any(map(shutil.which, [os.environ.get("CXX") or "c++", *COMPILERS])):
         raise InputError("optim.compile needs a C++ compiler, and there is none on PATH; install g++, or choose none")
@@ -64,11 +66,11 @@ def check_computing(module: nn.Module, settings: Optim, device: torch.device) ->
 
 
 class Computing:
-    """Sets precision and compilation of the networks of a model.
+    """Apply the precision and compilation of the settings to the networks of a model.
 
     Args:
-        module: The model; earlier copies of it are not changed, nor are the names of its weights.
-        settings: Optimizer settings, of which `precision` and `compile` are read.
+        module: The model. Earlier copies and the names of weights do not change.
+        settings: Optimizer settings; `precision` and `compile` are read.
         device: Device of the model.
     """
 
@@ -84,21 +86,24 @@ class Computing:
                 part.compile(mode=settings.compile, dynamic=False)
 
     def step(self) -> AbstractContextManager[None]:
-        """Context for the gradients of a step: float32 products are rounded to TF32 only if optim.precision is tf32."""
+        """Context for the gradients of a step; it rounds float32 products to TF32 only if the setting is tf32."""
         if self._graphs:
             torch.compiler.cudagraph_mark_step_begin()
         return _rounding(self.precision == "tf32") if self.device.type == "cuda" else nullcontext()
 
     def forward(self) -> AbstractContextManager[Any]:
-        """Context for a loss."""
+        """Context for a loss: bfloat16 autocast if the setting is bfloat16."""
         if self.precision != "bfloat16":
             return nullcontext()
-        # parallel micro-batches on a CPU would share the cache of rounded weights
+        # on a CPU micro-batches may run in parallel, and threads would share the weight cache of autocast
         return torch.autocast(self.device.type, torch.bfloat16, cache_enabled=self.device.type != "cpu")
 
 
-def _widened(network: nn.Module, inputs: Any, output: Tensor | tuple[Tensor, ...]) -> Tensor | tuple[Tensor, ...]:
-    return output.float() if isinstance(output, Tensor) else tuple(one.float() for one in output)
+def _widened(network: nn.Module, inputs: Any, output: Any) -> Any:
+    """The same in float32, if it is bfloat16; other outputs than tensors and tuples are converted by the model."""
+    if isinstance(output, Tensor):
+        return output.float() if output.dtype == torch.bfloat16 else output
+    return tuple(_widened(network, inputs, one) for one in output) if isinstance(output, tuple) else output
 
 
 @contextmanager

@@ -31,7 +31,7 @@ class ProgressLine:
         self._status.end(keep=True)
 
     def update(self, trainer: Trainer) -> None:
-        """Show where training stands, if it is time; called after each step."""
+        """Show the progress if an update is due; called after each step."""
         if self._window is not None and not self._status.due:
             return
         now, images = time.monotonic(), trainer.state.images(self.batch)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from kakusan.errors import InputError
 from kakusan.training.clock import Reading
 
-IN_A_ROW = 10  # skipped steps after which a run gives up
+IN_A_ROW = 10  # skipped steps in a row after which a run stops
 LOSS_MEMORY = 0.02  # weight of the newest step in the running mean of the loss
 WINDOW, SHARE = 1000, 0.05  # a run also gives up if this share of the last steps was skipped
 
@@ -22,7 +22,7 @@ class State:
     skipped: list[int] = field(default_factory=list)  # of the last 1,000 steps, those that changed nothing
     num_skipped: int = 0  # of all steps
     loss: float | None = None  # running mean
-    made_by: dict[str, str] = field(default_factory=dict)  # fingerprints of settings, data and versions
+    made_by: dict[str, str] = field(default_factory=dict)  # fingerprint of the run
     readings: list[Reading] = field(default_factory=lambda: [Reading(0, 0.0, 0.0)])  # of the clock
 
     def __post_init__(self):
@@ -40,7 +40,7 @@ class State:
             self.loss = loss if self.loss is None else self.loss + LOSS_MEMORY * (loss - self.loss)
 
     def skip(self, step: int) -> None:
-        """Record that a step changed nothing; NonFiniteLossError if that happens too often."""
+        """Record a skipped step; NonFiniteLossError if too many were skipped."""
         self.skipped = [one for one in self.skipped if one > step - WINDOW] + [step]
         self.num_skipped += 1
         row = 0
@@ -51,7 +51,7 @@ class State:
 
 
 class NonFiniteLossError(InputError):
-    """The loss or its gradient was not finite at too many steps; none of them reached the weights."""
+    """Loss or gradient was not finite in too many steps; none of them reached the weights."""
 
     def __init__(self, step: int, row: int, recent: int):
         often = f"{row} steps in a row" if row >= IN_A_ROW else f"{recent} of the last {WINDOW:,} steps"

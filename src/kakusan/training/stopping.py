@@ -1,4 +1,4 @@
-"""Signals while training: the first asks to stop after the current step, the second leaves at once."""
+"""Signals during training: the first one stops after the current step, the second one stops at once."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from kakusan.signals import handled_by
 
 
 class StopRequests:
-    """Requests so far.
+    """Stop requests so far.
 
     Attributes:
         asked: Number of the signal that asked to stop; 0 if none did.
@@ -23,7 +23,7 @@ class StopRequests:
 
     @contextmanager
     def at_once(self) -> Iterator[None]:
-        """Raise `Stopped` at the first signal already: for work that can be repeated, after all was saved."""
+        """Raise `Stopped` at the first signal, for work that can be repeated because the state is saved."""
         if self.asked:
             raise Stopped(self.asked)
         self._at_once = True
@@ -40,7 +40,7 @@ class StopRequests:
 
 @contextmanager
 def stop_requests() -> Iterator[StopRequests]:
-    """Record signals that ask to stop; restores the former handlers afterwards."""
+    """Collect stop signals while the block runs; restore the handlers afterwards."""
     requests = StopRequests()
     with handled_by(requests._ask):
         yield requests

@@ -1,8 +1,8 @@
-"""Micro-batches in parallel on the CPU, each on a thread with its share of the cores.
+"""Micro-batches in parallel threads, each with its share of the CPU cores.
 
-Operations of a small network are too short for several cores, which synchronize after each of them. Micro-batches need
-no synchronization until their gradients are added. They are added in order, so the bits are those of one micro-batch
-after the other.
+Operations of a small network are too short for several cores, which wait for each other after every operation.
+Micro-batches are independent until their gradients are added. They are added in order, so the result has the same bits
+as computing the micro-batches in turn with the cores of one thread.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ def allows_threads(settings: Optim, device: torch.device) -> bool:
     return device.type == "cpu" and settings.compile == "none"
 
 
-class MicroBatchThreads:
-    """Threads that share the cores torch uses.
+class Lanes:
+    """Threads that share the cores which torch uses in this process.
 
     Args:
         num: Number of threads.
-        parameters: Parameters to differentiate. A loss must not replace them, not even temporarily.
-        buffers: Buffers of the networks. If the first losses change one, e.g. the statistics of a normalization, the
-            micro-batches are always computed one by one.
+        parameters: Parameters to differentiate. A loss may read them and must never replace them, even temporarily.
+        buffers: Buffers of the networks. If the first losses change one, as batch normalization does, all later losses are
+            computed in turn, because parallel threads would change it at the same time.
     """
 
     def __init__(self, num: int, parameters: Sequence[nn.Parameter], buffers: Sequence[Tensor]):
@@ -37,24 +37,24 @@ class MicroBatchThreads:
         self._parallel: bool | None = None  # unknown before the first step
         before = torch.get_num_threads()
         share = max(1, before // num)
-        self._pool = ThreadPoolExecutor(num, "micro-batch", initializer=_compute_with, initargs=(share,))
+        self._pool = ThreadPoolExecutor(num, "lane", initializer=_compute_with, initargs=(share,))
         meeting = threading.Barrier(num)  # every thread has started and set its number of cores
         try:
             wait([self._pool.submit(meeting.wait) for _ in range(num)])
         except BaseException:
-            meeting.abort()  # releases those that wait for a thread that could not start
+            meeting.abort()  # release threads that wait for one that failed to start
             raise
-        torch.set_num_threads(before)  # threads that are started later begin with it
+        torch.set_num_threads(before)  # the default of threads that are started later
 
     def gradients(self, losses: Sequence[Callable[[], Tensor]]) -> list[Tensor]:
-        """Leave the gradients of the sum of the losses in the parameters; return the losses.
+        """Leave the gradients of the sum of the losses in the parameters; return the values of the losses.
 
-        If losses raise, the error of the first is raised once all have ended; the gradients are invalid then.
+        If losses raise, the first error is raised after all threads have stopped. The gradients are then incomplete.
         """
         if self._parallel:
             return self._sum([self._pool.submit(self._one, loss) for loss in losses])
         before, values = [buffer.clone() for buffer in self._buffers], []
-        for loss in losses:  # on a thread of the pool as well: the number of cores decides the bits
+        for loss in losses:  # in the threads too, because the number of cores affects rounding
             values += self._sum([self._pool.submit(self._one, loss)])
         if self._parallel is None:
             self._parallel = all(map(torch.equal, before, self._buffers))
@@ -65,7 +65,7 @@ class MicroBatchThreads:
         return value.detach(), torch.autograd.grad(value, self._parameters, allow_unused=True)
 
     def _sum(self, futures: list[Future[tuple[Tensor, tuple[Tensor | None, ...]]]]) -> list[Tensor]:
-        """Add the gradients in order, freeing each; return the losses."""
+        """Add the gradients in order and free them; return the values of the losses."""
         values = []
         try:
             while futures:
@@ -84,4 +84,4 @@ class MicroBatchThreads:
 
 def _compute_with(num_threads: int) -> None:
     torch.set_num_threads(num_threads)
-    torch.get_num_threads()  # fixes the number for this thread, which torch sets at its first use
+    torch.get_num_threads()  # torch copies the number of the process when a thread first reads it

@@ -1,10 +1,10 @@
-"""Control variates for the cost of a diffusion step: predict it without the network, exactly summable over the steps.
+"""Control variate for the cost of a diffusion step: a regression without network evaluations.
 
-The bound of an example is a sum over T steps, of which one is asked. Any function g(x, t, eps) with a known sum over t
-of its mean over eps may be taken out of the asked term and put back whole, without changing the mean; the better g
-predicts the cost, the less is left to chance. Here g is a regression on what an example shows without a network (its
-energy, its pixels out of place, the cost of a Wiener filter), fitted to the calls of *other* examples, so that nothing is fitted
-to the noise that it is used on.
+The bound of an example is a sum over T steps, and one of them is evaluated. Let g(x, t, eps) be a function whose mean
+over eps, summed over t, is known. Subtracting g from the evaluated term and adding its known sum keeps the mean.
+The better g predicts the cost, the smaller is the variance. Here g is a regression on features that need no network:
+the energy of an example, its unusual pixels, and the cost of a Wiener filter. It is fitted to the evaluations of *other*
+examples, so the estimate stays unbiased.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from kakusan.likelihood.control_variate.features import Features
 from kakusan.likelihood.control_variate.wiener import Wiener
 
 FARTHEST = 8.0  # standard deviations of a feature
-RIDGE = 1.0  # calls' worth of trust that a group of steps behaves like all of them
-SHARED_RIDGE = 1e-3 * RIDGE  # and of trust that a predictor tells nothing
+RIDGE = 1.0  # ridge penalty, in evaluations, that pulls a group's coefficients to the shared ones
+SHARED_RIDGE = 1e-3 * RIDGE  # ridge penalty that pulls the shared coefficients to 0
 
 
 def _standardised(columns: Tensor) -> Tensor:
-    """Standardize to mean 0 and std 1, and clip: a value of one example alone must not decide by extrapolation."""
+    """Standardize to mean 0 and std 1, and clip, so that a single outlier does not extrapolate."""
     spread = columns.std(0)
     scaled = torch.where(spread > 1e-12, (columns - columns.mean(0)) / spread.clamp(min=1e-12), 0.0)
     return scaled.clamp(-FARTHEST, FARTHEST)
@@ -33,9 +33,9 @@ def _standardised(columns: Tensor) -> Tensor:
 class Predictors:
     """u(x, t, eps) for all examples of a data set, and sums over t of their means: the columns of the regression.
 
-    In units of the step's typical cost, known without the noise: a constant, features of the example, a slope over the
-    group's steps; then the mean cost of a Wiener filter. Of mean 0 over the noise: what the very noise adds to the
-    filter's cost, and features of the noise.
+    Columns that do not depend on the noise: a constant, features of the example, a slope over the group's steps, and
+    the mean cost of a Wiener filter. Columns with mean 0 over the noise: the deviation of the filter's cost from its
+    mean, and features of the noise. Features are in units of the step's typical cost.
     """
 
     def __init__(
@@ -89,9 +89,9 @@ class Calls:
 
     rows: Tensor  # (n,) examples
     t: Tensor  # (n,) steps
-    prob: Tensor  # (n,) with which probability
+    prob: Tensor  # (n,) probability of the step
     u: Tensor  # (n, columns) predictors
-    cost: Tensor  # (n,) nats, less what no network changes of it
+    cost: Tensor  # (n,) nats, without the parameter-free part
 
 
 def fit(calls: Calls, group: Tensor, num_groups: int) -> Tensor:
@@ -112,7 +112,9 @@ def fit(calls: Calls, group: Tensor, num_groups: int) -> Tensor:
     right = torch.stack([u[rows].T @ target[rows] for rows in mine])[:, :, None]
     eye = torch.eye(u.shape[1], dtype=torch.float64)
     own = torch.linalg.cholesky(gram + RIDGE * eye)
-    left = RIDGE * torch.cholesky_solve(torch.cat([gram, right], 2), own).sum(0)  # what deviations cannot explain
+    left = RIDGE * torch.cholesky_solve(torch.cat([gram, right], 2), own).sum(
+        0
+    )  # the part that the deviations do not explain
     shared = torch.linalg.solve(left[:, :-1] + SHARED_RIDGE * eye, left[:, -1:])
     deviations = torch.cholesky_solve(right - gram @ shared, own)
     return (shared + deviations)[:, :, 0] / size

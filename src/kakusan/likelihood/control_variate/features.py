@@ -1,7 +1,7 @@
 """Features of an example that predict how hard it is to denoise, without the network.
 
-What makes two digits differ in cost is mostly a few pixels out of place, so that the products of a pixel's value and
-of its distance from what its surroundings foretell say most; all are means over the example.
+Digits differ in cost mostly by a few unusual pixels. The most informative features are therefore products of a
+pixel's value and its distance from the value that its surroundings predict. All features are means over the example.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from kakusan.likelihood.chains import GetBatch
 from kakusan.likelihood.control_variate.surroundings import Surroundings
 
-ENDS = 0.01  # share of all values that must lie at an end of the scale for it to be a wall, as black is for digits
+ENDS = 0.01  # least share of values at an end of the scale for it to count as a boundary, as black does for digits
 
 
 class Features:
@@ -31,8 +31,8 @@ class Features:
     def own(self, x: Tensor) -> Tensor:
         """Features of each example, float64 (n, k).
 
-        Level and energy, numbers of values in each range, and for images how much neighbors differ, to first and
-        second order and from their surroundings.
+        They are level, energy and numbers of values in each range. Images add first and second differences of neighbors,
+        and differences from the surroundings.
         """
         low, inner, high = self._kinds(x)
         axes = range(2, x.dim())
@@ -53,8 +53,8 @@ class Features:
     def of_noise(self, x: Tensor, eps: Tensor) -> Tensor:
         """Features of each example's noise with mean 0 over eps for any x: its size and sign, by range of values.
 
-        A network that knows that no value lies below the low end need not guess about what was pushed there, so the
-        direction matters. float64 (n, k); eps: shape of x.
+        The sign matters because no value lies below the low end, which a network knows. Returns float64 (n, k); eps has the
+        shape of x.
         """
         kinds = self._kinds(x)
         size_on, upwards_on = [*kinds], [*kinds, x * kinds[1]]
@@ -81,7 +81,7 @@ def _above_surroundings(x: Tensor) -> Tensor:
 
 
 def _walls(chunks: Iterable[Tensor]) -> tuple[float, float]:
-    """Both ends of the values' scale; NaN, which nothing equals, for one at which few values lie."""
+    """Both ends of the scale of the values; NaN for an end at which few values lie."""
     least, most, at_least, at_most, number = math.inf, -math.inf, 0, 0, 0
     for x in chunks:
         low, high = x.min().item(), x.max().item()

@@ -1,4 +1,4 @@
-"""Distance of each pixel from the value that its surroundings predict: unusual pixels cost a network most."""
+"""Distance of each pixel from the value that its surroundings predict; unusual pixels are the hardest to denoise."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-REACH = 2  # pixels to each side: 24 surround one
+REACH = 2  # pixels to each side: 24 neighbors
 ENOUGH = 400_000  # values to learn the prediction from
 AT_ONCE = 100_000  # values, whose surroundings take 25 times their room
-RIDGE = 1e-6  # of the values' mean square: a direction in which all examples are equal has no weight
+RIDGE = 1e-6  # share of the mean square added to each direction, for directions in which all examples are equal
 
 
 class Surroundings:
-    """The best affine prediction of a value from those around it, the same everywhere, by least squares."""
+    """Best affine prediction of a value from its neighbors by least squares, the same at every position."""
 
     def __init__(self, images: Tensor):
-        """images: (n, C, H, W), n >= 1; no more are used than needed."""
+        """Fit the prediction to images (n, C, H, W), n >= 1; only as many are used as needed."""
         width = (2 * REACH + 1) ** 2
         self._centre = width // 2
         squares = torch.zeros(width + 1, width + 1, dtype=torch.float64)
@@ -34,7 +34,7 @@ class Surroundings:
         self._kernel, self._constant = kernel.view(1, 1, 2 * REACH + 1, -1), weights[-1].item()
 
     def off(self, x: Tensor) -> Tensor:
-        """x less its prediction, shape of x (n, C, H, W)."""
+        """x minus its prediction, in the shape of x (n, C, H, W)."""
         return x - (F.conv2d(_padded(x), self._kernel.to(x)) + self._constant).view_as(x)
 
 

@@ -1,8 +1,8 @@
-"""The best affine denoiser of a data set, whose cost is known exactly: a stand-in to compare a network's cost with.
+"""Best affine denoiser of a data set, whose cost is known exactly: a predictor of a network's cost.
 
 For x ~ N(m, S) the optimal denoiser is the Wiener filter. In the eigenvectors of S its error at z_t = a x + b eps is
-(1 - g a) y - g b e, coordinate by coordinate, with y and e the coordinates of x - m and eps, g = a lam / (a^2 lam + b^2);
-so the mean of its square over eps has a closed form for every x and t, with no network evaluation.
+(1 - g a) y - g b e, coordinate by coordinate, with y and e the coordinates of x - m and eps, g = a lam / (a^2 lam +
+b^2). So the mean of its square over eps has a closed form for every x and t.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class Wiener:
     """Cost of step t under the filter: kappa_t |x - x_hat(z_t)|^2, in nats, as the model's own step_cost would be."""
 
     def __init__(self, model: Diffusion, examples: Tensor):
-        """examples: (n, *event), any law: the filter fits them, and what it is used for is right for any."""
+        """Fit the filter to examples (n, *event). A poor fit increases the variance and adds no bias."""
         flat = examples.flatten(1).double()
         self.mean = flat.mean(0)
         centred = flat - self.mean
@@ -30,7 +30,7 @@ class Wiener:
         else:
             var, self.basis = centred.square().mean(0), None
         power = var.clamp(min=0)  # mean of y^2
-        # a direction that these examples hardly use may be used by another, and must not then cost it everything
+        # a direction with almost no variance here may have some in other examples
         var = (power + FLOOR * power.mean())[None]
         schedule = model.schedule
         a, b = schedule.alpha_bar[1:, None].sqrt(), schedule.noise_var[1:, None].sqrt()
@@ -43,20 +43,20 @@ class Wiener:
         self.typical = self._per_square @ power + self._per_noise  # (T,), the mean cost of these examples
 
     def coordinates(self, x: Tensor) -> Tensor:
-        """y of the examples x (n, *event), float64 (n, D)."""
+        """Coordinates y of the examples x (n, *event), float64 (n, D)."""
         return self._turned(x.flatten(1).double() - self.mean)
 
     def cost(self, y: Tensor, eps: Tensor, t: Tensor) -> Tensor:
-        """At the very noise eps (n, *event) that the network saw, (n,)."""
+        """Cost for the noise eps (n, *event) of the network evaluation, (n,)."""
         error = self._left[t - 1] * y - self._noise[t - 1] * self._turned(eps.flatten(1).double())
         return (self._kappa[t - 1] * error.square()).sum(1)
 
     def mean_cost(self, y: Tensor, t: Tensor) -> Tensor:
-        """Its exact mean over eps, (n,)."""
+        """Exact mean of the cost over eps, (n,)."""
         return (self._per_square[t - 1] * y.square()).sum(1) + self._per_noise[t - 1]
 
     def summed(self, y: Tensor, group: Tensor, num_groups: int) -> Tensor:
-        """mean_cost summed over the steps of each group, (n, num_groups); group[t - 1] is that of step t."""
+        """Sum of `mean_cost` over the steps of each group, (n, num_groups); group[t - 1] is the group of step t."""
         dims = y.shape[1]
         per_square = torch.zeros(num_groups, dims, dtype=y.dtype).index_add_(0, group, self._per_square)
         per_noise = torch.zeros(num_groups, dtype=y.dtype).index_add_(0, group, self._per_noise)
@@ -67,7 +67,7 @@ class Wiener:
 
 
 def step_weight(model: Diffusion) -> Tensor:
-    """kappa_t = c0_t^2 / (2 var_t), float64 (T + 1,): what a squared error of the data estimate costs at step t (M5)."""
+    """Weights kappa_t = c0_t^2 / (2 var_t) of the squared error of the data estimate, float64 (T + 1,) (M5)."""
     weight = 0.5 * model.schedule.mean_coef_x.square() * (-model.known_log_var).exp()
     weight[0] = 0.0
     return weight

@@ -93,14 +93,14 @@ class Family(abc.ABC):
 
         return self.scale(config).to_model(augmented(examples, augment, randomness), randomness)
 
-    def prepare(self, module: Any, data: Tensor, augment: str) -> None:  # noqa: B027 - most have nothing to do
+    def prepare(self, module: Any, data: Tensor, augment: str) -> None:  # noqa: B027 - most families do nothing here
         """Take from the training data what an untrained module needs, e.g. clusters or mean pixels."""
 
     def loss(self, config: Any) -> TrainingLoss:
         """The training loss: (module, x, indices, randomness) -> loss of each example, shape (b,)."""
         return lambda module, x, indices, randomness: module.loss(x, randomness)
 
-    def terms(self, module: Any, x: Tensor, randomness: Randomness) -> dict[str, Tensor]:
+    def terms(self, config: Any, module: Any, x: Tensor, randomness: Randomness) -> dict[str, Tensor]:
         """Terms of the bound in nats, each (b,), if the loss is made of them."""
         return module.draw_terms(x, None, randomness)
 
@@ -146,5 +146,5 @@ class Family(abc.ABC):
         return {}, []
 
     def optional_weights(self, event_shape: tuple[int, ...]) -> dict[str, torch.Tensor]:
-        """Weights that training needs and use does not: empty stand-ins by name."""
+        """Weights that only training needs, as empty tensors by name."""
         return {}

@@ -142,7 +142,7 @@ class DiffusionFamily(Family):
         law = timestep_distribution(config)
         return lambda module, x, indices, randomness: module.loss(x, randomness, objective=config.objective, law=law)
 
-    def terms(self, module: Any, x: Tensor, randomness: Randomness) -> dict[str, Tensor]:
+    def terms(self, config: DiffusionConfig, module: Any, x: Tensor, randomness: Randomness) -> dict[str, Tensor]:
         """Nothing: the simple loss is no sum of terms of the bound."""
         return {}
 

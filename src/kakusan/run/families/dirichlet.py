@@ -70,14 +70,14 @@ class DirichletFamily(Family):
         return examples
 
     def prepare(self, module: Any, data: Tensor, augment: str) -> None:
-        """Make room for the posteriors of the training rows."""
+        """Allocate the posteriors of the training rows."""
         module.start_at(data)
 
     def loss(self, config: DirichletConfig) -> TrainingLoss:
         """Minus the exact ELBO of each row under its own posterior."""
         return lambda module, x, indices, randomness: -module.elbo(x, indices)
 
-    def terms(self, module: Any, x: Tensor, randomness: Randomness) -> dict[str, Tensor]:
+    def terms(self, config: DirichletConfig, module: Any, x: Tensor, randomness: Randomness) -> dict[str, Tensor]:
         """Nothing: the bound is computed whole."""
         return {}
 
@@ -93,7 +93,7 @@ class DirichletFamily(Family):
         return in_closed_form(model.chain, model.batches(data, seed)(torch.arange(len(data))))
 
     def figures(self, model: TrainedModel, held_out: Tensor) -> dict:
-        """None."""
+        """Draw no figures."""
         return {}
 
     def finish(self, module: Any, data: Tensor) -> tuple[dict[str, Any], list[str]]:

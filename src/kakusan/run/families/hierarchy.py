@@ -98,6 +98,13 @@ class HierarchyFamily(PerceptronFamily):
             -add(notes_third_term(module, x, randomness).values()) / x[0].numel()
         )
 
+    def terms(self, config: HierarchyConfig, module: Any, x: Tensor, randomness: Randomness) -> dict[str, Tensor]:
+        """Terms of the form that is trained."""
+        from kakusan.objectives.notes_third_term import notes_third_term
+
+        exact = config.third_term == "exact"
+        return super().terms(config, module, x, randomness) if exact else notes_third_term(module, x, randomness)
+
     def details(self, model: TrainedModel, data: Tensor, seed: int) -> dict[str, Any]:
         """Bits that each latent carries; with two levels or more, the ELBO and the notes' form of it (S19)."""
         details = super().details(model, data, seed)

@@ -1,1 +1,1 @@
-"""One page for one run: knows a run directory, not a model."""
+"""HTML report of a run, made from its directory alone."""

@@ -101,7 +101,7 @@ def latent_bars(levels: list[dict[str, Any]]) -> bytes:
 
 
 def _plain(text: str) -> str:
-    """A name from a record as text, not as a formula."""
+    """Name from a record, escaped so that it is not read as a formula."""
     return text[:LONGEST_NAME].replace("$", r"\$")
 
 

@@ -1,0 +1,285 @@
+"""What enters a model from outside: network outputs, conditions, large counts, extreme schedules, starts of sampling."""
+
+import math
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+from torch.testing import assert_close
+
+import kakusan as kk
+from harness.faults import catches
+from harness.support import F64, f64, seeded
+from kakusan.errors import InputError
+from kakusan.likelihood.diffusion import of_diffusion
+from kakusan.models.diffusion import Diffusion
+from kakusan.models.dirichlet_multinomial import DirichletMultinomial
+from kakusan.models.vae import VAE
+from kakusan.schedule import Schedule
+from kakusan.solvers import DDIM, SOLVERS, DPMSolver, sample
+
+SHORT = Schedule.from_betas([0.05, 0.2, 0.5, 0.9])
+IMAGE = (2, 4, 4)
+
+
+def says(output, variance="beta"):
+    return Diffusion(lambda z, t: output(z), SHORT, IMAGE, "x", variance)
+
+
+@catches("""models/networks.py: an output of one channel is broadcast over all [one channel]
+- if output.shape != z_t.shape:
++ if output.shape[0] != z_t.shape[0]:""")
+@pytest.mark.parametrize(
+    ("output", "words"),
+    [
+        pytest.param(lambda z: z[:, :1], r"shape of z_t, \(3, 2, 4, 4\), got \(3, 1, 4, 4\)", id="one channel"),
+        pytest.param(
+            lambda z: torch.cat([z, z], 1), r"got \(3, 4, 4, 4\).*variance='learned'", id="twice the channels"
+        ),
+        pytest.param(lambda z: z[:1], r"got \(1, 2, 4, 4\)", id="one row"),
+        pytest.param(lambda z: (z, z), "got a tuple", id="pair"),
+        pytest.param(lambda z: [z], "got a list", id="list"),
+        pytest.param(lambda z: {"out": z}, "got a dict", id="dict"),
+        pytest.param(lambda z: None, "got a NoneType", id="nothing"),
+        pytest.param(lambda z: z > 0, "floating-point tensor, got torch.bool", id="booleans"),
+    ],
+)
+def test_a_network_of_another_output_is_refused_at_every_entrance(output, words):
+    model, x = says(output), torch.zeros(3, *IMAGE)
+    for use in (
+        lambda: model.reverse(x, 2),
+        lambda: model.loss(x),
+        lambda: kk.elbo(model, x),
+        lambda: sample(model, 3),
+    ):
+        with pytest.raises(InputError, match=words):
+            use()
+
+
+@pytest.mark.parametrize("wrap", [lambda z: (z,), lambda z: {"sample": z}, lambda z: SimpleNamespace(sample=z)])
+def test_a_prediction_may_come_in_the_wrapping_of_other_libraries(wrap):
+    z = torch.randn(3, *IMAGE, generator=seeded(0))
+    assert torch.equal(says(wrap).data_estimate(z, 2), z)
+
+
+@catches("""models/networks.py: v below 0 is taken [below 0]
+- v.min() >= 0
++ True""")
+@catches("""models/networks.py: v above 1 is taken [above 1]
+- v.max() <= 1
++ True""")
+@pytest.mark.parametrize("v", [pytest.param(-0.01, id="below 0"), pytest.param(1.01, id="above 1"), math.nan])
+def test_a_v_outside_the_unit_interval_is_refused(v):
+    with pytest.raises(InputError, match=r"must lie in \[0, 1\].*sigmoid"):
+        says(lambda z: (z, torch.full_like(z, v)), "learned").reverse(torch.zeros(3, *IMAGE), 2)
+
+
+def test_a_learned_variance_needs_a_pair():
+    with pytest.raises(InputError, match=r"pair \(prediction, v\); got a Tensor"):
+        says(lambda z: z, "learned").reverse(torch.zeros(3, *IMAGE), 2)
+
+
+def test_a_network_that_takes_the_latent_alone_or_other_numbers_is_refused_by_name():
+    with pytest.raises(InputError, match=r"called as net\(z_t, t\), and its signature is \(z\)"):
+        Diffusion(lambda z: z, SHORT, 2).loss(torch.zeros(3, 2))
+
+    class Linear(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(2, 2)
+
+        def forward(self, z, t):
+            return self.layer(z)
+
+    with pytest.raises(InputError, match=r"computes in torch.float32, and its input is torch.float64"):
+        Diffusion(Linear(), SHORT, 2).loss(torch.zeros(3, 2, dtype=F64))
+
+
+@pytest.mark.parametrize(
+    ("encoder", "decoder", "words"),
+    [
+        (lambda x: x, lambda z: z, r"pair \(mean, log_var\)"),
+        (lambda x: (x[:, :1], x), lambda z: z, "encoder's mean must have shape"),
+        (lambda x: (x, x[:1]), lambda z: z, "encoder's log_var must have shape"),
+        (lambda x: (x, x), lambda z: z[:, :1], "networks return the shape"),
+    ],
+)
+def test_encoders_and_decoders_of_another_output_are_refused(encoder, decoder, words):
+    with pytest.raises(InputError, match=words):
+        kk.elbo(VAE(encoder, decoder, 2), torch.zeros(3, 2))
+
+
+# Numbers
+
+
+@pytest.mark.parametrize("n", [10**3, 10**5, 10**6, 10**7])
+def test_counts_of_a_sequencing_run_have_their_exact_evidence_in_float32(n):
+    """For concentration 1 the evidence is uniform over all counts of a total: -log C(total + 2, 2)."""
+    counts, total = [n, 2 * n, 3 * n], 6 * n
+    exact = -math.log((total + 2) * (total + 1) / 2)
+    model = DirichletMultinomial([1.0, 1.0, 1.0])
+    x = torch.tensor([counts])
+    assert model.log_evidence(x).item() == pytest.approx(exact, abs=1e-4)
+    bound = kk.elbo(model, x, seeded(0)).item()
+    assert bound == pytest.approx(exact, abs=1e-3)
+    if total in (6_000_000, 60_000_000):
+        assert exact == pytest.approx({6_000_000: -30.5214, 60_000_000: -35.1266}[total], abs=1e-4)
+
+
+# Schedules at their ends
+
+
+def exact(schedule, prediction):
+    """A perfect network for data N(0, I / 4), of any prediction."""
+
+    def x_hat(z, t):
+        signal, noise_var = (schedule.at(name, t, z) for name in ("signal", "noise_var"))
+        return signal * z / 4 / (signal**2 / 4 + noise_var)
+
+    model = Diffusion(x_hat, schedule, 2, "x")
+
+    def network(z, t):
+        x, signal, noise = x_hat(z, t), schedule.at("signal", t, z), schedule.at("noise", t, z)
+        if prediction == "v":
+            return signal * (z - signal * x) / noise - noise * x
+        return model.reverse_of(x, z, t, None).mean if prediction == "mean" else x
+
+    return Diffusion(network, schedule, 2, prediction)
+
+
+@pytest.mark.parametrize("name", SOLVERS)
+def test_a_schedule_whose_noise_rounds_to_one_in_float32_is_sampled_without_nan(name):
+    x = sample(exact(Schedule.linear(1000, 0.01, 0.2), "x"), 20, solver=name, steps=12)
+    assert x.dtype == torch.float32
+    assert x.isfinite().all()
+    assert x.abs().max() < 5
+
+
+@pytest.mark.parametrize("prediction", ["v", "x", "mean"])
+def test_zero_terminal_snr_is_sampled_and_evaluated(prediction):
+    model = exact(Schedule.from_betas([0.05, 0.1, 0.3, 0.6, 1.0]), prediction)
+    for name in SOLVERS:
+        assert sample(model, 20, solver=name, steps=4).isfinite().all(), name
+    data = 0.5 * torch.randn(60, 2, generator=seeded(0))
+    found = of_diffusion(model, lambda rows: data[rows], len(data))
+    assert all(term.isfinite().all() for term in found.terms.values())
+    assert (found.terms["prior"] == 0).all()
+    assert model.loss(data).isfinite().all()
+
+
+@pytest.mark.parametrize("prediction", ["eps", "score"])
+def test_zero_terminal_snr_is_refused_for_predictions_that_leave_x_unknown(prediction):
+    with pytest.raises(InputError, match=r"zero terminal SNR.*prediction='v'"):
+        Diffusion(lambda z, t: z, Schedule.from_betas([0.5, 1.0]), 2, prediction)
+
+
+@pytest.mark.proves("S37")
+def test_the_logistic_betas_are_those_of_their_code():
+    schedule = Schedule.sigmoid_beta(5, 0.1, 0.6)
+    wanted = f64([1 / (1 + math.exp(-s)) * 0.5 + 0.1 for s in (-6, -3, 0, 3, 6)])
+    assert_close(schedule.beta[1:], wanted, rtol=1e-12, atol=0)
+
+
+@catches("""models/diffusion.py: fixed_large keeps beta at the first step
+- log_var[1] = self.schedule.log_beta_tilde[1]
++ log_var[1] = log_var[1]""")
+def test_the_published_large_variance_is_beta_but_at_the_first_step():
+    def variances(name):
+        model = Diffusion(lambda z, t: z, SHORT, 2, "x", name).double()
+        return torch.stack([model.reverse(torch.zeros(1, 2, dtype=F64), t).var.flatten()[0] for t in range(1, 5)])
+
+    assert_close(variances("fixed_large")[1:], variances("beta")[1:])
+    assert_close(variances("fixed_large")[0], variances("beta_tilde")[0])
+    assert variances("fixed_large")[0] < variances("beta")[0]
+
+
+# Conditions
+
+
+def conditional():
+    """Its estimate is the condition itself, so that every value shows which one was passed."""
+    return Diffusion(lambda z, t, cond: cond.to(z.dtype)[:, None].expand_as(z), SHORT, 2, "x").double()
+
+
+def fixed(k):
+    return Diffusion(lambda z, t: torch.full_like(z, k), SHORT, 2, "x").double()
+
+
+@pytest.mark.parametrize("name", ["elbo_path", "elbo_pair", "elbo_single", "terms", "loss", "elbo"])
+def test_a_condition_reaches_the_network_from_every_entrance(name):
+    x, cond = torch.randn(4, 2, generator=seeded(0), dtype=F64), torch.full((4,), 3)
+    run = getattr(kk, name) if name == "elbo" else lambda model, *a, **k: getattr(model, name)(*a, **k)
+    one, two = run(conditional(), x, generator=seeded(1), cond=cond), run(fixed(3.0), x, generator=seeded(1))
+    assert_close(one, two, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("method", ["reverse", "data_estimate", "decode", "step_cost", "step_log_prob"])
+def test_a_condition_is_that_of_its_own_example(method):
+    z, cond = torch.randn(2, 2, generator=seeded(0), dtype=F64), torch.tensor([5, 1])
+    arguments = (z, z, 2) if method.startswith("step") else (z, 2)
+    values = [getattr(model, method)(*arguments, *more) for model, *more in ((conditional(), cond), (fixed(5.0),))]
+    one, two = (value if isinstance(value, torch.Tensor) else value.mean for value in values)
+    assert_close(one[0], two[0])
+    assert not torch.allclose(one[1], two[1])
+
+
+@pytest.mark.parametrize("name", SOLVERS)
+def test_samples_of_a_condition_are_its_own(name):
+    cond = torch.arange(6)
+    x = sample(conditional(), solver=name, cond=cond, steps=3)
+    assert_close(x, cond.double()[:, None].expand(6, 2))
+
+
+def test_a_vae_passes_its_condition_to_both_networks():
+    heard = []
+
+    def encoder(x, cond):
+        heard.append(cond)
+        return x, torch.zeros_like(x)
+
+    def decoder(z, cond):
+        heard.append(cond)
+        return z + 10.0 * cond[:, None]
+
+    model, cond, x = VAE(encoder, decoder, 2), torch.tensor([0, 1, 2]), torch.zeros(3, 2)
+    kk.elbo(model, x, cond=cond), model.loss(x, cond=cond)
+    assert len(heard) >= 4
+    assert all(torch.equal(one, cond) for one in heard)
+    assert kk.sample(model, cond=cond).mean(1).diff().min() > 2
+
+
+# The loop of sampling
+
+
+def contracting(variance="beta"):
+    return Diffusion(lambda z, t: 0.4 * z, SHORT, 2, "x", variance).double()
+
+
+@catches("""solvers/loop.py: every batch of samples begins with the same streams
+- range(first + rows.start, first + rows.stop)
++ range(first, first + rows.stop - rows.start)""")
+def test_a_sample_depends_on_the_seed_and_its_number_alone_beyond_one_batch():
+    many = sample(contracting(), 270, seed=3)
+    assert len(many.unique(dim=0)) == 270
+    assert_close(many[255:260], sample(contracting(), 5, seed=3, first=255), rtol=1e-12, atol=1e-12)
+
+
+def test_sampling_starts_from_given_latents_at_given_times_and_tells_each_step():
+    z, seen = torch.randn(260, 2, generator=seeded(0), dtype=F64), []
+    x = kk.sample(contracting(), z=z, times=[3, 1], solver=DDIM(), callback=seen.append)
+    assert [(step.number, step.t.index, step.s.index, len(step.z_t)) for step in seen] == [
+        (1, 3, 1, 250), (2, 1, 0, 250), (1, 3, 1, 10), (2, 1, 0, 10)
+    ]  # fmt: skip
+    assert torch.equal(torch.cat([seen[0].z_t, seen[2].z_t]), z)
+    assert torch.equal(torch.cat([seen[1].z_s, seen[3].z_s]), x)
+    assert_close(seen[0].x_hat, 0.4 * z[:250])
+    assert_close(x, 0.4 * torch.cat([seen[0].z_s, seen[2].z_s]))
+
+
+def test_methods_that_are_one_another_give_one_anothers_samples():
+    def draws(solver, variance="beta"):
+        return sample(contracting(variance), 50, solver=solver, times=[1, 2, 3, 4])
+
+    assert_close(draws(DDIM(eta=1.0)), draws("ancestral", "beta_tilde"), rtol=1e-10, atol=1e-10)
+    assert_close(draws(DPMSolver(order=1)), draws(DDIM()), rtol=1e-10, atol=1e-10)
