@@ -86,7 +86,7 @@ def test_a_stopped_run_on_threads_ends_with_the_bits_of_an_unbroken_one(tmp_path
     assert engine_job.everything(resumed) == engine_job.everything(whole)
 
 
-@catches("""training/threads.py: groups are taken in turn for ever
+@catches("""training/threads.py: micro-batches are computed one by one for ever
 - if self._parallel:
 + if False:""")
 def test_groups_are_taken_at_the_same_time(cores):
@@ -112,7 +112,7 @@ def test_groups_are_taken_at_the_same_time(cores):
 @catches("""training/threads.py: each thread takes all cores [4-2-2]
 - share = max(1, before // num)
 + share = before""")
-@catches("""training/lanes.py: lanes leave their number of cores to threads that come later [4-2-2]
+@catches("""training/threads.py: the pool leaves its number of cores to threads that come later [4-2-2]
 -         torch.set_num_threads(before)  # the default
 +         pass  # the default""")
 @pytest.mark.parametrize(("threads", "num", "share"), [(2, 2, 1), (4, 2, 2), (5, 2, 2), (2, 3, 1)])
@@ -193,7 +193,7 @@ def test_the_first_group_that_fails_says_why_when_all_have_ended_and_leaves_no_g
     assert weight.grad is None
 
 
-@catches("""training/threads.py: groups that were not begun are computed after an interruption
+@catches("""training/threads.py: micro-batches that were not started are computed after an interruption
 - future.cancel()
 + pass""")
 def test_an_interruption_leaves_out_the_groups_that_were_not_begun(cores):

@@ -66,6 +66,7 @@ class Outcome:
 
     run: RunDirectory
     stopped_by: int
+    is_rank0: bool  # known here alone: the process group has ended when a session is over
 
 
 def start(wanted: Start, command: list[str]) -> Outcome:
@@ -258,4 +259,4 @@ def _train(job: Job, newest: Path | None, fresh: bool) -> Outcome:
         stopped_by = stopped.number
     if stopped_by and distributed.is_rank0():
         print(f"stopped; resume with: {resume_command(job.run.path)}", file=sys.stderr)
-    return Outcome(job.run, stopped_by)
+    return Outcome(job.run, stopped_by, distributed.is_rank0())

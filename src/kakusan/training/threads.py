@@ -22,7 +22,7 @@ def allows_threads(settings: Optim, device: torch.device) -> bool:
     return device.type == "cpu" and settings.compile == "none"
 
 
-class Lanes:
+class MicroBatchThreads:
     """Threads that share the cores which torch uses in this process.
 
     Args:
@@ -37,7 +37,7 @@ class Lanes:
         self._parallel: bool | None = None  # unknown before the first step
         before = torch.get_num_threads()
         share = max(1, before // num)
-        self._pool = ThreadPoolExecutor(num, "lane", initializer=_compute_with, initargs=(share,))
+        self._pool = ThreadPoolExecutor(num, "micro-batch", initializer=_compute_with, initargs=(share,))
         meeting = threading.Barrier(num)  # every thread has started and set its number of cores
         try:
             wait([self._pool.submit(meeting.wait) for _ in range(num)])
