@@ -375,6 +375,7 @@ def test_a_mistake_is_one_line_and_exit_2(capsys, tmp_path, monkeypatch, argumen
         (["sample", "ddpm", "-n", "0"], "-n must be a whole number of at least 1"),
         (["evaluate", "ddpm", "--data", "mnist"], "shape"),
         (["evaluate", "ddpm", "--importance", "5"], "VAE"),
+        (["evaluate", "vae", "--estimators"], "--estimators is for diffusion models"),
         (["evaluate", "ddpm", "--limit", "0"], "--limit"),
         (["replay", "ddpm", "--step", "2", "--out", "x.jpg"], "must end in .png"),
         (["replay", "ddpm", "--step", "2", "--out", "file/x.png"], "choose another --out"),

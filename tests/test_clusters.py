@@ -379,16 +379,17 @@ def test_sorted_examples_have_the_centres_of_mixed_ones():
     assert torch.cdist(CENTRES, found.centres).min(1).values.max() < 2
 
 
-@catches("""models/diffusion.py: a respaced chain rounds the clusters to its own precision
+@catches("""models/diffusion.py: a derived chain rounds its network to its own precision
 -         other._zero = self._zero
 -
 +         other.to(self._zero)
 +""")
 def test_one_model_given_and_used_keeps_its_clusters_in_double_precision():
     single = Mixture(Diffusion(lambda z, t, k: 0 * z, SCHEDULE, 2, "x"), known_clusters())
+    single.chain.denoiser.register_buffer("table", torch.zeros(2, dtype=F64))
     for chain in (single, Mixture(single.chain.respaced([2, 7]), single.classes), guided(single, single, 2.0)):
         sample(chain, 3, solver="ddim")
-        assert single.clusters.centres.dtype == F64
+        assert single.clusters.centres.dtype == single.chain.denoiser.table.dtype == F64
         single.terms(torch.zeros(1, 2))
     assert torch.equal(single.clusters.share, SHARE)
 

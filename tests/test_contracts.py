@@ -12,12 +12,18 @@ import kakusan as kk
 from harness.faults import catches
 from harness.support import F64, f64, seeded
 from kakusan.errors import InputError
+from kakusan.guidance import guided
 from kakusan.likelihood.diffusion import of_diffusion
+from kakusan.likelihood.scores import score_examples
 from kakusan.models.diffusion import Diffusion
 from kakusan.models.dirichlet_multinomial import DirichletMultinomial
 from kakusan.models.vae import VAE
+from kakusan.oracles import GaussianWorld
+from kakusan.run.families.diffusion import DiffusionConfig
+from kakusan.run.recipe import Recipe
+from kakusan.run.sampling import SamplingPolicy
 from kakusan.schedule import Schedule
-from kakusan.solvers import DDIM, SOLVERS, DPMSolver, sample
+from kakusan.solvers import DDIM, SOLVERS, DPMSolver, sample, times
 
 SHORT = Schedule.from_betas([0.05, 0.2, 0.5, 0.9])
 IMAGE = (2, 4, 4)
@@ -102,7 +108,7 @@ def test_a_network_that_takes_the_latent_alone_or_other_numbers_is_refused_by_na
         (lambda x: x, lambda z: z, r"pair \(mean, log_var\)"),
         (lambda x: (x[:, :1], x), lambda z: z, "encoder's mean must have shape"),
         (lambda x: (x, x[:1]), lambda z: z, "encoder's log_var must have shape"),
-        (lambda x: (x, x), lambda z: z[:, :1], "networks return the shape"),
+        (lambda x: (x, x), lambda z: z[:, :1], "check the output shape of the network"),
     ],
 )
 def test_encoders_and_decoders_of_another_output_are_refused(encoder, decoder, words):
@@ -125,6 +131,16 @@ def test_counts_of_a_sequencing_run_have_their_exact_evidence_in_float32(n):
     assert bound == pytest.approx(exact, abs=1e-3)
     if total in (6_000_000, 60_000_000):
         assert exact == pytest.approx({6_000_000: -30.5214, 60_000_000: -35.1266}[total], abs=1e-4)
+
+
+@catches("""checks.py: float16 data are taken [float16]
+- if x.dtype in (torch.float16, torch.bfloat16):
++ if x.dtype in (torch.bfloat16,):""")
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=["float16", "bfloat16"])
+def test_data_in_half_precision_are_refused(dtype):
+    for model in (contracting(), VAE(lambda x: (x, x), lambda z: z, 2)):
+        with pytest.raises(InputError, match="must be float32 or float64"):
+            kk.elbo(model, torch.zeros(3, 2, dtype=dtype))
 
 
 # Schedules at their ends
@@ -283,3 +299,28 @@ def test_methods_that_are_one_another_give_one_anothers_samples():
 
     assert_close(draws(DDIM(eta=1.0)), draws("ancestral", "beta_tilde"), rtol=1e-10, atol=1e-10)
     assert_close(draws(DPMSolver(order=1)), draws(DDIM()), rtol=1e-10, atol=1e-10)
+
+
+@catches("""run/sampling.py: samples are guided at all noise levels
+- return guided(self.model, self.weaker, weight, config.guidance_range)
++ return guided(self.model, self.weaker, weight)""")
+def test_a_run_samples_as_a_chain_built_by_hand_from_its_recipe():
+    config = DiffusionConfig(guidance=2.0, guidance_range=(-2.0, 1.0), end_log_snr=1.0)
+    model, weaker = (Diffusion(lambda z, t, c=c: c * z, Schedule.cosine(100), 2, "x").double() for c in (0.4, 0.3))
+    policy = SamplingPolicy(model, weaker, Recipe("r", "", config))
+    found = policy.draw(7, 2, 5, None, None, solver=None, guidance=None)
+    chain = guided(model, weaker, 2.0, (-2.0, 1.0))
+    wanted = sample(chain, 7, solver="dpm++2m-sde", times=times(model.schedule, 20, "karras", 1.0), seed=5, first=2)
+    assert torch.equal(found, wanted)
+
+
+def test_scores_of_two_seeds_rank_alike_and_their_errors_cover_the_exact_bound():
+    """Examples share their noise, so coverage is counted over 100 seeds: below 85 of 100 at 95 percent 1 time in 10,000."""
+    world = GaussianWorld([0.3, -0.2], [[0.6, 0.25], [0.25, 0.4]])
+    model = Diffusion(world.network(SHORT.beta[1:], "x"), SHORT, 2, "x").double()
+    x, right = world.sample(60, seeded(0)), world.exact_elbo(SHORT.beta[1:], "beta", world.sample(60, seeded(0)))
+    found = [score_examples(model, lambda rows: x[rows], 60, 2, 64, None, seed, 0.0) for seed in range(100)]
+    ranks = torch.stack([found[seed].nats.argsort().argsort().double() for seed in (0, 1)])
+    assert torch.corrcoef(ranks)[0, 1] > 0.8
+    inside = torch.stack([(one.nats - right).abs() < 1.96 * one.stderr for one in found]).double()
+    assert inside.mean() > 0.85

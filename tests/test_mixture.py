@@ -8,14 +8,17 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
+from harness.faults import catches
 from harness.support import F64, LIMIT, f64, seeded
 from kakusan.bound import ancestral_sample, elbo, importance_bound, sample_path
 from kakusan.chain import log_weight
 from kakusan.errors import InputError
 from kakusan.models.diffusion import Diffusion
 from kakusan.models.mixture import Mixture
+from kakusan.models.vae import VAE
 from kakusan.oracles import MixtureWorld
 from kakusan.schedule import Schedule
+from kakusan.solvers.loop import sample
 from test_laws import ExactByClass
 
 SHARE, MEANS, VARS = f64([0.3, 0.7]), f64([-0.6, 0.5]), f64([0.2, 0.6])
@@ -98,3 +101,17 @@ def test_uncertain_classes_refuse_settings_of_the_chains_own_loss():
     with pytest.raises(InputError, match="uncertain classes"):
         Mixture(chain, 2).loss(X.clone(), objective="path")
     assert Mixture(chain, 2).loss(X.clone(), objective="path", cond=nearest(X)).shape == (9,)
+
+
+@catches("""models/mixture.py: the noise of a responsibility depends on the place in the batch
+- return [stream(seed, "responsibilities", device=x.device) for _ in x]
++ return stream(seed, "responsibilities", device=x.device)""")
+def test_a_responsibility_depends_on_its_example_alone():
+    chain = VAE(lambda x, k: (x + k[:, None], x * 0), lambda z, k: z * k[:, None], 1).double()
+    both = Mixture(chain, 2)
+    assert_close(both.responsibilities(X)[3:4], both.responsibilities(X[3:4]), rtol=0, atol=1e-12)
+
+
+def test_a_chain_of_one_pass_samples_from_given_latents():
+    chain = VAE(lambda x: (x, x * 0), lambda z: (z, torch.full_like(z, -40.0)), 1).double()
+    assert_close(sample(chain, z=X), X, rtol=0, atol=1e-7)  # std exp(-20)

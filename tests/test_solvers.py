@@ -584,6 +584,12 @@ def test_a_solver_that_does_not_exist_is_named_beside_those_that_do():
     assert solver_named("ddim", eta=None, churn=None) == DDIM()
 
 
+@pytest.mark.parametrize("solver", [DDIM, 3])
+def test_a_solver_that_is_neither_a_name_nor_a_solver_is_refused(solver):
+    with pytest.raises(InputError, match=r"solver must be a name or a solver, got .*DDIM\(\)"):
+        sample(optimal_model(), 2, solver=solver, steps=4)
+
+
 def test_an_option_goes_to_the_solver_that_has_it_and_to_no_other():
     assert solver_named("ddim", eta=0.5) == DDIM(0.5)
     with pytest.raises(InputError, match="eta is an option of ddim; heun"):

@@ -130,6 +130,7 @@ def ancestral_sample(
     *,
     cond: Tensor | None = None,
     mean_output: bool = False,
+    z: Latent | None = None,
 ) -> Tensor:
     """Draw n examples x ~ p(x): z_T from the prior, then down the generative chain (S6, S31, M13).
 
@@ -140,6 +141,7 @@ def ancestral_sample(
         cond: Condition of each example, of length n.
         mean_output: Return the mean of p(x | z_1) instead of a draw from it (S6). The distribution of the result
             then lacks the last noise.
+        z: Latents z_T to start from, instead of n draws from the prior.
 
     Returns:
         Shape (n, *event).
@@ -147,7 +149,7 @@ def ancestral_sample(
     if n < 0:
         raise InputError(f"the number of samples must be 0 or more, got {n}")
     with torch.no_grad():
-        z = chain.prior(cond).expand(n).sample(generator)
+        z = chain.prior(cond).expand(n).sample(generator) if z is None else z
         for t in range(chain.depth, 0, -1):
             down = chain.decode(z, t, cond)
             z = down.mean if t == 1 and mean_output else down.sample(generator)

@@ -21,6 +21,7 @@ import inspect
 import itertools
 import math
 import os
+import sys
 import textwrap
 import types
 import typing
@@ -123,15 +124,33 @@ def _help(kind: type) -> dict[str, str]:
     """Return the string below each field of a dataclass, on one line."""
     found: dict[str, str] = {}
     for base in filter(dataclasses.is_dataclass, reversed(kind.__mro__)):
-        try:
-            (definition,) = ast.parse(textwrap.dedent(inspect.getsource(base))).body
-        except (OSError, TypeError):  # a class created without a file
-            continue
-        for field, text in itertools.pairwise(typing.cast(ast.ClassDef, definition).body):
+        for field, text in itertools.pairwise(_class_body(base)):
             match field, text:
                 case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(words))):
                     found[name] = " ".join(words.split())
     return found
+
+
+def _class_body(kind: type) -> list[ast.stmt]:
+    """Return the statements of a class; nothing for one that was created without a file."""
+    classes = _classes_of(kind.__module__)
+    if kind.__name__ in classes and kind.__qualname__ == kind.__name__:
+        return classes[kind.__name__].body
+    try:
+        (definition,) = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
+    except (OSError, TypeError):
+        return []
+    return typing.cast(ast.ClassDef, definition).body
+
+
+@functools.cache
+def _classes_of(module: str) -> dict[str, ast.ClassDef]:
+    """Return the classes of a module by name, parsed once: `inspect` parses the whole file for each class."""
+    try:
+        parsed = ast.parse(inspect.getsource(sys.modules[module]))
+    except (OSError, TypeError, KeyError):
+        return {}
+    return {node.name: node for node in parsed.body if isinstance(node, ast.ClassDef)}
 
 
 def check(record: Any, where: str) -> None:

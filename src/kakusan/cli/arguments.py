@@ -236,7 +236,8 @@ class Train(NewRun):
     size: str | None = None
     """Size that images of a folder are cropped and resized to: pixels, or height x width, e.g. 48x40."""
     channels: Channels | None = None
-    """Number of channels of a folder of images: 1 for gray, 3 for color. Default: 3, or 1 if all are gray."""
+    """Number of channels of a folder of images: 1 for gray, 3 for color, 4 for color with alpha. Default: 3, or 1 if all
+    are gray."""
     bad_images: Literal["refuse", "skip"] = "refuse"
     """Action for files that are not usable images."""
     model: Any = None

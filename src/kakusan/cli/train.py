@@ -14,7 +14,6 @@ from kakusan.console import entry, say
 from kakusan.errors import InputError
 from kakusan.recipes import RECIPES, find
 from kakusan.run.recipe import Recipe
-from kakusan.run.trained_run import default_out
 
 OF_LAUNCHER = ("--devices", "--restarts")  # flags that are not passed to the started processes
 
@@ -67,6 +66,8 @@ def _start(words: list[str]) -> int:
         return 0
     if command.minutes is not None and command.steps is not None:
         raise InputError("expected --minutes or --steps, got both; leave one out")
+    from kakusan.run.trained_run import default_out  # only here: --help need not load run directories
+
     out = command.out or default_out(recipe.name)
     if command.devices > 1:
         return _launch([*words, "--out", str(out)], command)  # the same directory for all processes

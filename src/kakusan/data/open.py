@@ -27,7 +27,7 @@ KINDS = Registry(  # the first one that recognizes a path opens it
 )
 CONVERT = {
     "images": "one image is not a data set: put many images into a folder and give its name",
-    "table": "save whole numbers with np.save('x.npy', np.loadtxt('x.csv', delimiter=',', skiprows=1).astype(int))",
+    "table": "save counts with np.save('x.npy', np.loadtxt('x.csv', dtype=int, delimiter=',')); a header needs skiprows=1",
     "archive": "unpack it, and give the folder",
     "tensor": "save the array with np.save('x.npy', x)",
 }

@@ -230,12 +230,11 @@ class Mixture(nn.Module, LatentChain):
         return LatentChain.loss(self, x, generator)
 
     def _bounds(self, x: Tensor, seed: int) -> list[Tensor]:
-        return [
-            add(
-                self.chain.draw_terms(x, self._all(k, x), stream(seed, "responsibilities", device=x.device)).values()
-            ).double()
-            for k in range(self.classes.num)
-        ]
+        def noise() -> Randomness:  # the same for each example, so that q(k | x) is a function of x alone
+            return [stream(seed, "responsibilities", device=x.device) for _ in x]
+
+        classes = range(self.classes.num)
+        return [add(self.chain.draw_terms(x, self._all(k, x), noise()).values()).double() for k in classes]
 
     def _all(self, k: int, x: Tensor) -> Tensor:
         return torch.full((len(x),), k, device=x.device)

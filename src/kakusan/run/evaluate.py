@@ -113,11 +113,12 @@ def evaluate(
     model = load(run, device)
     if samples is None and features is None:
         model.check_bound()
+    if estimators and model.diffusion is None:
+        raise InputError(f"--estimators is for diffusion models; leave it out for {model.recipe.name}")
     if model.is_student:
         other_split = None if split == "test" else split
-        _refuse_bound_options(
-            {"--importance": importance, "--limit": limit, "--repeats": repeats, "--split": other_split}
-        )
+        options = {"--importance": importance, "--limit": limit, "--repeats": repeats, "--split": other_split}
+        _refuse_bound_options(options | {"--estimators": estimators or None})
     dataset = data_of(open_source(run), model, data)
     quality = _quality(model, dataset, samples, features, seed)
     if model.is_student:
@@ -125,7 +126,7 @@ def evaluate(
     examples = (dataset.test if split == "test" or data is not None else dataset.train)[:limit]
     tell_measuring(len(examples))
     measured = measure_bound(model, examples, seed, importance, repeats)
-    if estimators and model.diffusion is not None:
+    if estimators:
         batch = model.batches(examples)
         three = three_estimates(model.chain, batch, len(examples), seed, offset_nats=model.grid_nats())
         details, lines = {**measured.details, "three_estimates": three}, measured.lines + _estimator_lines(three)

@@ -14,7 +14,7 @@ from kakusan.chain import LatentChain
 from kakusan.checks import check_cond, check_event
 from kakusan.errors import InputError
 from kakusan.models.diffusion import Diffusion
-from kakusan.models.mixture import split
+from kakusan.models.mixture import WithClass, split
 from kakusan.noise import Randomness, example_streams, randn
 from kakusan.solvers import solver_named
 from kakusan.solvers.base import Denoise, Level, Solver
@@ -135,20 +135,27 @@ def sample(
     check_cond(cond, n)
     inner, classes = split(chain)
     choices = {"solver": solver, "steps": steps, "times": times, "spacing": spacing, "end_log_snr": end_log_snr}
-    plan = _plan(inner, choices | {"z": z, "callback": callback})
+    plan = _plan(inner, choices | {"callback": callback})
     parts = []
     for start in range(0, n, BATCH):
         rows = slice(start, min(start + BATCH, n))
         streams = example_streams(seed, range(first + rows.start, first + rows.stop))
         known = None if cond is None else cond[rows].to(_device(inner))
         if plan is None:
-            parts.append(ancestral_sample(chain, len(streams), streams, cond=known))
+            start_at = None if z is None else z[rows] if classes is None else WithClass(z[rows], _needed(known))
+            parts.append(ancestral_sample(chain, len(streams), streams, cond=known, z=start_at))
             continue
         if known is None and classes is not None:
             known = classes.draw(len(streams), streams)
         begin = inner.prior(known).expand(len(streams)).sample(streams) if z is None else z[rows]
         parts.append(solve(inner, begin, *plan, cond=known, randomness=streams, callback=callback))
     return torch.cat(parts) if parts else ancestral_sample(chain, 0, [], cond=cond)
+
+
+def _needed(cond: Tensor | None) -> Tensor:
+    if cond is None:
+        raise InputError("latents of a mixture need their classes; pass cond=, int64 of shape (n,)")
+    return cond
 
 
 def _plan(chain: LatentChain, given: dict[str, Any]) -> tuple[Solver, Sequence[int]] | None:
@@ -163,6 +170,8 @@ def _plan(chain: LatentChain, given: dict[str, Any]) -> tuple[Solver, Sequence[i
     solver, times = given["solver"], given["times"]
     if solver is None or isinstance(solver, str):
         solver = solver_named(solver or DEFAULT_SOLVER)
+    if isinstance(solver, type) or not hasattr(solver, "step"):
+        raise InputError(f"solver must be a name or a solver, got {solver!r}; e.g. 'ddim' or kakusan.solvers.DDIM()")
     if times is None:
         num_steps = min(DEFAULT_STEPS, chain.depth) if given["steps"] is None else given["steps"]
         times = grid(chain.schedule, num_steps, given["spacing"] or DEFAULT_SPACING, given["end_log_snr"])
