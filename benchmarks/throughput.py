@@ -39,7 +39,7 @@ from kakusan.cli.allocator import keep_freed_memory
 from kakusan.data.digits import mnist
 from kakusan.models.diffusion import Diffusion
 from kakusan.nets.classic import ClassicUNet
-from kakusan.run.train import LANES
+from kakusan.run.train import PARALLEL
 from kakusan.schedule import Schedule
 from kakusan.training.loop import Trainer
 from kakusan.training.settings import Budget, Optim
@@ -186,7 +186,7 @@ def steps_of(name: str, side: Side, threads: int) -> Callable[[int], None]:
     data = F.pad(mnist().train, ((size - 28) // 2,) * 4)
     if not side.ours:
         return Steps(one, data, batch, 1e-3, side.precision).take
-    groups = 1 if side.compiled else min(threads, LANES)
+    groups = 1 if side.compiled else min(threads, PARALLEL)
     optim = Optim(batch=batch, groups=groups, precision=side.precision, compile="default" if side.compiled else "none")
     return our_steps(network_of(name, one).to(memory_format=torch.channels_last), data, optim)
 

@@ -207,7 +207,7 @@ def pass_over(root):
     """What a resumed run does before it goes on from the newest whole checkpoint."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DamageWarning)
-        checkpoint.set_newer_aside(checkpoint.latest(root / "checkpoints"))
+        checkpoint.rename_newer(checkpoint.latest(root / "checkpoints"))
 
 
 def check_passed_over(root):

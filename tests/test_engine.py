@@ -114,10 +114,10 @@ def test_what_each_process_did_is_gathered_in_order(job):
 
 
 @catches("""training/batches.py: every group has the examples of the first
-- step * self.batch + group * self.slice
+- step * self.batch + micro_batch * self.slice
 + step * self.batch""")
 def test_the_groups_of_a_batch_are_its_slices():
-    whole, halves = Batches(50, 12, seed=3, device=engine_job.CPU), Batches(50, 12, 3, engine_job.CPU, groups=3)
+    whole, halves = Batches(50, 12, seed=3, device=engine_job.CPU), Batches(50, 12, 3, engine_job.CPU, micro_batches=3)
     for step in (0, 4, 1000):
         joined = torch.cat([halves.indices(step, group) for group in range(3)])
         assert torch.equal(joined, whole.indices(step))
@@ -125,6 +125,6 @@ def test_the_groups_of_a_batch_are_its_slices():
 
 def test_more_groups_than_processes_is_fine_and_a_remainder_is_not(monkeypatch):
     monkeypatch.setattr("kakusan.distributed.world_size", lambda: 2)
-    assert list(Engine(groups=4).groups) == [0, 1]
+    assert list(Engine(4).micro_batches) == [0, 1]
     with pytest.raises(InputError, match=r"--optim.groups 4.*with 1 processes"):
-        Engine(groups=3)
+        Engine(3)

@@ -116,7 +116,7 @@ def test_how_many_threads_compute_a_group_is_named_for_it_decides_its_bits(tmp_p
     assert origin.check_origin(path, kinds[0], kinds[1]) == ["threads per micro-batch changed from 4 to 2"]
     older = {
         name: value for name, value in kinds[0].items() if name != "threads a group"
-    }  # from before there were lanes
+    }  # of a version that did not record it
     assert origin.check_origin(path, older, kinds[0]) == []
     assert origin.check_origin(path, older, kinds[1]) == ["threads per micro-batch changed from 4 to 2"]
     assert facts["threads a group"] == facts["threads"]

@@ -9,11 +9,11 @@ from kakusan.training.settings import Budget, Optim
 
 
 @catches("""training/loop.py: every step has the same noise
-- stream(self.seed, "step", salt, step, group, device=self.device)
-+ stream(self.seed, "step", salt, group, device=self.device)""")
+- stream(self.seed, "step", salt, step, micro_batch, device=self.device)
++ stream(self.seed, "step", salt, micro_batch, device=self.device)""")
 @catches("""training/loop.py: every seed has the same noise
-- stream(self.seed, "step", salt, step, group, device=self.device)
-+ stream("step", salt, step, group, device=self.device)""")
+- stream(self.seed, "step", salt, step, micro_batch, device=self.device)
++ stream("step", salt, step, micro_batch, device=self.device)""")
 def test_every_step_has_noise_of_its_own_by_seed_and_number():
     def noise(seed):
         module, heard = nn.Linear(1, 1), []

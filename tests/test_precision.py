@@ -69,7 +69,7 @@ def test_a_stopped_run_in_bfloat16_ends_with_the_same_bits(tmp_path, method):
 @catches("""training/precision.py: bfloat16 is asked for and not done
 - if self.precision != "bfloat16":
 + if True:""")
-@catches("""training/precision.py: lanes share what autocast keeps of rounded weights
+@catches("""training/precision.py: threads share the cache of rounded weights
 - cache_enabled=self.device.type != "cpu"
 + cache_enabled=True""")
 def test_bfloat16_is_in_the_networks_products_and_nowhere_else():
@@ -177,7 +177,7 @@ def test_the_backward_pass_is_in_the_precision_of_the_step_too(groups):
         inside[0] = False
 
     one = engine_job.trainer(groups=groups)
-    one._lanes, one.computing.step = None, step  # a GPU has none
+    one._threads, one.computing.step = None, step  # a GPU has none
     honest = one.loss
 
     def loss(indices, randomness):

@@ -144,7 +144,7 @@ def test_a_rollback_is_other_noise_and_another_order_from_its_step_on():
 
 
 @catches("""training/loop.py: every group of a batch has the same noise
-- stream(self.seed, "step", salt, step, group, device=self.device)
+- stream(self.seed, "step", salt, step, micro_batch, device=self.device)
 + stream(self.seed, "step", salt, step, device=self.device)""")
 def test_groups_have_noise_of_their_own():
     one = engine_job.trainer(groups=2)

@@ -1,6 +1,6 @@
 """Collective operations among the ranks of one job; with one rank they do nothing.
 
-Every process calls the same functions in the same order (torchrun, `--devices`).
+Every rank calls the same functions in the same order (torchrun, `--devices`).
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ Result = TypeVar("Result")
 
 def rank() -> int:
     """Rank of this process, from 0."""
-    return dist.get_rank() if _together() else 0
+    return dist.get_rank() if _is_initialized() else 0
 
 
 def world_size() -> int:
     """Number of processes of the job."""
-    return dist.get_world_size() if _together() else 1
+    return dist.get_world_size() if _is_initialized() else 1
 
 
 def is_rank0() -> bool:
@@ -93,7 +93,7 @@ def on_rank0(action: Callable[[], Result]) -> Result | None:
     if world_size() == 1:
         return action()
     result, failure = _tried(action) if is_rank0() else (None, None)
-    _tell_of(failure)
+    _share_failure(failure)
     return result
 
 
@@ -104,16 +104,16 @@ def _tried(action: Callable[[], Result]) -> tuple[Result | None, BaseException |
         return None, error
 
 
-def _tell_of(failure: BaseException | None) -> None:
+def _share_failure(failure: BaseException | None) -> None:
     words = all_gather_bytes(b"" if failure is None else f"{type(failure).__name__}: {failure}".encode())
     if failure is not None:
         raise failure
     for number, said in enumerate(words):
         if said:
-            raise PeerFailed(f"process {number} of the job failed ({said.decode()})")
+            raise PeerFailed(f"rank {number} of the job failed ({said.decode()})")
 
 
-def _together() -> bool:
+def _is_initialized() -> bool:
     return dist.is_available() and dist.is_initialized()
 
 

@@ -163,12 +163,11 @@ def demo(command: arguments.Demo) -> int:
 
 def concluded(outcome: Outcome) -> int:
     """Print the numbers of a run that has ended, and return the exit status."""
-    from kakusan import distributed
     from kakusan.signals import EXIT_STATUS
 
     if outcome.stopped_by:
         return EXIT_STATUS + outcome.stopped_by
-    return _print_summary(outcome.run) if distributed.is_rank0() else 0
+    return _print_summary(outcome.run) if outcome.is_rank0 else 0
 
 
 def _print_summary(run: RunDirectory) -> int:

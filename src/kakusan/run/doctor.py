@@ -141,7 +141,7 @@ def _to_type(findings: Findings, run: RunDirectory) -> str | None:
         return None
     problems = list(findings.checkpoints.values())
     if problems and all(problems):
-        return checkpoint.to_begin_anew(run.checkpoints)
+        return checkpoint.restart_command(run.checkpoints)
     if "summary.json" in findings.records:  # its presence means finished
         summary = run.path / "summary.json"
         return resume_command(run.path, (summary, summary.with_suffix(".json.before")))

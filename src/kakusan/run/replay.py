@@ -113,7 +113,7 @@ def _before(job: Job, step: int) -> Trainer:
         more = "it is finished" if run.finished else f"{done:,} are saved"
         raise InputError(f"--step must lie in 1..{last}, the steps of {run.path} ({more}); got {step}")
     if newest and done < step:
-        checkpoint.take_up(trainer, newest)
+        checkpoint.load(trainer, newest)
     else:
         checkpoint.restore(trainer, run.checkpoints, at_most=step - 1)
     if newest:
@@ -130,7 +130,7 @@ def _per_example(job: Job, trainer: Trainer, step: int) -> tuple[torch.Tensor, d
     batches, each = [], {}
     data, augment = job.dataset.train.to(job.device), job.recipe.optim.augment
     with trainer.computing.step(), trainer.computing.forward():
-        for group in trainer.engine.groups:
+        for group in trainer.engine.micro_batches:
             indices, noise = trainer.draws(step, group)
             parts = {"loss": trainer.loss(indices, noise)}
             noise = trainer.draws(step, group)[1]  # the same noise again

@@ -67,7 +67,7 @@ class Session:
             self._check_memory()
         else:
             if self.newest:
-                checkpoint.take_up(trainer, self.newest)
+                checkpoint.load(trainer, self.newest)
             passed = sum(mark <= trainer.progress for mark in MARKS)
             trainer.state.marks = min(trainer.state.marks, passed)  # a larger budget has passed fewer
             start = f"resuming from step {trainer.state.step:,}"
@@ -78,7 +78,7 @@ class Session:
             known if known is not None and job.dataset.matches(known) else job.dataset.digest(),
             job.device,
             distributed.world_size(),
-            trainer.num_lanes,
+            trainer.num_parallel,
             job.first_data,
         )
         for line in check_origin(run.path, trainer.state.made_by, now) if trainer.state.made_by else []:

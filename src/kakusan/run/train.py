@@ -28,12 +28,12 @@ from kakusan.run.teacher import keep_teacher, read_teacher, student_of
 from kakusan.training import checkpoint
 from kakusan.training.device import device_named
 from kakusan.training.engine import Engine, process_group
-from kakusan.training.lanes import allows_lanes
 from kakusan.training.precision import check_computing
 from kakusan.training.settings import Budget
 from kakusan.training.state import State
+from kakusan.training.threads import allows_threads
 
-LANES = 2  # of a small network: each has half of the cores
+PARALLEL = 2  # of a small network: each has half of the cores
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,7 @@ class Outcome:
 
     run: RunDirectory
     stopped_by: int
+    is_rank0: bool  # known here alone: the process group has ended when a session is over
 
 
 def start(wanted: Start, command: list[str]) -> Outcome:
@@ -179,7 +180,7 @@ def _resume(wanted: Resume, device: torch.device) -> Outcome:
 
         def write() -> None:
             if newest:
-                checkpoint.set_newer_aside(newest)
+                checkpoint.rename_newer(newest)
             run.reopen()  # a run with a larger budget is not finished
             run.write("run.json", record)
 
@@ -241,14 +242,14 @@ def _with_groups(recipe: Recipe, device: torch.device, num_examples: int) -> Rec
         raise InputError(
             f"{groups} ranks cannot divide a batch of {optim.batch}; add --optim.batch {near or groups} or {near + groups}"
         )
-    if groups == 1 and num_examples >= LANES and _gains_by_lanes(recipe, device):
-        groups = LANES
+    if groups == 1 and num_examples >= PARALLEL and _gains_by_threads(recipe, device):
+        groups = PARALLEL
     return dataclasses.replace(recipe, optim=dataclasses.replace(optim, groups=groups))
 
 
-def _gains_by_lanes(recipe: Recipe, device: torch.device) -> bool:
-    many = recipe.optim.batch % LANES == 0 and torch.get_num_threads() >= LANES
-    return allows_lanes(recipe.optim, device) and many and family_of(recipe.model).splits_over_threads
+def _gains_by_threads(recipe: Recipe, device: torch.device) -> bool:
+    many = recipe.optim.batch % PARALLEL == 0 and torch.get_num_threads() >= PARALLEL
+    return allows_threads(recipe.optim, device) and many and family_of(recipe.model).splits_over_threads
 
 
 def _train(job: Job, newest: Path | None, fresh: bool) -> Outcome:
@@ -258,4 +259,4 @@ def _train(job: Job, newest: Path | None, fresh: bool) -> Outcome:
         stopped_by = stopped.number
     if stopped_by and distributed.is_rank0():
         print(f"stopped; resume with: {resume_command(job.run.path)}", file=sys.stderr)
-    return Outcome(job.run, stopped_by)
+    return Outcome(job.run, stopped_by, distributed.is_rank0())

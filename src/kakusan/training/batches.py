@@ -18,18 +18,20 @@ class Batches:
         batch: Number of examples per step.
         seed: Random seed of the shuffles.
         device: Device of the indices.
-        groups: Number of micro-batches.
+        micro_batches: Number of micro-batches per batch.
         salt: Number that selects other shuffles of the same seed.
     """
 
-    def __init__(self, num_examples: int, batch: int, seed: int, device: torch.device, groups: int = 1, salt: int = 0):
+    def __init__(
+        self, num_examples: int, batch: int, seed: int, device: torch.device, micro_batches: int = 1, salt: int = 0
+    ):
         self.num_examples, self.batch, self.seed, self.device, self.salt = num_examples, batch, seed, device, salt
-        self.slice = batch // groups
+        self.slice = batch // micro_batches
         self._orders: dict[int, Tensor] = {}
 
-    def indices(self, step: int, group: int = 0) -> Tensor:
-        """Indices of the examples of one micro-batch, int64 (batch / groups,); steps start at 0."""
-        first = step * self.batch + group * self.slice
+    def indices(self, step: int, micro_batch: int = 0) -> Tensor:
+        """Indices of the examples of one micro-batch, int64 (batch / micro_batches,); steps start at 0."""
+        first = step * self.batch + micro_batch * self.slice
         parts, needed = [], self.slice
         while needed:
             epoch, position = divmod(first, self.num_examples)

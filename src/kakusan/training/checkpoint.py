@@ -102,10 +102,10 @@ def restore(trainer: Trainer, folder: Path, at_most: int | None = None) -> None:
     """
     newest = latest(folder) if at_most is None else commit.newest_good(folder, at_most)[0]
     if newest is not None:
-        take_up(trainer, newest)
+        load(trainer, newest)
 
 
-def take_up(trainer: Trainer, checkpoint: Path) -> None:
+def load(trainer: Trainer, checkpoint: Path) -> None:
     """Load an intact checkpoint; InputError, and the trainer is unchanged, if it does not fit."""
     expected = {
         "model": _kinds(trainer.module.state_dict()),
@@ -118,7 +118,7 @@ def take_up(trainer: Trainer, checkpoint: Path) -> None:
     trainer.restore(tensors, state_of(checkpoint))
 
 
-def set_newer_aside(checkpoint: Path) -> None:
+def rename_newer(checkpoint: Path) -> None:
     """Rename the damaged checkpoints that are newer than this intact one; nothing is removed.
 
     Only the writer of a run calls it, before it resumes. Otherwise a file that becomes readable again could count as the
@@ -162,7 +162,7 @@ def latest(folder: Path) -> Path:
         path, problem = damaged_ones[0]
         raise InputError(
             f"no checkpoint of {folder.parent} is intact, the newest is {path.name}: {problem}; resume with: "
-            f"{to_begin_anew(folder)}"
+            f"{restart_command(folder)}"
         )
     for path, problem in damaged_ones:
         words = f"the checkpoint {path} is damaged ({problem}) and left as it is; using {newest.name}; "
@@ -171,7 +171,7 @@ def latest(folder: Path) -> Path:
     return newest
 
 
-def to_begin_anew(folder: Path) -> str:
+def restart_command(folder: Path) -> str:
     """Command that restarts a run without an intact checkpoint and keeps the damaged ones under another name."""
     return resume_command(folder.parent, (folder, folder.with_name("damaged")))
 

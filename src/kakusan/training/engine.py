@@ -1,6 +1,6 @@
-"""One process or many: the same training on torch's own distributed engine.
+"""Process groups and gradient averaging over the ranks of a job, by torch's DistributedDataParallel.
 
-One process starts no process group. Several hold copies of the weights and average gradients (DDP).
+One process starts no process group. Several ranks hold copies of the weights and average the gradients.
 """
 
 from __future__ import annotations
@@ -73,18 +73,19 @@ class Engine:
     """Sum of the gradients of a batch's micro-batches over the ranks.
 
     Args:
-        groups: Number of micro-batches; a multiple of the number of processes.
+        micro_batches: Number of micro-batches; a multiple of the number of ranks.
     """
 
-    def __init__(self, groups: int = 1):
-        if groups % distributed.world_size():
+    def __init__(self, micro_batches: int = 1):
+        ranks = distributed.world_size()
+        if micro_batches % ranks:
             raise InputError(
-                f"{distributed.world_size()} processes cannot divide {groups} micro-batches: expected a multiple of {distributed.world_size()}; "
-                f"start a run with --optim.groups {distributed.world_size() * max(1, round(groups / distributed.world_size()))}, or resume "
-                f"with {_largest_divisor(groups, distributed.world_size())} processes"
+                f"{ranks} processes cannot divide {micro_batches} micro-batches: expected a multiple of {ranks}; start a "
+                f"run with --optim.groups {ranks * max(1, round(micro_batches / ranks))}, or resume with "
+                f"{_largest_divisor(micro_batches, ranks)} processes"
             )
-        share = groups // distributed.world_size()
-        self.groups = range(distributed.rank() * share, (distributed.rank() + 1) * share)
+        share = micro_batches // ranks
+        self.micro_batches = range(distributed.rank() * share, (distributed.rank() + 1) * share)
 
     def wrap(self, objective: nn.Module) -> nn.Module:
         """The objective, wrapped in DistributedDataParallel if there are several ranks."""

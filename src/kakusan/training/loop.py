@@ -19,13 +19,13 @@ from kakusan.training.batches import Batches
 from kakusan.training.clock import Clock
 from kakusan.training.ema import Ema
 from kakusan.training.engine import Engine
-from kakusan.training.lanes import Lanes, allows_lanes
 from kakusan.training.optimizers import Optimizers
 from kakusan.training.outcome import DeferredCheck, StepOutcome, agree, agree_on_reading, is_bad
 from kakusan.training.precision import Computing
 from kakusan.training.settings import Budget, Optim
 from kakusan.training.state import State
 from kakusan.training.stopping import stop_requests
+from kakusan.training.threads import MicroBatchThreads, allows_threads
 
 Loss = Callable[[Tensor, Randomness], Tensor]  # (indices, randomness) -> losses to be minimized, (b,)
 
@@ -100,11 +100,11 @@ class Trainer:
         limit = sys.float_info.max if self.settings.skip_above is None else self.settings.skip_above
         self._largest_norm = limit
         self._deferred = None if self.device.type == "cpu" or not alone else DeferredCheck(limit)
-        parallel = alone and allows_lanes(self.settings, self.device)
-        self.num_lanes = min(len(self.engine.groups), torch.get_num_threads()) if parallel else 1
-        self._lanes: Lanes | None = None
-        if self.num_lanes > 1:
-            self._lanes = Lanes(self.num_lanes, self._parameters, list(self.module.buffers()))
+        parallel = alone and allows_threads(self.settings, self.device)
+        self.num_parallel = min(len(self.engine.micro_batches), torch.get_num_threads()) if parallel else 1
+        self._threads: MicroBatchThreads | None = None
+        if self.num_parallel > 1:
+            self._threads = MicroBatchThreads(self.num_parallel, self._parameters, list(self.module.buffers()))
 
     def run(
         self,
@@ -229,11 +229,11 @@ class Trainer:
         """Number of the noise stream at a step: how often the run was rolled back before it."""
         return sum(back <= step for back in self.rollbacks)
 
-    def draws(self, step: int, group: int) -> tuple[Tensor, torch.Generator]:
+    def draws(self, step: int, micro_batch: int) -> tuple[Tensor, torch.Generator]:
         """Example indices and noise of one micro-batch of a step."""
         salt = self.salt(step)
-        batches = self._batches(salt)
-        return batches.indices(step, group), stream(self.seed, "step", salt, step, group, device=self.device)
+        noise = stream(self.seed, "step", salt, step, micro_batch, device=self.device)
+        return self._batches(salt).indices(step, micro_batch), noise
 
     def losses(self, indices: Tensor, randomness: Randomness) -> Tensor:
         """Per-example losses in the precision of training."""
@@ -242,9 +242,9 @@ class Trainer:
 
     def gradients(self, step: int) -> Tensor:
         """Leave a step's gradients in the parameters; return the mean loss of this rank's micro-batches."""
-        shares = [partial(self._share, *self.draws(step, group)) for group in self.engine.groups]
-        if self._lanes is not None:
-            losses = self._lanes.gradients(shares)
+        shares = [partial(self._share, *self.draws(step, number)) for number in self.engine.micro_batches]
+        if self._threads is not None:
+            losses = self._threads.gradients(shares)
         else:
             losses = []
             for last, share in enumerate(shares, start=1 - len(shares)):
@@ -257,7 +257,7 @@ class Trainer:
     def _share(self, indices: Tensor, randomness: torch.Generator) -> Tensor:
         """Contribution of one micro-batch to this rank's mean loss."""
         loss = self.objective(indices, randomness)
-        return loss / len(self.engine.groups) if len(self.engine.groups) > 1 else loss
+        return loss / len(self.engine.micro_batches) if len(self.engine.micro_batches) > 1 else loss
 
     def norm(self) -> Tensor:
         """Euclidean norm of all gradients; NaN or infinite if one of them is not finite."""

@@ -9,7 +9,7 @@ from kakusan.training.clock import Reading
 
 IN_A_ROW = 10  # skipped steps in a row after which a run stops
 LOSS_MEMORY = 0.02  # weight of the newest step in the running mean of the loss
-WINDOW, SHARE = 1000, 0.05  # or so many of the last steps
+WINDOW, SHARE = 1000, 0.05  # a run also gives up if this share of the last steps was skipped
 
 
 @dataclass

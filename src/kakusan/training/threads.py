@@ -17,12 +17,12 @@ from torch import Tensor, nn
 from kakusan.training.settings import Optim
 
 
-def allows_lanes(settings: Optim, device: torch.device) -> bool:
-    """True if losses may be computed in parallel."""
+def allows_threads(settings: Optim, device: torch.device) -> bool:
+    """True if micro-batches may be computed in parallel."""
     return device.type == "cpu" and settings.compile == "none"
 
 
-class Lanes:
+class MicroBatchThreads:
     """Threads that share the cores which torch uses in this process.
 
     Args:
@@ -34,10 +34,10 @@ class Lanes:
 
     def __init__(self, num: int, parameters: Sequence[nn.Parameter], buffers: Sequence[Tensor]):
         self._parameters, self._buffers = parameters, buffers
-        self._beside: bool | None = None  # not known yet
+        self._parallel: bool | None = None  # unknown before the first step
         before = torch.get_num_threads()
         share = max(1, before // num)
-        self._pool = ThreadPoolExecutor(num, "lane", initializer=_compute_with, initargs=(share,))
+        self._pool = ThreadPoolExecutor(num, "micro-batch", initializer=_compute_with, initargs=(share,))
         meeting = threading.Barrier(num)  # every thread has started and set its number of cores
         try:
             wait([self._pool.submit(meeting.wait) for _ in range(num)])
@@ -51,13 +51,13 @@ class Lanes:
 
         If losses raise, the first error is raised after all threads have stopped. The gradients are then incomplete.
         """
-        if self._beside:
+        if self._parallel:
             return self._sum([self._pool.submit(self._one, loss) for loss in losses])
         before, values = [buffer.clone() for buffer in self._buffers], []
         for loss in losses:  # in the threads too, because the number of cores affects rounding
             values += self._sum([self._pool.submit(self._one, loss)])
-        if self._beside is None:
-            self._beside = all(map(torch.equal, before, self._buffers))
+        if self._parallel is None:
+            self._parallel = all(map(torch.equal, before, self._buffers))
         return values
 
     def _one(self, loss: Callable[[], Tensor]) -> tuple[Tensor, tuple[Tensor | None, ...]]:
