@@ -241,6 +241,7 @@ def test_the_map_estimate_is_the_mode_of_the_posterior():
     model = DirichletMultinomial(f64([1.0, 2.0, 3.0]))
     mode = model.map_estimate([4, 0, 2])
     assert_close(mode, f64([4, 1, 4]) / 9, rtol=1e-14, atol=0)
+    assert_close(model.posterior([4, 0, 2]), f64([5, 2, 5]), rtol=0, atol=0)
     posterior = model.encode(f64([[4, 0, 2]]), 1)
     near = (mode + 0.01 * torch.randn(50, 3, generator=seeded(0), dtype=F64)).clamp(min=1e-6)
     assert (posterior.log_prob(near / near.sum(1, keepdim=True)) < posterior.log_prob(mode[None])).all()

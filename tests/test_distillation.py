@@ -475,7 +475,7 @@ def test_it_has_no_bound_and_says_so_in_one_line(student, teacher, capsys):
 def test_what_asks_something_of_a_bound_is_refused_beside_its_samples(flag, student, capsys):
     code, out, told = call(capsys, "evaluate", student, "--samples", 100, *flag)
     assert (code, out) == (2, "")
-    assert f"{flag[0]} belongs to the bound" in told.splitlines()[-1]
+    assert f"{flag[0]} is an option of the bound" in told.splitlines()[-1]
 
 
 def test_its_samples_are_measured_by_features_from_elsewhere(student, tmp_path, capsys):

@@ -224,7 +224,7 @@ def test_an_unknown_setting_names_the_nearest():
 
 NUMBERS = {
     f"{kind.__name__}.{name}": (kind, name)
-    for kind in (*FAMILIES.values(), Optim, Distil)
+    for kind in (*(family.config for family in FAMILIES.values()), Optim, Distil)
     for name, hint in hints(kind).items()
     if re.search(r"\b(int|float)\b", str(hint))
 }

@@ -23,6 +23,7 @@ try:
 except ImportError:  # Windows
     fcntl = None
 
+READ_BYTES = 2**16  # at a time: a read of a whole limit would allocate it
 CHUNK_BYTES = 1 << 22
 MIB = 1 << 20
 READ_FLAGS = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)  # opening a FIFO would wait for a writer
@@ -143,11 +144,13 @@ def open_regular(path: Path, limit: int | None = None, *, follow: bool = True) -
 
 def read_regular(path: Path, limit: int, *, follow: bool = True) -> bytes:
     """All bytes of a regular file of at most `limit` bytes; raises as `open_regular` does."""
+    content = bytearray()
     with open_regular(path, limit, follow=follow) as file:
-        content = file.read(limit + 1)
-    if len(content) > limit:  # it grows while it is read
-        raise OSError(errno.EFBIG, f"larger than {limit:,} bytes", str(path))
-    return content
+        while piece := file.read(READ_BYTES):
+            content += piece
+            if len(content) > limit:  # it grows while it is read
+                raise OSError(errno.EFBIG, f"larger than {limit:,} bytes", str(path))
+    return bytes(content)
 
 
 def _check_regular(path: Path, status: os.stat_result, limit: int | None) -> None:
