@@ -62,7 +62,7 @@ def runs(pictures, tmp_path_factory):
             "3",
             "2",
         ],
-        "counts": ["counts-dirichlet", "--data", counts, "--steps", "800"],
+        "counts": ["counts-dirichlet", "--data", counts, "--steps", "800", "--model.no-learn-concentration"],
     }.items():
         with pytest.raises(SystemExit) as stop:
             main(["train", *map(str, arguments), "--out", str(root / family)])

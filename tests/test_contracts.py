@@ -324,3 +324,13 @@ def test_scores_of_two_seeds_rank_alike_and_their_errors_cover_the_exact_bound()
     assert torch.corrcoef(ranks)[0, 1] > 0.8
     inside = torch.stack([(one.nats - right).abs() < 1.96 * one.stderr for one in found]).double()
     assert inside.mean() > 0.85
+
+
+@catches("""models/networks.py: a class that the network does not have ends in torch's own error
+- except IndexError as error:
++ except KeyError as error:""")
+def test_a_class_that_the_network_does_not_have_is_named():
+    network = kk.nets.UNet(1, (8, 8), 4, width=8, inner_width=8, blocks=1, num_classes=3)
+    chain = Diffusion(network, Schedule.cosine(4), (1, 8, 8), prediction="v")
+    with pytest.raises(InputError, match=r"0\.\.7"):
+        sample(chain, cond=torch.tensor([0, 7]))

@@ -69,6 +69,15 @@ def evaluate(network: nn.Module, *inputs: Tensor, cond: Tensor | None) -> Any:
                 f"the network is called as net({names}), and its signature is {signature}; wrap it in a module that takes these"
             ) from error
         raise
+    except IndexError as error:  # of an embedding table
+        given = [one for one in arguments[1:] if not one.is_floating_point() and one.numel()]
+        if not given:
+            raise
+        ranges = " and ".join(f"{int(one.min())}..{int(one.max())}" for one in given)
+        raise InputError(
+            f"the network has no embedding for some of the steps or class indices {ranges} ({error}); build it with "
+            "num_steps = T of the schedule and num_classes above the largest class"
+        ) from error
     except RuntimeError as error:
         own = reference(network).dtype
         if own == inputs[0].dtype or "type" not in str(error):

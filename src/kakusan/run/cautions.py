@@ -11,7 +11,7 @@ def cluster_lines(clusters: Clusters | None) -> list[str]:
         return []
     found, asked = clusters.num_found, clusters.num
     if found == asked:
-        return [f"found {found:,} clusters"]
+        return [f"found {found:,} cluster{'s' if found != 1 else ''}"]
     return [
-        f"found {found:,} clusters instead of {asked:,}: a cluster needs at least {EXAMPLES_PER_CLUSTER} distinct images"
+        f"found {found:,} cluster{'s' if found != 1 else ''} instead of {asked:,}: a cluster needs at least {EXAMPLES_PER_CLUSTER} distinct images"
     ]

@@ -123,7 +123,11 @@ def evaluate(
     quality = _quality(model, dataset, samples, features, seed)
     if model.is_student:
         return Evaluated(dataset.name, None, quality)
-    examples = (dataset.test if split == "test" or data is not None else dataset.train)[:limit]
+    if split != "test" and data is not None:
+        raise InputError(
+            f"--split {split} is a part of the run's own data, and --data is measured whole; give one of them"
+        )
+    examples = (dataset.test if split == "test" else dataset.train)[:limit]
     tell_measuring(len(examples))
     measured = measure_bound(model, examples, seed, importance, repeats)
     if estimators:
@@ -228,6 +232,8 @@ def error_words(result: Evaluation) -> str:
     """Sources of the standard error, in words."""
     if result.standard_error_monte_carlo is None:
         return "the Monte Carlo part of the error was not measured"
+    if result.standard_error_monte_carlo == 0:
+        return "no Monte Carlo error"
     noise = f"Monte Carlo error {result.standard_error_monte_carlo:.4f} (--repeats lowers it), "
     if result.standard_error_images is None:
         return noise + "error from the examples unknown"
