@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -20,7 +21,7 @@ from kakusan.training.clock import Clock
 from kakusan.training.ema import Ema
 from kakusan.training.engine import Engine
 from kakusan.training.optimizers import Optimizers
-from kakusan.training.outcome import DeferredCheck, StepOutcome, agree, agree_on_reading, is_bad
+from kakusan.training.outcome import DeferredCheck, StepOutcome, agree, agree_on_reading
 from kakusan.training.precision import Computing
 from kakusan.training.settings import Budget, Optim
 from kakusan.training.state import State
@@ -261,11 +262,15 @@ class Trainer:
 
     def norm(self) -> Tensor:
         """Euclidean norm of all gradients; NaN or infinite if one of them is not finite."""
-        return nn.utils.get_total_norm(p.grad for p in self._parameters if p.grad is not None)
+        gradients = [p.grad for p in self._parameters if p.grad is not None]
+        if self.device.type != "cpu" or not gradients:
+            return nn.utils.get_total_norm(gradients)
+        # the same number, without an overhead of 2 % of a step of a small network
+        return torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(one) for one in gradients]))
 
     def is_bad(self, loss: Tensor, norm: Tensor) -> bool:
         """True if a step with this loss and gradient norm must change nothing."""
-        return bool(is_bad(loss, norm, self._largest_norm))
+        return not (math.isfinite(loss.item()) and norm.item() <= self._largest_norm)  # no NaN is
 
     def scale(self) -> float:
         """Learning rate at the present step divided by its peak."""

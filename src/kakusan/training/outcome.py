@@ -29,11 +29,6 @@ class StepOutcome(NamedTuple):
     reading: Reading | None = None  # reading of the clock of rank 0
 
 
-def is_bad(loss: Tensor, norm: Tensor, largest_norm: float) -> Tensor:
-    """Bool (): whether a step with this loss and gradient norm must change nothing; true for NaN."""
-    return ~(loss.isfinite() & norm.isfinite() & (norm <= largest_norm))
-
-
 class DeferredCheck:
     """Checks that stay on the device, so that the host does not wait for a step."""
 
@@ -43,7 +38,7 @@ class DeferredCheck:
 
     def add(self, step: int, loss: Tensor, norm: Tensor) -> Tensor:
         """Check a step; returns a number on the device, 1 if the step must change nothing and 0 otherwise."""
-        bad = is_bad(loss, norm, self._largest_norm)
+        bad = ~(loss.isfinite() & norm.isfinite() & (norm <= self._largest_norm))
         self._pending.append((step, bad, loss))
         return bad.float()
 
