@@ -532,7 +532,7 @@ def test_fewer_clusters_than_asked_for_are_told():
     found = Clusters(64, (1, 8, 8))
     assert cluster_lines(None) == []
     assert cluster_lines(found) == [
-        f"found 1 clusters instead of 64: a cluster needs at least {EXAMPLES_PER_CLUSTER} distinct images"
+        f"found 1 cluster instead of 64: a cluster needs at least {EXAMPLES_PER_CLUSTER} distinct images"
     ]
     found.find(coarse(torch.randn(3 * EXAMPLES_PER_CLUSTER, 1, 8, 8, generator=seeded(0))))
     assert cluster_lines(found)[0].startswith("found 3 clusters instead of 64")
