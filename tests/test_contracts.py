@@ -308,7 +308,7 @@ def test_a_run_samples_as_a_chain_built_by_hand_from_its_recipe():
     config = DiffusionConfig(guidance=2.0, guidance_range=(-2.0, 1.0), end_log_snr=1.0)
     model, weaker = (Diffusion(lambda z, t, c=c: c * z, Schedule.cosine(100), 2, "x").double() for c in (0.4, 0.3))
     policy = SamplingPolicy(model, weaker, Recipe("r", "", config))
-    found = policy.draw(7, 2, 5, None, None, solver=None, guidance=None)
+    found = policy.sampler(solver=None, guidance=None)(7, first=2, seed=5)
     chain = guided(model, weaker, 2.0, (-2.0, 1.0))
     wanted = sample(chain, 7, solver="dpm++2m-sde", times=times(model.schedule, 20, "karras", 1.0), seed=5, first=2)
     assert torch.equal(found, wanted)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from kakusan.errors import InputError
@@ -47,6 +47,25 @@ class Registry(Mapping[str, Any]):
 
     def __len__(self) -> int:
         return len(self._places)
+
+
+def lazy_names(
+    package: str, homes: Mapping[str, str], public: Iterable[str]
+) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """Return `__getattr__` and `__dir__` of a package whose names are imported on first use.
+
+    Args:
+        package: Its `__name__`.
+        homes: For each name the module in the package that defines it.
+        public: Its `__all__`.
+    """
+
+    def load(name: str) -> Any:
+        if name not in homes:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        return getattr(importlib.import_module(f"{package}.{homes[name]}"), name)
+
+    return load, lambda: list(public)
 
 
 def nearest(word: str, choices: Iterable[str]) -> str | None:

@@ -11,7 +11,7 @@ PIXELS_LIKE = 64  # counts with at least this many categories and a largest valu
 
 
 def cautions(dataset: Dataset) -> list[str]:
-    """One line for each suspicious property of the data; none for ordinary data."""
+    """Warnings about the data, one line each, e.g. equal examples; none for ordinary data."""
     data, name = dataset.train, dataset.name
     low, high = data.min().item(), data.max().item()
     lines = []

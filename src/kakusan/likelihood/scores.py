@@ -110,4 +110,4 @@ def _draws(model: LatentChain, x: Tensor, evaluations: int, seed: int) -> Tensor
 
 
 def _by_terms(model: LatentChain, x: Tensor, generator: Randomness) -> Tensor:
-    return add(model.terms(x, None, generator).values()).double().cpu()
+    return add(model.draw_terms(x, None, generator).values()).double().cpu()  # x is validated

@@ -79,7 +79,7 @@ def default_law(model: Diffusion) -> StepLaw:
 
 
 def free_cost(model: Diffusion) -> Tensor:
-    """Cost of each step for a perfect estimate of x, from the variance alone: (T,), nats (M5, K5).
+    """Cost of each step, (T,) nats, if the estimate of x were perfect: the part due to the variance (M5, K5).
 
     It is 0 where only the network determines it: for a learned variance, and at t = 1, where the cost is a likelihood.
     """

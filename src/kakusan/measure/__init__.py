@@ -6,10 +6,9 @@ gray images. Your own measure is a `Metric`: one file, and one line in `METRICS`
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from kakusan.registry import Registry
+from kakusan.registry import Registry, lazy_names
 
 if TYPE_CHECKING:
     from kakusan.measure.classes import class_chi_square, class_shares, recognized
@@ -73,11 +72,4 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'kakusan.measure' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"kakusan.measure.{_HOMES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return __all__
+__getattr__, __dir__ = lazy_names(__name__, _HOMES, __all__)

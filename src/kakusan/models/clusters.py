@@ -60,9 +60,7 @@ class Classes(nn.Module):
 
     def draw(self, n: int, randomness: Randomness = None) -> Tensor:
         """k ~ p(k), int64 (n,)."""
-        uniform = rand((n, 1), randomness, torch.float64, self.share.device)[:, 0]
-        ends = self.share.double().cumsum(0)
-        return torch.searchsorted(ends, uniform * ends[-1], right=True)  # rounding may reach the last class
+        return draw_classes(self.share.double().expand(n, -1), randomness)
 
     def log_prob(self, k: Tensor) -> Tensor:
         """log p(k) in nats, float64 (b,)."""
@@ -154,6 +152,13 @@ class Clusters(Classes):
         super().check(source)
         if "centres" in self._buffers and not self.centres.isfinite().all():
             raise InputError(f"{source}: cluster centroids must be finite")
+
+
+def draw_classes(probs: Tensor, randomness: Randomness = None) -> Tensor:
+    """Draw one class index per row of probabilities (n, K), float64; int64 (n,)."""
+    ends = probs.cumsum(1)
+    uniform = rand((len(ends), 1), randomness, torch.float64, ends.device)
+    return torch.searchsorted(ends, uniform * ends[:, -1:], right=True)[:, 0]  # the product is rounded to below the end
 
 
 def coarse(x: Tensor) -> Tensor:

@@ -7,7 +7,6 @@ estimates of one ELBO from T, two, or one drawn latents (M3, M4, M5).
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, get_args
 
@@ -17,12 +16,12 @@ from torch import Tensor, nn
 from kakusan.chain import LatentChain
 from kakusan.checks import check_cond, check_event, check_range, check_steps
 from kakusan.distributions import Distribution, Normal, normal_kl, standard_normal, sum_event
-from kakusan.errors import InputError, ScheduleWarning
+from kakusan.errors import InputError
 from kakusan.likelihoods import as_likelihood
 from kakusan.likelihoods.base import Likelihood
 from kakusan.models import elbo_estimators as estimators
 from kakusan.models.networks import as_module, as_shape, denoiser_output, evaluate, reference
-from kakusan.models.parametrization import PREDICTIONS
+from kakusan.models.parametrization import PREDICTIONS, Parametrization, check_last_step
 from kakusan.models.respaced import Respaced
 from kakusan.models.simple_loss import simple_loss
 from kakusan.noise import Randomness
@@ -33,8 +32,6 @@ Variance = Literal["unit", "beta", "beta_tilde", "fixed_large", "learned"]
 Objective = Literal["simple", "path", "pair", "single"]
 Denoiser = Callable[..., Any]  # of (z_t, t), or of (z_t, t, cond)
 Time = Tensor | int  # int64 of shape (b,) in 1..T, or one step for all examples
-
-UNSTABLE_ALPHA_BAR = 1e-6  # below it, x from a predicted eps has 1,000 times the error of the network
 
 
 class Diffusion(nn.Module, LatentChain):
@@ -85,10 +82,11 @@ class Diffusion(nn.Module, LatentChain):
         self.schedule = schedule
         self.depth = schedule.depth
         self.event_shape = as_shape(event_shape)
-        self.prediction, self.parametrization = prediction, PREDICTIONS[prediction]()
+        self.prediction = prediction
+        self.parametrization: Parametrization = PREDICTIONS[prediction]()
         self.variance, self.likelihood, self.clip = variance, as_likelihood(likelihood), clip
         self.register_buffer("_zero", torch.zeros(()), persistent=False)
-        self._check_last_step()
+        check_last_step(prediction, self.parametrization, schedule, self.clip)
 
     @property
     def num_dims(self) -> int:
@@ -332,21 +330,3 @@ class Diffusion(nn.Module, LatentChain):
         if len(times) == self.depth:
             return self
         return self.with_network(Respaced(self, times), schedule=schedule, prediction="x", clip=None)
-
-    # Checks
-
-    def _check_last_step(self) -> None:
-        if not self.parametrization.needs_signal:
-            return
-        left = self.schedule.alpha_bar[-1].item()
-        if left == 0:
-            raise InputError(
-                f"prediction={self.prediction!r} cannot give x where alpha_bar_T = 0 (zero terminal SNR); use prediction='v'"
-            )
-        if left < UNSTABLE_ALPHA_BAR and self.clip is None:
-            warnings.warn(
-                f"prediction={self.prediction!r} multiplies the network's error by {left**-0.5:.0f} at t = T, where "
-                f"alpha_bar = {left:.1g}: samples of few steps may be far too large; use prediction='v', or clip=(-1, 1)",
-                ScheduleWarning,
-                stacklevel=3,
-            )

@@ -22,8 +22,8 @@ from torch import Tensor, nn
 from kakusan.chain import LatentChain
 from kakusan.distributions import Distribution, add
 from kakusan.errors import InputError
-from kakusan.models.clusters import Classes
-from kakusan.noise import Randomness, rand, stream
+from kakusan.models.clusters import Classes, draw_classes
+from kakusan.noise import Randomness, stream
 
 
 class WithClass(NamedTuple):
@@ -81,9 +81,7 @@ class ClassFirst:
 
     def sample(self, randomness: Randomness = None) -> WithClass:
         """k first, then z."""
-        ends = self.probs.cumsum(1)
-        uniform = rand((len(ends), 1), randomness, torch.float64, ends.device)
-        k = torch.searchsorted(ends, uniform * ends[:, -1:], right=True)[:, 0]
+        k = draw_classes(self.probs, randomness)
         return WithClass(self._given(k).sample(randomness), k)
 
     def log_prob(self, value: WithClass) -> Tensor:
@@ -122,9 +120,8 @@ class Mixture(nn.Module, LatentChain):
             raise InputError(f"classes must be Clusters, Classes or a positive number of classes, got {classes!r}")
         if isinstance(classes, int):
             classes = Classes([1 / classes] * classes if probs is None else probs, assign)
-        self._chain = (
-            chain,
-        )  # in a tuple: its parts are registered below under the names that they have without classes
+        # In a tuple, so that the chain itself is not registered: its parts are, under their names without classes.
+        self._chain = (chain,)
         self.clusters = classes  # the name in model files
         self.depth = chain.depth
         self._link()

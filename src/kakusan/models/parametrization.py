@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import ClassVar, Protocol
 
 from torch import Tensor
 
+from kakusan.errors import InputError, ScheduleWarning
 from kakusan.registry import Registry
-from kakusan.schedule import Step
+from kakusan.schedule import Schedule, Step
+
+UNSTABLE_ALPHA_BAR = 1e-6  # below it, x from a predicted eps has 1,000 times the error of the network
 
 
 class Parametrization(Protocol):
@@ -108,3 +112,30 @@ PREDICTIONS = Registry(
         "score": "kakusan.models.parametrization:Score",
     },
 )
+
+
+def check_last_step(
+    prediction: str, parametrization: Parametrization, schedule: Schedule, clip: tuple[float, float] | None
+) -> None:
+    """Check that a prediction can give x at t = T.
+
+    Raises:
+        InputError: If it needs a signal, and alpha_bar_T = 0.
+
+    Warns:
+        ScheduleWarning: If alpha_bar_T is so small that x from the prediction is far off without clipping.
+    """
+    if not parametrization.needs_signal:
+        return
+    left = schedule.alpha_bar[-1].item()
+    if left == 0:
+        raise InputError(
+            f"prediction={prediction!r} cannot give x where alpha_bar_T = 0 (zero terminal SNR); use prediction='v'"
+        )
+    if left < UNSTABLE_ALPHA_BAR and clip is None:
+        warnings.warn(
+            f"prediction={prediction!r} multiplies the network's error by {left**-0.5:.0f} at t = T, where "
+            f"alpha_bar = {left:.1g}: samples of few steps may be far too large; use prediction='v', or clip=(-1, 1)",
+            ScheduleWarning,
+            stacklevel=3,
+        )

@@ -6,10 +6,9 @@ A denoiser of one's own is any module that keeps the protocol `Denoiser`. A buil
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from kakusan.registry import Registry
+from kakusan.registry import Registry, lazy_names
 
 if TYPE_CHECKING:
     from kakusan.nets.base import Denoiser, ImageDenoiser
@@ -56,11 +55,4 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'kakusan.nets' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"kakusan.nets.{_HOMES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return __all__
+__getattr__, __dir__ = lazy_names(__name__, _HOMES, __all__)

@@ -93,7 +93,7 @@ def finish(run: RunDirectory, recipe: Recipe, dataset: Dataset, trainer: Trainer
         if quality.parts:
             closest = quality.parts["samples"]["closest"]
             closest_pairs(model, dataset, closest, SUMMARY_SEED, run.path / "closest.png")
-    values, lines = family_of(recipe.model).finish(trainer.module, dataset.train.to(trainer.device))
+    values, lines = family_of(recipe.model).finish(trainer.module, dataset.train)
     summary |= values
     summary["lines"] += lines
     _write_report(run, summary)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +15,7 @@ from kakusan.models.diffusion import Diffusion
 from kakusan.models.mixture import Mixture, split
 from kakusan.run.recipe import Recipe
 from kakusan.solvers import Solver
-from kakusan.solvers.loop import DEFAULT_SOLVER, DEFAULT_SPACING, DEFAULT_STEPS, Callback, sample
+from kakusan.solvers.loop import DEFAULT_SOLVER, DEFAULT_SPACING, DEFAULT_STEPS, sample
 from kakusan.solvers.time_grid import times
 
 STUDENT_SOLVER, STUDENT_SPACING = "renoise", "uniform"
@@ -53,29 +55,10 @@ class SamplingPolicy:
         """Network evaluations of a sample by default, at most."""
         return len(self.times()) * len(self.denoisers)
 
-    def draw(
-        self,
-        n: int,
-        first: int,
-        seed: int,
-        cond: Tensor | None,
-        callback: Callback | None,
-        *,
-        solver: Solver | str | None,
-        guidance: float | None,
-        **grid: Any,
-    ) -> Tensor:
-        """Samples first..first + n - 1 in the model's numbers; arguments as in `TrainedModel.sample`."""
-        return sample(
-            self.chain(guidance),
-            n,
-            solver=solver or self.solver,
-            times=self.times(**grid),
-            cond=cond,
-            seed=seed,
-            first=first,
-            callback=callback,
-        )
+    def sampler(self, *, solver: Solver | str | None, guidance: float | None, **grid: Any) -> Callable[..., Tensor]:
+        """`kakusan.sample` with this chain, solver and steps; arguments as in `TrainedModel.sample`."""
+        times = self.times(**grid)
+        return functools.partial(sample, self.chain(guidance), solver=solver or self.solver, times=times)
 
     def chain(self, guidance: float | None = None) -> Diffusion | Mixture:
         """The chain that samples come from: guided by the early weights, with the recipe's weight by default."""

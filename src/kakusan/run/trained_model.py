@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -139,19 +140,20 @@ class TrainedModel:
             )
         if isinstance(cond, int):
             cond = torch.full((n,), cond)
+        draw: Callable[..., Tensor] = self._in_one_pass if self.diffusion is None else self.sampling.sampler(**options)
         done = {}
         for number, start in enumerate(range(0, n, BATCH)):
             if distributed.owned_by_rank(number):
                 known = None if cond is None else cond[start : start + BATCH]
                 size = min(BATCH, n - start)
-                if self.diffusion is None:
-                    streams = example_streams(seed, range(first + start, first + start + size))
-                    means = not self.is_counts
-                    x = ancestral_sample(self.chain, size, streams, cond=known, mean_output=means)
-                else:
-                    x = self.sampling.draw(size, first + start, seed, known, callback, **options)
+                x = draw(size, first=first + start, seed=seed, cond=known, callback=callback)
                 done[number] = {"x": x}
         return self._stored([one["x"] for one in distributed.all_gather(done)])
+
+    def _in_one_pass(self, n: int, *, first: int, seed: int, cond: Tensor | None, callback: None) -> Tensor:
+        """Samples of a model without solver steps: draws of counts, means of images."""
+        streams = example_streams(seed, range(first, first + n))
+        return ancestral_sample(self.chain, n, streams, cond=cond, mean_output=not self.is_counts)
 
     def _stored(self, parts: list[Tensor]) -> Images | np.ndarray:
         """Batches of samples as pixels or counts."""

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import importlib
 from typing import TYPE_CHECKING, Any
 
 from kakusan.errors import InputError
-from kakusan.registry import Registry
+from kakusan.registry import Registry, lazy_names
 
 if TYPE_CHECKING:
     from kakusan.solvers.ancestral import Ancestral
@@ -74,10 +73,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'kakusan.solvers' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"kakusan.solvers.{_HOMES[name]}"), name)
+__getattr__, __dir__ = lazy_names(__name__, _HOMES, __all__)
 
 
 def solver_options(name: str) -> dict[str, dataclasses.Field]:

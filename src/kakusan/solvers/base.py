@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -66,8 +67,7 @@ class Denoise:
         self.num_steps = len(times)
         self.level = self.levels[times[-1]]
         self.estimates: dict[int, Tensor] = {}  # the first estimate at each level of this step and the next
-        self._chain, self._cond = chain, cond
-        self._coarse, self._places = chain.respaced(times), {t: k for k, t in enumerate(times, start=1)}
+        self._chain, self._cond, self._times = chain, cond, times
 
     def __call__(self, z: Tensor, level: Level | None = None) -> Tensor:
         """The estimate of x, shape of z."""
@@ -76,9 +76,14 @@ class Denoise:
         self.estimates.setdefault(level.index, x_hat)
         return x_hat
 
+    @functools.cached_property
+    def _coarse(self) -> Diffusion:
+        """The chain that visits only the levels of this solve."""
+        return self._chain.respaced(self._times)
+
     def reverse(self, z: Tensor) -> Normal:
         """p(z_s | z_t = z) of the chain that visits only the levels of this solve; one network evaluation."""
-        place = self._places[self.level.index]
+        place = self._times.index(self.level.index) + 1
         prediction, v = self._coarse.predict(z, place, self._cond)
         x_hat = self._coarse.x_from(prediction, z, place)
         self.estimates.setdefault(self.level.index, x_hat)
@@ -93,8 +98,9 @@ class Denoise:
 class Solver(Protocol):
     """Numerical method that takes a chain from noise to data, one pair of levels at a time.
 
-    A solver is a frozen dataclass; its fields are its options, and appear in the command line by themselves. With K steps, uniform in log SNR, and a perfect network, the error of the sample distribution is of order K^-order.
-    The suite of laws verifies `order`.
+    A solver is a frozen dataclass. Its fields are its options, and appear in the command line by themselves. With K
+    steps, uniform in log SNR, and a perfect network, the error of the sample distribution is of order K^-order. The
+    suite of laws verifies `order`.
     """
 
     @property

@@ -47,7 +47,7 @@ DTYPES = {
 
 @dataclass(frozen=True)
 class Entry:
-    """One tensor of a file; begin and end count bytes from where the data start."""
+    """One tensor of a file; begin and end are byte offsets from the start of the data."""
 
     dtype: torch.dtype
     shape: tuple[int, ...]

@@ -71,7 +71,7 @@ class Features:
 
 
 def means(maps: list[Tensor]) -> Tensor:
-    """Each (n, *event), in double precision over the event: (n, len(maps))."""
+    """Mean over the event of each map (n, *event), in double precision; (n, len(maps))."""
     return torch.stack([values.flatten(1).double().mean(1) for values in maps], 1)
 
 

@@ -98,7 +98,7 @@ class DirichletFamily(Family):
 
     def finish(self, module: Any, data: Tensor) -> tuple[dict[str, Any], list[str]]:
         """Distance of the end of gradient ascent from the exact posterior."""
-        distance = module.distance_to_exact(data)
+        distance = module.distance_to_exact(data.to(module.log_gamma.device))
         line = f"gradient ascent ended at gamma = (x + alpha)(1 ± {distance:.1e})"
         return {"largest_relative_distance_to_exact_posterior": distance}, [line]
 
