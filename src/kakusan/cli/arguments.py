@@ -18,6 +18,7 @@ Steps = Annotated[int, Between(1, MOST_STEPS)]
 Channels = Literal[1, 3, 4]
 Split = Literal["test", "train"]
 SOLVERS = Choice("kakusan.solvers:SOLVERS")
+EXPORTS = Choice("kakusan.exchange:EXPORTS")
 SPACINGS = Literal["karras", "log-snr", "uniform"]
 
 
@@ -109,12 +110,14 @@ class Compare(Measured):
 
 @dataclass(frozen=True)
 class Export:
-    """Write the model of a run as one file to share, without paths of this machine."""
+    """Write the model of a run in a form to share, without paths of this machine."""
 
     run: Run
-    """Run directory."""
+    """Run directory. Most formats also take a file written by kakusan export."""
+    format: Annotated[str, EXPORTS] = "safetensors"
+    """Format. safetensors: one file that kakusan loads."""
     out: Path | None = None
-    """New file that ends in .safetensors. Default: RUN.safetensors in this folder."""
+    """New file or folder. Default: RUN with the format's ending, in this folder."""
 
 
 @dataclass(frozen=True)

@@ -75,12 +75,13 @@ def report(command: arguments.Report) -> int:
 
 
 def export(command: arguments.Export) -> int:
-    """Write the file and print its path."""
-    from kakusan.run.export import export
+    """Write the file or folder and print its path."""
+    from kakusan.exchange.export import export
 
-    out = export(command.run, command.out)
-    tell(f"{out.stat().st_size:,} bytes; sample it with: {typed('sample', out.name)}")
-    say(str(out))
+    done = export(command.run, command.out, command.format)
+    for line in (f"{done.size:,} bytes", *done.lines):
+        tell(line)
+    say(str(done.path))
     return 0
 
 
