@@ -17,6 +17,7 @@ from torch import Tensor
 from kakusan.likelihood.chains import CHUNK, GetBatch
 from kakusan.likelihood.control_variate.features import Features
 from kakusan.likelihood.control_variate.wiener import Wiener
+from kakusan.progress import progress
 
 FARTHEST = 8.0  # standard deviations of a feature
 RIDGE = 1.0  # ridge penalty, in evaluations, that pulls a group's coefficients to the shared ones
@@ -59,7 +60,7 @@ class Predictors:
         self._typical_sums = zero.index_add(0, group, self.typical)
         self._slope_sums = zero.index_add(0, group, self.slope)
         plain, sums = [], []
-        for part in chunks:
+        for part in progress(chunks, "preparing the measurement"):
             x = batch(part)
             plain.append(self._features.own(x))
             sums.append(wiener.summed(wiener.coordinates(x), group, num_groups))
