@@ -20,6 +20,7 @@ ROWS = [
     {"likelihood", "training"},
     {"run"},
     {"recipes"},
+    {"exchange"},
     {"cli"},
     {"__main__"},
 ]

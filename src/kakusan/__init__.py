@@ -14,6 +14,7 @@ if TYPE_CHECKING:  # for editors and type checkers; at run time a name is loaded
     from kakusan.chain import LatentChain, log_weight
     from kakusan.distributions import Normal
     from kakusan.errors import InputError, ScheduleWarning
+    from kakusan.exchange.export import export
     from kakusan.guidance import guided
     from kakusan.likelihoods.base import Likelihood
     from kakusan.models.clusters import Classes, Clusters
@@ -51,6 +52,7 @@ _HOMES = {
     "ancestral_sample": "bound",
     "bits_per_dim": "units",
     "elbo": "bound",
+    "export": "exchange.export",
     "fit": "training.fit",
     "guided": "guidance",
     "importance_bound": "bound",
@@ -81,6 +83,7 @@ __all__ = [  # the names of _HOMES and _MODULES, listed for editors
     "bits_per_dim",
     "data",
     "elbo",
+    "export",
     "fit",
     "guided",
     "importance_bound",

@@ -18,6 +18,7 @@ Steps = Annotated[int, Between(1, MOST_STEPS)]
 Channels = Literal[1, 3, 4]
 Split = Literal["test", "train"]
 SOLVERS = Choice("kakusan.solvers:SOLVERS")
+EXPORTS = Choice("kakusan.exchange:EXPORTS")
 SPACINGS = Literal["karras", "log-snr", "uniform"]
 
 
@@ -109,12 +110,36 @@ class Compare(Measured):
 
 @dataclass(frozen=True)
 class Export:
-    """Write the model of a run as one file to share, without paths of this machine."""
+    """Write the model of a run in a form to share, without paths of this machine."""
 
     run: Run
-    """Run directory."""
+    """Run directory. Most formats also take a file written by kakusan export."""
+    format: Annotated[str, EXPORTS] = "safetensors"
+    """Format. safetensors: one file that kakusan loads."""
     out: Path | None = None
-    """New file that ends in .safetensors. Default: RUN.safetensors in this folder."""
+    """New file or folder. Default: RUN with the format's ending, in this folder."""
+
+
+@dataclass(frozen=True)
+class Import(OnDevice):
+    """Import a DDPM or DDIM pipeline folder of diffusers as a file, or as a run with its bound and a report."""
+
+    folder: Annotated[Path, Positional("FOLDER")]
+    """Pipeline folder with model_index.json, a UNet2DModel and weights in safetensors format."""
+    out: Path
+    """New file that ends in .safetensors, or new run directory."""
+    data: str | None = None
+    """Data that the model was trained on, or of that kind. A run is measured on their held-out part."""
+
+
+@dataclass(frozen=True)
+class CheckAgainst(Printed):
+    """Compare solvers with those of another library, with the same network, schedule and noise. Exits with 1 if they differ."""
+
+    against: Annotated[Literal["diffusers"], Positional("LIBRARY")]
+    """Library: diffusers."""
+    run: Path | None = None
+    """Run directory or exported file whose network is used. Default: a small network of random weights."""
 
 
 @dataclass(frozen=True)
@@ -263,6 +288,8 @@ COMMANDS: dict[
     "compare": Compare,
     "report": Report,
     "export": Export,
+    "import": Import,
+    "check-against": CheckAgainst,
     "doctor": Doctor,
     "replay": Replay,
     "recipes": Recipes,

@@ -1,0 +1,16 @@
+"""Exchange with other programs: formats that a model is exported to, and models that are imported.
+
+A new export format is a file here and a line in EXPORTS. Importing this package imports no torch.
+"""
+
+from __future__ import annotations
+
+from kakusan.registry import Registry
+
+EXPORTS = Registry(
+    "export format",
+    {
+        "safetensors": "kakusan.exchange.safetensors:SafetensorsFile",
+        "diffusers": "kakusan.exchange.diffusers_export:DiffusersFolder",
+    },
+)

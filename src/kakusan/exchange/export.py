@@ -1,0 +1,74 @@
+"""Export of a trained model in one of the formats of `EXPORTS`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from kakusan.errors import InputError
+from kakusan.exchange import EXPORTS
+from kakusan.exchange.base import ExportFormat
+from kakusan.run.directory import refuse_inside_a_run
+from kakusan.run.source import open_source
+from kakusan.storage import files
+
+
+@dataclass(frozen=True)
+class Export:
+    """A finished export.
+
+    Attributes:
+        path: The new file or folder.
+        size: Bytes of all its files.
+        lines: Results of the checks, and what to type next, one line each.
+    """
+
+    path: Path
+    size: int
+    lines: list[str]
+
+
+def export(run: Path | str, out: Path | str | None = None, format: str = "safetensors") -> Export:
+    """Write the model of a run in a format for sharing; nothing in it names a path of this machine.
+
+    Args:
+        run: Run directory; for most formats also a file that kakusan exported.
+        out: New file or folder (default: the name of the run, with the format's ending, in the current folder).
+        format: A name in `EXPORTS`: "safetensors" (default), or a format of another program.
+
+    Raises:
+        InputError: If the format cannot hold this model, or `out` exists or lies in a run.
+    """
+    target: ExportFormat = EXPORTS[format]()
+    source = open_source(run)
+    if source.run is None and not target.takes_files:
+        raise InputError(f"{run} is an exported file already; give a run directory")
+    out = Path(out) if out is not None else Path(f"{source.name}{target.suffix or '-' + format}")
+    if target.suffix and out.suffix != target.suffix:
+        raise InputError(f"--out must end in {target.suffix}, got {out}")
+    if out.exists() or out.is_symlink():
+        raise InputError(f"{out} exists and is left unchanged; choose another --out")
+    refuse_inside_a_run(out)
+    made = target.make(source)
+    content = made.content
+    with files.writing(out):
+        files.make_folders(out.parent)
+        if isinstance(content, bytes):
+            files.replace(out, content)
+        else:
+            _write_folder(out, content)
+    size = len(content) if isinstance(content, bytes) else sum(map(len, content.values()))
+    return Export(out, size, [line for line in (*made.lines, target.use(out)) if line])
+
+
+def _write_folder(out: Path, content: Mapping[str, bytes]) -> None:
+    """Write a folder under another name, and rename it once it is complete."""
+    part = out.with_name(f".{out.name}.part")
+    if part.exists():  # of an export that was killed
+        files.remove(part)
+    for name, data in content.items():
+        files.make_folders((part / name).parent)
+        files.replace(part / name, data)
+    files.rename(part, out)
+    files.sync_folder(out.parent)

@@ -1,0 +1,27 @@
+"""Export as one .safetensors file that kakusan itself loads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kakusan.console import command
+from kakusan.exchange.base import Exported, ExportFormat
+
+if TYPE_CHECKING:
+    from kakusan.run.source import ModelSource
+
+
+class SafetensorsFile(ExportFormat):
+    """Weights and everything needed to rebuild the model, without paths of this machine; see `run.model_file`."""
+
+    suffix = ".safetensors"
+    takes_files = False
+
+    def make(self, source: ModelSource) -> Exported:
+        """The content of the file."""
+        return Exported(source.read_shareable().to_bytes())
+
+    def use(self, out: Path) -> str:
+        """The command that samples it."""
+        return f"sample it with: {command('sample', out)}"
