@@ -1,7 +1,7 @@
 """Work on many examples, split over threads that use one core each.
 
-An operation on a small network is too short for several cores: they wait for each other after each one, and a busy
-process beside them makes all of them wait. Examples are independent, so each thread takes a part of them instead.
+An operation on a small network is too short for several cores: they wait for each other after each one. If another
+process takes one of the cores, all of them wait. Examples are independent, so each thread takes a part of them instead.
 """
 
 from __future__ import annotations
