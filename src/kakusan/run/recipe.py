@@ -49,10 +49,8 @@ class Recipe:
 
     def __post_init__(self):
         check(self, "recipe")
-        if self.distil is not None and self.family != "diffusion":
-            raise InputError(
-                f"recipe.distil makes a student of a diffusion model, got a {self.family} model; leave it out"
-            )
+        if self.distil is not None and self.family:
+            FAMILIES[self.family]().student()  # InputError if there is none
 
     @property
     def family(self) -> str:
