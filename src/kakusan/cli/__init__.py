@@ -26,6 +26,7 @@ TRAIN = {  # kakusan train has two forms; for the others the summary is the docs
 }
 SHARED = ("sample", "evaluate")  # commands that run on several processes: torchrun -m kakusan sample ...
 OTHER_WORDS = {"resume": "train --resume", "generate": "sample", "draw": "sample", "check": "doctor"}
+FUNCTIONS = {"import": "import_", "check-against": "check_against"}  # whose names are not those of the commands
 SIZES = {
     "train": "--optim.batch or the size of the model",
     "sample": "-n",
@@ -115,7 +116,7 @@ def _dispatch(arguments: list[str]) -> int:
 
 def _run(verb: str, command: Any) -> int:
     """Hand a parsed command to its function in `commands`, in one process or in each of several."""
-    main = getattr(commands, verb)
+    main = getattr(commands, FUNCTIONS.get(verb, verb))
     if verb not in SHARED or os.environ.get("WORLD_SIZE", "1") == "1":
         return main(command)
     from kakusan.training.device import device_named

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kakusan.run import model_file
-from kakusan.run.build import event_shape_of, family_of
+from kakusan.run.build import event_shape_of
 from kakusan.run.directory import RunDirectory
 from kakusan.run.model_file import ExportedModel, Facts, Source
 from kakusan.run.recipe import from_record
@@ -44,7 +44,7 @@ class ModelSource:
             return model_file.read(self.path)
         recipe = self.facts.recipe
         newest = checkpoint.latest(self.run.checkpoints)
-        early = checkpoint.early_weights(newest) if family_of(recipe.model).uses_early else None
+        early = checkpoint.early_weights(newest) if recipe.model.guided else None
         return ExportedModel(self.facts, used_weights(recipe, checkpoint.averaged_weights(newest)), early)
 
     def read_shareable(self) -> ExportedModel:

@@ -13,7 +13,7 @@ from kakusan.models.diffusion import Diffusion
 from kakusan.models.mixture import Mixture, split
 from kakusan.noise import Randomness, randn
 from kakusan.objectives.distillation import Distillation, first_step
-from kakusan.run.build import family_of, scale_of, with_weights
+from kakusan.run.build import scale_of, with_weights
 from kakusan.run.families.diffusion import DiffusionConfig, schedule_of
 from kakusan.run.recipe import Distil, Recipe
 from kakusan.timesteps import StepLaw
@@ -26,7 +26,9 @@ STUDENT = "student."  # prefix of the student's weights in a Distillation
 
 def student_recipe(recipe: Recipe, teacher: Recipe) -> Recipe:
     """Complete a student's recipe with the settings of its teacher; InputError if that model cannot be a teacher."""
-    _check_teacher(teacher)
+    if not teacher.model.guided or teacher.distil is not None:
+        kind = "a student itself" if teacher.distil is not None else f"a {teacher.family} model"
+        raise InputError(f"a teacher is a diffusion model, and {teacher.name} is {kind}; e.g. kakusan train mnist-ddpm")
     settings = cast(DiffusionConfig, teacher.model)
     distil = _distil(recipe)
     if recipe.optim.early is not None:
@@ -86,18 +88,6 @@ def used_weights(recipe: Recipe, weights: Mapping[str, Tensor]) -> dict[str, Ten
         return dict(weights)
     own = {NETWORK + name.removeprefix(STUDENT): tensor for name, tensor in weights.items() if name.startswith(STUDENT)}
     return own | {name: tensor for name, tensor in weights.items() if name.startswith(CLUSTERS)}
-
-
-def _check_teacher(teacher: Recipe) -> None:
-    """InputError unless a student can learn from this model."""
-    example = "e.g. kakusan train mnist-ddpm"
-    if teacher.distil is not None:
-        raise InputError(f"a teacher is a diffusion model, and {teacher.name} is a student itself; {example}")
-    try:
-        family_of(teacher.model).student()
-    except InputError as error:
-        kind = f"a {teacher.family} model"
-        raise InputError(f"a teacher is a diffusion model, and {teacher.name} is {kind}; {example}") from error
 
 
 def _distil(recipe: Recipe) -> Distil:

@@ -139,11 +139,12 @@ def _is_of_this_job(path: Path) -> bool:
 def _write_records(run: RunDirectory, record: dict[str, Any], dataset: Dataset, teacher: ExportedModel | None) -> None:
     if teacher is not None:
         record = {**record, **keep_teacher(run, teacher)}
-    run.write("data.json", _data_record(dataset))
+    run.write("data.json", data_record(dataset))
     run.write("run.json", record)  # last: from here on the run can be resumed
 
 
-def _data_record(dataset: Dataset) -> dict[str, Any]:
+def data_record(dataset: Dataset) -> dict[str, Any]:
+    """Content of a run's data.json."""
     return {
         "name": dataset.name,
         "kind": dataset.kind,

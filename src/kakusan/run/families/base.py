@@ -33,9 +33,14 @@ Figure = tuple["Images", int | None]  # images in reading order, and how many fo
 
 
 class ModelConfig:
-    """Base of the settings of a family: a frozen dataclass with a `family` name."""
+    """Base of the settings of a family: a frozen dataclass with a `family` name.
+
+    Attributes:
+        guided: Whether samples can be guided by weights from early in the run, and the model distilled.
+    """
 
     family = ""
+    guided = False
 
 
 class Family(abc.ABC):
@@ -50,7 +55,6 @@ class Family(abc.ABC):
         draws_latents: Whether an importance-weighted bound and figures of reconstructions make sense.
         closed_form: Whether the bound is computed without network evaluations, so that all examples are measured.
         has_bound: Whether given examples can be scored.
-        uses_early: Whether weights from early in the run are kept to guide sampling.
         estimators: Names of the further estimators of the ELBO.
         splits_over_threads: Whether micro-batches on several threads are faster than one.
     """
@@ -61,7 +65,6 @@ class Family(abc.ABC):
     draws_latents: ClassVar[bool] = True
     closed_form: ClassVar[bool] = False
     has_bound: ClassVar[bool] = True
-    uses_early: ClassVar[bool] = False
     estimators: ClassVar[tuple[str, ...]] = ()
     splits_over_threads: ClassVar[bool] = False
 
@@ -131,7 +134,7 @@ class Family(abc.ABC):
         return []
 
     def sampling(self, chain: Any, weaker: Any, recipe: Recipe) -> SamplingPolicy | OnePass:
-        """How samples are drawn; by default in one pass from the latents to the data."""
+        """Sampling with its defaults; by default one pass from the latents to the data."""
         from kakusan.run.sampling import OnePass
 
         return OnePass(chain, recipe, self.form.shows_mean)
