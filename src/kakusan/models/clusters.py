@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from kakusan.console import counted
 from kakusan.errors import InputError
 from kakusan.noise import Randomness, rand, stream
+from kakusan.progress import progress
 
 COARSE_SIDE = 16  # pixels per side, at most, of the features for k-means: detail would cost time and add little
 EXAMPLES_PER_CLUSTER = 50  # smallest average cluster size; with fewer the class would identify the example
@@ -132,7 +133,7 @@ class Clusters(Classes):
         order = torch.randperm(len(features), generator=stream("clusters"))
         seen = features[order[: num * LEARNED_FROM]]
         centres, everywhere = seen[:num].clone(), torch.ones(num, dtype=torch.bool)
-        for _ in range(ROUNDS):
+        for _ in progress(range(ROUNDS), "finding clusters"):
             nearest = _nearest(seen, centres, everywhere)
             count = nearest.bincount(minlength=num)[:, None]
             total = torch.zeros_like(centres).index_add_(0, nearest, seen)
