@@ -1,4 +1,4 @@
-"""A folder of PNG, JPEG and WebP images as one tensor."""
+"""A folder of PNG, JPEG, WebP and GIF images as one tensor."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ GONE = np.empty(0, np.uint8)
 class ImageFolder:
     """Reader of a folder of image files with its subfolders, which may give labels."""
 
-    summary = "a folder of PNG, JPEG or WebP images"
+    summary = "a folder of PNG, JPEG, WebP or GIF images"
     options = ("size", "channels")
 
     @staticmethod
@@ -69,7 +69,7 @@ def _dataset_of_scan(folder: Path, found: Scan, options: ImageOptions, whole: bo
     if not found.total:
         made = f" ({found.made_here:,} figures or runs of kakusan passed over)" if found.made_here else ""
         raise InputError(
-            f"{printable(str(folder))}: expected images (.png, .jpg or .webp), or IDX files (train-images-idx3-ubyte), "
+            f"{printable(str(folder))}: expected images (.png, .jpg, .webp or .gif), or IDX files (train-images-idx3-ubyte), "
             f"got {_listing(folder)}{made}"
         )
     if not found.names:
@@ -138,6 +138,10 @@ def _preparation(found: Scan, options: ImageOptions, channels: int) -> str:
         done.append(f"cropped in the middle and resized (Lanczos) to {height} x {width} from {_sizes(found)}")
     if found.blended:
         done.append(f"{found.blended:,} with an alpha channel put on white")
+    if found.deep:
+        done.append(f"{found.deep:,} of 16 bits reduced to their upper 8")
+    if found.animated:
+        done.append(f"{found.animated:,} animated ones: first frame only")
     gray = len(found.names) - found.color
     if channels >= 3 and gray:
         done.append(f"{gray:,} gray ones as color")

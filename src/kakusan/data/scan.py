@@ -19,9 +19,9 @@ from kakusan.data.image_file import MadeHere, Unusable, read_image
 from kakusan.data.options import ImageOptions
 from kakusan.errors import InputError, printable
 
-ENDINGS = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp")
+ENDINGS = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".gif", ".apng")
 # image formats that are reported as unusable; other files, such as text, are skipped silently
-OTHER_ENDINGS = (".gif", ".bmp", ".tif", ".tiff", ".heic", ".heif", ".avif", ".jxl", ".jp2", ".tga", ".apng", ".ppm")
+OTHER_ENDINGS = (".bmp", ".tif", ".tiff", ".heic", ".heif", ".avif", ".jxl", ".jp2", ".tga", ".ppm")
 CONVERT = "save it as PNG, e.g. Image.open(f).convert('RGB').save('x.png') with Pillow"
 RUN_RECORD = "run.json"  # marks a run directory, whose figures are not data
 TELL_SECONDS = 5.0
@@ -36,6 +36,8 @@ class Scan:
     sizes: Counter[tuple[int, int]] = field(default_factory=Counter)  # (height, width) in the files
     color: int = 0  # images with color in the file; the others are gray
     blended: int = 0  # images with an alpha channel that were put on white
+    deep: int = 0  # images of 16 bits a channel, of which the upper 8 are kept
+    animated: int = 0  # animations, of which the first frame is kept
     bad: dict[str, str] = field(default_factory=dict)  # the reason of each, by its printable name
     others: int = 0  # files that are no images by their names
     made_here: int = 0  # images that this library made, and run directories
@@ -85,6 +87,8 @@ def scan(folder: Path, options: ImageOptions, tell: Tell | None = None) -> Scan:
         found.sizes[image.size] += 1
         found.color += image.color
         found.blended += image.blended
+        found.deep += image.deep
+        found.animated += image.animated
         digest.update(f"{len(os.fsencode(name))} {image.num_bytes} {image.digest} ".encode() + os.fsencode(name))
         if options.size is None and len(found.sizes) > 1:
             found.pixels.clear()  # they will be refused; the others are read to report all bad files
