@@ -10,9 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kakusan.data.cache import Cache, state_of_files
 from kakusan.data.dataset import OWN_TEST_PART, RANDOM_TENTH, Dataset, Tell, from_arrays, split_rows
 from kakusan.data.options import ImageOptions
-from kakusan.data.scan import Scan, scan
+from kakusan.data.scan import Scan, list_images, read_images
+from kakusan.data.sizes import choose_size
 from kakusan.errors import InputError, printable
 
 MOST_LINES = 20  # bad files listed in an error; `kakusan data` lists all
@@ -40,14 +42,30 @@ class ImageFolder:
             InputError: With a note for each of the first bad files if none are to be skipped; or if the images do not
                 agree in size and no size was given.
         """
-        found = scan(path, options, tell)
-        if found.bad and options.bad == "refuse":
-            raise _refusal(path, found)
-        dataset = _dataset_of_scan(path, found, options, whole)
-        if found.bad and tell is not None:
-            name, reason = next(iter(found.bad.items()))
-            tell(f"left out {len(found.bad):,} bad of {found.total:,} files, the first {name} ({reason})")
-        return dataset
+        found = Scan()
+        names = list_images(path, found)
+        chosen = choose_size(path, names) if options.fit and options.size is None else None
+        if chosen is not None:
+            options = dataclasses.replace(options, size=chosen[0])
+            if tell is not None:
+                tell(f"{printable(path.name)}: {chosen[1]}")
+        cache = Cache.of(path, options, whole, lambda: state_of_files(path, names))
+
+        def convert() -> Dataset:
+            return _converted(path, read_images(path, names, found, options, tell, cache), options, whole, tell)
+
+        return convert() if cache is None else cache.open() or cache.made(convert)
+
+
+def _converted(path: Path, found: Scan, options: ImageOptions, whole: bool, tell: Tell | None) -> Dataset:
+    """The data set of a scan; bad files are refused, or told."""
+    if found.bad and options.bad == "refuse":
+        raise _refusal(path, found)
+    dataset = _dataset_of_scan(path, found, options, whole)
+    if found.bad and tell is not None:
+        name, reason = next(iter(found.bad.items()))
+        tell(f"left out {len(found.bad):,} bad of {found.total:,} files, the first {name} ({reason})")
+    return dataset
 
 
 def _refusal(folder: Path, found: Scan) -> InputError:
@@ -95,8 +113,8 @@ def _dataset_of_scan(folder: Path, found: Scan, options: ImageOptions, whole: bo
     dataset = from_arrays(
         name,
         "images",
-        _stack(found.pixels, train_rows, channels),
-        None if test_rows is None else _stack(found.pixels, test_rows, channels),
+        _stack(found, "train", train_rows, channels),
+        None if test_rows is None else _stack(found, "test", test_rows, channels),
         labels=None if labels is None else labels[train_rows],
         test_labels=None if labels is None or test_rows is None else labels[test_rows],
         whole=whole,
@@ -116,8 +134,11 @@ def _class_names(found: Scan) -> np.ndarray | None:
     return np.array(classes) if len(classes) == len(parts) and len(set(classes)) > 1 else None
 
 
-def _stack(images: list[np.ndarray], rows: list[int], channels: int) -> Tensor:
+def _stack(found: Scan, part: str, rows: list[int], channels: int) -> Tensor:
     """Images as uint8 (N, C, H, W); each one is freed after copying, to save memory."""
+    if found.stored is not None:
+        return found.stored.stack(part, rows, channels)
+    images = found.pixels
     stacked = torch.empty((len(rows), channels, *images[rows[0]].shape[1:]), dtype=torch.uint8)
     for place, row in enumerate(rows):
         stacked.numpy()[place] = images[row]  # a gray one fills all channels
@@ -138,6 +159,8 @@ def _preparation(found: Scan, options: ImageOptions, channels: int) -> str:
         done.append(f"cropped in the middle and resized (Lanczos) to {height} x {width} from {_sizes(found)}")
     if found.blended:
         done.append(f"{found.blended:,} with an alpha channel put on white")
+    if found.stored is not None and found.stored.most == 1:
+        done.append("values 0 and 1 taken as black and white (0 and 255)")
     if found.deep:
         done.append(f"{found.deep:,} of 16 bits reduced to their upper 8")
     if found.animated:

@@ -140,6 +140,24 @@ def read_image(path: Path, options: ImageOptions) -> DecodedImage:
     return DecodedImage(np.ascontiguousarray(pixels), size, color, blended, num_bytes, digest, deep, animated)
 
 
+def read_size(path: Path) -> tuple[int, int]:
+    """(height, width) of an image as seen, from its header alone.
+
+    Raises:
+        Unusable: If the header is not that of an image.
+    """
+    try:
+        content = read_regular(path, MOST_BYTES)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with _opener(content)(io.BytesIO(content)) as image:
+                return _upright(image.size, _orientation(image))
+    except (Unusable, MadeHere) as error:
+        raise Unusable(str(error)) from error
+    except Exception as error:  # a decoder may raise any error for a damaged file
+        raise Unusable(_reason(error)) from error
+
+
 def _first_frame(content: bytes) -> tuple[bytes, bool]:
     """The content, of a GIF with its first frame alone, and whether a GIF has more frames."""
     if not content.startswith(gif.STARTS):
