@@ -20,6 +20,7 @@ from kakusan.measure.classifier import features_and_probabilities
 from kakusan.measure.copies import Pair, closest_pairs, copy_verdict, near_training
 from kakusan.measure.grid import grid_power
 from kakusan.measure.metric import Column, Examples, Sets, Value, rows, shuffled
+from kakusan.progress import progress
 
 ANY = multiscale.NAME
 MOST_TRAIN = 50_000  # training images compared, a fixed random choice
@@ -144,11 +145,13 @@ def measure_features(name: str, samples: Tensor, reference: Tensor, train: Tenso
 
 def _measure(name: str, sets: Sets) -> Quality:
     metrics = [make() for make in METRICS.values()]
-    values = {key: value for metric in metrics for key, value in metric.compute(sets).items()}
+    values, floor = {}, {}
+    for metric in progress(metrics, "measuring samples"):
+        values |= metric.compute(sets)
+        floor |= {} if sets.train is None else metric.floor(sets)
     columns = {key: column for metric in metrics for key, column in metric.columns.items()}
     if sets.train is None:
         return Quality(name, len(sets.samples), len(sets.reference), 0, values, {}, columns)
-    floor = {key: value for metric in metrics for key, value in metric.floor(sets).items()}
     num_floor = min(len(sets.samples), len(sets.train))
     return Quality(name, len(sets.samples), len(sets.reference), num_floor, values, floor, columns)
 
