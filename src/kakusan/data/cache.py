@@ -29,7 +29,7 @@ from kakusan.data.options import ImageOptions
 from kakusan.errors import InputError, printable
 from kakusan.storage import files
 
-NAME = "data-cache"  # of the folder of caches, beside the runs
+NAME = "data-cache"  # of the folder of caches, in the folder of the runs
 CACHE_FROM = 2**30  # bytes of pixels: fewer stay in memory
 RECORD, FORMAT = "cache.json", 1
 WHITE = 255
@@ -177,7 +177,7 @@ class StoredPixels:
         everything = np.memmap(self._path, np.uint8, "r", shape=(self.count, *self.shape))
         with (self.folder / f"{part}.u8").open("wb") as file:
             for start in range(0, len(rows), ROWS):
-                file.write(np.ascontiguousarray(everything[rows[start : start + ROWS], :channels] * np.uint8(scale)))
+                file.write((everything[rows[start : start + ROWS], :channels] * np.uint8(scale)).tobytes())
             file.flush()
             os.fsync(file.fileno())
         return mapped(self.folder / f"{part}.u8", (len(rows), channels, *self.shape[1:]))
@@ -215,13 +215,13 @@ def forget(root: Path, source: Path) -> int:
 
 
 class Ticker:
-    """Progress of a long conversion, told every few seconds."""
+    """Progress of a long conversion, written every few seconds."""
 
     def __init__(self, tell: Tell | None, name: str, total: int):
         self.tell, self.name, self.total, self.told = tell, printable(name), total, time.monotonic()
 
     def __call__(self, done: int) -> None:
-        """Tell how many images are done, if it is time."""
+        """Write how many images are done, if it is time."""
         if self.tell is not None and time.monotonic() - self.told > TELL_SECONDS:
             self.tell(f"{self.name}: {done:,} of {self.total:,} images converted")
             self.told = time.monotonic()

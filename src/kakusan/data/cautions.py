@@ -28,5 +28,5 @@ def cautions(dataset: Dataset) -> list[str]:
 
 
 def _all_equal(data: Tensor) -> bool:
-    """Whether all examples are equal; most data show at the first few that they are not."""
+    """Check if all examples are equal; most data show at the first few that they are not."""
     return all(bool((part == data[:1]).all()) for part in data.split(AT_ONCE))

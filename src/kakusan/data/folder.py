@@ -58,7 +58,7 @@ class ImageFolder:
 
 
 def _converted(path: Path, found: Scan, options: ImageOptions, whole: bool, tell: Tell | None) -> Dataset:
-    """The data set of a scan; bad files are refused, or told."""
+    """The data set of a scan; bad files are refused, or skipped with a message."""
     if found.bad and options.bad == "refuse":
         raise _refusal(path, found)
     dataset = _dataset_of_scan(path, found, options, whole)

@@ -93,7 +93,7 @@ def near_training(sets: Sets, kind: Kind, who: Literal["samples", "reference"]) 
 
 
 def copy_verdict(values: Mapping[str, Value], floor: Mapping[str, Value], samples: int) -> str:
-    """Whether the samples contain copies, in one line; empty without measures of copies.
+    """Verdict on copies of training examples, in one line; empty without measures of copies.
 
     Copies are found if their share exceeds that of held-out examples by three standard errors, by pixels or by features.
     Otherwise samples may still be nearer to training examples than held-out examples are.

@@ -4,7 +4,7 @@ Each scale has two layers of random filters. The first gives the logarithm of it
 over quarters. The mean colors of a 3 x 3 grid are added. All filters come from one fixed seed, so that features of different runs compare.
 Features are centered and scaled by those of real images, so that each varies by about 1.
 
-Random filters respond to blur, noise, color and layout, and they do not know what a picture shows. Naeem et al. 2020
+Random filters respond to blur, noise, color and layout, and they do not know what an image shows. Naeem et al. 2020
 recommend them for images that differ from photographs. docs/measures.md gives the reasons and the alternatives.
 """
 
@@ -44,8 +44,12 @@ def filters(channels: int) -> list[tuple[Tensor, Tensor, Tensor]]:
         first[: WIDTH // 2] -= first[: WIDTH // 2].mean((2, 3), keepdim=True)
         second = torch.randn(INNER, WIDTH, 3, 3, generator=generator)
         bias = 0.1 * torch.randn(INNER, generator=generator)
-        layers.append((*(part / part.flatten(1).norm(dim=1)[:, None, None, None] for part in (first, second)), bias))
+        layers.append((_of_norm_1(first), _of_norm_1(second), bias))
     return layers
+
+
+def _of_norm_1(part: Tensor) -> Tensor:
+    return part / part.flatten(1).norm(dim=1)[:, None, None, None]
 
 
 def raw_features(images: np.ndarray) -> Tensor:

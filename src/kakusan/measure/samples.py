@@ -79,7 +79,7 @@ class Quality:
 
     @property
     def verdict(self) -> str:
-        """Whether the samples contain copies, in words; empty without training examples."""
+        """Verdict on copies of training examples, in words; empty without training examples."""
         return copy_verdict(self.values, self.floor, self.num_samples) if self.floor else ""
 
     def _line(self, name: str, value: Value, width: int) -> str:
