@@ -103,11 +103,7 @@ def of_diffusion(
     )
     predictors, size = None, groups.typical
     if control and num >= ENOUGH_FOR_CONTROL:
-        wiener = Wiener(chain, batch(everything[:SEEN]).cpu())
-        size = (groups.typical * torch.maximum(wiener.typical, 1e-6 * groups.typical)).sqrt()  # data may be all equal
-        predictors = Predictors(
-            wiener, groups.typical, groups.slope, groups.of_step, groups.num, lambda rows: batch(rows).cpu(), num
-        )
+        predictors, size = _control(source, groups, num)
     generator = stream(seed, "evaluate")
     rows = torch.randperm(num, generator=generator)
     blocks = _evaluated(source, predictors, rows, law or groups.law(size), groups.free, generator)
@@ -159,6 +155,15 @@ def _by_group(
         left[block.rows], steps[block.rows] = residual / block.prob, block.t
     by_group.index_put_((torch.arange(num), groups.of_step[steps - 1]), left, accumulate=True)
     return by_group, left
+
+
+def _control(source: Source, groups: StepGroups, num: int) -> tuple[Predictors, Tensor]:
+    """Predictors of the cost, and the typical size of what they leave at each step."""
+    wiener = Wiener(source.chain, source.batch(torch.arange(min(SEEN, num))).cpu())
+    size = (groups.typical * torch.maximum(wiener.typical, 1e-6 * groups.typical)).sqrt()  # data may be all equal
+    return Predictors(
+        wiener, groups.typical, groups.slope, groups.of_step, groups.num, lambda rows: source.batch(rows).cpu(), num
+    ), size
 
 
 def _evaluated(
