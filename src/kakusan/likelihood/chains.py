@@ -12,7 +12,7 @@ from kakusan.chain import LatentChain
 from kakusan.checks import check_count
 from kakusan.distributions import add
 from kakusan.likelihood.evaluation import Estimate, var_of_mean
-from kakusan.noise import Randomness, stream
+from kakusan.noise import stream
 
 GetBatch = Callable[[Tensor], Tensor]  # indices -> x in the model's numbers
 Terms = Callable[..., dict[str, Tensor]]  # (x, generator), or (x, generator, cond) -> nats of each term, each (b,)
