@@ -96,7 +96,7 @@ def test_the_child_notices_what_it_is_there_for():
 - json.dumps([record, kinds,
 + json.dumps([kinds,""")
 @catches("""run/model_file.py: any model may bring early weights [early weights of a model that has no use for them]
-- facts.recipe.family == "diffusion" and any(
+- facts.recipe.model.guided and any(
 + any(""")
 @catches("""run/trained_model.py: samples that are no numbers become black pixels [weights as large as numbers go]
 - if not all(part.isfinite().all() for part in parts):

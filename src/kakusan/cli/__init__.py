@@ -26,6 +26,7 @@ TRAIN = {  # kakusan train has two forms; for the others the summary is the docs
 }
 SHARED = ("sample", "evaluate")  # commands that run on several processes: torchrun -m kakusan sample ...
 OTHER_WORDS = {"resume": "train --resume", "generate": "sample", "draw": "sample", "check": "doctor"}
+FUNCTIONS = {"import": "import_", "check-against": "check_against"}  # whose names are not those of the commands
 SIZES = {
     "train": "--optim.batch or the size of the model",
     "sample": "-n",
@@ -37,6 +38,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Run one command and exit: with 0, with 2 after a user's mistake, with 128 + n after signal n."""
     arguments = sys.argv[1:] if arguments is None else arguments
     keep_freed_memory()
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # torch's waiting threads leave their cores to other processes
     try:
         os.getcwd()  # in a removed folder, libraries would end the process without our message
         with warnings.catch_warnings(), handled_by(stop):
@@ -115,7 +117,7 @@ def _dispatch(arguments: list[str]) -> int:
 
 def _run(verb: str, command: Any) -> int:
     """Hand a parsed command to its function in `commands`, in one process or in each of several."""
-    main = getattr(commands, verb)
+    main = getattr(commands, FUNCTIONS.get(verb, verb))
     if verb not in SHARED or os.environ.get("WORLD_SIZE", "1") == "1":
         return main(command)
     from kakusan.training.device import device_named

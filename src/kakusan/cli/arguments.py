@@ -121,6 +121,28 @@ class Export:
 
 
 @dataclass(frozen=True)
+class Import(OnDevice):
+    """Import a DDPM or DDIM pipeline folder of diffusers as a file, or as a run with its bound and a report."""
+
+    folder: Annotated[Path, Positional("FOLDER")]
+    """Pipeline folder with model_index.json, a UNet2DModel and weights in safetensors format."""
+    out: Path
+    """New file that ends in .safetensors, or new run directory."""
+    data: str | None = None
+    """Data that the model was trained on, or of that kind. A run is measured on their held-out part."""
+
+
+@dataclass(frozen=True)
+class CheckAgainst(Printed):
+    """Compare solvers with those of another library, with the same network, schedule and noise. Exits with 1 if they differ."""
+
+    against: Annotated[Literal["diffusers"], Positional("LIBRARY")]
+    """Library: diffusers."""
+    run: Path | None = None
+    """Run directory or exported file whose network is used. Default: a small network of random weights."""
+
+
+@dataclass(frozen=True)
 class Report:
     """Write the HTML report of a finished run."""
 
@@ -266,6 +288,8 @@ COMMANDS: dict[
     "compare": Compare,
     "report": Report,
     "export": Export,
+    "import": Import,
+    "check-against": CheckAgainst,
     "doctor": Doctor,
     "replay": Replay,
     "recipes": Recipes,

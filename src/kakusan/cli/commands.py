@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from kakusan.run.directory import RunDirectory
     from kakusan.run.train import Outcome
 
-DAMAGED = 1  # exit status of doctor
+DAMAGED, DIFFERENT = 1, 1  # exit status of doctor, and of check-against
 DEMO = "mnist-ddpm"
 NUMBERS_AT_ONCE = 2**24  # summed at a time, so that memory holds the data once
 
@@ -83,6 +83,29 @@ def export(command: arguments.Export) -> int:
         tell(line)
     say(str(done.path))
     return 0
+
+
+def import_(command: arguments.Import) -> int:
+    """Write the file or the run and print its path."""
+    from kakusan.exchange.import_model import import_model
+
+    flags = ["--data", command.data] if command.data else []
+    words = ["kakusan", "import", str(command.folder), "--out", str(command.out), *flags]
+    model = import_model(command.folder, command.out, command.data, command.device, words)
+    tell(f"{model!r}")
+    tell(
+        f"sample it with: {typed('sample', command.out)}; measure it with: {typed('evaluate', command.out, '--data', command.data or 'PATH')}"
+    )
+    say(str(command.out))
+    return 0
+
+
+def check_against(command: arguments.CheckAgainst) -> int:
+    """Print the differences, and return 1 if they are too large."""
+    from kakusan.exchange.check_against import check_against
+
+    found = check_against(command.against, command.run)
+    return _print(found, command.json) or (0 if found.agrees else DIFFERENT)
 
 
 def info(command: arguments.Info) -> int:

@@ -11,5 +11,6 @@ EXPORTS = Registry(
     "export format",
     {
         "safetensors": "kakusan.exchange.safetensors:SafetensorsFile",
+        "diffusers": "kakusan.exchange.diffusers_export:DiffusersFolder",
     },
 )

@@ -71,8 +71,12 @@ def posterior(model: Mixture, batch: GetBatch, num: int, most: int = MOST, seed:
         raise InputError(f"a class needs at least 2 evaluations for a standard error, got {most}; 256 is the default")
     at_once = max(1, min(CHUNK, DRAWS_AT_ONCE // (model.classes.num * most)))
     parts = [_posterior(model, batch(rows), most, seed) for rows in torch.arange(num).split(at_once)]
-    columns = zip(*[(part.probs, part.bounds, part.stderr) for part in parts])
-    return Posterior(*map(torch.cat, columns), sum(part.evaluations for part in parts))
+    return Posterior(
+        probs=torch.cat([part.probs for part in parts]),
+        bounds=torch.cat([part.bounds for part in parts]),
+        stderr=torch.cat([part.stderr for part in parts]),
+        evaluations=sum(part.evaluations for part in parts),
+    )
 
 
 def _posterior(model: Mixture, x: Tensor, most: int, seed: int) -> Posterior:
@@ -80,7 +84,7 @@ def _posterior(model: Mixture, x: Tensor, most: int, seed: int) -> Posterior:
     draws = torch.full((len(x), len(log_prior), most), math.nan, dtype=torch.float64)
     candidates = (log_prior > -math.inf).expand(len(x), -1)
     undecided, done = candidates, 0
-    while done < most and undecided.any():
+    while True:
         more = min(max(FIRST, done), most - done)
         for k in range(len(log_prior)):
             rows = undecided[:, k].nonzero()[:, 0]
@@ -94,6 +98,8 @@ def _posterior(model: Mixture, x: Tensor, most: int, seed: int) -> Posterior:
         gap = gap + log_prior[best][:, None] - log_prior
         candidates = candidates & ~((gap > CLEAR_NATS) & (gap > CLEAR_ERRORS * stderr))
         undecided = candidates & (candidates.sum(1, keepdim=True) > 1)
+        if done >= most or not undecided.any():
+            break
     gap, rows = gap.masked_fill(log_prior == -math.inf, math.inf), torch.arange(len(x))
     second = gap.scatter(1, best[:, None], math.inf).argmin(1)
     bounds = draws[rows, best].nanmean(1)[:, None] - gap + log_prior[best][:, None] - log_prior

@@ -24,6 +24,7 @@ from kakusan.models.networks import as_module, as_shape, denoiser_output, evalua
 from kakusan.models.parametrization import PREDICTIONS, Parametrization, check_last_step
 from kakusan.models.respaced import Respaced
 from kakusan.models.simple_loss import simple_loss
+from kakusan.models.wrapped import Wrapped
 from kakusan.noise import Randomness
 from kakusan.schedule import Schedule, Step
 from kakusan.timesteps import StepLaw
@@ -88,6 +89,18 @@ class Diffusion(nn.Module, LatentChain):
         self.register_buffer("_zero", torch.zeros(()), persistent=False)
         check_last_step(prediction, self.parametrization, schedule, self.clip)
 
+    @classmethod
+    def wrap(
+        cls, module: nn.Module, schedule: Schedule, event_shape: Sequence[int] | int, *, prediction: str,
+        first: int, time_scale: float = 1.0, learned_range: bool = False, **choices: Any,
+    ) -> Diffusion:  # fmt: skip
+        """A chain around the network of another library; `first`, `time_scale` and `learned_range`: see `Wrapped`.
+
+        The other arguments, e.g. variance and clip, are those of `Diffusion`.
+        """
+        choices |= {"prediction": prediction, **({"variance": "learned"} if learned_range else {})}
+        return cls(Wrapped(module, first, time_scale, learned_range), schedule, event_shape, **choices)
+
     @property
     def num_dims(self) -> int:
         """Number of scalars in one example."""
@@ -147,7 +160,8 @@ class Diffusion(nn.Module, LatentChain):
         if isinstance(t, int):
             t = torch.full((len(z_t),), t, device=z_t.device)
         output = evaluate(self.denoiser, z_t, t, cond=cond)
-        return denoiser_output(output, z_t, self.variance == "learned")
+        bounded = getattr(self.denoiser, "bounded", True)
+        return denoiser_output(output, z_t, self.variance == "learned", bounded)
 
     def data_estimate(self, z_t: Tensor, t: Time, cond: Tensor | None = None) -> Tensor:
         """The model's estimate of x from z_t, shape of z_t; one network evaluation."""

@@ -112,8 +112,9 @@ class Labels(Classes):
     def check(self, source: object) -> None:
         """InputError that names `source` unless all probabilities are some."""
         super().check(source)
-        if getattr(self, "clusters", None) is not None:
-            self.clusters.check(source)
+        clusters: Clusters | None = getattr(self, "clusters", None)  # not there while the base class is made
+        if clusters is not None:
+            clusters.check(source)
             total = self.named.sum(1)
             if not (self.named >= 0).all() or not ((total - 1).abs() < 1e-6).all():
                 raise InputError(f"{source}: each cluster's class probabilities must be at least 0 and sum to 1")

@@ -87,23 +87,28 @@ def evaluate(network: nn.Module, *inputs: Tensor, cond: Tensor | None) -> Any:
         ) from error
 
 
-def denoiser_output(output: Any, z_t: Tensor, learned: bool) -> tuple[Tensor, Tensor | None]:
+def tensor_of(output: Any) -> Any:
+    """A network's output without the object, dict or tuple of one that other libraries put around it."""
+    if isinstance(output, Mapping) and "sample" in output:
+        output = output["sample"]
+    elif not isinstance(output, Tensor | tuple) and hasattr(output, "sample"):
+        output = output.sample
+    return output[0] if isinstance(output, tuple) and len(output) == 1 else output
+
+
+def denoiser_output(output: Any, z_t: Tensor, learned: bool, bounded: bool = True) -> tuple[Tensor, Tensor | None]:
     """The prediction, and v of a learned variance, from what a denoiser returned.
 
     Args:
         output: A tensor, an object or dict with `sample`, or with a learned variance a pair (prediction, v).
         z_t: The denoiser's input, whose shape and dtype the prediction takes.
         learned: Whether the variance is learned.
+        bounded: Whether v must lie in [0, 1]; default: yes.
 
     Raises:
         InputError: If type or shape differs; the message names both and the usual cause.
     """
-    if isinstance(output, Mapping) and "sample" in output:
-        output = output["sample"]
-    elif not isinstance(output, Tensor | tuple) and hasattr(output, "sample"):
-        output = output.sample
-    if isinstance(output, tuple) and len(output) == 1 and not learned:
-        output = output[0]
+    output = tensor_of(output)
     pair = isinstance(output, tuple) and len(output) == 2
     if not (pair if learned else isinstance(output, Tensor)):
         raise InputError(
@@ -113,7 +118,7 @@ def denoiser_output(output: Any, z_t: Tensor, learned: bool) -> tuple[Tensor, Te
     if not isinstance(output, tuple):
         return _like(output, z_t, "prediction"), None
     prediction, v = _like(output[0], z_t, "prediction"), _like(output[1], z_t, "v")
-    if v.device.type == "cpu" and v.numel() and not (v.min() >= 0 and v.max() <= 1):
+    if bounded and v.device.type == "cpu" and v.numel() and not (v.min() >= 0 and v.max() <= 1):
         raise InputError(
             f"v of a learned variance must lie in [0, 1], got {v.min().item():g} to {v.max().item():g}; end with a sigmoid"
         )

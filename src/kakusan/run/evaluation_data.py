@@ -22,7 +22,7 @@ def data_of(source: ModelSource, model: TrainedModel, other: str | None) -> Data
         )
     wanted = model.recipe.pictures
     if other is not None:
-        wanted = _fitting(model.event_shape, wanted) if "size" in getattr(kind_of(other), "options", ()) else None
+        wanted = options_for(other, model.event_shape, wanted)
     dataset = open_data(other or model.recipe.data, wanted, tell, whole=other is not None)
     model.check_data(dataset)
     if other is not None and dataset.prepared:
@@ -35,8 +35,10 @@ def data_of(source: ModelSource, model: TrainedModel, other: str | None) -> Data
     return dataset
 
 
-def _fitting(event_shape: tuple[int, ...], wanted: ImageOptions) -> ImageOptions:
-    """Options that bring images of any size to the model's shape."""
+def options_for(path: str, event_shape: tuple[int, ...], wanted: ImageOptions) -> ImageOptions | None:
+    """Options that bring images of any size to the model's shape; None for data that have one size."""
+    if "size" not in getattr(kind_of(path), "options", ()):
+        return None
     if len(event_shape) != 3:
         return wanted  # a model of counts, which will refuse them
     channels, height, width = event_shape

@@ -149,5 +149,5 @@ def _facts(metadata: Mapping[str, str], path: Path) -> tuple[Facts, dict[str, An
 
 def _expected(facts: Facts, head: tensors.Header) -> tensors.Expected:
     """The tensors that the file must have: all the early weights if it has one of them."""
-    with_early = facts.recipe.family == "diffusion" and any(name.startswith(EARLY) for name in head.entries)
+    with_early = facts.recipe.model.guided and any(name.startswith(EARLY) for name in head.entries)
     return facts.expected(with_early)

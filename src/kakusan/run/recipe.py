@@ -49,14 +49,14 @@ class Recipe:
 
     def __post_init__(self):
         check(self, "recipe")
-        if self.distil is not None and self.family != "diffusion":
+        if self.distil is not None and not self.model.guided:
             raise InputError(
                 f"recipe.distil makes a student of a diffusion model, got a {self.family} model; leave it out"
             )
 
     @property
     def family(self) -> str:
-        """Name of the model family: diffusion, vae, hierarchy or dirichlet."""
+        """Name of the model family in `FAMILIES`."""
         return self.model.family
 
     def record(self) -> dict[str, Any]:

@@ -44,7 +44,7 @@ class ModelSource:
             return model_file.read(self.path)
         recipe = self.facts.recipe
         newest = checkpoint.latest(self.run.checkpoints)
-        early = checkpoint.early_weights(newest) if recipe.family == "diffusion" else None
+        early = checkpoint.early_weights(newest) if recipe.model.guided else None
         return ExportedModel(self.facts, used_weights(recipe, checkpoint.averaged_weights(newest)), early)
 
     def read_shareable(self) -> ExportedModel:

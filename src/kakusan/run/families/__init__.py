@@ -8,6 +8,7 @@ FAMILIES = Registry(
     "model family",
     {
         "diffusion": "kakusan.run.families.diffusion:DiffusionFamily",
+        "diffusers": "kakusan.run.families.diffusers:DiffusersFamily",
         "vae": "kakusan.run.families.vae:VAEFamily",
         "hierarchy": "kakusan.run.families.hierarchy:HierarchyFamily",
         "dirichlet": "kakusan.run.families.dirichlet:DirichletFamily",

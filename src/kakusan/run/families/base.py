@@ -28,9 +28,14 @@ Figure = tuple["Images", int | None]  # images in reading order, and how many fo
 
 
 class ModelConfig:
-    """Base of the settings of a family: a frozen dataclass with a `family` name."""
+    """Base of the settings of a family: a frozen dataclass with a `family` name.
+
+    Attributes:
+        guided: Whether samples can be guided by weights from early in the run, and the model distilled.
+    """
 
     family = ""
+    guided = False
 
 
 class Family(abc.ABC):

@@ -34,6 +34,7 @@ class DiffusionConfig(ModelConfig):
     """Settings of a diffusion model and its denoising network."""
 
     family = "diffusion"
+    guided = True
 
     depth: Annotated[int, Between(1, 100_000)] = 1000
     """Number of timesteps T."""
@@ -76,6 +77,12 @@ class DiffusionConfig(ModelConfig):
 
     def __post_init__(self):
         check(self, "model")
+
+    def all_steps(self) -> Schedule:
+        """The schedule over all T steps."""
+        from kakusan.schedule import Schedule
+
+        return getattr(Schedule, self.schedule)(self.depth)
 
 
 class DiffusionFamily(Family):
@@ -164,10 +171,8 @@ def schedule_of(config: DiffusionConfig) -> Schedule:
     """The schedule of the settings, up to the step where sampling begins."""
     import torch
 
-    from kakusan.schedule import Schedule
-
     with torch.device("cpu"):  # its tables are numbers, also where the networks are but shapes
-        whole = getattr(Schedule, config.schedule)(config.depth)
+        whole = config.all_steps()
         if config.begin is None:
             return whole
         if config.begin > config.depth:
