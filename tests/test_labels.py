@@ -1,4 +1,4 @@
-"""Labels: dropout to a null class, few labels spread over clusters, and bounds that are summed over missing labels."""
+"""Labels: dropout to a null class, few labels passed between clusters, and bounds that are summed over missing labels."""
 
 import math
 
@@ -12,7 +12,7 @@ from harness.support import F64, LIMIT, f64, seeded
 from kakusan.errors import InputError
 from kakusan.models.clusters import UNLABELED, Classes, coarse
 from kakusan.models.diffusion import Diffusion
-from kakusan.models.labels import Labels, spread
+from kakusan.models.labels import Labels, propagate
 from kakusan.models.mixture import Mixture
 from kakusan.models.vae import VAE
 from kakusan.oracles import MixtureWorld
@@ -100,8 +100,8 @@ def three_groups(num=600):
     return x, k, few
 
 
-@catches("""models/labels.py: labels do not spread
-- - SPREAD * degree
+@catches("""models/labels.py: labels do not reach neighbors
+- - NEIGHBOR_SHARE * degree
 + - 0 * degree""")
 def test_one_label_in_each_group_names_every_example():
     x, k, few = three_groups()
@@ -130,7 +130,7 @@ def test_a_cluster_without_a_path_to_a_label_has_the_shares_of_the_labels():
     counts[0] = f64([3.0, 1.0])
     places = f64([[0.0], [0.1], [1e9], [1e9 + 0.1]])
     found = torch.tensor([True, True, True, False])
-    rows = spread(counts, places, found)
+    rows = propagate(counts, places, found)
     assert_close(rows[3], f64([0.75, 0.25]))
     assert_close(rows.sum(1), torch.ones(4, dtype=F64))
     assert rows[1, 0] > rows[1, 1]

@@ -147,7 +147,7 @@ def from_arrays(
         test_labels: Class of each example of `test`.
         whole: Keep examples without a test part together, as `train` and as `test`.
         source: How `test` was held out, for the record.
-        certain: Take labels as classes even if almost all differ, because somebody said that they are.
+        certain: Take labels as classes even if almost all differ, because a user names them so.
 
     Raises:
         InputError: If a part is empty, or the parts differ in shape.
@@ -194,7 +194,7 @@ def class_indices(
 ) -> tuple[Tensor | None, Tensor | None, tuple[str, ...]]:
     """Class index of each training and each held-out example, int64, and the classes' names in order.
 
-    An empty text is unlabeled, with the index -1, and so is the number -1 beside two or more others. If almost all
+    An empty text is unlabeled, with the index -1, and so is the number -1 together with two or more others. If almost all
     values differ, they are not classes, and none are returned, unless they are `certain`.
     """
     given = [part for part in (labels, test_labels) if part is not None]

@@ -1,14 +1,14 @@
-"""Labels as the classes of a mixture: a null class for guidance, and few labels spread over clusters.
+"""Labels as the classes of a mixture: a null class for guidance, and few labels passed between clusters.
 
 An unlabeled example is summed over its class with a distribution q(k | x), which any choice makes a bound:
 
     ELBO(x) = sum_k q(k | x) [log p(k) - log q(k | x) + ELBO(x | k)] <= log p(x).
 
-Here q(k | x) is a table with one row per k-means cluster. Labels spread from the clusters of labeled examples to their
+Here q(k | x) is a table with one row per k-means cluster. Labels pass from the clusters of labeled examples to their
 neighbors, so a few labels name many clusters.
 
 Sources: Ho and Salimans 2022, https://arxiv.org/abs/2207.12598, for the null class; Zhou et al. 2004, "Learning with
-Local and Global Consistency", for spreading; Kingma et al. 2014, https://arxiv.org/abs/1406.5298, for bounds that are
+Local and Global Consistency", for label propagation; Kingma et al. 2014, https://arxiv.org/abs/1406.5298, for bounds that are
 summed over missing labels.
 """
 
@@ -23,9 +23,9 @@ from kakusan.errors import InputError
 from kakusan.models.clusters import UNLABELED, Classes, Clusters, draw_classes, where_unlabeled
 from kakusan.noise import Randomness, rand
 
-NEIGHBORS = 4  # clusters that a label spreads to directly
-SPREAD = 0.9  # share of a cluster's label that comes from its neighbors
-SHARPNESS = 2  # power of the spread shares; it makes them about as certain as they are right (docs/log.md)
+NEIGHBORS = 4  # clusters that a label passes to directly
+NEIGHBOR_SHARE = 0.9  # share of a cluster's label that comes from its neighbors
+SHARPNESS = 2  # power of the propagated shares; it makes them about as certain as they are right (docs/log.md)
 FLOOR = 1e-3  # least probability of a class, relative to the likeliest
 
 
@@ -106,7 +106,7 @@ class Labels(Classes):
         counts = torch.zeros_like(self.named).index_put_(
             (near[labeled], k[labeled]), torch.ones((), dtype=torch.float64, device=k.device), accumulate=True
         )
-        self.named.copy_(spread(counts, self.clusters.centres, self.clusters.share > 0))
+        self.named.copy_(propagate(counts, self.clusters.centres, self.clusters.share > 0))
         self.share.copy_(where_unlabeled(k, self.named[near]).mean(0))
 
     def check(self, source: object) -> None:
@@ -120,7 +120,7 @@ class Labels(Classes):
                 raise InputError(f"{source}: each cluster's class probabilities must be at least 0 and sum to 1")
 
 
-def spread(counts: Tensor, centroids: Tensor, found: Tensor) -> Tensor:
+def propagate(counts: Tensor, centroids: Tensor, found: Tensor) -> Tensor:
     """Class probabilities of each cluster from the labels of a few: (1 - a S)^-1 counts, normalized and sharpened.
 
     S is the normalized graph of nearest centroids with Gaussian weights (Zhou et al. 2004, equation 4). A cluster that
@@ -146,7 +146,7 @@ def spread(counts: Tensor, centroids: Tensor, found: Tensor) -> Tensor:
         weights = torch.maximum(weights, weights.T)
         degree = weights.sum(1).clamp(min=torch.finfo(torch.float64).tiny).rsqrt()
         identity = torch.eye(len(own), dtype=torch.float64, device=counts.device)
-        own = torch.linalg.solve(identity - SPREAD * degree[:, None] * weights * degree, own).clamp(min=0)
+        own = torch.linalg.solve(identity - NEIGHBOR_SHARE * degree[:, None] * weights * degree, own).clamp(min=0)
     largest = own.amax(1, keepdim=True)
     sharp = (own / largest.clamp(min=torch.finfo(torch.float64).tiny)) ** SHARPNESS + FLOOR
     rows = sharp / sharp.sum(1, keepdim=True)
