@@ -13,6 +13,7 @@ from kakusan.checks import check_count
 from kakusan.distributions import add
 from kakusan.likelihood.evaluation import Estimate, var_of_mean
 from kakusan.noise import stream
+from kakusan.progress import progress
 
 GetBatch = Callable[[Tensor], Tensor]  # indices -> x in the model's numbers
 Terms = Callable[..., dict[str, Tensor]]  # (x, generator), or (x, generator, cond) -> nats of each term, each (b,)
@@ -53,7 +54,7 @@ def of_terms(
     check_count(num)
     check_count(draws, "draw")
     done: dict[int, dict[str, Tensor]] = {}  # of (draws, b)
-    for number, indices in enumerate(torch.arange(num).split(size)):
+    for number, indices in enumerate(progress(torch.arange(num).split(size), "measuring the bound")):
         if distributed.owned_by_rank(number):
             x = batch(indices)
             known = () if cond is None else (cond[indices].to(x.device),)

@@ -29,12 +29,14 @@ from kakusan.models.diffusion import Diffusion
 from kakusan.models.mixture import Mixture, split
 from kakusan.noise import randn, stream
 from kakusan.parallel import by_rows
+from kakusan.progress import progress
 from kakusan.timesteps import StepLaw
 
 ENOUGH_FOR_CONTROL = 1000  # examples; with 400, 26 predictors and 5 folds 95 % intervals held 92.8 %
 FOLDS = 10  # each predicted from the others
 CHUNK = 250  # examples at a time
 KNOWN_CHUNK = 1000  # examples at a time without a network
+MEASURING = "measuring the bound"
 
 
 @dataclass(frozen=True)
@@ -182,10 +184,10 @@ def _evaluated(
 ) -> list[Calls]:
     """One evaluation of each of the examples `rows`, in blocks that are stratified separately."""
     blocks = []
-    for mine in rows.chunk(FOLDS if predictors else 1):
+    for mine in progress(rows.chunk(FOLDS if predictors else 1), MEASURING):
         t = law.draw(len(mine), generator)
         done, u = {}, []
-        for number, part in enumerate(torch.arange(len(mine)).split(CHUNK)):
+        for number, part in enumerate(progress(torch.arange(len(mine)).split(CHUNK), MEASURING)):
             x = source.batch(mine[part])
             eps = randn(x.shape, generator, x.dtype, x.device)  # on every rank, so that all draw the same
             if distributed.owned_by_rank(number):

@@ -17,6 +17,7 @@ from kakusan.likelihood.step_groups import default_law
 from kakusan.models.diffusion import Diffusion
 from kakusan.models.mixture import split
 from kakusan.noise import Randomness, randn, stream
+from kakusan.progress import progress
 
 CHUNK = 250  # evaluations at a time
 MOST_EVALUATIONS = 65_536  # of one example
@@ -79,7 +80,7 @@ def score_examples(
     if error is not None and not error > 0:
         raise InputError(f"the wanted standard error must be positive nats, got {error}")
     while True:
-        parts = torch.arange(num).split(CHUNK)
+        parts = progress(torch.arange(num).split(CHUNK), "measuring the bound")
         draws = torch.cat([draws_of(model, batch(part), evaluations, stream(seed, "scores")) for part in parts])
         mean, stderr = draws.mean(1) + offset_nats, (draws.var(1) / evaluations).sqrt()
         if error is None or stderr.max() <= error or evaluations >= MOST_EVALUATIONS:
@@ -106,7 +107,7 @@ def draws_of(
     if classes is not None and cond is None and k is not None:
         known = known + classes.log_prob(k)
     columns = []
-    for t in law.draw(evaluations, generator).tolist():
+    for t in progress(law.draw(evaluations, generator).tolist(), "measuring the bound"):
         eps = randn((1, *x.shape[1:]), generator, x.dtype, x.device)
         q = chain.marginal(x, t)
         cost = chain.step_cost(x, q.mean + q.std * eps, t, k).double()
