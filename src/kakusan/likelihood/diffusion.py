@@ -75,6 +75,11 @@ class Source:
             log_share = self.classes.log_prob(k).to(x.dtype).double().cpu()
         return self.chain.prior_kl(x).double().cpu(), log_share
 
+    def all_known(self, num: int) -> tuple[Tensor, ...]:
+        """The same for all examples, a part at a time."""
+        parts = [self.known(rows) for rows in torch.arange(num).split(KNOWN_CHUNK)]
+        return tuple(torch.cat(column) for column in zip(*parts))
+
 
 @torch.no_grad()
 def of_diffusion(
@@ -110,10 +115,8 @@ def of_diffusion(
     source = Source(*split(model), batch, cond, log_prior)
     chain = source.chain
     check_law(law, chain.depth)
-    groups, everything = StepGroups.of(chain), torch.arange(num)
-    prior, log_share = (
-        torch.cat(parts) for parts in zip(*[source.known(part) for part in everything.split(KNOWN_CHUNK)])
-    )
+    groups = StepGroups.of(chain)
+    prior, log_share = source.all_known(num)
     predictors, size = None, groups.typical
     if control and num >= ENOUGH_FOR_CONTROL:
         predictors, size = _control(source, groups, num)
