@@ -12,7 +12,7 @@ from harness import engine_job
 from harness.faults import catches
 from kakusan.recipes import find
 from kakusan.run.build import build, training_loss
-from kakusan.run.train import _with_groups
+from kakusan.run.train import with_groups
 from kakusan.training import checkpoint
 from kakusan.training.loop import Trainer
 from kakusan.training.settings import Budget, Optim
@@ -270,6 +270,6 @@ def test_a_diffusion_model_has_two_groups_on_several_cores_unless_told(
 ):
     cores(threads)
     given = find(recipe)
-    settled = _with_groups(replace(given, optim=replace(given.optim, **changes)), engine_job.CPU, examples)
+    settled = with_groups(replace(given, optim=replace(given.optim, **changes)), engine_job.CPU, examples)
     assert settled.optim == replace(given.optim, **{**changes, "groups": groups})
-    assert _with_groups(given, torch.device("cuda"), examples).optim.groups == 1
+    assert with_groups(given, torch.device("cuda"), examples).optim.groups == 1

@@ -38,6 +38,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Run one command and exit: with 0, with 2 after a user's mistake, with 128 + n after signal n."""
     arguments = sys.argv[1:] if arguments is None else arguments
     keep_freed_memory()
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # torch's waiting threads leave their cores to other processes
     try:
         os.getcwd()  # in a removed folder, libraries would end the process without our message
         with warnings.catch_warnings(), handled_by(stop):

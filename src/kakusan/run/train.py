@@ -115,7 +115,7 @@ def _prepared(wanted: Start, device: torch.device) -> tuple[ExportedModel | None
     dataset = open_data(recipe.data, recipe.pictures, tell)
     own_data = recipe.name not in RECIPES or recipe.data != RECIPES[recipe.name].data
     recipe = dataclasses.replace(recipe, model=family_of(recipe.model).for_data(recipe.model, own_data))
-    recipe = _with_groups(dataclasses.replace(recipe, data=lasting(recipe.data)), device, len(dataset.train))
+    recipe = with_groups(dataclasses.replace(recipe, data=lasting(recipe.data)), device, len(dataset.train))
     check_kind(recipe, dataset)
     if teacher is not None and teacher.facts.event_shape != dataset.event_shape:
         raise InputError(
@@ -230,7 +230,7 @@ def _check_budget(run: RunDirectory, state: State, budget: Budget) -> None:
     )
 
 
-def _with_groups(recipe: Recipe, device: torch.device, num_examples: int) -> Recipe:
+def with_groups(recipe: Recipe, device: torch.device, num_examples: int) -> Recipe:
     """Choose the number of micro-batches, unless the recipe has one: those that can be computed in parallel."""
     optim = recipe.optim
     if optim.groups is not None:

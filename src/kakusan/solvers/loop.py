@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,7 @@ from kakusan.errors import InputError
 from kakusan.models.diffusion import Diffusion
 from kakusan.models.mixture import WithClass, split
 from kakusan.noise import Randomness, example_streams, randn
+from kakusan.parallel import by_rows
 from kakusan.solvers import solver_named
 from kakusan.solvers.base import Denoise, Level, Solver
 from kakusan.solvers.time_grid import checked_times
@@ -148,8 +150,23 @@ def sample(
         if known is None and classes is not None:
             known = classes.draw(len(streams), streams)
         begin = inner.prior(known).expand(len(streams)).sample(streams) if z is None else z[rows]
-        parts.append(solve(inner, begin, *plan, cond=known, randomness=streams, callback=callback))
+        parts.append(
+            _on_cores(functools.partial(solve, inner, solver=plan[0], times=plan[1]), begin, known, streams, callback)
+        )
     return torch.cat(parts) if parts else ancestral_sample(chain, 0, [], cond=cond)
+
+
+def _on_cores(
+    solve: Callable[..., Tensor],
+    z: Tensor,
+    cond: Tensor | None,
+    streams: list[torch.Generator],
+    callback: Callback | None,
+) -> Tensor:
+    """`solve` for each example, split over the cores; a callback sees whole batches instead."""
+    if callback is not None:
+        return solve(z, cond=cond, randomness=streams, callback=callback)
+    return by_rows(lambda z, cond, streams: solve(z, cond=cond, randomness=streams), z, cond, streams)
 
 
 def _needed(cond: Tensor | None) -> Tensor:

@@ -17,6 +17,7 @@ from torch import Tensor
 from kakusan.likelihood.chains import CHUNK, GetBatch
 from kakusan.likelihood.control_variate.features import Features
 from kakusan.likelihood.control_variate.wiener import Wiener
+from kakusan.parallel import by_rows
 
 FARTHEST = 8.0  # standard deviations of a feature
 RIDGE = 1.0  # ridge penalty, in evaluations, that pulls a group's coefficients to the shared ones
@@ -61,8 +62,8 @@ class Predictors:
         plain, sums = [], []
         for part in chunks:
             x = batch(part)
-            plain.append(self._features.own(x))
-            sums.append(wiener.summed(wiener.coordinates(x), group, num_groups))
+            plain.append(by_rows(self._features.own, x))
+            sums.append(by_rows(lambda x: wiener.summed(wiener.coordinates(x), group, num_groups), x))
         self._wiener_sums = torch.cat(sums)  # (N, groups)
         scaled = _standardised(torch.cat(plain))
         constant = torch.ones(num, 1, dtype=torch.float64)
@@ -70,6 +71,9 @@ class Predictors:
 
     def at(self, rows: Tensor, x: Tensor, t: Tensor, eps: Tensor) -> Tensor:
         """u of the examples x = batch(rows) at steps t with noise eps, (n, columns); all on the CPU."""
+        return by_rows(self._at, rows, x, t, eps)
+
+    def _at(self, rows: Tensor, x: Tensor, t: Tensor, eps: Tensor) -> Tensor:
         y, typical = self.wiener.coordinates(x), self.typical[t - 1, None]
         mean = self.wiener.mean_cost(y, t)[:, None]
         noise = self.wiener.cost(y, eps, t)[:, None] - mean

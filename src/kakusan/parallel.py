@@ -1,0 +1,69 @@
+"""Work on many examples, split over threads that use one core each.
+
+An operation on a small network is too short for several cores: they wait for each other after each one. If another
+process takes one of the cores, all of them wait. Examples are independent, so each thread takes a part of them instead.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from typing import Any
+
+import torch
+from torch import Tensor
+
+ROWS = 128  # examples in a part; smaller parts cost more per example
+
+_thread = threading.local()  # `.of_pool` is True in the threads that this module starts
+_lock = threading.Lock()
+
+
+def by_rows(compute: Callable[..., Tensor], *columns: Any, size: int = ROWS) -> Tensor:
+    """compute(*columns) for independent examples, in parts on one thread per core that torch uses.
+
+    Args:
+        compute: Function of parts of the columns that returns one row for each example. It runs in several threads at once.
+        columns: Tensors or lists of the same length, or None. Tensors on another device than the CPU are not split.
+        size: Most examples in a part.
+    """
+    n, cores = len(columns[0]), torch.get_num_threads()
+    on_cpu = all(column.device.type == "cpu" for column in columns if isinstance(column, Tensor))
+    if n < 2 or cores < 2 or not on_cpu or getattr(_thread, "of_pool", False):
+        return compute(*columns)
+    size = min(size, -(-n // cores))
+    parts = [[c if c is None else c[start : start + size] for c in columns] for start in range(0, n, size)]
+    return torch.cat(_on_threads(compute, parts, cores))
+
+
+def _on_threads(compute: Callable[..., Tensor], parts: Sequence[Sequence[Any]], num: int) -> list[Tensor]:
+    grad = torch.is_grad_enabled()
+
+    def one(part: Sequence[Any]) -> Tensor:
+        with torch.set_grad_enabled(grad):  # a property of the thread
+            return compute(*part)
+
+    with _lock:
+        torch.set_num_threads(1)  # MKL has one number for the process
+        futures = [_pool(num).submit(one, part) for part in parts]
+        try:
+            return [future.result() for future in futures]
+        finally:
+            for future in futures:
+                future.cancel()
+            wait(futures)
+            torch.set_num_threads(num)
+
+
+@functools.cache
+def _pool(num: int) -> ThreadPoolExecutor:
+    """Threads that stay, because a library prepares its kernels again in each new one."""
+    return ThreadPoolExecutor(num, "examples", initializer=_use_one_core)
+
+
+def _use_one_core() -> None:
+    _thread.of_pool = True
+    torch.set_num_threads(1)
+    torch.get_num_threads()  # torch copies the number of the process when a thread first reads it
