@@ -53,7 +53,7 @@ class Cache:
     """
 
     def __init__(self, root: Path, source: Path, options: ImageOptions, whole: bool, state: str):
-        chosen = [options.size, options.channels, options.bad, whole]
+        chosen = [options.size, options.channels, options.bad, options.labels, whole]
         key = hashlib.sha256(json.dumps([str(source), chosen]).encode()).hexdigest()[:16]
         self.source, self.state, self.folder, self.partial = str(source), state, root / key, root / f"{key}.partial"
         self._lock = FileLock(root / f"{key}.lock")
@@ -76,7 +76,7 @@ class Cache:
         parts = {name: mapped(self.folder / f"{name}.u8", tuple(shape)) for name, shape in shapes.items()}
         for name in record["labels"]:
             fields[name] = torch.from_numpy(np.load(self.folder / f"{name}.npy"))
-        fields["classes"] = tuple(fields["classes"])
+        fields |= {name: tuple(value) for name, value in fields.items() if isinstance(value, list)}
         train = parts["train"]
         dataset = Dataset(train=train, test=parts.get("test", train), **fields)
         if dataset.digest() != record["digest"]:

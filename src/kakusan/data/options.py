@@ -26,6 +26,8 @@ class ImageOptions:
     """Choose a size of at most 64 from the images if none is given."""
     cache: str | None = None
     """Folder for data that are larger than memory (default: none; such data are refused)."""
+    labels: str | None = None
+    """Labels. folders: class subfolders. none: no labels. PATH: a .csv file with name and label; default: automatic."""
 
     def __post_init__(self) -> None:
         check(self, "pictures")
