@@ -98,14 +98,16 @@ def _tiles(summary: dict[str, Any], words: dict[str, Any]) -> list[dict[str, str
     values, real = (
         {SIZE.sub("", name): e for name, e in samples.get(part, {}).items()} for part in ("measures", "floor")
     )
-    if {"recognized", "frechet_distance"} <= values.keys() & real.keys():
-        share, distance = values["recognized"]["value"], values["frechet_distance"]
-        meaning = words["recognized_is"].format(
-            n=f"{samples['num_samples']:,}", real=f"{real['recognized']['value']:.1%}"
-        )
-        tiles.append({"title": words["recognized"], "value": f"{share:.1%}", "error": "", "meaning": meaning})
-        meaning = words["distance_is"].format(real=f"{real['frechet_distance']['value']:.2f}")
-        tiles.append({"title": words["distance"], **_numbers(distance, 2), "meaning": meaning})
+    known = values.keys() & real.keys()
+    if "recognized" in known:
+        share = {"value": f"{values['recognized']['value']:.1%}", "error": ""}
+        number = f"{samples['num_samples']:,}"
+        meaning = words["recognized_is"].format(n=number, real=f"{real['recognized']['value']:.1%}")
+        tiles.append({"title": words["recognized"], **share, "meaning": meaning})
+    if "frechet_distance" in known:
+        score = f"{real['frechet_distance']['value']:.2f}"
+        meaning = words["distance_is"].format(features=samples["features"], real=score)
+        tiles.append({"title": words["distance"], **_numbers(values["frechet_distance"], 2), "meaning": meaning})
     if likelihood:
         rate = {"value": likelihood["bits_per_dim"], "standard_error": likelihood["standard_error"]}
         tiles.append({"title": "bits/dim", **_numbers(rate, 3), "meaning": words["rate_is"]})

@@ -12,7 +12,7 @@ ENGLISH: dict[str, Any] = {
     "recognized": "recognized",
     "recognized_is": "of {n} samples are labeled by a digit classifier with at least 90 % confidence. Real images score {real}.",
     "distance": "distance to real images",
-    "distance_is": "Fréchet distance in the features of the classifier; lower is better. Real images score {real}.",
+    "distance_is": "Fréchet distance in {features} features; lower is better. Real images score {real}.",
     "rate_is": "Bound on the negative log-likelihood of held-out data; lower is better.",
     "nats_are": "{nats} nats or {bits} bits per example, from {n} examples. Estimator: {estimator}.",
     "error_mc": "Monte Carlo part of the standard error: {error}.",
@@ -65,7 +65,7 @@ ENGLISH: dict[str, Any] = {
     "third_term_is": "The exact form is the ELBO. The notes' form is another lower bound of the log-likelihood. It can lie "
     "above or below the ELBO.",
     "compared": "Samples compared with real images",
-    "compared_are": "{n} samples and {reference} held-out images, in the features of the {features} classifier. The last "
+    "compared_are": "{n} samples and {reference} held-out images, in {features} features. The last "
     "column is the score of real images, measured in the same way: the best to expect.",
     "measure": "measure",
     "value": "samples",
@@ -83,6 +83,7 @@ ENGLISH: dict[str, Any] = {
         "two_sample_accuracy": "how often samples and real images are told apart; 0.5 if equal",
         "class_chi_square": "imbalance of the ten classes; lower is better",
         "recognized": "share that the classifier labels with at least 90 % confidence; higher is better",
+        "grid_power": "strength of a pattern of 2 x 2 pixels; 1 if equal",
         "nearer_features": "share of samples nearer to training than to held-out images; 0.5 without copying",
         "copied_features": "share of samples suspiciously close to one training image; lower is better",
         "nearer_pixels": "the same as nearer features, by pixels; 0.5 without copying",
@@ -128,7 +129,7 @@ JAPANESE: dict[str, Any] = {
     "recognized": "認識率",
     "recognized_is": "{n} 個のサンプルのうち、数字の分類器が 90 % 以上の確信で分類した割合。本物の画像では {real}。",
     "distance": "本物との距離",
-    "distance_is": "分類器の特徴量でのフレシェ距離。小さいほど良い。本物の画像では {real}。",
+    "distance_is": "特徴量（{features}）でのフレシェ距離。小さいほど良い。本物の画像では {real}。",
     "rate_is": "評価用データの負の対数尤度の上限。小さいほど良い。",
     "nats_are": "データ一つあたり {nats} ナット、{bits} ビット（{n} 個で評価）。推定法：{estimator}。",
     "error_mc": "標準誤差のうちモンテカルロ法によるもの：{error}。",
@@ -180,7 +181,7 @@ JAPANESE: dict[str, Any] = {
     "third_term_column": "第三項",
     "third_term_is": "exact は ELBO です。notes はノートの形で、対数尤度の別の下限です。ELBO より上にも下にもなります。",
     "compared": "サンプルと本物の画像の比較",
-    "compared_are": "サンプル {n} 個と評価用の画像 {reference} 枚を、{features} 分類器の特徴量で比べます。"
+    "compared_are": "サンプル {n} 個と評価用の画像 {reference} 枚を、特徴量（{features}）で比べます。"
     "最後の列は、本物の画像を同じ方法で測った値です。期待できる最良の値です。",
     "measure": "指標",
     "value": "サンプル",
@@ -198,6 +199,7 @@ JAPANESE: dict[str, Any] = {
         "two_sample_accuracy": "サンプルと本物を見分けられる割合。等しければ 0.5",
         "class_chi_square": "十個のクラスの偏り。小さいほど良い",
         "recognized": "分類器が 90 % 以上の確信で分類する割合。大きいほど良い",
+        "grid_power": "2 x 2 画素の模様の強さ。等しければ 1",
         "nearer_features": "評価用より学習用の画像に近いサンプルの割合。写していなければ 0.5",
         "copied_features": "一枚の学習用の画像に近すぎるサンプルの割合。小さいほど良い",
         "nearer_pixels": "同じものを画素で。写していなければ 0.5",
