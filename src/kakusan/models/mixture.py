@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from kakusan.chain import LatentChain
+from kakusan.checks import check_event
 from kakusan.distributions import Distribution, add
 from kakusan.errors import InputError
 from kakusan.models.clusters import Classes, draw_classes
@@ -195,6 +196,7 @@ class Mixture(nn.Module, LatentChain):
     @torch.no_grad()
     def responsibilities(self, x: Tensor, seed: int = 0) -> Tensor:
         """log q(k | x) from one-draw bounds of all classes, float64 (b, K); a function of x and the seed."""
+        check_event(x)
         log_joint = torch.stack(
             [bound + self.classes.share[k].log() for k, bound in enumerate(self._bounds(x, seed))], 1
         )
@@ -217,6 +219,7 @@ class Mixture(nn.Module, LatentChain):
 
     def loss(self, x: Tensor, generator: Randomness = None, *, cond: Tensor | None = None, **settings: Any) -> Tensor:
         """The chain's own loss for the class of each example, shape (b,); minus the ELBO where classes are uncertain."""
+        check_event(x)
         k = cond if cond is not None else self.classes.of(x)
         if k is not None:
             return self.chain.loss(x, generator, cond=k, **settings)
