@@ -362,8 +362,8 @@ def one_hot(counts):
 - table = table[:, table.sum(0) > 0]
 + table = table + 0""")
 @catches("""measure/classes.py: 90 % is not enough for 90 %
-- probabilities.amax(1) >= CONFIDENT
-+ probabilities.amax(1) > CONFIDENT""")
+- checked(probabilities).amax(1) >= CONFIDENT
++ checked(probabilities).amax(1) > CONFIDENT""")
 def test_the_chi_square_of_two_histograms_is_that_of_a_hand():
     found = class_chi_square(one_hot([10, 20, 0]), one_hot([20, 10, 0]))  # 15 expected four times: 4 * 25 / 15
     assert found.value == pytest.approx(20 / 3, rel=1e-12)
@@ -560,8 +560,8 @@ def test_real_digits_as_samples_get_the_floor_and_copies_are_called_copies(some_
 
 
 @catches("""measure/samples.py: held-out data are taken in their order
-- Sets(Examples(rows(samples)), held[shuffled(len(held))]
-+ Sets(Examples(rows(samples)), held[torch.arange(len(held))]""")
+-     return _measure(name, Sets(ours, held[shuffled(len(held))], real))
++     return _measure(name, Sets(ours, held[torch.arange(len(held))], real))""")
 def test_held_out_data_may_lie_sorted():
     samples, reference = normal(400, 3), normal(400, 3, seed=1)
     errors = [

@@ -19,7 +19,7 @@ from kakusan.measure.classes import class_shares
 from kakusan.measure.classifier import features_and_probabilities
 from kakusan.measure.copies import Pair, closest_pairs, copy_verdict, near_training
 from kakusan.measure.grid import grid_power
-from kakusan.measure.metric import Column, Examples, Sets, Value, rows, shuffled
+from kakusan.measure.metric import Column, Examples, Sets, Value, pair, shuffled
 from kakusan.progress import progress
 
 ANY = multiscale.NAME
@@ -141,10 +141,9 @@ def measure_features(name: str, samples: Tensor, reference: Tensor, train: Tenso
         InputError: If there are fewer than 100 rows of a kind.
     """
     _check_sizes(*(len(part) for part in (samples, reference, train) if part is not None))
-    held = Examples(rows(reference))
-    return _measure(
-        name, Sets(Examples(rows(samples)), held[shuffled(len(held))], None if train is None else Examples(rows(train)))
-    )
+    ours, held = map(Examples, pair(samples, reference))
+    real = None if train is None else Examples(pair(train, reference)[0])
+    return _measure(name, Sets(ours, held[shuffled(len(held))], real))
 
 
 def _measure(name: str, sets: Sets) -> Quality:
