@@ -80,7 +80,7 @@ ENGLISH: dict[str, Any] = {
         "recall": "share of real images that lie among samples; higher is better",
         "density": "how densely real images surround samples; 1 if equal",
         "coverage": "share of real images with a sample nearby; higher is better",
-        "two_sample_accuracy": "how often samples and real images are told apart; 0.5 if equal",
+        "two_sample_accuracy": "how often a classifier separates samples from real images; 0.5 if equal",
         "class_chi_square": "imbalance of the ten classes; lower is better",
         "recognized": "share that the classifier labels with at least 90 % confidence; higher is better",
         "grid_power": "strength of a pattern of 2 x 2 pixels; 1 if equal",
