@@ -170,9 +170,11 @@ def demo(command: arguments.Demo) -> int:
     path, recipe = command.out, find(DEMO)
     if not (path / "run.json").exists():
         words = ["kakusan", "demo", "--out", str(path), "--seed", str(command.seed)]
-        if command.minutes is not None:
-            recipe = dataclasses.replace(recipe, minutes=command.minutes, steps=None)
-            words += ["--minutes", str(command.minutes)]
+        if command.minutes is not None and command.steps is not None:
+            raise InputError("expected --minutes or --steps, got both; leave one out")
+        if command.minutes is not None or command.steps is not None:
+            recipe = dataclasses.replace(recipe, minutes=command.minutes, steps=command.steps)
+            words += ["--minutes", str(command.minutes)] if command.steps is None else ["--steps", str(command.steps)]
         return concluded(start(Start(recipe, path, command.seed, command.device), words))
     run = RunDirectory.open(path)
     name = run.read("run.json")["recipe"].get("name")
