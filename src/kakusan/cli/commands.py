@@ -139,10 +139,7 @@ def data(command: arguments.Data) -> int:
     flags = [part for name in ("size", "channels") if (v := getattr(command, name)) for part in (f"--{name}", str(v))]
     flags += ["--bad-images", "skip"] if dataset.skipped else []
     say(*_described(dataset))
-    values = dataset.train
-    binary = dataset.bits or (dataset.kind == "images" and bool(((values == 0) | (values == 255)).all()))
-    recipe = "counts-dirichlet" if dataset.kind == "counts" else "binary-best" if binary else "mnist-ddpm"
-    say(f"train on it with: {typed('train', recipe, '--data', command.path, *flags)}")
+    say(f"train on it with: {typed('train', dataset.form.recipe(dataset), '--data', command.path, *flags)}")
     return 0
 
 
@@ -171,10 +168,11 @@ def demo(command: arguments.Demo) -> int:
     if not (path / "run.json").exists():
         words = ["kakusan", "demo", "--out", str(path), "--seed", str(command.seed)]
         if command.minutes is not None and command.steps is not None:
-            raise InputError("expected --minutes or --steps, got both; leave one out")
+            raise InputError("give --minutes or --steps, not both")
         if command.minutes is not None or command.steps is not None:
             recipe = dataclasses.replace(recipe, minutes=command.minutes, steps=command.steps)
-            words += ["--minutes", str(command.minutes)] if command.steps is None else ["--steps", str(command.steps)]
+            name, value = ("minutes", command.minutes) if command.steps is None else ("steps", command.steps)
+            words += [f"--{name}", str(value)]
         return concluded(start(Start(recipe, path, command.seed, command.device), words))
     run = RunDirectory.open(path)
     name = run.read("run.json")["recipe"].get("name")

@@ -8,16 +8,19 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from kakusan.data.forms import FORMS
 from kakusan.data.options import ImageOptions
 from kakusan.errors import InputError, printable
 
-Kind = Literal["images", "counts"]
+if TYPE_CHECKING:
+    from kakusan.data.forms.base import Form
+
 Tell = Callable[[str], None]
 HELD_OUT_SHARE = 0.1
 FEWEST_EXAMPLES = 2  # one for training, one held out
@@ -25,7 +28,6 @@ MOST_CLASSES = 10_000
 OWN_TEST_PART = "its own test part"
 RANDOM_TENTH = "a fixed random tenth"
 WHOLE = "taken whole"
-WHITE = 255
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +38,7 @@ class Dataset:
     """
 
     name: str
-    kind: Kind
+    kind: str  # name of their form in `kakusan.data.forms.FORMS`: "images" or "counts"
     train: Tensor
     test: Tensor
     source: str  # how train and test were split
@@ -44,15 +46,22 @@ class Dataset:
     prepared: str = ""  # changes made to the files' examples, in words
     files: str = ""  # SHA-256 over names and contents of the files; part of the digests of version 0.3
     skipped: dict[str, str] = field(default_factory=dict)  # files that were skipped, with reasons
-    train_cond: Tensor | None = None  # class index of each training example, int64 (N,)
+    train_cond: Tensor | None = None  # class index of each training example, int64 (N,); -1: unlabeled
     test_cond: Tensor | None = None
     classes: tuple[str, ...] = ()  # names of the classes
+    labeled_by: str = ""  # subfolders or a table that gives the labels; empty for labels in the data's own files
+    names: tuple[str, ...] = ()  # file of each example of a folder that is taken whole
     contents: str = ""  # number, colors and sizes of the files of a folder
 
     @property
     def event_shape(self) -> tuple[int, ...]:
         """Shape of one example."""
         return tuple(self.train.shape[1:])
+
+    @property
+    def form(self) -> Form:
+        """Form of the examples."""
+        return FORMS[self.kind]()
 
     @property
     def num_dims(self) -> int:
@@ -86,11 +95,7 @@ class Dataset:
     def examples(self) -> str:
         """Number and form of the examples, in words."""
         total = len(self.train) + (0 if self.train is self.test else len(self.test))
-        if self.kind == "counts":
-            return f"{total:,} count vectors of {self.event_shape[0]} categories"
-        channels, height, width = self.event_shape
-        color = {1: "gray", 3: "color", 4: "color with alpha"}.get(channels, f"{channels}-channel")
-        return f"{total:,} {color} images, {height} x {width}, {'bits' if self.bits else '8-bit'}"
+        return self.form.describe(total, self.event_shape, self.bits)
 
     def split(self) -> str:
         """Numbers of training and held-out examples, in words."""
@@ -99,8 +104,12 @@ class Dataset:
         return f"{len(self.train):,} to train, {len(self.test):,} held out ({self.source})"
 
     def labels(self) -> str:
-        """Number of classes in words; empty without labels."""
-        return f"{len(self.classes):,} classes" if self.classes else ""
+        """Number of classes, their origin and the unlabeled training examples in words; empty without labels."""
+        if not self.classes or self.train_cond is None:
+            return ""
+        origin = f" from {self.labeled_by}" if self.labeled_by else ""
+        missing = int((self.train_cond < 0).sum())
+        return f"{len(self.classes):,} classes{origin}" + (f", {missing:,} training examples unlabeled" * bool(missing))
 
 
 class DataKind(Protocol):
@@ -118,7 +127,7 @@ class DataKind(Protocol):
 
 def from_arrays(
     name: str,
-    kind: Kind,
+    kind: str,
     train: Tensor,
     test: Tensor | None = None,
     *,
@@ -126,6 +135,7 @@ def from_arrays(
     test_labels: np.ndarray | None = None,
     whole: bool = False,
     source: str = OWN_TEST_PART,
+    certain: bool = False,
 ) -> Dataset:
     """Data set with its own test part, or with a tenth held out by a fixed permutation.
 
@@ -140,6 +150,7 @@ def from_arrays(
         test_labels: Class of each example of `test`.
         whole: Keep examples without a test part together, as `train` and as `test`.
         source: How `test` was held out, for the record.
+        certain: Take labels as classes even if almost all differ, because a user names them so.
 
     Raises:
         InputError: If a part is empty, or the parts differ in shape.
@@ -149,12 +160,11 @@ def from_arrays(
             f"{name}: training and test examples must have one shape, got {tuple(train.shape[1:])} and "
             f"{tuple(test.shape[1:])}"
         )
-    indices, test_indices, classes = class_indices(labels, test_labels)
-    prepared = ""
-    parts = [train] if test is None else [train, test]
-    if kind == "images" and max((int(part.max()) for part in parts if part.numel()), default=0) == 1:
-        train, test = train * WHITE, None if test is None else test * WHITE
-        prepared = "values 0 and 1 taken as black and white (0 and 255)"
+    indices, test_indices, classes = class_indices(labels, test_labels, certain)
+    parts, prepared = FORMS[kind]().prepare([train] if test is None else [train, test])
+    train, test = parts[0], None if test is None else parts[1]
+    if labels is not None and len(labels) and not classes:
+        prepared = "; ".join(filter(None, [prepared, "labels left out: almost all differ"]))
     if test is None:
         fewest = 1 if whole else FEWEST_EXAMPLES
         if len(train) < fewest:
@@ -170,8 +180,8 @@ def from_arrays(
             source = RANDOM_TENTH
     if not len(train) or not len(test):
         raise InputError(f"{name}: expected examples to train on and to hold out, got {len(train)} and {len(test)}")
-    parts = Dataset(name, kind, train.contiguous(), test.contiguous(), source, prepared=prepared)
-    return replace(parts, train_cond=indices, test_cond=test_indices, classes=classes)
+    dataset = Dataset(name, kind, train.contiguous(), test.contiguous(), source, prepared=prepared)
+    return replace(dataset, train_cond=indices, test_cond=test_indices, classes=classes)
 
 
 def split_rows(count: int) -> tuple[Tensor, Tensor]:
@@ -182,19 +192,22 @@ def split_rows(count: int) -> tuple[Tensor, Tensor]:
 
 
 def class_indices(
-    labels: np.ndarray | None, test_labels: np.ndarray | None
+    labels: np.ndarray | None, test_labels: np.ndarray | None, certain: bool = False
 ) -> tuple[Tensor | None, Tensor | None, tuple[str, ...]]:
     """Class index of each training and each held-out example, int64, and the classes' names in order.
 
-    If almost all values differ, they are not classes, and none are returned.
+    An empty text is unlabeled, with the index -1, and so is the number -1 together with two or more others. If almost all
+    values differ, they are not classes, and none are returned, unless they are `certain`.
     """
     given = [part for part in (labels, test_labels) if part is not None]
     if labels is None or not labels.size:
         return None, None, ()
     values, inverse = np.unique(np.concatenate(given), return_inverse=True)
-    if len(values) > min(MOST_CLASSES, max(2, len(inverse) // 2)):
+    if len(values) > min(MOST_CLASSES, len(values) if certain else max(2, len(inverse) // 2)):
         return None, None, ()
     indices = torch.from_numpy(inverse.astype(np.int64))
+    if values[0] == "" or (values.dtype.kind == "i" and values[0] == -1 and len(values) > 2):  # the first in order
+        values, indices = values[1:], indices - 1
     train, test = indices[: len(labels)], indices[len(labels) :]
     names = tuple(printable(str(value)) for value in values.tolist())
     return train, test if test_labels is not None else None, names

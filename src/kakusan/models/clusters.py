@@ -14,8 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from kakusan.console import counted
 from kakusan.errors import InputError
 from kakusan.noise import Randomness, rand, stream
+from kakusan.progress import progress
 
 COARSE_SIDE = 16  # pixels per side, at most, of the features for k-means: detail would cost time and add little
 EXAMPLES_PER_CLUSTER = 50  # smallest average cluster size; with fewer the class would identify the example
@@ -23,6 +25,7 @@ LEARNED_FROM = 128  # examples per cluster among which centroids are searched
 ROUNDS = 20  # of k-means: centroids hardly move any more
 EXAMPLES_AT_ONCE = 10_000  # whose distances from all centroids are held at a time
 SLACK = 1e-6  # of the sum of the probabilities, for rounding
+UNLABELED = -1  # class index of an example without a label; for training only
 
 
 class Classes(nn.Module):
@@ -47,9 +50,31 @@ class Classes(nn.Module):
         """Number of classes K."""
         return len(self.share)
 
+    @property
+    def null(self) -> int | None:
+        """Index of the null class, which stands for an unknown class in classifier-free guidance; None without one."""
+        return None
+
+    @property
+    def holes(self) -> bool:
+        """True if training examples may be unlabeled."""
+        return self.assign is None
+
     def of(self, x: Tensor) -> Tensor | None:
         """The class of each example, int64 (b,); None if it is not a function of x."""
         return None if self.assign is None else self.assign(x)
+
+    def probs_of(self, x: Tensor) -> Tensor | None:
+        """q(k | x) of unlabeled examples in training, float64 (b, K); None: responsibilities from the bounds."""
+        return None
+
+    def completed(self, x: Tensor, k: Tensor, randomness: Randomness = None) -> Tensor:
+        """Class indices without unlabeled ones, for a loss that takes one class per example."""
+        return k
+
+    def for_training(self, k: Tensor, randomness: Randomness = None) -> Tensor:
+        """Class indices as training uses them; `Labels` drops some."""
+        return k
 
     def certain(self, x: Tensor) -> Tensor:
         """The class of each example, int64 (b,); InputError if it is not a function of x."""
@@ -76,6 +101,17 @@ class Classes(nn.Module):
             if not 0 <= least <= most < self.num:
                 raise InputError(f"class indices lie in 0..{self.num - 1}, got {least if least < 0 else most}")
 
+    def images(self) -> Tensor:
+        """Images that stand for the classes, the most common first, (n, C, H, W); by default none."""
+        return torch.zeros(0)
+
+    def lines(self) -> list[str]:
+        """Messages about what was found in the training data, one line each; by default none."""
+        return []
+
+    def check_found(self) -> None:
+        """InputError if something must be found in the training data first; by default nothing."""
+
     def check(self, source: object) -> None:
         """InputError that names `source` unless the shares are probabilities, e.g. those of a file from elsewhere."""
         total = self.share.sum().item()
@@ -94,6 +130,7 @@ class Clusters(Classes):
     """
 
     centres: Tensor  # the name in model files
+    holes = False
 
     def __init__(self, num: int, event_shape: Sequence[int]):
         if num < 1:
@@ -120,7 +157,7 @@ class Clusters(Classes):
         order = torch.randperm(len(features), generator=stream("clusters"))
         seen = features[order[: num * LEARNED_FROM]]
         centres, everywhere = seen[:num].clone(), torch.ones(num, dtype=torch.bool)
-        for _ in range(ROUNDS):
+        for _ in progress(range(ROUNDS), "finding clusters"):
             nearest = _nearest(seen, centres, everywhere)
             count = nearest.bincount(minlength=num)[:, None]
             total = torch.zeros_like(centres).index_add_(0, nearest, seen)
@@ -143,15 +180,41 @@ class Clusters(Classes):
         grid = [math.ceil(side / factor) for side, factor in zip(size, _factors(size))]
         return F.interpolate(self.centres[order].view(-1, channels, *grid), size, mode="bilinear")
 
+    def lines(self) -> list[str]:
+        """Number of clusters found, and the reason if it is below the number requested."""
+        found = f"found {counted(self.num_found, 'cluster')}"
+        if self.num_found == self.num:
+            return [found]
+        reason = f"a cluster needs at least {EXAMPLES_PER_CLUSTER} distinct images"
+        return [f"{found} instead of {self.num:,}: {reason}"]
+
+    def check_found(self) -> None:
+        """InputError before `find`."""
+        if self.num > 1 and not self.centres.any():
+            raise InputError(
+                "the clusters have no centroids yet; find them first: chain.classes.find(coarse(x)) with coarse "
+                "from kakusan.models.clusters"
+            )
+
     def of(self, x: Tensor) -> Tensor:
         """The nearest cluster of each example (b, *event), int64 (b,)."""
-        return _nearest(coarse(x), self.centres.double(), self.share > 0)
+        return self.of_features(coarse(x))
+
+    def of_features(self, features: Tensor) -> Tensor:
+        """The nearest cluster of each row of `coarse(x)`, int64 (b,)."""
+        return _nearest(features, self.centres.double(), self.share > 0)
 
     def check(self, source: object) -> None:
         """InputError that names `source` unless shares are probabilities and centroids finite."""
         super().check(source)
         if "centres" in self._buffers and not self.centres.isfinite().all():
             raise InputError(f"{source}: cluster centroids must be finite")
+
+
+def where_unlabeled(k: Tensor, probs: Tensor) -> Tensor:
+    """One-hot rows for labeled examples, and those of `probs` (b, K) for unlabeled ones; float64 (b, K)."""
+    known = F.one_hot(k.clamp(min=0), probs.shape[1]).double()
+    return torch.where((k == UNLABELED)[:, None], probs.double(), known)
 
 
 def draw_classes(probs: Tensor, randomness: Randomness = None) -> Tensor:
