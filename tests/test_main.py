@@ -7,6 +7,7 @@ import sys
 import pytest
 import torch
 
+import kakusan
 from harness.faults import catches
 from harness.support import call
 from kakusan.cli import commands
@@ -105,3 +106,17 @@ def test_ctrl_c_is_130_and_one_line():
         "commands.info = lambda command: (os.kill(os.getpid(), signal.SIGINT), time.sleep(9))\nmain(['info', 'x'])"
     )
     assert (done.returncode, done.stderr) == (130, "kakusan: interrupted\n")
+
+
+@catches("""__init__.py: a module is no name of the package until it was imported
+- if name in _MODULES:
++ if False:""")
+def test_modules_are_names_of_the_package_before_they_are_imported():
+    def found(name):
+        try:
+            return kakusan.__getattr__(name).__name__
+        except AttributeError:
+            return None
+
+    names = ["data", "measure", "nets", "objectives", "oracles", "solvers"]
+    assert [found(name) for name in names] == [f"kakusan.{name}" for name in names]
