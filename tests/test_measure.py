@@ -630,7 +630,7 @@ def test_a_metric_of_ones_own_is_one_line_in_the_registry(monkeypatch):
     assert found.values["brightness"].value == pytest.approx(samples[:, 0].mean().item())
     assert found.floor["brightness"].value == pytest.approx(train[:, 0].mean().item())
     line = next(line for line in found.lines() if "mean of the first feature, higher is better" in line)
-    assert "floor" in line
+    assert " real " in line
     assert {"frechet_distance_n150", "kernel_distance", "brightness_n150"} <= found.record()["measures"].keys()
     assert {"frechet_distance_n120", "kernel_distance", "brightness_n120"} <= found.record()["floor"].keys()
 
@@ -641,7 +641,7 @@ def test_every_metric_is_shown_with_its_direction_and_its_floor(some_digits):
     assert found.values.keys() == found.floor.keys() == found.columns.keys()
     for name, column in found.columns.items():
         assert column.better
-        assert sum(str(column) in line and "floor" in line for line in found.lines()[1:]) == 1, name
+        assert sum(str(column) in line and " real " in line for line in found.lines()[1:]) == 1, name
 
 
 def test_measures_take_arrays_and_refuse_what_are_no_features():

@@ -57,7 +57,7 @@ class ClassChiSquareMetric(Metric):
 class RecognizedMetric(Metric):
     """Share of samples that the classifier labels with high confidence."""
 
-    columns: ClassVar = {"recognized": Column("classifier at least 90 % sure", "higher is better")}
+    columns: ClassVar = {"recognized": Column("classifier confidence at least 90 %", "higher is better")}
 
     def compute(self, sets: Sets) -> dict[str, Value]:
         """Measure the samples' classes."""
