@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 
@@ -11,6 +12,7 @@ import kakusan
 from harness.faults import catches
 from harness.support import call
 from kakusan.cli import commands
+from kakusan.images import Images
 
 ALLOCATOR = (
     "[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory: you tried 9 bytes"
@@ -120,3 +122,12 @@ def test_modules_are_names_of_the_package_before_they_are_imported():
 
     names = ["data", "measure", "nets", "objectives", "oracles", "solvers"]
     assert [found(name) for name in names] == [f"kakusan.{name}" for name in names]
+
+
+@catches("""images.py: images of two channels are images
+- not in (1, 3, 4)
++ not in (1, 2, 3, 4)""")
+@pytest.mark.parametrize("shape", [(2, 4, 4, 2), (2, 4, 4), (2, 4, 4, 5)])
+def test_arrays_that_no_figure_can_show_are_refused(shape):
+    with pytest.raises(ValueError, match="expected uint8"):
+        Images(np.zeros(shape, np.uint8))
