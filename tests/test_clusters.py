@@ -32,7 +32,6 @@ from kakusan.oracles import GaussianWorld
 from kakusan.recipes import find
 from kakusan.run import model_file
 from kakusan.run.build import build, start_at, training_loss
-from kakusan.run.cautions import cluster_lines
 from kakusan.run.families import diffusion as family
 from kakusan.run.families.diffusion import DiffusionConfig
 from kakusan.run.recipe import Recipe, from_record
@@ -530,12 +529,11 @@ def test_a_student_is_taught_of_the_clusters_of_its_examples(monkeypatch):
 
 def test_fewer_clusters_than_asked_for_are_told():
     found = Clusters(64, (1, 8, 8))
-    assert cluster_lines(None) == []
-    assert cluster_lines(found) == [
+    assert found.lines() == [
         f"found 1 cluster instead of 64: a cluster needs at least {EXAMPLES_PER_CLUSTER} distinct images"
     ]
     found.find(coarse(torch.randn(3 * EXAMPLES_PER_CLUSTER, 1, 8, 8, generator=seeded(0))))
-    assert cluster_lines(found)[0].startswith("found 3 clusters instead of 64")
+    assert found.lines()[0].startswith("found 3 clusters instead of 64")
 
 
 def test_clusters_are_shown_the_most_common_first():

@@ -225,9 +225,9 @@ def test_data_opened_whole_are_measured_whole_and_one_example_is_enough(tmp_path
 # Values
 
 
-@catches("""data/dataset.py: masks of 0 and 1 are nearly black images
-- default=0) == 1:
-+ default=0) == -1:""")
+@catches("""data/forms/images.py: masks of 0 and 1 are nearly black images
+- default=0) != 1:
++ default=0) != -1:""")
 @pytest.mark.parametrize("dtype", [bool, np.uint8])
 def test_zero_and_one_are_black_and_white(tmp_path, dtype):
     mask = images(30, 4, 4) > 127

@@ -101,9 +101,9 @@ def test_the_child_notices_what_it_is_there_for():
 @catches("""run/trained_model.py: samples that are no numbers become black pixels [weights as large as numbers go]
 - if not all(part.isfinite().all() for part in parts):
 + if not parts:""")
-@catches("""run/families/base.py: pictures of two channels are accepted [an example of two channels]
-- len(values) == 3 and values[0] in CHANNELS
-+ len(values) == 3""")
+@catches("""data/forms/images.py: pictures of two channels are accepted [an example of two channels]
+- len(event_shape) == 3 and event_shape[0] in CHANNELS
++ len(event_shape) == 3""")
 @catches("""settings.py: a pair of settings may have three entries [a focus of three numbers]
 - return len(value) == len(parts) and all(
 + return all(""")

@@ -167,5 +167,7 @@ def test_a_default_run_directory_never_exists_yet(tmp_path, monkeypatch):
     ],
 )
 def test_measuring_after_training_costs_a_share_of_it(trained, per_sample, expected):
-    model = SimpleNamespace(diffusion=True, sampling=SimpleNamespace(evaluations_per_sample=per_sample))
-    assert _affordable(model, SimpleNamespace(test=range(10_000), kind="images"), trained) == expected
+    model = SimpleNamespace(
+        family=SimpleNamespace(closed_form=False), sampling=SimpleNamespace(evaluations_per_sample=per_sample)
+    )
+    assert _affordable(model, SimpleNamespace(test=range(10_000)), trained) == expected

@@ -139,10 +139,7 @@ def data(command: arguments.Data) -> int:
     flags = [part for name in ("size", "channels") if (v := getattr(command, name)) for part in (f"--{name}", str(v))]
     flags += ["--bad-images", "skip"] if dataset.skipped else []
     say(*_described(dataset))
-    values = dataset.train
-    binary = dataset.bits or (dataset.kind == "images" and bool(((values == 0) | (values == 255)).all()))
-    recipe = "counts-dirichlet" if dataset.kind == "counts" else "binary-best" if binary else "mnist-ddpm"
-    say(f"train on it with: {typed('train', recipe, '--data', command.path, *flags)}")
+    say(f"train on it with: {typed('train', dataset.form.recipe(dataset), '--data', command.path, *flags)}")
     return 0
 
 

@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 
 from kakusan.data import splits
-from kakusan.data.dataset import Dataset, Kind, Tell, from_arrays
+from kakusan.data.dataset import Dataset, Tell, from_arrays
+from kakusan.data.forms.images import CHANNELS
 from kakusan.data.options import ImageOptions
 from kakusan.errors import InputError, printable
 from kakusan.storage.files import open_regular
 
-CHANNELS = (1, 3, 4)
 MOST_COUNTED = 2**53  # in a row: up to here float64 counts exactly
 SHARE_OF_MEMORY = 0.5  # of the machine's, that data may take
 PHOTO_SIDE = 16  # pixels: an array (H, W, 3) from this size on is one photograph
@@ -140,14 +140,14 @@ def dataset_of(
 ) -> Dataset:
     """Data set of uint8 or bool images (N, H, W[, C]) or (N, C, H, W), or of whole-number counts (N, K)."""
     kind = _kind(name, train)
-    convert = _images if kind == "images" else _counts
+    convert = {"images": _images, "counts": _counts}[kind]
     if test is not None and _kind(name, test) != kind:
         raise InputError(f"{name}: training and test arrays must be of one kind, got {train.dtype} and {test.dtype}")
     converted = convert(name, train), None if test is None else convert(name, test)
     return from_arrays(name, kind, *converted, labels=labels, test_labels=test_labels, whole=whole)
 
 
-def _kind(name: str, array: np.ndarray) -> Kind:
+def _kind(name: str, array: np.ndarray) -> str:
     shape = array.shape
     if array.ndim == 3 and shape[2] in (3, 4) and min(shape[:2]) >= PHOTO_SIDE:
         raise InputError(f"{name}: shape {shape} is one image of {shape[2]} channels; expected many, (N, H, W, C)")

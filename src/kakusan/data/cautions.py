@@ -5,9 +5,6 @@ from __future__ import annotations
 from kakusan.data.dataset import Dataset
 
 FEW = 100  # fewest training examples without a caution
-LOW = 64  # images whose largest value of 255 is below this are nearly black
-TOP = 255
-PIXELS_LIKE = 64  # counts with at least this many categories and a largest value of 255 look like flattened images
 
 
 def cautions(dataset: Dataset) -> list[str]:
@@ -19,16 +16,8 @@ def cautions(dataset: Dataset) -> list[str]:
         lines.append(f"caution: {name} holds one value only, {high:g}: there is nothing to learn")
     elif len(data) > 1 and bool((data == data[:1]).all()):
         lines.append(f"caution: all training examples in {name} are equal: a model can only memorize this one")
-    elif dataset.kind == "images" and high < LOW:
-        lines.append(
-            f"caution: the values of {name} reach only {high:g} of 255, so that images are nearly black; if {high:g} is "
-            f"white, save (x * (255 / {high:g})).round().astype('uint8')"
-        )
-    elif dataset.kind == "counts" and high == TOP and data.shape[1] >= PIXELS_LIKE:
-        lines.append(
-            f"caution: {name} is read as counts, and up to exactly 255 they look like pixels; "
-            "for flattened images save x.reshape(n, height, width)"
-        )
+    else:
+        lines += dataset.form.cautions(dataset, high)
     if len(data) < FEW:
         examples, them = ("1 training example", "it") if len(data) == 1 else (f"{len(data)} training examples", "them")
         lines.append(f"caution: only {examples}: a model is likely to memorize {them}; a few thousand are usual")

@@ -8,16 +8,19 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from kakusan.data.forms import FORMS
 from kakusan.data.options import ImageOptions
 from kakusan.errors import InputError, printable
 
-Kind = Literal["images", "counts"]
+if TYPE_CHECKING:
+    from kakusan.data.forms.base import Form
+
 Tell = Callable[[str], None]
 HELD_OUT_SHARE = 0.1
 FEWEST_EXAMPLES = 2  # one for training, one held out
@@ -25,7 +28,6 @@ MOST_CLASSES = 10_000
 OWN_TEST_PART = "its own test part"
 RANDOM_TENTH = "a fixed random tenth"
 WHOLE = "taken whole"
-WHITE = 255
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +38,7 @@ class Dataset:
     """
 
     name: str
-    kind: Kind
+    kind: str  # name of their form in `kakusan.data.forms.FORMS`: "images" or "counts"
     train: Tensor
     test: Tensor
     source: str  # how train and test were split
@@ -53,6 +55,11 @@ class Dataset:
     def event_shape(self) -> tuple[int, ...]:
         """Shape of one example."""
         return tuple(self.train.shape[1:])
+
+    @property
+    def form(self) -> Form:
+        """Form of the examples."""
+        return FORMS[self.kind]()
 
     @property
     def num_dims(self) -> int:
@@ -86,11 +93,7 @@ class Dataset:
     def examples(self) -> str:
         """Number and form of the examples, in words."""
         total = len(self.train) + (0 if self.train is self.test else len(self.test))
-        if self.kind == "counts":
-            return f"{total:,} count vectors of {self.event_shape[0]} categories"
-        channels, height, width = self.event_shape
-        color = {1: "gray", 3: "color", 4: "color with alpha"}.get(channels, f"{channels}-channel")
-        return f"{total:,} {color} images, {height} x {width}, {'bits' if self.bits else '8-bit'}"
+        return self.form.describe(total, self.event_shape, self.bits)
 
     def split(self) -> str:
         """Numbers of training and held-out examples, in words."""
@@ -118,7 +121,7 @@ class DataKind(Protocol):
 
 def from_arrays(
     name: str,
-    kind: Kind,
+    kind: str,
     train: Tensor,
     test: Tensor | None = None,
     *,
@@ -150,11 +153,8 @@ def from_arrays(
             f"{tuple(test.shape[1:])}"
         )
     indices, test_indices, classes = class_indices(labels, test_labels)
-    prepared = ""
-    parts = [train] if test is None else [train, test]
-    if kind == "images" and max((int(part.max()) for part in parts if part.numel()), default=0) == 1:
-        train, test = train * WHITE, None if test is None else test * WHITE
-        prepared = "values 0 and 1 taken as black and white (0 and 255)"
+    parts, prepared = FORMS[kind]().prepare([train] if test is None else [train, test])
+    train, test = parts[0], None if test is None else parts[1]
     if test is None:
         fewest = 1 if whole else FEWEST_EXAMPLES
         if len(train) < fewest:
@@ -170,8 +170,8 @@ def from_arrays(
             source = RANDOM_TENTH
     if not len(train) or not len(test):
         raise InputError(f"{name}: expected examples to train on and to hold out, got {len(train)} and {len(test)}")
-    parts = Dataset(name, kind, train.contiguous(), test.contiguous(), source, prepared=prepared)
-    return replace(parts, train_cond=indices, test_cond=test_indices, classes=classes)
+    dataset = Dataset(name, kind, train.contiguous(), test.contiguous(), source, prepared=prepared)
+    return replace(dataset, train_cond=indices, test_cond=test_indices, classes=classes)
 
 
 def split_rows(count: int) -> tuple[Tensor, Tensor]:

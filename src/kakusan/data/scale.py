@@ -1,4 +1,4 @@
-"""Scales between 8-bit pixels and model values."""
+"""Scales between stored values and model values."""
 
 from __future__ import annotations
 
@@ -14,6 +14,19 @@ TOP = 255
 
 
 @dataclass(frozen=True)
+class Unscaled:
+    """Stored values that a model takes as they are, e.g. counts."""
+
+    measured_in: str
+    binary = False
+    bin_width = None  # they have probabilities, not densities
+
+    def to_model(self, examples: Tensor, randomness: Randomness = None) -> Tensor:
+        """The values themselves."""
+        return examples
+
+
+@dataclass(frozen=True)
 class Scale:
     """Scale from pixels 0..255 to [low, high] in 256 equally spaced levels, or to random bits."""
 
@@ -25,6 +38,11 @@ class Scale:
     def bin_width(self) -> float:
         """Distance of neighboring gray levels."""
         return (self.high - self.low) / TOP
+
+    @property
+    def measured_in(self) -> str:
+        """Random bits or gray levels."""
+        return "random bits" if self.binary else "gray levels"
 
     def to_model(self, pixels: Tensor, randomness: Randomness = None) -> Tensor:
         """uint8 (b, C, H, W) to float32; `randomness` is used by binarization only."""
@@ -42,3 +60,4 @@ class Scale:
 SIGNED = Scale(-1.0, 1.0)  # discretized likelihoods and diffusion
 UNIT = Scale(0.0, 1.0)  # the notes' VAEs
 BINARY = Scale(0.0, 1.0, binary=True)
+COUNTS = Unscaled("counts")

@@ -153,7 +153,7 @@ def _of_run(run: Path | str, prediction: str) -> tuple[Diffusion, nn.Module, dic
     from kakusan.run.trained_model import load
 
     model = load(run, "cpu")
-    if model.diffusion is None or model.is_student:
+    if not model.family.estimators:
         raise InputError(f"diffusers samples diffusion models, and {run} is none; leave --run out")
     chain, classes = split(model.chain)
     if chain.prediction != prediction:

@@ -50,8 +50,10 @@ class DiffusersFolder(ExportFormat):
         library()
         shared = source.read() if source.run is None else source.read_shareable()
         model = of_file(shared, torch.device("cpu"), source.path)
-        if model.diffusion is None or model.is_student:
-            kind = "a student, whose solver it lacks" if model.is_student else f"a {model.recipe.family} model"
+        if not model.family.estimators:
+            kind = (
+                "a student, whose solver it lacks" if not model.family.has_bound else f"a {model.recipe.family} model"
+            )
             raise InputError(
                 f"diffusers samples diffusion models, and {source.path} is {kind}; choose another --format"
             )

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from kakusan.console import counted
 from kakusan.errors import InputError
 from kakusan.noise import Randomness, rand, stream
 
@@ -75,6 +76,17 @@ class Classes(nn.Module):
             least, most = (int(end) for end in k.aminmax())
             if not 0 <= least <= most < self.num:
                 raise InputError(f"class indices lie in 0..{self.num - 1}, got {least if least < 0 else most}")
+
+    def images(self) -> Tensor:
+        """Images that stand for the classes, the most common first, (n, C, H, W); by default none."""
+        return torch.zeros(0)
+
+    def lines(self) -> list[str]:
+        """Messages about what was found in the training data, one line each; by default none."""
+        return []
+
+    def check_found(self) -> None:
+        """InputError if something must be found in the training data first; by default nothing."""
 
     def check(self, source: object) -> None:
         """InputError that names `source` unless the shares are probabilities, e.g. those of a file from elsewhere."""
@@ -142,6 +154,22 @@ class Clusters(Classes):
         channels, *size = self.event_shape
         grid = [math.ceil(side / factor) for side, factor in zip(size, _factors(size))]
         return F.interpolate(self.centres[order].view(-1, channels, *grid), size, mode="bilinear")
+
+    def lines(self) -> list[str]:
+        """Number of clusters found, and the reason if it is below the number requested."""
+        found = f"found {counted(self.num_found, 'cluster')}"
+        if self.num_found == self.num:
+            return [found]
+        reason = f"a cluster needs at least {EXAMPLES_PER_CLUSTER} distinct images"
+        return [f"{found} instead of {self.num:,}: {reason}"]
+
+    def check_found(self) -> None:
+        """InputError before `find`."""
+        if self.num > 1 and not self.centres.any():
+            raise InputError(
+                "the clusters have no centroids yet; find them first: chain.classes.find(coarse(x)) with coarse "
+                "from kakusan.models.clusters"
+            )
 
     def of(self, x: Tensor) -> Tensor:
         """The nearest cluster of each example (b, *event), int64 (b,)."""

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from kakusan.console import command
 from kakusan.data.dataset import Dataset
-from kakusan.data.scale import Scale
+from kakusan.data.scale import Scale, Unscaled
 from kakusan.errors import InputError, ScheduleWarning
 from kakusan.noise import Randomness
 from kakusan.run.families import FAMILIES
@@ -27,6 +27,12 @@ MOST_PARAMETERS = 2_000_000_000
 def family_of(config: ModelConfig) -> Family:
     """Model family of these settings."""
     return FAMILIES[config.family]()
+
+
+def family_for(recipe: Recipe) -> Family:
+    """Model family of a recipe, with distillation settings that of its student."""
+    family = family_of(recipe.model)
+    return family if recipe.distil is None else family.student()
 
 
 def build(config: ModelConfig, event_shape: tuple[int, ...]) -> nn.Module:
@@ -64,8 +70,8 @@ def with_weights(config: ModelConfig, event_shape: tuple[int, ...], weights: Map
     return module
 
 
-def scale_of(config: ModelConfig) -> Scale:
-    """The numbers that the model takes for pixels."""
+def scale_of(config: ModelConfig) -> Scale | Unscaled:
+    """The numbers that the model takes for stored values."""
     return family_of(config).scale(config)
 
 
@@ -73,12 +79,12 @@ def check_kind(recipe: Recipe, dataset: Dataset) -> None:
     """InputError if a recipe cannot use this kind of data."""
     needed = family_of(recipe.model).kind
     if dataset.kind != needed:
-        other = "counts-dirichlet" if dataset.kind == "counts" else "mnist-ddpm"
+        other = dataset.form.recipe(dataset)
         raise InputError(
             f"recipe {recipe.name} needs {needed}, and {dataset.name} holds {dataset.kind}; "
             f"type: {command('train', other, '--data', recipe.data)}"
         )
-    if recipe.optim.augment != "none" and dataset.kind != "images":
+    if recipe.optim.augment != "none" and not dataset.form.augmentable:
         raise InputError(f"optim.augment is for images, and {dataset.name} holds {dataset.kind}; choose none")
     if dataset.bits and getattr(recipe.model, "likelihood", None) != "bernoulli":
         raise InputError(

@@ -11,7 +11,6 @@ from kakusan.errors import InputError
 from kakusan.likelihood.compare import Comparison
 from kakusan.likelihood.compare import compare as compare_evaluations
 from kakusan.likelihood.evaluation import Evaluation
-from kakusan.likelihood.step_groups import default_law
 from kakusan.run.evaluation_data import data_of
 from kakusan.run.source import open_source
 from kakusan.run.trained_model import TrainedModel, load
@@ -97,8 +96,7 @@ def compare(
 
 def _common_law(models: list[TrainedModel]) -> StepLaw | None:
     """One timestep distribution for two diffusion models of one depth, so that both see the same noised examples."""
-    chains = [model.diffusion for model in models if model.diffusion is not None]
-    if len(chains) < 2 or chains[0].depth != chains[1].depth:
+    first, second = (model.family.timestep_law(model) for model in models)
+    if first is None or second is None or len(first.probs) != len(second.probs):
         return None
-    first, second = (default_law(chain).probs for chain in chains)
-    return StepLaw((first + second) / 2)
+    return StepLaw((first.probs + second.probs) / 2)

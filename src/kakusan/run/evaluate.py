@@ -23,7 +23,6 @@ from kakusan.run.quality import file_quality, sample_quality
 from kakusan.run.source import open_source
 from kakusan.run.trained_model import TrainedModel, load
 
-FEW, ENOUGH = 250, 1000  # below FEW examples, estimates are repeated up to about ENOUGH network evaluations
 NO_BOUND = "a student has no bound: it draws samples in few network evaluations and does not score given examples"
 SMALLEST_SHOWN = 0.00005  # bits/dim; four decimals show it as 0.0001
 
@@ -113,15 +112,15 @@ def evaluate(
     model = load(run, device)
     if samples is None and features is None:
         model.check_bound()
-    if estimators and model.diffusion is None:
+    if estimators and model.family.has_bound and not model.family.estimators:
         raise InputError(f"--estimators is for diffusion models; leave it out for {model.recipe.name}")
-    if model.is_student:
+    if not model.family.has_bound:
         other_split = None if split == "test" else split
         options = {"--importance": importance, "--limit": limit, "--repeats": repeats, "--split": other_split}
         _refuse_bound_options(options | {"--estimators": estimators or None})
     dataset = data_of(open_source(run), model, data)
     quality = _quality(model, dataset, samples, features, seed)
-    if model.is_student:
+    if not model.family.has_bound:
         return Evaluated(dataset.name, None, quality)
     if split != "test" and data is not None:
         raise InputError(
@@ -143,8 +142,7 @@ def measure_bound(
 ) -> Measured:
     """Bound of examples and everything that comes with it; arguments as `evaluate`."""
     if repeats is None:
-        few = model.diffusion is not None and 0 < len(data) < FEW
-        repeats = math.ceil(ENOUGH / len(data)) if few else 1
+        repeats = model.family.repeats(len(data))
     result = averaged([model.evaluate(data, seed + _REPEAT * k, importance) for k in range(repeats)])
     details = model.family.details(model, data, seed)
     return Measured(result, details, model.family.detail_lines(details))

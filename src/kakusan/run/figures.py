@@ -12,7 +12,6 @@ from kakusan import distributed
 from kakusan.bound import sample_path
 from kakusan.data.dataset import Dataset
 from kakusan.images import Images
-from kakusan.models.clusters import Clusters
 from kakusan.models.mixture import split
 from kakusan.noise import stream
 from kakusan.run.families.base import Figure
@@ -29,25 +28,25 @@ MOST_CENTROIDS, CENTROIDS_PER_ROW = 128, 16
 
 def sample_grid(model: TrainedModel, path: Path) -> None:
     """Write sixteen samples, always from the same noise, so that the eye can follow them over a run."""
-    _save(Images(model.sample(GRID_SAMPLES, seed=0)), path)
+    _save(model, model.sample(GRID_SAMPLES, seed=0), path)
 
 
 def final_figures(model: TrainedModel, dataset: Dataset, folder: Path) -> None:
     """Write samples.png, and figures that show how the model family works."""
     facts = {"recipe": model.recipe.name, "seed": 0}
-    _save(Images(model.sample(FINAL_SAMPLES, seed=0)), folder / "samples.png", facts)
-    if model.is_student:
-        return  # it has no chain to show: noise in, image out
+    _save(model, model.sample(FINAL_SAMPLES, seed=0), folder / "samples.png", facts)
     for name, (images, columns) in model.family.figures(model, dataset.test).items():
-        _save(images, folder / name, columns=columns)
+        _save(model, images, folder / name, columns=columns)
 
 
 def cluster_centroids(model: TrainedModel) -> dict[str, Figure]:
     """The centroids of the most common clusters; empty without clusters."""
     clusters = split(model.chain)[1]
-    if not isinstance(clusters, Clusters):
+    if clusters is None:
         return {}
     centroids = clusters.images()[:MOST_CENTROIDS]
+    if not len(centroids):
+        return {}
     images = Images(model.scale.to_pixels(centroids))
     return {"clusters.png": (images, min(CENTROIDS_PER_ROW, len(centroids)))}
 
@@ -55,10 +54,10 @@ def cluster_centroids(model: TrainedModel) -> dict[str, Figure]:
 @torch.no_grad()
 def forward_strip(model: TrainedModel, held_out: torch.Tensor) -> Figure:
     """Rows are test images, columns z_t for t from 0 to T; the noise of a row is one path, drawn step by step."""
-    assert model.diffusion is not None, "a figure of diffusion models"
+    chain = split(model.chain)[0]
     x = model.batches(held_out)(torch.arange(min(STRIP_ROWS, len(held_out))))
-    path = sample_path(model.diffusion, x, stream(0, "forward strip"))
-    shown = np.linspace(0, model.diffusion.depth, STRIP_COLUMNS).round().astype(int)
+    path = sample_path(chain, x, stream(0, "forward strip"))
+    shown = np.linspace(0, chain.depth, STRIP_COLUMNS).round().astype(int)
     return _rows(model, [path[t] for t in shown]), STRIP_COLUMNS
 
 
@@ -92,14 +91,16 @@ def reconstructions(model: TrainedModel, held_out: torch.Tensor) -> Figure:
 def closest_pairs(model: TrainedModel, dataset: Dataset, closest: list[dict[str, Any]], seed: int, path: Path) -> None:
     """Write the samples most like copies, as `measure.samples` found them, above their nearest training images."""
     samples = [np.asarray(model.sample(1, seed, first=pair["sample"]))[0] for pair in closest]
-    train = [dataset.train[pair["train"]].permute(1, 2, 0).numpy() for pair in closest]
-    _save(Images(np.stack([*samples, *train])), path, columns=len(closest))
+    train = dataset.form.samples(dataset.train[[pair["train"] for pair in closest]])
+    _save(model, np.stack([*samples, *train]), path, columns=len(closest))
 
 
-def _save(images: Images, path: Path, facts: dict[str, Any] | None = None, columns: int | None = None) -> None:
+def _save(
+    model: TrainedModel, samples: Any, path: Path, facts: dict[str, Any] | None = None, columns: int | None = None
+) -> None:
     if distributed.is_rank0():
         with files.writing(path):
-            images.save(path, facts, columns)
+            model.family.form.save_figure(samples, path, facts, columns)
 
 
 def _rows(model: TrainedModel, columns: list[torch.Tensor]) -> Images:

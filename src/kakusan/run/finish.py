@@ -26,7 +26,7 @@ BOUND_SHARE, QUALITY_SHARE = 0.1, 0.5  # of training's network evaluations, spen
 
 def draw(model: TrainedModel, trainer: Trainer, dataset: Dataset, run: RunDirectory) -> None:
     """Write a figure of samples, always from the same noise; collective over all ranks."""
-    if dataset.kind == "images":
+    if dataset.form.has_figure:
         sample_grid(model, run.samples / f"step-{trainer.state.step:08d}.png")
 
 
@@ -34,7 +34,7 @@ def measure(model: TrainedModel, trainer: Trainer, dataset: Dataset) -> dict[str
     """One line of the history, with the held-out bound from always the same noise; collective over all ranks."""
     rate = trainer.state.images(trainer.settings.batch) / max(trainer.state.seconds, 1e-9)
     bound: dict[str, Any] = {}
-    if not model.is_student:
+    if model.family.has_bound:
         result = model.evaluate(dataset.test[:MEASURED_IMAGES])
         bound = {
             "bits_per_dim": result.bits_per_dim,
@@ -72,7 +72,7 @@ def finish(run: RunDirectory, recipe: Recipe, dataset: Dataset, trainer: Trainer
     model = averaged_model(trainer, recipe, dataset)
     examples = trainer.state.images(trainer.settings.batch)
     tell(f"trained for {trainer.state.step:,} steps, {examples / len(dataset.train):.2g} epochs; drawing samples")
-    if dataset.kind == "images":
+    if dataset.form.has_figure:
         final_figures(model, dataset, run.path)
     summary: dict[str, Any] = {
         "lines": [],
@@ -109,7 +109,7 @@ def _write_report(run: RunDirectory, summary: dict[str, Any]) -> None:
 def _affordable(model: TrainedModel, dataset: Dataset, trained: int) -> tuple[int, int]:
     """Number of held-out examples and samples to measure after training with this many network evaluations."""
     held_out = len(dataset.test)
-    if dataset.kind == "images":
+    if not model.family.closed_form:
         held_out = min(held_out, max(MEASURED_IMAGES, int(BOUND_SHARE * trained)))
-    per_sample = 1 if model.diffusion is None else model.sampling.evaluations_per_sample
-    return held_out, SUMMARY_SAMPLES if SUMMARY_SAMPLES * per_sample <= QUALITY_SHARE * trained else 0
+    evaluations = SUMMARY_SAMPLES * model.sampling.evaluations_per_sample
+    return held_out, SUMMARY_SAMPLES if evaluations <= QUALITY_SHARE * trained else 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -13,7 +13,6 @@ from kakusan.console import tell
 from kakusan.data.dataset import Dataset
 from kakusan.data.open import open_data
 from kakusan.errors import InputError
-from kakusan.objectives.distillation import Distillation
 from kakusan.run.build import build, start_at, training_loss
 from kakusan.run.directory import RunDirectory
 from kakusan.run.model_file import ExportedModel
@@ -96,9 +95,10 @@ def trainer_of(job: Job) -> Trainer:
     if not batch:
         raise InputError(f"{groups} micro-batches need as many training examples, got {len(data)}")
     settings = dataclasses.replace(job.recipe.optim, batch=batch)
-    if isinstance(module, Distillation):
-        assert job.teacher is not None, "a student has one"
-        loss = distillation_loss(module, job.recipe, data, teacher_chain(job.teacher, job.recipe, job.device))
+    if job.teacher is not None:
+        loss = distillation_loss(
+            cast(Any, module), job.recipe, data, teacher_chain(job.teacher, job.recipe, job.device)
+        )
     else:
         loss = training_loss(module, job.recipe.model, data, job.recipe.optim.augment)
     return Trainer(

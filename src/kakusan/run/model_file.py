@@ -12,13 +12,13 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from torch import Tensor
 
+from kakusan.data.forms import FORMS
 from kakusan.errors import InputError, shown
-from kakusan.run.build import blueprint, event_shape_of
-from kakusan.run.families.dirichlet import DirichletConfig
+from kakusan.run.build import blueprint, event_shape_of, family_of
 from kakusan.run.recipe import Recipe, from_record
 from kakusan.settings import Between, Length, check, from_values
 from kakusan.storage import records, tensors
@@ -28,6 +28,10 @@ KEY = "kakusan"
 EARLY = "early."  # prefix of the weights from early in the run
 ROWS = "log_gamma"  # posterior of each row of the training counts; not exported
 
+if TYPE_CHECKING:
+    Kind = str
+else:
+    Kind = Literal[*FORMS]
 Text = Annotated[str, Length(1, 200)]
 
 
@@ -36,7 +40,7 @@ class Source:
     """Data that a model was trained on."""
 
     name: Text
-    kind: Literal["images", "counts"]
+    kind: Kind
     digest: Annotated[str, Length(64, 64)]
 
     def __post_init__(self):
@@ -142,7 +146,7 @@ def _facts(metadata: Mapping[str, str], path: Path) -> tuple[Facts, dict[str, An
         facts = from_values(Facts, {**record, "recipe": recipe, "data": source, "event_shape": shape}, "model file")
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
-    if source.kind != ("counts" if isinstance(recipe.model, DirichletConfig) else "images"):
+    if source.kind != family_of(recipe.model).kind:
         raise InputError(f"{path}: a {recipe.family} model is not one of {source.kind}")
     return facts, record, claimed
 

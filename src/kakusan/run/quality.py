@@ -23,8 +23,8 @@ ARRAYS = ("samples", "reference", "train")  # in a file of features; the last is
 
 def can_measure(model: TrainedModel, dataset: Dataset, num: int) -> bool:
     """True if a shipped classifier fits these images and there are enough of them."""
-    fits = dataset.kind == "images" and dataset.event_shape == (1, SIDE, SIDE) and not dataset.bits
-    return fits and not model.is_counts and min(num, len(dataset.train), len(dataset.test)) >= FEWEST
+    fits = dataset.event_shape == model.event_shape == (1, SIDE, SIDE) and not dataset.bits
+    return fits and min(num, len(dataset.train), len(dataset.test)) >= FEWEST
 
 
 def sample_quality(model: TrainedModel, dataset: Dataset, num: int, seed: int = 0, features: str = "digits") -> Quality:

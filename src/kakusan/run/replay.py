@@ -12,7 +12,6 @@ import torch
 
 from kakusan.console import tell, writing
 from kakusan.errors import InputError
-from kakusan.images import Images
 from kakusan.run.build import training_terms
 from kakusan.run.directory import RunDirectory, refuse_inside_a_run
 from kakusan.run.job import Job, reopened, trainer_of
@@ -73,9 +72,9 @@ def replay(run: Path | str, step: int, *, out: Path | None = None, device: str =
     batch, each = _per_example(job, trainer, step - 1)
     worst = int(np.nanargmax(each["loss"])) if np.isfinite(each["loss"]).any() else 0
     if out is not None:
-        images = job.dataset.train[batch].permute(0, 2, 3, 1).numpy()
+        examples = job.dataset.form.samples(job.dataset.train[batch])
         with writing(out):
-            Images(images).save(out, {"run": run, "step": step})
+            job.dataset.form.save_figure(examples, out, {"run": run, "step": step})
     return Replayed(
         step=step,
         progress=trainer.progress,
@@ -93,7 +92,7 @@ def replay(run: Path | str, step: int, *, out: Path | None = None, device: str =
 def _check_out(job: Job, out: Path | None) -> None:
     if out is None:
         return
-    if job.dataset.kind != "images":
+    if not job.dataset.form.has_figure:
         raise InputError(f"{job.dataset.name} holds no images to write to {out}; leave --out away")
     if out.suffix != ".png":
         raise InputError(f"--out must end in .png, got {out}")

@@ -14,7 +14,6 @@ import numpy as np
 from kakusan import distributed
 from kakusan.console import tell
 from kakusan.errors import InputError
-from kakusan.images import Images
 from kakusan.run.directory import refuse_inside_a_run
 from kakusan.run.memory import available_bytes
 from kakusan.run.source import open_source
@@ -56,15 +55,15 @@ def sample(
     _check_folder(out)
     model = load(run, device)
     _check_memory(model, n)
-    sampling = model.sampling if model.diffusion is not None else None
-    if sampling is not None and (warning := sampling.warning(choices.get("sampler"), choices.get("steps"))):
+    sampling = model.sampling
+    if warning := sampling.warning(choices.get("sampler"), choices.get("steps")):
         tell(warning)
-    with counted(*(sampling.denoisers if sampling is not None else [])) as evaluations:
+    with counted(*sampling.denoisers) as evaluations:
         samples = model.sample(n, seed, **_arguments(model, choices))
     (total,) = distributed.all_reduce_sum([float(evaluations.total)])
     if not distributed.is_rank0():
         return Samples(samples, [], total / n)
-    return Samples(samples, _write(samples, out, {"run": run, "n": n, "seed": seed, **choices}), total / n)
+    return Samples(samples, _write(model, samples, out, {"run": run, "n": n, "seed": seed, **choices}), total / n)
 
 
 def _arguments(model: TrainedModel, choices: dict[str, Any]) -> dict[str, Any]:
@@ -77,15 +76,15 @@ def _arguments(model: TrainedModel, choices: dict[str, Any]) -> dict[str, Any]:
     return {**others, "solver": solver_named(name or model.sampling.solver, **options)}
 
 
-def _write(samples: np.ndarray, out: Path, facts: dict[str, Any]) -> list[Path]:
+def _write(model: TrainedModel, samples: np.ndarray, out: Path, facts: dict[str, Any]) -> list[Path]:
     content = io.BytesIO()
     np.save(content, np.asarray(samples))
     written = [out / "samples.npy"]
     with files.writing(out):
         files.replace(written[0], content.getvalue())
-        if isinstance(samples, Images):
+        if model.family.form.has_figure:
             known = {name: value for name, value in facts.items() if value is not None}
-            Images(samples[:MOST_SHOWN]).save(out / "samples.png", known)
+            model.family.form.save_figure(samples[:MOST_SHOWN], out / "samples.png", known)
             written.insert(0, out / "samples.png")
     return written
 
@@ -120,7 +119,7 @@ def _check_folder(out: Path) -> None:
 
 def _check_memory(model: TrainedModel, n: int) -> None:
     """InputError if the samples cannot be held in memory."""
-    needed = n * math.prod(model.event_shape) * (8 if model.is_counts else 1) * 3  # samples, file, working copy
+    needed = n * math.prod(model.event_shape) * model.family.form.bytes_per_value * 3  # samples, file, working copy
     free = available_bytes() or GUESSED_BYTES
     if needed > free:
         raise InputError(

@@ -5,17 +5,20 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
+from kakusan.bound import ancestral_sample
+from kakusan.chain import LatentChain
 from kakusan.errors import InputError
 from kakusan.guidance import guided
 from kakusan.models.diffusion import Diffusion
 from kakusan.models.mixture import Mixture, split
+from kakusan.noise import example_streams
 from kakusan.run.recipe import Recipe
 from kakusan.solvers import Solver
-from kakusan.solvers.loop import DEFAULT_SOLVER, DEFAULT_SPACING, DEFAULT_STEPS, sample
+from kakusan.solvers.loop import DEFAULT_SOLVER, DEFAULT_SPACING, DEFAULT_STEPS, Callback, sample
 from kakusan.solvers.time_grid import times
 
 STUDENT_SOLVER, STUDENT_SPACING = "renoise", "uniform"
@@ -35,15 +38,9 @@ class SamplingPolicy:
     weaker: Diffusion | Mixture | None
     recipe: Recipe
 
-    @property
-    def is_student(self) -> bool:
-        """True if the model was distilled."""
-        return self.recipe.distil is not None
-
-    @property
-    def solver(self) -> str:
-        """Name of the default solver."""
-        return STUDENT_SOLVER if self.is_student else DEFAULT_SOLVER
+    solver: ClassVar[str] = DEFAULT_SOLVER  # name of the default solver
+    default_steps: ClassVar[int] = DEFAULT_STEPS
+    default_spacing: ClassVar[str] = DEFAULT_SPACING
 
     @property
     def denoisers(self) -> list[nn.Module]:
@@ -55,10 +52,12 @@ class SamplingPolicy:
         """Network evaluations of a sample by default, at most."""
         return len(self.times()) * len(self.denoisers)
 
-    def sampler(self, *, solver: Solver | str | None, guidance: float | None, **grid: Any) -> Callable[..., Tensor]:
+    def sampler(
+        self, *, solver: Solver | str | None, guidance: float | None, callback: Callback | None = None, **grid: Any
+    ) -> Callable[..., Tensor]:
         """`kakusan.sample` with this chain, solver and steps; arguments as in `TrainedModel.sample`."""
-        times = self.times(**grid)
-        return functools.partial(sample, self.chain(guidance), solver=solver or self.solver, times=times)
+        chosen = {"solver": solver or self.solver, "times": self.times(**grid), "callback": callback}
+        return functools.partial(sample, self.chain(guidance), **chosen)
 
     def chain(self, guidance: float | None = None) -> Diffusion | Mixture:
         """The chain that samples come from: guided by the early weights, with the recipe's weight by default."""
@@ -79,17 +78,61 @@ class SamplingPolicy:
         """The timesteps that sampling visits; arguments as in `TrainedModel.sample`."""
         config: Any = self.recipe.model
         schedule = split(self.model)[0].schedule
-        default = (1, STUDENT_SPACING) if self.is_student else (DEFAULT_STEPS, DEFAULT_SPACING)
-        num_steps = min(default[0], schedule.depth) if steps is None else steps
+        num_steps = min(self.default_steps, schedule.depth) if steps is None else steps
         end = config.end_log_snr if end_log_snr is None else end_log_snr
-        return times(schedule, num_steps, spacing or default[1], end)
+        return times(schedule, num_steps, spacing or self.default_spacing, end)
 
     def warning(self, solver: str | None, steps: int | None) -> str | None:
-        """A caution about such samples: a student at steps it was not trained for, or its solver on another model."""
-        if self.is_student:
-            if steps in (None, 1):
-                return None
-            return f"a student is trained for --steps 1; {steps} steps use noise levels that it was not trained at"
+        """A caution about such samples: the solver of students on another model."""
         if solver != STUDENT_SOLVER:
             return None
         return f"{STUDENT_SOLVER} is for distilled students: samples of other models vary less than their data; leave it out"
+
+
+class StudentPolicy(SamplingPolicy):
+    """Defaults of sampling for a distilled student: one step, then fresh noise for each further one."""
+
+    solver = STUDENT_SOLVER
+    default_steps = 1
+    default_spacing = STUDENT_SPACING
+
+    def warning(self, solver: str | None, steps: int | None) -> str | None:
+        """A caution about steps that the student was not trained for."""
+        if steps in (None, 1):
+            return None
+        return f"a student is trained for --steps 1; {steps} steps use noise levels that it was not trained at"
+
+
+@dataclass(frozen=True)
+class OnePass:
+    """Sampling of a model without solver steps.
+
+    Attributes:
+        model: The chain.
+        recipe: The settings.
+        mean_output: Return the mean of p(x | z_1) instead of a draw.
+    """
+
+    model: LatentChain
+    recipe: Recipe
+    mean_output: bool
+    solver: ClassVar[str] = DEFAULT_SOLVER  # named in errors only
+    denoisers: ClassVar[list[nn.Module]] = []
+    evaluations_per_sample: ClassVar[int] = 1
+
+    def sampler(self, **options: Any) -> Callable[..., Tensor]:
+        """Function of n, first, seed and cond; InputError for an option of diffusion models."""
+        if any(value is not None for value in options.values()):
+            *names, last = options
+            raise InputError(
+                f"{', '.join(names)} and {last} are for diffusion models; {self.recipe.name} samples in one pass"
+            )
+
+        def draw(n: int, *, first: int, seed: int, cond: Tensor | None) -> Tensor:
+            streams = example_streams(seed, range(first, first + n))
+            return ancestral_sample(self.model, n, streams, cond=cond, mean_output=self.mean_output)
+
+        return draw
+
+    def warning(self, solver: str | None, steps: int | None) -> None:
+        """None: there are no steps."""

@@ -8,8 +8,7 @@ from kakusan import distributed
 from kakusan.console import tell
 from kakusan.data.cautions import cautions
 from kakusan.errors import InputError, PeerFailed, SaveError
-from kakusan.run.build import count_parameters
-from kakusan.run.cautions import cluster_lines
+from kakusan.run.build import count_parameters, family_of
 from kakusan.run.fingerprint import check_origin, origin
 from kakusan.run.finish import averaged_model, draw, finish, measure, measured_words
 from kakusan.run.job import Job, trainer_of
@@ -38,15 +37,14 @@ class Session:
         self.failed: InputError | None = None  # error of the last save
         with memory_errors(job.recipe):
             self.trainer = trainer_of(job)
-        unit = "rows" if job.dataset.kind == "counts" else "images"
-        self.progress = ProgressLine(self.trainer.settings.batch, unit)
+        self.progress = ProgressLine(self.trainer.settings.batch, job.dataset.form.unit)
 
     def train(self) -> int:
         """Train until the budget is used up, then measure; returns 0, or the number of the signal that stopped it."""
         with losses_named(), memory_errors(self.job.recipe):
             self._prepare()
             with self.progress:
-                if getattr(self.job.recipe.model, "objective", None) != "path":  # counting would need all T evaluations
+                if self._cheap_step:
                     self.progress.effort = effort_of(self.trainer)
                 finished = self.trainer.run(MARKS, self._on_mark, self.progress.update, self._on_save)
             if self.failed is not None:
@@ -61,7 +59,7 @@ class Session:
         tell(job.dataset.describe())
         start = f"{count_parameters(job.module):,} parameters on {_place(job)}"
         if self.fresh:
-            for line in [*cautions(job.dataset), *cluster_lines(getattr(job.module, "clusters", None))]:
+            for line in [*cautions(job.dataset), *family_of(job.recipe.model).start_lines(job.module)]:
                 tell(line)
             distributed.on_rank0(lambda: checkpoint.check_room(run.checkpoints, job.module))
             self._check_memory()
@@ -87,9 +85,13 @@ class Session:
         distributed.on_rank0(lambda: run.cut_history(trainer.state.step))
         tell(f"{job.recipe.name}: {start}, {job.budget}; writing {run.path}")
 
+    @property
+    def _cheap_step(self) -> bool:
+        return family_of(self.job.recipe.model).is_cheap(self.job.recipe.model)
+
     def _check_memory(self) -> None:
         """Caution if a training step needs most of the memory that is free."""
-        if getattr(self.job.recipe.model, "objective", None) == "path" or self.trainer.settings.compile != "none":
+        if not self._cheap_step or self.trainer.settings.compile != "none":
             return  # T network evaluations, or the time of compiling, would be spent to find out
         needed, free = step_bytes(self.trainer), available_bytes(self.job.device)
         if free is not None and needed > 0.9 * free:

@@ -26,9 +26,10 @@ STUDENT = "student."  # prefix of the student's weights in a Distillation
 
 def student_recipe(recipe: Recipe, teacher: Recipe) -> Recipe:
     """Complete a student's recipe with the settings of its teacher; InputError if that model cannot be a teacher."""
-    if not isinstance(teacher.model, DiffusionConfig) or teacher.distil is not None:
+    if not teacher.model.guided or teacher.distil is not None:
         kind = "a student itself" if teacher.distil is not None else f"a {teacher.family} model"
         raise InputError(f"a teacher is a diffusion model, and {teacher.name} is {kind}; e.g. kakusan train mnist-ddpm")
+    settings = cast(DiffusionConfig, teacher.model)
     distil = _distil(recipe)
     if recipe.optim.early is not None:
         raise InputError(
@@ -40,9 +41,9 @@ def student_recipe(recipe: Recipe, teacher: Recipe) -> Recipe:
             f"--optim.augment changes images, and a student is trained on noise alone, got {recipe.optim.augment}; "
             "choose none"
         )
-    schedule = schedule_of(teacher.model)
+    schedule = schedule_of(settings)
     student = dataclasses.replace(
-        teacher.model,
+        settings,
         begin=first_step(schedule, distil.begin_log_snr),
         guidance=1.0,
         end_log_snr=None,
@@ -53,8 +54,7 @@ def student_recipe(recipe: Recipe, teacher: Recipe) -> Recipe:
 
 def distillation(recipe: Recipe, event_shape: tuple[int, ...], weights: Mapping[str, Tensor]) -> Distillation:
     """Build student and fake-score network, both with the teacher's weights."""
-    assert isinstance(recipe.model, DiffusionConfig)
-    whole = dataclasses.replace(recipe.model, begin=None)
+    whole = dataclasses.replace(cast(DiffusionConfig, recipe.model), begin=None)
     student, fake_score = (cast(Any, with_weights(one, event_shape, weights)) for one in (recipe.model, whole))
     return Distillation(student, fake_score, student_rate=_distil(recipe).student_rate)
 

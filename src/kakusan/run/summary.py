@@ -9,7 +9,6 @@ from typing import Any
 from kakusan.console import counted
 from kakusan.data.dataset import Dataset
 from kakusan.likelihood.evaluation import Evaluation
-from kakusan.likelihood.step_groups import free_cost
 from kakusan.measure.samples import Quality
 from kakusan.run.evaluate import NO_BOUND, error_words, measure_bound
 from kakusan.run.quality import can_measure, sample_quality
@@ -29,7 +28,7 @@ class QualitySummary:
 
 def summarize(model: TrainedModel, dataset: Dataset, held_out: int) -> dict[str, Any]:
     """Bound on the first held-out examples with its details, and the same in words."""
-    if model.is_student:
+    if not model.family.has_bound:
         return {"lines": [NO_BOUND]}
     measured = measure_bound(model, dataset.test[:held_out])
     result = measured.result
@@ -65,12 +64,10 @@ def floor_bits(model: TrainedModel) -> float | None:
     width = model.family.density_bin_width(model.recipe.model)
     if width is None:
         return None
-    nats = 0.5 * math.log(2 * math.pi) - math.log(width)
-    if model.diffusion is not None:
-        if model.diffusion.variance != "unit":
-            return None
-        nats += free_cost(model.diffusion).sum().item() / model.num_dims
-    return nats / math.log(2)
+    least = model.family.least_nats(model)
+    if least is None:
+        return None
+    return (0.5 * math.log(2 * math.pi) - math.log(width) + least) / math.log(2)
 
 
 def quality_of(model: TrainedModel, dataset: Dataset, num: int) -> QualitySummary:

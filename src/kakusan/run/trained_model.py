@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,21 +11,19 @@ import torch
 from torch import Tensor, nn
 
 from kakusan import distributed
-from kakusan.bound import ancestral_sample, importance_bound
+from kakusan.bound import importance_bound
 from kakusan.checks import check_count
 from kakusan.data.dataset import Dataset
-from kakusan.data.scale import Scale
 from kakusan.errors import InputError
 from kakusan.images import Images
 from kakusan.likelihood.chains import GetBatch
 from kakusan.likelihood.evaluation import Estimate, Evaluation, summarize, var_of_mean
 from kakusan.models.diffusion import Diffusion
 from kakusan.models.mixture import split
-from kakusan.noise import example_streams, stream
-from kakusan.run.build import blueprint, check_kind, family_of, with_weights
+from kakusan.noise import stream
+from kakusan.run.build import blueprint, check_kind, family_for, family_of, with_weights
 from kakusan.run.model_file import ExportedModel
 from kakusan.run.recipe import Recipe
-from kakusan.run.sampling import SamplingPolicy
 from kakusan.run.source import open_source
 from kakusan.solvers import Solver
 from kakusan.solvers.loop import BATCH, Callback
@@ -55,7 +52,7 @@ class TrainedModel:
         early: dict[str, Tensor] | None = None,
     ):
         self.recipe = recipe
-        self.family = family_of(recipe.model)
+        self.family = family_for(recipe)
         self.weaker: Any = None
         if early is not None:
             self.weaker = with_weights(recipe.model, event_shape, early).to(device).eval()
@@ -70,18 +67,8 @@ class TrainedModel:
         return chain if isinstance(chain, Diffusion) else None
 
     @property
-    def is_counts(self) -> bool:
-        """True if examples are counts, not images."""
-        return self.family.kind == "counts"
-
-    @property
-    def is_student(self) -> bool:
-        """True if it was distilled: it samples in few network evaluations, and has no bound."""
-        return self.recipe.distil is not None
-
-    @property
-    def scale(self) -> Scale:
-        """The numbers that the model takes for pixels; for images only."""
+    def scale(self) -> Any:
+        """The numbers that the model takes for stored values, a `kakusan.data.Scale` for images."""
         return self.family.scale(self.recipe.model)
 
     @property
@@ -133,49 +120,36 @@ class TrainedModel:
             "guidance": guidance,
             "spacing": spacing,
             "end_log_snr": end_log_snr,
+            "callback": callback,
         }
-        if self.diffusion is None and any(value is not None for value in (*options.values(), callback)):
-            raise InputError(
-                f"{', '.join(options)} and callback are for diffusion models; {self.recipe.name} samples in one pass"
-            )
         if isinstance(cond, int):
             cond = torch.full((n,), cond)
-        draw: Callable[..., Tensor] = self._in_one_pass if self.diffusion is None else self.sampling.sampler(**options)
+        draw = self.sampling.sampler(**options)
         done = {}
         for number, start in enumerate(range(0, n, BATCH)):
             if distributed.owned_by_rank(number):
                 known = None if cond is None else cond[start : start + BATCH]
                 size = min(BATCH, n - start)
-                x = draw(size, first=first + start, seed=seed, cond=known, callback=callback)
+                x = draw(size, first=first + start, seed=seed, cond=known)
                 done[number] = {"x": x}
         return self._stored([one["x"] for one in distributed.all_gather(done)])
 
-    def _in_one_pass(self, n: int, *, first: int, seed: int, cond: Tensor | None, callback: None) -> Tensor:
-        """Samples of a model without solver steps: draws of counts, means of images."""
-        streams = example_streams(seed, range(first, first + n))
-        return ancestral_sample(self.chain, n, streams, cond=cond, mean_output=not self.is_counts)
-
     def _stored(self, parts: list[Tensor]) -> Images | np.ndarray:
-        """Batches of samples as pixels or counts."""
+        """Batches of samples in the form of stored data."""
         if not all(part.isfinite().all() for part in parts):
             raise InputError("this model's samples are not finite numbers: its weights are damaged or too large")
-        if self.is_counts:
-            counts = torch.cat(parts) if parts else torch.zeros((0, *self.event_shape))
-            return counts.cpu().numpy().astype(np.int64)
-        channels, height, width = self.event_shape
-        empty = np.zeros((0, height, width, channels), np.uint8)
-        return Images(np.concatenate([empty, *(self.scale.to_pixels(part) for part in parts)]))
+        return self.family.form.from_model(parts, self.event_shape, self.scale)
 
     @property
-    def sampling(self) -> SamplingPolicy:
-        """Sampling settings: chain, solver and steps, with their defaults."""
-        return SamplingPolicy(self.chain, self.weaker, self.recipe)
+    def sampling(self) -> Any:
+        """Sampling settings: a `SamplingPolicy` for diffusion models, `OnePass` for others."""
+        return self.family.sampling(self.chain, self.weaker, self.recipe)
 
     # Evaluation
 
     def check_bound(self) -> None:
         """InputError if there is no bound to evaluate."""
-        if self.is_student:
+        if not self.family.has_bound:
             raise InputError(
                 "a student has no bound, because it cannot score given examples; measure its samples "
                 "with kakusan evaluate RUN --samples 1000"
@@ -251,8 +225,6 @@ class TrainedModel:
 
     def batches(self, data: Tensor, seed: int = 0) -> GetBatch:
         """Function from indices to examples in the model's scale, on its device; bits are drawn from the seed."""
-        if self.is_counts:
-            return lambda indices: data[indices].to(self.device)
 
         def batch(indices: Tensor) -> Tensor:
             randomness = [stream(seed, "binarise", int(i)) for i in indices] if self.scale.binary else None
@@ -268,9 +240,7 @@ class TrainedModel:
     @property
     def measured_in(self) -> str:
         """Name of the measured quantity; models with different names cannot be compared."""
-        if self.is_counts:
-            return "counts"
-        return "random bits" if self.scale.binary else "gray levels"
+        return self.scale.measured_in
 
     def examples(self, data: Tensor | np.ndarray | Images) -> Tensor:
         """Examples as stored data: uint8 (n, C, H, W) or counts (n, K).
@@ -279,17 +249,7 @@ class TrainedModel:
             InputError: If type or shape does not fit the model.
         """
         examples = data if isinstance(data, Tensor) else torch.from_numpy(np.ascontiguousarray(data))
-        channels_last = (*self.event_shape[1:], *self.event_shape[:1])
-        is_image = len(self.event_shape) == 3 and channels_last != self.event_shape
-        if is_image and tuple(examples.shape[1:]) == channels_last:
-            examples = examples.permute(0, 3, 1, 2)
-        kind = "counts" if self.is_counts else "uint8 pixels"
-        if tuple(examples.shape[1:]) != self.event_shape or not (self.is_counts or examples.dtype == torch.uint8):
-            raise InputError(
-                f"the model takes {kind} of shape (n, {', '.join(map(str, self.event_shape))}), got {examples.dtype} "
-                f"{tuple(examples.shape)}; kakusan.data.open_data(path).test has that form"
-            )
-        return examples
+        return self.family.form.stored(examples, self.event_shape)
 
     def check_data(self, dataset: Dataset) -> None:
         """InputError unless the examples have the model's shape and kind of values."""

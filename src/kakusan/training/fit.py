@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from kakusan.chain import LatentChain
 from kakusan.checks import check_event, check_finite
 from kakusan.errors import InputError
-from kakusan.models.clusters import Clusters
 from kakusan.models.mixture import split
 from kakusan.noise import Randomness
 from kakusan.training.loop import Trainer
@@ -131,9 +130,6 @@ def _check(chain: Any, x: Tensor, cond: Tensor | None) -> None:
     if cond is not None and len(cond) != len(x):
         raise InputError(f"cond must have an entry for each of the {len(x):,} examples, got {len(cond):,}")
     classes = split(chain)[1]
-    if isinstance(classes, Clusters) and classes.num > 1 and not classes.centres.any():
-        raise InputError(
-            "the clusters have no centroids yet; find them first: chain.classes.find(coarse(x)) with coarse "
-            "from kakusan.models.clusters"
-        )
+    if classes is not None:
+        classes.check_found()
     chain.validate(x[:CHECKED], None if cond is None else cond[:CHECKED])

@@ -6,6 +6,7 @@ import abc
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
+from kakusan.data.forms import FORMS
 from kakusan.errors import InputError, shown
 from kakusan.settings import Between
 
@@ -13,11 +14,15 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-    from kakusan.data.scale import Scale
+    from kakusan.data.forms.base import Form
+    from kakusan.data.scale import Scale, Unscaled
     from kakusan.images import Images
     from kakusan.likelihood.evaluation import Estimate
     from kakusan.noise import Randomness
+    from kakusan.run.recipe import Recipe
+    from kakusan.run.sampling import OnePass, SamplingPolicy
     from kakusan.run.trained_model import TrainedModel
+    from kakusan.timesteps import StepLaw
 
 Units = Annotated[int, Between(1, 65_536)]
 LogSNR = Annotated[float, Between(-100, 100)]
@@ -46,8 +51,11 @@ class Family(abc.ABC):
     Attributes:
         name: Name in recipes and records.
         config: Settings, a subclass of `ModelConfig`.
-        kind: Kind of data: "images" or "counts".
+        kind: Kind of data, the name of their form in `kakusan.data.forms.FORMS`.
         draws_latents: Whether an importance-weighted bound and figures of reconstructions make sense.
+        closed_form: Whether the bound is computed without network evaluations, so that all examples are measured.
+        has_bound: Whether given examples can be scored.
+        estimators: Names of the further estimators of the ELBO.
         splits_over_threads: Whether micro-batches on several threads are faster than one.
     """
 
@@ -55,11 +63,23 @@ class Family(abc.ABC):
     config: ClassVar[type[ModelConfig]]
     kind: ClassVar[str] = "images"
     draws_latents: ClassVar[bool] = True
+    closed_form: ClassVar[bool] = False
+    has_bound: ClassVar[bool] = True
+    estimators: ClassVar[tuple[str, ...]] = ()
     splits_over_threads: ClassVar[bool] = False
 
     @abc.abstractmethod
     def build(self, config: Any, event_shape: tuple[int, ...]) -> nn.Module:
         """An untrained module of these settings."""
+
+    @property
+    def form(self) -> Form:
+        """Form of the data."""
+        return FORMS[self.kind]()
+
+    def student(self) -> Family:
+        """The family of a student that was distilled from such a model; InputError if there is none."""
+        raise InputError(f"recipe.distil makes a student of a diffusion model, got a {self.name} model; leave it out")
 
     def for_data(self, config: Any, own_data: bool) -> Any:
         """The settings with their defaults for these data; own_data: other data than the recipe's were given."""
@@ -73,19 +93,15 @@ class Family(abc.ABC):
         """The shape of an example, as a JSON record has it.
 
         Raises:
-            InputError: If it is not [channels, height, width] for images, or [categories] for counts.
+            InputError: If examples of this form cannot have it.
         """
-        from kakusan.data.arrays import CHANNELS
-
         whole = isinstance(values, list) and all(type(value) is int and 0 < value <= LARGEST_EVENT for value in values)
-        image = whole and len(values) == 3 and values[0] in CHANNELS
-        if not (image if self.kind == "images" else whole and len(values) == 1):
-            needed = "[1, 3 or 4 channels, height, width]" if self.kind == "images" else "[categories]"
-            raise InputError(f"the record's event_shape must be {needed}, got {shown(values)}")
+        if not whole or not self.form.fits(tuple(values)):
+            raise InputError(f"the record's event_shape must be {self.form.shape_words}, got {shown(values)}")
         return tuple(values)
 
-    def scale(self, config: Any) -> Scale:
-        """The numbers that the model takes for pixels."""
+    def scale(self, config: Any) -> Scale | Unscaled:
+        """The numbers that the model takes for stored values."""
         from kakusan.data.scale import Scale
         from kakusan.likelihoods import as_likelihood
 
@@ -109,6 +125,20 @@ class Family(abc.ABC):
         """Terms of the bound in nats, each (b,), if the loss is made of them."""
         return module.draw_terms(x, None, randomness)
 
+    def is_cheap(self, config: Any) -> bool:
+        """True if a training step is cheap enough to be tried before training, for its memory and its operations."""
+        return True
+
+    def start_lines(self, module: Any) -> list[str]:
+        """Messages about a module that `prepare` has completed."""
+        return []
+
+    def sampling(self, chain: Any, weaker: Any, recipe: Recipe) -> SamplingPolicy | OnePass:
+        """Sampling with its defaults; by default one pass from the latents to the data."""
+        from kakusan.run.sampling import OnePass
+
+        return OnePass(chain, recipe, self.form.shows_mean)
+
     def density_bin_width(self, config: Any) -> float | None:
         """Width of a gray level if the bound is one of a density, to be turned into a probability; else None."""
         from kakusan.likelihoods import as_likelihood
@@ -131,6 +161,18 @@ class Family(abc.ABC):
             words,
             seed,
         )
+
+    def repeats(self, num: int) -> int:
+        """Number of estimates to average by default for this many examples."""
+        return 1
+
+    def timestep_law(self, model: TrainedModel) -> StepLaw | None:
+        """Timestep distribution of an evaluation that does not depend on its data; None without timesteps."""
+        return None
+
+    def least_nats(self, model: TrainedModel) -> float | None:
+        """Cost per dimension besides the likelihood that no network can lower; None if the variance is not fixed."""
+        return 0.0
 
     def figures(self, model: TrainedModel, held_out: Tensor) -> dict[str, Figure]:
         """Figures of how the model works, by file name; by default reconstructions."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from kakusan.data.scale import Scale
     from kakusan.likelihood.evaluation import Estimate
     from kakusan.noise import Randomness
+    from kakusan.run.recipe import Recipe
+    from kakusan.run.sampling import SamplingPolicy
     from kakusan.run.trained_model import TrainedModel
     from kakusan.schedule import Schedule
     from kakusan.timesteps import StepLaw
@@ -25,6 +28,7 @@ else:
     Network = Literal[*NETWORKS]
 
 Channels = Annotated[int, Between(8, 4096)]
+FEW, ENOUGH = 250, 1000  # below FEW examples, estimates are repeated up to about ENOUGH network evaluations
 VALUES_AT_ONCE = 2**22  # of images whose clusters are searched
 SEEN_FOR_CLUSTERS = 2**15  # examples: with 128 clusters a share then has a relative error of 6 %
 
@@ -91,6 +95,7 @@ class DiffusionFamily(Family):
     name = "diffusion"
     config = DiffusionConfig
     draws_latents = False
+    estimators = ("path", "pair", "single")
     splits_over_threads = True
 
     def build(self, config: DiffusionConfig, event_shape: tuple[int, ...]) -> nn.Module:
@@ -118,6 +123,10 @@ class DiffusionFamily(Family):
         from kakusan.objectives.distillation import Distillation
 
         return module.chain() if isinstance(module, Distillation) else module
+
+    def student(self) -> Family:
+        """A student, which draws samples in few network evaluations."""
+        return StudentFamily()
 
     def scale(self, config: DiffusionConfig) -> Scale:
         """Pixels in [-1, 1], whatever the likelihood."""
@@ -153,6 +162,42 @@ class DiffusionFamily(Family):
         """Nothing: the simple loss is no sum of terms of the bound."""
         return {}
 
+    def is_cheap(self, config: DiffusionConfig) -> bool:
+        """False for the path estimator, whose step has T evaluations."""
+        return config.objective != "path"
+
+    def start_lines(self, module: Any) -> list[str]:
+        """Number of clusters found."""
+        from kakusan.models.mixture import split
+
+        classes = split(self.chain(module))[1]
+        return [] if classes is None else classes.lines()
+
+    def sampling(self, chain: Any, weaker: Any, recipe: Recipe) -> SamplingPolicy:
+        """With a solver, guided by the weaker chain."""
+        from kakusan.run.sampling import SamplingPolicy
+
+        return SamplingPolicy(chain, weaker, recipe)
+
+    def repeats(self, num: int) -> int:
+        """More for few examples, because each is evaluated at one timestep."""
+        return math.ceil(ENOUGH / num) if 0 < num < FEW else 1
+
+    def timestep_law(self, model: TrainedModel) -> StepLaw:
+        """The distribution for data of unit variance."""
+        from kakusan.likelihood.step_groups import default_law
+        from kakusan.models.mixture import split
+
+        return default_law(split(model.chain)[0])
+
+    def least_nats(self, model: TrainedModel) -> float | None:
+        """The cost of the reverse steps with unit variance."""
+        from kakusan.likelihood.step_groups import free_cost
+        from kakusan.models.mixture import split
+
+        chain = split(model.chain)[0]
+        return free_cost(chain).sum().item() / model.num_dims if chain.variance == "unit" else None
+
     def estimate(self, model: TrainedModel, data: Tensor, seed: int, law: StepLaw | None) -> Estimate:
         """One network evaluation per example, with a control variate."""
         from kakusan.likelihood.diffusion import of_diffusion
@@ -165,6 +210,23 @@ class DiffusionFamily(Family):
 
         figures = {"forward.png": forward_strip(model, held_out), "reverse.png": reverse_strip(model)}
         return figures | cluster_centroids(model)
+
+
+class StudentFamily(DiffusionFamily):
+    """Students of diffusion models: they sample in few network evaluations, and have no bound."""
+
+    has_bound = False
+    estimators = ()
+
+    def figures(self, model: TrainedModel, held_out: Tensor) -> dict[str, Figure]:
+        """Draw no figures: noise in, image out."""
+        return {}
+
+    def sampling(self, chain: Any, weaker: Any, recipe: Recipe) -> SamplingPolicy:
+        """One step with fresh noise."""
+        from kakusan.run.sampling import StudentPolicy
+
+        return StudentPolicy(chain, weaker, recipe)
 
 
 def schedule_of(config: DiffusionConfig) -> Schedule:

@@ -6,7 +6,6 @@ import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
-from kakusan.errors import InputError
 from kakusan.run.families.base import Family, ModelConfig, TrainingLoss
 from kakusan.settings import Between, check
 
@@ -14,7 +13,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-    from kakusan.data.scale import Scale
+    from kakusan.data.scale import Unscaled
     from kakusan.likelihood.evaluation import Estimate
     from kakusan.noise import Randomness
     from kakusan.run.trained_model import TrainedModel
@@ -44,6 +43,7 @@ class DirichletFamily(Family):
     config = DirichletConfig
     kind = "counts"
     draws_latents = False
+    closed_form = True
 
     def build(self, config: DirichletConfig, event_shape: tuple[int, ...]) -> nn.Module:
         """A fit whose posteriors are learned by gradient ascent."""
@@ -61,13 +61,11 @@ class DirichletFamily(Family):
         """The fitted model, with its exact posterior."""
         return module.chain()
 
-    def scale(self, config: DirichletConfig) -> Scale:
-        """Counts have no scale."""
-        raise InputError("counts are not scaled")
-
-    def inputs(self, config: DirichletConfig, examples: Tensor, augment: str, randomness: Randomness) -> Tensor:
+    def scale(self, config: DirichletConfig) -> Unscaled:
         """The counts themselves."""
-        return examples
+        from kakusan.data.scale import COUNTS
+
+        return COUNTS
 
     def prepare(self, module: Any, data: Tensor, augment: str) -> None:
         """Allocate the posteriors of the training rows."""

@@ -1,0 +1,99 @@
+"""Interface of a form of examples: stored arrays, files of samples, figures and words."""
+
+from __future__ import annotations
+
+import abc
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from torch import Tensor
+
+from kakusan.errors import InputError
+
+if TYPE_CHECKING:
+    from kakusan.data.dataset import Dataset
+
+
+class Form(abc.ABC):
+    """Form of the examples of a data set, e.g. 8-bit images.
+
+    Attributes:
+        name: Name in records, the `kind` of a data set.
+        unit: Plural noun for examples in progress lines.
+        shape_words: Shape of one example as a record has it, in words.
+        values: Type of the stored values, in words.
+        bytes_per_value: Memory of one value of samples.
+        augmentable: Whether examples can be shifted and mirrored in training.
+        has_figure: Whether examples can be written as a figure.
+        shows_mean: Whether a sample of a model without solver steps is the mean of p(x | z_1), not a draw.
+    """
+
+    name: ClassVar[str]
+    unit: ClassVar[str]
+    shape_words: ClassVar[str]
+    values: ClassVar[str]
+    bytes_per_value: ClassVar[int] = 8
+    augmentable: ClassVar[bool] = False
+    has_figure: ClassVar[bool] = False
+    shows_mean: ClassVar[bool] = False
+
+    @abc.abstractmethod
+    def fits(self, event_shape: tuple[int, ...]) -> bool:
+        """Check the shape of an example, whose sizes are positive whole numbers."""
+
+    @abc.abstractmethod
+    def describe(self, total: int, event_shape: tuple[int, ...], bits: bool) -> str:
+        """Number and form of the examples, in words."""
+
+    @abc.abstractmethod
+    def recipe(self, dataset: Dataset) -> str:
+        """Name of a recipe that trains on such data."""
+
+    @abc.abstractmethod
+    def from_model(self, parts: list[Tensor], event_shape: tuple[int, ...], scale: Any) -> np.ndarray:
+        """Batches of samples in the model's numbers as one array, in the form that `samples.npy` has.
+
+        Args:
+            parts: Batches, each (b, *event_shape).
+            event_shape: Shape of one example.
+            scale: The model's scale, see `Family.scale`.
+        """
+
+    def prepare(self, parts: list[Tensor]) -> tuple[list[Tensor], str]:
+        """Parts of a data set as they are used, and the change in words; by default none."""
+        return parts, ""
+
+    def samples(self, examples: Tensor) -> np.ndarray:
+        """Stored examples in the form of `samples.npy`."""
+        return examples.numpy()
+
+    def stored(self, examples: Tensor, event_shape: tuple[int, ...]) -> Tensor:
+        """Examples in the form of `samples.npy` in the form of a data set; InputError if they do not fit."""
+        self.check(examples, event_shape, tuple(examples.shape[1:]) == event_shape)
+        return examples
+
+    def check(self, examples: Tensor, event_shape: tuple[int, ...], fits: bool) -> None:
+        """InputError that names the expected form unless the examples fit."""
+        if not fits:
+            raise InputError(
+                f"the model takes {self.values} of shape (n, {', '.join(map(str, event_shape))}), got {examples.dtype} "
+                f"{tuple(examples.shape)}; kakusan.data.open_data(path).test has that form"
+            )
+
+    def cautions(self, dataset: Dataset, high: float) -> list[str]:
+        """Warnings about values that are unusual for this form; `high` is the largest."""
+        return []
+
+    def save_figure(
+        self, samples: np.ndarray, path: Path, facts: dict[str, Any] | None = None, columns: int | None = None
+    ) -> None:
+        """Write samples as a figure, if this form has one.
+
+        Args:
+            samples: As `from_model` returns them.
+            path: A .png file.
+            facts: Facts about their origin, for the file's metadata.
+            columns: Number of examples in a row; default: as square as possible.
+        """
+        raise InputError(f"{self.name} have no figure; leave {path} out")
