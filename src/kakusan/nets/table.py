@@ -11,6 +11,7 @@ from kakusan.nets.layers import zeroed
 from kakusan.nets.mlp import ACTIVATIONS, Activation
 
 LOWEST_VAR = 1e-6  # of a number given the factors
+LARGEST_RATIO = 1.5  # of log-variances to the constant ones: unlimited, rows unlike any other get endless variances
 ITERATIONS = 500
 
 
@@ -45,7 +46,7 @@ class LinearPlusMLP(nn.Module):
         if self.head is None:
             return mean, log_var
         more, log_ratio = self.head(self.body(x)).chunk(2, dim=1)
-        return mean + more, log_var + log_ratio
+        return mean + more, log_var + LARGEST_RATIO * torch.tanh(log_ratio / LARGEST_RATIO)
 
     @torch.no_grad()
     def set_linear(self, weight: Tensor, bias: Tensor, log_var: Tensor) -> None:
