@@ -3,6 +3,7 @@
 # make test-all   run every test: planted faults, killed runs, several processes, oracle scripts
 # make lint   style and types
 # make evidence   write docs/evidence.md from the theory, the markers of the tests and the citations in src
+# make docs   build the documentation site in both languages, offline, in build/site
 # make bench   measure against other libraries, in .venv-bench; PARTS="startup memory" for some of it
 # make torture    ten times as many hostile files as make test-all
 # Each makes .venv first, once. TORCH=cpu|cuda picks the build (auto: cuda where there is an NVIDIA driver).
@@ -10,7 +11,7 @@ PYTHON ?= python3
 TORCH  ?= auto
 VENV   := .venv
 BIN    := $(VENV)/bin
-.PHONY: demo test test-all torture lint evidence bench clean
+.PHONY: demo test test-all torture lint evidence docs bench clean
 
 demo:
 	@$(PYTHON) tools/setup_env.py $(VENV) --torch $(TORCH)
@@ -35,10 +36,14 @@ lint:
 evidence:
 	@$(PYTHON) tools/evidence.py
 
+docs:
+	@$(PYTHON) tools/setup_env.py .venv-docs --torch cpu --group docs
+	@.venv-docs/bin/python tools/site.py build/site
+
 bench:
 	@$(PYTHON) tools/setup_env.py .venv-bench --torch cpu
 	@.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r benchmarks/rivals.txt
 	@.venv-bench/bin/python benchmarks/every.py $(PARTS)
 
 clean:
-	rm -rf $(VENV) .venv-bench
+	rm -rf $(VENV) .venv-bench .venv-docs

@@ -9,7 +9,7 @@ import pytest
 
 from harness.faults import catches
 from kakusan import console
-from kakusan.console import command, counted, entry, program, progress, quoted, say, tell
+from kakusan.console import command, counted, entry, program, quoted, say, tell
 
 NASTY = [
     "a b",
@@ -84,46 +84,9 @@ def test_without_an_installed_script_a_command_begins_with_python(tmp_path, monk
     assert program() == f"{tmp_path}/python -m kakusan"
 
 
-class Clock:
-    """Time that passes a second whenever somebody looks."""
-
-    def __init__(self):
-        self.now = 0.0
-
-    def __call__(self):
-        self.now += 1.0
-        return self.now
-
-
 class Terminal(io.StringIO):
     def isatty(self):
         return True
-
-
-@catches("""console.py: the time left is the whole time
-- (total - done) / done
-+ total / done""")
-@catches("""console.py: a dumb terminal gets escapes
-- os.environ.get("TERM", "dumb") != "dumb"
-+ True""")
-@pytest.mark.parametrize(("terminal", "term"), [(True, "dumb"), (False, "xterm"), (True, "xterm")])
-def test_progress_is_shown_after_two_seconds_with_the_time_left(monkeypatch, terminal, term):
-    stream = Terminal() if terminal else io.StringIO()
-    monkeypatch.setattr(sys, "stderr", stream)
-    monkeypatch.setenv("TERM", term)
-    monkeypatch.setattr(console.time, "monotonic", Clock())
-    assert list(progress(range(100), "sampling\x1b")) == list(range(100))
-    shown = stream.getvalue()
-    live = terminal and term != "dumb"
-    assert ("\r" in shown) == ("\033" in shown) == live
-    lines = shown.replace("\033[K", "").strip("\r").split("\r") if live else shown.splitlines()
-    assert lines[0] == "sampling\\x1b: 1%, 3:18 left"
-    assert len(lines) > (90 if live else 5)
-
-
-def test_progress_of_quick_work_is_not_shown(capsys):
-    assert list(progress(iter("abc"), "quick", total=3)) == ["a", "b", "c"]
-    assert capsys.readouterr().err == ""
 
 
 def test_a_table_fits_the_terminal(monkeypatch):

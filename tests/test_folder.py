@@ -650,7 +650,7 @@ def test_a_run_opens_the_same_pictures_again_and_notices_a_changed_one(tmp_path,
     code, _, err = call(capsys, "train", "mnist-vae", *flags, "--steps", 2)
     assert code == 0, err
     recipe = json.loads((run / "run.json").read_text())["recipe"]
-    assert recipe["pictures"] == {"size": [12, 8], "channels": 1, "bad": "refuse"}
+    assert recipe["pictures"] == {"size": [12, 8], "channels": 1, "bad": "refuse", "labels": None}
     code, _, err = call(capsys, "train", "--resume", run, "--steps", 4)
     assert code == 0, err
     path = folder / "07.jpg"
@@ -666,8 +666,8 @@ def test_a_run_opens_the_same_pictures_again_and_notices_a_changed_one(tmp_path,
 
 
 @catches("""data/folder.py: the parts of a folder are its classes
-- skip = 1 if found.parts else 0
-+ skip = 0""")
+- found.names, options.labels, 1 if found.parts else 0)
++ found.names, options.labels, 0)""")
 @catches("""data/folder.py: held-out images have training labels
 - labels[test_rows]
 + labels[train_rows][: len(test_rows)]""")

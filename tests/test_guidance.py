@@ -8,9 +8,12 @@ from harness.faults import catches
 from harness.support import F64, SMALL_BETAS, affine_diffusion, f64, gaussian_x_denoiser, seeded
 from kakusan.bound import ancestral_sample
 from kakusan.errors import InputError
-from kakusan.guidance import guided
+from kakusan.guidance import classifier_free, guided
 from kakusan.models.diffusion import Diffusion
+from kakusan.models.labels import Labels
+from kakusan.models.mixture import Mixture
 from kakusan.schedule import Schedule
+from kakusan.solvers import sample
 
 SCHEDULE = Schedule.from_betas(SMALL_BETAS)
 GENTLE = gaussian_x_denoiser(SCHEDULE, f64([0.0, 0.0]), torch.eye(2, dtype=F64) * 2)
@@ -117,3 +120,104 @@ def test_a_guess_limited_to_a_range_stays_in_it():
 def test_guidance_that_makes_no_sense_is_refused(weaker, weight, log_snr, words):
     with pytest.raises(InputError, match=words):
         guided(model(SHARP), weaker, weight, log_snr)
+
+
+# Classifier-free guidance
+
+
+def by_class(network=None, **options):
+    """A class-conditional chain: class 0 sharp, class 1 gentle, null class between them."""
+    middle = gaussian_x_denoiser(SCHEDULE, f64([0.1, 0.3]), torch.eye(2, dtype=F64))
+
+    def denoiser(z, t, cond):
+        every = torch.stack([one(z, t) for one in (SHARP, GENTLE, middle)])
+        return every[cond, torch.arange(len(z))]
+
+    chain = Diffusion(network or denoiser, SCHEDULE, 2, prediction="x", **options).double()
+    return Mixture(chain, Labels(2, (2,), dropout=0.1)), Diffusion(middle, SCHEDULE, 2, prediction="x").double()
+
+
+@catches("""guidance.py: the unconditional prediction is that of class 0 [3.0]
+- torch.full_like(t, self.null)
++ torch.zeros_like(t)""")
+@pytest.mark.parametrize("scale", [0.0, 0.5, 3.0])
+def test_the_class_is_prolonged_from_the_unconditional_prediction(scale):
+    model, unconditional = by_class()
+    z, k = torch.randn(6, 2, generator=seeded(7), dtype=F64), torch.tensor([0, 1, 1, 0, 0, 1])
+    ours = classifier_free(model, scale).chain.data_estimate(z, 3, k)
+    null, known = unconditional.data_estimate(z, 3), model.chain.data_estimate(z, 3, k)
+    assert_close(ours, null + scale * (known - null), rtol=1e-12, atol=1e-12)
+
+
+def test_a_scale_of_one_is_the_conditional_model_itself():
+    model, _ = by_class()
+    assert classifier_free(model, 1.0) is model
+
+
+def test_samples_of_a_guided_chain_are_those_of_a_hand_built_one():
+    model, unconditional = by_class()
+    k = torch.tensor([0, 1, 0])
+
+    def by_hand(z, t, cond):
+        null = unconditional.data_estimate(z, t)
+        return null + 2.5 * (model.chain.data_estimate(z, t, cond) - null)
+
+    built = Diffusion(by_hand, SCHEDULE, 2, prediction="x").double()
+    ours = sample(classifier_free(model, 2.5), cond=k, seed=4, steps=3)
+    assert_close(ours, sample(built, cond=k, seed=4, steps=3), rtol=0, atol=1e-10)
+
+
+def test_sample_i_depends_on_the_seed_and_i_alone_with_labels_as_well():
+    guided_chain = classifier_free(by_class()[0], 2.0)
+    k = torch.tensor([0, 1, 1, 0, 1])
+    whole = sample(guided_chain, cond=k, seed=8, steps=3)
+    assert_close(sample(guided_chain, cond=k[3:], seed=8, steps=3, first=3), whole[3:], rtol=0, atol=1e-12)
+
+
+def test_classifier_free_guidance_is_limited_to_its_interval():
+    model, _ = by_class()
+    low, high = SCHEDULE.log_snr[4].item() - 1e-9, SCHEDULE.log_snr[2].item() + 1e-9
+    chain = classifier_free(model, 2.0, (low, high)).chain
+    z, k = torch.randn(5, 2, generator=seeded(2), dtype=F64), torch.tensor([0, 1, 0, 1, 0])
+    t = torch.tensor([1, 2, 3, 4, 5])
+    ours, plain = chain.data_estimate(z, t, k), model.chain.data_estimate(z, t, k)
+    assert torch.equal(ours[[0, 4]], plain[[0, 4]])
+    assert not torch.isclose(ours[1:4], plain[1:4]).any()
+
+
+def test_both_kinds_of_guidance_combine():
+    model, _ = by_class()
+    weaker = Mixture(
+        model.chain.with_network(lambda z, t, cond: 0.5 * model.chain.predict(z, t, cond)[0]), model.classes
+    )
+    z, k = torch.randn(4, 2, generator=seeded(3), dtype=F64), torch.tensor([0, 1, 0, 1])
+
+    def auto(cond):
+        ours, theirs = (one.chain.data_estimate(z, 3, cond) for one in (model, weaker))
+        return theirs + 1.5 * (ours - theirs)
+
+    both = classifier_free(guided(model, weaker, 1.5), 2.0).chain.data_estimate(z, 3, k)
+    null = auto(torch.full_like(k, 2))
+    assert_close(both, null + 2.0 * (auto(k) - null), rtol=1e-12, atol=1e-12)
+
+
+def test_the_bound_of_a_guided_chain_is_measured_and_worse():
+    model, _ = by_class()
+    x = f64([0.4, -0.2]) + 0.5**0.5 * torch.randn(4000, 2, generator=seeded(5), dtype=F64)
+    k = torch.zeros(len(x), dtype=torch.int64)
+    plain, strong = (one.chain.elbo_single(x, seeded(6), cond=k) for one in (model, classifier_free(model, 3.0)))
+    assert strong.mean() < plain.mean() - 0.1
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: classifier_free(by_class()[0], -1.0), "at least 0"),
+        (lambda: classifier_free(by_class()[0], float("inf")), "at least 0"),
+        (lambda: classifier_free(by_class()[0], 2.0, (1.0, -1.0)), "must be increasing"),
+        (lambda: classifier_free(Mixture(by_class()[0].chain, 2), 2.0), "label dropout"),
+    ],
+)
+def test_classifier_free_guidance_that_makes_no_sense_is_refused(make, words):
+    with pytest.raises(InputError, match=words):
+        make()

@@ -295,10 +295,8 @@ def test_the_embedding_of_a_condition_is_added_to_that_of_the_time():
 
 @pytest.mark.parametrize("name", NETWORKS)
 @catches("""nets/base.py: features are not read
-- if cond is None:
--             return self.time(t)
-+ if cond is None or self.cond_dim:
-+             return self.time(t) if cond is None else self.time(t, 0 * cond)""")
+- return self.time(t) if cond is None else self.time(t, cond)
++ return self.time(t) if cond is None else self.time(t, cond * (0 if self.cond_dim else 1))""")
 def test_every_network_takes_features_as_a_condition(name):
     small = {"widths": (8, 8), "blocks": 1} if name == "classic" else {"width": 16, "blocks": 1}
     net = stirred(NETWORKS[name](1, (4, 4), 10, cond_dim=2, **small))
@@ -309,7 +307,7 @@ def test_every_network_takes_features_as_a_condition(name):
 
 
 @catches("""nets/base.py: classes of other examples are broadcast
-- cond is None or cond.is_floating_point() or cond.shape != t.shape
+- cond is None or cond.is_floating_point() or cond.shape != (num,)
 + cond is None or cond.is_floating_point()""")
 @catches("""nets/base.py: an unconditional network takes a condition
 - if not (self.num_classes or self.cond_dim):

@@ -237,6 +237,7 @@ HAS_COMPILER = any(map(shutil.which, [os.environ.get("CXX") or "c++", "g++", "cl
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # torch's compiler uses what torch warns of
+@pytest.mark.filterwarnings("ignore:Skipping serialization:UserWarning")  # of torch 2.6
 @pytest.mark.skipif(not HAS_COMPILER, reason="torch compiles for a CPU by a C++ compiler, and there is none")
 def test_a_compiled_run_that_was_stopped_ends_with_the_bits_of_one_that_was_not(tmp_path):
     from torch._dynamo.utils import counters

@@ -9,7 +9,19 @@ from pathlib import Path
 PACKAGE = Path(__file__).parent.parent / "src" / "kakusan"
 # A module may import from its own row and from the rows above it.
 ROWS = [
-    {"errors", "units", "noise", "registry", "checks", "settings", "console", "signals", "distributed", "parallel"},
+    {
+        "errors",
+        "units",
+        "noise",
+        "registry",
+        "checks",
+        "settings",
+        "console",
+        "signals",
+        "distributed",
+        "parallel",
+        "progress",
+    },
     {"distributions"},
     {"nets", "data", "storage", "images", "oracles", "measure", "schedule", "likelihoods"},
     {"timesteps", "chain"},

@@ -11,6 +11,7 @@ from kakusan.chain import Latent, LatentChain, log_weight
 from kakusan.distributions import Distribution, copies, repeat
 from kakusan.errors import InputError
 from kakusan.noise import Randomness
+from kakusan.progress import progress
 
 PATHS_AT_ONCE = 2000  # more do not run faster, and their values would leave the caches
 
@@ -150,7 +151,7 @@ def ancestral_sample(
         raise InputError(f"the number of samples must be 0 or more, got {n}")
     with torch.no_grad():
         z = chain.prior(cond).expand(n).sample(generator) if z is None else z
-        for t in range(chain.depth, 0, -1):
+        for t in progress(range(chain.depth, 0, -1), "sampling"):
             down = chain.decode(z, t, cond)
             z = down.mean if t == 1 and mean_output else down.sample(generator)
     return z

@@ -12,15 +12,13 @@ import shutil
 import sys
 import textwrap
 import time
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
-from typing import TypeVar
 
 from kakusan.errors import SaveError, printable
 
-Item = TypeVar("Item")
 _quiet = ContextVar("quiet", default=False)
 MANY = 1000  # number of examples from which a message announces the measurement
 QUIET_SECONDS = 2.0  # seconds before progress is shown
@@ -89,24 +87,6 @@ class Status:
         if Status.shown:
             Status.shown = False
             print("\n" if keep else f"\r{CLEAR}", end="", file=sys.stderr, flush=True)
-
-
-def progress(items: Iterable[Item], label: str, total: int | None = None) -> Iterator[Item]:
-    """Yield the items; after two seconds, show the share done and the time left on stderr.
-
-    Args:
-        items: Any iterable; an item counts as done when the next one is requested.
-        label: Text before the share, e.g. "sampling".
-        total: Number of items, if `items` has no length.
-    """
-    total = total or (len(items) if isinstance(items, Sized) else 0)
-    status, start = Status(), time.monotonic()
-    for done, item in enumerate(items):
-        if done and total and status.due:
-            left = (time.monotonic() - start) * (total - done) / done
-            status.show(f"{label}: {done / total:.0%}, {minutes(left)} left")
-        yield item
-    status.end()
 
 
 def minutes(seconds: float) -> str:

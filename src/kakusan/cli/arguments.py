@@ -205,6 +205,8 @@ class Demo(OnDevice):
     """Run directory. An unfinished run there is resumed, a finished one is shown."""
     minutes: Minutes | None = None
     """Training time in minutes. Default: the recipe's budget."""
+    steps: Steps | None = None
+    """Budget in steps, in place of minutes."""
     seed: Seed = 0
     """Random seed."""
 

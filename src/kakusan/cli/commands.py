@@ -167,9 +167,12 @@ def demo(command: arguments.Demo) -> int:
     path, recipe = command.out, find(DEMO)
     if not (path / "run.json").exists():
         words = ["kakusan", "demo", "--out", str(path), "--seed", str(command.seed)]
-        if command.minutes is not None:
-            recipe = dataclasses.replace(recipe, minutes=command.minutes, steps=None)
-            words += ["--minutes", str(command.minutes)]
+        if command.minutes is not None and command.steps is not None:
+            raise InputError("give --minutes or --steps, not both")
+        if command.minutes is not None or command.steps is not None:
+            recipe = dataclasses.replace(recipe, minutes=command.minutes, steps=command.steps)
+            name, value = ("minutes", command.minutes) if command.steps is None else ("steps", command.steps)
+            words += [f"--{name}", str(value)]
         return concluded(start(Start(recipe, path, command.seed, command.device), words))
     run = RunDirectory.open(path)
     name = run.read("run.json")["recipe"].get("name")

@@ -46,9 +46,11 @@ class Dataset:
     prepared: str = ""  # changes made to the files' examples, in words
     files: str = ""  # SHA-256 over names and contents of the files; part of the digests of version 0.3
     skipped: dict[str, str] = field(default_factory=dict)  # files that were skipped, with reasons
-    train_cond: Tensor | None = None  # class index of each training example, int64 (N,)
+    train_cond: Tensor | None = None  # class index of each training example, int64 (N,); -1: unlabeled
     test_cond: Tensor | None = None
     classes: tuple[str, ...] = ()  # names of the classes
+    labeled_by: str = ""  # subfolders or a table that gives the labels; empty for labels in the data's own files
+    names: tuple[str, ...] = ()  # file of each example of a folder that is taken whole
     contents: str = ""  # number, colors and sizes of the files of a folder
 
     @property
@@ -102,8 +104,12 @@ class Dataset:
         return f"{len(self.train):,} to train, {len(self.test):,} held out ({self.source})"
 
     def labels(self) -> str:
-        """Number of classes in words; empty without labels."""
-        return f"{len(self.classes):,} classes" if self.classes else ""
+        """Number of classes, their origin and the unlabeled training examples in words; empty without labels."""
+        if not self.classes or self.train_cond is None:
+            return ""
+        origin = f" from {self.labeled_by}" if self.labeled_by else ""
+        missing = int((self.train_cond < 0).sum())
+        return f"{len(self.classes):,} classes{origin}" + (f", {missing:,} training examples unlabeled" * bool(missing))
 
 
 class DataKind(Protocol):
@@ -129,6 +135,7 @@ def from_arrays(
     test_labels: np.ndarray | None = None,
     whole: bool = False,
     source: str = OWN_TEST_PART,
+    certain: bool = False,
 ) -> Dataset:
     """Data set with its own test part, or with a tenth held out by a fixed permutation.
 
@@ -143,6 +150,7 @@ def from_arrays(
         test_labels: Class of each example of `test`.
         whole: Keep examples without a test part together, as `train` and as `test`.
         source: How `test` was held out, for the record.
+        certain: Take labels as classes even if almost all differ, because a user names them so.
 
     Raises:
         InputError: If a part is empty, or the parts differ in shape.
@@ -152,9 +160,11 @@ def from_arrays(
             f"{name}: training and test examples must have one shape, got {tuple(train.shape[1:])} and "
             f"{tuple(test.shape[1:])}"
         )
-    indices, test_indices, classes = class_indices(labels, test_labels)
+    indices, test_indices, classes = class_indices(labels, test_labels, certain)
     parts, prepared = FORMS[kind]().prepare([train] if test is None else [train, test])
     train, test = parts[0], None if test is None else parts[1]
+    if labels is not None and len(labels) and not classes:
+        prepared = "; ".join(filter(None, [prepared, "labels left out: almost all differ"]))
     if test is None:
         fewest = 1 if whole else FEWEST_EXAMPLES
         if len(train) < fewest:
@@ -182,19 +192,22 @@ def split_rows(count: int) -> tuple[Tensor, Tensor]:
 
 
 def class_indices(
-    labels: np.ndarray | None, test_labels: np.ndarray | None
+    labels: np.ndarray | None, test_labels: np.ndarray | None, certain: bool = False
 ) -> tuple[Tensor | None, Tensor | None, tuple[str, ...]]:
     """Class index of each training and each held-out example, int64, and the classes' names in order.
 
-    If almost all values differ, they are not classes, and none are returned.
+    An empty text is unlabeled, with the index -1, and so is the number -1 together with two or more others. If almost all
+    values differ, they are not classes, and none are returned, unless they are `certain`.
     """
     given = [part for part in (labels, test_labels) if part is not None]
     if labels is None or not labels.size:
         return None, None, ()
     values, inverse = np.unique(np.concatenate(given), return_inverse=True)
-    if len(values) > min(MOST_CLASSES, max(2, len(inverse) // 2)):
+    if len(values) > min(MOST_CLASSES, len(values) if certain else max(2, len(inverse) // 2)):
         return None, None, ()
     indices = torch.from_numpy(inverse.astype(np.int64))
+    if values[0] == "" or (values.dtype.kind == "i" and values[0] == -1 and len(values) > 2):  # the first in order
+        values, indices = values[1:], indices - 1
     train, test = indices[: len(labels)], indices[len(labels) :]
     names = tuple(printable(str(value)) for value in values.tolist())
     return train, test if test_labels is not None else None, names

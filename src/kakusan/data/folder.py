@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from kakusan.data.dataset import OWN_TEST_PART, RANDOM_TENTH, Dataset, Tell, from_arrays, split_rows
+from kakusan.data.labels import of_folder as labels_of_folder
 from kakusan.data.options import ImageOptions
 from kakusan.data.scan import Scan, scan
 from kakusan.errors import InputError, printable
@@ -25,7 +26,7 @@ class ImageFolder:
     """Reader of a folder of image files with its subfolders, which may give labels."""
 
     summary = "a folder of PNG, JPEG or WebP images"
-    options = ("size", "channels")
+    options = ("size", "channels", "labels")
 
     @staticmethod
     def recognizes(path: Path) -> bool:
@@ -77,7 +78,8 @@ def _dataset_of_scan(folder: Path, found: Scan, options: ImageOptions, whole: bo
     if options.size is None and len(found.sizes) > 1:
         raise InputError(f"{name}: images must be of one size, got {_sizes(found)}; type {_suggestion(found)}")
     channels = options.channels or (3 if found.color else 1)
-    labels = _class_names(found)
+    given = labels_of_folder(folder, found.names, options.labels, 1 if found.parts else 0)
+    labels = given.values
     if found.parts:
         tops = [file.split("/", 1)[0] for file in found.names]
         train_rows, test_rows = ([row for row, top in enumerate(tops) if top == part] for part in found.parts)
@@ -101,19 +103,18 @@ def _dataset_of_scan(folder: Path, found: Scan, options: ImageOptions, whole: bo
         test_labels=None if labels is None or test_rows is None else labels[test_rows],
         whole=whole,
         source=source,
+        certain=True,
     )
-    prepared = "; ".join(filter(None, [dataset.prepared, _preparation(found, options, channels)]))
+    prepared = "; ".join(filter(None, [dataset.prepared, given.note, _preparation(found, options, channels)]))
     return dataclasses.replace(
-        dataset, prepared=prepared, files=found.digest, skipped=dict(found.bad), contents=_contents(found)
+        dataset,
+        prepared=prepared,
+        files=found.digest,
+        skipped=dict(found.bad),
+        contents=_contents(found),
+        labeled_by=given.source,
+        names=tuple(map(printable, found.names)) if test_rows is None else (),
     )
-
-
-def _class_names(found: Scan) -> np.ndarray | None:
-    """Subfolder of each image, below train and test; None unless all images are in two or more subfolders."""
-    skip = 1 if found.parts else 0
-    parts = [name.split("/")[skip:] for name in found.names]
-    classes = [part[0] for part in parts if len(part) > 1]
-    return np.array(classes) if len(classes) == len(parts) and len(set(classes)) > 1 else None
 
 
 def _stack(images: list[np.ndarray], rows: list[int], channels: int) -> Tensor:

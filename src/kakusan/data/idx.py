@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import math
 import zlib
@@ -39,11 +40,13 @@ class IDXFolder:
     @staticmethod
     def open(path: Path, options: ImageOptions, whole: bool, tell: Tell | None) -> Dataset:
         """Read images, and labels if their number is the same."""
-        train, labels = _read_part(path, ("train",))
-        test, test_labels = _read_part(path, TEST_PREFIXES)
+        train, labels, note = _read_part(path, ("train",))
+        test, test_labels, test_note = _read_part(path, TEST_PREFIXES)
         assert train is not None, "it was recognized by it"
         name = printable(path.name)
-        return dataset_of(name, train, test, labels=labels, test_labels=test_labels, whole=whole)
+        dataset = dataset_of(name, train, test, labels=labels, test_labels=test_labels, whole=whole)
+        prepared = "; ".join(filter(None, [dataset.prepared, note, test_note]))
+        return dataclasses.replace(dataset, prepared=prepared)
 
 
 def read_idx(path: Path, ndim: int = IMAGES_NDIM) -> np.ndarray:
@@ -75,15 +78,17 @@ def read_idx(path: Path, ndim: int = IMAGES_NDIM) -> np.ndarray:
     return np.frombuffer(content, np.uint8).reshape(shape)
 
 
-def _read_part(folder: Path, prefixes: tuple[str, ...]) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """Images and labels of the files with one of these prefixes; labels of another length are ignored."""
+def _read_part(folder: Path, prefixes: tuple[str, ...]) -> tuple[np.ndarray | None, np.ndarray | None, str]:
+    """Images and labels of the files with one of these prefixes, and a note if the labels have another length."""
     images = _find(folder, tuple(f"{prefix}-images" for prefix in prefixes))
     labels = _find(folder, tuple(f"{prefix}-labels" for prefix in prefixes))
     if images is None:
-        return None, None
+        return None, None, ""
     pixels = read_idx(images)
     values = None if labels is None else read_idx(labels, LABELS_NDIM)
-    return pixels, values if values is not None and len(values) == len(pixels) else None
+    if labels is None or values is None or len(values) == len(pixels):
+        return pixels, values, ""
+    return pixels, None, f"{printable(labels.name)} left out: {len(values):,} labels for {len(pixels):,} images"
 
 
 def _find(folder: Path, prefixes: tuple[str, ...]) -> Path | None:

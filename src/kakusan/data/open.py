@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from kakusan.data.dataset import DataKind, Dataset, Tell
+from kakusan.data.labels import of_rows
 from kakusan.data.options import ImageOptions
 from kakusan.errors import InputError, printable
 from kakusan.registry import Registry, did_you_mean
@@ -60,9 +61,10 @@ def open_data(
             takers = " or ".join(each.summary for each in KINDS.values() if option in each.options)
             raise InputError(f"--{option} is for {takers}, and {printable(spec)} is none")
     if kind is None:
-        return EMBEDDED[spec]()
+        return of_rows(EMBEDDED[spec](), options.labels)
     try:
-        return kind.open(_path(spec).resolve(), options, whole, tell)
+        dataset = kind.open(_path(spec).resolve(), options, whole, tell)
+        return dataset if "labels" in kind.options else of_rows(dataset, options.labels)
     except OSError as error:
         raise InputError(f"{printable(spec)}: cannot be read ({error.strerror or error})") from error
 

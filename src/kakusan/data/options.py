@@ -22,6 +22,8 @@ class ImageOptions:
     """1 for gray, 3 for color, 4 for color with alpha (default: 3 unless every image is gray)."""
     bad: Literal["refuse", "skip"] = "refuse"
     """Action for files that are not usable images."""
+    labels: str | None = None
+    """Labels. folders: class subfolders. none: no labels. PATH: a .csv file with name and label; default: automatic."""
 
     def __post_init__(self) -> None:
         check(self, "pictures")
@@ -30,7 +32,11 @@ class ImageOptions:
 
     def given(self) -> list[str]:
         """Names of the options that change the images."""
-        return [field.name for field in fields(self) if field.name != "bad" and getattr(self, field.name) is not None]
+        return [
+            field.name
+            for field in fields(self)
+            if field.name not in ("bad", "labels") and getattr(self, field.name) is not None
+        ]
 
 
 def size_named(words: str | None) -> tuple[int, int] | None:

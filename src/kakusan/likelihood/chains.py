@@ -12,16 +12,25 @@ from kakusan.chain import LatentChain
 from kakusan.checks import check_count
 from kakusan.distributions import add
 from kakusan.likelihood.evaluation import Estimate, var_of_mean
-from kakusan.noise import Randomness, stream
+from kakusan.noise import stream
+from kakusan.progress import progress
 
 GetBatch = Callable[[Tensor], Tensor]  # indices -> x in the model's numbers
-Terms = Callable[[Tensor, Randomness], dict[str, Tensor]]  # x -> nats of each term for each example
+Terms = Callable[..., dict[str, Tensor]]  # (x, generator), or (x, generator, cond) -> nats of each term, each (b,)
 CHUNK = 500  # examples at a time
 
 
 @torch.no_grad()
 def of_terms(
-    terms: Terms, batch: GetBatch, num: int, draws: int, evaluations: int, words: str, seed: int = 0, size: int = CHUNK
+    terms: Terms,
+    batch: GetBatch,
+    num: int,
+    draws: int,
+    evaluations: int,
+    words: str,
+    seed: int = 0,
+    size: int = CHUNK,
+    cond: Tensor | None = None,
 ) -> Estimate:
     """Terms whose sum is an unbiased estimate of the bound, averaged over a few draws for each example.
 
@@ -29,7 +38,7 @@ def of_terms(
     between examples. With one draw it is unknown.
 
     Args:
-        terms: (x, generator) -> nats of each term for each example.
+        terms: (x, generator) -> nats of each term for each example; with cond (x, generator, cond).
         batch: The data.
         num: Number of examples.
         draws: Draws per example, at least 1.
@@ -37,6 +46,7 @@ def of_terms(
         words: The method, for people.
         seed: Random seed.
         size: Examples at a time.
+        cond: Condition of each example.
 
     Raises:
         InputError: If there is no example, or no draw.
@@ -44,10 +54,11 @@ def of_terms(
     check_count(num)
     check_count(draws, "draw")
     done: dict[int, dict[str, Tensor]] = {}  # of (draws, b)
-    for number, indices in enumerate(torch.arange(num).split(size)):
+    for number, indices in enumerate(progress(torch.arange(num).split(size), "measuring the bound")):
         if distributed.owned_by_rank(number):
             x = batch(indices)
-            drawn = [terms(x, stream(seed, "evaluate", int(indices[0]), k)) for k in range(draws)]
+            known = () if cond is None else (cond[indices].to(x.device),)
+            drawn = [terms(x, stream(seed, "evaluate", int(indices[0]), k), *known) for k in range(draws)]
             done[number] = {name: torch.stack([one[name] for one in drawn]).double().cpu() for name in drawn[0]}
     parts = distributed.all_gather(done)
     joined = {name: torch.cat([part[name] for part in parts], dim=1) for name in parts[0]}

@@ -29,38 +29,49 @@ from kakusan.models.diffusion import Diffusion
 from kakusan.models.mixture import Mixture, split
 from kakusan.noise import randn, stream
 from kakusan.parallel import by_rows
+from kakusan.progress import progress
 from kakusan.timesteps import StepLaw
 
 ENOUGH_FOR_CONTROL = 1000  # examples; with 400, 26 predictors and 5 folds 95 % intervals held 92.8 %
 FOLDS = 10  # each predicted from the others
 CHUNK = 250  # examples at a time
 KNOWN_CHUNK = 1000  # examples at a time without a network
+MEASURING = "measuring the bound"
 
 
 @dataclass(frozen=True)
 class Source:
-    """A model and its data: indices -> x in the model's numbers, and the class of x if there are classes."""
+    """A model and its data: indices -> x in the model's numbers, and the class of x if there are classes.
+
+    `given` are known classes of all examples, and `log_prior` nats that belong to them; default: those of the model.
+    """
 
     chain: Diffusion
     classes: Classes | None
     batch: GetBatch
+    given: Tensor | None = None
+    log_prior: Tensor | None = None
 
-    def cond(self, x: Tensor) -> Tensor | None:
+    def cond(self, rows: Tensor, x: Tensor) -> Tensor | None:
         """The class of each example."""
+        if self.given is not None:
+            return self.given[rows].to(x.device)
         return None if self.classes is None else self.classes.certain(x)
 
-    def cost(self, x: Tensor, eps: Tensor, t: Tensor) -> Tensor:
+    def cost(self, x: Tensor, eps: Tensor, t: Tensor, rows: Tensor) -> Tensor:
         """Cost of step t of each example, at the latent that eps leads to; nats (b,)."""
         q = self.chain.marginal(x, t)
-        return self.chain.step_cost(x, q.mean + q.std * eps, t, self.cond(x))
+        return self.chain.step_cost(x, q.mean + q.std * eps, t, self.cond(rows, x))
 
     def known(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """KL of the prior, and log p(k), of examples that are validated here; nats, float64 (b,)."""
         x = self.batch(rows)
         self.chain.validate(x)
-        k = self.cond(x)
+        k = self.cond(rows, x)
         log_share = torch.zeros(len(x), dtype=torch.float64)
-        if k is not None and self.classes is not None:
+        if self.given is not None:
+            log_share = log_share if self.log_prior is None else self.log_prior[rows].double()
+        elif k is not None and self.classes is not None:
             log_share = self.classes.log_prob(k).to(x.dtype).double().cpu()
         return self.chain.prior_kl(x).double().cpu(), log_share
 
@@ -73,6 +84,8 @@ def of_diffusion(
     seed: int = 0,
     law: StepLaw | None = None,
     control: bool = True,
+    cond: Tensor | None = None,
+    log_prior: Tensor | None = None,
 ) -> Estimate:
     """The bound of every example, from one evaluation each.
 
@@ -87,12 +100,14 @@ def of_diffusion(
         seed: Random seed.
         law: Timestep distribution; default: made from the data, or without control `default_law`.
         control: Use the control variate.
+        cond: Class of each example, int64 (num,): the bound is then on log p(x | cond).
+        log_prior: Nats (num,) added with cond, e.g. log p(k) - log q(k | x).
 
     Raises:
         InputError: If there is no example, one is not data of the model, or `law` gives a step the probability 0.
     """
     check_count(num)
-    source = Source(*split(model), batch)
+    source = Source(*split(model), batch, cond, log_prior)
     chain = source.chain
     check_law(law, chain.depth)
     groups, everything = StepGroups.of(chain), torch.arange(num)
@@ -111,7 +126,7 @@ def of_diffusion(
     blocks = _evaluated(source, predictors, rows, law or groups.law(size), groups.free, generator)
     by_group, residual = _by_group(blocks, predictors, groups, num)
     order_of_steps = [block.rows[block.t.argsort(stable=True)] for block in blocks]
-    terms = {} if source.classes is None else {"cluster": log_share}
+    terms = {} if source.classes is None or (cond is not None and log_prior is None) else {"cluster": log_share}
     terms |= {"prior": -prior, "diffusion": -by_group[:, 1:].sum(1), "reconstruction": -by_group[:, 0]}
     columns = torch.stack([*terms.values(), log_share - prior - by_group.sum(1), residual], 1)
     *term_vars, var, var_monte_carlo = stratified_vars(columns, order_of_steps)
@@ -169,15 +184,15 @@ def _evaluated(
 ) -> list[Calls]:
     """One evaluation of each of the examples `rows`, in blocks that are stratified separately."""
     blocks = []
-    for mine in rows.chunk(FOLDS if predictors else 1):
+    for mine in progress(rows.chunk(FOLDS if predictors else 1), MEASURING):
         t = law.draw(len(mine), generator)
         done, u = {}, []
-        for number, part in enumerate(torch.arange(len(mine)).split(CHUNK)):
+        for number, part in enumerate(progress(torch.arange(len(mine)).split(CHUNK), MEASURING)):
             x = source.batch(mine[part])
             eps = randn(x.shape, generator, x.dtype, x.device)  # on every rank, so that all draw the same
             if distributed.owned_by_rank(number):
                 steps = t[part].to(x.device)
-                done[number] = {"cost": by_rows(source.cost, x, eps, steps).double().cpu()}
+                done[number] = {"cost": by_rows(source.cost, x, eps, steps, mine[part]).double().cpu()}
             u.append(
                 predictors.at(mine[part], x.cpu(), t[part], eps.cpu()) if predictors else torch.zeros(len(part), 0)
             )

@@ -17,6 +17,7 @@ from kakusan.likelihood.step_groups import default_law
 from kakusan.models.diffusion import Diffusion
 from kakusan.models.mixture import split
 from kakusan.noise import Randomness, randn, stream
+from kakusan.progress import progress
 
 CHUNK = 250  # evaluations at a time
 MOST_EVALUATIONS = 65_536  # of one example
@@ -79,7 +80,8 @@ def score_examples(
     if error is not None and not error > 0:
         raise InputError(f"the wanted standard error must be positive nats, got {error}")
     while True:
-        draws = torch.cat([_draws(model, batch(part), evaluations, seed) for part in torch.arange(num).split(CHUNK)])
+        parts = progress(torch.arange(num).split(CHUNK), "measuring the bound")
+        draws = torch.cat([draws_of(model, batch(part), evaluations, stream(seed, "scores")) for part in parts])
         mean, stderr = draws.mean(1) + offset_nats, (draws.var(1) / evaluations).sqrt()
         if error is None or stderr.max() <= error or evaluations >= MOST_EVALUATIONS:
             break
@@ -88,20 +90,24 @@ def score_examples(
     return Scores(mean, stderr, -mean / per_bit, stderr / per_bit, evaluations)
 
 
-def _draws(model: LatentChain, x: Tensor, evaluations: int, seed: int) -> Tensor:
-    """Unbiased draws of the bound of each example, float64 (b, evaluations)."""
-    model.validate(x)
+def draws_of(
+    model: LatentChain, x: Tensor, evaluations: int, generator: torch.Generator, cond: Tensor | None = None
+) -> Tensor:
+    """Unbiased draws of the bound of each example, float64 (b, evaluations); with cond of the bound on log p(x | cond).
+
+    One generator gives the same noise to every example and every condition.
+    """
+    model.validate(x, cond)
     chain, classes = split(model)
-    generator = stream(seed, "scores")
-    k = None if classes is None else classes.of(x)
+    k = cond if classes is None or cond is not None else classes.of(x)
     if not isinstance(chain, Diffusion) or (classes is not None and k is None):
-        return torch.stack([_by_terms(model, x, generator) for _ in range(evaluations)], 1)
+        return torch.stack([_by_terms(model, x, generator, cond) for _ in range(evaluations)], 1)
     law = default_law(chain)
     known = -chain.prior_kl(x).double()
-    if classes is not None and k is not None:
+    if classes is not None and cond is None and k is not None:
         known = known + classes.log_prob(k)
     columns = []
-    for t in law.draw(evaluations, generator).tolist():
+    for t in progress(law.draw(evaluations, generator).tolist(), "measuring the bound"):
         eps = randn((1, *x.shape[1:]), generator, x.dtype, x.device)
         q = chain.marginal(x, t)
         cost = chain.step_cost(x, q.mean + q.std * eps, t, k).double()
@@ -109,5 +115,5 @@ def _draws(model: LatentChain, x: Tensor, evaluations: int, seed: int) -> Tensor
     return torch.stack(columns, 1)
 
 
-def _by_terms(model: LatentChain, x: Tensor, generator: Randomness) -> Tensor:
-    return add(model.draw_terms(x, None, generator).values()).double().cpu()  # x is validated
+def _by_terms(model: LatentChain, x: Tensor, generator: Randomness, cond: Tensor | None) -> Tensor:
+    return add(model.draw_terms(x, cond, generator).values()).double().cpu()  # x is validated

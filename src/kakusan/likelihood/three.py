@@ -14,6 +14,7 @@ from kakusan.likelihood.chains import GetBatch
 from kakusan.models.diffusion import Diffusion
 from kakusan.models.mixture import Mixture, split
 from kakusan.noise import stream
+from kakusan.progress import progress
 from kakusan.units import bits_per_dim
 
 Estimator = Callable[[Tensor, torch.Generator], Tensor]
@@ -91,5 +92,6 @@ def _draws(
 ) -> Tensor:
     """`repeats` estimates for each example, float64 (len(x), repeats), in chunks."""
     rows = torch.arange(len(x)).repeat_interleave(repeats)
-    parts = [estimate(x[part.to(x.device)], generator).double().cpu() for part in rows.split(size)]
+    chunks = progress(rows.split(size), "comparing the estimators")
+    parts = [estimate(x[part.to(x.device)], generator).double().cpu() for part in chunks]
     return torch.cat(parts).view(len(x), repeats)

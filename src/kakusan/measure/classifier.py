@@ -16,6 +16,7 @@ from safetensors.torch import load
 from torch import Tensor, nn
 
 from kakusan.errors import InputError
+from kakusan.progress import progress
 
 SHIPPED = {  # name: SHA-256 of the weights, root mean square of the features of training images
     "digits": ("d9e6738cfd99b7f2d5d0ee2dbc194e2537cce7c5eeba70281e3d17c47d94d891", 6.3),
@@ -83,7 +84,7 @@ def features_and_probabilities(images: np.ndarray, name: str = "digits") -> tupl
         )
     model = classifier(name)
     x = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2)
-    parts = [model.features(part.float() / 127.5 - 1) for part in x.split(BATCH)]
+    parts = [model.features(part.float() / 127.5 - 1) for part in progress(x.split(BATCH), "measuring samples")]
     every = torch.cat([torch.zeros(0, 64), *parts])
     return every / SHIPPED[name][1], model.head(every).softmax(1)
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from kakusan.errors import InputError
+from kakusan.progress import progress
 
 CHUNK_ENTRIES = 8_000_000  # entries of one table of distances
 BLOCK = 64  # adjacent entries that are first reduced to their minimum
@@ -21,7 +22,7 @@ def squared_distances(queries: Tensor, points: Tensor) -> Iterator[tuple[slice, 
     """
     norms = points.square().sum(1)
     step = max(1, CHUNK_ENTRIES // max(len(points), 1))
-    for start in range(0, len(queries), step):
+    for start in progress(range(0, len(queries), step), "measuring samples"):
         rows = slice(start, start + step)
         part = queries[rows]
         yield rows, torch.addmm(norms + part.square().sum(1, keepdim=True), part, points.T, alpha=-2)

@@ -19,6 +19,7 @@ from kakusan.measure.classes import class_shares
 from kakusan.measure.classifier import features_and_probabilities
 from kakusan.measure.copies import Pair, closest_pairs, near_training
 from kakusan.measure.metric import Column, Examples, Sets, Value, rows, shuffled
+from kakusan.progress import progress
 
 FEWEST = 100  # examples of each set: with fewer a number says little
 
@@ -125,11 +126,13 @@ def measure_features(name: str, samples: Tensor, reference: Tensor, train: Tenso
 
 def _measure(name: str, sets: Sets) -> Quality:
     metrics = [make() for make in METRICS.values()]
-    values = {key: value for metric in metrics for key, value in metric.compute(sets).items()}
+    values, floor = {}, {}
+    for metric in progress(metrics, "measuring samples"):
+        values |= metric.compute(sets)
+        floor |= {} if sets.train is None else metric.floor(sets)
     columns = {key: column for metric in metrics for key, column in metric.columns.items()}
     if sets.train is None:
         return Quality(name, len(sets.samples), len(sets.reference), 0, values, {}, columns)
-    floor = {key: value for metric in metrics for key, value in metric.floor(sets).items()}
     num_floor = min(len(sets.samples), len(sets.train))
     return Quality(name, len(sets.samples), len(sets.reference), num_floor, values, floor, columns)
 

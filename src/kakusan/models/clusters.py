@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from kakusan.console import counted
 from kakusan.errors import InputError
 from kakusan.noise import Randomness, rand, stream
+from kakusan.progress import progress
 
 COARSE_SIDE = 16  # pixels per side, at most, of the features for k-means: detail would cost time and add little
 EXAMPLES_PER_CLUSTER = 50  # smallest average cluster size; with fewer the class would identify the example
@@ -24,6 +25,7 @@ LEARNED_FROM = 128  # examples per cluster among which centroids are searched
 ROUNDS = 20  # of k-means: centroids hardly move any more
 EXAMPLES_AT_ONCE = 10_000  # whose distances from all centroids are held at a time
 SLACK = 1e-6  # of the sum of the probabilities, for rounding
+UNLABELED = -1  # class index of an example without a label; for training only
 
 
 class Classes(nn.Module):
@@ -48,9 +50,31 @@ class Classes(nn.Module):
         """Number of classes K."""
         return len(self.share)
 
+    @property
+    def null(self) -> int | None:
+        """Index of the null class, which stands for an unknown class in classifier-free guidance; None without one."""
+        return None
+
+    @property
+    def holes(self) -> bool:
+        """True if training examples may be unlabeled."""
+        return self.assign is None
+
     def of(self, x: Tensor) -> Tensor | None:
         """The class of each example, int64 (b,); None if it is not a function of x."""
         return None if self.assign is None else self.assign(x)
+
+    def probs_of(self, x: Tensor) -> Tensor | None:
+        """q(k | x) of unlabeled examples in training, float64 (b, K); None: responsibilities from the bounds."""
+        return None
+
+    def completed(self, x: Tensor, k: Tensor, randomness: Randomness = None) -> Tensor:
+        """Class indices without unlabeled ones, for a loss that takes one class per example."""
+        return k
+
+    def for_training(self, k: Tensor, randomness: Randomness = None) -> Tensor:
+        """Class indices as training uses them; `Labels` drops some."""
+        return k
 
     def certain(self, x: Tensor) -> Tensor:
         """The class of each example, int64 (b,); InputError if it is not a function of x."""
@@ -106,6 +130,7 @@ class Clusters(Classes):
     """
 
     centres: Tensor  # the name in model files
+    holes = False
 
     def __init__(self, num: int, event_shape: Sequence[int]):
         if num < 1:
@@ -132,7 +157,7 @@ class Clusters(Classes):
         order = torch.randperm(len(features), generator=stream("clusters"))
         seen = features[order[: num * LEARNED_FROM]]
         centres, everywhere = seen[:num].clone(), torch.ones(num, dtype=torch.bool)
-        for _ in range(ROUNDS):
+        for _ in progress(range(ROUNDS), "finding clusters"):
             nearest = _nearest(seen, centres, everywhere)
             count = nearest.bincount(minlength=num)[:, None]
             total = torch.zeros_like(centres).index_add_(0, nearest, seen)
@@ -173,13 +198,23 @@ class Clusters(Classes):
 
     def of(self, x: Tensor) -> Tensor:
         """The nearest cluster of each example (b, *event), int64 (b,)."""
-        return _nearest(coarse(x), self.centres.double(), self.share > 0)
+        return self.of_features(coarse(x))
+
+    def of_features(self, features: Tensor) -> Tensor:
+        """The nearest cluster of each row of `coarse(x)`, int64 (b,)."""
+        return _nearest(features, self.centres.double(), self.share > 0)
 
     def check(self, source: object) -> None:
         """InputError that names `source` unless shares are probabilities and centroids finite."""
         super().check(source)
         if "centres" in self._buffers and not self.centres.isfinite().all():
             raise InputError(f"{source}: cluster centroids must be finite")
+
+
+def where_unlabeled(k: Tensor, probs: Tensor) -> Tensor:
+    """One-hot rows for labeled examples, and those of `probs` (b, K) for unlabeled ones; float64 (b, K)."""
+    known = F.one_hot(k.clamp(min=0), probs.shape[1]).double()
+    return torch.where((k == UNLABELED)[:, None], probs.double(), known)
 
 
 def draw_classes(probs: Tensor, randomness: Randomness = None) -> Tensor:

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from kakusan.chain import LatentChain
 from kakusan.distributions import Distribution, add
 from kakusan.errors import InputError
-from kakusan.models.clusters import Classes, draw_classes
+from kakusan.models.clusters import UNLABELED, Classes, draw_classes, where_unlabeled
 from kakusan.noise import Randomness, stream
 
 
@@ -187,10 +187,10 @@ class Mixture(nn.Module, LatentChain):
         return KnownClass(self.chain.encode(z, 1, k), k)
 
     def validate(self, x: Tensor, cond: Tensor | None = None) -> None:
-        """Check the data, and the class indices if they are given."""
+        """Check the data, and the class indices if they are given; -1 for unlabeled ones passes where training takes it."""
         self.chain.validate(x, cond)
         if cond is not None:
-            self._known(cond)
+            self._known(cond.clamp(min=0) if self.classes.holes and (cond >= UNLABELED).all() else cond)
 
     @torch.no_grad()
     def responsibilities(self, x: Tensor, seed: int = 0) -> Tensor:
@@ -216,15 +216,33 @@ class Mixture(nn.Module, LatentChain):
         }
 
     def loss(self, x: Tensor, generator: Randomness = None, *, cond: Tensor | None = None, **settings: Any) -> Tensor:
-        """The chain's own loss for the class of each example, shape (b,); minus the ELBO where classes are uncertain."""
+        """The chain's own loss for the class of each example, shape (b,); minus the ELBO where classes are uncertain.
+
+        The class -1 in cond means unlabeled. If the chain's loss is minus its ELBO, such an example is summed over all
+        classes with q(k | x). For other losses one class is drawn from q(k | x), an unbiased estimate of that sum.
+        """
         k = cond if cond is not None else self.classes.of(x)
+        if k is not None and self.classes.holes and type(self.chain).loss is LatentChain.loss:
+            return self._summed_loss(x, k, generator)
         if k is not None:
+            k = self.classes.for_training(self.classes.completed(x, k, generator), generator)
             return self.chain.loss(x, generator, cond=k, **settings)
         if settings:
             raise InputError(
                 f"with uncertain classes the loss is minus the ELBO, got {', '.join(settings)}; pass cond=, or leave it out"
             )
         return LatentChain.loss(self, x, generator)
+
+    def _summed_loss(self, x: Tensor, k: Tensor, generator: Randomness) -> Tensor:
+        """Minus ELBO(x | k) of labeled and minus ELBO(x) of unlabeled examples per dimension, in one batch of pairs."""
+        probs = self.classes.probs_of(x)
+        q = where_unlabeled(k, self.responsibilities(x).exp() if probs is None else probs)
+        rows, classes = q.nonzero(as_tuple=True)
+        bound = add(self.chain.draw_terms(x[rows], classes, generator).values())
+        weighted = q[rows, classes].to(bound.dtype) * bound
+        prior = torch.special.entr(q).sum(1) + torch.xlogy(q, self.classes.share).sum(1)
+        known = prior.masked_fill(k != UNLABELED, 0.0).to(bound.dtype)
+        return -(known.index_add(0, rows, weighted)) / math.prod(x.shape[1:])
 
     def _bounds(self, x: Tensor, seed: int) -> list[Tensor]:
         def noise() -> Randomness:  # the same for each example, so that q(k | x) is a function of x alone

@@ -79,25 +79,31 @@ class ImageDenoiser(nn.Module):
 
     def embed(self, t: Tensor, cond: Tensor | None = None) -> Tensor:
         """Embed t (b,) and cond, shape (b, time_width); InputError if cond does not fit this network."""
-        if self.num_classes and (cond is None or cond.is_floating_point() or cond.shape != t.shape):
-            raise InputError(
-                f"this network is class-conditional on {self.num_classes} classes: pass cond, int64 of shape (b,), "
-                f"got {_described(cond)}"
-            )
+        if self.num_classes:
+            check_classes(cond, len(t), self.num_classes)
         if self.cond_dim and (cond is None or not cond.is_floating_point() or cond.shape != (len(t), self.cond_dim)):
             raise InputError(
                 f"this network is conditional on {self.cond_dim} features: pass cond, float of shape "
                 f"(b, {self.cond_dim}), got {_described(cond)}"
             )
-        if cond is None:
-            return self.time(t)
         if not (self.num_classes or self.cond_dim):
-            raise InputError(f"this network is unconditional: leave out cond, got {_described(cond)}")
-        return self.time(t, cond)
+            check_classes(cond, len(t), 0)
+        return self.time(t) if cond is None else self.time(t, cond)
 
     def hidden_matrices(self) -> list[Tensor]:
         """Weights between hidden layers, which the optimizer Muon orthogonalizes."""
         return hidden_weights(*(part for name, part in self.named_children() if name not in self.not_hidden))
+
+
+def check_classes(cond: Tensor | None, num: int, num_classes: int) -> None:
+    """InputError unless cond is what a network of so many classes takes; with 0 classes that is None."""
+    if num_classes and (cond is None or cond.is_floating_point() or cond.shape != (num,)):
+        raise InputError(
+            f"this network is class-conditional on {num_classes} classes: pass cond, int64 of shape (b,), "
+            f"got {_described(cond)}"
+        )
+    if not num_classes and cond is not None:
+        raise InputError(f"this network is unconditional: leave out cond, got {_described(cond)}")
 
 
 def _described(cond: Tensor | None) -> str:

@@ -18,6 +18,7 @@ from kakusan.likelihood.evaluation import Evaluation, Part, stderr_words
 from kakusan.likelihood.three import three_estimates
 from kakusan.measure.classifier import SHIPPED
 from kakusan.measure.samples import Quality
+from kakusan.progress import progress
 from kakusan.run.evaluation_data import data_of
 from kakusan.run.quality import file_quality, sample_quality
 from kakusan.run.source import open_source
@@ -143,7 +144,8 @@ def measure_bound(
     """Bound of examples and everything that comes with it; arguments as `evaluate`."""
     if repeats is None:
         repeats = model.family.repeats(len(data))
-    result = averaged([model.evaluate(data, seed + _REPEAT * k, importance) for k in range(repeats)])
+    turns = progress(range(repeats), "measuring the bound")
+    result = averaged([model.evaluate(data, seed + _REPEAT * k, importance) for k in turns])
     details = model.family.details(model, data, seed)
     return Measured(result, details, model.family.detail_lines(details))
 

@@ -21,6 +21,7 @@ from kakusan.likelihood.evaluation import Estimate, Evaluation, summarize, var_o
 from kakusan.models.diffusion import Diffusion
 from kakusan.models.mixture import split
 from kakusan.noise import stream
+from kakusan.progress import progress
 from kakusan.run.build import blueprint, check_kind, family_for, family_of, with_weights
 from kakusan.run.model_file import ExportedModel
 from kakusan.run.recipe import Recipe
@@ -114,19 +115,13 @@ class TrainedModel:
         """
         if isinstance(n, bool) or not isinstance(n, int) or n < 0:
             raise InputError(f"the number of samples must be a whole number, 0 or more, got {n!r}")
-        options = {
-            "steps": steps,
-            "solver": solver,
-            "guidance": guidance,
-            "spacing": spacing,
-            "end_log_snr": end_log_snr,
-            "callback": callback,
-        }
+        options: dict[str, Any] = {"steps": steps, "solver": solver, "guidance": guidance}
+        options |= {"spacing": spacing, "end_log_snr": end_log_snr, "callback": callback}
         if isinstance(cond, int):
             cond = torch.full((n,), cond)
         draw = self.sampling.sampler(**options)
         done = {}
-        for number, start in enumerate(range(0, n, BATCH)):
+        for number, start in enumerate(progress(range(0, n, BATCH), "sampling")):
             if distributed.owned_by_rank(number):
                 known = None if cond is None else cond[start : start + BATCH]
                 size = min(BATCH, n - start)
@@ -212,7 +207,7 @@ class TrainedModel:
         if not self.family.draws_latents:
             raise InputError("the importance-weighted bound is offered for VAE and hierarchical VAE; leave it out here")
         batch, num, done = self.batches(data, seed), len(data), {}
-        for number, part in enumerate(torch.arange(num).split(BATCH)):
+        for number, part in enumerate(progress(torch.arange(num).split(BATCH), "measuring the bound")):
             if distributed.owned_by_rank(number):
                 generator = stream(seed, "importance", int(part[0]))
                 with torch.no_grad():

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from kakusan.console import command, quiet
 from kakusan.data.options import size_named
 from kakusan.errors import InputError
+from kakusan.progress import showing_progress
 from kakusan.registry import did_you_mean
 from kakusan.run.directory import RunDirectory
 from kakusan.run.recipe import RECIPES, Recipe, from_record
@@ -87,7 +88,7 @@ class Run:
         """
         from kakusan.run.train import Resume, resume
 
-        with quiet():
+        with quiet(), showing_progress():
             resume(Resume(self.path, minutes, steps, device, data=None if data is None else str(data)))
         return Run(self.path)
 
@@ -157,7 +158,7 @@ def train(
         None if teacher is None else Path(teacher),
         None if data is None else str(data),
     )
-    with quiet():
+    with quiet(), showing_progress():
         start(wanted, [*words, "--out", str(path)])
     return Run(path)
 

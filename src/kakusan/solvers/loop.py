@@ -18,6 +18,7 @@ from kakusan.models.diffusion import Diffusion
 from kakusan.models.mixture import WithClass, split
 from kakusan.noise import Randomness, example_streams, randn
 from kakusan.parallel import by_rows
+from kakusan.progress import progress
 from kakusan.solvers import solver_named
 from kakusan.solvers.base import Denoise, Level, Solver
 from kakusan.solvers.time_grid import checked_times
@@ -84,7 +85,7 @@ def solve(
         return randn(like.shape, randomness, like.dtype, like.device)
 
     pairs = list(zip(reversed(steps), [*reversed(steps[:-1]), 0]))
-    for number, (t, s) in enumerate(pairs, start=1):
+    for number, (t, s) in enumerate(progress(pairs, "sampling"), start=1):
         begin, end = denoise.levels[t], denoise.levels[s]
         denoise.begin(begin)
         z_t = z
@@ -139,7 +140,7 @@ def sample(
     choices = {"solver": solver, "steps": steps, "times": times, "spacing": spacing, "end_log_snr": end_log_snr}
     plan = _plan(inner, choices | {"callback": callback})
     parts = []
-    for start in range(0, n, BATCH):
+    for start in progress(range(0, n, BATCH), "sampling"):
         rows = slice(start, min(start + BATCH, n))
         streams = example_streams(seed, range(first + rows.start, first + rows.stop))
         known = None if cond is None else cond[rows].to(_device(inner))

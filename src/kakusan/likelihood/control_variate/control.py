@@ -18,6 +18,7 @@ from kakusan.likelihood.chains import CHUNK, GetBatch
 from kakusan.likelihood.control_variate.features import Features
 from kakusan.likelihood.control_variate.wiener import Wiener
 from kakusan.parallel import by_rows
+from kakusan.progress import progress
 
 FARTHEST = 8.0  # standard deviations of a feature
 RIDGE = 1.0  # ridge penalty, in evaluations, that pulls a group's coefficients to the shared ones
@@ -60,7 +61,7 @@ class Predictors:
         self._typical_sums = zero.index_add(0, group, self.typical)
         self._slope_sums = zero.index_add(0, group, self.slope)
         plain, sums = [], []
-        for part in chunks:
+        for part in progress(chunks, "preparing the measurement"):
             x = batch(part)
             plain.append(by_rows(self._features.own, x))
             sums.append(by_rows(lambda x: wiener.summed(wiener.coordinates(x), group, num_groups), x))

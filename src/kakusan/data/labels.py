@@ -1,0 +1,205 @@
+"""Labels of examples from class subfolders or from a table with the columns name and label.
+
+A table names images by their path in the folder, or by their file name where that is unique. For arrays, IDX files and
+embedded data the name is the number of the training example, from 0. An empty label, or an example that the table does
+not name, is unlabeled.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from kakusan.data.dataset import OWN_TEST_PART, WHOLE, Dataset, class_indices, split_rows
+from kakusan.errors import InputError, printable
+from kakusan.storage.files import read_regular
+
+FOLDERS, NONE = "folders", "none"  # values of --labels besides a path
+TABLE = "labels.csv"  # read automatically from a folder of images
+HEADS = ("name", "file", "filename", "path", "image", "example", "row", "index")
+MOST_BYTES = 256 * 2**20
+COLUMNS = "expected two columns, name and label, e.g. cat1.png,cat"
+
+
+@dataclass(frozen=True)
+class Found:
+    """Labels of some examples.
+
+    Attributes:
+        values: Text of each example, "" for unlabeled; None without labels.
+        source: Their origin, in words.
+        note: A remark for people, e.g. about labels that are not used.
+    """
+
+    values: np.ndarray | None = None
+    source: str = ""
+    note: str = ""
+
+
+def of_folder(folder: Path, names: Sequence[str], choice: str | None, inside: int) -> Found:
+    """Labels of the images of a folder.
+
+    Args:
+        folder: The folder.
+        names: Path of each image in it.
+        choice: "folders", "none" or the path of a table; default: labels.csv if there is one, else class subfolders if
+            all images are in two or more.
+        inside: Number of folders above the classes: 1 if there are folders for training and testing.
+
+    Raises:
+        InputError: If the choice gives no labels, or a table is damaged.
+    """
+    if choice == NONE:
+        return Found()
+    if choice not in (None, FOLDERS):
+        return _of_table(Path(choice), names)
+    note = ""
+    if choice is None and (folder / TABLE).is_file():
+        try:
+            return _of_table(folder / TABLE, names)
+        except InputError as error:  # a file of that name may be something else
+            note = f"{TABLE} not used ({error})"
+    parts = [name.split("/")[inside:] for name in names]
+    classes = [part[0] if len(part) > 1 else "" for part in parts]
+    counts = Counter(classes)
+    outside, subfolders = counts.pop("", 0), len(counts)
+    if choice == FOLDERS:
+        if subfolders < 2:
+            raise InputError(
+                f"{printable(str(folder))}: --labels folders needs at least two subfolders with images, got {subfolders}"
+            )
+        return Found(np.array(classes), "subfolders")
+    if subfolders > 1 and outside:
+        note = f"{subfolders:,} subfolders not taken as labels, because {outside:,} images lie outside of them"
+    if subfolders < 2 or outside:
+        return Found(note=note)
+    return Found(np.array(classes), "subfolders", note)
+
+
+def _of_table(path: Path, names: Sequence[str]) -> Found:
+    table = read_table(path)
+    bases = Counter(name.rsplit("/", 1)[-1] for name in names)
+    keys = [name if name in table else name.rsplit("/", 1)[-1] for name in names]
+    fitting = [key in table and (key == name or bases[key] == 1) for key, name in zip(keys, names)]
+    values = [table[key] if fits else "" for key, fits in zip(keys, fitting)]
+    left = set(table) - {key for key, fits in zip(keys, fitting) if fits}
+    return _found(path, values, sorted(left), "no image")
+
+
+def _found(path: Path, values: list[str], left: list[str], what: str) -> Found:
+    """Labels of a table; InputError if it names no example."""
+    if not any(values):
+        first = f", the first {printable(left[0])}" if left else ""
+        raise InputError(f"{path}: its {len(left):,} names fit no example{first}; {COLUMNS}")
+    note = f"{len(left):,} names of {printable(path.name)} fit {what}, the first {printable(left[0])}" if left else ""
+    return Found(np.array(values), printable(path.name), note)
+
+
+def of_rows(dataset: Dataset, choice: str | None) -> Dataset:
+    """A data set whose examples have numbers for names, with the labels of a table, or without labels.
+
+    A table replaces the labels of the training examples. Those of a test part of its own are kept.
+
+    Raises:
+        InputError: If the choice does not fit such data, or a table is damaged.
+    """
+    if choice is None:
+        return dataset
+    if choice == NONE:
+        return dataclasses.replace(dataset, train_cond=None, test_cond=None, classes=(), labeled_by="")
+    if choice == FOLDERS:
+        raise InputError(
+            f"--labels folders is for a folder of images, and {dataset.name} is none; give a table or none"
+        )
+    path = Path(choice)
+    own = dataset.source == OWN_TEST_PART
+    num = len(dataset.train) + (0 if own or dataset.source == WHOLE else len(dataset.test))
+    table = read_table(path)
+    values = [table.pop(str(row), "") for row in range(num)]
+    found = _found(path, values, sorted(table), f"none of the {num:,} training examples")
+    assert found.values is not None, "it names an example"
+    test: np.ndarray | None = None
+    train = found.values
+    if dataset.source == WHOLE:
+        test = train
+    elif not own:
+        rows, held_out = split_rows(num)
+        train, test = found.values[rows.numpy()], found.values[held_out.numpy()]
+    elif dataset.test_cond is not None:
+        names = np.array([*dataset.classes, ""])
+        test = names[dataset.test_cond.numpy()]  # -1 is the last, unlabeled
+    indices, test_indices, classes = class_indices(train, test, certain=True)
+    prepared = "; ".join(filter(None, [dataset.prepared, found.note]))
+    return dataclasses.replace(
+        dataset,
+        train_cond=indices,
+        test_cond=test_indices,
+        classes=classes,
+        labeled_by=found.source,
+        prepared=prepared,
+    )
+
+
+def read_table(path: Path) -> dict[str, str]:
+    """The label of each name in a .csv file with two columns, with or without a header.
+
+    Raises:
+        InputError: If it cannot be read, a row lacks a column, or a name has two labels.
+    """
+    try:
+        text = read_regular(path, MOST_BYTES).decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        raise InputError(f"{printable(str(path))}: no table of labels ({reason}); {COLUMNS}") from error
+    table: dict[str, str] = {}
+    rows = csv.reader(io.StringIO(text, newline=""))
+    try:
+        for number, row in enumerate(rows, 1):
+            if not any(cell.strip() for cell in row):
+                continue
+            if len(row) != 2:
+                raise InputError(
+                    f"{path}: {COLUMNS}, got {len(row)} in line {number:,}: {printable(','.join(row))[:80]}"
+                )
+            name, label = row[0].strip().removeprefix("./").replace("\\", "/"), printable(row[1].strip())
+            if number == 1 and name.lower() in HEADS:
+                continue
+            if table.setdefault(name, label) != label:
+                raise InputError(
+                    f"{path}: {printable(name)} has two labels, {table[name]} and {label}; keep one of them"
+                )
+    except csv.Error as error:
+        raise InputError(f"{path}: {COLUMNS}; line {rows.line_num:,} cannot be read ({error})") from error
+    return table
+
+
+def indices_for(classes: Sequence[str], dataset: Dataset, part: str) -> torch.Tensor | None:
+    """Index among `classes` of each example's label, int64 (N,), -1 for unlabeled; None without labels.
+
+    Args:
+        classes: Names of a model's classes.
+        dataset: Labeled data.
+        part: "train" or "test".
+
+    Raises:
+        InputError: If a label is not among the classes.
+    """
+    cond = dataset.train_cond if part == "train" else dataset.test_cond
+    if cond is None:
+        return None
+    unknown = sorted({dataset.classes[k] for k in cond.unique().tolist() if k >= 0} - set(classes))
+    if unknown:
+        raise InputError(
+            f"{dataset.name}: the label {printable(unknown[0])} is not among the model's classes, "
+            f"{', '.join(map(printable, list(classes)[:20]))}; rename it, or leave it empty in labels.csv"
+        )
+    places = [classes.index(name) if name in classes else -1 for name in dataset.classes]
+    return torch.tensor([*places, -1])[cond]

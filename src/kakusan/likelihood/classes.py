@@ -1,0 +1,118 @@
+"""Classes of given examples by Bayes' rule, p(k | x) proportional to p(k) p(x | k), from bounds on log p(x | k).
+
+All classes of an example are evaluated with the same noise, so their differences have far less noise than their values.
+A class that is clearly worse than the best one gets no further evaluations.
+
+Sources: Li et al. 2023, "Your Diffusion Model is Secretly a Zero-Shot Classifier", https://arxiv.org/abs/2303.16203, and
+Clark and Jaini 2023, https://arxiv.org/abs/2303.15233, for common noise and for dropping classes.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from kakusan.checks import check_count
+from kakusan.errors import InputError
+from kakusan.likelihood.chains import GetBatch
+from kakusan.likelihood.scores import draws_of
+from kakusan.models.mixture import Mixture
+from kakusan.noise import stream
+
+CHUNK = 250  # examples at a time, at most
+DRAWS_AT_ONCE = 2**23  # of all classes of the examples at a time
+FIRST = 16  # evaluations of every class
+MOST = 256  # evaluations of a class that stays open
+CLEAR_NATS = 5.0  # a class with less than exp(-5) of the best one's probability is dropped
+CLEAR_ERRORS = 5.0  # if it is also worse by this many standard errors
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """Class probabilities of n examples by Bayes' rule.
+
+    Attributes:
+        probs: p(k | x), float64 (n, K).
+        bounds: Mean bound on log p(x | k) in nats, float64 (n, K).
+        stderr: Monte Carlo standard error of the log-odds of the two likeliest classes, in nats (n,).
+        evaluations: Network evaluations, or draws of a bound, in total.
+    """
+
+    probs: Tensor
+    bounds: Tensor
+    stderr: Tensor
+    evaluations: int
+
+    @property
+    def k(self) -> Tensor:
+        """The likeliest class of each example, int64 (n,)."""
+        return self.probs.argmax(1)
+
+
+@torch.no_grad()
+def posterior(model: Mixture, batch: GetBatch, num: int, most: int = MOST, seed: int = 0) -> Posterior:
+    """p(k | x) of each example, from at most `most` evaluations per class.
+
+    Args:
+        model: A mixture over classes.
+        batch: The data: indices -> x in the model's numbers.
+        num: Number of examples.
+        most: Most evaluations of one class of one example, at least 2; 16 come first, then as many again, and so on.
+        seed: Random seed.
+
+    Raises:
+        InputError: If there is no example, or fewer than 2 evaluations.
+    """
+    check_count(num)
+    if isinstance(most, bool) or not isinstance(most, int) or most < 2:
+        raise InputError(f"a class needs at least 2 evaluations for a standard error, got {most}; 256 is the default")
+    at_once = max(1, min(CHUNK, DRAWS_AT_ONCE // (model.classes.num * most)))
+    parts = [_posterior(model, batch(rows), most, seed) for rows in torch.arange(num).split(at_once)]
+    return Posterior(
+        probs=torch.cat([part.probs for part in parts]),
+        bounds=torch.cat([part.bounds for part in parts]),
+        stderr=torch.cat([part.stderr for part in parts]),
+        evaluations=sum(part.evaluations for part in parts),
+    )
+
+
+def _posterior(model: Mixture, x: Tensor, most: int, seed: int) -> Posterior:
+    log_prior = model.classes.share.double().log().cpu()
+    draws = torch.full((len(x), len(log_prior), most), math.nan, dtype=torch.float64)
+    candidates = (log_prior > -math.inf).expand(len(x), -1)
+    undecided, done = candidates, 0
+    while True:
+        more = min(max(FIRST, done), most - done)
+        for k in range(len(log_prior)):
+            rows = undecided[:, k].nonzero()[:, 0]
+            if len(rows):
+                cond = torch.full((len(rows),), k, device=x.device)
+                noise = stream(seed, "classes", done, device=x.device)
+                draws[rows, k, done : done + more] = draws_of(model, x[rows.to(x.device)], more, noise, cond)
+        done += more
+        best = (draws.nanmean(2) + log_prior).masked_fill(~candidates, -math.inf).argmax(1)
+        gap, stderr = _gaps(draws, best)
+        gap = gap + log_prior[best][:, None] - log_prior
+        candidates = candidates & ~((gap > CLEAR_NATS) & (gap > CLEAR_ERRORS * stderr))
+        undecided = candidates & (candidates.sum(1, keepdim=True) > 1)
+        if done >= most or not undecided.any():
+            break
+    gap, rows = gap.masked_fill(log_prior == -math.inf, math.inf), torch.arange(len(x))
+    second = gap.scatter(1, best[:, None], math.inf).argmin(1)
+    bounds = draws[rows, best].nanmean(1)[:, None] - gap + log_prior[best][:, None] - log_prior
+    return Posterior((-gap).softmax(1), bounds, stderr[rows, second], int((~draws.isnan()).sum()))
+
+
+def _gaps(draws: Tensor, best: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean difference of the best class's draws from those of each class, and its standard error, each (n, K).
+
+    The noise is common, so only draws that both classes have are compared.
+    """
+    apart = draws[torch.arange(len(draws)), best][:, None] - draws
+    number = (~apart.isnan()).sum(2)
+    mean = apart.nanmean(2)
+    var = (apart - mean[:, :, None]).square().nansum(2) / (number - 1)
+    return mean, (var / number).sqrt()

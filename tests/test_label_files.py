@@ -1,0 +1,163 @@
+"""Labels of data: from class subfolders, from a table with holes, and from the data's own files; none is lost silently."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from harness.faults import catches
+from kakusan.data import ImageOptions, open_data
+from kakusan.data.dataset import class_indices
+from kakusan.data.idx import UNSIGNED_BYTE
+from kakusan.data.labels import indices_for, read_table
+from kakusan.errors import InputError
+
+
+def save(path, value=0):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.full((4, 4), value, np.uint8)).save(path)
+
+
+def folder(root, *names):
+    """Images whose only value is their number."""
+    for value, name in enumerate(names):
+        save(root / name, value)
+    return root
+
+
+def labels_of(data):
+    """Label of each example by its value; None for unlabeled."""
+    pairs = [(data.train, data.train_cond), (data.test, data.test_cond)]
+    return {
+        int(image.flatten()[0]): None if k < 0 else data.classes[k]
+        for part, cond in pairs
+        for image, k in zip(part, cond.tolist())
+    }
+
+
+def test_class_subfolders_are_labels_without_a_flag_and_a_line_says_so(tmp_path):
+    data = open_data(folder(tmp_path, "cat/a.png", "cat/b.png", "dog/a.png", "dog/b.png"))
+    assert labels_of(data) == {0: "cat", 1: "cat", 2: "dog", 3: "dog"}
+    assert "2 classes from subfolders" in data.describe()
+
+
+def test_subfolders_beside_loose_images_are_named_and_become_labels_by_a_flag(tmp_path):
+    root = folder(tmp_path, "cat/a.png", "cat/b.png", "dog/a.png", "loose.png")
+    assert "2 subfolders not taken as labels, because 1 images lie outside of them" in open_data(root).prepared
+    data = open_data(root, ImageOptions(labels="folders"))
+    assert labels_of(data) == {0: "cat", 1: "cat", 2: "dog", 3: None}
+    assert "unlabeled" in data.labels() or (data.test_cond < 0).any()
+
+
+@catches("""data/labels.py: a hole in the table gets the first label
+- values = [table[key] if fits else "" for
++ values = [table[key] if fits else next(iter(table.values())) for""")
+def test_a_table_in_the_folder_labels_images_by_path_or_by_name_and_leaves_holes(tmp_path):
+    root = folder(tmp_path, "a.png", "deep/b.png", "c.png", "deep/c.png", "d.png", "e.png")
+    (root / "labels.csv").write_text("name,label\na.png,cat\nb.png,dog\ndeep/c.png,dog\nd.png,\nnowhere.png,cat\n")
+    data = open_data(root)
+    assert labels_of(data) == {0: "cat", 1: "dog", 2: None, 3: "dog", 4: None, 5: None}
+    assert "2 classes from labels.csv" in data.labels()
+    assert "1 names of labels.csv fit no image, the first nowhere.png" in data.prepared
+
+
+def test_labels_are_left_out_on_request(tmp_path):
+    data = open_data(folder(tmp_path, "cat/a.png", "dog/a.png"), ImageOptions(labels="none"))
+    assert (data.classes, data.train_cond, data.labels()) == ((), None, "")
+    assert open_data("mnist", ImageOptions(labels="none")).classes == ()
+
+
+@catches("""data/labels.py: row numbers count after the split
+- found.values[rows.numpy()], found.values[held_out.numpy()]
++ found.values[: len(rows)], found.values[len(rows) :]""")
+def test_a_table_of_row_numbers_labels_an_array_through_its_split(tmp_path):
+    values = np.arange(40, dtype=np.uint8)
+    np.save(tmp_path / "x.npy", np.broadcast_to(values[:, None, None], (40, 4, 4)))
+    table = tmp_path / "few.csv"
+    table.write_text("".join(f"{row},{'odd' if row % 2 else 'even'}\n" for row in range(0, 40, 3)))
+    for whole in (False, True):
+        data = open_data(tmp_path / "x.npy", ImageOptions(labels=str(table)), whole=whole)
+        expected = {row: ("odd" if row % 2 else "even") if row % 3 == 0 else None for row in range(40)}
+        assert labels_of(data) == expected
+
+
+def test_a_table_of_row_numbers_replaces_training_labels_and_keeps_those_of_the_test_part(tmp_path):
+    train, test = np.arange(12, dtype=np.uint8), np.arange(100, 104, dtype=np.uint8)
+    images = {
+        name: np.broadcast_to(v[:, None, None], (len(v), 4, 4)) for name, v in (("x_train", train), ("x_test", test))
+    }
+    np.savez(tmp_path / "x.npz", **images, y_train=train % 3, y_test=test % 3)
+    (tmp_path / "few.csv").write_text("0,0\n7,1\n2,2\n")
+    data = open_data(tmp_path / "x.npz", ImageOptions(labels=str(tmp_path / "few.csv")))
+    assert data.classes == ("0", "1", "2")
+    assert labels_of(data) == {row: {0: "0", 7: "1", 2: "2"}.get(row) for row in range(12)} | {
+        row: str(row % 3) for row in range(100, 104)
+    }
+    assert "9 training examples unlabeled" in data.labels()
+
+
+def test_minus_one_is_unlabeled_beside_two_other_numbers_and_a_class_beside_one():
+    indices, _, names = class_indices(np.array([-1, 4, 7, 4, -1, 7]), None)
+    assert (indices.tolist(), names) == ([-1, 0, 1, 0, -1, 1], ("4", "7"))
+    indices, _, names = class_indices(np.array([-1, 1, -1, 1, 1, 1]), None)
+    assert (indices.tolist(), names) == ([0, 1, 0, 1, 1, 1], ("-1", "1"))
+
+
+def test_labels_that_cannot_be_used_are_named(tmp_path):
+    np.savez(tmp_path / "x.npz", images=np.zeros((30, 4, 4), np.uint8), labels=np.arange(30))
+    assert "labels left out: almost all differ" in open_data(tmp_path / "x.npz").prepared
+    head = bytes([0, 0, UNSIGNED_BYTE])
+    (tmp_path / "train-images-idx3-ubyte").write_bytes(
+        head + bytes([3]) + b"".join(n.to_bytes(4, "big") for n in (5, 4, 4)) + bytes(range(80))
+    )
+    (tmp_path / "train-labels-idx1-ubyte").write_bytes(head + bytes([1]) + (3).to_bytes(4, "big") + bytes(3))
+    assert "train-labels-idx1-ubyte left out: 3 labels for 5 images" in open_data(tmp_path).prepared
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a.png,cat,3\n", "got 3 in line 1"),
+        ("a.png,cat\na.png,dog\n", "a.png has two labels, cat and dog"),
+        ("x.png,cat\n", "its 1 names fit no example, the first x.png"),
+        ("", "its 0 names fit no example"),
+        ("a.png\n", "got 1 in line 1"),
+    ],
+)
+def test_a_damaged_table_is_refused_in_one_line(tmp_path, text, words):
+    root = folder(tmp_path / "images", "a.png", "b.png")
+    (root / "labels.csv").write_text(text)
+    with pytest.raises(InputError, match=words) as caught:
+        open_data(root, ImageOptions(labels=str(root / "labels.csv")))
+    assert "\n" not in str(caught.value)
+    assert "labels.csv not used" in open_data(root).prepared
+
+
+@pytest.mark.parametrize(
+    ("data", "labels", "words"),
+    [
+        ("images", "folders", "at least two subfolders with images, got 0"),
+        ("images", "nowhere.csv", "no table of labels"),
+        ("mnist", "folders", "mnist is none"),
+    ],
+)
+def test_a_choice_that_gives_no_labels_is_refused(tmp_path, data, labels, words):
+    root = folder(tmp_path / "images", "a.png", "b.png")
+    with pytest.raises(InputError, match=words):
+        open_data(root if data == "images" else data, ImageOptions(labels=labels))
+
+
+def test_a_table_with_a_byte_order_mark_and_quotes_is_read(tmp_path):
+    path = tmp_path / "labels.csv"
+    path.write_bytes('\ufeffFile,Label\n"a, b.png","big cat"\n./c.png,dog\n'.encode())
+    assert read_table(path) == {"a, b.png": "big cat", "c.png": "dog"}
+
+
+def test_labels_of_other_data_are_matched_by_name(tmp_path):
+    data = open_data(folder(tmp_path, "cat/a.png", "dog/a.png", "dog/b.png"), whole=True)
+    assert data.names == ("cat/a.png", "dog/a.png", "dog/b.png")
+    assert indices_for(("dog", "bird", "cat"), data, "test").tolist() == [2, 0, 0]
+    with pytest.raises(InputError, match="the label dog is not among the model's classes, cat, emu"):
+        indices_for(("cat", "emu"), data, "test")
+    assert indices_for(("cat",), dataclasses.replace(data, test_cond=None), "test") is None

@@ -1,0 +1,165 @@
+"""Labels: dropout to a null class, few labels passed between clusters, and bounds that are summed over missing labels."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+from torch.testing import assert_close
+
+from harness.faults import catches
+from harness.support import F64, LIMIT, f64, seeded
+from kakusan.errors import InputError
+from kakusan.models.clusters import UNLABELED, Classes, coarse
+from kakusan.models.diffusion import Diffusion
+from kakusan.models.labels import Labels, propagate
+from kakusan.models.mixture import Mixture
+from kakusan.models.vae import VAE
+from kakusan.oracles import MixtureWorld
+from kakusan.schedule import Schedule
+from test_laws import ExactByClass
+
+SHARE, MEANS, VARS = f64([0.2, 0.5, 0.3]), f64([-0.8, 0.1, 0.9]), f64([0.2, 0.3, 0.15])
+WORLD = MixtureWorld(SHARE, MEANS, VARS)
+X = torch.linspace(-2, 2, 9, dtype=F64)[:, None]
+K = torch.arange(9) % 3
+
+
+def named(dropout=0.0, clusters=0):
+    labels = Labels(3, (1,), dropout, clusters)
+    labels.share.copy_(SHARE)
+    return labels
+
+
+class Told(nn.Module):
+    """Denoiser that records the classes of its calls."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight, self.told = nn.Parameter(torch.ones((), dtype=F64)), []
+
+    def forward(self, z, t, cond):
+        self.told += cond.tolist()
+        return self.weight * z
+
+
+@catches("""models/labels.py: label dropout keeps the dropped ones and drops the others
+- < self.dropout
++ > self.dropout""")
+@catches("""models/labels.py: a dropped label becomes the last class
+- k.masked_fill(dropped, self.null)
++ k.masked_fill(dropped, self.num - 1)""")
+def test_training_replaces_a_label_by_the_null_class_as_often_as_stated():
+    network = Told()
+    chain = Mixture(Diffusion(network, Schedule.cosine(5), 1, "v"), named(dropout=0.3)).double()
+    k = torch.arange(3).repeat(4000)
+    chain.loss(torch.zeros(len(k), 1, dtype=F64), seeded(0), cond=k)
+    told = torch.tensor(network.told)
+    dropped = told == 3
+    assert abs(dropped.double().mean() - 0.3) < LIMIT * math.sqrt(0.3 * 0.7 / len(k))
+    assert torch.equal(told[~dropped], k[~dropped])
+
+
+def test_without_label_dropout_every_label_is_kept_and_no_noise_is_drawn():
+    network = Told()
+    chain = Diffusion(network, Schedule.cosine(5), 1, "v").double()
+    ours = Mixture(chain, named()).loss(X, seeded(0), cond=K)
+    assert network.told == K.tolist()
+    assert_close(ours, chain.loss(X, seeded(0), cond=K), rtol=0, atol=0)
+
+
+def test_label_dropout_leaves_the_bound_as_it_is():
+    chain = ExactByClass(MEANS, VARS)
+    with_null, without = Mixture(chain, named(dropout=0.3)), Mixture(chain, named())
+    terms = [sum(one.terms(X, K, seeded(0)).values()) for one in (with_null, without)]
+    assert_close(terms[0], terms[1], rtol=0, atol=0)
+
+
+@catches("""models/mixture.py: the entropy of a missing label is left out
+- torch.special.entr(q).sum(1) + torch.xlogy(q, self.classes.share).sum(1)
++ torch.xlogy(q, self.classes.share).sum(1)""")
+@catches("""models/mixture.py: a missing label counts only its likeliest class
+- weighted = q[rows, classes]
++ weighted = (q == q.amax(1, keepdim=True)).double()[rows, classes]""")
+def test_the_loss_of_an_unlabeled_example_is_its_exact_density_and_of_a_labeled_one_that_of_its_class():
+    k = K.clone()
+    k[::2] = UNLABELED
+    chain = Mixture(ExactByClass(MEANS, VARS), 3, SHARE)
+    of_class = torch.distributions.Normal(MEANS[K], VARS[K].sqrt()).log_prob(X[:, 0])
+    exact = torch.where(k == UNLABELED, WORLD.log_prob(X), of_class)
+    assert_close(chain.loss(X, seeded(0), cond=k), -exact, rtol=0, atol=1e-10)
+
+
+def three_groups(num=600):
+    """Examples in three groups far apart with a label each, of which the first of each group alone is known."""
+    places = f64([[-40.0, 0.0], [0.0, 40.0], [40.0, -10.0]])
+    k = torch.arange(num) % 3
+    x = places[k] + torch.randn(num, 2, generator=seeded(1), dtype=F64)
+    few = torch.full_like(k, UNLABELED)
+    few[:3] = k[:3]
+    return x, k, few
+
+
+@catches("""models/labels.py: labels do not reach neighbors
+- - NEIGHBOR_SHARE * degree
++ - 0 * degree""")
+def test_one_label_in_each_group_names_every_example():
+    x, k, few = three_groups()
+    labels = Labels(3, (2,), clusters=12)
+    labels.observe(few, coarse(x))
+    probs = labels.probs_of(x)
+    assert_close(probs.sum(1), torch.ones(len(x), dtype=F64))
+    assert torch.equal(probs.argmax(1), k)
+    assert probs.amax(1).min() > 0.99
+    assert_close(labels.share, f64([1 / 3] * 3), rtol=0, atol=1e-2)  # 1e-3 of the likeliest class goes to each other
+
+
+def test_a_known_label_is_kept_and_a_missing_one_is_drawn_from_its_cluster():
+    x, k, few = three_groups()
+    labels = Labels(3, (2,), clusters=12)
+    labels.observe(few, coarse(x))
+    wrong = (k + 1) % 3
+    wrong[100:] = UNLABELED
+    completed = labels.completed(x, wrong, seeded(2))
+    assert torch.equal(completed[:100], wrong[:100])
+    assert (completed[100:] == k[100:]).double().mean() > 0.98
+
+
+def test_a_cluster_without_a_path_to_a_label_has_the_shares_of_the_labels():
+    counts = torch.zeros(4, 2, dtype=F64)
+    counts[0] = f64([3.0, 1.0])
+    places = f64([[0.0], [0.1], [1e9], [1e9 + 0.1]])
+    found = torch.tensor([True, True, True, False])
+    rows = propagate(counts, places, found)
+    assert_close(rows[3], f64([0.75, 0.25]))
+    assert_close(rows.sum(1), torch.ones(4, dtype=F64))
+    assert rows[1, 0] > rows[1, 1]
+
+
+def test_all_labels_known_give_the_frequencies():
+    labels = Labels(3, (1,))
+    labels.observe(torch.tensor([0, 0, 1, 2]))
+    assert_close(labels.share, f64([0.5, 0.25, 0.25]))
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: Labels(1, (2,)), "at least two classes"),
+        (lambda: Labels(3, (2,), dropout=1.0), "label dropout"),
+        (lambda: Labels(3, (2,)).observe(torch.tensor([0, UNLABELED])), "1 of 2 examples are labeled"),
+        (lambda: Labels(3, (2,), clusters=2).observe(torch.tensor([UNLABELED])), "0 of 1 examples are labeled"),
+    ],
+)
+def test_labels_that_make_no_sense_are_refused(make, words):
+    with pytest.raises(InputError, match=words):
+        make()
+
+
+def test_an_unlabeled_example_is_refused_where_a_class_must_be_known():
+    chain = Mixture(VAE(lambda x, k: (x, x * 0), lambda z, k: z, 1).double(), Classes(SHARE))
+    chain.validate(X, torch.full((9,), UNLABELED))
+    with pytest.raises(InputError, match=r"class indices lie in 0\.\.2"):
+        chain.terms(X, torch.full((9,), UNLABELED))
+    with pytest.raises(InputError, match=r"class indices lie in 0\.\.2"):
+        Mixture(chain.chain, named()).validate(X, torch.full((9,), UNLABELED))
