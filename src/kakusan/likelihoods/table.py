@@ -177,6 +177,23 @@ class Table(Likelihood):
         if not (((part == 0) | (part == 1)).all() and (part.sum(1) == wanted).all()):
             raise InputError(f"column {place.column.name}: exactly one of its {part.shape[1]} categories must be 1")
 
+    def numeric(self) -> list[int]:
+        """Indices of the numbers of real and integer columns."""
+        return [place.start for place in self.layout.places if not place.column.categories]
+
+    def seen(self, x: Tensor) -> Tensor:
+        """1 for each observed value of a real or integer column and 0 for a hole, (b, len(numeric))."""
+        return self.layout.observed(x, [place for place in self.layout.places if not place.column.categories])
+
+    def log_frequencies(self, x: Tensor) -> tuple[list[int], Tensor]:
+        """Indices of the numbers of categories, and the log-share of each category, counted with one more each."""
+        at, shares = [], [x.new_zeros(0)]
+        for place in self.layout.of("categorical"):
+            at += range(place.start, place.stop)
+            counts = x[:, place.start : place.stop].sum(0) + 1
+            shares.append((counts / counts.sum()).log())
+        return at, torch.cat(shares)
+
     def distribution(self, output: Output) -> Distribution:
         """Independent columns with these means, log-variances and log-odds."""
         if not isinstance(output, tuple):

@@ -12,7 +12,7 @@ from kakusan.nets.mlp import ACTIVATIONS, Activation
 
 LOWEST_VAR = 1e-6  # of a number given the factors
 LARGEST_RATIO = 1.5  # of log-variances to the constant ones: unlimited, rows unlike any other get endless variances
-ITERATIONS = 500
+ITERATIONS, TOLERANCE = 500, 1e-4  # of expectation maximization
 
 
 class LinearPlusMLP(nn.Module):
@@ -75,10 +75,9 @@ def factors(x: Tensor, num: int, weights: Tensor | None = None) -> tuple[Tensor,
     """
     x = x.double()
     seen = torch.ones_like(x) if weights is None else weights.double()
-    count = seen.sum(0).clamp(min=1)
-    mean = (x * seen).sum(0) / count
+    mean = (x * seen).sum(0) / seen.sum(0).clamp(min=1)
     centered = (x - mean) * seen
-    cov = centered.T @ centered / len(x)
+    cov = _positive(centered.T @ centered / (seen.T @ seen).clamp(min=1))
     size = len(mean)
     total = cov.diagonal().clamp(min=LOWEST_VAR)
     values, vectors = torch.linalg.eigh(cov)
@@ -88,33 +87,46 @@ def factors(x: Tensor, num: int, weights: Tensor | None = None) -> tuple[Tensor,
     noise = (total - weight.square().sum(1)).clamp(min=0.01 * total)
     identity = torch.eye(num, dtype=x.dtype, device=x.device)
     for _ in range(ITERATIONS):
+        before = noise
         posterior = torch.linalg.inv(identity + weight.T @ (weight / noise[:, None]))
         read = posterior @ (weight / noise[:, None]).T  # E[z | x] = read (x - mean)
         cross = cov @ read.T
         second = posterior + read @ cross
         weight = torch.linalg.solve(second, cross.T).T
         noise = (total - (weight * cross).sum(1)).clamp(min=LOWEST_VAR)
+        if ((noise - before).abs() < TOLERANCE * noise).all():
+            break
     _, rotation = torch.linalg.eigh(weight.T @ (weight / noise[:, None]))
     return weight @ rotation.flip(1), mean, noise
 
 
-def start_at_factors(encoder: LinearPlusMLP, decoder: LinearPlusMLP, x: Tensor, weights: Tensor | None = None) -> None:
-    """Set both networks to the factor analyzer of x with as many factors as they have latents.
+def _positive(cov: Tensor) -> Tensor:
+    """The nearest matrix without negative eigenvalues: covariances of pairs with holes may have some."""
+    values, vectors = torch.linalg.eigh(cov)
+    return (vectors * values.clamp(min=0)) @ vectors.T
+
+
+@torch.no_grad()
+def start_at_factors(
+    encoder: LinearPlusMLP, decoder: LinearPlusMLP, x: Tensor, at: list[int], weights: Tensor | None = None
+) -> None:
+    """Set both networks to the factor analyzer of some numbers of x; the encoder does not read the others.
 
     Args:
         encoder: Its output is the mean and log-variance of z.
-        decoder: Its output is the mean and log-variance of x.
+        decoder: Its output is the mean and log-variance of x. Numbers not in `at` get the mean 0 and variance 1.
         x: Examples (N, D).
-        weights: 1 for an observed number and 0 for a hole, (N, D).
+        at: Indices of the numbers that are analyzed.
+        weights: 1 for an observed number and 0 for a hole, (N, len(at)).
     """
-    num, size = encoder.linear.out_features, x.shape[1]
-    used = min(num, size)
-    weight, mean, noise = factors(x, used, weights)
-    precision = 1 + (weight.square() / noise[:, None]).sum(0)  # of each latent, given x
-    read = (weight / noise[:, None]).T / precision[:, None]
-    wide = torch.zeros(size, num, dtype=weight.dtype, device=weight.device)
-    wide[:, :used] = weight
-    tall, log_var = wide.T.clone().zero_(), wide.new_zeros(num)
-    tall[:used], log_var[:used] = read, -precision.log()
-    decoder.set_linear(wide, mean, noise.log())
+    num, size, used = encoder.linear.out_features, x.shape[1], min(encoder.linear.out_features, len(at))
+    wide = torch.zeros(size, num, dtype=torch.float64, device=x.device)
+    tall, log_var, mean, log_noise = wide.T.clone(), wide.new_zeros(num), wide.new_zeros(size), wide.new_zeros(size)
+    if at:
+        weight, mean[at], noise = factors(x[:, at], used, weights)
+        precision = 1 + (weight.square() / noise[:, None]).sum(0)  # of each latent, given x
+        wide[at, :used] = weight
+        tall[:used, at] = (weight / noise[:, None]).T / precision[:, None]
+        log_var[:used], log_noise[at] = -precision.log(), noise.log()
+    decoder.set_linear(wide, mean, log_noise)
     encoder.set_linear(tall, -tall @ mean, log_var)

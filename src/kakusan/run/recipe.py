@@ -74,6 +74,7 @@ RECIPES = Registry(
         "mnist-hvae": "kakusan.recipes.mnist_hvae:RECIPE",
         "binary-iwae": "kakusan.recipes.binary_iwae:RECIPE",
         "binary-best": "kakusan.recipes.binary_best:RECIPE",
+        "tables": "kakusan.recipes.tables:RECIPE",
         "counts-dirichlet": "kakusan.recipes.counts_dirichlet:RECIPE",
     },
 )

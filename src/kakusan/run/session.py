@@ -113,7 +113,7 @@ class Session:
         try:
             model = averaged_model(trainer, self.job.recipe, dataset)
             line = measure(model, trainer, dataset)
-            self.progress.measured = measured_words(line)
+            self.progress.measured = measured_words(line, dataset)
             if self.progress.effort.flops:
                 rate = self.progress.effort.flops * line["examples_per_second"] / 1e9
                 line["gflops_per_second"] = float(f"{rate:.4g}")

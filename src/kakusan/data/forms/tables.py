@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,9 +12,16 @@ from torch import Tensor
 
 from kakusan.columns import MOST_COLUMNS
 from kakusan.data.forms.base import Form
+from kakusan.units import nats
 
 if TYPE_CHECKING:
     from kakusan.data.dataset import Dataset
+
+
+def nats_of(bits_per_dim: float, standard_error: float | None, num_dims: int, example: str) -> str:
+    """A bound on the log-likelihood with its standard error in nats per example; higher is better."""
+    stderr = "unknown" if standard_error is None else f"{nats(standard_error, num_dims):.3f}"
+    return f"{-nats(bits_per_dim, num_dims):.3f} ± {stderr} nats per {example}"
 
 
 class TableForm(Form):
@@ -57,6 +63,10 @@ class TableForm(Form):
         writer.writerow([column.name for column in scale.columns])
         writer.writerows(zip(*(cells_of(column, samples[:, k]) for k, column in enumerate(scale.columns))))
         return {"samples.csv": text.getvalue().encode()}
+
+    def rate(self, bits_per_dim: float, standard_error: float | None, num_dims: int, digits: int = 4) -> str:
+        """The bound on log p(row) in nats; higher is better."""
+        return nats_of(bits_per_dim, standard_error, num_dims, "row")
 
     def facts(self, dataset: Dataset) -> list[str]:
         """Type, range and missing values of each column."""

@@ -11,6 +11,7 @@ FAMILIES = Registry(
         "diffusers": "kakusan.run.families.diffusers:DiffusersFamily",
         "vae": "kakusan.run.families.vae:VAEFamily",
         "hierarchy": "kakusan.run.families.hierarchy:HierarchyFamily",
+        "table-vae": "kakusan.run.families.tables:TableFamily",
         "dirichlet": "kakusan.run.families.dirichlet:DirichletFamily",
     },
 )

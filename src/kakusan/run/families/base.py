@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
+    from kakusan.data.dataset import Dataset
     from kakusan.data.forms.base import Form
+    from kakusan.data.options import ImageOptions
     from kakusan.data.scale import Scale, Unscaled
     from kakusan.images import Images
     from kakusan.likelihood.evaluation import Estimate
@@ -81,9 +83,17 @@ class Family(abc.ABC):
         """The family of a student that was distilled from such a model; InputError if there is none."""
         raise InputError(f"recipe.distil makes a student of a diffusion model, got a {self.name} model; leave it out")
 
-    def for_data(self, config: Any, own_data: bool) -> Any:
+    def for_data(self, config: Any, dataset: Dataset, own_data: bool) -> Any:
         """The settings with their defaults for these data; own_data: other data than the recipe's were given."""
         return config
+
+    def conform(self, config: Any, dataset: Dataset) -> Dataset:
+        """Other data than the run's own, in the form of the training data; InputError if they do not fit."""
+        return dataset
+
+    def reading(self, config: Any, options: ImageOptions) -> ImageOptions:
+        """Options of reading other data than the run's own."""
+        return options
 
     def chain(self, module: Any) -> Any:
         """The `LatentChain` that a trained module is used as."""
