@@ -135,7 +135,12 @@ def data(command: arguments.Data) -> int:
     with naming_flags():
         options = ImageOptions(size_named(command.size), command.channels, bad="skip", columns=command.columns)
     dataset = open_data(command.path, options, tell)
-    flags = [part for name in ("size", "channels", "columns") if (v := getattr(command, name)) for part in (f"--{name}", str(v))]
+    flags = [
+        part
+        for name in ("size", "channels", "columns")
+        if (v := getattr(command, name))
+        for part in (f"--{name}", str(v))
+    ]
     flags += ["--bad-images", "skip"] if dataset.skipped else []
     say(*_described(dataset))
     say(f"train on it with: {typed('train', dataset.form.recipe(dataset), '--data', command.path, *flags)}")

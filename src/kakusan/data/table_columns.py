@@ -14,7 +14,9 @@ STEPS = 60  # of L-BFGS; the fit of two numbers a column has converged long befo
 SMALLEST_GAIN = 6.0  # log-likelihood in nats that two shape parameters must gain: BIC asks for log(n), 6 at n = 400
 FEWEST_VALUES = 30  # for a shape
 LARGEST_SKEW, TAILS = 3.0, (0.25, 3.0)
-ENOUGH_DIFFERENT = 0.1  # share of different values in a column that is fitted a shape: a density of repeats has no bound
+ENOUGH_DIFFERENT = (
+    0.1  # share of different values in a column that is fitted a shape: a density of repeats has no bound
+)
 
 
 def fitted(columns: tuple[Column, ...], rows: Tensor, shapes: bool = True) -> tuple[Column, ...]:
@@ -67,7 +69,9 @@ def _shaped(column: Column, values: Tensor) -> Column:
             v = (u - center) * (-log_scale).exp()
             angle = log_tail.exp() * torch.asinh(v) - skew
             y = torch.sinh(angle)
-            return (0.5 * y.square() - torch.cosh(angle).log() - log_tail + 0.5 * torch.log1p(v.square()) + log_scale).sum()
+            return (
+                0.5 * y.square() - torch.cosh(angle).log() - log_tail + 0.5 * torch.log1p(v.square()) + log_scale
+            ).sum()
 
         def closure() -> Tensor:
             optimizer.zero_grad()
@@ -92,6 +96,9 @@ def _shaped(column: Column, values: Tensor) -> Column:
 def _limited(free: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Center, log scale, skew and log tail within their limits, from four free numbers."""
     low, high = math.log(TAILS[0]), math.log(TAILS[1])
-    return 3 * (free[0] / 3).tanh(), 3 * (free[1] / 3).tanh(), LARGEST_SKEW * (free[2] / LARGEST_SKEW).tanh(), (
-        torch.where(free[3] > 0, high * (free[3] / high).tanh(), low * (free[3] / low).tanh())
+    return (
+        3 * (free[0] / 3).tanh(),
+        3 * (free[1] / 3).tanh(),
+        LARGEST_SKEW * (free[2] / LARGEST_SKEW).tanh(),
+        (torch.where(free[3] > 0, high * (free[3] / high).tanh(), low * (free[3] / low).tanh())),
     )

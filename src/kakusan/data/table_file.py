@@ -183,7 +183,10 @@ def read_parquet(path: Path) -> tuple[list[str], list[list[str]]]:
         raise InputError(f"{path}: expected a Parquet table; it is damaged or none ({reason})") from error
     if not len(frame) or not len(frame.columns):
         raise InputError(f"{path}: expected rows and columns, got {len(frame)} and {len(frame.columns)}")
-    cells = [["" if empty else _text(value) for value, empty in zip(frame.iloc[:, k], frame.iloc[:, k].isna())] for k in range(frame.shape[1])]
+    cells = [
+        ["" if empty else _text(value) for value, empty in zip(frame.iloc[:, k], frame.iloc[:, k].isna())]
+        for k in range(frame.shape[1])
+    ]
     return named(frame.columns), cells
 
 

@@ -201,6 +201,14 @@ class Table(Likelihood):
         normal: Any = gaussian(output, LOWEST_LOG_VAR)
         return TableDistribution(normal.mean, normal.log_var, self.layout)
 
+    def check_noised(self) -> None:
+        """InputError if values may be missing, because noised numbers have no holes."""
+        if holes := [column.name for column in self.columns if column.missing]:
+            raise InputError(
+                f"a diffusion model adds noise to every number, and {holes[0]} has missing values; use "
+                "the recipe tables, or leave out rows with missing values"
+            )
+
     def of_normal(self, normal: Normal) -> Distribution:
         """Reals and integers from the Gaussian itself; a category by the density at its corner.
 
@@ -210,15 +218,10 @@ class Table(Likelihood):
         Raises:
             InputError: If values may be missing, because noised numbers have no holes.
         """
-        if holes := [column.name for column in self.columns if column.missing]:
-            raise InputError(
-                f"a diffusion model adds noise to every number, and {holes[0]} has missing values; use a VAE (family "
-                "table-vae), or leave out rows with missing values"
-            )
+        self.check_noised()
         log_var = normal.log_var.expand_as(normal.mean).clamp(min=LOWEST_LOG_VAR)
         mean = normal.mean.clone()
         for place in self.layout.of("categorical"):
             at = slice(place.start, place.stop)
             mean[:, at] = (normal.mean[:, at] - 0.5) * (-log_var[:, at]).exp()  # log N(e_k) up to a constant
         return TableDistribution(mean, log_var, self.layout)
-

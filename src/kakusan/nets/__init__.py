@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from kakusan.nets.convnext import ConvNeXt
     from kakusan.nets.cosine import CosineMLP
     from kakusan.nets.mlp import MLP, GaussianMLP
+    from kakusan.nets.series import SeriesNet
+    from kakusan.nets.table import LinearPlusMLP
+    from kakusan.nets.table_denoiser import TableNet
     from kakusan.nets.transformer import Transformer
     from kakusan.nets.unet import UNet
 
@@ -40,6 +43,9 @@ _HOMES = {
     "GaussianMLP": "mlp",
     "Denoiser": "base",
     "ImageDenoiser": "base",
+    "LinearPlusMLP": "table",
+    "SeriesNet": "series",
+    "TableNet": "table_denoiser",
 }
 __all__ = [
     "MLP",
@@ -50,6 +56,9 @@ __all__ = [
     "Denoiser",
     "GaussianMLP",
     "ImageDenoiser",
+    "LinearPlusMLP",
+    "SeriesNet",
+    "TableNet",
     "Transformer",
     "UNet",
 ]

@@ -70,7 +70,7 @@ class Evaluated:
         result = self.measured.result
         bits = f"{result.bits_per_example:.1f} bits per example"
         return [
-            f"{self._rate(result.bits_per_dim, result.standard_error)}   {error_words(result)}",
+            f"{self._rate(result.bits_per_dim, result.standard_error)}   {error_words(result, self.form)}",
             f"{result.nats:.2f} ± {stderr_words(result.nats_standard_error)} nats, {bits}",
             f"{counted(result.num_images, 'example')} of {self.data}, "
             f"{counted(result.network_evaluations, 'network evaluation')}; {result.estimator}",
@@ -234,18 +234,21 @@ def _quality(model: TrainedModel, dataset: Any, samples: int | None, features: s
     return sample_quality(model, dataset, samples, seed, features or "digits")
 
 
-def error_words(result: Evaluation) -> str:
-    """Sources of the standard error, in words."""
+def error_words(result: Evaluation, form: Form | None = None) -> str:
+    """Sources of the standard error, in words and in the unit of the examples' form; default: bits/dim."""
+    form = form or ImageForm()
     if result.standard_error_monte_carlo is None:
         return "the Monte Carlo part of the error was not measured"
     if result.standard_error_monte_carlo == 0:
         return "no Monte Carlo error"
-    noise = f"Monte Carlo error {result.standard_error_monte_carlo:.4f} (--repeats lowers it), "
+    noise = form.in_unit(result.standard_error_monte_carlo, result.num_dims)
+    words = f"Monte Carlo error {noise:.4f} (--repeats lowers it), "
     if result.standard_error_images is None:
-        return noise + "error from the examples unknown"
+        return words + "error from the examples unknown"
     if result.standard_error_images < SMALLEST_SHOWN:
-        return noise + "error from the examples too small to tell"
-    return noise + f"error from the examples {result.standard_error_images:.4f} (more examples lower it)"
+        return words + "error from the examples too small to tell"
+    own = form.in_unit(result.standard_error_images, result.num_dims)
+    return words + f"error from the examples {own:.4f} (more examples lower it)"
 
 
 def _aligned(rate: str) -> str:

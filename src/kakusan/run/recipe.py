@@ -75,6 +75,8 @@ RECIPES = Registry(
         "binary-iwae": "kakusan.recipes.binary_iwae:RECIPE",
         "binary-best": "kakusan.recipes.binary_best:RECIPE",
         "tables": "kakusan.recipes.tables:RECIPE",
+        "tables-diffusion": "kakusan.recipes.tables_diffusion:RECIPE",
+        "series": "kakusan.recipes.series:RECIPE",
         "counts-dirichlet": "kakusan.recipes.counts_dirichlet:RECIPE",
     },
 )

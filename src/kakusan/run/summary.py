@@ -36,7 +36,7 @@ def summarize(model: TrainedModel, dataset: Dataset, held_out: int) -> dict[str,
     counts = f"{counted(result.num_images, 'example')}, {counted(result.network_evaluations, 'network evaluation')}"
     lines = [
         f"held-out bound: {rate} = {result.bits_per_example:.1f} bits per example ({counts})",
-        f"  {error_words(result)}",
+        f"  {error_words(result, dataset.form)}",
         *measured.lines,
         *floor_lines(model, result),
     ]

@@ -98,6 +98,10 @@ class Form(abc.ABC):
         """
         return {}
 
+    def in_unit(self, bits_per_dim: float, num_dims: int) -> float:
+        """Bits/dim in the unit of `rate`, without its sign."""
+        return bits_per_dim
+
     def rate(self, bits_per_dim: float, standard_error: float | None, num_dims: int, digits: int = 4) -> str:
         """A bound with its standard error in the unit of this form, in words; by default bits/dim, lower is better."""
         stderr = "unknown" if standard_error is None else f"{standard_error:.4f}"

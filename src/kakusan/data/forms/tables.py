@@ -64,6 +64,10 @@ class TableForm(Form):
         writer.writerows(zip(*(cells_of(column, samples[:, k]) for k, column in enumerate(scale.columns))))
         return {"samples.csv": text.getvalue().encode()}
 
+    def in_unit(self, bits_per_dim: float, num_dims: int) -> float:
+        """Nats per example."""
+        return nats(bits_per_dim, num_dims)
+
     def rate(self, bits_per_dim: float, standard_error: float | None, num_dims: int, digits: int = 4) -> str:
         """The bound on log p(row) in nats; higher is better."""
         return nats_of(bits_per_dim, standard_error, num_dims, "row")

@@ -12,6 +12,8 @@ FAMILIES = Registry(
         "vae": "kakusan.run.families.vae:VAEFamily",
         "hierarchy": "kakusan.run.families.hierarchy:HierarchyFamily",
         "table-vae": "kakusan.run.families.tables:TableFamily",
+        "table-diffusion": "kakusan.run.families.values:TableDiffusionFamily",
+        "series": "kakusan.run.families.values:SeriesFamily",
         "dirichlet": "kakusan.run.families.dirichlet:DirichletFamily",
     },
 )

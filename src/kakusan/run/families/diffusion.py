@@ -229,7 +229,7 @@ class StudentFamily(DiffusionFamily):
         return StudentPolicy(chain, weaker, recipe)
 
 
-def schedule_of(config: DiffusionConfig) -> Schedule:
+def schedule_of(config: Any) -> Schedule:
     """The schedule of the settings, up to the step where sampling begins."""
     import torch
 
@@ -242,7 +242,7 @@ def schedule_of(config: DiffusionConfig) -> Schedule:
         return whole.respaced(list(range(1, config.begin + 1)))
 
 
-def timestep_distribution(config: DiffusionConfig) -> StepLaw:
+def timestep_distribution(config: Any) -> StepLaw:
     """Timesteps of the simple loss: a share around the focus, the others uniform."""
     import torch
 
