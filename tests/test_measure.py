@@ -555,7 +555,8 @@ def test_real_digits_as_samples_get_the_floor_and_copies_are_called_copies(some_
     assert copied.values["copied_pixels"].value == copied.values["nearer_pixels"].value == 1
     assert [pair.train for pair in copied.closest] == [pair.sample for pair in copied.closest]
     assert "frechet_distance_n200" in json.loads(json.dumps(copied.record()))["measures"]
-    assert len(copied.lines()) == 1 + len(copied.values)
+    assert len(copied.lines()) == 1 + len(copied.values) + 1  # the verdict on copies
+    assert "100.0% of samples are copies" in copied.lines()[-1]
 
 
 @catches("""measure/samples.py: held-out data are taken in their order

@@ -60,11 +60,12 @@ def rows(features: Any) -> Tensor:
 
 @dataclass(frozen=True)
 class Examples:
-    """Features (n, D) of a set of examples; of images also class probabilities (n, C) and pixels (n, P)."""
+    """Features (n, D) of a set of examples; of images also class probabilities (n, C), pixels (n, P) and grid power (n,)."""
 
     features: Tensor
     probabilities: Tensor | None = None
     pixels: Tensor | None = None
+    grid: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.features)

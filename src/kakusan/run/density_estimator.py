@@ -48,7 +48,7 @@ class DensityEstimator:
         weight_decay: Decoupled weight decay.
         dropout: Share of hidden units that training leaves out.
         columns: Types of columns by number, e.g. {0: "integer", 3: "categorical"}; default: all real.
-        transform: Fit skew and tail of real columns.
+        shapes: Fit skew and tail of real columns.
         draws: K of the importance-weighted bound that `score_samples` returns.
         random_state: Random seed, or None for 0.
 
@@ -76,13 +76,13 @@ class DensityEstimator:
         weight_decay: float = 0.1,
         dropout: float = 0.1,
         columns: dict[int, str] | None = None,
-        transform: bool = True,
+        shapes: bool = True,
         draws: int = 64,
         random_state: int | None = None,
     ):
         self.latent, self.hidden, self.members, self.steps = latent, hidden, members, steps
         self.learning_rate, self.weight_decay, self.dropout = learning_rate, weight_decay, dropout
-        self.columns, self.transform, self.draws, self.random_state = columns, transform, draws, random_state
+        self.columns, self.shapes, self.draws, self.random_state = columns, shapes, draws, random_state
 
     # Parameters, as scikit-learn's tools read and set them
 
@@ -141,7 +141,7 @@ class DensityEstimator:
         types = ",".join(f"column{k + 1}={kind}" for k, kind in (self.columns or {}).items())
         dataset = table_of_array("X", rows, None, types, True)
         columns = tuple(dataclasses.replace(column, missing=True) for column in dataset.columns)  # later ones may be
-        self.columns_ = fitted(columns, dataset.train, self.transform)
+        self.columns_ = fitted(columns, dataset.train, self.shapes)
         categorical = [k for k, column in enumerate(self.columns_) if column.categories]
         self._values = {k: np.unique(rows[:, k][~np.isnan(rows[:, k])]) for k in categorical}
         x = TableScale(self.columns_).to_model(dataset.train)
