@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import importlib
 import inspect
 import math
 from types import SimpleNamespace
@@ -109,9 +110,9 @@ class DensityEstimator:
 
     def __sklearn_tags__(self) -> Any:
         """Tags for scikit-learn, which calls this."""
-        from sklearn.utils import InputTags, Tags, TargetTags
-
-        return Tags("density_estimator", TargetTags(required=False), input_tags=InputTags(allow_nan=True))
+        utils: Any = importlib.import_module("sklearn.utils")
+        inputs = utils.InputTags(allow_nan=True)
+        return utils.Tags("density_estimator", utils.TargetTags(required=False), input_tags=inputs)
 
     def __sklearn_is_fitted__(self) -> bool:
         """True after `fit`."""

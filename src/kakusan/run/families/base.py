@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from kakusan.data.dataset import Dataset
     from kakusan.data.forms.base import Form
     from kakusan.data.options import ImageOptions
-    from kakusan.data.scale import Scale, Unscaled
     from kakusan.images import Images
     from kakusan.likelihood.evaluation import Estimate
     from kakusan.noise import Randomness
@@ -110,7 +109,7 @@ class Family(abc.ABC):
             raise InputError(f"the record's event_shape must be {self.form.shape_words}, got {shown(values)}")
         return tuple(values)
 
-    def scale(self, config: Any) -> Scale | Unscaled:
+    def scale(self, config: Any) -> Any:
         """The numbers that the model takes for stored values."""
         from kakusan.data.scale import Scale
         from kakusan.likelihoods import as_likelihood
