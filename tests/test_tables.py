@@ -7,9 +7,9 @@ import math
 import numpy as np
 import pytest
 import torch
-from harness.faults import catches
 
 import kakusan as kk
+from harness.faults import catches
 from kakusan.columns import Column, from_record, num_numbers
 from kakusan.data import open_data
 from kakusan.data.options import ImageOptions
@@ -96,7 +96,10 @@ def test_a_transformed_column_has_a_density_that_integrates_to_one(skew, tail):
 
 def law_of(columns, num=1):
     size = num_numbers(columns)
-    output = (torch.randn(num, size, generator=generator(5)).double(), 0.3 * torch.randn(num, size, generator=generator(6)).double())
+    output = (
+        torch.randn(num, size, generator=generator(5)).double(),
+        0.3 * torch.randn(num, size, generator=generator(6)).double(),
+    )
     return Table(columns).distribution(output)
 
 
@@ -145,7 +148,8 @@ def test_samples_of_a_row_have_its_types_and_their_frequencies():
     drawn = law.expand(20_000).sample(generator(1))
     Table(MIXED).check_values(drawn)
     stored = TableScale(MIXED, torch.float64).to_rows(drawn)
-    assert not stored.isnan().any() and (stored[:, 1] == stored[:, 1].round()).all()
+    assert not stored.isnan().any()
+    assert (stored[:, 1] == stored[:, 1].round()).all()
     shares = (stored[:, 2:3] == torch.arange(3)).double().mean(0)
     cities = torch.tensor([[math.nan] * 2 + [code, math.nan] for code in range(3)], dtype=torch.float64)
     cities[:, 0] = 2.5
@@ -178,7 +182,8 @@ def test_rows_survive_the_way_into_the_model_and_back():
 
 def test_a_column_survives_its_record_bit_by_bit():
     column = dataclasses.replace(MIXED[0], center=0.1 + 0.2, scale=1 / 3)
-    assert from_record(column.record()) == column and from_record(MIXED[2].record()) == MIXED[2]
+    assert from_record(column.record()) == column
+    assert from_record(MIXED[2].record()) == MIXED[2]
 
 
 def test_the_shape_of_a_skewed_column_is_found_and_that_of_a_normal_one_left_alone():
@@ -188,7 +193,8 @@ def test_the_shape_of_a_skewed_column_is_found_and_that_of_a_normal_one_left_alo
     assert (plain.skew, plain.tail) == (0.0, 1.0)
     y = transform(shaped, skewed[:, 0])
     torch.testing.assert_close(y, normal[:, 0], rtol=0, atol=0.35)
-    assert abs(y.mean()) < 0.1 and abs(y.std() - 1) < 0.1
+    assert abs(y.mean()) < 0.1
+    assert abs(y.std() - 1) < 0.1
 
 
 # Files
@@ -222,7 +228,8 @@ def test_types_can_be_chosen_and_columns_left_out(tmp_path):
 def test_a_table_of_numbers_without_a_header_keeps_its_first_row(tmp_path):
     (tmp_path / "x.csv").write_text("1.5,2\n2.5,3\n0,9\n")
     data = open_data(tmp_path / "x.csv", whole=True)
-    assert [column.name for column in data.columns] == ["column1", "column2"] and len(data.train) == 3
+    assert [column.name for column in data.columns] == ["column1", "column2"]
+    assert len(data.train) == 3
 
 
 @pytest.mark.parametrize(
@@ -242,7 +249,8 @@ def test_a_broken_table_is_refused_in_one_line(tmp_path, content, words):
     (tmp_path / "x.csv").write_bytes(content)
     with pytest.raises(kk.InputError) as caught:
         open_data(tmp_path / "x.csv", whole=True)
-    assert words in str(caught.value) and "\n" not in str(caught.value)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_parquet_table_is_the_table_of_text(tmp_path):
@@ -252,7 +260,8 @@ def test_a_parquet_table_is_the_table_of_text(tmp_path):
     frame.to_parquet(tmp_path / "x.parquet")
     frame.to_csv(tmp_path / "x.csv", index=False)
     parquet, text = (open_data(tmp_path / name, whole=True) for name in ("x.parquet", "x.csv"))
-    assert parquet.columns == text.columns and parquet.digest() == text.digest()
+    assert parquet.columns == text.columns
+    assert parquet.digest() == text.digest()
 
 
 def test_arrays_of_reals_are_tables_and_whole_numbers_stay_counts(tmp_path):
@@ -260,7 +269,9 @@ def test_arrays_of_reals_are_tables_and_whole_numbers_stay_counts(tmp_path):
     np.save(tmp_path / "x.npy", numbers)
     np.save(tmp_path / "n.npy", np.ones((5, 3), int))
     table = open_data(tmp_path / "x.npy", whole=True)
-    assert table.kind == "tables" and table.columns[0].missing and not table.columns[1].missing
+    assert table.kind == "tables"
+    assert table.columns[0].missing
+    assert not table.columns[1].missing
     assert open_data(tmp_path / "n.npy").kind == "counts"
     chosen = open_data(tmp_path / "n.npy", ImageOptions(columns="column1=categorical"))
     assert [column.type for column in chosen.columns] == ["categorical", "integer", "integer"]
@@ -283,10 +294,14 @@ def test_a_table_trains_and_its_samples_are_the_same_table(tmp_path):
     drawn = sample(run.path, 6, out=tmp_path / "samples")
     with (tmp_path / "samples" / "samples.csv").open(newline="") as file:
         header, *lines = list(csv.reader(file))
-    assert header == ["age", "height", "city", "left"] and len(lines) == 6 and drawn.array.shape == (6, 4)
+    assert header == ["age", "height", "city", "left"]
+    assert len(lines) == 6
+    assert drawn.array.shape == (6, 4)
     for age, height, city, left in lines:
-        assert int(age) == float(age) and math.isfinite(float(height))
-        assert city in ("Oslo", "Rome, IT", "Kyoto") and left in ("0", "1")
+        assert int(age) == float(age)
+        assert math.isfinite(float(height))
+        assert city in ("Oslo", "Rome, IT", "Kyoto")
+        assert left in ("0", "1")
     again = open_data(tmp_path / "samples" / "samples.csv", whole=True)
     assert {column.name for column in again.columns} == set(header)
 
@@ -310,5 +325,8 @@ def test_other_rows_are_scored_by_their_names_and_categories(tmp_path):
 def test_a_table_without_holes_trains_as_a_diffusion_model(tmp_path):
     draw = np.random.default_rng(0)
     np.save(tmp_path / "x.npy", draw.normal(size=(60, 3)))
-    run = kk.train("tables-diffusion", data=str(tmp_path / "x.npy"), steps=3, out=str(tmp_path / "run"), **{"model.depth": 20})
-    assert np.isfinite(run.model.sample(4)).all() and run.model.sample(4).shape == (4, 3)
+    run = kk.train(
+        "tables-diffusion", data=str(tmp_path / "x.npy"), steps=3, out=str(tmp_path / "run"), **{"model.depth": 20}
+    )
+    assert np.isfinite(run.model.sample(4)).all()
+    assert run.model.sample(4).shape == (4, 3)

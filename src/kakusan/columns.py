@@ -93,7 +93,7 @@ class Place:
 
 
 def places(columns: tuple[Column, ...]) -> list[Place]:
-    """Where each column stands among the numbers of a row: its value, then its flag."""
+    """Place of each column among the numbers of a row: its value, then its flag."""
     found, start = [], 0
     for index, column in enumerate(columns):
         found.append(Place(column, index, start))

@@ -152,9 +152,9 @@ def dataset_of(
     Whole numbers from 0 are counts, unless types of columns are given. Other numbers (N, K) are a table.
     """
     kind = kind_of_array(name, train, columns)
-    if kind == "tables":
+    convert = {"images": _images, "counts": _counts, "series": series_of}.get(kind)
+    if convert is None:
         return table_of_array(name, train, test, columns, whole)
-    convert = {"images": _images, "counts": _counts, "series": series_of}[kind]
     if test is not None and kind_of_array(name, test, columns) != kind:
         raise InputError(f"{name}: training and test arrays must be of one kind, got {train.dtype} and {test.dtype}")
     converted = convert(name, train), None if test is None else convert(name, test)

@@ -29,7 +29,7 @@ KINDS = Registry(  # the first one that recognizes a path opens it
 )
 CONVERT = {
     "images": "one image is not a data set: put many images into a folder and give its name",
-    "table": "save the sheet as .csv",
+    "table": "save the table as .csv",
     "archive": "unpack it, and give the folder",
     "tensor": "save the array with np.save('x.npy', x)",
 }

@@ -67,9 +67,19 @@ class TableDistribution:
     for the others. Missing values are summed and integrated over, which for independent columns leaves them out.
     """
 
-    mean: Tensor  # (b, numbers); log-odds for the numbers of a category
-    log_var: Tensor  # broadcasts against mean
+    location: Tensor  # (b, numbers): means, and log-odds for the numbers of a category
+    log_var: Tensor  # broadcasts against location
     layout: Layout
+
+    @property
+    def mean(self) -> Tensor:
+        """Expectation of the numbers of a complete row; of an integer that of the value before rounding."""
+        result = torch.ones_like(self.location)
+        for place in self.layout.places:
+            at = slice(place.start, place.stop)
+            part = self.location[:, at]
+            result[:, at] = part.softmax(1) if place.column.categories else part
+        return result
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log-probability of each row's observed values in nats, shape (b,)."""
@@ -77,7 +87,7 @@ class TableDistribution:
 
     def each(self, value: Tensor) -> Tensor:
         """Nats of each column in the order reals, integers, categories by size; 0 where missing; (b, columns)."""
-        mean = self.mean.expand_as(value)
+        mean = self.location.expand_as(value)
         log_var = self.log_var.expand_as(value)
         parts = []
         if reals := self.layout.of("real"):
@@ -98,15 +108,15 @@ class TableDistribution:
 
     def sample(self, randomness: Randomness = None) -> Tensor:
         """One complete row each: no value is missing."""
-        noise = randn(self.mean.shape, randomness, self.mean.dtype, self.mean.device)
-        uniform = rand(self.mean.shape, randomness, self.mean.dtype, self.mean.device)
-        drawn = self.mean + (0.5 * self.log_var).exp() * noise
-        result = torch.ones_like(self.mean)  # flags: every value is there
+        noise = randn(self.location.shape, randomness, self.location.dtype, self.location.device)
+        uniform = rand(self.location.shape, randomness, self.location.dtype, self.location.device)
+        drawn = self.location + (0.5 * self.log_var).exp() * noise
+        result = torch.ones_like(self.location)  # flags: every value is there
         for place in self.layout.places:
             at = slice(place.start, place.stop)
             if place.column.type == "categorical":  # the largest of log-odds plus Gumbel noise
                 gumbel = -(-uniform[:, at].clamp(min=torch.finfo(uniform.dtype).tiny).log()).log()
-                chosen = (self.mean[:, at] + gumbel).argmax(1)
+                chosen = (self.location[:, at] + gumbel).argmax(1)
                 result[:, at] = F.one_hot(chosen, place.column.width).to(result.dtype)
             elif place.column.type == "integer":
                 scale, center = place.column.scale, place.column.center
@@ -117,9 +127,9 @@ class TableDistribution:
 
     def expand(self, num_examples: int) -> TableDistribution:
         """Repeat for `num_examples` rows."""
-        whole = self.log_var.expand_as(self.mean)
-        sizes = (num_examples, *self.mean.shape[1:])
-        return TableDistribution(self.mean.expand(sizes), whole.expand(sizes), self.layout)
+        whole = self.log_var.expand_as(self.location)
+        sizes = (num_examples, *self.location.shape[1:])
+        return TableDistribution(self.location.expand(sizes), whole.expand(sizes), self.layout)
 
 
 def _normal(value: Tensor, mean: Tensor, log_var: Tensor) -> Tensor:

@@ -14,7 +14,6 @@ from kakusan.settings import Between, check
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from kakusan.data.scale import Scale
     from kakusan.likelihood.evaluation import Estimate
     from kakusan.noise import Randomness
     from kakusan.run.recipe import Recipe
@@ -128,7 +127,7 @@ class DiffusionFamily(Family):
         """A student, which draws samples in few network evaluations."""
         return StudentFamily()
 
-    def scale(self, config: DiffusionConfig) -> Scale:
+    def scale(self, config: DiffusionConfig) -> Any:
         """Pixels in [-1, 1], whatever the likelihood."""
         from kakusan.data.scale import SIGNED
 
