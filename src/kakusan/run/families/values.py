@@ -113,7 +113,7 @@ class SeriesFamily(DiffusionFamily):
         shape = (event_shape[1], event_shape[0])
         return diffusion_of(config, SeriesNet.from_config(config, shape), shape, "gaussian")
 
-    def scale(self, config: SeriesConfig) -> SeriesScale:
+    def scale(self, config: Any) -> SeriesScale:
         """Standardized channels."""
         from kakusan.data.series_scale import SeriesScale
 
@@ -156,7 +156,7 @@ class TableDiffusionFamily(DiffusionFamily):
         likelihood.check_noised()
         return diffusion_of(config, TableNet.from_config(config, shape), shape, likelihood)
 
-    def scale(self, config: TableDiffusionConfig) -> TableScale:
+    def scale(self, config: Any) -> TableScale:
         """Transformed values, and categories as unit vectors."""
         from kakusan.data.table_scale import TableScale
 
