@@ -13,6 +13,7 @@ from kakusan.registry import Registry, lazy_names
 if TYPE_CHECKING:
     from kakusan.nets.base import Denoiser, ImageDenoiser
     from kakusan.nets.classic import ClassicUNet
+    from kakusan.nets.conv import ConvDecoder, ConvEncoder
     from kakusan.nets.convnext import ConvNeXt
     from kakusan.nets.cosine import CosineMLP
     from kakusan.nets.mlp import MLP, GaussianMLP
@@ -42,6 +43,8 @@ _HOMES = {
     "MLP": "mlp",
     "GaussianMLP": "mlp",
     "Denoiser": "base",
+    "ConvDecoder": "conv",
+    "ConvEncoder": "conv",
     "ImageDenoiser": "base",
     "LinearPlusMLP": "table",
     "SeriesNet": "series",
@@ -51,6 +54,8 @@ __all__ = [
     "MLP",
     "NETWORKS",
     "ClassicUNet",
+    "ConvDecoder",
+    "ConvEncoder",
     "ConvNeXt",
     "CosineMLP",
     "Denoiser",

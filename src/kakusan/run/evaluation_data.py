@@ -24,7 +24,7 @@ def data_of(source: ModelSource, model: TrainedModel, other: str | None) -> Data
     if other is not None:
         wanted = model.family.reading(model.recipe.model, options_for(other, model.event_shape, wanted) or wanted)
     dataset = open_data(other or model.recipe.data, wanted, tell, whole=other is not None)
-    if other is not None and dataset.kind == model.family.kind:
+    if other is not None:
         dataset = model.family.conform(model.recipe.model, dataset)
     model.check_data(dataset)
     if other is not None and dataset.prepared:

@@ -79,7 +79,7 @@ class TableFamily(PerceptronFamily):
         """Columns by name, in the model's order, with its codes of categories."""
         from kakusan.data.table_file import with_columns
 
-        return with_columns(dataset, columns_of(config))
+        return with_columns(dataset, columns_of(config)) if dataset.columns else dataset
 
     def reading(self, config: TableConfig, options: ImageOptions) -> ImageOptions:
         """The model's types of columns."""
