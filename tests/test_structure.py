@@ -16,6 +16,7 @@ PACKAGE = Path(__file__).parent.parent / "src" / "kakusan"
 ROWS = [
     {
         "columns",
+        "devices",
         "errors",
         "units",
         "noise",
