@@ -152,7 +152,7 @@ def _described(dataset: Dataset) -> list[str]:
 
     lines = [dataset.contents] if dataset.contents else []
     if dataset.skipped:
-        lines.append(f"{len(dataset.skipped):,} unusable files:")
+        lines.append(f"{counted(len(dataset.skipped), 'unusable file')}:")
         lines += [f"  {name}: {reason}" for name, reason in dataset.skipped.items()]
     facts = [dataset.split(), dataset.labels(), *dataset.prepared.split("; ")]
     facts += dataset.form.facts(dataset)
