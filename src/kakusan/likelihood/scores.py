@@ -29,7 +29,7 @@ class Scores:
 
     Attributes:
         nats: Bound on log p(x) in nats, float64 (n,).
-        stderr: Monte Carlo standard error of each, in nats (n,).
+        stderr: Monte Carlo standard error of each, in nats (n,); see `stderr_of`.
         bits_per_dim: The same as a rate, lower is more likely (n,).
         bits_per_dim_stderr: Standard error of each rate (n,).
         evaluations: Draws per example.
@@ -82,7 +82,7 @@ def score_examples(
     while True:
         parts = progress(torch.arange(num).split(CHUNK), "measuring the bound")
         draws = torch.cat([draws_of(model, batch(part), evaluations, stream(seed, "scores")) for part in parts])
-        mean, stderr = draws.mean(1) + offset_nats, (draws.var(1) / evaluations).sqrt()
+        mean, stderr = draws.mean(1) + offset_nats, stderr_of(draws)
         if error is None or stderr.max() <= error or evaluations >= MOST_EVALUATIONS:
             break
         evaluations *= 2
@@ -90,11 +90,24 @@ def score_examples(
     return Scores(mean, stderr, -mean / per_bit, stderr / per_bit, evaluations)
 
 
+def stderr_of(draws: Tensor) -> Tensor:
+    """Standard error of the mean of each row of draws (b, n) that stand in the order of their strata, shape (b,).
+
+    Half the mean squared difference of neighbors estimates their variance within a stratum. So what stratification saves
+    is not counted as noise. For independent draws it estimates the same variance as the deviations from the mean.
+
+    Source: von Neumann, Kent, Bellinson and Hart 1941, https://doi.org/10.1214/aoms/1177731746; Cochran 1977,
+    Sampling Techniques, section 5A.12.
+    """
+    return (draws.diff(dim=1).square().mean(1) / (2 * draws.shape[1])).sqrt()
+
+
 def draws_of(
     model: LatentChain, x: Tensor, evaluations: int, generator: torch.Generator, cond: Tensor | None = None
 ) -> Tensor:
     """Unbiased draws of the bound of each example, float64 (b, evaluations); with cond of the bound on log p(x | cond).
 
+    The draws of a diffusion model stand in the order of their timesteps.
     One generator gives the same noise to every example and every condition.
     """
     model.validate(x, cond)
@@ -106,13 +119,13 @@ def draws_of(
     known = -chain.prior_kl(x).double()
     if classes is not None and cond is None and k is not None:
         known = known + classes.log_prob(k)
-    columns = []
-    for t in progress(law.draw(evaluations, generator).tolist(), "measuring the bound"):
+    columns, steps = [], law.draw(evaluations, generator)
+    for t in progress(steps.tolist(), "measuring the bound"):
         eps = randn((1, *x.shape[1:]), generator, x.dtype, x.device)
         q = chain.marginal(x, t)
         cost = chain.step_cost(x, q.mean + q.std * eps, t, k).double()
         columns.append((known - cost / law.prob(torch.tensor(t))).cpu())
-    return torch.stack(columns, 1)
+    return torch.stack(columns, 1)[:, steps.argsort(stable=True)]
 
 
 def _by_terms(model: LatentChain, x: Tensor, generator: Randomness, cond: Tensor | None) -> Tensor:

@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
-from kakusan.console import counted, tell_measuring
+from kakusan.console import counted, tell, tell_measuring
 from kakusan.distributions import add
 from kakusan.errors import InputError
 from kakusan.likelihood.evaluation import Evaluation, Part, stderr_words
@@ -20,6 +20,7 @@ from kakusan.measure.classifier import SHIPPED
 from kakusan.measure.samples import Quality
 from kakusan.progress import progress
 from kakusan.run.evaluation_data import data_of
+from kakusan.run.precision import repeated_until
 from kakusan.run.quality import file_quality, sample_quality
 from kakusan.run.source import open_source
 from kakusan.run.trained_model import TrainedModel, load
@@ -86,6 +87,7 @@ def evaluate(
     data: str | None = None,
     repeats: int | None = None,
     importance: int | None = None,
+    error: float | None = None,
     estimators: bool = False,
     samples: int | None = None,
     features: str | None = None,
@@ -101,6 +103,7 @@ def evaluate(
         data: Other data of the same shape, measured whole (default: the run's own).
         repeats: Independent estimates to average (default: 1, more for fewer than 250 examples).
         importance: K of the importance-weighted bound of a VAE or hierarchical VAE (default: the ELBO).
+        error: Wanted standard error in bits/dim; estimates are repeated until it is reached (default: none).
         estimators: Also estimate the ELBO of a few examples from paths, pairs and single latents.
         samples: Number of samples to draw and measure (default: none).
         features: Features of the samples' measures: "digits" or "fashion", or a file of features.
@@ -118,6 +121,7 @@ def evaluate(
     if not model.family.has_bound:
         other_split = None if split == "test" else split
         options = {"--importance": importance, "--limit": limit, "--repeats": repeats, "--split": other_split}
+        options["--error"] = error
         _refuse_bound_options(options | {"--estimators": estimators or None})
     dataset = data_of(open_source(run), model, data)
     quality = _quality(model, dataset, samples, features, seed)
@@ -129,7 +133,7 @@ def evaluate(
         )
     examples = (dataset.test if split == "test" else dataset.train)[:limit]
     tell_measuring(len(examples))
-    measured = measure_bound(model, examples, seed, importance, repeats)
+    measured = measure_bound(model, examples, seed, importance, repeats, error)
     if estimators:
         batch = model.batches(examples)
         three = three_estimates(model.chain, batch, len(examples), seed, offset_nats=model.grid_nats())
@@ -139,15 +143,29 @@ def evaluate(
 
 
 def measure_bound(
-    model: TrainedModel, data: Tensor, seed: int = 0, importance: int | None = None, repeats: int | None = None
+    model: TrainedModel,
+    data: Tensor,
+    seed: int = 0,
+    importance: int | None = None,
+    repeats: int | None = None,
+    error: float | None = None,
 ) -> Measured:
     """Bound of examples and everything that comes with it; arguments as `evaluate`."""
     if repeats is None:
         repeats = model.family.repeats(len(data))
-    turns = progress(range(repeats), "measuring the bound")
-    result = averaged([model.evaluate(data, seed + _REPEAT * k, importance) for k in turns])
+    estimates: list[Evaluation] = []
+
+    def repeat(num: int) -> Evaluation:
+        """The average of `num` estimates, of which the first are there already."""
+        for k in progress(range(len(estimates), num), "measuring the bound"):
+            estimates.append(model.evaluate(data, seed + _REPEAT * k, importance))
+        return averaged(estimates)
+
+    result, reached = repeat(repeats), []
+    if error is not None:
+        result, reached = repeated_until(error, repeat, repeats, tell)
     details = model.family.details(model, data, seed)
-    return Measured(result, details, model.family.detail_lines(details))
+    return Measured(result, details, [*reached, *model.family.detail_lines(details)])
 
 
 _REPEAT = 1_000_003  # between the seeds of repeated estimates
