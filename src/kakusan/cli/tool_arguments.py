@@ -25,7 +25,7 @@ class Score(Printed, OnDevice):
     """Number of strangest examples to list."""
     error: Annotated[float, Between(0, 1e9, "(]")] | None = None
     """Wanted standard error of each example in nats. Evaluations are doubled until it is reached."""
-    evaluations: Annotated[int, Between(2, 65_536)] = 64
+    evaluations: Annotated[int, Between(2, 65_536)] = 128
     """Number of evaluations per example to begin with."""
     out: Path | None = None
     """New .csv file for the scores of all examples."""

@@ -12,7 +12,7 @@ from kakusan.errors import InputError
 from kakusan.likelihood.chains import GetBatch
 from kakusan.likelihood.scores import Scores, score_examples
 
-MOST_DOUBLINGS = 6  # of the draws of an example
+MOST_DOUBLINGS = 4  # of the draws of an example
 OVERLAP = 2.0  # standard errors
 
 
@@ -39,7 +39,7 @@ def rank_examples(
     num: int,
     num_dims: int,
     top: int,
-    evaluations: int = 64,
+    evaluations: int = 128,
     error: float | None = None,
     seed: int = 0,
     offset_nats: float = 0.0,
@@ -47,7 +47,7 @@ def rank_examples(
     """Find the `top` least likely examples by successive doubling.
 
     All examples are scored. Then the draws of those are doubled whose interval of two standard errors contains the
-    boundary between the strangest and the others. It ends when there is none, or after six doublings of an example. A
+    boundary between the strangest and the others. It ends when there is none, or after four doublings of an example. A
     doubled example is scored by its new draws alone.
 
     Args:

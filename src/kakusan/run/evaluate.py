@@ -121,8 +121,7 @@ def evaluate(
     if not model.family.has_bound:
         other_split = None if split == "test" else split
         options = {"--importance": importance, "--limit": limit, "--repeats": repeats, "--split": other_split}
-        options["--error"] = error
-        _refuse_bound_options(options | {"--estimators": estimators or None})
+        _refuse_bound_options(options | {"--estimators": estimators or None, "--error": error})
     dataset = data_of(open_source(run), model, data)
     quality = _quality(model, dataset, samples, features, seed)
     if not model.family.has_bound:

@@ -198,7 +198,7 @@ class TrainedModel:
         return summarize(estimate, self.num_dims, self.grid_nats())
 
     def score_samples(
-        self, data: Tensor | np.ndarray | Images, error: float | None = None, seed: int = 0, evaluations: int = 64
+        self, data: Tensor | np.ndarray | Images, error: float | None = None, seed: int = 0, evaluations: int = 128
     ) -> Any:
         """Log-likelihood bound of each example with its standard error; see `likelihood.scores.score_examples`.
 

@@ -100,7 +100,7 @@ def score(
     *,
     top: int = TOP,
     error: float | None = None,
-    evaluations: int = 64,
+    evaluations: int = 128,
     out: Path | None = None,
     map: Path | None = None,
     seed: int = 0,
