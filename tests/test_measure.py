@@ -20,13 +20,13 @@ from kakusan.errors import InputError
 from kakusan.measure import METRICS, neighbors
 from kakusan.measure import classifier as classifier_module
 from kakusan.measure import samples as samples_module
-from kakusan.measure.classes import class_chi_square, class_shares, recognized
+from kakusan.measure.classes import RecognizedMetric, class_chi_square, class_shares, recognized
 from kakusan.measure.classifier import classifier, features_and_probabilities
 from kakusan.measure.copies import nearer, nearest_two
 from kakusan.measure.frechet import _jackknife, frechet_distance, frechet_distances
 from kakusan.measure.kernel import discrepancy, kernel_distance
 from kakusan.measure.manifolds import precision_recall
-from kakusan.measure.metric import Column, Metric, Value, share, shuffled
+from kakusan.measure.metric import Column, Examples, Metric, Sets, Value, share, shuffled
 from kakusan.measure.neighbors import nearest
 from kakusan.measure.samples import measure_features, measure_images
 from kakusan.measure.two_sample import RIDGE, logistic_regression, two_sample_accuracy
@@ -362,8 +362,8 @@ def one_hot(counts):
 - table = table[:, table.sum(0) > 0]
 + table = table + 0""")
 @catches("""measure/classes.py: 90 % is not enough for 90 %
-- probabilities.amax(1) >= CONFIDENT
-+ probabilities.amax(1) > CONFIDENT""")
+- checked(probabilities).amax(1) >= CONFIDENT
++ checked(probabilities).amax(1) > CONFIDENT""")
 def test_the_chi_square_of_two_histograms_is_that_of_a_hand():
     found = class_chi_square(one_hot([10, 20, 0]), one_hot([20, 10, 0]))  # 15 expected four times: 4 * 25 / 15
     assert found.value == pytest.approx(20 / 3, rel=1e-12)
@@ -560,8 +560,8 @@ def test_real_digits_as_samples_get_the_floor_and_copies_are_called_copies(some_
 
 
 @catches("""measure/samples.py: held-out data are taken in their order
-- Sets(Examples(rows(samples)), held[shuffled(len(held))]
-+ Sets(Examples(rows(samples)), held[torch.arange(len(held))]""")
+-     return _measure(name, Sets(ours, held[shuffled(len(held))], real))
++     return _measure(name, Sets(ours, held[torch.arange(len(held))], real))""")
 def test_held_out_data_may_lie_sorted():
     samples, reference = normal(400, 3), normal(400, 3, seed=1)
     errors = [
@@ -630,7 +630,7 @@ def test_a_metric_of_ones_own_is_one_line_in_the_registry(monkeypatch):
     assert found.values["brightness"].value == pytest.approx(samples[:, 0].mean().item())
     assert found.floor["brightness"].value == pytest.approx(train[:, 0].mean().item())
     line = next(line for line in found.lines() if "mean of the first feature, higher is better" in line)
-    assert "floor" in line
+    assert " real " in line
     assert {"frechet_distance_n150", "kernel_distance", "brightness_n150"} <= found.record()["measures"].keys()
     assert {"frechet_distance_n120", "kernel_distance", "brightness_n120"} <= found.record()["floor"].keys()
 
@@ -641,7 +641,7 @@ def test_every_metric_is_shown_with_its_direction_and_its_floor(some_digits):
     assert found.values.keys() == found.floor.keys() == found.columns.keys()
     for name, column in found.columns.items():
         assert column.better
-        assert sum(str(column) in line and "floor" in line for line in found.lines()[1:]) == 1, name
+        assert sum(str(column) in line and " real " in line for line in found.lines()[1:]) == 1, name
 
 
 def test_measures_take_arrays_and_refuse_what_are_no_features():
@@ -724,3 +724,23 @@ def test_evaluate_says_what_is_wrong_with_samples_and_features(run, tmp_path, ca
         assert (code, out) == (2, ""), flags
         assert words in err, err
         assert err.strip().count("\n") == 0, err
+
+
+@catches("""measure/two_sample.py: features of large numbers outweigh the others
+- (part - mean)[:, std > 0] / std[std > 0])
++ (part - mean)[:, std > 0])""")
+def test_two_samples_are_told_apart_whatever_the_units_of_the_features_are():
+    samples, reference = normal(1000, 3) + 0.3, normal(1000, 3, seed=1)
+    units = f64([1e-5, 1.0, 1e5])
+    assert two_sample_accuracy(samples * units, reference * units).value == pytest.approx(
+        two_sample_accuracy(samples, reference).value
+    )
+
+
+@catches("""measure/classes.py: half of the samples are recognized
+- {"recognized": recognized(ours)}
++ {"recognized": recognized(ours[: len(ours) // 2])}""")
+def test_all_samples_are_counted_among_the_recognized():
+    probabilities = f64([[0.95, 0.05], [0.95, 0.05], [0.5, 0.5], [0.5, 0.5]])
+    examples = Examples(torch.zeros(4, 1), probabilities)
+    assert RecognizedMetric().compute(Sets(examples, examples))["recognized"].value == 0.5

@@ -237,7 +237,8 @@ def test_the_commands_write_new_files_and_overwrite_nothing(run, tmp_path, capsy
     assert np.load(tmp_path / "i.npy").shape == (5, 4, 4, 1)
     assert call(capsys, "interpolate", path, 0, 1, "--out", tmp_path / "i.png")[0] == 0
     options = ("--top", 3, "--out", tmp_path / "s.csv", "--map", tmp_path / "m.png", "--json")
-    code, out, _ = call(capsys, "score", path, data, *options)
+    code, out, err = call(capsys, "score", path, data, *options)
+    assert code == 0, err
     record = json.loads(out)
     assert code == 0
     assert record["num_examples"] == 40

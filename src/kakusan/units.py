@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TypeVar
 
+import torch
 from torch import Tensor
 
 from kakusan.errors import InputError
@@ -31,6 +32,12 @@ def bits_per_dim(nats: Nats, num_dims: int) -> Nats:
     """
     if num_dims <= 0:
         raise InputError(f"num_dims must be a positive number of scalars, got {num_dims}; pass x[0].numel()")
+    if (
+        not isinstance(nats, Tensor | float | int)
+        or isinstance(nats, bool)
+        or getattr(nats, "dtype", None) == torch.bool
+    ):
+        raise InputError(f"nats must be a tensor or a number, got {getattr(nats, 'dtype', type(nats).__name__)}")
     return -nats / (num_dims * math.log(2))
 
 
@@ -50,3 +57,8 @@ def grid_nats(num_dims: int, bin_width: float) -> float:
     if num_dims <= 0 or not 0 < bin_width < math.inf:
         raise InputError(f"a grid needs num_dims > 0 and a finite bin_width > 0, got {num_dims} and {bin_width}")
     return num_dims * math.log(bin_width)
+
+
+def nats(bits_per_dim: float, num_dims: int) -> float:
+    """Convert bits per dimension to nats per example, both lower is better; the inverse of `bits_per_dim` but for the sign."""
+    return bits_per_dim * num_dims * math.log(2)

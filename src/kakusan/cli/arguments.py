@@ -136,6 +136,8 @@ class Report:
     """Run directory."""
     out: Path | None = None
     """HTML file. Default: RUN-report.html in this folder."""
+    lang: Literal["en", "ja"] = "en"
+    """Language of the report."""
 
 
 @dataclass(frozen=True)
@@ -168,11 +170,13 @@ class Data:
     """Describe a data file or folder, changing nothing."""
 
     path: Annotated[str, Positional("PATH")]
-    """Data: mnist, a folder of images or of IDX files, or a .npy or .npz file."""
+    """Data: mnist, a folder of images or of IDX files, a .npy or .npz file, or a .csv or .parquet table."""
     size: str | None = None
     """Size that images of a folder are cropped and resized to: pixels, or height x width, e.g. 48x40."""
     channels: Channels | None = None
     """Number of channels of a folder of images: 1 for gray, 3 for color, 4 for color with alpha."""
+    columns: str | None = None
+    """Types of columns of a table, e.g. age=integer,id=skip. Types: real, integer, categorical, skip. Default: from their values."""
 
 
 @dataclass(frozen=True)
@@ -190,9 +194,9 @@ class Demo(OnDevice):
     out: Path = Path("runs/demo")
     """Run directory. An unfinished run there is resumed, a finished one is shown."""
     minutes: Minutes | None = None
-    """Training time in minutes. Default: the recipe's budget."""
+    """Training time in minutes, instead of steps."""
     steps: Steps | None = None
-    """Budget in steps, in place of minutes."""
+    """Training steps. Default: the recipe's budget."""
     seed: Seed = 0
     """Random seed."""
 
@@ -202,7 +206,7 @@ class Processes:
     """Flags of several processes that train together."""
 
     device: str | None = None
-    """Device: auto, cpu, cuda or cuda:N. Default: auto, for a resumed run the device it was trained on."""
+    """Device: auto, cpu, cuda, cuda:N or mps (an Apple GPU). Default: auto, for a resumed run the device it was trained on."""
     devices: Count = 1
     """Number of processes on this machine that train together, one for each GPU."""
     restarts: Annotated[int, Between(0)] = 0
@@ -232,9 +236,9 @@ class NewRun(Processes):
     out: Path | None = None
     """New run directory. Default: runs/RECIPE-DATE-TIME."""
     minutes: Minutes | None = None
-    """Budget in minutes."""
+    """Training time in minutes, instead of steps."""
     steps: Steps | None = None
-    """Budget in steps, instead of minutes."""
+    """Training steps. Default: the recipe's budget."""
     seed: Seed = 0
     """Random seed."""
     optim: Any = None
@@ -245,12 +249,14 @@ class Train(NewRun):
     """Train a recipe."""
 
     data: str
-    """Data: mnist, mnist-binary, mnist-labels, a folder of images or of IDX files, or a .npy or .npz file."""
+    """Data: mnist, mnist-binary, mnist-labels, a folder of images or of IDX files, a .npy or .npz file, or a .csv or .parquet table."""
     size: str | None = None
     """Size that images of a folder are cropped and resized to: pixels, or height x width, e.g. 48x40."""
     channels: Channels | None = None
     """Number of channels of a folder of images: 1 for gray, 3 for color, 4 for color with alpha. Default: 3, or 1 if all
     are gray."""
+    columns: str | None = None
+    """Types of columns of a table, e.g. age=integer,id=skip. Types: real, integer, categorical, skip. Default: from their values."""
     bad_images: Literal["refuse", "skip"] = "refuse"
     """Action for files that are not usable images."""
     model: Any = None

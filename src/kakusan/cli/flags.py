@@ -20,7 +20,7 @@ class OnDevice:
     """Flag of a command that computes."""
 
     device: str = "auto"
-    """Device: auto, cpu, cuda or cuda:N."""
+    """Device: auto, cpu, cuda, cuda:N or mps (an Apple GPU)."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from kakusan.chain import LatentChain
 from kakusan.checks import check_count
+from kakusan.devices import precise
 from kakusan.distributions import add
 from kakusan.errors import InputError
 from kakusan.likelihood.chains import GetBatch
@@ -117,9 +118,9 @@ def draws_of(
         return torch.stack([_by_terms(model, x, generator, cond) for _ in range(evaluations)], 1)
     law = default_law(chain)
     free = cost_of_perfect_estimates(chain, x)
-    known = -chain.prior_kl(x).double() - free.sum(1)
+    known = -precise(chain.prior_kl(x)).cpu() - free.sum(1)
     if classes is not None and cond is None and k is not None:
-        known = known + classes.log_prob(k)
+        known = known + classes.log_prob(k).cpu()
     t = law.draw(evaluations, generator)
     draws = torch.empty(len(x), evaluations, dtype=torch.float64)
     for part in progress(torch.arange(evaluations).split(max(1, CHUNK // len(x))), "measuring the bound"):
@@ -127,9 +128,9 @@ def draws_of(
         eps = torch.cat([randn((1, *x.shape[1:]), generator, x.dtype, x.device) for _ in part])
         many, conds = torch.cat([x] * num), None if k is None else torch.cat([k] * num)
         q = chain.marginal(many, at)
-        cost = chain.step_cost(many, q.mean + q.std * eps.repeat_interleave(len(x), 0), at, conds).double()
-        left = cost.view(num, len(x)) - free[:, t[part] - 1].T
-        draws[:, part] = (known - left / law.prob(at).view(num, len(x))).T.cpu()
+        cost = precise(chain.step_cost(many, q.mean + q.std * eps.repeat_interleave(len(x), 0), at, conds))
+        left = cost.view(num, len(x)).T.cpu() - free[:, t[part] - 1]
+        draws[:, part] = known[:, None] - left / law.prob(t[part])
     return draws[:, t.argsort(stable=True)]
 
 
@@ -138,11 +139,11 @@ def cost_of_perfect_estimates(chain: Diffusion, x: Tensor) -> Tensor:
 
     It is summed over the steps exactly, so that the draws estimate the rest alone.
     """
-    free = free_cost(chain).to(x.device).repeat(len(x), 1)
+    free = free_cost(chain).repeat(len(x), 1)
     z = chain.marginal(x, 1).mean
-    free[:, 0] = chain.cost_of(chain.reverse_of(x, z, 1, torch.zeros_like(x)), x, z, 1).double()
+    free[:, 0] = precise(chain.cost_of(chain.reverse_of(x, z, 1, torch.zeros_like(x)), x, z, 1)).cpu()
     return free
 
 
 def _by_terms(model: LatentChain, x: Tensor, generator: Randomness, cond: Tensor | None) -> Tensor:
-    return add(model.draw_terms(x, cond, generator).values()).double().cpu()  # x is validated
+    return add(model.draw_terms(x, cond, generator).values()).cpu().double()  # x is validated

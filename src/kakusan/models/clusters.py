@@ -14,7 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from kakusan.checks import numbers
 from kakusan.console import counted
+from kakusan.devices import precise, precise_device
 from kakusan.errors import InputError
 from kakusan.noise import Randomness, rand, stream
 from kakusan.progress import progress
@@ -40,10 +42,22 @@ class Classes(nn.Module):
 
     def __init__(self, probs: Tensor | Sequence[float], assign: Callable[[Tensor], Tensor] | None = None):
         super().__init__()
-        self.register_buffer("share", torch.as_tensor(probs, dtype=torch.float64))
+        self.register_buffer("share", numbers(probs, "probs", torch.float64))
         self.assign = assign
+        if self.share.dim() != 1:
+            raise InputError(f"probs must be a list of K probabilities, got shape {tuple(self.share.shape)}")
         if not self.share.is_meta:  # a blueprint holds no values
             self.check("probs")
+
+    def _apply(self, fn: Callable, recurse: bool = True) -> Classes:
+        """Move to a device, and keep float64: an example belongs to the same class in every precision."""
+        before = dict(self._buffers)
+        super()._apply(fn, recurse)
+        for name, old in before.items():
+            new = self._buffers[name]
+            if old is not None and new is not None and new.dtype != old.dtype:
+                self._buffers[name] = old.to(new.device)
+        return self
 
     @property
     def num(self) -> int:
@@ -83,13 +97,18 @@ class Classes(nn.Module):
             raise InputError("this estimator needs certain classes; pass assign= to the mixture, or use kakusan.elbo")
         return k
 
+    def _apply(self, fn: Callable, recurse: bool = True) -> Classes:
+        """Move or convert; the numbers stay on the CPU, in float64, where a device has none."""
+        where = fn(torch.zeros(())).device
+        return self if precise_device(where) != where else super()._apply(fn, recurse)
+
     def draw(self, n: int, randomness: Randomness = None) -> Tensor:
         """k ~ p(k), int64 (n,)."""
         return draw_classes(self.share.double().expand(n, -1), randomness)
 
     def log_prob(self, k: Tensor) -> Tensor:
         """log p(k) in nats, float64 (b,)."""
-        return self.share.double().log()[k]
+        return self.share.double().log()[k.to(self.share.device)]
 
     def validate(self, k: Tensor) -> None:
         """InputError unless k are class indices, int64 (b,) in 0..K-1; values on a GPU are not read."""
@@ -148,9 +167,10 @@ class Clusters(Classes):
 
         At most one cluster per 50 examples is searched, and at most K. The share of the others is 0.
         """
-        if features.dim() != 2 or features.shape[1] != self.centres.shape[1] or not features.isfinite().all():
+        features, width = numbers(features, "features", torch.float64), self.centres.shape[1]
+        if features.dim() != 2 or features.shape[1] != width or not len(features) or not features.isfinite().all():
             raise InputError(
-                f"k-means needs finite features (n, {self.centres.shape[1]}), got {tuple(features.shape)}; "
+                f"k-means needs finite features (n, {width}), n > 0, got {tuple(features.shape)}; "
                 "clusters.find(coarse(x)) with coarse from kakusan.models.clusters"
             )
         num = max(1, min(self.num, len(features) // EXAMPLES_PER_CLUSTER))
@@ -198,7 +218,7 @@ class Clusters(Classes):
 
     def of(self, x: Tensor) -> Tensor:
         """The nearest cluster of each example (b, *event), int64 (b,)."""
-        return self.of_features(coarse(x))
+        return self.of_features(coarse(x)).to(x.device)
 
     def of_features(self, features: Tensor) -> Tensor:
         """The nearest cluster of each row of `coarse(x)`, int64 (b,)."""
@@ -213,8 +233,10 @@ class Clusters(Classes):
 
 def where_unlabeled(k: Tensor, probs: Tensor) -> Tensor:
     """One-hot rows for labeled examples, and those of `probs` (b, K) for unlabeled ones; float64 (b, K)."""
+    probs = precise(probs)
+    k = k.to(probs.device)
     known = F.one_hot(k.clamp(min=0), probs.shape[1]).double()
-    return torch.where((k == UNLABELED)[:, None], probs.double(), known)
+    return torch.where((k == UNLABELED)[:, None], probs, known)
 
 
 def draw_classes(probs: Tensor, randomness: Randomness = None) -> Tensor:
@@ -226,6 +248,7 @@ def draw_classes(probs: Tensor, randomness: Randomness = None) -> Tensor:
 
 def coarse(x: Tensor) -> Tensor:
     """Features for k-means: examples (b, *event) as float64 (b, f), images averaged down to at most 16 x 16."""
+    x = x.to(precise_device(x.device))
     if x.dim() == 4:
         factors = _factors(x.shape[2:])
         x = F.avg_pool2d(x.double(), factors, ceil_mode=True) if max(factors) > 1 else x

@@ -75,7 +75,7 @@ def compare(
         data: Other data of the same shape (default: the first run's own).
         until_decided: Measure examples in random order, and stop when a confidence sequence excludes no difference.
         seed: Random seed.
-        device: "auto", "cpu", "cuda" or "cuda:N".
+        device: "auto", "cpu", "cuda", "cuda:N" or "mps".
     """
     if limit is not None and limit < 2:
         raise InputError(f"--limit must be at least 2, got {limit}")

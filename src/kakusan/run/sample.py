@@ -45,7 +45,7 @@ def sample(
         n: Number of samples.
         out: Folder without samples in it (default: samples/RUN-CHOICES-seedS-nN, numbered where that is taken).
         seed: Random seed; sample i depends on the seed and i alone.
-        device: "auto", "cpu", "cuda" or "cuda:N".
+        device: "auto", "cpu", "cuda", "cuda:N" or "mps".
         choices: `sampler` (a name), the options of solvers, and keyword arguments of `TrainedModel.sample`.
     """
     if n < 1:
@@ -86,6 +86,9 @@ def _write(model: TrainedModel, samples: np.ndarray, out: Path, facts: dict[str,
             known = {name: value for name, value in facts.items() if value is not None}
             model.family.form.save_figure(samples[:MOST_SHOWN], out / "samples.png", known)
             written.insert(0, out / "samples.png")
+        for name, more in model.family.form.files(samples, model.scale).items():
+            files.replace(out / name, more)
+            written.insert(0, out / name)
     return written
 
 
@@ -95,7 +98,7 @@ def _unused(out: Path) -> Path:
 
 
 def _held(out: Path) -> list[Path]:
-    return [path for name in ("samples.npy", "samples.png") if os.path.lexists(path := out / name)]
+    return [path for name in ("samples.npy", "samples.png", "samples.csv") if os.path.lexists(path := out / name)]
 
 
 def _check_folder(out: Path) -> None:

@@ -32,16 +32,19 @@ def summarize(model: TrainedModel, dataset: Dataset, held_out: int) -> dict[str,
         return {"lines": [NO_BOUND]}
     measured = measure_bound(model, dataset.test[:held_out])
     result = measured.result
+    rate = dataset.form.rate(result.bits_per_dim, result.standard_error, result.num_dims)
     counts = f"{counted(result.num_images, 'example')}, {counted(result.network_evaluations, 'network evaluation')}"
     lines = [
-        f"held-out bound: {result} = {result.bits_per_example:.1f} bits per example ({counts})",
-        f"  {error_words(result)}",
+        f"held-out bound: {rate} = {result.bits_per_example:.1f} bits per example ({counts})",
+        f"  {error_words(result, dataset.form)}",
         *measured.lines,
         *floor_lines(model, result),
     ]
     if held_out < len(dataset.test):
         lines.append(f"  the first {held_out:,} of {len(dataset.test):,}; kakusan evaluate RUN measures all")
-    return {"likelihood": result.record(), **measured.details, "lines": lines}
+    found = {"likelihood": result.record(), **measured.details, "lines": lines}
+    floor = floor_bits(model)
+    return found if floor is None else {**found, "floor_bits_per_dim": floor}
 
 
 def floor_lines(model: TrainedModel, result: Evaluation) -> list[str]:
