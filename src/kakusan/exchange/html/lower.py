@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import operator
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -71,7 +72,9 @@ def lower(network: nn.Module, example: tuple[Tensor, ...]) -> Program:
     Raises:
         InputError: If the network has an operation that the page's engine lacks.
     """
-    exported = torch.export.export(network, example).run_decompositions()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's, about its own modules
+        exported = torch.export.export(network, example).run_decompositions()
     return _Lowering(exported).program
 
 
@@ -270,7 +273,11 @@ class _Lowering:
         c_out, _, *kernel = weight.shape
         size = [(n + 2 * pad - k) // step + 1 for n, pad, k, step in zip((h, w), padding, kernel, stride)]
         numbers = (c, h, w, c_out, *kernel, *stride, *padding, *size, groups)
-        buffers = self._whole(value).buffer, self._array(weight).buffer, -1 if bias is None else self._array(bias).buffer
+        buffers = (
+            self._whole(value).buffer,
+            self._array(weight).buffer,
+            -1 if bias is None else self._array(bias).buffer,
+        )
         return self._emit("convolution", self._new((1, c_out, *size)), *buffers, numbers)
 
     def _native_group_norm(self, value: Array, weight: Any, bias: Any, n: int, c: int, positions: int, groups: int, eps: float) -> tuple:  # fmt: skip

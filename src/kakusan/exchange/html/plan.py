@@ -19,6 +19,9 @@ from kakusan.solvers.base import Solver, levels
 NEGLIGIBLE = 1e-12  # coefficients relative to values in [-1, 1]
 
 
+REFUSAL = "the page has solvers that are linear in one evaluation per step; choose another --sampler"
+
+
 class _Unit:
     """Stands for the denoiser: each evaluation returns the unit vector of its step."""
 
@@ -31,8 +34,12 @@ class _Unit:
     def __call__(self, z: Tensor, level: Any = None) -> Tensor:
         self.evaluations += 1
         if level is not None or self.evaluations > 1 or not torch.equal(z, self.basis[:1]):
-            raise InputError("the page has solvers with one evaluation per step; choose another --sampler")
+            raise InputError(REFUSAL)
         return self.basis[self.place + 2][None]
+
+    def reverse(self, z: Tensor) -> Any:
+        """Refused: a learned variance is not linear."""
+        raise InputError(REFUSAL)
 
 
 def steps_of(chain: Diffusion, solver: Solver, times: list[int], guided: list[bool]) -> list[dict[str, Any]]:
