@@ -102,7 +102,9 @@ def _page(model: TrainedModel, source: ModelSource, settings: dict[str, Any], we
         offered = [(k, f"{k} ({classes.share[k]:.1%} of the data)") for k in order if classes.share[k] > 0]
     text = json.dumps(settings, separators=(",", ":")).replace("<", "\\u003c")
     scripts = {
-        f"{name}_js": Markup(resources.files(__package__).joinpath(f"{name}.js").read_text(encoding="utf-8"))
+        f"{name}_js": Markup(
+            resources.files("kakusan.exchange.html").joinpath(f"{name}.js").read_text(encoding="utf-8")
+        )
         for name in ("noise", "engine", "page")
     }
     return environment.get_template("page.html").render(

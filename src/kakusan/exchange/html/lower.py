@@ -117,7 +117,7 @@ class _Lowering:
         if name in UNARY:
             return self._unary(UNARY[name], arguments[0], keywords)
         if name in BINARY:
-            return self._binary(BINARY[name], *arguments[:2], keywords.get("alpha", 1))
+            return self._binary(BINARY[name], arguments[0], arguments[1], keywords.get("alpha", 1))
         method: Callable[..., Any] | None = getattr(self, f"_{name.strip('_')}", None)
         if method is None:
             raise InputError(f"the page has no operation {name}, which this network needs; choose another --format")
