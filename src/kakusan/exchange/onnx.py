@@ -74,7 +74,7 @@ class _Outputs(nn.Module):
 
 
 def metadata(model: TrainedModel, parts: Parts, source: ModelSource) -> dict[str, Any]:
-    """What sampling needs besides the network: texts, and other values to be written as JSON."""
+    """Values that sampling needs besides the network: texts, and other values to be written as JSON."""
     facts, chain = source.facts, parts.chain
     return {
         "kakusan_format": "1",

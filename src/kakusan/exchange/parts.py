@@ -19,7 +19,7 @@ from kakusan.run.trained_model import TrainedModel, of_file
 
 @dataclass(frozen=True)
 class Parts:
-    """What sampling with the default guidance evaluates.
+    """Networks that sampling with the default guidance evaluates.
 
     Attributes:
         chain: The diffusion chain of the better network.

@@ -61,7 +61,7 @@ class HTMLPage(ExportFormat):
 
 
 def contents(model: TrainedModel, parts: Parts) -> tuple[dict[str, Any], str]:
-    """What the page's engine reads of a diffusion model: settings as plain JSON values, and the weights as text."""
+    """Content for the page's engine: settings as plain JSON values, and the weights as text."""
     policy, chain, classes = model.sampling, parts.chain, parts.classes
     example = [torch.zeros(1, *model.event_shape), torch.ones(1, dtype=torch.int64)]
     if classes is not None:

@@ -15,7 +15,7 @@ KEPT = 3  # bytes of 4; the relative error of a weight is at most 2^-17
 
 
 def table(program: Program) -> dict[str, Any]:
-    """What the page's engine reads of a program; weights are given by their offset."""
+    """The program as the engine reads it; weights are given by their offset."""
     offsets, at = {}, 0
     for buffer, tensor in program.weights.items():
         offsets[buffer] = at
