@@ -44,7 +44,7 @@ def shared_model(source: ModelSource) -> TrainedModel:
 
 def parts_of(model: TrainedModel, where: Path) -> Parts:
     """The parts of a model; InputError that names `where` if it is no diffusion model."""
-    if model.diffusion is None:
+    if not model.sampling.denoisers:
         raise InputError(
             f"this format holds diffusion models, and {where} is a {model.recipe.family} model; choose another --format"
         )

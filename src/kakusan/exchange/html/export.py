@@ -56,7 +56,7 @@ class HTMLPage(ExportFormat):
         return Exported(page, lines)
 
     def use(self, out: Any) -> str:
-        """How to open it."""
+        """The way to open it."""
         return f"open it with a double click, or type: python -m webbrowser {out.resolve().as_uri()}"
 
 
