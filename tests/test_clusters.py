@@ -32,7 +32,7 @@ from kakusan.oracles import GaussianWorld
 from kakusan.recipes import find
 from kakusan.run import model_file
 from kakusan.run.build import build, start_at, training_loss
-from kakusan.run.families import diffusion as family
+from kakusan.run.families import conditional as family
 from kakusan.run.families.diffusion import DiffusionConfig
 from kakusan.run.recipe import Recipe, from_record
 from kakusan.run.student import distillation, distillation_loss, student_recipe

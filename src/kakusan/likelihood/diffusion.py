@@ -126,7 +126,8 @@ def of_diffusion(
     blocks = _evaluated(source, predictors, rows, law or groups.law(size), groups.free, generator)
     by_group, residual = _by_group(blocks, predictors, groups, num)
     order_of_steps = [block.rows[block.t.argsort(stable=True)] for block in blocks]
-    terms = {} if source.classes is None or (cond is not None and log_prior is None) else {"cluster": log_share}
+    name, known = ("cluster", source.classes) if cond is None else ("class", log_prior)
+    terms = {} if known is None else {name: log_share}
     terms |= {"prior": -prior, "diffusion": -by_group[:, 1:].sum(1), "reconstruction": -by_group[:, 0]}
     columns = torch.stack([*terms.values(), log_share - prior - by_group.sum(1), residual], 1)
     *term_vars, var, var_monte_carlo = stratified_vars(columns, order_of_steps)

@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
-from kakusan.data.options import ImageOptions
+from kakusan.data.options import CHOICES, ImageOptions
 from kakusan.errors import InputError, shown
 from kakusan.registry import Registry
 from kakusan.run.families import FAMILIES
@@ -62,6 +62,13 @@ class Recipe:
     def record(self) -> dict[str, Any]:
         """Return plain JSON values that `from_record` reads back."""
         return {"family": self.family, **dataclasses.asdict(self)}
+
+
+def without_label_path(recipe: Recipe) -> Recipe:
+    """The recipe without the path of a table of labels, which others neither have nor should open."""
+    if recipe.pictures.labels in (None, *CHOICES):
+        return recipe
+    return dataclasses.replace(recipe, pictures=dataclasses.replace(recipe.pictures, labels=None))
 
 
 RECIPES = Registry(
