@@ -6,6 +6,11 @@ import sys
 import tomllib
 from pathlib import Path
 
+import pytest
+
+from kakusan.data.forms import FORMS
+from kakusan.run.families import FAMILIES
+
 PACKAGE = Path(__file__).parent.parent / "src" / "kakusan"
 # A module may import from its own row and from the rows above it.
 ROWS = [
@@ -46,11 +51,32 @@ SIDE = {
 }
 KNOWN_IMPORTS = {("training", "run")}  # to be removed; add none
 FILE_LINES, FUNCTION_LINES = 350, 60
-KNOWN_LONG = {  # to be split; add none
-    "likelihood/diffusion.py: of_diffusion",
-    "run/trained_run.py: train",
-    "training/fit.py: fit",
-}
+# Branches on the class of a model, its family or its form of data, outside of recipes, run/families and run/build
+KINDS_OF_MODEL = {"family", "kind", "diffusion", "form"}  # attributes, compared with anything
+MODELS = {"chain", "model", "module", "recipe", "config", "family"}  # first arguments of hasattr and getattr
+NO_MODELS = {"Classes", "Function"}  # an interface, and a wrapper of functions
+# A setting that is given or not, such as `recipe.distil is None`, is no branch on a family.
+KIND_NAMES = {*FAMILIES, *FORMS} - {"diffusers"}  # which is also the name of a library
+KNOWN_BRANCHES = [
+    # two layouts of weights of one network
+    "exchange/diffusers_export.py: isinstance(config, DiffusersConfig)",
+    "exchange/diffusers_export.py: isinstance(config, DiffusersConfig)",
+    # stratified timesteps need the cost of a step, which other chains do not have
+    "likelihood/scores.py: isinstance(chain, Diffusion)",
+    # the internals of torch's modules
+    "models/mixture.py: getattr(self.chain, '_non_persistent_buffers_set', set())",
+    "models/mixture.py: getattr(self.chain, held, {})",
+    # the one place that tells a mixture from other chains
+    "models/mixture.py: isinstance(model, Mixture)",
+    # a file whose two entries must agree
+    "run/model_file.py: source.kind != family_of(recipe.model).kind",
+    # public: None for other models
+    "run/trained_model.py: isinstance(chain, Diffusion)",
+    # a solver needs the noise levels of a diffusion chain
+    "solvers/loop.py: isinstance(chain, Diffusion)",
+    # learning rates of parameters, which any module may have
+    "training/optimizers.py: getattr(module, 'rate_factors', {})",
+]
 
 
 def imports() -> set[tuple[str, str]]:
@@ -91,7 +117,73 @@ def test_no_file_has_more_than_350_lines_and_no_function_more_than_60():
         functions = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.FunctionDef)]
         long |= {name} if len(text.splitlines()) > FILE_LINES else set()
         long |= {f"{name}: {f.name}" for f in functions if f.end_lineno - f.lineno >= FUNCTION_LINES}
-    assert long - KNOWN_LONG == set()
+    assert long == set()
+
+
+def model_classes() -> set[str]:
+    """Names of the concrete classes of models, of their settings, and of the families and forms of data."""
+    paths = [*(PACKAGE / "models").glob("*.py"), *(PACKAGE / "run" / "families").glob("*.py")]
+    paths += [*(PACKAGE / "data" / "forms").glob("*.py"), PACKAGE / "images.py"]
+    paths += [
+        PACKAGE / "objectives" / "distillation.py",
+        PACKAGE / "run" / "sampling.py",
+        PACKAGE / "data" / "scale.py",
+    ]
+    trees = [ast.parse(path.read_text()) for path in paths]
+    return {node.name for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ClassDef)} - NO_MODELS
+
+
+def is_branch(node: ast.AST, classes: set[str]) -> bool:
+    """True for a check of the class, the family or the form of a model or its data."""
+    names = {part.id for part in ast.walk(node) if isinstance(part, ast.Name)}
+    names |= {part.attr for part in ast.walk(node) if isinstance(part, ast.Attribute)}
+    attributes = {part.attr for part in ast.walk(node) if isinstance(part, ast.Attribute)}
+    attributes -= {"kind"} if "dtype" in attributes else set()  # numpy's name for a class of types
+    texts = {part.value for part in ast.walk(node) if isinstance(part, ast.Constant) and isinstance(part.value, str)}
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+        if node.func.id in ("isinstance", "issubclass"):
+            return bool(names & classes)
+        if node.func.id == "hasattr" or (node.func.id == "getattr" and len(node.args) == 3):
+            return bool(names & MODELS)
+    if isinstance(node, ast.Compare):
+        return bool(attributes & KINDS_OF_MODEL or KIND_NAMES & texts or (names & classes and "type" in names))
+    if isinstance(node, ast.match_case):
+        return bool(names & classes or KIND_NAMES & texts)
+    return False
+
+
+def branches() -> list[str]:
+    """Each branch as file and text."""
+    classes, found = model_classes(), []
+    for path in PACKAGE.rglob("*.py"):
+        name = path.relative_to(PACKAGE).as_posix()
+        if not name.startswith(("recipes/", "run/families/", "run/build.py", "data/forms/")):
+            tree = ast.parse(path.read_text())
+            found += [f"{name}: {ast.unparse(node)}" for node in ast.walk(tree) if is_branch(node, classes)]
+    return found
+
+
+def test_at_most_ten_branches_depend_on_the_family_of_a_model_or_the_form_of_its_data():
+    assert sorted(branches()) == sorted(KNOWN_BRANCHES), "call a method of the Family, the Form or the chain instead"
+    assert len(KNOWN_BRANCHES) <= 10
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "isinstance(chain, Diffusion)",
+        "isinstance(x, (VAE, str))",
+        "issubclass(kind, models.Mixture)",
+        "dataset.kind == 'images'",
+        "name in ('diffusion', 'vae')",
+        "getattr(model.recipe, 'objective', None)",
+        "hasattr(chain, 'denoiser')",
+        "model.diffusion is None",
+        "type(chain) is Diffusion",
+    ],
+)
+def test_a_branch_on_the_family_is_counted(text):
+    assert any(is_branch(node, model_classes()) for node in ast.walk(ast.parse(text)))
 
 
 def test_using_a_model_does_not_load_what_only_several_processes_need():

@@ -122,7 +122,7 @@ def hostile_files(folder: Path) -> dict[str, str]:
     image = Image.fromarray(colors(1))
     whole_png, whole_jpg, whole_webp = (encoded(image, form) for form in ("PNG", "JPEG", "WEBP"))
     progressive = encoded(image, "JPEG", progressive=True)
-    film = [Image.fromarray(colors(seed)) for seed in (1, 2, 3)]
+    whole_gif = encoded(image, "GIF")
     frame = whole_jpg.index(b"\xff\xc0")
     last_scan = progressive[progressive.rindex(b"\xff\xda") : -2]
     text_bomb = chunk(b"zTXt", b"words\0\0" + zeros(2**26))
@@ -132,7 +132,6 @@ def hostile_files(folder: Path) -> dict[str, str]:
         "text.jpg": (b"this is not a image\n", "text, not"),
         "page.png": (b"<!DOCTYPE html><html>404 Not Found</html>", "text, not"),
         "zeros.png": (bytes(1000), "unknown content"),
-        "gif.png": (encoded(image, "GIF"), "a GIF"),
         "bmp.jpg": (encoded(image, "BMP"), "a BMP"),
         "tiff.webp": (encoded(image, "TIFF"), "a TIFF"),
         "pdf.jpeg": (b"%PDF-1.7\n%\xe2\xe3", "a PDF"),
@@ -158,12 +157,13 @@ def hostile_files(folder: Path) -> dict[str, str]:
         "segments.jpg": (whole_jpg[:2] + segment(0xFE, b"") * 5000 + whole_jpg[2:], "1,000 segments"),
         "scans.jpg": (progressive[:-2] + last_scan * 300 + progressive[-2:], "passes over"),
         "array.png": (b"\x93NUMPY\1\0", "a numpy array"),
-        "16-gray.png": (encoded(Image.fromarray(colors(1, channels=1).astype(np.uint16) * 257), "PNG"), "16 bits"),
-        "16-color.png": (png(4, 4, depth=16, color=2, rows=zlib.compress(bytes(4 * 25))), "16 bits"),
         "inks.jpg": (encoded(image.convert("CMYK"), "JPEG"), "CMYK"),
-        "film.png": (encoded(film[0], "PNG", save_all=True, append_images=film[1:]), "animated"),
-        "film.webp": (encoded(film[0], "WEBP", save_all=True, append_images=film[1:]), "animated"),
-        "film.gif": (encoded(film[0], "GIF", save_all=True, append_images=film[1:]), ".gif is not read"),
+        "cut.gif": (whole_gif[: len(whole_gif) // 2], "without a whole frame"),
+        "head.gif": (whole_gif[:9], "without a whole frame"),
+        "claim.gif": (patched(whole_gif, 6, struct.pack("<HH", 60_000, 60_000)), "60,000 x 60,000"),
+        "words.gif": (b"GIF89a, a text", "without a whole frame"),
+        "none.gif": (b"GIF89a" + struct.pack("<HHBBB", 4, 4, 0, 0, 0) + b";", "without a whole frame"),
+        "scan.png": (encoded(image, "TIFF"), "a TIFF"),
         "red\x1b[31m\x07\n.png": (b"title", "text, not"),
     }
     for name, (content, _) in contents.items():

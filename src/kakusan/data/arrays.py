@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from kakusan.data import splits
+from kakusan.data.cache import CACHE_FROM
 from kakusan.data.dataset import Dataset, Tell, from_arrays
 from kakusan.data.forms.images import CHANNELS
 from kakusan.data.options import ImageOptions
@@ -42,6 +43,10 @@ class ArrayFile:
         """Read the arrays of examples, and labels if an array has such a name."""
         try:
             with open_regular(path) as file:
+                if options.cache and path.suffix.lower() == ".npy" and path.stat().st_size > CACHE_FROM:
+                    from kakusan.data.large_array import open_large
+
+                    return open_large(path, options, whole, tell)
                 if path.suffix.lower() == ".npy":
                     return dataset_of(printable(path.name), _read_array(file, path), whole=whole)
                 return _read_archive(file, path, whole)
@@ -139,15 +144,16 @@ def dataset_of(
     whole: bool = False,
 ) -> Dataset:
     """Data set of uint8 or bool images (N, H, W[, C]) or (N, C, H, W), or of whole-number counts (N, K)."""
-    kind = _kind(name, train)
+    kind = kind_of_array(name, train)
     convert = {"images": _images, "counts": _counts}[kind]
-    if test is not None and _kind(name, test) != kind:
+    if test is not None and kind_of_array(name, test) != kind:
         raise InputError(f"{name}: training and test arrays must be of one kind, got {train.dtype} and {test.dtype}")
     converted = convert(name, train), None if test is None else convert(name, test)
     return from_arrays(name, kind, *converted, labels=labels, test_labels=test_labels, whole=whole)
 
 
-def _kind(name: str, array: np.ndarray) -> str:
+def kind_of_array(name: str, array: np.ndarray) -> str:
+    """Images or counts, by the number of dimensions; InputError for other arrays."""
     shape = array.shape
     if array.ndim == 3 and shape[2] in (3, 4) and min(shape[:2]) >= PHOTO_SIDE:
         raise InputError(f"{name}: shape {shape} is one image of {shape[2]} channels; expected many, (N, H, W, C)")
@@ -180,17 +186,23 @@ def _advice(array: np.ndarray) -> str:
 
 
 def _images(name: str, array: np.ndarray) -> Tensor:
-    if array.ndim == 3:
-        array = array[:, None]
-    elif array.shape[3] in CHANNELS:
-        array = array.transpose(0, 3, 1, 2)
-    elif array.shape[1] not in CHANNELS:
-        raise InputError(f"{name}: expected 1, 3 or 4 channels, last or second, got shape {array.shape}")
+    array = channels_second(name, array)
     if math.prod(array.shape[1:]) < 2:
         raise InputError(f"{name}: images must have two numbers or more, got shape {array.shape}")
     return torch.from_numpy(
         np.array(array, dtype=np.uint8, order="C")
     )  # a copy, because the bytes of a file are read-only
+
+
+def channels_second(name: str, array: np.ndarray) -> np.ndarray:
+    """View of images (N, H, W), (N, H, W, C) or (N, C, H, W) as (N, C, H, W)."""
+    if array.ndim == 3:
+        return array[:, None]
+    if array.shape[3] in CHANNELS:
+        return array.transpose(0, 3, 1, 2)
+    if array.shape[1] not in CHANNELS:
+        raise InputError(f"{name}: expected 1, 3 or 4 channels, last or second, got shape {array.shape}")
+    return array
 
 
 def _counts(name: str, array: np.ndarray) -> Tensor:

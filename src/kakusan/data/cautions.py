@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from torch import Tensor
+
 from kakusan.data.dataset import Dataset
 
+AT_ONCE = 1_000  # examples compared
 FEW = 100  # fewest training examples without a caution
 
 
@@ -14,7 +17,7 @@ def cautions(dataset: Dataset) -> list[str]:
     lines = []
     if low == high:
         lines.append(f"caution: {name} holds one value only, {high:g}: there is nothing to learn")
-    elif len(data) > 1 and bool((data == data[:1]).all()):
+    elif len(data) > 1 and _all_equal(data):
         lines.append(f"caution: all training examples in {name} are equal: a model can only memorize this one")
     else:
         lines += dataset.form.cautions(dataset, high)
@@ -22,3 +25,8 @@ def cautions(dataset: Dataset) -> list[str]:
         examples, them = ("1 training example", "it") if len(data) == 1 else (f"{len(data)} training examples", "them")
         lines.append(f"caution: only {examples}: a model is likely to memorize {them}; a few thousand are usual")
     return lines
+
+
+def _all_equal(data: Tensor) -> bool:
+    """Check if all examples are equal; most data show at the first few that they are not."""
+    return all(bool((part == data[:1]).all()) for part in data.split(AT_ONCE))

@@ -1,4 +1,4 @@
-"""A folder of PNG, JPEG and WebP images as one tensor."""
+"""A folder of PNG, JPEG, WebP and GIF images as one tensor."""
 
 from __future__ import annotations
 
@@ -10,10 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kakusan.data.cache import Cache, state_of_files
 from kakusan.data.dataset import OWN_TEST_PART, RANDOM_TENTH, Dataset, Tell, from_arrays, split_rows
 from kakusan.data.labels import of_folder as labels_of_folder
+from kakusan.data.labels import table_of
 from kakusan.data.options import ImageOptions
-from kakusan.data.scan import Scan, scan
+from kakusan.data.scan import Scan, list_images, read_images
+from kakusan.data.sizes import choose_size
 from kakusan.errors import InputError, printable
 
 MOST_LINES = 20  # bad files listed in an error; `kakusan data` lists all
@@ -25,7 +28,7 @@ GONE = np.empty(0, np.uint8)
 class ImageFolder:
     """Reader of a folder of image files with its subfolders, which may give labels."""
 
-    summary = "a folder of PNG, JPEG or WebP images"
+    summary = "a folder of PNG, JPEG, WebP or GIF images"
     options = ("size", "channels", "labels")
 
     @staticmethod
@@ -41,14 +44,30 @@ class ImageFolder:
             InputError: With a note for each of the first bad files if none are to be skipped; or if the images do not
                 agree in size and no size was given.
         """
-        found = scan(path, options, tell)
-        if found.bad and options.bad == "refuse":
-            raise _refusal(path, found)
-        dataset = _dataset_of_scan(path, found, options, whole)
-        if found.bad and tell is not None:
-            name, reason = next(iter(found.bad.items()))
-            tell(f"left out {len(found.bad):,} bad of {found.total:,} files, the first {name} ({reason})")
-        return dataset
+        found = Scan()
+        names = list_images(path, found)
+        chosen = choose_size(path, names) if options.fit and options.size is None else None
+        if chosen is not None:
+            options = dataclasses.replace(options, size=chosen[0])
+            if tell is not None:
+                tell(f"{printable(path.name)}: {chosen[1]}")
+        cache = Cache.of(path, options, whole, lambda: state_of_files(path, [*names, *table_of(path, options.labels)]))
+
+        def convert() -> Dataset:
+            return _converted(path, read_images(path, names, found, options, tell, cache), options, whole, tell)
+
+        return convert() if cache is None else cache.open() or cache.made(convert)
+
+
+def _converted(path: Path, found: Scan, options: ImageOptions, whole: bool, tell: Tell | None) -> Dataset:
+    """The data set of a scan; bad files are refused, or skipped with a message."""
+    if found.bad and options.bad == "refuse":
+        raise _refusal(path, found)
+    dataset = _dataset_of_scan(path, found, options, whole)
+    if found.bad and tell is not None:
+        name, reason = next(iter(found.bad.items()))
+        tell(f"left out {len(found.bad):,} bad of {found.total:,} files, the first {name} ({reason})")
+    return dataset
 
 
 def _refusal(folder: Path, found: Scan) -> InputError:
@@ -70,7 +89,7 @@ def _dataset_of_scan(folder: Path, found: Scan, options: ImageOptions, whole: bo
     if not found.total:
         made = f" ({found.made_here:,} figures or runs of kakusan passed over)" if found.made_here else ""
         raise InputError(
-            f"{printable(str(folder))}: expected images (.png, .jpg or .webp), or IDX files (train-images-idx3-ubyte), "
+            f"{printable(str(folder))}: expected images (.png, .jpg, .webp or .gif), or IDX files (train-images-idx3-ubyte), "
             f"got {_listing(folder)}{made}"
         )
     if not found.names:
@@ -97,8 +116,8 @@ def _dataset_of_scan(folder: Path, found: Scan, options: ImageOptions, whole: bo
     dataset = from_arrays(
         name,
         "images",
-        _stack(found.pixels, train_rows, channels),
-        None if test_rows is None else _stack(found.pixels, test_rows, channels),
+        _stack(found, "train", train_rows, channels),
+        None if test_rows is None else _stack(found, "test", test_rows, channels),
         labels=None if labels is None else labels[train_rows],
         test_labels=None if labels is None or test_rows is None else labels[test_rows],
         whole=whole,
@@ -117,8 +136,11 @@ def _dataset_of_scan(folder: Path, found: Scan, options: ImageOptions, whole: bo
     )
 
 
-def _stack(images: list[np.ndarray], rows: list[int], channels: int) -> Tensor:
+def _stack(found: Scan, part: str, rows: list[int], channels: int) -> Tensor:
     """Images as uint8 (N, C, H, W); each one is freed after copying, to save memory."""
+    if found.stored is not None:
+        return found.stored.stack(part, rows, channels)
+    images = found.pixels
     stacked = torch.empty((len(rows), channels, *images[rows[0]].shape[1:]), dtype=torch.uint8)
     for place, row in enumerate(rows):
         stacked.numpy()[place] = images[row]  # a gray one fills all channels
@@ -139,6 +161,12 @@ def _preparation(found: Scan, options: ImageOptions, channels: int) -> str:
         done.append(f"cropped in the middle and resized (Lanczos) to {height} x {width} from {_sizes(found)}")
     if found.blended:
         done.append(f"{found.blended:,} with an alpha channel put on white")
+    if found.stored is not None and found.stored.most == 1:
+        done.append("values 0 and 1 taken as black and white (0 and 255)")
+    if found.deep:
+        done.append(f"{found.deep:,} of 16 bits reduced to their upper 8")
+    if found.animated:
+        done.append(f"{found.animated:,} animated ones: first frame only")
     gray = len(found.names) - found.color
     if channels >= 3 and gray:
         done.append(f"{gray:,} gray ones as color")

@@ -16,10 +16,12 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageFile
+from PIL.GifImagePlugin import GifImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
+from kakusan.data import gif
 from kakusan.data.options import ImageOptions
 from kakusan.storage.files import MIB, read_regular
 
@@ -37,8 +39,8 @@ WHITE = 255
 MADE_HERE = b"tEXtkakusan:"  # the text chunk of figures and samples that this library writes
 
 PNG, JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
+SIXTEEN = b"\x10"  # bits a channel, in the header of a PNG
 OTHER_FORMATS = {
-    b"GIF8": "a GIF",
     b"BM": "a BMP",
     b"II*\0": "a TIFF",
     b"MM\0*": "a TIFF",
@@ -52,6 +54,7 @@ BYTES_PER_PIXEL = {"1": 2.0, "L": 2.0, "RGB": 4.0}
 BYTES_PER_PIXEL_ALPHA = 8.0
 BYTES_PER_PIXEL_PALETTE = 12.0
 BYTES_PER_PIXEL_WEBP = 18.5
+LOW_BITS = 8  # of a 16-bit value, which are dropped
 ORIENTATION, SHORT = 0x0112, 3  # an EXIF tag and its type
 # operation that undoes each EXIF orientation; EXIF 2.3, section 4.6.4
 TURNS = {
@@ -83,6 +86,8 @@ class DecodedImage:
     blended: bool  # it has an alpha channel and was put on white
     num_bytes: int  # of the file
     digest: str  # SHA-256 of the file
+    deep: bool = False  # 16 bits a channel in the file, of which the upper 8 are kept
+    animated: bool = False  # the first of several frames
 
 
 class _Jpeg(JpegImageFile):
@@ -94,6 +99,8 @@ class _Jpeg(JpegImageFile):
 
 def read_image(path: Path, options: ImageOptions) -> DecodedImage:
     """Decode a file, rotate it upright, blend it with white, crop it and resize it.
+
+    Of an animation the first frame is read, and of 16 bits the upper 8.
 
     Raises:
         Unusable: With the reason.
@@ -107,12 +114,15 @@ def read_image(path: Path, options: ImageOptions) -> DecodedImage:
         raise Unusable(reason if special else f"cannot be read ({reason})") from error
     if not content:
         raise Unusable("empty, 0 bytes")
+    num_bytes, digest = len(content), hashlib.sha256(content).hexdigest()
+    content, animated = _first_frame(content)
     opener = _opener(content)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about metadata, which is not used
             with opener(io.BytesIO(content)) as image:
                 stored = image.size
+                animated = animated or getattr(image, "is_animated", False)
                 shrink = shrinkage(image.format, _upright(stored, _orientation(image)), options.size)
                 _check_decoding(image, content, shrink)
                 if shrink > 1:
@@ -126,8 +136,36 @@ def read_image(path: Path, options: ImageOptions) -> DecodedImage:
         raise Unusable(_reason(error)) from error
     pixels = np.asarray(finished)
     pixels = pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
-    digest = hashlib.sha256(content).hexdigest()
-    return DecodedImage(np.ascontiguousarray(pixels), _upright(stored, turn), color, blended, len(content), digest)
+    size, deep = _upright(stored, turn), content.startswith(PNG) and content[24:25] == SIXTEEN
+    return DecodedImage(np.ascontiguousarray(pixels), size, color, blended, num_bytes, digest, deep, animated)
+
+
+def read_size(path: Path) -> tuple[int, int]:
+    """(height, width) of an image as seen, from its header alone.
+
+    Raises:
+        Unusable: If the header is not that of an image.
+    """
+    try:
+        content = read_regular(path, MOST_BYTES)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with _opener(content)(io.BytesIO(content)) as image:
+                return _upright(image.size, _orientation(image))
+    except (Unusable, MadeHere) as error:
+        raise Unusable(str(error)) from error
+    except Exception as error:  # a decoder may raise any error for a damaged file
+        raise Unusable(_reason(error)) from error
+
+
+def _first_frame(content: bytes) -> tuple[bytes, bool]:
+    """The content, of a GIF with its first frame alone, and whether a GIF has more frames."""
+    if not content.startswith(gif.STARTS):
+        return content, False
+    frame = gif.first_frame(content)
+    if frame is None:
+        raise Unusable("truncated or damaged: a GIF without a whole frame")
+    return frame
 
 
 def _opener(content: bytes) -> type[ImageFile.ImageFile]:
@@ -142,7 +180,9 @@ def _opener(content: bytes) -> type[ImageFile.ImageFile]:
         if len(content) < (announced := 8 + int.from_bytes(content[4:8], "little")):
             raise Unusable(f"truncated ({announced:,} bytes announced)")
         return WebPImageFile
-    raise Unusable(f"{_format_of(content[:32])}, not a PNG, JPEG or WebP image")
+    if content.startswith(gif.STARTS):
+        return GifImageFile
+    raise Unusable(f"{_format_of(content[:32])}, not a PNG, JPEG, WebP or GIF image")
 
 
 def _format_of(start: bytes) -> str:
@@ -160,8 +200,6 @@ def _format_of(start: bytes) -> str:
 def _check_png(content: bytes) -> None:
     if content[12:16] != b"IHDR":
         raise Unusable("damaged: its header does not come first")
-    if content[24:25] == b"\x10":
-        raise Unusable("16 bits a channel, expected 8; save it with 8")
     if MADE_HERE in content[:4096]:
         raise MadeHere
     place, packed, metadata = len(PNG), 0, 0
@@ -199,8 +237,6 @@ def _check_decoding(image: ImageFile.ImageFile, content: bytes, shrink: int) -> 
     """Refuse an opened image before decoding if it needs too much memory or would lose content."""
     width, height = image.size
     pixels = width * height
-    if getattr(image, "is_animated", False):
-        raise Unusable("animated; save one frame of it")
     if image.mode == "CMYK":
         raise Unusable("printing inks (CMYK), which have no unique meaning as colors; save it as RGB")
     each = BYTES_PER_PIXEL.get(image.mode, BYTES_PER_PIXEL_ALPHA)
@@ -260,6 +296,10 @@ def _reason(error: Exception) -> str:
 
 def _finish(image: Image.Image, turn: int, options: ImageOptions) -> tuple[Image.Image, bool, bool]:
     """Crop, resize, blend with white, rotate and set channels; also return if it has color and if it was blended."""
+    if image.mode.startswith("I"):  # 16-bit gray; Pillow reads 16-bit color as 8 bits
+        if "transparency" in image.info:
+            raise Unusable("16-bit gray with a transparent color; save it with an alpha channel")
+        image = Image.fromarray((np.asarray(image) >> LOW_BITS).astype(np.uint8))
     if "transparency" in image.info or image.mode in ("P", "PA"):
         transparent = "transparency" in image.info or image.mode == "PA"
         mode = "RGB" if image.mode in ("P", "PA", "RGB") else "L"

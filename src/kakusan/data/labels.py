@@ -84,6 +84,12 @@ def of_folder(folder: Path, names: Sequence[str], choice: str | None, inside: in
     return Found(np.array(classes), "subfolders", note)
 
 
+def table_of(folder: Path, choice: str | None) -> list[str]:
+    """Path of the table that the choice may read, relative to the folder or absolute; empty if there is none."""
+    path = TABLE if choice is None else choice
+    return [path] if path not in (FOLDERS, NONE) and (folder / path).is_file() else []
+
+
 def _of_table(path: Path, names: Sequence[str]) -> Found:
     table = read_table(path)
     bases = Counter(name.rsplit("/", 1)[-1] for name in names)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from kakusan.errors import InputError, shown
@@ -23,6 +23,10 @@ class ImageOptions:
     """1 for gray, 3 for color, 4 for color with alpha (default: 3 unless every image is gray)."""
     bad: Literal["refuse", "skip"] = "refuse"
     """Action for files that are not usable images."""
+    fit: bool = False
+    """Choose a size of at most 64 from the images if none is given."""
+    cache: str | None = None
+    """Folder for data that are larger than memory (default: none; such data are refused)."""
     labels: str | None = None
     """Labels. folders: class subfolders. none: no labels. PATH: a .csv file with name and label; default: automatic."""
 
@@ -33,11 +37,7 @@ class ImageOptions:
 
     def given(self) -> list[str]:
         """Names of the options that change the images."""
-        return [
-            field.name
-            for field in fields(self)
-            if field.name not in ("bad", "labels") and getattr(self, field.name) is not None
-        ]
+        return [name for name in ("size", "channels") if getattr(self, name) is not None]
 
 
 def size_named(words: str | None) -> tuple[int, int] | None:

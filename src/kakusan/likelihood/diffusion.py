@@ -75,6 +75,11 @@ class Source:
             log_share = self.classes.log_prob(k).to(x.dtype).double().cpu()
         return self.chain.prior_kl(x).double().cpu(), log_share
 
+    def all_known(self, num: int) -> tuple[Tensor, ...]:
+        """The same for all examples, a part at a time."""
+        parts = [self.known(rows) for rows in torch.arange(num).split(KNOWN_CHUNK)]
+        return tuple(torch.cat(column) for column in zip(*parts))
+
 
 @torch.no_grad()
 def of_diffusion(
@@ -110,17 +115,11 @@ def of_diffusion(
     source = Source(*split(model), batch, cond, log_prior)
     chain = source.chain
     check_law(law, chain.depth)
-    groups, everything = StepGroups.of(chain), torch.arange(num)
-    prior, log_share = (
-        torch.cat(parts) for parts in zip(*[source.known(part) for part in everything.split(KNOWN_CHUNK)])
-    )
+    groups = StepGroups.of(chain)
+    prior, log_share = source.all_known(num)
     predictors, size = None, groups.typical
     if control and num >= ENOUGH_FOR_CONTROL:
-        wiener = Wiener(chain, batch(everything[:SEEN]).cpu())
-        size = (groups.typical * torch.maximum(wiener.typical, 1e-6 * groups.typical)).sqrt()  # data may be all equal
-        predictors = Predictors(
-            wiener, groups.typical, groups.slope, groups.of_step, groups.num, lambda rows: batch(rows).cpu(), num
-        )
+        predictors, size = _control(source, groups, num)
     generator = stream(seed, "evaluate")
     rows = torch.randperm(num, generator=generator)
     blocks = _evaluated(source, predictors, rows, law or groups.law(size), groups.free, generator)
@@ -173,6 +172,15 @@ def _by_group(
         left[block.rows], steps[block.rows] = residual / block.prob, block.t
     by_group.index_put_((torch.arange(num), groups.of_step[steps - 1]), left, accumulate=True)
     return by_group, left
+
+
+def _control(source: Source, groups: StepGroups, num: int) -> tuple[Predictors, Tensor]:
+    """Predictors of the cost, and the typical size of what they leave at each step."""
+    wiener = Wiener(source.chain, source.batch(torch.arange(min(SEEN, num))).cpu())
+    size = (groups.typical * torch.maximum(wiener.typical, 1e-6 * groups.typical)).sqrt()  # data may be all equal
+    return Predictors(
+        wiener, groups.typical, groups.slope, groups.of_step, groups.num, lambda rows: source.batch(rows).cpu(), num
+    ), size
 
 
 def _evaluated(

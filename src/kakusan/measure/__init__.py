@@ -1,7 +1,7 @@
 """Measures of sample quality on arrays of images or features, which know no model.
 
 `frechet_distance(samples, reference)` and the others take features (N, D); `features(images)` computes those of 28 x 28
-gray images. Your own measure is a `Metric`: one file, and one line in `METRICS` for `kakusan evaluate --samples`.
+gray images, and `measure_images(samples, train, test)` measures images of any size. Your own measure is a `Metric`: one file, and one line in `METRICS` for `kakusan evaluate --samples`.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ METRICS = Registry(
         "classes": "kakusan.measure.classes:ClassChiSquareMetric",
         "recognized": "kakusan.measure.classes:RecognizedMetric",
         "copies-features": "kakusan.measure.copies:FeatureCopiesMetric",
+        "grid": "kakusan.measure.grid:GridMetric",
         "copies-pixels": "kakusan.measure.copies:PixelCopiesMetric",
     },
 )

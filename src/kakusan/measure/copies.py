@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -13,6 +14,7 @@ from kakusan.measure.neighbors import nearest
 
 RATIO = 1 / 3  # distance to the nearest training example over that to the second nearest
 NUM_PAIRS = 8
+CLEAR = 3.0  # standard errors
 Kind = Literal["features", "pixels"]
 
 
@@ -88,6 +90,29 @@ def near_training(sets: Sets, kind: Kind, who: Literal["samples", "reference"]) 
     if train is None or getattr(queries, kind) is None:
         return None
     return sets.once((kind, who), lambda: nearest_two(getattr(queries, kind), getattr(train, kind)))
+
+
+def copy_verdict(values: Mapping[str, Value], floor: Mapping[str, Value], samples: int) -> str:
+    """Verdict on copies of training examples, in one line; empty without measures of copies.
+
+    Copies are found if their share exceeds that of held-out examples by three standard errors, by pixels or by features.
+    Otherwise samples may still be nearer to training examples than held-out examples are.
+    """
+    kinds = [kind for kind in ("pixels", "features") if f"copied_{kind}" in values]
+    if not kinds:
+        return ""
+    shares = [(values[f"copied_{kind}"].value, floor[f"copied_{kind}"].value, kind) for kind in kinds]
+    ours, real, kind = max(shares, key=lambda one: one[0] - one[1])
+    pooled = (ours + real) / 2
+    if ours - real > CLEAR * max((2 * pooled * (1 - pooled) / samples) ** 0.5, 1 / samples):
+        return f"verdict on copies: {ours:.1%} of samples are copies of training examples by {kind} (real: {real:.1%})"
+    near = max((values[f"nearer_{kind}"] for kind in kinds), key=lambda one: one.value)
+    if near.value - 0.5 > CLEAR * (near.standard_error or 0):
+        return (
+            f"verdict on copies: no more than among real examples, and {near.value:.0%} of samples are nearer to training "
+            "examples than held-out ones are (50 % if equal): memorization begins"
+        )
+    return f"verdict on copies: none seen among {samples:,} samples"
 
 
 def _columns(kind: Kind) -> dict[str, Column]:

@@ -6,7 +6,7 @@ even if training and held-out examples differ slightly, as those of MNIST do.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -14,13 +14,16 @@ import torch
 from torch import Tensor
 
 from kakusan.errors import InputError
-from kakusan.measure import METRICS
+from kakusan.measure import METRICS, multiscale
 from kakusan.measure.classes import class_shares
 from kakusan.measure.classifier import features_and_probabilities
-from kakusan.measure.copies import Pair, closest_pairs, near_training
-from kakusan.measure.metric import Column, Examples, Sets, Value, rows, shuffled
+from kakusan.measure.copies import Pair, closest_pairs, copy_verdict, near_training
+from kakusan.measure.grid import grid_power
+from kakusan.measure.metric import Column, Examples, Sets, Value, pair, shuffled
 from kakusan.progress import progress
 
+ANY = multiscale.NAME
+MOST_TRAIN = 50_000  # training images compared, a fixed random choice
 FEWEST = 100  # examples of each set: with fewer a number says little
 
 
@@ -61,39 +64,56 @@ class Quality:
             "floor": {self._sized(name, self.num_floor): value.record() for name, value in self.floor.items()},
             "classes": self.classes,
             "closest": [vars(pair) for pair in self.closest],
+            **({"copies": self.verdict} if self.verdict else {}),
         }
 
     def lines(self) -> list[str]:
-        """Return lines for people: each value with its standard error, and its floor."""
-        floor = f"floor: {self.num_floor:,} training examples" if self.floor else "no floor without training examples"
+        """Return lines for people: each value with its standard error, and the score of real examples."""
+        real = (
+            f"real: {self.num_floor:,} training examples, scored in the same way"
+            if self.floor
+            else "no training examples"
+        )
         width = max(len(str(self.columns[name])) for name in self.values)
         return [
-            f"{self.num_samples:,} samples against {self.num_reference:,} held out, features: {self.features}; {floor}",
+            f"{self.num_samples:,} samples against {self.num_reference:,} held out, features: {self.features}; {real}",
             *(self._line(name, value, width) for name, value in self.values.items()),
+            *filter(None, [self.verdict]),
         ]
 
+    @property
+    def verdict(self) -> str:
+        """Verdict on copies of training examples, in words; empty without training examples."""
+        return copy_verdict(self.values, self.floor, self.num_samples) if self.floor else ""
+
     def _line(self, name: str, value: Value, width: int) -> str:
-        floor = f"   floor {self.floor[name]}" if name in self.floor else ""
-        return f"  {self.columns[name]!s:<{width}}  {value!s:<20}{floor}".rstrip()
+        real = f"   real {self.floor[name]}" if name in self.floor else ""
+        return f"  {self.columns[name]!s:<{width}}  {value!s:<20}{real}".rstrip()
 
     def _sized(self, name: str, num: int) -> str:
         return f"{name}_n{num}" if self.columns[name].depends_on_n else name
 
 
 def measure_images(samples: np.ndarray, train: Tensor, test: Tensor, features: str = "digits") -> Quality:
-    """Measure images by the features of a shipped classifier.
+    """Measure images by features of theirs.
 
     Args:
-        samples: Generated images, uint8 (n, 28, 28, 1).
-        train: Training images, uint8 (N, 1, 28, 28).
-        test: Held-out images, uint8 (M, 1, 28, 28).
-        features: "digits" or "fashion".
+        samples: Generated images, uint8 (n, H, W, C).
+        train: Training images, uint8 (N, C, H, W); of more than 50,000 a fixed random choice is compared.
+        test: Held-out images, uint8 (M, C, H, W).
+        features: "digits" or "fashion", of a classifier of gray images of 28 x 28, or "multiscale", of any images.
 
     Raises:
         InputError: If images have another shape, or there are fewer than 100 of a kind.
     """
     _check_sizes(len(samples), len(test), len(train))
-    ours, real, held = (_images(part, features) for part in (samples, _last(train), _last(test)))
+    chosen = shuffled(len(train))[:MOST_TRAIN].sort().values if len(train) > MOST_TRAIN else None
+    train = train if chosen is None or features != ANY else train[chosen]
+    test = test[:MOST_TRAIN] if features == ANY else test
+    if features == ANY:
+        ours, real, held = _multiscale(samples, _last(train), _last(test))
+    else:
+        ours, real, held = (_images(part, features) for part in (samples, _last(train), _last(test)))
     sets = Sets(ours, held[shuffled(len(held))], real)
     floor = real[shuffled(len(real))[: len(ours)]]
     found = _measure(features, sets)
@@ -101,7 +121,10 @@ def measure_images(samples: np.ndarray, train: Tensor, test: Tensor, features: s
     found.classes.update({part: class_shares(each) for part, each in probabilities.items() if each is not None})
     near = near_training(sets, "pixels", "samples")
     assert near is not None, "images have pixels"
-    found.closest.extend(closest_pairs(near))
+    pairs = closest_pairs(near)
+    if chosen is not None and features == ANY:
+        pairs = [replace(pair, train=int(chosen[pair.train])) for pair in pairs]
+    found.closest.extend(pairs)
     return found
 
 
@@ -118,10 +141,9 @@ def measure_features(name: str, samples: Tensor, reference: Tensor, train: Tenso
         InputError: If there are fewer than 100 rows of a kind.
     """
     _check_sizes(*(len(part) for part in (samples, reference, train) if part is not None))
-    held = Examples(rows(reference))
-    return _measure(
-        name, Sets(Examples(rows(samples)), held[shuffled(len(held))], None if train is None else Examples(rows(train)))
-    )
+    ours, held = map(Examples, pair(samples, reference))
+    real = None if train is None else Examples(pair(train, reference)[0])
+    return _measure(name, Sets(ours, held[shuffled(len(held))], real))
 
 
 def _measure(name: str, sets: Sets) -> Quality:
@@ -139,7 +161,20 @@ def _measure(name: str, sets: Sets) -> Quality:
 
 def _images(images: np.ndarray, features: str) -> Examples:
     pixels = torch.from_numpy(np.array(images)).flatten(1)
-    return Examples(*features_and_probabilities(images, features), pixels)
+    return Examples(*features_and_probabilities(images, features), pixels, grid_power(images))
+
+
+def _multiscale(samples: np.ndarray, train: np.ndarray, test: np.ndarray) -> list[Examples]:
+    """Features that need no classifier, scaled by those of the training images."""
+    if samples.shape[1:] != train.shape[1:] or samples.dtype != np.uint8:
+        raise InputError(f"samples must be uint8 of shape {train.shape[1:]}, got {samples.dtype} {samples.shape[1:]}")
+    sets = [np.asarray(part) for part in (samples, train, test)]
+    raw = [multiscale.raw_features(part) for part in sets]
+    mean, scale = multiscale.scaling(raw[1])
+    return [
+        Examples((each - mean) / scale, None, multiscale.compared_pixels(part), grid_power(part))
+        for each, part in zip(raw, sets)
+    ]
 
 
 def _last(images: Tensor) -> np.ndarray:

@@ -11,9 +11,10 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from kakusan.errors import InputError
-from kakusan.measure.metric import Column, Metric, Sets, Value, rows, share
+from kakusan.measure.metric import Column, Metric, Sets, Value, pair, share
 
 RIDGE = 1e-3  # on the weights of standardized features, per example
 LARGEST_SQUARED = 256  # up to this many features, their squares are inputs too, to detect a wrong variance
@@ -25,7 +26,7 @@ def two_sample_accuracy(samples: Tensor, reference: Tensor) -> Value:
 
     The p-value is the probability of at least this accuracy by guessing, by the normal approximation of the binomial.
     """
-    samples, reference = rows(samples), rows(reference)
+    samples, reference = pair(samples, reference)
     size = min(len(samples), len(reference))
     if size < 4:
         raise InputError(f"a two-sample test needs at least four rows of each, got {len(samples)} and {len(reference)}")
@@ -49,7 +50,15 @@ def _inputs(standardized: Tensor) -> Tensor:
 
 
 def logistic_regression(x: Tensor, is_one: Tensor) -> Tensor:
-    """Fit weights w (D,) of P(one | x) = sigmoid(x.w) to rows x (N, D), by Newton's method with a small ridge."""
+    """Fit weights w (D,) of P(one | x) = sigmoid(x.w) to rows x (N, D), by Newton's method with a small ridge.
+
+    A step that does not lower the loss is halved, as rows that a plane nearly separates need it.
+    """
+
+    def loss(w: Tensor) -> float:
+        score = x @ w
+        return ((F.softplus(score) - is_one * score).mean() + RIDGE / 2 * w.square().sum()).item()
+
     weights = torch.zeros(x.shape[1], dtype=x.dtype)
     ridge = RIDGE * torch.eye(x.shape[1], dtype=x.dtype)
     for _ in range(MAX_STEPS):
@@ -57,7 +66,11 @@ def logistic_regression(x: Tensor, is_one: Tensor) -> Tensor:
         gradient = x.T @ (chance - is_one) / len(x) + RIDGE * weights
         curvature = (x.T * (chance * (1 - chance))) @ x / len(x) + ridge
         step = torch.linalg.solve(curvature, gradient)
+        now, last = loss(weights), weights
         weights = weights - step
+        while loss(weights) > now and step.norm() >= SMALL_STEP * (1 + last.norm()):
+            step = step / 2
+            weights = last - step
         if step.norm() < SMALL_STEP * (1 + weights.norm()):
             return weights
     raise RuntimeError(f"the two-sample classifier did not converge in {MAX_STEPS} steps of Newton's method")

@@ -61,7 +61,11 @@ class Recipe:
 
     def record(self) -> dict[str, Any]:
         """Return plain JSON values that `from_record` reads back."""
-        return {"family": self.family, **dataclasses.asdict(self)}
+        record: dict[str, Any] = {"family": self.family, **dataclasses.asdict(self)}
+        for name in ("fit", "cache"):  # of the first reading only, and a path of this machine
+            if not record["pictures"][name] or name == "cache":
+                del record["pictures"][name]
+        return record
 
 
 def without_label_path(recipe: Recipe) -> Recipe:

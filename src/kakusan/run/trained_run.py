@@ -143,11 +143,7 @@ def train(
     if minutes is not None and steps is not None:
         raise InputError("give minutes or steps, not both")
     named = RECIPES[recipe] if isinstance(recipe, str) else recipe
-    chosen = with_settings(named, settings)
-    if minutes is not None or steps is not None:
-        chosen = dataclasses.replace(chosen, minutes=minutes, steps=steps)
-    if data is not None:
-        chosen = dataclasses.replace(chosen, data=str(data))
+    chosen = _chosen(named, settings, data, steps, minutes)
     path = default_out(chosen.name) if out is None else Path(out)
     words = _as_typed(named, settings, data=data, steps=steps, minutes=minutes, teacher=teacher, seed=seed)
     wanted = Start(
@@ -161,6 +157,16 @@ def train(
     with quiet(), showing_progress():
         start(wanted, [*words, "--out", str(path)])
     return Run(path)
+
+
+def _chosen(
+    recipe: Recipe, settings: Mapping[str, Any], data: Path | str | None, steps: int | None, minutes: float | None
+) -> Recipe:
+    """The recipe with other settings, data and budget."""
+    chosen = with_settings(recipe, settings)
+    if minutes is not None or steps is not None:
+        chosen = dataclasses.replace(chosen, minutes=minutes, steps=steps)
+    return chosen if data is None else dataclasses.replace(chosen, data=str(data))
 
 
 def default_out(name: str) -> Path:

@@ -28,6 +28,14 @@ class History:
     seconds: list[float] = field(default_factory=list)
     loss: list[float] = field(default_factory=list)
 
+    def add(self, trainer: Trainer) -> None:
+        """Record the step that the trainer has just taken, unless it was skipped."""
+        state = trainer.state
+        if state.loss is not None:
+            self.step.append(state.step)
+            self.seconds.append(state.seconds)
+            self.loss.append(state.loss)
+
     def to_dict(self) -> dict[str, list[float]]:
         """Columns by name, e.g. for a data frame."""
         return dataclasses.asdict(self)
@@ -78,29 +86,19 @@ def fit(
         >>> kk.fit(chain, torch.randn(256, 2), steps=5).step
         [1, 2, 3, 4, 5]
     """
-    model: Any = chain  # a LatentChain and an nn.Module
-    _check(model, x, cond)
-    if (steps is None) == (minutes is None):
-        raise InputError("fit needs a budget: give either steps=1000 or minutes=5")
-    settings = optim or Optim()
-    batch = max(1, min(settings.batch, len(x)) // settings.num_groups) * settings.num_groups
-    settings = dataclasses.replace(settings, batch=batch)
+    model = _checked(chain, x, cond)
     history = History()
 
     def loss(indices: Tensor, randomness: Randomness) -> Tensor:
         return model.loss(x[indices], randomness, cond=None if cond is None else cond[indices])
 
     def record(trainer: Trainer) -> None:
-        state = trainer.state
-        if state.loss is not None:
-            history.step.append(state.step)
-            history.seconds.append(state.seconds)
-            history.loss.append(state.loss)
+        history.add(trainer)
         if on_step is not None:
             on_step(trainer)
 
     was_training = model.training
-    trainer = Trainer(model, loss, len(x), settings, Budget(minutes, steps), seed, x.device)
+    trainer = Trainer(model, loss, len(x), _fitting(optim or Optim(), len(x)), _budget(steps, minutes), seed, x.device)
     finished = trainer.run([], lambda trainer: None, record)
     if average:
         model.load_state_dict(trainer.ema.module.state_dict())
@@ -110,8 +108,21 @@ def fit(
     return history
 
 
-def _check(chain: Any, x: Tensor, cond: Tensor | None) -> None:
-    """InputError unless the chain can be trained on these examples."""
+def _budget(steps: int | None, minutes: float | None) -> Budget:
+    """The budget; InputError unless exactly one is given."""
+    if (steps is None) == (minutes is None):
+        raise InputError("fit needs a budget: give either steps=1000 or minutes=5")
+    return Budget(minutes, steps)
+
+
+def _fitting(settings: Optim, num_examples: int) -> Optim:
+    """The settings with a batch of at most all examples, in equal micro-batches."""
+    batch = max(1, min(settings.batch, num_examples) // settings.num_groups) * settings.num_groups
+    return dataclasses.replace(settings, batch=batch)
+
+
+def _checked(chain: Any, x: Tensor, cond: Tensor | None) -> Any:
+    """The chain, which is also an nn.Module; InputError unless it can be trained on these examples."""
     if not isinstance(chain, LatentChain) or not isinstance(chain, nn.Module):
         raise InputError(f"fit trains a LatentChain that is an nn.Module, got {type(chain).__name__}")
     parameters = [p for p in chain.parameters() if p.requires_grad]
@@ -133,3 +144,4 @@ def _check(chain: Any, x: Tensor, cond: Tensor | None) -> None:
     if classes is not None:
         classes.check_found()
     chain.validate(x[:CHECKED], None if cond is None else cond[:CHECKED])
+    return chain

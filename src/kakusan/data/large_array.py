@@ -1,0 +1,47 @@
+"""A `.npy` file of images that is larger than memory, converted to a cache image by image."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+
+from kakusan.data.arrays import channels_second, dataset_of, kind_of_array
+from kakusan.data.cache import Cache, Ticker, state_of_files
+from kakusan.data.dataset import RANDOM_TENTH, WHOLE, Dataset, Tell, split_rows
+from kakusan.data.options import ImageOptions
+from kakusan.errors import printable
+
+COUNTS_NDIM = 2
+
+
+def open_large(path: Path, options: ImageOptions, whole: bool, tell: Tell | None) -> Dataset:
+    """The data set of the file, from its cache; counts are read into memory, because they are converted to float64."""
+    name, array = printable(path.name), np.load(path, mmap_mode="r", allow_pickle=False)
+    cache = Cache.of(path, options, whole, lambda: state_of_files(path.parent, [path.name]))
+    kind_of_array(name, array)  # InputError for another type of numbers
+    if cache is None or array.ndim == COUNTS_NDIM:
+        return dataset_of(name, np.array(array), whole=whole)
+    images = channels_second(name, array)
+
+    def convert() -> Dataset:
+        tick, pixels = Ticker(tell, name, len(images)), cache.start(images.shape[1:])
+        for index, image in enumerate(images):
+            tick(index)
+            pixels.append(np.asarray(image, dtype=np.uint8))
+        few = dataset_of(name, np.array(array[:2]), whole=whole)  # checks the shape, and describes the data
+        channels = images.shape[1]
+        if whole:
+            everything = pixels.stack("train", range(len(images)), channels)
+            return dataclasses.replace(few, train=everything, test=everything, source=WHOLE)
+        train, test = split_rows(len(images))
+        return dataclasses.replace(
+            few,
+            train=pixels.stack("train", train.tolist(), channels),
+            test=pixels.stack("test", test.tolist(), channels),
+            source=RANDOM_TENTH,
+            prepared="values 0 and 1 taken as black and white (0 and 255)" if pixels.most == 1 else "",
+        )
+
+    return cache.open() or cache.made(convert)

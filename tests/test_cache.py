@@ -1,0 +1,177 @@
+"""Data larger than memory: converted once to files that are mapped, equal to the data in memory."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from harness.faults import catches
+from harness.image_corpus import colors
+from kakusan.data import arrays, cache, scan
+from kakusan.data.open import open_data
+from kakusan.data.options import ImageOptions
+from kakusan.errors import InputError
+
+SIDE = 8
+
+
+@pytest.fixture
+def photos(tmp_path, monkeypatch):
+    """A folder of 40 images, with a limit of memory that 10 of them exceed."""
+    monkeypatch.setattr(scan, "CACHE_FROM", 10 * 3 * SIDE**2)
+    for index in range(40):
+        path = tmp_path / "photos" / "ab"[index % 2] / f"{index}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(colors(index, SIDE, SIDE)).save(path)
+    return tmp_path / "photos"
+
+
+def options(folder: Path, **other) -> ImageOptions:
+    return ImageOptions(cache=str(folder.parent / "data-cache"), **other)
+
+
+def folders(photos: Path) -> list[Path]:
+    return sorted(path for path in (photos.parent / "data-cache").iterdir() if path.is_dir())
+
+
+@catches("""data/cache.py: the rows of a part are not those of the split
+- everything[rows[start : start + ROWS], :channels]
++ everything[start : start + len(rows[start : start + ROWS]), :channels]""")
+def test_cached_data_equal_those_in_memory(photos, monkeypatch):
+    monkeypatch.setattr(cache, "ROWS", 7)
+    cached, plain = open_data(photos, options(photos)), open_data(photos)
+    assert len(folders(photos)) == 1
+    assert torch.equal(cached.train, plain.train)
+    assert torch.equal(cached.test, plain.test)
+    assert cached.digest() == plain.digest()
+    assert cached.matches(plain.digest())
+    assert (cached.classes, cached.describe()) == (plain.classes, plain.describe())
+    assert cached.train_cond is not None
+    assert torch.equal(cached.train_cond, plain.train_cond)
+    assert torch.equal(cached.train[torch.tensor([3, 1])], plain.train[[3, 1]])
+
+
+def test_cached_data_are_not_read_again(photos, monkeypatch):
+    first = open_data(photos, options(photos))
+    monkeypatch.setattr(scan, "read_image", lambda *_: pytest.fail("read again"))
+    assert open_data(photos, options(photos)).digest() == first.digest()
+
+
+def test_gray_images_are_cached_with_one_channel(photos):
+    for path in photos.glob("*/*.png"):
+        Image.open(path).convert("L").save(path)
+    cached = open_data(photos, options(photos))
+    assert cached.event_shape == (1, SIDE, SIDE)
+    assert cached.digest() == open_data(photos).digest()
+
+
+def test_cached_images_of_0_and_1_are_black_and_white(photos):
+    for path in photos.glob("*/*.png"):
+        Image.fromarray(np.asarray(Image.open(path)) % 2).save(path)
+    cached, plain = open_data(photos, options(photos)), open_data(photos)
+    assert cached.digest() == plain.digest()
+    assert "values 0 and 1 taken as black and white" in cached.describe()
+
+
+@catches("""data/cache.py: a cache of other files is used
+- (record["format"], record["state"]) == (FORMAT, self.state)
++ record["format"] == FORMAT""")
+def test_changed_files_are_converted_again(photos):
+    before = open_data(photos, options(photos))
+    Image.fromarray(colors(99, SIDE, SIDE)).save(photos / "a" / "0.png", compress_level=0)
+    after = open_data(photos, options(photos))
+    assert after.digest() != before.digest()
+    assert after.digest() == open_data(photos).digest()
+    assert len(folders(photos)) == 1
+
+
+@catches("""data/cache.py: a damaged cache is used
+- dataset.digest() != record["digest"]
++ False""")
+def test_a_damaged_cache_is_refused_and_named(photos):
+    open_data(photos, options(photos))
+    path = folders(photos)[0] / "train.u8"
+    content = bytearray(path.read_bytes())
+    content[5] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"is damaged.*--forget"):
+        open_data(photos, options(photos))
+
+
+@pytest.mark.parametrize("other", [{"size": (4, 4)}, {"channels": 1}])
+def test_other_options_have_another_cache(photos, other):
+    open_data(photos, options(photos))
+    changed = open_data(photos, options(photos, **other))
+    assert changed.digest() == open_data(photos, ImageOptions(**other)).digest()
+
+
+def test_small_data_stay_in_memory(photos, monkeypatch):
+    monkeypatch.setattr(scan, "CACHE_FROM", 2**20)
+    open_data(photos, options(photos))
+    assert not (photos.parent / "data-cache").exists()
+
+
+def test_an_interrupted_conversion_leaves_nothing(photos, monkeypatch):
+    real, count = scan.read_image, []
+
+    def interrupted(path, wanted):
+        count.append(path)
+        if len(count) == 30:
+            raise KeyboardInterrupt
+        return real(path, wanted)
+
+    monkeypatch.setattr(scan, "read_image", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        open_data(photos, options(photos))
+    assert folders(photos) == []
+    monkeypatch.setattr(scan, "read_image", real)
+    assert open_data(photos, options(photos)).digest() == open_data(photos).digest()
+
+
+def test_bad_files_are_refused_and_leave_no_cache(photos):
+    (photos / "z.png").write_bytes(b"no image")
+    with pytest.raises(InputError, match="1 of 41 files are not usable"):
+        open_data(photos, options(photos))
+    assert folders(photos) == []
+    skipped = open_data(photos, options(photos, bad="skip"))
+    assert skipped.digest() == open_data(photos, ImageOptions(bad="skip")).digest()
+    assert list(open_data(photos, options(photos, bad="skip")).skipped) == ["z.png"]
+
+
+def test_another_process_that_was_faster_is_waited_for(photos):
+    """Its cache is found after the lock is free, and this process converts nothing."""
+    one = open_data(photos, options(photos))
+    done, away = folders(photos)[0], photos.parent / "away"
+    shutil.move(done, away)
+    real = cache.Cache.start
+
+    def start(self, shape):
+        shutil.move(away, done)
+        return real(self, shape)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cache.Cache, "start", start)
+        assert open_data(photos, options(photos)).digest() == one.digest()
+
+
+def test_a_forgotten_source_frees_its_bytes(photos):
+    open_data(photos, options(photos))
+    root = photos.parent / "data-cache"
+    assert cache.forget(root, photos.parent) == 0
+    assert cache.forget(root, photos) > 40 * 3 * SIDE**2
+    assert folders(photos) == []
+
+
+@pytest.mark.parametrize("shape", [(50, 8, 8), (50, 8, 8, 3), (50, 3, 8, 8)])
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_large_array_is_cached_as_it_would_be_read(tmp_path, monkeypatch, shape, whole):
+    monkeypatch.setattr(arrays, "CACHE_FROM", 1000)
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8))
+    wanted = ImageOptions(cache=str(tmp_path / "data-cache"))
+    cached, plain = (open_data(tmp_path / "x.npy", each, whole=whole) for each in (wanted, ImageOptions()))
+    assert cached.digest() == plain.digest()
+    assert cached.describe() == plain.describe()
+    assert open_data(tmp_path / "x.npy", wanted, whole=whole).digest() == plain.digest()
