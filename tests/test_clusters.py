@@ -134,8 +134,8 @@ def test_the_bound_lies_below_the_log_density_of_the_mixture_by_what_the_steps_c
 
 @pytest.mark.proves("B1")
 @catches("""likelihood/diffusion.py: an evaluation leaves the cluster's share out
-- {name: log_share}
-+ {name: 0 * log_share}""")
+- {name: nats}
++ {name: 0 * nats}""")
 def test_an_evaluation_names_the_cluster_among_its_terms():
     x, k = examples(60)
     found = of_diffusion(model(), lambda rows: x[rows], len(x), seed=3)

@@ -12,12 +12,12 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from kakusan.chain import LatentChain
 from kakusan.checks import check_count
 from kakusan.distributions import add
 from kakusan.errors import InputError
@@ -25,7 +25,6 @@ from kakusan.likelihood.chains import GetBatch
 from kakusan.likelihood.evaluation import Estimate, var_of_mean
 from kakusan.likelihood.scores import draws_of
 from kakusan.models.clusters import UNLABELED, Classes, draw_classes
-from kakusan.models.labels import Labels
 from kakusan.models.mixture import Mixture, split
 from kakusan.noise import stream
 
@@ -141,7 +140,7 @@ class Assigned:
 
 
 @torch.no_grad()
-def assigned(model: LatentChain, batch: GetBatch, num: int, labels: Tensor | None, seed: int = 0) -> Assigned | None:
+def assigned(model: Any, batch: GetBatch, num: int, labels: Tensor | None, seed: int = 0) -> Assigned | None:
     """Classes of examples for a model of labels; None for a model whose classes are certain, or without classes.
 
     q(k | x) is the label if there is one, else the table of clusters of `Labels`, else Bayes' rule.
@@ -157,7 +156,7 @@ def assigned(model: LatentChain, batch: GetBatch, num: int, labels: Tensor | Non
         InputError: If there are labels, and the model has none.
     """
     classes = split(model)[1]
-    if not isinstance(classes, Labels) or not isinstance(model, Mixture):
+    if classes is None or not classes.labeled:
         if labels is not None:
             raise InputError("labels were given, and this model is not conditional on labels; leave them out")
         return None

@@ -21,7 +21,8 @@ def data_of(source: ModelSource, model: TrainedModel, other: str | None) -> Data
         raise InputError(
             f"{source.path} does not contain its data, {shown(model.recipe.data)}; name them with --data PATH"
         )
-    recipe = model.recipe if source.run is not None else without_label_path(model.recipe)
+    own = other is not None or source.run is not None
+    recipe = model.recipe if own else without_label_path(model.recipe)
     wanted = recipe.pictures
     if other is not None:
         wanted = options_for(other, model.event_shape, wanted)

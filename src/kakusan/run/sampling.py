@@ -76,7 +76,7 @@ class SamplingPolicy:
 
         For a model of labels, `guidance` is the scale of classifier-free guidance on top of that.
         """
-        if self.has_null and isinstance(self.model, Mixture):
+        if self.has_null:
             config: Any = self.recipe.model
             chain: Any = self._autoguided(autoguidance)
             return classifier_free(chain, 1.0 if guidance is None else guidance, config.guidance_range)

@@ -19,7 +19,7 @@ from kakusan.data.open import lasting, lasting_labels, open_data
 from kakusan.errors import InputError, Stopped
 from kakusan.run.build import check_kind, count_parameters, family_of
 from kakusan.run.directory import RunDirectory, resume_command
-from kakusan.run.families.conditional import ConditionalConfig, label_lines
+from kakusan.run.families.conditional import label_lines
 from kakusan.run.fingerprint import versions
 from kakusan.run.job import Job, reopened, untrained
 from kakusan.run.model_file import ExportedModel
@@ -118,7 +118,7 @@ def _prepared(wanted: Start, device: torch.device) -> tuple[ExportedModel | None
     dataset = open_data(recipe.data, recipe.pictures, tell)
     own_data = recipe.name not in RECIPES or recipe.data != RECIPES[recipe.name].data
     recipe = dataclasses.replace(recipe, model=family_of(recipe.model).for_data(recipe.model, own_data))
-    if teacher is None and isinstance(recipe.model, ConditionalConfig):
+    if teacher is None:
         recipe = dataclasses.replace(recipe, model=recipe.model.for_labels(dataset))
         for line in label_lines(recipe.model, dataset, own_data):
             tell(line)

@@ -20,7 +20,6 @@ from kakusan.likelihood.chains import GetBatch
 from kakusan.likelihood.classes import MOST, Posterior, posterior
 from kakusan.likelihood.evaluation import Evaluation, summarize
 from kakusan.models.diffusion import Diffusion
-from kakusan.models.labels import Labels
 from kakusan.models.mixture import split
 from kakusan.noise import stream
 from kakusan.progress import progress
@@ -74,7 +73,9 @@ class TrainedModel:
     @property
     def classes(self) -> tuple[str, ...]:
         """Names of the classes of a model of labels, in the order of their indices; empty for other models."""
-        return getattr(self.recipe.model, "classes", ()) if isinstance(split(self.chain)[1], Labels) else ()
+        classes = split(self.chain)[1]
+        config: Any = self.recipe.model
+        return config.classes if classes is not None and classes.labeled else ()
 
     def classify(self, data: Tensor | np.ndarray | Images, evaluations: int = MOST, seed: int = 0) -> Posterior:
         """Class probabilities by Bayes' rule, p(label | x) proportional to p(label) p(x | label).

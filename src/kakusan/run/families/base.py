@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from kakusan.data.forms import FORMS
 from kakusan.errors import InputError, shown
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
+    from kakusan.data.dataset import Dataset
     from kakusan.data.forms.base import Form
     from kakusan.data.scale import Scale, Unscaled
     from kakusan.images import Images
@@ -36,11 +37,22 @@ class ModelConfig:
     """Base of the settings of a family: a frozen dataclass with a `family` name.
 
     Attributes:
+        conditional: Whether the model can be conditional on labels or clusters.
         guided: Whether samples can be guided by weights from early in the run, and the model distilled.
     """
 
     family = ""
     guided = False
+    conditional = False
+
+    @property
+    def kind_of_condition(self) -> Literal["none", "clusters", "labels"]:
+        """The condition of the model."""
+        return "none"
+
+    def for_labels(self, dataset: Dataset) -> Any:
+        """The settings for the labels of these data."""
+        return self
 
 
 class Family(abc.ABC):

@@ -27,6 +27,8 @@ ClassName = Annotated[str, Length(1, 200)]
 class ConditionalConfig(ModelConfig):
     """Settings of a family whose networks may be conditional on classes."""
 
+    conditional = True
+
     condition: Literal["none", "clusters", "labels"] | None = None
     """Condition of the model. labels: the data's classes. clusters: k-means clusters, see model.clusters. Default: labels if they come from subfolders or --labels, otherwise clusters if model.clusters is positive."""
     clusters: Annotated[int, Between(0, 4096)] = 0
@@ -91,7 +93,7 @@ def conditioned(chain: Any, config: ConditionalConfig, event_shape: tuple[int, .
     return chain
 
 
-def labels_of(config: ModelConfig, dataset: Dataset, part: str) -> Tensor | None:
+def labels_of(config: Any, dataset: Dataset, part: str) -> Tensor | None:
     """Index of each example's label among the model's classes, -1 for unlabeled; None if labels are not its condition.
 
     Args:
@@ -103,13 +105,13 @@ def labels_of(config: ModelConfig, dataset: Dataset, part: str) -> Tensor | None
 
     from kakusan.data.labels import indices_for
 
-    if not isinstance(config, ConditionalConfig) or config.kind_of_condition != "labels":
+    if config.kind_of_condition != "labels":
         return None
     found = indices_for(config.classes, dataset, part)
     return torch.full((len(getattr(dataset, part)),), -1) if found is None else found
 
 
-def known_labels(config: ModelConfig, dataset: Dataset, part: str, limit: int | None = None) -> Tensor | None:
+def known_labels(config: Any, dataset: Dataset, part: str, limit: int | None = None) -> Tensor | None:
     """`labels_of` the first examples."""
     labels = labels_of(config, dataset, part)
     return labels if labels is None else labels[:limit]
@@ -157,7 +159,7 @@ def label_lines(config: Any, dataset: Dataset, own_data: bool) -> list[str]:
                 f"{missing:,} unlabeled examples get labels from up to {config.clusters:,} clusters of all examples"
             )
         return lines
-    if dataset.classes and own_data:
+    if dataset.classes and own_data and config.conditional:
         return [
             f"labels of {len(dataset.classes):,} classes are not used; condition on them with --model.condition labels"
         ]
