@@ -27,7 +27,7 @@ class OnDevice:
     """Flag of a command that computes."""
 
     device: str = "auto"
-    """Device: auto, cpu, cuda or cuda:N."""
+    """Device: auto, cpu, cuda, cuda:N or mps (an Apple GPU)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -233,9 +233,9 @@ class Demo(OnDevice):
     out: Path = Path("runs/demo")
     """Run directory. An unfinished run there is resumed, a finished one is shown."""
     minutes: Minutes | None = None
-    """Training time in minutes. Default: the recipe's budget."""
+    """Training time in minutes, instead of steps."""
     steps: Steps | None = None
-    """Budget in steps, in place of minutes."""
+    """Training steps. Default: the recipe's budget."""
     seed: Seed = 0
     """Random seed."""
 
@@ -245,7 +245,7 @@ class Processes:
     """Flags of several processes that train together."""
 
     device: str | None = None
-    """Device: auto, cpu, cuda or cuda:N. Default: auto, for a resumed run the device it was trained on."""
+    """Device: auto, cpu, cuda, cuda:N or mps (an Apple GPU). Default: auto, for a resumed run the device it was trained on."""
     devices: Count = 1
     """Number of processes on this machine that train together, one for each GPU."""
     restarts: Annotated[int, Between(0)] = 0
@@ -275,9 +275,9 @@ class NewRun(Processes):
     out: Path | None = None
     """New run directory. Default: runs/RECIPE-DATE-TIME."""
     minutes: Minutes | None = None
-    """Budget in minutes."""
+    """Training time in minutes, instead of steps."""
     steps: Steps | None = None
-    """Budget in steps, instead of minutes."""
+    """Training steps. Default: the recipe's budget."""
     seed: Seed = 0
     """Random seed."""
     optim: Any = None

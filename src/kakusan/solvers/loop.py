@@ -148,7 +148,7 @@ def sample(
             parts.append(ancestral_sample(chain, len(streams), streams, cond=known, z=start_at))
             continue
         if known is None and classes is not None:
-            known = classes.draw(len(streams), streams)
+            known = classes.draw(len(streams), streams).to(_device(inner))
         begin = inner.prior(known).expand(len(streams)).sample(streams) if z is None else z[rows]
         parts.append(
             _on_cores(functools.partial(solve, inner, solver=plan[0], times=plan[1]), begin, known, streams, callback)
