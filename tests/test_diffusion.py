@@ -552,8 +552,8 @@ def test_the_gradient_of_the_bound_is_the_exact_one(variance):
 @pytest.mark.parametrize("estimator", ["est_T", "est_2_centred", "est_1_centred"])
 @pytest.mark.parametrize("variance", ["unit_seed", "beta"])
 @catches("""models/elbo_estimators.py: an estimate from one step is not multiplied by T
-- free_sum + model.depth * (log_prob - free)
-+ free_sum + (log_prob - free)""")
+- return (constant + free_sum + model.depth * (log_prob.to(constant.device) - free)).to(x)
++ return (constant + free_sum + (log_prob.to(constant.device) - free)).to(x)""")
 def test_gradients_of_every_estimator_average_to_the_exact_one(variance, estimator):
     network = Affine(N)
     model = Diffusion(network, Schedule.from_betas(SMALL_BETAS), 2, "mean", VARIANCES[variance]).double()

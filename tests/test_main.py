@@ -131,3 +131,16 @@ def test_modules_are_names_of_the_package_before_they_are_imported():
 def test_arrays_that_no_figure_can_show_are_refused(shape):
     with pytest.raises(ValueError, match="expected uint8"):
         Images(np.zeros(shape, np.uint8))
+
+
+@pytest.mark.parametrize(("name", "words"), [("Difusion", "; did you mean 'Diffusion'?"), ("qqq", "")])
+def test_a_name_that_is_nearly_right_is_answered_with_the_right_one(name, words):
+    with pytest.raises(AttributeError) as caught:
+        getattr(kakusan, name)
+    assert str(caught.value) == f"module 'kakusan' has no attribute {name!r}{words}"
+
+
+def test_sampling_without_a_number_says_what_is_missing():
+    chain = kakusan.Diffusion(torch.nn.Identity(), kakusan.Schedule.cosine(5), 2, prediction="x")
+    with pytest.raises(kakusan.InputError, match="number of samples is missing; give n"):
+        kakusan.sample(chain)

@@ -25,8 +25,10 @@ def data_of(source: ModelSource, model: TrainedModel, other: str | None) -> Data
     recipe = model.recipe if own else without_label_path(model.recipe)
     wanted = recipe.pictures
     if other is not None:
-        wanted = options_for(other, model.event_shape, wanted)
+        wanted = model.family.reading(model.recipe.model, options_for(other, model.event_shape, wanted) or wanted)
     dataset = open_data(other or model.recipe.data, wanted, tell, whole=other is not None)
+    if other is not None:
+        dataset = model.family.conform(model.recipe.model, dataset)
     model.check_data(dataset)
     if other is not None and dataset.prepared:
         tell(dataset.describe())

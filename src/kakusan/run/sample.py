@@ -91,6 +91,9 @@ def _write(model: TrainedModel, samples: np.ndarray, out: Path, facts: dict[str,
             columns = len(model.classes) if choices_each(model, facts) else None
             model.family.form.save_figure(samples[:MOST_SHOWN], out / "samples.png", known, columns)
             written.insert(0, out / "samples.png")
+        for name, more in model.family.form.files(samples, model.scale).items():
+            files.replace(out / name, more)
+            written.insert(0, out / name)
         if facts.get("label") is not None:
             cond = cond_of(model.classes, facts["label"], len(samples), facts.get("first") or 0).tolist()
             rows = "".join(f"{row},{quoted_cell(model.classes[k])}\n" for row, k in enumerate(cond))
@@ -115,7 +118,7 @@ def _unused(out: Path) -> Path:
 
 
 def _held(out: Path) -> list[Path]:
-    return [path for name in ("samples.npy", "samples.png") if os.path.lexists(path := out / name)]
+    return [path for name in ("samples.npy", "samples.png", "samples.csv") if os.path.lexists(path := out / name)]
 
 
 def _check_folder(out: Path) -> None:

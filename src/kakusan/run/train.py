@@ -117,7 +117,7 @@ def _prepared(wanted: Start, device: torch.device) -> tuple[ExportedModel | None
     Budget(recipe.minutes, recipe.steps)  # InputError before a long reading
     dataset = open_data(recipe.data, recipe.pictures, tell)
     own_data = recipe.name not in RECIPES or recipe.data != RECIPES[recipe.name].data
-    recipe = dataclasses.replace(recipe, model=family_of(recipe.model).for_data(recipe.model, own_data))
+    recipe = dataclasses.replace(recipe, model=family_of(recipe.model).for_data(recipe.model, dataset, own_data))
     if teacher is None:
         recipe = dataclasses.replace(recipe, model=recipe.model.for_labels(dataset))
         for line in label_lines(recipe.model, dataset, own_data):

@@ -210,6 +210,8 @@ def _number(n: int | None, z: Tensor | None, cond: Any) -> int:
     lengths = {len(value) for value in (z, cond) if isinstance(value, Tensor) and value.dim() > 0}
     if n is None and lengths:
         n = max(lengths)
+    if n is None:
+        raise InputError("the number of samples is missing; give n, or z or cond with a row for each sample")
     if isinstance(n, bool) or not isinstance(n, int) or n < 0:
         raise InputError(f"the number of samples must be a whole number, 0 or more, got {n!r}")
     if lengths - {n}:
