@@ -99,7 +99,7 @@ def test_each_estimator_of_the_bound_is_that_of_the_clusters_own_chain_and_its_s
 
 @pytest.mark.proves("B1")
 @catches("""models/mixture.py: a weight leaves the cluster's share out [1]
-- return log_prob + rows.gather(1, value.k[:, None])[:, 0].to(log_prob.dtype)
+- return log_prob + rows.gather(1, value.k.to(rows.device)[:, None])[:, 0].to(log_prob)
 + return log_prob""")
 @pytest.mark.parametrize("k", [0, 1, 2])
 def test_what_is_written_for_every_chain_is_right_for_one_of_clusters(k):
