@@ -191,7 +191,7 @@ class Shifted:
     def __init__(self, shift):
         self.shift = shift
 
-    def evaluate(self, x, seed, law=None):
+    def evaluate(self, x, seed, law=None, labels=None):
         nats = x.double() - self.shift + 0.1 * torch.randn(len(x), generator=seeded(seed + int(1e6 * self.shift)))
         return summarize(Estimate({"bound": nats}, {"bound": None}, None, None, len(x), ""), 1)
 

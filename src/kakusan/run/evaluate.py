@@ -21,7 +21,9 @@ from kakusan.likelihood.three import three_estimates
 from kakusan.measure.classifier import SHIPPED
 from kakusan.measure.samples import Quality
 from kakusan.progress import progress
+from kakusan.run.bayes import CLASSIFIED, Classified, given_labels, given_line
 from kakusan.run.evaluation_data import data_of
+from kakusan.run.families.conditional import known_labels
 from kakusan.run.precision import repeated_until
 from kakusan.run.quality import file_quality, sample_quality
 from kakusan.run.source import open_source
@@ -95,6 +97,7 @@ def evaluate(
     importance: int | None = None,
     error: float | None = None,
     estimators: bool = False,
+    classified: int = CLASSIFIED,
     samples: int | None = None,
     features: str | None = None,
     seed: int = 0,
@@ -111,6 +114,7 @@ def evaluate(
         importance: K of the importance-weighted bound of a VAE or hierarchical VAE (default: the ELBO).
         error: Wanted standard error in bits/dim; estimates are repeated until it is reached (default: none).
         estimators: Also estimate the ELBO of a few examples from paths, pairs and single latents.
+        classified: Number of examples that a model of labels classifies by Bayes' rule, the first ones.
         samples: Number of samples to draw and measure (default: none).
         features: Features of the samples' measures: "digits" or "fashion", or a file of features.
         seed: Random seed.
@@ -138,13 +142,33 @@ def evaluate(
         )
     examples = (dataset.test if split == "test" else dataset.train)[:limit]
     tell_measuring(len(examples))
-    measured = measure_bound(model, examples, seed, importance, repeats, error)
+    labels = known_labels(model.recipe.model, dataset, split, limit)
+    measured = measure_bound(model, examples, seed, importance, repeats, labels, error)
+    if model.classes and classified:
+        measured = _with_classes(measured, model, examples[:classified], labels, seed, repeats)
     if estimators:
-        batch = model.batches(examples)
-        three = three_estimates(model.chain, batch, len(examples), seed, offset_nats=model.grid_nats())
-        details, lines = {**measured.details, "three_estimates": three}, measured.lines + _estimator_lines(three)
-        measured = Measured(measured.result, details, lines)
+        measured = _with_estimators(measured, model, examples, seed)
     return Evaluated(dataset.name, measured, quality, dataset.form)
+
+
+def _with_estimators(measured: Measured, model: TrainedModel, examples: Tensor, seed: int) -> Measured:
+    batch = model.batches(examples)
+    three = three_estimates(model.chain, batch, len(examples), seed, offset_nats=model.grid_nats())
+    details, lines = {**measured.details, "three_estimates": three}, measured.lines + _estimator_lines(three)
+    return Measured(measured.result, details, lines)
+
+
+def _with_classes(
+    measured: Measured, model: TrainedModel, examples: Tensor, labels: Tensor | None, seed: int, repeats: int | None
+) -> Measured:
+    """Add the accuracy of Bayes' rule, and the bound on log p(x) with q(k | x) from it and independent noise."""
+    found = model.classify(examples, seed=seed)
+    turns = range(repeats or model.family.repeats(len(examples)))
+    summed = averaged([model.evaluate(examples, seed + _REPEAT * k, labels=found.probs) for k in turns])
+    names = tuple(map(str, range(len(examples))))
+    known = None if labels is None else labels[: len(examples)]
+    found = Classified(model.classes, names, found, known, (summed.bits_per_dim, summed.standard_error))
+    return Measured(measured.result, measured.details | {"classes": found.record()}, measured.lines + found.lines())
 
 
 def measure_bound(
@@ -153,9 +177,10 @@ def measure_bound(
     seed: int = 0,
     importance: int | None = None,
     repeats: int | None = None,
+    labels: Tensor | None = None,
     error: float | None = None,
 ) -> Measured:
-    """Bound of examples and everything that comes with it; arguments as `evaluate`."""
+    """Bound of examples and everything that comes with it; arguments as `evaluate`, with the label of each example."""
     if repeats is None:
         repeats = model.family.repeats(len(data))
     estimates: list[Evaluation] = []
@@ -163,14 +188,17 @@ def measure_bound(
     def repeat(num: int) -> Evaluation:
         """The average of `num` estimates, of which the first are there already."""
         for k in progress(range(len(estimates), num), "measuring the bound"):
-            estimates.append(model.evaluate(data, seed + _REPEAT * k, importance))
+            estimates.append(model.evaluate(data, seed + _REPEAT * k, importance, labels=labels))
         return averaged(estimates)
 
     result, reached = repeat(repeats), []
     if error is not None:
         result, reached = repeated_until(error, repeat, repeats, tell)
     details = model.family.details(model, data, seed)
-    return Measured(result, details, [*reached, *model.family.detail_lines(details)])
+    lines = [*reached, *model.family.detail_lines(details)]
+    if labels is not None and (given := given_labels(result, labels)):
+        details, lines = details | {"given_labels": given}, [given_line(given), *lines]
+    return Measured(result, details, lines)
 
 
 _REPEAT = 1_000_003  # between the seeds of repeated estimates

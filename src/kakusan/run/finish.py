@@ -11,6 +11,7 @@ from kakusan.console import tell
 from kakusan.data.dataset import Dataset
 from kakusan.run.build import family_of
 from kakusan.run.directory import RunDirectory
+from kakusan.run.families.conditional import known_labels
 from kakusan.run.figures import closest_pairs, final_figures, sample_grid
 from kakusan.run.recipe import Recipe
 from kakusan.run.report.page import render
@@ -37,7 +38,8 @@ def measure(model: TrainedModel, trainer: Trainer, dataset: Dataset) -> dict[str
     bound: dict[str, Any] = {}
     if model.family.has_bound:
         held_out = dataset.test[:MEASURED_IMAGES]
-        result = model.evaluate(held_out)
+        labels = known_labels(model.recipe.model, dataset, "test", MEASURED_IMAGES)
+        result = model.evaluate(held_out, labels=labels)
         bound = {
             "bits_per_dim": result.bits_per_dim,
             "standard_error": result.standard_error,
@@ -60,7 +62,9 @@ def _training_bound(model: TrainedModel, dataset: Dataset, num: int) -> dict[str
     if dataset.train is dataset.test:
         return {}
     num = min(num, len(dataset.train))
-    result = model.evaluate(dataset.train[torch.linspace(0, len(dataset.train) - 1, num, dtype=torch.float64).long()])
+    rows = torch.linspace(0, len(dataset.train) - 1, num, dtype=torch.float64).long()
+    labels = known_labels(model.recipe.model, dataset, "train", None)
+    result = model.evaluate(dataset.train[rows], labels=None if labels is None else labels[rows])
     return {"train_bits_per_dim": result.bits_per_dim, "train_standard_error": result.standard_error}
 
 

@@ -49,7 +49,11 @@ class Stopped:
 
 
 def measure_until_decided(
-    models: Sequence[Any], examples: Tensor, seed: int, law: StepLaw | None
+    models: Sequence[Any],
+    examples: Tensor,
+    seed: int,
+    law: StepLaw | None,
+    labels: Sequence[Tensor | None] = (None, None),
 ) -> tuple[tuple[Evaluation, Evaluation], Stopped]:
     """Measure two models on blocks of examples in random order until the difference is decided, or all are used.
 
@@ -61,6 +65,7 @@ def measure_until_decided(
         examples: Stored examples, in any order.
         seed: Random seed of the order and of the noise.
         law: Timestep distribution of both, see `TrainedModel.evaluate`.
+        labels: Label of each example for either model, see `TrainedModel.evaluate`.
 
     Returns:
         Both evaluations on the examples that were used, and the decision.
@@ -69,7 +74,12 @@ def measure_until_decided(
     blocks: list[tuple[Evaluation, ...]] = []
     low, high, decided = 0.0, 0.0, False
     for rows in progress(order.split(BLOCK), "measuring both"):
-        blocks.append(tuple(model.evaluate(examples[rows], seed + len(blocks), law=law) for model in models))
+        blocks.append(
+            tuple(
+                model.evaluate(examples[rows], seed + len(blocks), law=law, labels=None if k is None else k[rows])
+                for model, k in zip(models, labels)
+            )
+        )
         low, high = _interval(blocks)
         decided = len(blocks[0][0].per_example) == FIRST_LOOK and (low > 0 or high < 0)
         if decided:
