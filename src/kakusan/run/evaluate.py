@@ -136,10 +136,7 @@ def evaluate(
     quality = _quality(model, dataset, samples, features, seed)
     if not model.family.has_bound:
         return Evaluated(dataset.name, None, quality, dataset.form)
-    if split != "test" and data is not None:
-        raise InputError(
-            f"--split {split} is a part of the run's own data, and --data is measured whole; give one of them"
-        )
+    _check_split(split, data)
     examples = (dataset.test if split == "test" else dataset.train)[:limit]
     tell_measuring(len(examples))
     labels = known_labels(model.recipe.model, dataset, split, limit)
@@ -149,6 +146,13 @@ def evaluate(
     if estimators:
         measured = _with_estimators(measured, model, examples, seed)
     return Evaluated(dataset.name, measured, quality, dataset.form)
+
+
+def _check_split(split: str, data: str | None) -> None:
+    if split != "test" and data is not None:
+        raise InputError(
+            f"--split {split} is a part of the run's own data, and --data is measured whole; give one of them"
+        )
 
 
 def _with_estimators(measured: Measured, model: TrainedModel, examples: Tensor, seed: int) -> Measured:

@@ -171,8 +171,6 @@ class TrainedModel:
                 done[number] = {"x": x}
         return self.stored([one["x"] for one in distributed.all_gather(done)])
 
-    # Given examples
-
     def encode(self, data: Any, steps: int | None = None, solver: Solver | str | None = None) -> np.ndarray:
         """Latents of given examples, see `run.tools.encode.encode`."""
         from kakusan.run.tools.encode import encode
