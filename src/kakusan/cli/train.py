@@ -99,7 +99,13 @@ def _wanted(recipe: Recipe, command: Train | Distill, out: Path) -> Any:
     if isinstance(command, Distill):
         recipe = dataclasses.replace(recipe, distil=command.distil, optim=command.optim)
         return Start(recipe, out, command.seed, device, command.teacher, command.data)
-    pictures = ImageOptions(size_named(command.size), command.channels, command.bad_images, columns=command.columns)
+    pictures = ImageOptions(
+        size_named(command.size),
+        command.channels,
+        command.bad_images,
+        columns=command.columns,
+        labels=command.labels,
+    )
     recipe = dataclasses.replace(recipe, data=command.data, pictures=pictures, model=command.model, optim=command.optim)
     return Start(recipe, out, command.seed, device)
 

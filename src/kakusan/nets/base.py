@@ -70,7 +70,7 @@ class ImageDenoiser(nn.Module):
             **cls._settings(config),
             time=config.time,
             gate=config.variance == "learned",
-            num_classes=config.clusters,
+            num_classes=config.num_conditions,
         )
 
     @classmethod

@@ -15,6 +15,7 @@ from kakusan.data.open import open_data
 from kakusan.errors import InputError
 from kakusan.run.build import build, start_at, training_loss
 from kakusan.run.directory import RunDirectory
+from kakusan.run.families.conditional import labels_of
 from kakusan.run.model_file import ExportedModel
 from kakusan.run.recipe import Recipe, from_record
 from kakusan.run.student import distillation, distillation_loss
@@ -89,7 +90,9 @@ def trainer_of(job: Job) -> Trainer:
     """Build the trainer of a run, untrained."""
     data = job.dataset.train.to(job.device)
     module = job.module.to(job.device)
-    start_at(module, job.recipe.model, data, job.recipe.optim.augment)
+    labels = labels_of(job.recipe.model, job.dataset, "train") if job.teacher is None else None
+    labels = labels if labels is None else labels.to(job.device)
+    start_at(module, job.recipe.model, data, job.recipe.optim.augment, labels)
     groups = job.recipe.optim.num_groups
     batch = min(job.recipe.optim.batch, len(data) // groups * groups)
     if not batch:
@@ -100,7 +103,7 @@ def trainer_of(job: Job) -> Trainer:
             cast(Any, module), job.recipe, data, teacher_chain(job.teacher, job.recipe, job.device)
         )
     else:
-        loss = training_loss(module, job.recipe.model, data, job.recipe.optim.augment)
+        loss = training_loss(module, job.recipe.model, data, job.recipe.optim.augment, labels)
     return Trainer(
         module,
         loss,
