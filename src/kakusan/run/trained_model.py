@@ -256,15 +256,9 @@ class TrainedModel:
         self.check_bound()
         examples = self.examples(data)
         return score_examples(
-            self.chain,
-            self.batches(examples, seed),
-            len(examples),
-            self.num_dims,
-            evaluations,
-            error,
-            seed,
+            self.chain, self.batches(examples, seed), len(examples), self.num_dims, evaluations, error, seed,
             self.grid_nats(),
-        )
+        )  # fmt: skip
 
     def batches(self, data: Tensor, seed: int = 0) -> GetBatch:
         """Function from indices to examples in the model's scale, on its device; bits are drawn from the seed."""
