@@ -92,8 +92,8 @@ class Evaluate(Measured):
     samples: Count | None = None
     """Number of samples to draw and compare with real images, e.g. 10000."""
     features: str | None = None
-    """Features for comparing samples: digits, fashion, or a .npz or .safetensors file. Default: digits. A file has arrays
-    (N, D) named samples and reference (held out), and optionally train."""
+    """Features for comparing samples: digits, fashion, multiscale, or a .npz or .safetensors file. Default: multiscale, for
+    gray images of 28 x 28 digits. A file has arrays (N, D) named samples and reference (held out), and optionally train."""
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,12 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from kakusan.console import tell
 from kakusan.data.dataset import Dataset
-from kakusan.data.open import open_data
 from kakusan.errors import InputError
 from kakusan.run.build import build, start_at, training_loss
 from kakusan.run.directory import RunDirectory
 from kakusan.run.model_file import ExportedModel
+from kakusan.run.own_data import open_for
 from kakusan.run.recipe import Recipe, from_record
 from kakusan.run.student import distillation, distillation_loss
 from kakusan.run.teacher import kept_teacher, teacher_chain
@@ -70,7 +69,7 @@ def reopened(run: RunDirectory, record: dict[str, Any], device: torch.device) ->
 def open_same_data(run: RunDirectory, recipe: Recipe) -> Dataset:
     """Open the data of a run, which are identified by their content."""
     try:
-        dataset = open_data(recipe.data, recipe.pictures, tell)
+        dataset = open_for(run.path, recipe.data, recipe.pictures)
     except InputError as error:
         raise InputError(f"{error}; if the data have moved, add --data PATH") from error
     if not dataset.matches(run.read("data.json")["digest"]):

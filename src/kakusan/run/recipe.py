@@ -71,6 +71,7 @@ class Recipe:
 RECIPES = Registry(
     "recipe",
     {
+        "images": "kakusan.recipes.images:RECIPE",
         "mnist-ddpm": "kakusan.recipes.mnist_ddpm:RECIPE",
         "mnist-few": "kakusan.recipes.mnist_few:RECIPE",
         "mnist-transformer": "kakusan.recipes.mnist_transformer:RECIPE",

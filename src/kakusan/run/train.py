@@ -13,15 +13,15 @@ from typing import Any
 import torch
 
 from kakusan import distributed
-from kakusan.console import tell
 from kakusan.data.dataset import Dataset
-from kakusan.data.open import lasting, open_data
+from kakusan.data.open import lasting
 from kakusan.errors import InputError, Stopped
 from kakusan.run.build import check_kind, count_parameters, family_of
 from kakusan.run.directory import RunDirectory, resume_command
 from kakusan.run.fingerprint import versions
 from kakusan.run.job import Job, reopened, untrained
 from kakusan.run.model_file import ExportedModel
+from kakusan.run.own_data import open_for, planned
 from kakusan.run.recipe import RECIPES, Recipe, from_record
 from kakusan.run.session import Session
 from kakusan.run.teacher import keep_teacher, read_teacher, student_of
@@ -112,11 +112,12 @@ def _prepared(wanted: Start, device: torch.device) -> tuple[ExportedModel | None
         data = wanted.data or its_recipe.data
         recipe = dataclasses.replace(student_of(recipe, teacher), data=data, pictures=its_recipe.pictures)
     Budget(recipe.minutes, recipe.steps)  # InputError before a long reading
-    dataset = open_data(recipe.data, recipe.pictures, tell)
+    dataset = open_for(wanted.out, recipe.data, recipe.pictures)
     own_data = recipe.name not in RECIPES or recipe.data != RECIPES[recipe.name].data
     recipe = dataclasses.replace(recipe, model=family_of(recipe.model).for_data(recipe.model, own_data))
     recipe = with_groups(dataclasses.replace(recipe, data=lasting(recipe.data)), device, len(dataset.train))
     check_kind(recipe, dataset)
+    recipe = planned(recipe, dataset)
     if teacher is not None and teacher.facts.event_shape != dataset.event_shape:
         raise InputError(
             f"the teacher draws examples of shape {teacher.facts.event_shape}, and {dataset.name} has "

@@ -85,6 +85,10 @@ class Family(abc.ABC):
         """The settings with their defaults for these data; own_data: other data than the recipe's were given."""
         return config
 
+    def plan(self, config: Any, event_shape: tuple[int, ...], num_examples: int) -> tuple[Any, str]:
+        """The settings with a network chosen for the shape and number of examples, and the choice in words."""
+        return config, ""
+
     def chain(self, module: Any) -> Any:
         """The `LatentChain` that a trained module is used as."""
         return module
