@@ -362,8 +362,8 @@ def one_hot(counts):
 - table = table[:, table.sum(0) > 0]
 + table = table + 0""")
 @catches("""measure/classes.py: 90 % is not enough for 90 %
-- probabilities.amax(1) >= CONFIDENT
-+ probabilities.amax(1) > CONFIDENT""")
+- checked(probabilities).amax(1) >= CONFIDENT
++ checked(probabilities).amax(1) > CONFIDENT""")
 def test_the_chi_square_of_two_histograms_is_that_of_a_hand():
     found = class_chi_square(one_hot([10, 20, 0]), one_hot([20, 10, 0]))  # 15 expected four times: 4 * 25 / 15
     assert found.value == pytest.approx(20 / 3, rel=1e-12)
@@ -560,8 +560,8 @@ def test_real_digits_as_samples_get_the_floor_and_copies_are_called_copies(some_
 
 
 @catches("""measure/samples.py: held-out data are taken in their order
-- Sets(Examples(rows(samples)), held[shuffled(len(held))]
-+ Sets(Examples(rows(samples)), held[torch.arange(len(held))]""")
+-     return _measure(name, Sets(ours, held[shuffled(len(held))], real))
++     return _measure(name, Sets(ours, held[torch.arange(len(held))], real))""")
 def test_held_out_data_may_lie_sorted():
     samples, reference = normal(400, 3), normal(400, 3, seed=1)
     errors = [
@@ -630,7 +630,7 @@ def test_a_metric_of_ones_own_is_one_line_in_the_registry(monkeypatch):
     assert found.values["brightness"].value == pytest.approx(samples[:, 0].mean().item())
     assert found.floor["brightness"].value == pytest.approx(train[:, 0].mean().item())
     line = next(line for line in found.lines() if "mean of the first feature, higher is better" in line)
-    assert "floor" in line
+    assert " real " in line
     assert {"frechet_distance_n150", "kernel_distance", "brightness_n150"} <= found.record()["measures"].keys()
     assert {"frechet_distance_n120", "kernel_distance", "brightness_n120"} <= found.record()["floor"].keys()
 
@@ -641,7 +641,7 @@ def test_every_metric_is_shown_with_its_direction_and_its_floor(some_digits):
     assert found.values.keys() == found.floor.keys() == found.columns.keys()
     for name, column in found.columns.items():
         assert column.better
-        assert sum(str(column) in line and "floor" in line for line in found.lines()[1:]) == 1, name
+        assert sum(str(column) in line and " real " in line for line in found.lines()[1:]) == 1, name
 
 
 def test_measures_take_arrays_and_refuse_what_are_no_features():

@@ -99,6 +99,9 @@ def log_weight(chain: LatentChain, path: list[Latent], *, cond: Tensor | None = 
             f"{chain.depth + 1} tensors; got {len(path)}"
         )
     chain.validate(path[0], cond)
+    rows = [len(z[0] if isinstance(z, tuple) else z) for z in path]
+    if len(set(rows)) > 1:
+        raise InputError(f"all entries of a path must have the same number of rows, got {', '.join(map(str, rows))}")
     total = chain.prior(cond).log_prob(path[-1])
     for t in range(1, chain.depth + 1):
         total = total + chain.decode(path[t], t, cond).log_prob(path[t - 1])

@@ -7,6 +7,7 @@ functions do it and training steps do not.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,6 +15,28 @@ from torch import Tensor
 from kakusan.errors import InputError
 
 GRID_SLACK = 0.01  # tolerance as a share of a level: float32 rounds to a thousandth of it, and a wrong scale exceeds it
+
+
+def numbers(values: Any, name: str, dtype: torch.dtype | None = None) -> Tensor:
+    """A tensor of real numbers from a tensor, an array or a list; InputError for anything else, e.g. None or bool.
+
+    Args:
+        values: The numbers.
+        name: Their name in an error.
+        dtype: Dtype of the result (default: that of the values, and torch's default for a list).
+    """
+    try:
+        tensor = values if isinstance(values, Tensor) else torch.as_tensor(values)
+    except (TypeError, ValueError, RuntimeError) as error:
+        found = " ".join(str(error).split())
+        raise InputError(
+            f"{name} must be a tensor or a list of numbers, got {type(values).__name__} ({found})"
+        ) from error
+    if tensor.dtype == torch.bool or tensor.is_complex():
+        raise InputError(f"{name} must be real numbers, got {tensor.dtype}; pass {name}.double()")
+    if dtype is None:
+        return tensor
+    return tensor.to(dtype) if isinstance(values, Tensor) else torch.as_tensor(values, dtype=dtype)  # in one rounding
 
 
 def check_event(x: Tensor, event_shape: Sequence[int] | None = None, name: str = "x") -> None:
@@ -66,6 +89,14 @@ def check_steps(t: Tensor | int, z: Tensor, event_shape: Sequence[int], depth: i
         right, found = lowest <= least <= most <= depth, str(least if least < lowest else most)
     if not right:
         raise InputError(f"steps t must lie in {lowest}..{depth}, got {found}")
+
+
+def check_together(x: Tensor, z: Tensor, event_shape: Sequence[int], names: tuple[str, str] = ("x", "z_t")) -> None:
+    """InputError unless x and z are batches of the model's shape, of one length or one of them a batch of one."""
+    for value, name in zip((x, z), names):
+        check_event(value, event_shape, name)
+    if len(x) != len(z) and 1 not in (len(x), len(z)):
+        raise InputError(f"{names[0]} and {names[1]} must have the same number of rows, got {len(x)} and {len(z)}")
 
 
 def check_same_event(value: Tensor, mean: Tensor) -> None:

@@ -53,5 +53,7 @@ def _draw(law, shape, randomness, dtype, device) -> Tensor:
         return law(*shape, generator=randomness, dtype=dtype, device=randomness.device).to(device)
     if len(randomness) != shape[0]:
         raise ValueError(f"one generator per example: expected {shape[0]} generators, got {len(randomness)}")
+    if not randomness:
+        return torch.zeros(*shape, dtype=dtype, device=device)
     rows = [law(tuple(shape[1:]), generator=one, dtype=dtype, device=one.device) for one in randomness]
     return torch.stack(rows).to(device)

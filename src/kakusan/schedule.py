@@ -10,6 +10,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from kakusan.checks import numbers
 from kakusan.errors import InputError, ScheduleWarning, shown
 from kakusan.units import bits_per_dim
 
@@ -27,10 +28,11 @@ class Schedule:
     beta: Tensor  # (T+1,), beta[0] = 0
 
     def __post_init__(self):
-        if not isinstance(self.beta, Tensor) or self.beta.dim() != 1 or len(self.beta) < 2 or self.beta[0] != 0:
+        table = isinstance(self.beta, Tensor) and self.beta.dtype == torch.float64 and self.beta.dim() == 1
+        if not table or len(self.beta) < 2 or self.beta[0] != 0:
             raise InputError(
                 "a schedule is made by Schedule.cosine(T), Schedule.linear(T), Schedule.sigmoid(T) or "
-                f"Schedule.from_betas(betas), got Schedule({shown(self.beta)})"
+                f"Schedule.from_betas(betas), got Schedule({' '.join(shown(self.beta).split())})"
             )
 
     @classmethod
@@ -44,7 +46,7 @@ class Schedule:
         Warns:
             ScheduleWarning: If alpha_bar at T is so far from 0 that the prior term is noticeable (S37, E12).
         """
-        betas = torch.as_tensor(betas, dtype=torch.float64).detach().cpu()
+        betas = numbers(betas, "betas", torch.float64).detach().cpu()
         if betas.dim() != 1 or len(betas) < 1:
             raise InputError(f"a schedule needs a list of T >= 1 betas, got shape {tuple(betas.shape)}")
         bad = ~((betas > 0) & (betas < 1))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TypeVar
 
+import torch
 from torch import Tensor
 
 from kakusan.errors import InputError
@@ -31,6 +32,12 @@ def bits_per_dim(nats: Nats, num_dims: int) -> Nats:
     """
     if num_dims <= 0:
         raise InputError(f"num_dims must be a positive number of scalars, got {num_dims}; pass x[0].numel()")
+    if (
+        not isinstance(nats, Tensor | float | int)
+        or isinstance(nats, bool)
+        or getattr(nats, "dtype", None) == torch.bool
+    ):
+        raise InputError(f"nats must be a tensor or a number, got {getattr(nats, 'dtype', type(nats).__name__)}")
     return -nats / (num_dims * math.log(2))
 
 

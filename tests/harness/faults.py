@@ -80,7 +80,7 @@ def read(arguments: list[str], keywords: list[ast.keyword], test: str) -> Fault:
         file, old, new, name = arguments
         case = "".join(ast.literal_eval(keyword.value) for keyword in keywords)
     else:
-        head, *lines = arguments[0].split("\n")
+        head, *lines = arguments[0].removesuffix("\n").split("\n")
         said = re.fullmatch(r"([\w/]+\.py): (.+?)(?: \[(.*)\])?", head)
         if not said or not all(line.startswith(("-", "+")) for line in lines):
             raise ValueError(f"{test}: expected `file: what is wrong [case]` and lines with - and +, got {head!r}")

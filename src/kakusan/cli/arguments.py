@@ -150,6 +150,8 @@ class Report:
     """Run directory."""
     out: Path | None = None
     """HTML file. Default: RUN-report.html in this folder."""
+    lang: Literal["en", "ja"] = "en"
+    """Language of the report."""
 
 
 @dataclass(frozen=True)

@@ -70,7 +70,7 @@ def report(command: arguments.Report) -> int:
     """Write the report outside of the run and print its path."""
     from kakusan.run.report.page import write_report
 
-    say(str(write_report(command.run, command.out)))
+    say(str(write_report(command.run, command.out, command.lang)))
     return 0
 
 

@@ -7,19 +7,20 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from kakusan.measure.metric import Column, Metric, Sets, Value, share
+from kakusan.measure.metric import Column, Metric, Sets, Value, pair, share
+from kakusan.measure.metric import probabilities as checked
 
 CONFIDENT = 0.9
 
 
 def class_shares(probabilities: Tensor) -> list[float]:
     """Share of each class, counting the most probable one of each row of probabilities (N, C)."""
-    return (_counts(probabilities) / len(probabilities)).tolist()
+    return (_counts(probabilities) / len(checked(probabilities))).tolist()
 
 
 def recognized(probabilities: Tensor) -> Value:
     """Share of rows (N, C) in which one class has a probability of at least 90 %."""
-    return share(probabilities.amax(1) >= CONFIDENT)
+    return share(checked(probabilities).amax(1) >= CONFIDENT)
 
 
 def class_chi_square(samples: Tensor, reference: Tensor) -> Value:
@@ -28,7 +29,7 @@ def class_chi_square(samples: Tensor, reference: Tensor) -> Value:
     The classifier names the classes of both sets, so that its mistakes on real images do not count. Classes that
     neither set has are left out.
     """
-    table = torch.stack([_counts(samples), _counts(reference)])
+    table = torch.stack([*map(_counts, pair(samples, reference))])
     table = table[:, table.sum(0) > 0]
     expected = table.sum(1, keepdim=True) * table.sum(0) / table.sum()
     value = ((table - expected).square() / expected).sum()
@@ -38,6 +39,7 @@ def class_chi_square(samples: Tensor, reference: Tensor) -> Value:
 
 
 def _counts(probabilities: Tensor) -> Tensor:
+    probabilities = checked(probabilities)
     return probabilities.argmax(1).bincount(minlength=probabilities.shape[1]).double()
 
 
@@ -55,7 +57,7 @@ class ClassChiSquareMetric(Metric):
 class RecognizedMetric(Metric):
     """Share of samples that the classifier labels with high confidence."""
 
-    columns: ClassVar = {"recognized": Column("classifier at least 90 % sure", "higher is better")}
+    columns: ClassVar = {"recognized": Column("classifier confidence at least 90 %", "higher is better")}
 
     def compute(self, sets: Sets) -> dict[str, Value]:
         """Measure the samples' classes."""

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from kakusan.errors import InputError
-from kakusan.measure.metric import Column, Metric, Sets, Value, rows
+from kakusan.measure.metric import Column, Metric, Sets, Value, pair
 
 BLOCKS = 20  # of each set, left out in turn
 
@@ -49,7 +49,7 @@ def gaussian_distance(a: Moments, b: Moments) -> float:
 
 def frechet_distance(samples: Tensor, reference: Tensor) -> float:
     """Fréchet distance of two sets of features (N, D) and (M, D), at least two each."""
-    return gaussian_distance(moments(rows(samples)), moments(rows(reference)))
+    return gaussian_distance(*map(moments, pair(samples, reference)))
 
 
 def frechet_distances(samples: Tensor, reference: Tensor) -> tuple[Value, Value]:
@@ -61,7 +61,7 @@ def frechet_distances(samples: Tensor, reference: Tensor) -> tuple[Value, Value]
     for
     blocks of unequal sizes; Chong and Forsyth 2020 for the bias.
     """
-    samples, reference = rows(samples), rows(reference)
+    samples, reference = pair(samples, reference)
     ours, theirs = moments(samples), moments(reference)
     whole = gaussian_distance(ours, theirs)
     without_ours = [gaussian_distance(moments(rest), theirs) for rest in _leave_one_out(samples)]

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from kakusan.errors import InputError
-from kakusan.measure.metric import Column, Metric, Sets, Value, rows, share
+from kakusan.measure.metric import Column, Metric, Sets, Value, pair, share
 from kakusan.measure.neighbors import nearest, squared_distances
 
 K_PRECISION, K_DENSITY = 3, 5
@@ -26,7 +26,7 @@ def precision_recall(samples: Tensor, reference: Tensor) -> dict[str, Value]:
     density: mean number of the reference's balls around a sample, divided by k; about 1 for equal distributions.
     coverage: share of the reference's balls that hold a sample. Each standard error takes the other set as given.
     """
-    samples, reference = rows(samples), rows(reference)
+    samples, reference = pair(samples, reference)
     if min(len(samples), len(reference)) <= K_DENSITY:
         raise InputError(f"expected more than {K_DENSITY} rows of each, got {len(samples)} and {len(reference)}")
     samples, reference = samples.double(), reference.double()

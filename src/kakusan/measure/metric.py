@@ -11,6 +11,7 @@ from typing import Any, ClassVar, TypeVar
 import torch
 from torch import Tensor
 
+from kakusan.checks import numbers
 from kakusan.errors import InputError
 from kakusan.noise import stream
 
@@ -48,13 +49,31 @@ def share(hits: Tensor) -> Value:
 
 
 def rows(features: Any) -> Tensor:
-    """Convert features (N, D), a tensor or an array of floating-point numbers, to a tensor; InputError for others."""
-    tensor = torch.as_tensor(features)
+    """Convert features (N, D), finite floating-point numbers, to a tensor; InputError for others."""
+    tensor = numbers(features, "features")
     if tensor.dim() != 2 or not tensor.is_floating_point():
         raise InputError(
             f"expected features as floating-point numbers (N, D), got {tensor.dtype} of shape {tuple(tensor.shape)}; "
             "kakusan.measure.features(images) computes those of 28 x 28 images"
         )
+    if not tensor.isfinite().all():
+        raise InputError("features must be finite numbers, got NaN or infinity; leave out such rows")
+    return tensor
+
+
+def pair(samples: Any, reference: Any) -> tuple[Tensor, Tensor]:
+    """Features of two sets, (N, D) and (M, D); InputError if they do not have the same D."""
+    ours, theirs = rows(samples), rows(reference)
+    if ours.shape[1] != theirs.shape[1]:
+        raise InputError(f"both sets need the same features, got {ours.shape[1]} and {theirs.shape[1]} of them")
+    return ours, theirs
+
+
+def probabilities(values: Any) -> Tensor:
+    """Convert class probabilities (N, C), N > 0, to a tensor; InputError for others."""
+    tensor = rows(values)
+    if not len(tensor) or not ((tensor >= 0) & (tensor <= 1)).all():
+        raise InputError(f"expected class probabilities (N, C) between 0 and 1, got shape {tuple(tensor.shape)}")
     return tensor
 
 

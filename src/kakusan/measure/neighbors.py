@@ -36,6 +36,10 @@ def nearest(queries: Tensor, points: Tensor, k: int) -> tuple[Tensor, Tensor]:
     Raises:
         InputError: If there are fewer than k points.
     """
+    for table in (queries, points):
+        if not isinstance(table, Tensor) or table.dim() != 2 or table.shape[1] != points.shape[1] or table.is_complex():
+            found = tuple(table.shape) if isinstance(table, Tensor) else type(table).__name__
+            raise InputError(f"neighbors need tables (N, D) and (M, D) with the same D, got {found}")
     if not 1 <= k <= len(points):
         raise InputError(f"k must be from 1 to the number of points, got {k} of {len(points)}")
     center = points.float().mean(0)
@@ -47,6 +51,8 @@ def nearest(queries: Tensor, points: Tensor, k: int) -> tuple[Tensor, Tensor]:
         order = exact.argsort(dim=1, stable=True)[:, :k]
         distances.append(exact.gather(1, order))
         indices.append(candidates.gather(1, order))
+    if not distances:
+        return torch.zeros(0, k, dtype=torch.float64), torch.zeros(0, k, dtype=torch.int64)
     return torch.cat(distances), torch.cat(indices)
 
 

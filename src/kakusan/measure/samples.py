@@ -19,7 +19,7 @@ from kakusan.measure.classes import class_shares
 from kakusan.measure.classifier import features_and_probabilities
 from kakusan.measure.copies import Pair, closest_pairs, copy_verdict, near_training
 from kakusan.measure.grid import grid_power
-from kakusan.measure.metric import Column, Examples, Sets, Value, rows, shuffled
+from kakusan.measure.metric import Column, Examples, Sets, Value, pair, shuffled
 from kakusan.progress import progress
 
 ANY = multiscale.NAME
@@ -68,11 +68,15 @@ class Quality:
         }
 
     def lines(self) -> list[str]:
-        """Return lines for people: each value with its standard error, and its floor."""
-        floor = f"floor: {self.num_floor:,} training examples" if self.floor else "no floor without training examples"
+        """Return lines for people: each value with its standard error, and the score of real examples."""
+        real = (
+            f"real: {self.num_floor:,} training examples, scored in the same way"
+            if self.floor
+            else "no training examples"
+        )
         width = max(len(str(self.columns[name])) for name in self.values)
         return [
-            f"{self.num_samples:,} samples against {self.num_reference:,} held out, features: {self.features}; {floor}",
+            f"{self.num_samples:,} samples against {self.num_reference:,} held out, features: {self.features}; {real}",
             *(self._line(name, value, width) for name, value in self.values.items()),
             *filter(None, [self.verdict]),
         ]
@@ -83,8 +87,8 @@ class Quality:
         return copy_verdict(self.values, self.floor, self.num_samples) if self.floor else ""
 
     def _line(self, name: str, value: Value, width: int) -> str:
-        floor = f"   floor {self.floor[name]}" if name in self.floor else ""
-        return f"  {self.columns[name]!s:<{width}}  {value!s:<20}{floor}".rstrip()
+        real = f"   real {self.floor[name]}" if name in self.floor else ""
+        return f"  {self.columns[name]!s:<{width}}  {value!s:<20}{real}".rstrip()
 
     def _sized(self, name: str, num: int) -> str:
         return f"{name}_n{num}" if self.columns[name].depends_on_n else name
@@ -137,10 +141,9 @@ def measure_features(name: str, samples: Tensor, reference: Tensor, train: Tenso
         InputError: If there are fewer than 100 rows of a kind.
     """
     _check_sizes(*(len(part) for part in (samples, reference, train) if part is not None))
-    held = Examples(rows(reference))
-    return _measure(
-        name, Sets(Examples(rows(samples)), held[shuffled(len(held))], None if train is None else Examples(rows(train)))
-    )
+    ours, held = map(Examples, pair(samples, reference))
+    real = None if train is None else Examples(pair(train, reference)[0])
+    return _measure(name, Sets(ours, held[shuffled(len(held))], real))
 
 
 def _measure(name: str, sets: Sets) -> Quality:

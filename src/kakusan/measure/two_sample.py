@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from kakusan.errors import InputError
-from kakusan.measure.metric import Column, Metric, Sets, Value, rows, share
+from kakusan.measure.metric import Column, Metric, Sets, Value, pair, share
 
 RIDGE = 1e-3  # on the weights of standardized features, per example
 LARGEST_SQUARED = 256  # up to this many features, their squares are inputs too, to detect a wrong variance
@@ -26,7 +26,7 @@ def two_sample_accuracy(samples: Tensor, reference: Tensor) -> Value:
 
     The p-value is the probability of at least this accuracy by guessing, by the normal approximation of the binomial.
     """
-    samples, reference = rows(samples), rows(reference)
+    samples, reference = pair(samples, reference)
     size = min(len(samples), len(reference))
     if size < 4:
         raise InputError(f"a two-sample test needs at least four rows of each, got {len(samples)} and {len(reference)}")

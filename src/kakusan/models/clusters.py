@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from kakusan.checks import numbers
 from kakusan.console import counted
 from kakusan.errors import InputError
 from kakusan.noise import Randomness, rand, stream
@@ -40,10 +41,22 @@ class Classes(nn.Module):
 
     def __init__(self, probs: Tensor | Sequence[float], assign: Callable[[Tensor], Tensor] | None = None):
         super().__init__()
-        self.register_buffer("share", torch.as_tensor(probs, dtype=torch.float64))
+        self.register_buffer("share", numbers(probs, "probs", torch.float64))
         self.assign = assign
+        if self.share.dim() != 1:
+            raise InputError(f"probs must be a list of K probabilities, got shape {tuple(self.share.shape)}")
         if not self.share.is_meta:  # a blueprint holds no values
             self.check("probs")
+
+    def _apply(self, fn: Callable, recurse: bool = True) -> Classes:
+        """Move to a device, and keep float64: an example belongs to the same class in every precision."""
+        before = dict(self._buffers)
+        super()._apply(fn, recurse)
+        for name, old in before.items():
+            new = self._buffers[name]
+            if old is not None and new is not None and new.dtype != old.dtype:
+                self._buffers[name] = old.to(new.device)
+        return self
 
     @property
     def num(self) -> int:
@@ -148,9 +161,10 @@ class Clusters(Classes):
 
         At most one cluster per 50 examples is searched, and at most K. The share of the others is 0.
         """
-        if features.dim() != 2 or features.shape[1] != self.centres.shape[1] or not features.isfinite().all():
+        features, width = numbers(features, "features", torch.float64), self.centres.shape[1]
+        if features.dim() != 2 or features.shape[1] != width or not len(features) or not features.isfinite().all():
             raise InputError(
-                f"k-means needs finite features (n, {self.centres.shape[1]}), got {tuple(features.shape)}; "
+                f"k-means needs finite features (n, {width}), n > 0, got {tuple(features.shape)}; "
                 "clusters.find(coarse(x)) with coarse from kakusan.models.clusters"
             )
         num = max(1, min(self.num, len(features) // EXAMPLES_PER_CLUSTER))

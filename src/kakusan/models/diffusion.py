@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from kakusan.chain import LatentChain
-from kakusan.checks import check_cond, check_event, check_range, check_steps
+from kakusan.checks import check_cond, check_event, check_range, check_steps, check_together
 from kakusan.distributions import Distribution, Normal, normal_kl, standard_normal, sum_event
 from kakusan.errors import InputError
 from kakusan.likelihoods import as_likelihood
@@ -114,6 +114,7 @@ class Diffusion(nn.Module, LatentChain):
 
     def encode(self, z: Tensor, t: int, cond: Tensor | None = None) -> Normal:
         """q(z_t | z_{t-1}) = N(sqrt(1 - beta_t) z_{t-1}, beta_t I)."""
+        check_steps(t, z, self.event_shape, self.depth)
         beta = self.schedule.at("beta", t, z)
         return Normal.from_var((1 - beta).sqrt() * z, beta)
 
@@ -138,12 +139,14 @@ class Diffusion(nn.Module, LatentChain):
 
     def posterior(self, z_t: Tensor, x: Tensor, t: Time) -> Normal:
         """q(z_{t-1} | z_t, x) = N(coef_x x + coef_z z_t, beta_tilde_t I) (M5); t = 1 is a point mass on x."""
+        check_together(x, z_t, self.event_shape)
         check_steps(t, x, self.event_shape, self.depth)
         mean = self.schedule.at("mean_coef_x", t, x) * x + self.schedule.at("mean_coef_z", t, x) * z_t
         return Normal.from_var(mean, self.schedule.at("beta_tilde", t, x))
 
     def prior_kl(self, x: Tensor) -> Tensor:
         """KL(q(z_T | x) || N(0, I)) in nats, shape (b,); it has no parameters (M9)."""
+        check_event(x, self.event_shape)
         # float64 and log1p, because in float32 noise_var rounds to 1 and the KL would be negative
         alpha_bar = self.schedule.alpha_bar[-1].item()
         left = -math.log1p(-alpha_bar) - alpha_bar
@@ -152,11 +155,8 @@ class Diffusion(nn.Module, LatentChain):
     # The reverse model
 
     def predict(self, z_t: Tensor, t: Time, cond: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-        """The network's prediction, and v if the variance is learned; one network evaluation.
-
-        Raises:
-            InputError: If the output has another type or shape.
-        """
+        """The network's prediction, and v if the variance is learned; InputError if it has another type or shape."""
+        check_event(z_t, self.event_shape, "z_t")
         if isinstance(t, int):
             t = torch.full((len(z_t),), t, device=z_t.device)
         output = evaluate(self.denoiser, z_t, t, cond=cond)
@@ -217,12 +217,13 @@ class Diffusion(nn.Module, LatentChain):
 
     def step_log_prob(self, z_before: Tensor, z_t: Tensor, t: Time, cond: Tensor | None = None) -> Tensor:
         """l_t = log p(z_{t-1} | z_t); nats, (b,). One network evaluation."""
+        check_together(z_before, z_t, self.event_shape, ("z_{t-1}", "z_t"))
         down = self.reverse(z_t, t, cond)
         return self._with_likelihood(z_before, t, down, down.log_prob(z_before))
 
     def step_cross_entropy(self, x: Tensor, z_t: Tensor, t: Time, cond: Tensor | None = None) -> Tensor:
         """E[l_t | z_t, x]: l_t with z_{t-1} integrated out under q(z_{t-1} | z_t, x) (M5); nats, (b,)."""
-        down, q = self.reverse(z_t, t, cond), self.posterior(z_t, x, t)
+        q, down = self.posterior(z_t, x, t), self.reverse(z_t, t, cond)
         return self._with_likelihood(x, t, down, -down.cross_entropy(q.mean, q.var))
 
     def step_cost(self, x: Tensor, z_t: Tensor, t: Time, cond: Tensor | None = None) -> Tensor:
@@ -234,6 +235,7 @@ class Diffusion(nn.Module, LatentChain):
 
     def cost_of(self, down: Normal, x: Tensor, z_t: Tensor, t: Time) -> Tensor:
         """`step_cost` for a given p(z_{t-1} | z_t)."""
+        check_together(x, z_t, self.event_shape)
         first = torch.as_tensor(t, device=x.device).expand(len(x)) == 1
         later = torch.where(first, 2, torch.as_tensor(t, device=x.device))  # q is a point mass at 1
         q = self.posterior(z_t, x, later if self.depth > 1 else 1)

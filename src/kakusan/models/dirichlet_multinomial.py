@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from kakusan.chain import LatentChain
-from kakusan.checks import check_values
+from kakusan.checks import check_values, numbers
 from kakusan.distributions import Dirichlet, Multinomial
 from kakusan.errors import InputError
 from kakusan.noise import Randomness
@@ -36,7 +36,7 @@ class DirichletMultinomial(nn.Module, LatentChain):
 
     def __init__(self, concentration: Tensor | Sequence[float], total_count: int | None = None):
         super().__init__()
-        concentration = torch.as_tensor(concentration)
+        concentration = numbers(concentration, "concentration")
         if not concentration.is_floating_point():
             concentration = concentration.to(torch.get_default_dtype())
         if concentration.dim() != 1 or len(concentration) < 2:
@@ -63,8 +63,9 @@ class DirichletMultinomial(nn.Module, LatentChain):
 
     def validate(self, x: Tensor, cond: Tensor | None = None) -> None:
         """Check that x is a batch of counts, shape (b, K)."""
-        if isinstance(x, Tensor) and x.dim() != 2:
-            raise InputError(f"a batch of counts has shape (b, K), one row per example, got {tuple(x.shape)}")
+        if not isinstance(x, Tensor) or x.dim() != 2:
+            found = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
+            raise InputError(f"a batch of counts is a tensor of shape (b, K), one row per example, got {found}")
         self._counts(x)
         if cond is not None:
             raise InputError("a Dirichlet-multinomial model is unconditional; leave cond out")
@@ -109,7 +110,7 @@ class DirichletMultinomial(nn.Module, LatentChain):
 
     def elbo(self, counts: Tensor | Sequence[float], gamma: Tensor | Sequence[float]) -> Tensor:
         """Exact ELBO of q = Dirichlet(gamma), constants included (S66); log_evidence at gamma = counts + alpha."""
-        return self._out(self._elbo(self._counts(counts), self._gamma(gamma)))
+        return self._out(self._elbo(*self._pair(counts, gamma)))
 
     def _elbo(self, counts: Tensor, gamma: Tensor) -> Tensor:
         alpha = self._alpha
@@ -119,7 +120,7 @@ class DirichletMultinomial(nn.Module, LatentChain):
 
     def elbo_grad(self, counts: Tensor | Sequence[float], gamma: Tensor | Sequence[float]) -> Tensor:
         """Gradient of `elbo` in gamma, shape (..., K) (S67)."""
-        return self._out(self._elbo_grad(self._counts(counts), self._gamma(gamma)))
+        return self._out(self._elbo_grad(*self._pair(counts, gamma)))
 
     def _elbo_grad(self, counts: Tensor, gamma: Tensor) -> Tensor:
         rest = counts + self._alpha - gamma
@@ -133,8 +134,8 @@ class DirichletMultinomial(nn.Module, LatentChain):
 
         F = diag(psi1(gamma)) - psi1(gamma_0) 11^T is inverted by the Sherman-Morrison formula, from the gradient.
         """
-        gamma = self._gamma(gamma)
-        gradient = self._elbo_grad(self._counts(counts), gamma)
+        counts, gamma = self._pair(counts, gamma)
+        gradient = self._elbo_grad(counts, gamma)
         diagonal = _trigamma(gamma)
         scale = _trigamma(gamma.sum(-1, keepdim=True))
         scaled = gradient / diagonal
@@ -151,18 +152,24 @@ class DirichletMultinomial(nn.Module, LatentChain):
         return value.to(self.concentration.dtype)
 
     def _counts(self, counts: Tensor | Sequence[float]) -> Tensor:
-        counts = torch.as_tensor(counts, device=self.concentration.device)
+        counts = numbers(counts, "counts", torch.float64).to(self.concentration.device)
         if counts.dim() not in (1, 2) or counts.shape[-1] != len(self.concentration):
             raise InputError(
                 f"counts must have shape (K,) or (b, K) with K = {len(self.concentration)}, got {tuple(counts.shape)}"
             )
-        counts = counts.double()
         whole = (counts >= 0) & (counts == counts.round()) & counts.isfinite()
         check_values(counts, whole, "counts must be whole numbers >= 0", "give how often each category was seen")
         return counts
 
+    def _pair(self, counts: Tensor | Sequence[float], gamma: Tensor | Sequence[float]) -> tuple[Tensor, Tensor]:
+        """Counts and gamma, each one row or as many rows as the other."""
+        x, g = self._counts(counts), self._gamma(gamma)
+        if x.dim() == g.dim() == 2 and len(x) != len(g) and 1 not in (len(x), len(g)):
+            raise InputError(f"counts and gamma must have the same number of rows, got {len(x)} and {len(g)}")
+        return x, g
+
     def _gamma(self, gamma: Tensor | Sequence[float]) -> Tensor:
-        gamma = torch.as_tensor(gamma, dtype=torch.float64, device=self.concentration.device)
+        gamma = numbers(gamma, "gamma", torch.float64).to(self.concentration.device)
         if gamma.shape[-1:] != self.concentration.shape:
             raise InputError(f"gamma must have K = {len(self.concentration)} entries, got shape {tuple(gamma.shape)}")
         _check_positive("gamma", gamma)

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from kakusan.chain import LatentChain
+from kakusan.checks import check_event
 from kakusan.distributions import Distribution, add
 from kakusan.errors import InputError
 from kakusan.models.clusters import UNLABELED, Classes, draw_classes, where_unlabeled
@@ -195,6 +196,7 @@ class Mixture(nn.Module, LatentChain):
     @torch.no_grad()
     def responsibilities(self, x: Tensor, seed: int = 0) -> Tensor:
         """log q(k | x) from one-draw bounds of all classes, float64 (b, K); a function of x and the seed."""
+        check_event(x)
         log_joint = torch.stack(
             [bound + self.classes.share[k].log() for k, bound in enumerate(self._bounds(x, seed))], 1
         )
@@ -221,6 +223,7 @@ class Mixture(nn.Module, LatentChain):
         The class -1 in cond means unlabeled. If the chain's loss is minus its ELBO, such an example is summed over all
         classes with q(k | x). For other losses one class is drawn from q(k | x), an unbiased estimate of that sum.
         """
+        check_event(x)
         k = cond if cond is not None else self.classes.of(x)
         if k is not None and self.classes.holes and type(self.chain).loss is LatentChain.loss:
             return self._summed_loss(x, k, generator)

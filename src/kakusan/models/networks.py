@@ -16,6 +16,8 @@ from torch import Tensor, nn
 
 from kakusan.errors import InputError
 
+WRONG_SHAPE = ("shapes cannot be multiplied", "expected input", "Expected input", "The size of tensor")  # torch's words
+
 
 class Function(nn.Module):
     """A plain function where a module is expected; modules that it names are registered, so that `.to` moves them."""
@@ -57,34 +59,45 @@ def evaluate(network: nn.Module, *inputs: Tensor, cond: Tensor | None) -> Any:
         InputError: If the network does not take these inputs, or computes in another dtype.
     """
     arguments = inputs if cond is None else (*inputs, cond)
+    if not isinstance(inputs[0], Tensor):
+        raise InputError(f"the input of a network must be a tensor, got {type(inputs[0]).__name__}")
     try:
         return network(*arguments)
-    except TypeError as error:
+    except (TypeError, IndexError, RuntimeError) as error:
+        words = _explained(error, network, inputs, cond)
+        if words is None:
+            raise
+        raise InputError(words) from error
+
+
+def _explained(error: Exception, network: nn.Module, inputs: tuple[Tensor, ...], cond: Tensor | None) -> str | None:
+    """Explanation of a network's error by the inputs it was given; None if they do not explain it."""
+    arguments = inputs if cond is None else (*inputs, cond)
+    if isinstance(error, TypeError):
         signature = inspect.signature(network.function if isinstance(network, Function) else network.forward)
         try:
             signature.bind(*arguments)
         except TypeError:
             names = ", ".join([*(("z",) if len(inputs) == 1 else ("z_t", "t")), *(() if cond is None else ("cond",))])
-            raise InputError(
-                f"the network is called as net({names}), and its signature is {signature}; wrap it in a module that takes these"
-            ) from error
-        raise
-    except IndexError as error:  # of an embedding table
+            return f"the network is called as net({names}), and its signature is {signature}; wrap it in a module that takes these"
+        return None
+    if isinstance(error, IndexError):  # of an embedding table
         given = [one for one in arguments[1:] if not one.is_floating_point() and one.numel()]
         if not given:
-            raise
+            return None
         ranges = " and ".join(f"{int(one.min())}..{int(one.max())}" for one in given)
-        raise InputError(
+        return (
             f"the network has no embedding for some of the steps or class indices {ranges} ({error}); build it with "
             "num_steps = T of the schedule and num_classes above the largest class"
-        ) from error
-    except RuntimeError as error:
-        own = reference(network).dtype
-        if own == inputs[0].dtype or "type" not in str(error):
-            raise
-        raise InputError(
-            f"the network computes in {own}, and its input is {inputs[0].dtype}; pass x.to({own}), or convert the model"
-        ) from error
+        )
+    if "'indices'" in str(error) and cond is not None and cond.is_floating_point():
+        return f"the network takes class indices, int64, as cond, got {cond.dtype}"
+    if any(words in str(error) for words in WRONG_SHAPE):
+        return f"the network does not take an input of shape {tuple(inputs[0].shape)} ({error})"
+    own = reference(network).dtype
+    if own == inputs[0].dtype or "type" not in str(error):
+        return None
+    return f"the network computes in {own}, and its input is {inputs[0].dtype}; pass x.to({own}), or convert the model"
 
 
 def tensor_of(output: Any) -> Any:

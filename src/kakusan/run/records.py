@@ -57,6 +57,7 @@ RECORDS: dict[str, dict[str, Any]] = {
         "examples": WHOLE,
         "weights_sha256": TEXT,
         "likelihood?": _LIKELIHOOD,
+        "floor_bits_per_dim?": NUMBER,
         "latents?": [{"name": TEXT, "bits": [NUMBER], "total": NUMBER, "collapsed": [WHOLE]}],
         "third_term?": {"*": {"bits_per_dim": NUMBER, "nats": NUMBER}},
         "recognised?": {"samples": NUMBER, "num_samples": WHOLE, "real": NUMBER},

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
+from typing import Any
 
 from kakusan import distributed
 from kakusan.console import tell
@@ -20,6 +22,8 @@ from kakusan.training.loop import Trainer
 from kakusan.training.progress import ProgressLine
 
 MARKS = [0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0]  # shares of the budget at which the run is saved and measured
+NOTABLE_RISE = 1.02  # factor of bits/dim between two measurements
+MAY_RISE = "bits/dim rose: early in training it may, while samples improve; the report says why"
 
 
 class Session:
@@ -35,6 +39,7 @@ class Session:
         self.job, self.newest, self.fresh = job, newest, fresh
         self.intact = {newest} if newest else set()  # checkpoints that need not be read again
         self.failed: InputError | None = None  # error of the last save
+        self._rate_before: float | None = None  # bits/dim of the last measurement; infinite once a rise is explained
         with memory_errors(job.recipe):
             self.trainer = trainer_of(job)
         self.progress = ProgressLine(self.trainer.settings.batch, job.dataset.form.unit)
@@ -114,6 +119,7 @@ class Session:
             model = averaged_model(trainer, self.job.recipe, dataset)
             line = measure(model, trainer, dataset)
             self.progress.measured = measured_words(line)
+            self._explain_a_rise(line)
             if self.progress.effort.flops:
                 rate = self.progress.effort.flops * line["examples_per_second"] / 1e9
                 line["gflops_per_second"] = float(f"{rate:.4g}")
@@ -124,6 +130,14 @@ class Session:
             raise
         except InputError as error:  # the disk, or samples that are not finite yet
             tell(f"{error}; training continues")
+
+    def _explain_a_rise(self, line: dict[str, Any]) -> None:
+        """Explain a rise of bits/dim, once."""
+        rate, before = line.get("bits_per_dim"), self._rate_before
+        if rate is not None and before is not None and rate > before * NOTABLE_RISE:
+            tell(MAY_RISE)
+            before = math.inf
+        self._rate_before = before if before == math.inf else rate
 
 
 def _place(job: Job) -> str:

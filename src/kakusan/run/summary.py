@@ -41,7 +41,9 @@ def summarize(model: TrainedModel, dataset: Dataset, held_out: int) -> dict[str,
     ]
     if held_out < len(dataset.test):
         lines.append(f"  the first {held_out:,} of {len(dataset.test):,}; kakusan evaluate RUN measures all")
-    return {"likelihood": result.record(), **measured.details, "lines": lines}
+    found = {"likelihood": result.record(), **measured.details, "lines": lines}
+    floor = floor_bits(model)
+    return found if floor is None else {**found, "floor_bits_per_dim": floor}
 
 
 def floor_lines(model: TrainedModel, result: Evaluation) -> list[str]:

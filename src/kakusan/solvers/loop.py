@@ -14,6 +14,7 @@ from kakusan.bound import ancestral_sample
 from kakusan.chain import LatentChain
 from kakusan.checks import check_cond, check_event
 from kakusan.errors import InputError
+from kakusan.models.clusters import Classes
 from kakusan.models.diffusion import Diffusion
 from kakusan.models.mixture import WithClass, split
 from kakusan.noise import Randomness, example_streams, randn
@@ -133,10 +134,8 @@ def sample(
         InputError: If arguments do not fit each other or the chain.
     """
     n = _number(n, z, cond)
-    if isinstance(cond, int):
-        cond = torch.full((n,), cond)
-    check_cond(cond, n)
     inner, classes = split(chain)
+    cond = _cond(cond, n, classes)
     choices = {"solver": solver, "steps": steps, "times": times, "spacing": spacing, "end_log_snr": end_log_snr}
     plan = _plan(inner, choices | {"callback": callback})
     parts = []
@@ -168,6 +167,16 @@ def _on_cores(
     if callback is not None:
         return solve(z, cond=cond, randomness=streams, callback=callback)
     return by_rows(lambda z, cond, streams: solve(z, cond=cond, randomness=streams), z, cond, streams)
+
+
+def _cond(cond: Tensor | int | None, n: int, classes: Classes | None) -> Tensor | None:
+    """The condition of each of n examples; InputError if it does not fit."""
+    if isinstance(cond, int):
+        cond = torch.full((n,), cond)
+    check_cond(cond, n)
+    if classes is not None and cond is not None:
+        classes.validate(cond)
+    return cond
 
 
 def _needed(cond: Tensor | None) -> Tensor:

@@ -52,6 +52,19 @@ def bound_curve(history: list[dict[str, Any]]) -> bytes:
         return _svg(figure)
 
 
+def loss_curve(history: list[dict[str, Any]]) -> bytes:
+    """Training loss against training examples."""
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(figsize=(6.4, 3.2))
+        seen, loss = [max(line["examples"], 1) for line in history], [line["loss"] for line in history]
+        axes.plot(seen, loss, color=SECOND, marker="o", ms=4)
+        axes.set(xscale="log", xlabel="training examples", ylabel="training loss")
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        if max(loss) > 10 * min(loss) > 0:
+            axes.set_yscale("log")
+        return _svg(figure)
+
+
 def term_bars(terms: dict[str, float]) -> bytes:
     """One bar for each term of the bound."""
     with plt.rc_context(STYLE):

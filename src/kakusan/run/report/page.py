@@ -16,55 +16,27 @@ from PIL import Image
 
 from kakusan.errors import DamageWarning, InputError
 from kakusan.run.directory import MOST_FIGURE_BYTES, RunDirectory, refuse_inside_a_run, resume_command
-from kakusan.run.report.figures import bound_curve, latent_bars, level_bars, term_bars
+from kakusan.run.report.figures import bound_curve, latent_bars, level_bars, loss_curve, term_bars
+from kakusan.run.report.words import WORDS
 from kakusan.storage import files
 
 SHOWN_STAGES = 6
 SMALLEST_LEVEL = 1e-4  # bits/dim
+WEAK_NOISE, LARGE_SHARE = 3, 0.25  # t at which noise cannot be seen, and the share of the bits worth a sentence
+LAST_STEP = re.compile(r"\d+$")  # of a range of steps
+SMALLEST_ERROR = 0.00005  # bits/dim
 MOST_PIXELS = 100_000_000
 STAGE = re.compile(r"step-(\d{1,18})\.png")
-FIGURES = {
-    "forward": (
-        "Forward process",
-        "Four test images. Each row follows one path of the forward process: from the image (t = 0, left) to pure noise "
-        "(t = T, right).",
-    ),
-    "reverse": (
-        "Reverse process",
-        "Two samples, from pure noise (t = T, left) to the sample (t = 0, right). The upper row of each pair is the "
-        "latent z_t. The lower row is the network's estimate of the image from that z_t.",
-    ),
-    "clusters": (
-        "Clusters",
-        "Centers of the k-means clusters on which the model is conditioned, in order of their size. A sample first draws "
-        "a cluster, then denoises.",
-    ),
-    "closest": (
-        "Are samples copies of training images?",
-        "Upper row: the samples that are closest to a training image. Lower row: the nearest training image of each.",
-    ),
-    "reconstructions": (
-        "Reconstructions",
-        "Rows in pairs. Upper row: test images. Lower row: the mean of the decoder for a latent drawn from the encoder.",
-    ),
-}
-TERMS = {
-    "reconstruction": "bits to encode an image given the first latent",
-    "diffusion": "bits for the reverse steps between latents",
-    "prior": "bits by which the last latent differs from pure noise",
-    "cluster": "bits to name the cluster of an image",
-    "kl": "bits by which the posterior of the latents differs from the prior",
-    "grid": "width of a gray level, which turns a density into a probability",
-    "bound": "the whole bound",
-}
+SIZE = re.compile(r"_n\d+$")  # of a measure that depends on the number of samples
 
 
-def write_report(run: Path | str, out: Path | None = None) -> Path:
+def write_report(run: Path | str, out: Path | None = None, lang: str = "en") -> Path:
     """Write the page of a finished run outside of it.
 
     Args:
         run: Run directory.
         out: File to write (default: RUN-report.html in the current folder).
+        lang: Language, "en" or "ja".
 
     Returns:
         The file.
@@ -74,22 +46,25 @@ def write_report(run: Path | str, out: Path | None = None) -> Path:
     refuse_inside_a_run(out)
     if not directory.finished:
         raise InputError(f"{directory.path} is not finished; resume with: {resume_command(directory.path)}")
-    page = render(directory, directory.read("summary.json"))
+    page = render(directory, directory.read("summary.json"), lang)
     with files.writing(out):
         files.replace(out, page.encode())
     return out
 
 
-def render(run: RunDirectory, summary: dict[str, Any]) -> str:
+def render(run: RunDirectory, summary: dict[str, Any], lang: str = "en") -> str:
     """The page as text; `summary` has no likelihood before the run is measured."""
+    words = WORDS[lang]
     record, data = run.read("run.json"), run.read("data.json")
     history = [line for line in run.history() if line["step"] <= summary["steps"]]
     environment = Environment(
         loader=PackageLoader("kakusan.run", "report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     likelihood = summary.get("likelihood")  # a student has none
-    curve = [line for line in history if {"bits_per_dim", "standard_error", "examples"} <= line.keys()]
+    curves = [_bound_curve(history, words), _loss_curve(history, words)] if likelihood else []
     return environment.get_template("page.html.j2").render(
+        w=words,
+        lang=lang,
         name=str(record["recipe"].get("name")),
         about=str(record["recipe"].get("summary", "")),
         record=record,
@@ -102,38 +77,126 @@ def render(run: RunDirectory, summary: dict[str, Any]) -> str:
         stages=_stages(run, history),
         figures=[
             {"title": title, "caption": caption, "source": source}
-            for name, (title, caption) in FIGURES.items()
+            for name, (title, caption) in words["figures"].items()
             if (source := _png(run, f"{name}.png"))
         ],
-        curve=_data_url(bound_curve(curve), "svg+xml") if curve and likelihood else None,
-        first=curve[0]["bits_per_dim"] if curve else None,
-        last=curve[-1]["bits_per_dim"] if curve else None,
-        profile=_profile(likelihood, summary.get("latents") or []) if likelihood else None,
+        tiles=_tiles(summary, words),
+        notes=_notes(summary, words),
+        small_notes=_small_notes(likelihood, words),
+        curves=[curve for curve in curves if curve],
+        simple_loss=bool(likelihood and likelihood.get("levels")),
+        profile=_profile(likelihood, summary.get("latents") or [], words) if likelihood else None,
         bars=_data_url(term_bars(likelihood["terms"]), "svg+xml") if likelihood else None,
-        terms=TERMS,
+        measures=_measures(summary["samples"], words) if "samples" in summary else [],
         settings=_flat({part: record["recipe"].get(part) or {} for part in ("model", "distil", "optim")}),
     )
 
 
-def _profile(likelihood: dict[str, Any], latents: list[dict[str, Any]]) -> dict[str, str] | None:
+def _tiles(summary: dict[str, Any], words: dict[str, Any]) -> list[dict[str, str]]:
+    """Quality, distance to real images and bits/dim: those that were measured."""
+    tiles, samples, likelihood = [], summary.get("samples", {}), summary.get("likelihood")
+    values, real = (
+        {SIZE.sub("", name): e for name, e in samples.get(part, {}).items()} for part in ("measures", "floor")
+    )
+    known = values.keys() & real.keys()
+    if "recognized" in known:
+        share = {"value": f"{values['recognized']['value']:.1%}", "error": ""}
+        number = f"{samples['num_samples']:,}"
+        meaning = words["recognized_is"].format(n=number, real=f"{real['recognized']['value']:.1%}")
+        tiles.append({"title": words["recognized"], **share, "meaning": meaning})
+    if "frechet_distance" in known:
+        score = f"{real['frechet_distance']['value']:.2f}"
+        meaning = words["distance_is"].format(features=samples["features"], real=score)
+        tiles.append({"title": words["distance"], **_numbers(values["frechet_distance"], 2), "meaning": meaning})
+    if likelihood:
+        rate = {"value": likelihood["bits_per_dim"], "standard_error": likelihood["standard_error"]}
+        tiles.append({"title": "bits/dim", **_numbers(rate, 3), "meaning": words["rate_is"]})
+    return tiles
+
+
+def _numbers(entry: dict[str, Any], digits: int) -> dict[str, str]:
+    """A value and its standard error as text; the error is empty if it is unknown."""
+    error = entry.get("standard_error")
+    precise = digits + 1 if error is not None and error < 0.5 * 10**-digits else digits
+    return {"value": f"{entry['value']:.{digits}f}", "error": "" if error is None else f"{error:.{precise}f}"}
+
+
+def _notes(summary: dict[str, Any], words: dict[str, Any]) -> list[str]:
+    """Sentences for numbers that look wrong."""
+    notes, likelihood = [], summary.get("likelihood")
+    if likelihood and "floor_bits_per_dim" in summary:
+        floor = summary["floor_bits_per_dim"]
+        notes.append(words["floor"].format(floor=f"{floor:.3f}", above=f"{likelihood['bits_per_dim'] - floor:.3f}"))
+    weak = [
+        (int(match[0]), level["bits_per_dim"])
+        for level in (likelihood or {}).get("levels", [])
+        if (match := LAST_STEP.search(level["name"]))
+    ]
+    weak = [(t, bits) for t, bits in weak if t <= WEAK_NOISE]
+    if weak and likelihood and (share := sum(bits for _, bits in weak) / likelihood["bits_per_dim"]) >= LARGE_SHARE:
+        notes.append(words["weak_noise"].format(share=f"{share:.0%}", t=max(t for t, _ in weak)))
+    return notes
+
+
+def _small_notes(likelihood: dict[str, Any] | None, words: dict[str, Any]) -> list[str]:
+    """Nats, bits per example, the estimator and the parts of the standard error."""
+    if not likelihood:
+        return []
+    nats, bits = f"{likelihood['nats']:.1f}", f"{likelihood['bits_per_example']:.0f}"
+    counts = f"{likelihood['num_images']:,}"
+    notes = [words["nats_are"].format(nats=nats, bits=bits, n=counts, estimator=likelihood["estimator"])]
+    monte_carlo, images = (likelihood.get(f"standard_error_{part}") for part in ("monte_carlo", "images"))
+    if monte_carlo is not None:
+        notes.append(words["error_mc"].format(error=f"{monte_carlo:.4f}"))
+        if images and images >= SMALLEST_ERROR:
+            notes[-1] += " " + words["error_examples"].format(error=f"{images:.4f}")
+    return notes
+
+
+def _measures(samples: dict[str, Any], words: dict[str, Any]) -> list[dict[str, str]]:
+    """One row for each measure: samples, standard error, real images, meaning."""
+    rows, real = [], {SIZE.sub("", name): e for name, e in samples["floor"].items()}
+    for name, entry in samples["measures"].items():
+        plain = SIZE.sub("", name).replace("recognised", "recognized")  # spelling of version 0.3
+        value, score = _numbers(entry, 4), real.get(SIZE.sub("", name))
+        rows.append(
+            {
+                "name": name.replace("_", " ").replace("recognised", "recognized"),
+                **value,
+                "real": "" if score is None else f"{score['value']:.4f}",
+                "meaning": words["meanings"].get(plain, ""),
+            }
+        )
+    return rows
+
+
+def _bound_curve(history: list[dict[str, Any]], words: dict[str, Any]) -> dict[str, str] | None:
+    """Figure of the held-out bound during training; None if it was not measured."""
+    lines = [line for line in history if {"bits_per_dim", "standard_error", "examples"} <= line.keys()]
+    if not lines:
+        return None
+    ends = {name: f"{lines[place]['bits_per_dim']:.2f}" for name, place in (("first", 0), ("last", -1))}
+    return _figure(bound_curve(lines), words["bound_alt"].format(**ends), words["bound_curve"])
+
+
+def _loss_curve(history: list[dict[str, Any]], words: dict[str, Any]) -> dict[str, str] | None:
+    """Figure of the training loss; None with fewer than two values."""
+    lines = [line for line in history if line.get("loss") is not None and "examples" in line]
+    if len(lines) < 2:
+        return None
+    ends = {name: f"{lines[place]['loss']:.3g}" for name, place in (("first", 0), ("last", -1))}
+    return _figure(loss_curve(lines), words["loss_alt"].format(**ends), words["loss_curve"])
+
+
+def _profile(likelihood: dict[str, Any], latents: list[dict[str, Any]], words: dict[str, Any]) -> dict[str, str] | None:
     """Figure of the noise levels or the latents; None for other models."""
     levels = [level for level in likelihood.get("levels", []) if abs(level["bits_per_dim"]) >= SMALLEST_LEVEL]
     if levels:
-        return _figure(
-            level_bars(levels),
-            "Bits per dimension of each range of noise levels: "
-            + ", ".join(f"{level['name']} {level['bits_per_dim']:.4f}" for level in levels),
-            "Cost of the reverse steps by noise level, from the data (top) to pure noise, with two standard errors. "
-            "A long bar is a noise level at which the network is uncertain. Levels below 0.0001 bits/dim are left out.",
-        )
+        alt = ", ".join(f"{level['name']} {level['bits_per_dim']:.4f}" for level in levels)
+        return _figure(level_bars(levels), f"{words['levels_alt']}: {alt}", words["levels"])
     if latents:
-        return _figure(
-            latent_bars(latents),
-            "Bits of each latent, sorted: "
-            + "; ".join(f"{level['name']} {level['total']:.1f} bits" for level in latents),
-            "Information that each latent carries about an image, in descending order. A latent below 0.01 nats is "
-            "called collapsed: its posterior equals the prior.",
-        )
+        alt = "; ".join(f"{level['name']} {level['total']:.1f} {words['bits']}" for level in latents)
+        return _figure(latent_bars(latents), f"{words['latents_alt']}: {alt}", words["latents"])
     return None
 
 

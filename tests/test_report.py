@@ -1,0 +1,144 @@
+"""The report says what its numbers mean, in English and in Japanese."""
+
+import copy
+import re
+import string
+
+import pytest
+
+import kakusan as kk
+from harness.support import call
+from kakusan.run.directory import RunDirectory
+from kakusan.run.report.page import render, write_report
+from kakusan.run.report.words import ENGLISH, JAPANESE, LANGUAGES
+from kakusan.run.session import MAY_RISE, Session
+
+QUALITY = {
+    "num_samples": 1000,
+    "num_reference": 10000,
+    "features": "digits",
+    "measures": {
+        "frechet_distance_n1000": {"value": 1.25, "standard_error": 0.05},
+        "recognized": {"value": 0.94, "standard_error": 0.008},
+        "nearer_pixels": {"value": 0.46},
+    },
+    "floor": {
+        "frechet_distance_n1000": {"value": 0.19, "standard_error": 0.01},
+        "recognized": {"value": 0.976},
+        "nearer_pixels": {"value": 0.5},
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A finished run of a small VAE."""
+    home = tmp_path_factory.mktemp("report") / "run"
+    return RunDirectory.open(kk.train("mnist-vae", steps=3, out=home).path)
+
+
+@pytest.fixture
+def summary(run):
+    """Its summary, with measures of samples added."""
+    return {**copy.deepcopy(run.read("summary.json")), "samples": QUALITY}
+
+
+def text_of(page):
+    """Text of a page that a person reads."""
+    page = re.sub(r"<style>.*?</style>", "", page, flags=re.DOTALL)
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", page))
+
+
+def test_three_tiles_give_quality_distance_and_bits(run, summary):
+    text = text_of(render(run, summary))
+    assert "recognized 94.0% of 1,000 samples" in text
+    assert "Real images score 97.6%." in text
+    assert "distance to real images 1.25 ± 0.05" in text
+    assert "Real images score 0.19." in text
+    rate = summary["likelihood"]["bits_per_dim"]
+    assert f"bits/dim {rate:.3f} ±" in text
+    assert text.count("lower is better") >= 3
+
+
+def test_without_measures_of_samples_there_is_one_tile(run):
+    assert render(run, run.read("summary.json")).count('class="tile"') == 1
+
+
+def test_two_curves_show_the_bound_and_the_loss(run, summary):
+    page = render(run, summary)
+    history = run.history()
+    assert f"Held-out bits per dimension against training examples, from {history[0]['bits_per_dim']:.2f}" in page
+    assert f"Training loss against training examples, from {history[0]['loss']:.3g}" in page
+
+
+def test_every_measure_has_a_meaning_and_the_score_of_real_images(run, summary):
+    from kakusan.measure import METRICS
+
+    names = {name for key in METRICS for name in METRICS[key].columns}
+    assert names == ENGLISH["meanings"].keys() == JAPANESE["meanings"].keys()
+    assert all(re.search(r"better|if equal|without copying", meaning) for meaning in ENGLISH["meanings"].values())
+    text = text_of(render(run, summary))
+    assert "real images score" in text
+    assert "nearer pixels 0.4600 0.5000 the same as nearer features, by pixels; 0.5 without copying" in text
+
+
+def test_a_density_of_unit_variance_is_compared_with_its_floor(run, summary):
+    text = text_of(render(run, {**summary, "floor_bits_per_dim": 9.3201}))
+    assert "cannot go below 9.320 bits/dim" in text
+    assert "cannot go below" not in text_of(render(run, summary))
+
+
+def level(name, bits):
+    """Record of one range of noise levels."""
+    return {"name": name, "bits_per_dim": bits, "standard_error": 0.01, "log_snr": [1.0, 2.0]}
+
+
+def test_bits_spent_on_weak_noise_get_a_sentence(run, summary):
+    summary["likelihood"] |= {
+        "bits_per_dim": 3.0,
+        "levels": [level("t = 1", 1.0), level("t = 2..3", 0.6), level("t = 4..9", 1.4)],
+    }
+    text = text_of(render(run, summary))
+    assert "53% of these bits are spent at t &lt;= 3" in text
+    assert "Why bits/dim may rise while samples improve" in text
+    summary["likelihood"]["levels"] = [level("t = 1", 0.2), level("t = 2..3", 0.2), level("t = 4..9", 2.6)]
+    assert "of these bits are spent" not in text_of(render(run, summary))
+
+
+def shape(words):
+    """Names of sentences, and the fields of each."""
+    if isinstance(words, dict):
+        return {name: shape(inner) for name, inner in words.items()}
+    if isinstance(words, tuple):
+        return len(words)
+    return {field for _, field, _, _ in string.Formatter().parse(words) if field}
+
+
+def test_both_languages_have_the_same_sentences_with_the_same_numbers():
+    assert shape(ENGLISH) == shape(JAPANESE)
+
+
+@pytest.mark.parametrize("lang", LANGUAGES)
+def test_a_report_is_written_in_its_language(run, tmp_path, capsys, lang):
+    out = tmp_path / "report.html"
+    assert call(capsys, "report", str(run.path), "--out", str(out), "--lang", lang)[0] == 0
+    page = out.read_text(encoding="utf-8")
+    assert f'<html lang="{lang}">' in page
+    assert ("下限の内訳" in page) == (lang == "ja")
+    assert ("Terms of the bound" in page) == (lang == "en")
+    assert write_report(run.path, tmp_path / "other.html", lang).read_text(encoding="utf-8") == page
+
+
+def test_another_language_is_refused(run, capsys):
+    code, _, err = call(capsys, "report", str(run.path), "--lang", "fr")
+    assert (code, "en, ja" in err or "en" in err) == (2, True)
+
+
+def test_a_rise_of_the_bound_is_explained_once(monkeypatch):
+    said = []
+    monkeypatch.setattr("kakusan.run.session.tell", said.append)
+    session = Session.__new__(Session)
+    session._rate_before = None
+    for rate in (3.4, 3.41, 3.9, 4.2, 3.0, 3.5):
+        session._explain_a_rise({"bits_per_dim": rate})
+    assert said == [MAY_RISE]
