@@ -8,9 +8,11 @@ import pytest
 import torch
 from PIL import Image
 
+import kakusan as kk
 from harness.faults import catches
 from harness.image_corpus import colors, encoded, exif_of
 from harness.support import call
+from kakusan import Run
 from kakusan.data import scan
 from kakusan.data.open import open_data
 from kakusan.data.options import ImageOptions
@@ -126,9 +128,9 @@ def test_the_first_frame_of_a_gif_is_that_of_the_animation(tmp_path):
 @pytest.mark.parametrize(
     ("sizes", "chosen"),
     [
-        ([(9, 9)] * 4, None),
-        ([(64, 64)] * 4, None),
-        ([(64, 48)] * 4, None),
+        ([(9, 9)] * 4, (9, 9)),
+        ([(64, 64)] * 4, (64, 64)),
+        ([(64, 48)] * 4, (64, 48)),
         ([(500, 500)] * 4, (64, 64)),
         ([(100, 150)] * 4, (64, 96)),
         ([(150, 100)] * 4, (96, 64)),
@@ -141,7 +143,9 @@ def test_a_size_is_chosen_from_the_shorter_sides(tmp_path, sizes, chosen):
     for index, size in enumerate(sizes):
         Image.fromarray(colors(index, *size)).save(tmp_path / f"{index}.png")
     found = choose_size(tmp_path, [f"{index}.png" for index in range(len(sizes))])
-    assert (found and found[0]) == chosen
+    assert found is not None
+    assert found[0] == chosen
+    assert bool(found[1]) == (len(set(sizes)) > 1 or min(sizes[0]) > 64)
 
 
 def test_damaged_files_choose_no_size(tmp_path):
@@ -224,3 +228,50 @@ def test_data_larger_than_memory_train_resume_and_are_evaluated_from_the_cache(t
     assert code == 0, err
     code, _, err = call(capsys, "evaluate", run, "--limit", 1)
     assert code == 0, err
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory):
+    """A run on 12 images, and a folder of other images of other sizes."""
+    place = tmp_path_factory.mktemp("first")
+    folder_of("color", place / "photos")
+    folder_of("large", place / "others")
+    model = {"width": 8, "inner_width": 16, "blocks": 1, "refine": 2, "depth": 20, "clusters": 2}
+    kk.train("images", data=place / "photos", steps=2, out=place / "run", model=model, optim={"batch": 4})
+    return place
+
+
+@catches("""run/job.py: fine-tuning starts from random weights
+- start_from(module, job.initial)
++ pass""")
+def test_fine_tuning_starts_from_the_weights_and_the_shape_of_another_run(first):
+    tuned = kk.train(
+        "images",
+        data=first / "others",
+        init=first / "run",
+        steps=1,
+        out=first / "tuned",
+        optim={"batch": 4, "lr": 1e-9, "matrix_lr": 1e-9},
+    )
+    assert tuned.model.event_shape == (3, 9, 9)
+    before, after = (kk.load(first / name).chain.state_dict() for name in ("run", "tuned"))
+    assert before.keys() == after.keys()
+    for name, weight in before.items():
+        if not name.startswith("clusters."):
+            assert torch.allclose(weight, after[name], atol=1e-5), name
+    again = Run(first / "tuned").resume(steps=2)
+    assert again.history[-1]["step"] == 2
+
+
+def test_fine_tuning_takes_the_settings_of_its_model(first, capsys):
+    flags = ["--data", first / "others", "--init", first / "run", "--steps", 1, "--out", first / "refused"]
+    code, _, err = call(capsys, "train", "images", *flags, "--model.width", 16)
+    assert code == 2
+    assert "leave out the --model flags" in err
+    code, _, err = call(capsys, "train", "images", *flags, "--size", 16)
+    assert code == 2
+    assert "--size" in err
+    code, _, err = call(capsys, "train", "mnist-vae", *flags)
+    assert code == 2
+    assert "is a diffusion model, and recipe mnist-vae trains vae models" in err
+    assert not (first / "refused").exists()

@@ -181,7 +181,7 @@ class Recipes:
 
 @dataclass(frozen=True)
 class Data:
-    """Describe a data file or folder, changing nothing."""
+    """Describe a data file or folder, and give the command that trains on it."""
 
     path: Annotated[str, Positional("PATH")]
     """Data: mnist, a folder of images or of IDX files, or a .npy or .npz file."""
@@ -189,6 +189,12 @@ class Data:
     """Size that images of a folder are cropped and resized to: pixels, or height x width, e.g. 48x40."""
     channels: Channels | None = None
     """Number of channels of a folder of images: 1 for gray, 3 for color, 4 for color with alpha."""
+    sheet: Path | None = None
+    """PNG file for a contact sheet of up to 100 images."""
+    cache: Path | None = None
+    """Folder for data that are larger than memory, which are converted once. Default: none, with --forget runs/data-cache."""
+    forget: bool = False
+    """Delete the cached conversion of these data and do nothing else."""
 
 
 @dataclass(frozen=True)
@@ -269,6 +275,8 @@ class Train(NewRun):
     are gray."""
     bad_images: Literal["refuse", "skip"] = "refuse"
     """Action for files that are not usable images."""
+    init: Path | None = None
+    """Run, or a file written by kakusan export, whose weights and settings the new run starts from."""
     model: Any = None
 
 

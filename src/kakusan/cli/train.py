@@ -102,7 +102,7 @@ def _wanted(recipe: Recipe, command: Train | Distill, out: Path) -> Any:
     given = {"size": size_named(command.size), "channels": command.channels, "bad": command.bad_images}
     pictures = dataclasses.replace(recipe.pictures, **given)
     recipe = dataclasses.replace(recipe, data=command.data, pictures=pictures, model=command.model, optim=command.optim)
-    return Start(recipe, out, command.seed, device)
+    return Start(recipe, out, command.seed, device, init=command.init)
 
 
 def _launch(words: list[str], command: Processes) -> int:

@@ -13,6 +13,7 @@ from kakusan.data.dataset import Dataset
 from kakusan.errors import InputError
 from kakusan.run.build import build, start_at, training_loss
 from kakusan.run.directory import RunDirectory
+from kakusan.run.initial import kept_initial, start_from
 from kakusan.run.model_file import ExportedModel
 from kakusan.run.own_data import open_for
 from kakusan.run.recipe import Recipe, from_record
@@ -34,6 +35,7 @@ class Job:
     seed: int
     device: torch.device
     teacher: ExportedModel | None = None  # of a student
+    initial: ExportedModel | None = None  # whose weights the run starts from
     rollbacks: list[int] = field(default_factory=list)
     earlier: list[tuple[int, Budget]] = field(default_factory=list)  # former budgets, each up to a step
     first_data: str = ""  # path of the data when the run was started, if it has changed
@@ -60,6 +62,7 @@ def reopened(run: RunDirectory, record: dict[str, Any], device: torch.device) ->
         record["seed"],
         device,
         teacher,
+        initial=kept_initial(run),
         rollbacks=list(record.get("rollbacks", [])),
         earlier=[(one["until"], Budget(one["minutes"], one["steps"])) for one in record.get("budgets_before", [])],
         first_data=record.get("first_data", ""),
@@ -89,6 +92,8 @@ def trainer_of(job: Job) -> Trainer:
     data = job.dataset.train.to(job.device)
     module = job.module.to(job.device)
     start_at(module, job.recipe.model, data, job.recipe.optim.augment)
+    if job.initial is not None:
+        start_from(module, job.initial)
     groups = job.recipe.optim.num_groups
     batch = min(job.recipe.optim.batch, len(data) // groups * groups)
     if not batch:

@@ -19,6 +19,7 @@ from kakusan.errors import InputError, Stopped
 from kakusan.run.build import check_kind, count_parameters, family_of
 from kakusan.run.directory import RunDirectory, resume_command
 from kakusan.run.fingerprint import versions
+from kakusan.run.initial import fine_tuned, keep_initial, read_initial
 from kakusan.run.job import Job, reopened, untrained
 from kakusan.run.model_file import ExportedModel
 from kakusan.run.own_data import open_for, planned
@@ -46,6 +47,7 @@ class Start:
     device: str = "auto"
     teacher: Path | None = None  # run or exported file that a student learns from
     data: str | None = None  # a student's data (default: its teacher's)
+    init: Path | None = None  # run or exported file whose weights it starts from
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,15 @@ def start(wanted: Start, command: list[str]) -> Outcome:
         out = Path(distributed.all_gather_bytes(str(wanted.out).encode())[0].decode())  # a default name has the time
         if distributed.broadcast([float(_is_of_this_job(out))])[0]:
             return _resume(Resume(out), device)
+        initial = None if wanted.init is None else read_initial(wanted.init, wanted.recipe)
+        if initial is not None:
+            wanted = dataclasses.replace(wanted, recipe=fine_tuned(wanted.recipe, initial))
         teacher, dataset, recipe = _prepared(wanted, device)
+        if initial is not None and initial.facts.event_shape != dataset.event_shape:
+            raise InputError(
+                f"the model of --init is of examples of shape {initial.facts.event_shape}, and {dataset.name} has "
+                f"{dataset.event_shape}; give --data with that shape"
+            )
         torch.manual_seed(wanted.seed % 2**63)
         module = untrained(recipe, dataset.event_shape, teacher)  # settings are checked before anything is written
         check_computing(module, recipe.optim, device)
@@ -97,9 +107,12 @@ def start(wanted: Start, command: list[str]) -> Outcome:
         }
         run = distributed.on_rank0(lambda: RunDirectory.create(out)) or RunDirectory(out)
         try:
+            if initial is not None:
+                distributed.on_rank0(lambda: keep_initial(run, initial))
             distributed.on_rank0(lambda: _write_records(run, record, dataset, teacher))
             budget = Budget(recipe.minutes, recipe.steps)
-            return _train(Job(run, recipe, dataset, module, budget, wanted.seed, device, teacher), None, fresh=True)
+            job = Job(run, recipe, dataset, module, budget, wanted.seed, device, teacher, initial=initial)
+            return _train(job, None, fresh=True)
         finally:
             run.unlock()
 
