@@ -19,8 +19,7 @@ def two_cores():
 
 @catches("""parallel.py: parts in another order
 - return [future.result() for future in futures]
-+ return [future.result() for future in futures[::-1]]
-""")
++ return [future.result() for future in futures[::-1]]""")
 def test_rows_keep_their_order_and_none_stays_none(two_cores):
     x = torch.arange(1001.0)
     other = list(range(1001))
@@ -36,8 +35,7 @@ def test_rows_keep_their_order_and_none_stays_none(two_cores):
 - torch.set_num_threads(1)
 -     torch.get_num_threads()  # torch copies
 + torch.set_num_threads(2)
-+     torch.get_num_threads()  # torch copies
-""")
++     torch.get_num_threads()  # torch copies""")
 def test_each_part_has_a_thread_with_one_core(two_cores):
     meeting = threading.Barrier(2, timeout=60)
 
@@ -51,8 +49,7 @@ def test_each_part_has_a_thread_with_one_core(two_cores):
 
 @catches("""parallel.py: gradients are recorded in spite of no_grad
 - with torch.set_grad_enabled(grad):
-+ with torch.set_grad_enabled(True):
-""")
++ with torch.set_grad_enabled(True):""")
 def test_parts_record_gradients_only_where_the_caller_does(two_cores):
     weight = torch.ones(1, requires_grad=True)
     assert by_rows(lambda x: x * weight, torch.ones(10)).requires_grad
@@ -69,8 +66,7 @@ def test_an_error_in_a_part_reaches_the_caller_and_the_threads_still_work(two_co
 
 @catches("""parallel.py: a split inside of a part waits for threads that wait for it
 - or getattr(_thread, "of_pool", False)
-+ or False
-""")
++ or False""")
 def test_a_part_that_is_split_again_is_computed_at_once(two_cores):
     seen = []
 

@@ -212,9 +212,9 @@ class Demo(OnDevice):
     out: Path = Path("runs/demo")
     """Run directory. An unfinished run there is resumed, a finished one is shown."""
     minutes: Minutes | None = None
-    """Training time in minutes. Default: the recipe's budget."""
+    """Training time in minutes, instead of steps."""
     steps: Steps | None = None
-    """Budget in steps, in place of minutes."""
+    """Training steps. Default: the recipe's budget."""
     seed: Seed = 0
     """Random seed."""
 
@@ -254,9 +254,9 @@ class NewRun(Processes):
     out: Path | None = None
     """New run directory. Default: runs/RECIPE-DATE-TIME."""
     minutes: Minutes | None = None
-    """Budget in minutes."""
+    """Training time in minutes, instead of steps."""
     steps: Steps | None = None
-    """Budget in steps, instead of minutes."""
+    """Training steps. Default: the recipe's budget."""
     seed: Seed = 0
     """Random seed."""
     optim: Any = None

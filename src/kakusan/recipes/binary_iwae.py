@@ -15,5 +15,5 @@ RECIPE = Recipe(
     model=VAEConfig(hidden=(200, 200), latent=50, likelihood="bernoulli", activation="tanh"),
     data="mnist-binary",
     optim=Optim(lr=3e-3, weight_decay=0.0, batch=128, ema=0.1, betas=(0.9, 0.999)),
-    minutes=10.0,
+    steps=40_000,
 )

@@ -23,17 +23,40 @@ class Ema:
 
     def __init__(self, module: nn.Module, share: float):
         self.share = share
-        self.module = copy.deepcopy(module).eval().requires_grad_(False)
+        self._module = copy.deepcopy(module).eval().requires_grad_(False)
         # listed once: walking a module's tree costs more than averaging a small one
-        self._averages: list[Tensor] = list(self.module.parameters())
+        self._averages: list[Tensor] = list(self._module.parameters())
         self._weights = [p.detach() for p in module.parameters()]
-        self._buffers = list(zip(self.module.buffers(), module.buffers()))
-        self.tensors: dict[str, Tensor] = dict(self.module.state_dict())
+        self._buffers = list(zip(self._module.buffers(), module.buffers()))
+        self._tensors: dict[str, Tensor] = dict(self._module.state_dict())
+        self._current = True  # False if the last weights are still to be copied
+
+    @property
+    def module(self) -> nn.Module:
+        """Copy of the module with the averaged weights, in evaluation mode."""
+        self._catch_up()
+        return self._module
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """Averaged weights and buffers by name."""
+        self._catch_up()
+        return self._tensors
 
     @torch.no_grad()
     def update(self, step: int) -> None:
         """Average the weights after optimizer step number `step` >= 1."""
-        keep: float = (1 - 1 / step) ** (1 / self.share - 1) if self.share > 0 else 0.0
+        self._current = self.share > 0
+        if self._current:
+            self._average((1 - 1 / step) ** (1 / self.share - 1))
+
+    @torch.no_grad()
+    def _catch_up(self) -> None:
+        if not self._current:
+            self._current = True
+            self._average(0.0)
+
+    def _average(self, keep: float) -> None:
         get_ema_multi_avg_fn(keep)(self._averages, self._weights, None)
         for kept, current in self._buffers:
             kept.copy_(current)

@@ -6,7 +6,7 @@ import time
 from types import TracebackType
 from typing import Self
 
-from kakusan.console import Status, minutes
+from kakusan.console import Status, minutes, tell
 from kakusan.training.flops import Effort
 from kakusan.training.loop import Trainer
 
@@ -39,11 +39,19 @@ class ProgressLine:
         if before is None or now <= before[0]:  # the rate is not known yet
             return
         rate = max(0, images - before[1]) / (now - before[0])  # a run may go back a few steps
+        if not self._rate:
+            self._tell_time(trainer)
         self._rate = 0.8 * self._rate + 0.2 * rate if self._status.live and self._rate else rate
         done = min(1.0, trainer.progress)
         full = round(BAR * done)
         bar = f"{'█' * full}{'░' * (BAR - full)} " if self._status.live else ""
         self._status.show(f"{bar}{done:4.0%}  {self._text(trainer)}")
+
+    def _tell_time(self, trainer: Trainer) -> None:
+        """State once how long a budget of steps takes on this machine."""
+        state, steps = trainer.state, trainer.budget.steps
+        if steps is not None and state.seconds > 0:
+            tell(f"{steps:,} steps take about {minutes(state.seconds * steps / state.step)} on this machine")
 
     def _text(self, trainer: Trainer) -> str:
         done, seconds = trainer.progress, trainer.state.seconds
