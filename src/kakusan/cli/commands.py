@@ -143,7 +143,7 @@ def data(command: arguments.Data) -> int:
         return 0
     with naming_flags():
         options = ImageOptions(size_named(command.size), command.channels, bad="skip", fit=True)
-        options = dataclasses.replace(options, cache=command.cache and str(command.cache.absolute()))
+        options = dataclasses.replace(options, cache=str(command.cache.absolute()) if command.cache else None)
     dataset = open_data(command.path, options, tell)
     flags = [part for name in ("size", "channels") if (v := getattr(command, name)) for part in (f"--{name}", str(v))]
     flags += ["--bad-images", "skip"] if dataset.skipped else []

@@ -150,7 +150,9 @@ class DiffusionFamily(Family):
         if channels > 1 and chosen["width"] < COLOR_WIDTHS["width"] and num_examples >= FEW_IMAGES:
             chosen = {**chosen, **COLOR_WIDTHS}
         defaults = DiffusionConfig()
-        free = {name: value for name, value in chosen.items() if getattr(config, name) == getattr(defaults, name)}
+        free: dict[str, Any] = {
+            name: value for name, value in chosen.items() if getattr(config, name) == getattr(defaults, name)
+        }
         config = dataclasses.replace(config, **free)
         color = {1: "gray", 3: "color"}.get(channels, f"{channels}-channel")
         return config, (
