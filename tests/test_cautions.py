@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from harness.faults import catches
 from harness.support import status
 from kakusan.data.cautions import cautions
 from kakusan.data.dataset import from_arrays
@@ -136,3 +137,12 @@ def test_the_average_of_independent_estimates_lowers_the_monte_carlo_error_alone
     assert found.network_evaluations == 2000
     assert found.nats_standard_error is None
     assert found.per_example.tolist() == pytest.approx([draws.mean()] * 2)
+
+
+@catches("""data/forms/counts.py: many rows make counts look like pixels
+- or dataset.event_shape[0] < PIXELS_LIKE
++ or len(dataset.train) < PIXELS_LIKE""")
+def test_counts_of_few_categories_do_not_look_like_pixels():
+    counts = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (500, 10)).astype(float))
+    counts[0] = 255
+    assert cautions(from_arrays("x", "counts", counts)) == []

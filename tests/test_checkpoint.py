@@ -626,3 +626,18 @@ def test_a_copy_of_a_run_verifies_where_it_lies(tmp_path):
     trained_to([3], tmp_path / "run" / "checkpoints")
     shutil.copytree(tmp_path / "run", tmp_path / "elsewhere")
     assert checkpoint.latest(tmp_path / "elsewhere" / "checkpoints").name == "step-00000003"
+
+
+@catches("""storage/journal.py: one damaged line more is allowed
+- if len(damaged) > MOST_DAMAGED:
++ if len(damaged) > MOST_DAMAGED + 1:""")
+def test_a_hundred_damaged_lines_are_left_out_and_one_more_is_too_many(tmp_path):
+    run = RunDirectory(tmp_path)
+    (tmp_path / "history.jsonl").write_bytes(b"x\n" * 100 + b'{"step": 1}\n')
+    with pytest.warns(DamageWarning, match="so are 99 more"):
+        assert [one["step"] for one in run.history()] == [1]
+    (tmp_path / "history.jsonl").write_bytes(b"x\n" * 101 + b'{"step": 1}\n')
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DamageWarning)
+        with pytest.raises(InputError, match="is damaged"):
+            run.history()

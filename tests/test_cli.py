@@ -232,6 +232,9 @@ def test_gradient_ascent_ends_at_the_exact_posterior(runs):
 
 
 @pytest.mark.proves("S29")
+@catches("""run/families/hierarchy.py: one form of the third term is shown
+- for form, e in details.get("third_term", {}).items()
++ for form, e in [*details.get("third_term", {}).items()][:1]""")
 def test_evaluate_names_both_forms_of_the_third_term(capsys, runs):
     _, out, _ = call(capsys, "evaluate", runs / "hvae")
     assert re.search(r"third term exact +\d", out)

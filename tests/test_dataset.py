@@ -19,6 +19,7 @@ from kakusan import data as kk_data
 from kakusan.data import open as opening
 from kakusan.data.dataset import from_arrays, split_rows
 from kakusan.data.digits import mnist, mnist_labels
+from kakusan.data.idx import read_idx
 from kakusan.data.open import lasting, open_data
 from kakusan.data.scale import BINARY, SIGNED, UNIT
 from kakusan.data.splits import pair
@@ -537,3 +538,15 @@ def test_the_digest_of_the_data_is_of_both_parts_and_of_their_shapes():
         digest([[1], [2], [3], [4]], [[5], [6]]),
     ]
     assert len({first, *others}) == 5
+
+
+@catches("""data/idx.py: bytes after the images are taken
+- len(content) != size:
++ len(content) < size:""")
+def test_a_byte_after_the_images_of_an_idx_file_is_refused(tmp_path):
+    write_idx(tmp_path / "train-images-idx3-ubyte", images(3, 4, 4))
+    with (tmp_path / "train-images-idx3-ubyte").open("ab") as file:
+        file.write(b"x")
+    with pytest.raises(ValueError, match=r"bytes|size") as caught:
+        read_idx(tmp_path / "train-images-idx3-ubyte")
+    assert isinstance(caught.value, InputError)

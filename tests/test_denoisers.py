@@ -15,7 +15,8 @@ from kakusan.nets import NETWORKS
 from kakusan.nets.cosine import CosineMLP, cosine_basis
 from kakusan.nets.folding import Folding
 from kakusan.nets.layers import attend
-from kakusan.nets.transformer import Attention, Transformer
+from kakusan.nets.transformer import Attention, Block, Transformer
+from kakusan.nets.unet import PositionMixer
 from kakusan.recipes import RECIPES
 from kakusan.run.build import blueprint, build, count_parameters, training_loss
 from kakusan.run.families.diffusion import DiffusionConfig
@@ -352,3 +353,19 @@ def test_the_first_gain_moves_the_mean_grey_alone():
     z = random_z(1, 1, 4, 6).float()
     mean = z.mean().expand_as(z)
     torch.testing.assert_close(network(z, torch.tensor([5])), mean, rtol=0, atol=1e-5)
+
+
+@catches("""nets/unet.py: a fresh mixer of positions changes its input
+- self.back = zeroed(nn.Linear(hidden, positions))
++ self.back = nn.Linear(hidden, positions)""")
+def test_a_fresh_mixer_of_positions_is_the_identity():
+    x = random_z(2, 8, 4, 4).float()
+    assert torch.equal(PositionMixer(8, 16)(x), x)
+
+
+@catches("""nets/transformer.py: a fresh block changes its input
+- self.modulation = zeroed(Modulation(time_width, 6 * width))
++ self.modulation = Modulation(time_width, 6 * width)""")
+def test_a_fresh_block_of_a_transformer_is_the_identity():
+    x = random_z(2, 5, 32).float()
+    assert torch.equal(Block(32, 16)(x, random_z(2, 16).float()), x)

@@ -2,6 +2,7 @@
 
 import pytest
 
+from harness.faults import catches
 from kakusan.errors import InputError
 from kakusan.run.directory import RunDirectory
 
@@ -17,6 +18,19 @@ def test_one_run_directory_has_one_writer(tmp_path):
     first.write("summary.json", {})
     with pytest.raises(InputError, match=r"finished run.*--resume"):
         RunDirectory.create(tmp_path / "run")
+
+
+@catches("""run/directory.py: a run in use locks its neighbors
+- self._lock = WriterLock(path)
++ self._lock = WriterLock(path.parent)""")
+def test_two_runs_in_one_folder_are_written_at_the_same_time(tmp_path):
+    first = RunDirectory.create(tmp_path / "a")
+    try:
+        second = RunDirectory.create(tmp_path / "b")
+    except InputError as error:
+        pytest.fail(f"a neighbor is locked: {error}")
+    first.unlock()
+    second.unlock()
 
 
 def test_a_foreign_folder_is_never_written_into(tmp_path):

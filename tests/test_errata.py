@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
+from harness.faults import catches
 from harness.support import F64, SMALL_BETAS, f64, gauss_hermite, gaussian_x_denoiser, generated_law, mean_of, oracle
 from kakusan.bound import elbo
 from kakusan.chain import log_weight
@@ -29,6 +30,9 @@ def prior_nats_per_dimension(betas: list[float]) -> float:
 
 
 @pytest.mark.proves("E12")
+@catches("""models/diffusion.py: the KL to the prior has a trace too large
+- left = -math.log1p(-alpha_bar) - alpha_bar
++ left = -math.log1p(-alpha_bar)""")
 def test_noise_whose_amounts_have_a_finite_sum_never_drowns_the_data():
     depths = (10, 100, 1000)
     # beta_t = 1 / (t + 1)^2: alpha_bar = (T + 2) / (2 (T + 1)) stays above 1/2, and M9 there above (ln 2) / 2
@@ -70,6 +74,9 @@ def test_the_best_mean_is_the_same_for_every_variance_of_the_reverse_step(varian
 
 
 @pytest.mark.proves("E14", "O17")
+@catches("""schedule.py: the weight of x in the posterior is one step late
+- return self._with_zero(self.alpha_bar[:-1].sqrt() * self.beta[1:] / self.noise_var[1:])
++ return self._with_zero(self.alpha_bar[1:].sqrt() * self.beta[1:] / self.noise_var[1:])""")
 def test_with_identity_covariance_the_best_mean_generates_variance_276_and_with_beta_1():
     known = oracle("schedules")["linear_T1000"]["outputs"]
     schedule = Schedule.linear(1000)
@@ -184,6 +191,9 @@ def mean_log_weight(chain: VAE, x: float, q: Normal) -> float:
 
 
 @pytest.mark.proves("E1")
+@catches("""distributions.py: a normal density has no constant
+- u.square() + self.log_var) - self._num_dims * HALF_LOG_2PI
++ u.square() + self.log_var)""")
 def test_an_expectation_under_the_model_is_an_upper_bound():
     # posterior N(x / 2, 1/2), encoder N(0.3 x, 1/2); averaged over p(x) = N(0, 2), exact by nodes of x
     chain = scalar_vae(1.0, lambda x: 0.3 * x, 0.5)
@@ -199,6 +209,9 @@ def test_an_expectation_under_the_model_is_an_upper_bound():
 
 
 @pytest.mark.proves("E7")
+@catches("""chain.py: a log weight adds log q
+- total = total - chain.encode(path[t - 1], t, cond).log_prob(path[t])
++ total = total + chain.encode(path[t - 1], t, cond).log_prob(path[t])""")
 def test_twice_the_elbo_as_a_loss_falls_without_end():
     x = f64([[1.0]])
     bounds = []
@@ -210,6 +223,9 @@ def test_twice_the_elbo_as_a_loss_falls_without_end():
 
 
 @pytest.mark.proves("E27")
+@catches("""chain.py: a decoder is asked for its own latent
+- total = total + chain.decode(path[t], t, cond).log_prob(path[t - 1])
++ total = total + chain.decode(path[t], t, cond).log_prob(path[t])""")
 def test_the_kl_to_the_posterior_the_elbo_and_the_evidence_prefer_three_decoders():
     # x = 2 and q(z) = N(1, 1/2), the exact posterior of slope 1; slopes in steps of 1/60
     x, slopes, q = 2.0, torch.arange(30, 151, dtype=F64) / 60, Normal(f64([[1.0]]), f64([[math.sqrt(0.5)]]))
@@ -228,6 +244,9 @@ def test_the_kl_to_the_posterior_the_elbo_and_the_evidence_prefer_three_decoders
 
 
 @pytest.mark.proves("E4")
+@catches("""distributions.py: the KL of two normals has its log ratio upside down
+- (log_ratio.expm1() - log_ratio + squared)
++ (log_ratio.expm1() + log_ratio + squared)""")
 def test_with_the_first_encoder_in_the_second_term_the_sum_exceeds_the_evidence():
     # z_1 | z_2 ~ N(z_2, 1), x | z_1 ~ N(z_1, 1): q(z_1 | x) = N(2 x / 3, 2/3) and q(z_2 | z_1) = N(z_1 / 2, 1/2) are exact
     x = f64([[0.0]])
@@ -260,6 +279,9 @@ def exact_chain() -> Diffusion:
 
 
 @pytest.mark.proves("E15")
+@catches("""models/diffusion.py: an encoder step scales by 1 - beta
+- return Normal.from_var((1 - beta).sqrt() * z, beta)
++ return Normal.from_var((1 - beta) * z, beta)""")
 def test_a_bound_without_the_data_term_lies_above_the_evidence():
     chain, x = exact_chain(), f64([[1.0]])
     z1 = chain.encode(x, 1).mean + chain.encode(x, 1).std * NODES
@@ -271,6 +293,11 @@ def test_a_bound_without_the_data_term_lies_above_the_evidence():
 
 
 @pytest.mark.proves("E17")
+@catches("""models/diffusion.py: the variance beta is beta_tilde
+- case "beta":
+-                 return self.schedule.log_beta
++ case "beta":
++                 return self.schedule.log_beta_tilde""")
 def test_a_path_drawn_from_its_end_knows_nothing_of_the_data():
     chain, x = exact_chain(), f64([[1.0]])
     right = chain.encode(x, 1)
@@ -284,6 +311,9 @@ def test_a_path_drawn_from_its_end_knows_nothing_of_the_data():
 
 
 @pytest.mark.proves("E20")
+@catches("""models/diffusion.py: a marginal has the variance of one step
+- self.schedule.at("signal", t, x) * x, self.schedule.at("noise_var", t, x)
++ self.schedule.at("signal", t, x) * x, self.schedule.at("beta", t, x)""")
 def test_the_second_alpha_in_the_first_step_gives_0_36_for_0_28():
     first, second = 0.9, 0.8
     chain = Diffusion(nn.Identity(), Schedule.from_betas([1 - first, 1 - second]), 1).double()

@@ -4,12 +4,15 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 
+import kakusan
 from harness.faults import catches
 from harness.support import call
 from kakusan.cli import commands
+from kakusan.images import Images
 
 ALLOCATOR = (
     "[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory: you tried 9 bytes"
@@ -105,3 +108,39 @@ def test_ctrl_c_is_130_and_one_line():
         "commands.info = lambda command: (os.kill(os.getpid(), signal.SIGINT), time.sleep(9))\nmain(['info', 'x'])"
     )
     assert (done.returncode, done.stderr) == (130, "kakusan: interrupted\n")
+
+
+@catches("""__init__.py: a module is no name of the package until it was imported
+- if name in _MODULES:
++ if False:""")
+def test_modules_are_names_of_the_package_before_they_are_imported():
+    def found(name):
+        try:
+            return kakusan.__getattr__(name).__name__
+        except AttributeError:
+            return None
+
+    names = ["data", "measure", "nets", "objectives", "oracles", "solvers"]
+    assert [found(name) for name in names] == [f"kakusan.{name}" for name in names]
+
+
+@catches("""images.py: images of two channels are images
+- not in (1, 3, 4)
++ not in (1, 2, 3, 4)""")
+@pytest.mark.parametrize("shape", [(2, 4, 4, 2), (2, 4, 4), (2, 4, 4, 5)])
+def test_arrays_that_no_figure_can_show_are_refused(shape):
+    with pytest.raises(ValueError, match="expected uint8"):
+        Images(np.zeros(shape, np.uint8))
+
+
+@pytest.mark.parametrize(("name", "words"), [("Difusion", "; did you mean 'Diffusion'?"), ("qqq", "")])
+def test_a_name_that_is_nearly_right_is_answered_with_the_right_one(name, words):
+    with pytest.raises(AttributeError) as caught:
+        getattr(kakusan, name)
+    assert str(caught.value) == f"module 'kakusan' has no attribute {name!r}{words}"
+
+
+def test_sampling_without_a_number_says_what_is_missing():
+    chain = kakusan.Diffusion(torch.nn.Identity(), kakusan.Schedule.cosine(5), 2, prediction="x")
+    with pytest.raises(kakusan.InputError, match="number of samples is missing; give n"):
+        kakusan.sample(chain)

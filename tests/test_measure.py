@@ -20,13 +20,13 @@ from kakusan.errors import InputError
 from kakusan.measure import METRICS, neighbors
 from kakusan.measure import classifier as classifier_module
 from kakusan.measure import samples as samples_module
-from kakusan.measure.classes import class_chi_square, class_shares, recognized
+from kakusan.measure.classes import RecognizedMetric, class_chi_square, class_shares, recognized
 from kakusan.measure.classifier import classifier, features_and_probabilities
 from kakusan.measure.copies import nearer, nearest_two
 from kakusan.measure.frechet import _jackknife, frechet_distance, frechet_distances
 from kakusan.measure.kernel import discrepancy, kernel_distance
 from kakusan.measure.manifolds import precision_recall
-from kakusan.measure.metric import Column, Metric, Value, share, shuffled
+from kakusan.measure.metric import Column, Examples, Metric, Sets, Value, share, shuffled
 from kakusan.measure.neighbors import nearest
 from kakusan.measure.samples import measure_features, measure_images
 from kakusan.measure.two_sample import RIDGE, logistic_regression, two_sample_accuracy
@@ -724,3 +724,23 @@ def test_evaluate_says_what_is_wrong_with_samples_and_features(run, tmp_path, ca
         assert (code, out) == (2, ""), flags
         assert words in err, err
         assert err.strip().count("\n") == 0, err
+
+
+@catches("""measure/two_sample.py: features of large numbers outweigh the others
+- (part - mean)[:, std > 0] / std[std > 0])
++ (part - mean)[:, std > 0])""")
+def test_two_samples_are_told_apart_whatever_the_units_of_the_features_are():
+    samples, reference = normal(1000, 3) + 0.3, normal(1000, 3, seed=1)
+    units = f64([1e-5, 1.0, 1e5])
+    assert two_sample_accuracy(samples * units, reference * units).value == pytest.approx(
+        two_sample_accuracy(samples, reference).value
+    )
+
+
+@catches("""measure/classes.py: half of the samples are recognized
+- {"recognized": recognized(ours)}
++ {"recognized": recognized(ours[: len(ours) // 2])}""")
+def test_all_samples_are_counted_among_the_recognized():
+    probabilities = f64([[0.95, 0.05], [0.95, 0.05], [0.5, 0.5], [0.5, 0.5]])
+    examples = Examples(torch.zeros(4, 1), probabilities)
+    assert RecognizedMetric().compute(Sets(examples, examples))["recognized"].value == 0.5

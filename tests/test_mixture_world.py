@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
+from harness.faults import catches
 from harness.support import F64, assert_mean, drawn, f64, oracle, seeded
 from kakusan.models.diffusion import Diffusion
 from kakusan.schedule import Schedule
@@ -144,6 +145,9 @@ def test_the_simple_loss_of_the_exact_denoiser_is_its_floor(case):
 
 @pytest.mark.proves("M14", "O19", "O20")
 @pytest.mark.parametrize("case", SCHEDULES)
+@catches("""schedule.py: log beta_tilde is log beta
+- log_beta_tilde = self.beta_tilde.log()
++ log_beta_tilde = self.beta.log()""")
 def test_a_step_with_beta_tilde_costs_half_its_gain_in_snr_times_the_mean_square_error(case):  # theory M14
     schedule = SCHEDULES[case]
     known = {int(t): mmse for t, mmse in ORACLE[case]["outputs"]["mmse_x0"].items() if t != "1"}

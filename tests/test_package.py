@@ -93,7 +93,7 @@ def test_the_oldest_versions_that_are_tried_are_the_lower_bounds():
     tried = dict(re.findall(r"^(\w+)==([\d.]+)", (ROOT / "tests" / "oldest.txt").read_text(encoding="utf-8"), re.M))
     for line in project["dependencies"]:
         name, bound = line.split(">=")
-        assert tried[name] in (bound, f"{bound}.0"), name
+        assert tried[name].split(".") == (bound + ".0.0").split(".")[:3], name
 
 
 def cells(path: Path) -> list[str]:

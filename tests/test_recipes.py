@@ -33,6 +33,9 @@ def test_a_record_from_before_there_was_a_choice_of_networks_is_a_unets():
 
 
 @pytest.mark.proves("S26")
+@catches("""recipes/mnist_hvae.py: the notes' recipe has 20 epochs
+- EPOCHS, TRAINING_IMAGES, BATCH = 30,
++ EPOCHS, TRAINING_IMAGES, BATCH = 20,""")
 def test_the_notes_recipe_has_the_notes_numbers():
     recipe = find("mnist-hvae")
     assert (recipe.model.hidden, recipe.model.latents, recipe.optim.lr, recipe.optim.batch) == (100, (20, 20), 1e-3, 32)

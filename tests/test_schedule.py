@@ -123,6 +123,9 @@ def test_the_sigmoid_schedule_is_its_published_formula(start, end, tau):
 
 
 @pytest.mark.proves("S36", "O7")
+@catches("""schedule.py: noise_var is the signal's
+- return 0 - self._log_alpha_bar.expm1()
++ return self.alpha_bar""")
 def test_one_step_of_a_hundredth_keeps_0_995_of_the_amplitude():  # theory S36: the notes' example
     known = ORACLE["seed_example_beta_0p01"]["outputs"]
     with warnings.catch_warnings():
@@ -173,6 +176,9 @@ def test_the_posterior_takes_a_noised_example_back_one_step(build):  # theory M5
 
 
 @pytest.mark.proves("S53", "E22", "O9")
+@catches("""schedule.py: noise_var is that of the amplitude squared twice
+- return 0 - self._log_alpha_bar.expm1()
++ return 0 - (self._log_alpha_bar * 2).expm1()""")
 def test_two_steps_merge_into_one_of_variance_0_28_and_not_0_08():  # O9, theory E22
     known = ORACLE["two_step_merge"]["outputs"]
     schedule = Schedule.from_betas([0.1, 0.2, 0.99])

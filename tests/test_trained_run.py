@@ -12,6 +12,7 @@ import pytest
 import kakusan as kk
 from harness.faults import catches
 from harness.support import call
+from kakusan.errors import InputError
 from kakusan.recipes import find
 from kakusan.run.doctor import examine
 from kakusan.run.finish import SUMMARY_SAMPLES, _affordable
@@ -171,3 +172,17 @@ def test_measuring_after_training_costs_a_share_of_it(trained, per_sample, expec
         family=SimpleNamespace(closed_form=False), sampling=SimpleNamespace(evaluations_per_sample=per_sample)
     )
     assert _affordable(model, SimpleNamespace(test=range(10_000)), trained) == expected
+
+
+@catches("""run/train.py: a run that was stopped counts as finished
+- return Outcome(job.run, stopped_by, distributed.is_rank0())
++ return Outcome(job.run, 0, distributed.is_rank0())""")
+def test_a_command_that_a_signal_stopped_exits_with_its_number(data, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(ProgressLine, "update", lambda self, trainer: signal.raise_signal(signal.SIGTERM))
+    words = ("--steps", "6", "--model.hidden", "8", "--model.latent", "2", "--optim.batch", "8")
+    try:
+        code, _, err = call(capsys, "train", "mnist-vae", "--data", data, "--out", tmp_path / "run", *words)
+    except InputError:
+        code, err = "no summary", ""
+    assert code == 128 + signal.SIGTERM
+    assert "stopped; resume with: " in err

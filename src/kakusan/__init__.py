@@ -103,7 +103,9 @@ def __getattr__(name: str) -> Any:
     if name in _MODULES:
         return importlib.import_module(f"kakusan.{name}")
     if name not in _HOMES:
-        raise AttributeError(f"module 'kakusan' has no attribute {name!r}")
+        from kakusan.registry import did_you_mean
+
+        raise AttributeError(f"module 'kakusan' has no attribute {name!r}; {did_you_mean(name, __all__)}".rstrip("; "))
     return getattr(importlib.import_module(f"kakusan.{_HOMES[name]}"), name)
 
 

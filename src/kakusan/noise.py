@@ -11,6 +11,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from kakusan.devices import precise_device
+
 Randomness = torch.Generator | Sequence[torch.Generator] | None
 
 
@@ -21,7 +23,7 @@ def stream(*key: int | str, device: str | torch.device = "cpu") -> torch.Generat
     independent.
     """
     digest = hashlib.sha256(repr(key).encode()).digest()
-    return torch.Generator(device).manual_seed(int.from_bytes(digest[:8], "little", signed=True))
+    return torch.Generator(precise_device(device)).manual_seed(int.from_bytes(digest[:8], "little", signed=True))
 
 
 def example_streams(seed: int, indices: range) -> list[torch.Generator]:
@@ -48,7 +50,7 @@ def rand(shape: Sequence[int], randomness: Randomness, dtype: torch.dtype, devic
 
 def _draw(law, shape, randomness, dtype, device) -> Tensor:
     if randomness is None:
-        return law(*shape, dtype=dtype, device=device)
+        return law(*shape, dtype=dtype, device=precise_device(device)).to(device)
     if isinstance(randomness, torch.Generator):
         return law(*shape, generator=randomness, dtype=dtype, device=randomness.device).to(device)
     if len(randomness) != shape[0]:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from kakusan.checks import numbers
+from kakusan.devices import precise_device
 from kakusan.errors import InputError, ScheduleWarning, shown
 from kakusan.units import bits_per_dim
 
@@ -204,7 +205,7 @@ class Schedule:
         key = (table, t.device)
         if key not in self._on_device:
             values = getattr(self, table)
-            has_float64 = t.device.type != "mps"
+            has_float64 = precise_device(t.device) == t.device
             self._on_device[key] = (values if has_float64 else values.float()).to(t.device)
         return self._on_device[key][t].to(like.dtype).view(-1, *(1,) * (like.dim() - 1))
 

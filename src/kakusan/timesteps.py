@@ -8,6 +8,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from kakusan.devices import precise_device
 from kakusan.errors import InputError
 from kakusan.noise import Randomness, rand
 from kakusan.schedule import Schedule
@@ -55,15 +56,17 @@ class StepLaw:
 
         Each has this distribution, and together they cover it evenly. With one generator per example they are independent.
         """
-        uniform = rand((num,), randomness, torch.float64, device)
+        where = precise_device(device)
+        uniform = rand((num,), randomness, torch.float64, where)
         if randomness is None or isinstance(randomness, torch.Generator):
-            where = None if randomness is None else randomness.device
-            order = torch.randperm(num, generator=randomness, device=where).to(device)
+            own = None if randomness is None else randomness.device
+            order = torch.randperm(num, generator=randomness, device=own).to(where)
             uniform = (order + uniform) / num
         # a cumulative sum may end a rounding error below 1
         last = len(self.probs) - 1
-        return torch.searchsorted(self._on(uniform.device)[1], uniform).clamp(max=last) + 1
+        return (torch.searchsorted(self._on(where)[1], uniform).clamp(max=last) + 1).to(device)
 
     def prob(self, t: Tensor) -> Tensor:
-        """Probability of the steps t, float64."""
-        return self._on(t.device)[0][t - 1]
+        """Probability of the steps t, float64; on the CPU if the device of t has no float64."""
+        where = precise_device(t.device)
+        return self._on(where)[0][t.to(where) - 1]

@@ -27,7 +27,7 @@ class OnDevice:
     """Flag of a command that computes."""
 
     device: str = "auto"
-    """Device: auto, cpu, cuda or cuda:N."""
+    """Device: auto, cpu, cuda, cuda:N or mps (an Apple GPU)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -224,7 +224,7 @@ class Processes:
     """Flags of several processes that train together."""
 
     device: str | None = None
-    """Device: auto, cpu, cuda or cuda:N. Default: auto, for a resumed run the device it was trained on."""
+    """Device: auto, cpu, cuda, cuda:N or mps (an Apple GPU). Default: auto, for a resumed run the device it was trained on."""
     devices: Count = 1
     """Number of processes on this machine that train together, one for each GPU."""
     restarts: Annotated[int, Between(0)] = 0

@@ -168,7 +168,7 @@ def _described(dataset: Dataset) -> list[str]:
     total = sum(part.double().sum().item() for part in values.flatten().split(NUMBERS_AT_ONCE))
     lines = [dataset.contents] if dataset.contents else []
     if dataset.skipped:
-        lines.append(f"{len(dataset.skipped):,} unusable files:")
+        lines.append(f"{counted(len(dataset.skipped), 'unusable file')}:")
         lines += [f"  {name}: {reason}" for name, reason in dataset.skipped.items()]
     facts = [dataset.split(), dataset.labels(), *dataset.prepared.split("; ")]
     facts.append(f"values from {values.min().item():g} to {values.max().item():g}, mean {total / values.numel():.4g}")

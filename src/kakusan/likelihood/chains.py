@@ -59,7 +59,7 @@ def of_terms(
             x = batch(indices)
             known = () if cond is None else (cond[indices].to(x.device),)
             drawn = [terms(x, stream(seed, "evaluate", int(indices[0]), k), *known) for k in range(draws)]
-            done[number] = {name: torch.stack([one[name] for one in drawn]).double().cpu() for name in drawn[0]}
+            done[number] = {name: torch.stack([one[name] for one in drawn]).cpu().double() for name in drawn[0]}
     parts = distributed.all_gather(done)
     joined = {name: torch.cat([part[name] for part in parts], dim=1) for name in parts[0]}
     total = add(joined.values())
@@ -76,7 +76,7 @@ def of_terms(
 @torch.no_grad()
 def in_closed_form(chain: LatentChain, x: Tensor) -> Estimate:
     """The bound of a chain whose terms are exact and equal to the log-likelihood."""
-    terms = {name: value.double().cpu() for name, value in chain.terms(x).items()}
+    terms = {name: value.cpu().double() for name, value in chain.terms(x).items()}
     variances = {name: var_of_mean(value) for name, value in terms.items()}
     words = "in closed form; the bound is the log-likelihood itself"
     return Estimate(terms, variances, var_of_mean(add(terms.values())), 0.0, 0, words)

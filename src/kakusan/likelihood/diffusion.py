@@ -72,8 +72,8 @@ class Source:
         if self.given is not None:
             log_share = log_share if self.log_prior is None else self.log_prior[rows].double()
         elif k is not None and self.classes is not None:
-            log_share = self.classes.log_prob(k).to(x.dtype).double().cpu()
-        return self.chain.prior_kl(x).double().cpu(), log_share
+            log_share = self.classes.log_prob(k).to(x.dtype).cpu().double()
+        return self.chain.prior_kl(x).cpu().double(), log_share
 
     def all_known(self, num: int) -> tuple[Tensor, ...]:
         """The same for all examples, a part at a time."""
@@ -200,7 +200,7 @@ def _evaluated(
             eps = randn(x.shape, generator, x.dtype, x.device)  # on every rank, so that all draw the same
             if distributed.owned_by_rank(number):
                 steps = t[part].to(x.device)
-                done[number] = {"cost": by_rows(source.cost, x, eps, steps, mine[part]).double().cpu()}
+                done[number] = {"cost": by_rows(source.cost, x, eps, steps, mine[part]).cpu().double()}
             u.append(
                 predictors.at(mine[part], x.cpu(), t[part], eps.cpu()) if predictors else torch.zeros(len(part), 0)
             )

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from kakusan.chain import LatentChain
 from kakusan.checks import check_count
+from kakusan.devices import precise
 from kakusan.distributions import Normal, normal_kl_each
 from kakusan.likelihood.chains import CHUNK, GetBatch
 from kakusan.noise import stream
@@ -71,7 +72,7 @@ def of_latents(chain: LatentChain, batch: GetBatch, num: int, seed: int = 0) -> 
                 p = chain.decode(drawn[level + 1], level + 2)
                 assert isinstance(p, Normal), "latents are Gaussian given the level above"
                 cost = _log_ratio(q, p, z)
-            sums[level] = sums[level] + cost.flatten(1).double().sum(0).cpu()
+            sums[level] = sums[level] + precise(cost.flatten(1)).sum(0).cpu()
     levels = []
     for level, total in enumerate(sums, start=1):
         assert isinstance(total, Tensor), "there is at least one example"

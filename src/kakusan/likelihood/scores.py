@@ -10,6 +10,7 @@ from torch import Tensor
 
 from kakusan.chain import LatentChain
 from kakusan.checks import check_count
+from kakusan.devices import precise
 from kakusan.distributions import add
 from kakusan.errors import InputError
 from kakusan.likelihood.chains import GetBatch
@@ -103,17 +104,17 @@ def draws_of(
     if not isinstance(chain, Diffusion) or (classes is not None and k is None):
         return torch.stack([_by_terms(model, x, generator, cond) for _ in range(evaluations)], 1)
     law = default_law(chain)
-    known = -chain.prior_kl(x).double()
+    known = -precise(chain.prior_kl(x))
     if classes is not None and cond is None and k is not None:
         known = known + classes.log_prob(k)
     columns = []
     for t in progress(law.draw(evaluations, generator).tolist(), "measuring the bound"):
         eps = randn((1, *x.shape[1:]), generator, x.dtype, x.device)
         q = chain.marginal(x, t)
-        cost = chain.step_cost(x, q.mean + q.std * eps, t, k).double()
+        cost = precise(chain.step_cost(x, q.mean + q.std * eps, t, k))
         columns.append((known - cost / law.prob(torch.tensor(t))).cpu())
     return torch.stack(columns, 1)
 
 
 def _by_terms(model: LatentChain, x: Tensor, generator: Randomness, cond: Tensor | None) -> Tensor:
-    return add(model.draw_terms(x, cond, generator).values()).double().cpu()  # x is validated
+    return add(model.draw_terms(x, cond, generator).values()).cpu().double()  # x is validated

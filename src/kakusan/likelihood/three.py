@@ -93,5 +93,5 @@ def _draws(
     """`repeats` estimates for each example, float64 (len(x), repeats), in chunks."""
     rows = torch.arange(len(x)).repeat_interleave(repeats)
     chunks = progress(rows.split(size), "comparing the estimators")
-    parts = [estimate(x[part.to(x.device)], generator).double().cpu() for part in chunks]
+    parts = [estimate(x[part.to(x.device)], generator).cpu().double() for part in chunks]
     return torch.cat(parts).view(len(x), repeats)

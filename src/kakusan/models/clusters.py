@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from kakusan.checks import numbers
 from kakusan.console import counted
+from kakusan.devices import precise, precise_device
 from kakusan.errors import InputError
 from kakusan.noise import Randomness, rand, stream
 from kakusan.progress import progress
@@ -96,13 +97,18 @@ class Classes(nn.Module):
             raise InputError("this estimator needs certain classes; pass assign= to the mixture, or use kakusan.elbo")
         return k
 
+    def _apply(self, fn: Callable, recurse: bool = True) -> Classes:
+        """Move or convert; the numbers stay on the CPU, in float64, where a device has none."""
+        where = fn(torch.zeros(())).device
+        return self if precise_device(where) != where else super()._apply(fn, recurse)
+
     def draw(self, n: int, randomness: Randomness = None) -> Tensor:
         """k ~ p(k), int64 (n,)."""
         return draw_classes(self.share.double().expand(n, -1), randomness)
 
     def log_prob(self, k: Tensor) -> Tensor:
         """log p(k) in nats, float64 (b,)."""
-        return self.share.double().log()[k]
+        return self.share.double().log()[k.to(self.share.device)]
 
     def validate(self, k: Tensor) -> None:
         """InputError unless k are class indices, int64 (b,) in 0..K-1; values on a GPU are not read."""
@@ -212,7 +218,7 @@ class Clusters(Classes):
 
     def of(self, x: Tensor) -> Tensor:
         """The nearest cluster of each example (b, *event), int64 (b,)."""
-        return self.of_features(coarse(x))
+        return self.of_features(coarse(x)).to(x.device)
 
     def of_features(self, features: Tensor) -> Tensor:
         """The nearest cluster of each row of `coarse(x)`, int64 (b,)."""
@@ -227,8 +233,10 @@ class Clusters(Classes):
 
 def where_unlabeled(k: Tensor, probs: Tensor) -> Tensor:
     """One-hot rows for labeled examples, and those of `probs` (b, K) for unlabeled ones; float64 (b, K)."""
+    probs = precise(probs)
+    k = k.to(probs.device)
     known = F.one_hot(k.clamp(min=0), probs.shape[1]).double()
-    return torch.where((k == UNLABELED)[:, None], probs.double(), known)
+    return torch.where((k == UNLABELED)[:, None], probs, known)
 
 
 def draw_classes(probs: Tensor, randomness: Randomness = None) -> Tensor:
@@ -240,6 +248,7 @@ def draw_classes(probs: Tensor, randomness: Randomness = None) -> Tensor:
 
 def coarse(x: Tensor) -> Tensor:
     """Features for k-means: examples (b, *event) as float64 (b, f), images averaged down to at most 16 x 16."""
+    x = x.to(precise_device(x.device))
     if x.dim() == 4:
         factors = _factors(x.shape[2:])
         x = F.avg_pool2d(x.double(), factors, ceil_mode=True) if max(factors) > 1 else x

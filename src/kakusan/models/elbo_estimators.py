@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from kakusan.bound import draw_path
+from kakusan.devices import precise, precise_device
 from kakusan.distributions import HALF_LOG_2PI, Normal, sum_event
 from kakusan.noise import Randomness, rand
 
@@ -25,8 +26,8 @@ def from_path(model: Diffusion, x: Tensor, generator: Randomness, cond: Tensor |
     path = draw_path(model, x, generator, cond=cond)
     total = bound_constant(model, x)  # float64, as the sum of T terms of either sign
     for t in range(1, model.depth + 1):
-        total = total + model.step_log_prob(path[t - 1], path[t], t, cond)
-    return total.to(x.dtype)
+        total = total + model.step_log_prob(path[t - 1], path[t], t, cond).to(total.device)
+    return total.to(x)
 
 
 def from_pair(model: Diffusion, x: Tensor, generator: Randomness, centered: bool, cond: Tensor | None) -> Tensor:
@@ -60,7 +61,7 @@ def terms_of_single(model: Diffusion, x: Tensor, generator: Randomness, cond: Te
 def bound_constant(model: Diffusion, x: Tensor) -> Tensor:
     """C(x) = E log p(z_T) + H(q(z_1..z_T | x)), which has no parameters (M2); nats, float64 (b,)."""
     # the entropy of a thousand steps is a million nats: float32 would round the bound by a tenth
-    x = x.double()
+    x = precise(x)
     at_t = [model.schedule.at(table, model.depth, x) for table in ("alpha_bar", "noise_var")]
     expected_prior = -model.num_dims * HALF_LOG_2PI - 0.5 * (at_t[0] * sum_event(x.square()) + model.num_dims * at_t[1])
     entropy = model.num_dims * (model.schedule.beta[1:].log() + 2 * HALF_LOG_2PI + 1).sum().item() / 2
@@ -70,7 +71,8 @@ def bound_constant(model: Diffusion, x: Tensor) -> Tensor:
 def _total(model: Diffusion, x: Tensor, t: Tensor, log_prob: Tensor, centered: bool, pair: bool) -> Tensor:
     """C(x) + sum of the parameter-free parts + T (l_t - its parameter-free part)."""
     free, free_sum = _parameter_free(model, t, pair) if centered else (0.0, 0.0)
-    return (bound_constant(model, x) + free_sum + model.depth * (log_prob - free)).to(x.dtype)
+    constant = bound_constant(model, x)
+    return (constant + free_sum + model.depth * (log_prob.to(constant.device) - free)).to(x)
 
 
 def _parameter_free(model: Diffusion, t: Tensor, pair: bool) -> tuple[Tensor, float]:
@@ -86,9 +88,10 @@ def _parameter_free(model: Diffusion, t: Tensor, pair: bool) -> tuple[Tensor, fl
     if not model.likelihood.is_density:
         free[1] = 0.0
     free = model.num_dims * free
-    return free.to(t.device)[t], free[1:].sum().item()
+    where = precise_device(t.device)
+    return free.to(where)[t.to(where)], free[1:].sum().item()
 
 
 def _uniform_steps(model: Diffusion, x: Tensor, generator: Randomness) -> Tensor:
-    uniform = rand((len(x),), generator, torch.float64, x.device)
-    return (uniform * model.depth).long() + 1
+    uniform = rand((len(x),), generator, torch.float64, precise_device(x.device))
+    return ((uniform * model.depth).long() + 1).to(x.device)

@@ -19,6 +19,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from kakusan.devices import precise_device
 from kakusan.errors import InputError
 from kakusan.models.clusters import UNLABELED, Classes, Clusters, draw_classes, where_unlabeled
 from kakusan.noise import Randomness, rand
@@ -64,19 +65,19 @@ class Labels(Classes):
 
     def probs_of(self, x: Tensor) -> Tensor | None:
         """q(k | x) from the cluster of x, float64 (b, K); None without clusters."""
-        return None if self.clusters is None else self.named[self.clusters.of(x)]
+        return None if self.clusters is None else self.named[self.clusters.of(x).to(self.named.device)]
 
     def completed(self, x: Tensor, k: Tensor, randomness: Randomness = None) -> Tensor:
         """Class indices in which each unlabeled one is drawn from q(k | x), int64 (b,)."""
         probs = self.probs_of(x)
-        return k if probs is None else draw_classes(where_unlabeled(k, probs), randomness)
+        return k if probs is None else draw_classes(where_unlabeled(k, probs), randomness).to(k.device)
 
     def for_training(self, k: Tensor, randomness: Randomness = None) -> Tensor:
         """Class indices, each replaced by the null class with the probability `dropout`."""
         if self.null is None:
             return k
-        dropped = rand((len(k), 1), randomness, torch.float64, k.device)[:, 0] < self.dropout
-        return k.masked_fill(dropped, self.null)
+        dropped = rand((len(k), 1), randomness, torch.float64, precise_device(k.device))[:, 0] < self.dropout
+        return k.masked_fill(dropped.to(k.device), self.null)
 
     @torch.no_grad()
     def observe(self, k: Tensor, features: Tensor | None = None) -> None:

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from kakusan.chain import LatentChain
 from kakusan.checks import check_event
+from kakusan.devices import precise
 from kakusan.distributions import Distribution, add
 from kakusan.errors import InputError
 from kakusan.models.clusters import UNLABELED, Classes, draw_classes, where_unlabeled
@@ -72,7 +73,7 @@ class ClassFirst:
     x: Tensor | None = None
 
     def _given(self, k: Tensor) -> Distribution:
-        law = self.chain.prior(k) if self.x is None else self.chain.encode(self.x, 1, k)
+        law = self.chain.prior(k) if self.x is None else self.chain.encode(self.x, 1, k.to(self.x.device))
         return law.expand(len(k))
 
     @property
@@ -83,13 +84,14 @@ class ClassFirst:
     def sample(self, randomness: Randomness = None) -> WithClass:
         """k first, then z."""
         k = draw_classes(self.probs, randomness)
-        return WithClass(self._given(k).sample(randomness), k)
+        z = self._given(k).sample(randomness)
+        return WithClass(z, k.to(z.device))
 
     def log_prob(self, value: WithClass) -> Tensor:
         """log p(k) + log p(z | k); nats, (b,)."""
         log_prob = self._given(value.k).log_prob(value.z)
         rows = self.probs.log().expand(len(value.k), -1)
-        return log_prob + rows.gather(1, value.k[:, None])[:, 0].to(log_prob.dtype)
+        return log_prob + rows.gather(1, value.k.to(rows.device)[:, None])[:, 0].to(log_prob)
 
     def expand(self, num_examples: int) -> ClassFirst:
         """The same for `num_examples` examples."""
@@ -198,7 +200,7 @@ class Mixture(nn.Module, LatentChain):
         """log q(k | x) from one-draw bounds of all classes, float64 (b, K); a function of x and the seed."""
         check_event(x)
         log_joint = torch.stack(
-            [bound + self.classes.share[k].log() for k, bound in enumerate(self._bounds(x, seed))], 1
+            [precise(bound) + self.classes.share[k].log() for k, bound in enumerate(self._bounds(x, seed))], 1
         )
         return log_joint.log_softmax(1)
 
@@ -208,11 +210,11 @@ class Mixture(nn.Module, LatentChain):
             return self.chain.draw_terms(x, self._known(cond), generator)
         k = self.classes.of(x)
         if k is not None:
-            return {"cluster": self.classes.log_prob(k).to(x.dtype)} | self.chain.draw_terms(x, k, generator)
+            return {"cluster": self.classes.log_prob(k).to(x)} | self.chain.draw_terms(x, k, generator)
         log_q = self.responsibilities(x)
-        q = log_q.exp().to(x.dtype)
+        q = log_q.exp().to(x)
         each = [self.chain.draw_terms(x, self._all(k, x), generator) for k in range(self.classes.num)]
-        cluster = torch.special.entr(q).sum(1) + torch.xlogy(q, self.classes.share.to(x.dtype)).sum(1)
+        cluster = torch.special.entr(q).sum(1) + torch.xlogy(q, self.classes.share.to(x)).sum(1)
         return {"cluster": cluster} | {
             name: add(q[:, k] * part[name] for k, part in enumerate(each)) for name in each[0]
         }
@@ -240,11 +242,11 @@ class Mixture(nn.Module, LatentChain):
         """Minus ELBO(x | k) of labeled and minus ELBO(x) of unlabeled examples per dimension, in one batch of pairs."""
         probs = self.classes.probs_of(x)
         q = where_unlabeled(k, self.responsibilities(x).exp() if probs is None else probs)
-        rows, classes = q.nonzero(as_tuple=True)
+        rows, classes = (index.to(x.device) for index in q.nonzero(as_tuple=True))
         bound = add(self.chain.draw_terms(x[rows], classes, generator).values())
-        weighted = q[rows, classes].to(bound.dtype) * bound
+        weighted = q[q > 0].to(bound) * bound
         prior = torch.special.entr(q).sum(1) + torch.xlogy(q, self.classes.share).sum(1)
-        known = prior.masked_fill(k != UNLABELED, 0.0).to(bound.dtype)
+        known = prior.masked_fill(k.to(q.device) != UNLABELED, 0.0).to(bound)
         return -(known.index_add(0, rows, weighted)) / math.prod(x.shape[1:])
 
     def _bounds(self, x: Tensor, seed: int) -> list[Tensor]:
@@ -252,7 +254,7 @@ class Mixture(nn.Module, LatentChain):
             return [stream(seed, "responsibilities", device=x.device) for _ in x]
 
         classes = range(self.classes.num)
-        return [add(self.chain.draw_terms(x, self._all(k, x), noise()).values()).double() for k in classes]
+        return [add(self.chain.draw_terms(x, self._all(k, x), noise()).values()) for k in classes]
 
     def _all(self, k: int, x: Tensor) -> Tensor:
         return torch.full((len(x),), k, device=x.device)

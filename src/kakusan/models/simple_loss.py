@@ -34,5 +34,5 @@ def simple_loss(model: Diffusion, x: Tensor, generator: Randomness, law: StepLaw
     loss = sum_event((prediction - target).square())
     if v is not None:
         down = model.reverse_of(model.x_from(prediction.detach(), z_t, t), z_t, t, v)
-        loss = loss + HYBRID_BOUND_WEIGHT * model.cost_of(down, x, z_t, t) / law.prob(t).to(x.dtype)
+        loss = loss + HYBRID_BOUND_WEIGHT * model.cost_of(down, x, z_t, t) / law.prob(t).to(x)
     return loss / model.num_dims

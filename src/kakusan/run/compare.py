@@ -67,7 +67,7 @@ def compare(
         limit: Number of examples, the first ones (default: all).
         data: Other data of the same shape (default: the first run's own).
         seed: Random seed.
-        device: "auto", "cpu", "cuda" or "cuda:N".
+        device: "auto", "cpu", "cuda", "cuda:N" or "mps".
     """
     if limit is not None and limit < 2:
         raise InputError(f"--limit must be at least 2, got {limit}")

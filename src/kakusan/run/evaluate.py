@@ -105,7 +105,7 @@ def evaluate(
         samples: Number of samples to draw and measure (default: none).
         features: Features of the samples' measures: "digits", "fashion", "multiscale", or a file of features.
         seed: Random seed.
-        device: "auto", "cpu", "cuda" or "cuda:N".
+        device: "auto", "cpu", "cuda", "cuda:N" or "mps".
     """
     for name, value in {"limit": limit, "importance": importance, "repeats": repeats}.items():
         if value is not None and value < 1:

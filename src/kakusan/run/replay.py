@@ -62,7 +62,7 @@ def replay(run: Path | str, step: int, *, out: Path | None = None, device: str =
         run: Run directory.
         step: Step, from 1 on.
         out: `.png` file for the images of its batch (default: none).
-        device: "auto", "cpu", "cuda" or "cuda:N".
+        device: "auto", "cpu", "cuda", "cuda:N" or "mps".
     """
     directory = RunDirectory.open(Path(run))
     job = reopened(directory, directory.read("run.json"), device_named(device))
@@ -136,7 +136,7 @@ def _per_example(job: Job, trainer: Trainer, step: int) -> tuple[torch.Tensor, d
             parts |= training_terms(job.module, job.recipe.model, data, indices, noise, augment)
             batches.append(indices.cpu())
             for name, values in parts.items():
-                each.setdefault(name, []).extend(values.double().cpu().tolist())
+                each.setdefault(name, []).extend(values.cpu().double().tolist())
     return torch.cat(batches), each
 
 

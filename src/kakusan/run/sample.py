@@ -45,7 +45,7 @@ def sample(
         n: Number of samples.
         out: Folder without samples in it (default: samples/RUN-CHOICES-seedS-nN, numbered where that is taken).
         seed: Random seed; sample i depends on the seed and i alone.
-        device: "auto", "cpu", "cuda" or "cuda:N".
+        device: "auto", "cpu", "cuda", "cuda:N" or "mps".
         choices: `sampler` (a name), the options of solvers, and keyword arguments of `TrainedModel.sample`.
     """
     if n < 1:

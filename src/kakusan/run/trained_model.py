@@ -270,7 +270,7 @@ def load(source: Path | str, device: str = "auto") -> TrainedModel:
 
     Args:
         source: Run directory or file.
-        device: "auto" (default), "cpu", "cuda" or "cuda:N".
+        device: "auto" (default), "cpu", "cuda", "cuda:N" or "mps".
 
     Raises:
         InputError: If there is no such run or file, or it is damaged or not a model of this version.

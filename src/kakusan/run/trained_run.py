@@ -81,7 +81,7 @@ class Run:
             minutes: New budget, counted from the run's beginning (default: the run's own).
             steps: New budget in steps, in place of minutes.
             data: New path of the same data, if they have moved.
-            device: "cpu", "cuda" or "cuda:N" (default: the kind of the run's start).
+            device: "cpu", "cuda", "cuda:N" or "mps" (default: the kind of the run's start).
 
         Returns:
             The run with its new model.
@@ -124,7 +124,7 @@ def train(
         minutes: Budget in minutes, in place of steps.
         out: Run directory, which must not exist (default: runs/RECIPE-DATE-TIME).
         seed: Random seed.
-        device: "auto", "cpu", "cuda" or "cuda:N".
+        device: "auto", "cpu", "cuda", "cuda:N" or "mps".
         teacher: Run or exported file that a student learns from.
         init: Run or exported file whose weights and model settings the new run starts from.
         resume: A run to resume, in place of a recipe.

@@ -148,7 +148,7 @@ def sample(
             parts.append(ancestral_sample(chain, len(streams), streams, cond=known, z=start_at))
             continue
         if known is None and classes is not None:
-            known = classes.draw(len(streams), streams)
+            known = classes.draw(len(streams), streams).to(_device(inner))
         begin = inner.prior(known).expand(len(streams)).sample(streams) if z is None else z[rows]
         parts.append(
             _on_cores(functools.partial(solve, inner, solver=plan[0], times=plan[1]), begin, known, streams, callback)
@@ -210,6 +210,8 @@ def _number(n: int | None, z: Tensor | None, cond: Any) -> int:
     lengths = {len(value) for value in (z, cond) if isinstance(value, Tensor) and value.dim() > 0}
     if n is None and lengths:
         n = max(lengths)
+    if n is None:
+        raise InputError("the number of samples is missing; give n, or z or cond with a row for each sample")
     if isinstance(n, bool) or not isinstance(n, int) or n < 0:
         raise InputError(f"the number of samples must be a whole number, 0 or more, got {n!r}")
     if lengths - {n}:

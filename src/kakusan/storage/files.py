@@ -94,12 +94,14 @@ def make_folders(path: Path) -> None:
 def rename(old: Path, new: Path) -> None:
     """Rename within one folder; a file replaces another, a folder only an empty one."""
     _about_to("rename", old, new)
-    old.rename(new)
+    old.replace(new)  # rename does not replace a file on Windows
 
 
 def sync_folder(path: Path) -> None:
     """Make the names in a folder durable."""
     _about_to("sync folder", path)
+    if not hasattr(os, "O_DIRECTORY"):  # Windows opens no folders; its file systems keep names in a journal
+        return
     descriptor = os.open(path, os.O_RDONLY)
     try:
         _sync(descriptor)

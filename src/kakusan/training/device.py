@@ -10,15 +10,17 @@ from kakusan.errors import InputError
 
 
 def device_named(name: str) -> torch.device:
-    """Device of a name auto, cpu, cuda or cuda:N; each process on a machine gets its own. InputError if missing."""
+    """Device of a name auto, cpu, cuda, cuda:N or mps; each process on a machine gets its own. InputError if missing."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
     except RuntimeError:
         device = None
-    if device is None or device.type not in ("cpu", "cuda"):
-        raise InputError(f"device must be auto, cpu, cuda or cuda:N, got {name!r}")
+    if device is None or device.type not in ("cpu", "cuda", "mps"):
+        raise InputError(f"device must be auto, cpu, cuda, cuda:N or mps, got {name!r}")
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise InputError(f"device {name!r} is not available: torch finds no Apple GPU; use --device cpu")
     if device.type == "cuda" and not torch.cuda.is_available():
         raise InputError(f"device {name!r} is not available: torch finds no GPU; use --device cpu")
     if device.type == "cuda":  # torch lets convolutions round to TF32 by default; training may ask for it

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from kakusan import distributed
+from kakusan.devices import precise
 from kakusan.training.clock import Reading
 
 # Steps between two reads of deferred checks. A GPU idles for one launch at each read, less than 0.1 % of 32 steps of a millisecond.
@@ -52,7 +53,7 @@ class DeferredCheck:
         pending, self._pending = self._pending, []
         if not pending:
             return []
-        numbers = torch.stack([torch.stack([bad.double(), loss.double()]) for _, bad, loss in pending]).tolist()
+        numbers = torch.stack([torch.stack([precise(bad), precise(loss)]) for _, bad, loss in pending]).tolist()
         return [(step, bad > 0, loss) for (step, _, _), (bad, loss) in zip(pending, numbers)]
 
 
