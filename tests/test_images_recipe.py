@@ -44,6 +44,14 @@ def film(form):
     return make
 
 
+@pytest.fixture(autouse=True, scope="module")
+def one_estimate():
+    """Few held-out examples are measured once, in place of a thousand times."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("kakusan.run.families.diffusion.ENOUGH", 1)
+        yield
+
+
 KINDS = {  # name: (ending, image or bytes of a seed, shape of an example, words of the preparation)
     "gray": ("png", gray, (1, 9, 9), ""),
     "color": ("jpg", color, (3, 9, 9), ""),
