@@ -264,9 +264,8 @@ def test_the_advice_for_other_numbers_is_their_real_scaling(tmp_path, array, adv
 def bad_files(folder):
     np.save(folder / "floats.npy", np.zeros((5, 4, 4)))
     np.save(folder / "line.npy", np.zeros(5))
-    np.save(folder / "negative.npy", np.array([[1, -2], [3, 4]]))
-    np.save(folder / "fractional.npy", np.array([[1.5, 2], [3, 4]]))
-    np.save(folder / "missing.npy", np.array([[0.5, 2], [3, np.nan]]))
+    np.save(folder / "endless.npy", np.array([[1, -2], [3, np.inf]]))
+    np.save(folder / "missing.npy", np.array([[0.5, np.nan], [3, np.nan]]))
     np.save(folder / "mask.npy", np.ones((5, 4), bool))
     np.save(folder / "huge.npy", np.array([[1, 2, 3], [2**62] * 3]))
     np.save(folder / "pixel.npy", np.zeros((5, 1, 1), np.uint8))
@@ -278,7 +277,8 @@ def bad_files(folder):
     np.savez(folder / "shapes.npz", x_train=images(3, 4, 4), x_test=images(3, 5, 4))
     (folder / "text.npy").write_text("not numbers")
     (folder / "image.jpg").write_bytes(b"jpg")
-    (folder / "table.csv").write_bytes(b"1,2")
+    (folder / "table.csv").write_bytes(b"1,2\n3")
+    (folder / "table.xlsx").write_bytes(b"1,2")
     (folder / "without").write_bytes(b"1,2")
     (folder / "empty").mkdir()
     (folder / "cut").mkdir()
@@ -292,9 +292,8 @@ def bad_files(folder):
     [
         ("floats.npy", "uint8"),
         ("line.npy", "expected images"),
-        ("negative.npy", "whole numbers >= 0, got -2"),
-        ("fractional.npy", "whole numbers >= 0, got 1.5"),
-        ("missing.npy", "got NaN (a missing value) in row 1, column 1"),
+        ("endless.npy", "column column2 holds an infinite value"),
+        ("missing.npy", "column column2 has no values"),
         ("mask.npy", "x.reshape(n, height, width)"),
         ("photo.npy", "is one image of 3 channels"),
         ("one-category.npy", "K >= 2"),
@@ -306,7 +305,8 @@ def bad_files(folder):
         ("huge.npy", "got 13,835,058,055,282,163,712 in row 1"),
         ("pixel.npy", "two numbers or more"),
         ("image.jpg", "put many images into a folder"),
-        ("table.csv", "np.save('x.npy'"),
+        ("table.csv", "line 2 has 1 columns"),
+        ("table.xlsx", "save the table as .csv"),
         ("without", "without ending"),
         ("empty", "train-images"),
         ("cut", "bytes of data"),

@@ -108,7 +108,11 @@ DISTRIBUTIONS = {
     "Dirichlet": lambda: Listed(Dirichlet(f64([[2.0, 3.0, 4.0]])), *simplex(40)),
     "Multinomial": lambda: Listed(Multinomial(f64([[0.2, 0.5, 0.3]]), 4), COUNTS, torch.ones(15, dtype=F64)),
 }
-PAIRS = {"KnownClass", "ClassFirst"}  # over (z, k): test_mixture.py
+PAIRS = {
+    "KnownClass",
+    "ClassFirst",
+    "TableDistribution",
+}  # over (z, k), and mixed types: test_mixture.py, test_tables.py
 every_distribution = pytest.mark.parametrize("name", DISTRIBUTIONS)
 
 

@@ -15,6 +15,7 @@ PACKAGE = Path(__file__).parent.parent / "src" / "kakusan"
 # A module may import from its own row and from the rows above it.
 ROWS = [
     {
+        "columns",
         "devices",
         "errors",
         "units",

@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # for editors and type checkers; at run time a name is loaded
     from kakusan.models.hierarchical_vae import HierarchicalVAE
     from kakusan.models.mixture import Mixture
     from kakusan.models.vae import VAE
+    from kakusan.run.density_estimator import DensityEstimator
     from kakusan.run.trained_model import TrainedModel, load
     from kakusan.run.trained_run import Run, train
     from kakusan.schedule import Schedule
@@ -35,6 +36,7 @@ __version__ = "0.4.0"
 _HOMES = {
     "Classes": "models.clusters",
     "Clusters": "models.clusters",
+    "DensityEstimator": "run.density_estimator",
     "Diffusion": "models.diffusion",
     "DirichletMultinomial": "models.dirichlet_multinomial",
     "HierarchicalVAE": "models.hierarchical_vae",
@@ -66,6 +68,7 @@ __all__ = [  # the names of _HOMES and _MODULES, listed for editors
     "VAE",
     "Classes",
     "Clusters",
+    "DensityEstimator",
     "Diffusion",
     "DirichletMultinomial",
     "HierarchicalVAE",

@@ -57,3 +57,8 @@ def grid_nats(num_dims: int, bin_width: float) -> float:
     if num_dims <= 0 or not 0 < bin_width < math.inf:
         raise InputError(f"a grid needs num_dims > 0 and a finite bin_width > 0, got {num_dims} and {bin_width}")
     return num_dims * math.log(bin_width)
+
+
+def nats(bits_per_dim: float, num_dims: int) -> float:
+    """Convert bits per dimension to nats per example, both lower is better; the inverse of `bits_per_dim` but for the sign."""
+    return bits_per_dim * num_dims * math.log(2)

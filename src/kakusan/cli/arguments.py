@@ -184,11 +184,13 @@ class Data:
     """Describe a data file or folder, and give the command that trains on it."""
 
     path: Annotated[str, Positional("PATH")]
-    """Data: mnist, a folder of images or of IDX files, or a .npy or .npz file."""
+    """Data: mnist, a folder of images or of IDX files, a .npy or .npz file, or a .csv or .parquet table."""
     size: str | None = None
     """Size that images of a folder are cropped and resized to: pixels, or height x width, e.g. 48x40."""
     channels: Channels | None = None
     """Number of channels of a folder of images: 1 for gray, 3 for color, 4 for color with alpha."""
+    columns: str | None = None
+    """Types of columns of a table, e.g. age=integer,id=skip. Types: real, integer, categorical, skip. Default: from their values."""
     sheet: Path | None = None
     """PNG file for a contact sheet of up to 100 images."""
     cache: Path | None = None
@@ -267,12 +269,14 @@ class Train(NewRun):
     """Train a recipe."""
 
     data: str
-    """Data: mnist, mnist-binary, mnist-labels, a folder of images or of IDX files, or a .npy or .npz file."""
+    """Data: mnist, mnist-binary, mnist-labels, a folder of images or of IDX files, a .npy or .npz file, or a .csv or .parquet table."""
     size: str | None = None
     """Size that images of a folder are cropped and resized to: pixels, or height x width, e.g. 48x40."""
     channels: Channels | None = None
     """Number of channels of a folder of images: 1 for gray, 3 for color, 4 for color with alpha. Default: 3, or 1 if all
     are gray."""
+    columns: str | None = None
+    """Types of columns of a table, e.g. age=integer,id=skip. Types: real, integer, categorical, skip. Default: from their values."""
     bad_images: Literal["refuse", "skip"] = "refuse"
     """Action for files that are not usable images."""
     init: Path | None = None

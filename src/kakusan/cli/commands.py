@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 DAMAGED, DIFFERENT = 1, 1  # exit status of doctor, and of check-against
 DEMO = "mnist-ddpm"
-NUMBERS_AT_ONCE = 2**24  # summed at a time, so that memory holds the data once
 
 
 def sample(command: arguments.Sample) -> int:
@@ -142,10 +141,17 @@ def data(command: arguments.Data) -> int:
         say(f"{forget(root, Path(lasting(command.path))):,} bytes deleted in {root}")
         return 0
     with naming_flags():
-        options = ImageOptions(size_named(command.size), command.channels, bad="skip", fit=True)
+        options = ImageOptions(
+            size_named(command.size), command.channels, bad="skip", columns=command.columns, fit=True
+        )
         options = dataclasses.replace(options, cache=str(command.cache.absolute()) if command.cache else None)
     dataset = open_data(command.path, options, tell)
-    flags = [part for name in ("size", "channels") if (v := getattr(command, name)) for part in (f"--{name}", str(v))]
+    flags = [
+        part
+        for name in ("size", "channels", "columns")
+        if (v := getattr(command, name))
+        for part in (f"--{name}", str(v))
+    ]
     flags += ["--bad-images", "skip"] if dataset.skipped else []
     say(*_described(dataset))
     recipe = dataset.form.recipe(dataset)
@@ -164,14 +170,12 @@ def data(command: arguments.Data) -> int:
 def _described(dataset: Dataset) -> list[str]:
     from kakusan.data.cautions import cautions
 
-    values = dataset.train
-    total = sum(part.double().sum().item() for part in values.flatten().split(NUMBERS_AT_ONCE))
     lines = [dataset.contents] if dataset.contents else []
     if dataset.skipped:
         lines.append(f"{counted(len(dataset.skipped), 'unusable file')}:")
         lines += [f"  {name}: {reason}" for name, reason in dataset.skipped.items()]
     facts = [dataset.split(), dataset.labels(), *dataset.prepared.split("; ")]
-    facts.append(f"values from {values.min().item():g} to {values.max().item():g}, mean {total / values.numel():.4g}")
+    facts += dataset.form.facts(dataset)
     lines.append(f"{dataset.name}: {dataset.examples()}")
     return [*lines, *(f"  {fact}" for fact in facts if fact), f"  SHA-256 {dataset.digest()}", *cautions(dataset)]
 

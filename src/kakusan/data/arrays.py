@@ -17,6 +17,7 @@ from kakusan.data import splits
 from kakusan.data.cache import CACHE_FROM
 from kakusan.data.dataset import Dataset, Tell, from_arrays
 from kakusan.data.forms.images import CHANNELS
+from kakusan.data.numeric import is_series, series_of, table_of_array
 from kakusan.data.options import ImageOptions
 from kakusan.errors import InputError, printable
 from kakusan.storage.files import open_regular
@@ -30,8 +31,8 @@ FLATTENED = "flattened images belong into x.reshape(n, height, width)"
 class ArrayFile:
     """Reader of a `.npy` file, or of a `.npz` file with one array or a training and a test array."""
 
-    summary = "a .npy or .npz file of images or counts"
-    options = ()
+    summary = "a .npy or .npz file of images, counts, a table or series"
+    options = ("columns",)
 
     @staticmethod
     def recognizes(path: Path) -> bool:
@@ -48,8 +49,9 @@ class ArrayFile:
 
                     return open_large(path, options, whole, tell)
                 if path.suffix.lower() == ".npy":
-                    return dataset_of(printable(path.name), _read_array(file, path), whole=whole)
-                return _read_archive(file, path, whole)
+                    array = _read_array(file, path)
+                    return dataset_of(printable(path.name), array, whole=whole, columns=options.columns)
+                return _read_archive(file, path, whole, options.columns)
         except (InputError, OSError):
             raise
         except Exception as error:  # numpy and zipfile raise many kinds of errors for a damaged file
@@ -81,7 +83,7 @@ def memory_for_data() -> float:
         return math.inf
 
 
-def _read_archive(file: IO[bytes], path: Path, whole: bool) -> Dataset:
+def _read_archive(file: IO[bytes], path: Path, whole: bool, columns: str | None) -> Dataset:
     with zipfile.ZipFile(file) as archive:
         members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
         if (total := sum(info.file_size for info in members.values())) > memory_for_data():
@@ -114,6 +116,7 @@ def _read_archive(file: IO[bytes], path: Path, whole: bool) -> Dataset:
             labels=labels[0][1] if labels[0] else None,
             test_labels=labels[1][1] if len(labels) > 1 and labels[0] and labels[1] else None,
             whole=whole,
+            columns=columns,
         )
     if not left_out:
         return dataset
@@ -142,19 +145,29 @@ def dataset_of(
     labels: np.ndarray | None = None,
     test_labels: np.ndarray | None = None,
     whole: bool = False,
+    columns: str | None = None,
 ) -> Dataset:
-    """Data set of uint8 or bool images (N, H, W[, C]) or (N, C, H, W), or of whole-number counts (N, K)."""
-    kind = kind_of_array(name, train)
-    convert = {"images": _images, "counts": _counts}[kind]
-    if test is not None and kind_of_array(name, test) != kind:
+    """Data set of uint8 or bool images (N, H, W[, C]) or (N, C, H, W), counts (N, K), a table (N, K) or series (N, L, C).
+
+    Whole numbers from 0 are counts, unless types of columns are given. Other numbers (N, K) are a table.
+    """
+    kind = kind_of_array(name, train, columns)
+    convert = {"images": _images, "counts": _counts, "series": series_of}.get(kind)
+    if convert is None:
+        return table_of_array(name, train, test, columns, whole)
+    if test is not None and kind_of_array(name, test, columns) != kind:
         raise InputError(f"{name}: training and test arrays must be of one kind, got {train.dtype} and {test.dtype}")
     converted = convert(name, train), None if test is None else convert(name, test)
     return from_arrays(name, kind, *converted, labels=labels, test_labels=test_labels, whole=whole)
 
 
-def kind_of_array(name: str, array: np.ndarray) -> str:
-    """Images or counts, by the number of dimensions; InputError for other arrays."""
+def kind_of_array(name: str, array: np.ndarray, columns: str | None = None) -> str:
+    """Images, counts, a table or series, by dimensions and values; InputError for other arrays."""
     shape = array.shape
+    if is_series(array):
+        return "series"
+    if array.ndim == 2 and array.dtype.kind in "iuf" and (columns is not None or not _counted(array)):
+        return "tables"
     if array.ndim == 3 and shape[2] in (3, 4) and min(shape[:2]) >= PHOTO_SIDE:
         raise InputError(f"{name}: shape {shape} is one image of {shape[2]} channels; expected many, (N, H, W, C)")
     if array.ndim in (3, 4):
@@ -166,6 +179,11 @@ def kind_of_array(name: str, array: np.ndarray) -> str:
     raise InputError(
         f"{name}: expected images (N, H, W), (N, H, W, C) or counts (N, K), got shape {shape} of {array.dtype}"
     )
+
+
+def _counted(array: np.ndarray) -> bool:
+    """True for whole numbers that are not negative."""
+    return array.dtype.kind == "u" or bool(((array >= 0) & (array == np.floor(array))).all())
 
 
 def _advice(array: np.ndarray) -> str:
@@ -210,11 +228,10 @@ def _counts(name: str, array: np.ndarray) -> Tensor:
         raise InputError(f"{name}: an array (N, K) must hold counts, got {array.dtype}; {FLATTENED}")
     if array.shape[1] < 2:
         raise InputError(f"{name}: counts need K >= 2 categories, got shape {array.shape}")
-    missing = np.isnan(array)
-    bad = missing if missing.any() else ~((array >= 0) & (array == np.round(array)) & np.isfinite(array))
+    bad = ~((array >= 0) & (array == np.round(array)) & np.isfinite(array))
     if bad.any():
         row, column = (int(index[0]) for index in bad.nonzero())
-        value = "NaN (a missing value)" if missing.any() else array[row, column]
+        value = array[row, column]
         raise InputError(
             f"{name}: an array (N, K) must hold counts, whole numbers >= 0, got {value} in row {row}, column {column}; "
             f"{FLATTENED}"

@@ -22,19 +22,20 @@ KINDS = Registry(  # the first one that recognizes a path opens it
     "kind of data",
     {
         "arrays": "kakusan.data.arrays:ArrayFile",
+        "tables": "kakusan.data.table_file:TableFile",
         "idx": "kakusan.data.idx:IDXFolder",
         "images": "kakusan.data.folder:ImageFolder",
     },
 )
 CONVERT = {
     "images": "one image is not a data set: put many images into a folder and give its name",
-    "table": "save counts with np.save('x.npy', np.loadtxt('x.csv', dtype=int, delimiter=',')); a header needs skiprows=1",
+    "table": "save the table as .csv",
     "archive": "unpack it, and give the folder",
     "tensor": "save the array with np.save('x.npy', x)",
 }
 SUFFIXES = {
     **dict.fromkeys([".png", ".jpg", ".jpeg", ".webp", ".gif", ".tif", ".tiff", ".bmp", ".avif", ".heic"], "images"),
-    **dict.fromkeys([".csv", ".tsv", ".txt", ".parquet", ".xlsx"], "table"),
+    **dict.fromkeys([".xls", ".xlsx", ".ods"], "table"),
     **dict.fromkeys([".zip", ".tar", ".gz", ".tgz", ".7z"], "archive"),
     **dict.fromkeys([".pt", ".pth", ".pkl", ".h5", ".hdf5", ".mat", ".safetensors"], "tensor"),
 }

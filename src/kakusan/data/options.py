@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from kakusan.errors import InputError, shown
-from kakusan.settings import Between, check
+from kakusan.settings import Between, Length, check
 
 LONGEST_SIDE = 4096  # pixels
 Side = Annotated[int, Between(1, LONGEST_SIDE)]
@@ -28,6 +28,9 @@ class ImageOptions:
     """Folder for data that are larger than memory (default: none; such data are refused)."""
     labels: str | None = None
     """Labels. folders: class subfolders. none: no labels. PATH: a .csv file with name and label; default: automatic."""
+
+    columns: Annotated[str, Length(1, 200_000)] | None = None
+    """Types of columns of a table, e.g. age=integer,id=skip (default: from their values)."""
 
     def __post_init__(self) -> None:
         check(self, "pictures")

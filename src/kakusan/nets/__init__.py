@@ -13,9 +13,13 @@ from kakusan.registry import Registry, lazy_names
 if TYPE_CHECKING:
     from kakusan.nets.base import Denoiser, ImageDenoiser
     from kakusan.nets.classic import ClassicUNet
+    from kakusan.nets.conv import ConvDecoder, ConvEncoder
     from kakusan.nets.convnext import ConvNeXt
     from kakusan.nets.cosine import CosineMLP
     from kakusan.nets.mlp import MLP, GaussianMLP
+    from kakusan.nets.series import SeriesNet
+    from kakusan.nets.table import LinearPlusMLP
+    from kakusan.nets.table_denoiser import TableNet
     from kakusan.nets.transformer import Transformer
     from kakusan.nets.unet import UNet
 
@@ -39,17 +43,27 @@ _HOMES = {
     "MLP": "mlp",
     "GaussianMLP": "mlp",
     "Denoiser": "base",
+    "ConvDecoder": "conv",
+    "ConvEncoder": "conv",
     "ImageDenoiser": "base",
+    "LinearPlusMLP": "table",
+    "SeriesNet": "series",
+    "TableNet": "table_denoiser",
 }
 __all__ = [
     "MLP",
     "NETWORKS",
     "ClassicUNet",
+    "ConvDecoder",
+    "ConvEncoder",
     "ConvNeXt",
     "CosineMLP",
     "Denoiser",
     "GaussianMLP",
     "ImageDenoiser",
+    "LinearPlusMLP",
+    "SeriesNet",
+    "TableNet",
     "Transformer",
     "UNet",
 ]

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from kakusan.console import command
 from kakusan.data.dataset import Dataset
-from kakusan.data.scale import Scale, Unscaled
 from kakusan.errors import InputError, ScheduleWarning
 from kakusan.noise import Randomness
 from kakusan.run.families import FAMILIES
@@ -70,7 +69,7 @@ def with_weights(config: ModelConfig, event_shape: tuple[int, ...], weights: Map
     return module
 
 
-def scale_of(config: ModelConfig) -> Scale | Unscaled:
+def scale_of(config: ModelConfig) -> Any:
     """The numbers that the model takes for stored values."""
     return family_of(config).scale(config)
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from kakusan.console import counted, tell_measuring
+from kakusan.data.forms.base import Form
+from kakusan.data.forms.images import ImageForm
 from kakusan.distributions import add
 from kakusan.errors import InputError
 from kakusan.likelihood.evaluation import Evaluation, Part, stderr_words
@@ -50,11 +52,15 @@ class Evaluated:
     data: str
     measured: Measured | None
     quality: Quality | None
+    form: Form = field(default_factory=ImageForm, compare=False)  # of the examples; it names the unit of the bound
 
     def record(self) -> dict[str, Any]:
         """Return plain JSON values."""
         samples = {"samples": self.quality.record()} if self.quality else {}
         return {**(self.measured.result.record() | self.measured.details if self.measured else {}), **samples}
+
+    def _rate(self, bits_per_dim: float, standard_error: float | None) -> str:
+        return self.form.rate(bits_per_dim, standard_error, self.measured.result.num_dims if self.measured else 1)
 
     def lines(self) -> list[str]:
         """The result in words."""
@@ -64,12 +70,12 @@ class Evaluated:
         result = self.measured.result
         bits = f"{result.bits_per_example:.1f} bits per example"
         return [
-            f"{result}   {error_words(result)}",
+            f"{self._rate(result.bits_per_dim, result.standard_error)}   {error_words(result, self.form)}",
             f"{result.nats:.2f} ± {stderr_words(result.nats_standard_error)} nats, {bits}",
             f"{counted(result.num_images, 'example')} of {self.data}, "
             f"{counted(result.network_evaluations, 'network evaluation')}; {result.estimator}",
             *(
-                f"  {name:<16}{value:10.4f} ± {stderr_words(result.term_errors[name])} bits/dim"
+                f"  {name:<16}{_aligned(self._rate(value, result.term_errors[name]))}"
                 for name, value in result.terms.items()
             ),
             *[_level_line(level) for level in result.levels[1:] if level.evaluated],
@@ -122,7 +128,7 @@ def evaluate(
     dataset = data_of(open_source(run), model, data)
     quality = _quality(model, dataset, samples, features, seed)
     if not model.family.has_bound:
-        return Evaluated(dataset.name, None, quality)
+        return Evaluated(dataset.name, None, quality, dataset.form)
     if split != "test" and data is not None:
         raise InputError(
             f"--split {split} is a part of the run's own data, and --data is measured whole; give one of them"
@@ -135,7 +141,7 @@ def evaluate(
         three = three_estimates(model.chain, batch, len(examples), seed, offset_nats=model.grid_nats())
         details, lines = {**measured.details, "three_estimates": three}, measured.lines + _estimator_lines(three)
         measured = Measured(measured.result, details, lines)
-    return Evaluated(dataset.name, measured, quality)
+    return Evaluated(dataset.name, measured, quality, dataset.form)
 
 
 def measure_bound(
@@ -228,18 +234,26 @@ def _quality(model: TrainedModel, dataset: Any, samples: int | None, features: s
     return sample_quality(model, dataset, samples, seed, features)
 
 
-def error_words(result: Evaluation) -> str:
-    """Sources of the standard error, in words."""
+def error_words(result: Evaluation, form: Form | None = None) -> str:
+    """Sources of the standard error, in words and in the unit of the examples' form; default: bits/dim."""
+    form = form or ImageForm()
     if result.standard_error_monte_carlo is None:
         return "the Monte Carlo part of the error was not measured"
     if result.standard_error_monte_carlo == 0:
         return "no Monte Carlo error"
-    noise = f"Monte Carlo error {result.standard_error_monte_carlo:.4f} (--repeats lowers it), "
+    noise = form.in_unit(result.standard_error_monte_carlo, result.num_dims)
+    words = f"Monte Carlo error {noise:.4f} (--repeats lowers it), "
     if result.standard_error_images is None:
-        return noise + "error from the examples unknown"
+        return words + "error from the examples unknown"
     if result.standard_error_images < SMALLEST_SHOWN:
-        return noise + "error from the examples too small to tell"
-    return noise + f"error from the examples {result.standard_error_images:.4f} (more examples lower it)"
+        return words + "error from the examples too small to tell"
+    own = form.in_unit(result.standard_error_images, result.num_dims)
+    return words + f"error from the examples {own:.4f} (more examples lower it)"
+
+
+def _aligned(rate: str) -> str:
+    """A number and its unit, with the end of the number in column 10."""
+    return rate.rjust(len(rate) + 10 - rate.index(" "))
 
 
 def _level_line(part: Part) -> str:

@@ -23,8 +23,10 @@ def data_of(source: ModelSource, model: TrainedModel, other: str | None) -> Data
         )
     wanted = model.recipe.pictures
     if other is not None:
-        wanted = options_for(other, model.event_shape, wanted)
+        wanted = model.family.reading(model.recipe.model, options_for(other, model.event_shape, wanted) or wanted)
     dataset = open_for(source.path, other or model.recipe.data, wanted, whole=other is not None)
+    if other is not None:
+        dataset = model.family.conform(model.recipe.model, dataset)
     model.check_data(dataset)
     if other is not None and dataset.prepared:
         tell(dataset.describe())

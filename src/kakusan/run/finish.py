@@ -7,7 +7,6 @@ from typing import Any
 from kakusan import distributed
 from kakusan.console import tell
 from kakusan.data.dataset import Dataset
-from kakusan.likelihood.evaluation import stderr_words
 from kakusan.run.build import family_of
 from kakusan.run.directory import RunDirectory
 from kakusan.run.figures import closest_pairs, final_figures, sample_grid
@@ -52,11 +51,11 @@ def measure(model: TrainedModel, trainer: Trainer, dataset: Dataset) -> dict[str
     }
 
 
-def measured_words(line: dict[str, Any]) -> str:
+def measured_words(line: dict[str, Any], dataset: Dataset) -> str:
     """Bound of a line of the history in words; empty for a student."""
     if "bits_per_dim" not in line:
         return ""
-    return f"{line['bits_per_dim']:.3f} ± {stderr_words(line['standard_error'])} bits/dim"
+    return dataset.form.rate(line["bits_per_dim"], line["standard_error"], dataset.num_dims, digits=3)
 
 
 def averaged_model(trainer: Trainer, recipe: Recipe, dataset: Dataset) -> TrainedModel:

@@ -79,6 +79,11 @@ RECIPES = Registry(
         "mnist-hvae": "kakusan.recipes.mnist_hvae:RECIPE",
         "binary-iwae": "kakusan.recipes.binary_iwae:RECIPE",
         "binary-best": "kakusan.recipes.binary_best:RECIPE",
+        "vae": "kakusan.recipes.vae:RECIPE",
+        "hvae": "kakusan.recipes.hvae:RECIPE",
+        "tables": "kakusan.recipes.tables:RECIPE",
+        "tables-diffusion": "kakusan.recipes.tables_diffusion:RECIPE",
+        "series": "kakusan.recipes.series:RECIPE",
         "counts-dirichlet": "kakusan.recipes.counts_dirichlet:RECIPE",
     },
 )

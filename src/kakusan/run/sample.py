@@ -86,6 +86,9 @@ def _write(model: TrainedModel, samples: np.ndarray, out: Path, facts: dict[str,
             known = {name: value for name, value in facts.items() if value is not None}
             model.family.form.save_figure(samples[:MOST_SHOWN], out / "samples.png", known)
             written.insert(0, out / "samples.png")
+        for name, more in model.family.form.files(samples, model.scale).items():
+            files.replace(out / name, more)
+            written.insert(0, out / name)
     return written
 
 
@@ -95,7 +98,7 @@ def _unused(out: Path) -> Path:
 
 
 def _held(out: Path) -> list[Path]:
-    return [path for name in ("samples.npy", "samples.png") if os.path.lexists(path := out / name)]
+    return [path for name in ("samples.npy", "samples.png", "samples.csv") if os.path.lexists(path := out / name)]
 
 
 def _check_folder(out: Path) -> None:

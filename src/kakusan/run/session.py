@@ -118,7 +118,7 @@ class Session:
         try:
             model = averaged_model(trainer, self.job.recipe, dataset)
             line = measure(model, trainer, dataset)
-            self.progress.measured = measured_words(line)
+            self.progress.measured = measured_words(line, dataset)
             self._explain_a_rise(line)
             if self.progress.effort.flops:
                 rate = self.progress.effort.flops * line["examples_per_second"] / 1e9

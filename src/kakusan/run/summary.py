@@ -32,10 +32,11 @@ def summarize(model: TrainedModel, dataset: Dataset, held_out: int) -> dict[str,
         return {"lines": [NO_BOUND]}
     measured = measure_bound(model, dataset.test[:held_out])
     result = measured.result
+    rate = dataset.form.rate(result.bits_per_dim, result.standard_error, result.num_dims)
     counts = f"{counted(result.num_images, 'example')}, {counted(result.network_evaluations, 'network evaluation')}"
     lines = [
-        f"held-out bound: {result} = {result.bits_per_example:.1f} bits per example ({counts})",
-        f"  {error_words(result)}",
+        f"held-out bound: {rate} = {result.bits_per_example:.1f} bits per example ({counts})",
+        f"  {error_words(result, dataset.form)}",
         *measured.lines,
         *floor_lines(model, result),
     ]

@@ -127,7 +127,7 @@ def _prepared(wanted: Start, device: torch.device) -> tuple[ExportedModel | None
     Budget(recipe.minutes, recipe.steps)  # InputError before a long reading
     dataset = open_for(wanted.out, recipe.data, recipe.pictures)
     own_data = recipe.name not in RECIPES or recipe.data != RECIPES[recipe.name].data
-    recipe = dataclasses.replace(recipe, model=family_of(recipe.model).for_data(recipe.model, own_data))
+    recipe = dataclasses.replace(recipe, model=family_of(recipe.model).for_data(recipe.model, dataset, own_data))
     recipe = with_groups(dataclasses.replace(recipe, data=lasting(recipe.data)), device, len(dataset.train))
     check_kind(recipe, dataset)
     recipe = planned(recipe, dataset)

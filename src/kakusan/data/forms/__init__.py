@@ -8,6 +8,8 @@ FORMS = Registry(
     "form of data",
     {
         "images": "kakusan.data.forms.images:ImageForm",
+        "tables": "kakusan.data.forms.tables:TableForm",
+        "series": "kakusan.data.forms.series:SeriesForm",
         "counts": "kakusan.data.forms.counts:CountForm",
     },
 )

@@ -14,6 +14,8 @@ from kakusan.errors import InputError
 if TYPE_CHECKING:
     from kakusan.data.dataset import Dataset
 
+NUMBERS_AT_ONCE = 2**24  # summed at a time, so that memory holds the data once
+
 
 class Form(abc.ABC):
     """Form of the examples of a data set, e.g. 8-bit images.
@@ -80,6 +82,30 @@ class Form(abc.ABC):
                 f"the model takes {self.values} of shape (n, {', '.join(map(str, event_shape))}), got {examples.dtype} "
                 f"{tuple(examples.shape)}; kakusan.data.open_data(path).test has that form"
             )
+
+    def facts(self, dataset: Dataset) -> list[str]:
+        """Lines that describe the values; by default their range and mean."""
+        values = dataset.train
+        total = sum(part.double().sum().item() for part in values.flatten().split(NUMBERS_AT_ONCE))
+        return [f"values from {values.min().item():g} to {values.max().item():g}, mean {total / values.numel():.4g}"]
+
+    def files(self, samples: np.ndarray, scale: Any) -> dict[str, bytes]:
+        """Contents of further files of samples, by name; by default none.
+
+        Args:
+            samples: As `from_model` returns them.
+            scale: The model's scale.
+        """
+        return {}
+
+    def in_unit(self, bits_per_dim: float, num_dims: int) -> float:
+        """Bits/dim in the unit of `rate`, without its sign."""
+        return bits_per_dim
+
+    def rate(self, bits_per_dim: float, standard_error: float | None, num_dims: int, digits: int = 4) -> str:
+        """A bound with its standard error in the unit of this form, in words; by default bits/dim, lower is better."""
+        stderr = "unknown" if standard_error is None else f"{standard_error:.4f}"
+        return f"{bits_per_dim:.{digits}f} ± {stderr} bits/dim"
 
     def cautions(self, dataset: Dataset, high: float) -> list[str]:
         """Warnings about values that are unusual for this form; `high` is the largest."""

@@ -11,6 +11,11 @@ FAMILIES = Registry(
         "diffusers": "kakusan.run.families.diffusers:DiffusersFamily",
         "vae": "kakusan.run.families.vae:VAEFamily",
         "hierarchy": "kakusan.run.families.hierarchy:HierarchyFamily",
+        "conv-vae": "kakusan.run.families.conv:ConvVAEFamily",
+        "conv-hierarchy": "kakusan.run.families.conv:ConvHierarchyFamily",
+        "table-vae": "kakusan.run.families.tables:TableFamily",
+        "table-diffusion": "kakusan.run.families.values:TableDiffusionFamily",
+        "series": "kakusan.run.families.values:SeriesFamily",
         "dirichlet": "kakusan.run.families.dirichlet:DirichletFamily",
     },
 )

@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
+    from kakusan.data.dataset import Dataset
     from kakusan.data.forms.base import Form
-    from kakusan.data.scale import Scale, Unscaled
+    from kakusan.data.options import ImageOptions
     from kakusan.images import Images
     from kakusan.likelihood.evaluation import Estimate
     from kakusan.noise import Randomness
@@ -81,13 +82,21 @@ class Family(abc.ABC):
         """The family of a student that was distilled from such a model; InputError if there is none."""
         raise InputError(f"recipe.distil makes a student of a diffusion model, got a {self.name} model; leave it out")
 
-    def for_data(self, config: Any, own_data: bool) -> Any:
+    def for_data(self, config: Any, dataset: Dataset, own_data: bool) -> Any:
         """The settings with their defaults for these data; own_data: other data than the recipe's were given."""
         return config
 
     def plan(self, config: Any, event_shape: tuple[int, ...], num_examples: int) -> tuple[Any, str]:
         """The settings with a network chosen for the shape and number of examples, and the choice in words."""
         return config, ""
+
+    def conform(self, config: Any, dataset: Dataset) -> Dataset:
+        """Other data than the run's own, in the form of the training data; InputError if they do not fit."""
+        return dataset
+
+    def reading(self, config: Any, options: ImageOptions) -> ImageOptions:
+        """Options of reading other data than the run's own."""
+        return options
 
     def chain(self, module: Any) -> Any:
         """The `LatentChain` that a trained module is used as."""
@@ -104,7 +113,7 @@ class Family(abc.ABC):
             raise InputError(f"the record's event_shape must be {self.form.shape_words}, got {shown(values)}")
         return tuple(values)
 
-    def scale(self, config: Any) -> Scale | Unscaled:
+    def scale(self, config: Any) -> Any:
         """The numbers that the model takes for stored values."""
         from kakusan.data.scale import Scale
         from kakusan.likelihoods import as_likelihood

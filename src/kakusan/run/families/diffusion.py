@@ -15,7 +15,6 @@ from kakusan.settings import Between, check
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from kakusan.data.scale import Scale
     from kakusan.likelihood.evaluation import Estimate
     from kakusan.noise import Randomness
     from kakusan.run.recipe import Recipe
@@ -171,7 +170,7 @@ class DiffusionFamily(Family):
         """A student, which draws samples in few network evaluations."""
         return StudentFamily()
 
-    def scale(self, config: DiffusionConfig) -> Scale:
+    def scale(self, config: DiffusionConfig) -> Any:
         """Pixels in [-1, 1], whatever the likelihood."""
         from kakusan.data.scale import SIGNED
 
@@ -272,7 +271,7 @@ class StudentFamily(DiffusionFamily):
         return StudentPolicy(chain, weaker, recipe)
 
 
-def schedule_of(config: DiffusionConfig) -> Schedule:
+def schedule_of(config: Any) -> Schedule:
     """The schedule of the settings, up to the step where sampling begins."""
     import torch
 
@@ -285,7 +284,7 @@ def schedule_of(config: DiffusionConfig) -> Schedule:
         return whole.respaced(list(range(1, config.begin + 1)))
 
 
-def timestep_distribution(config: DiffusionConfig) -> StepLaw:
+def timestep_distribution(config: Any) -> StepLaw:
     """Timesteps of the simple loss: a share around the focus, the others uniform."""
     import torch
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
+    from kakusan.data.dataset import Dataset
     from kakusan.data.scale import Unscaled
     from kakusan.likelihood.evaluation import Estimate
     from kakusan.noise import Randomness
@@ -51,7 +52,7 @@ class DirichletFamily(Family):
 
         return ConjugateFit(config.concentration, bool(config.learn_concentration), event_shape)
 
-    def for_data(self, config: DirichletConfig, own_data: bool) -> DirichletConfig:
+    def for_data(self, config: DirichletConfig, dataset: Dataset, own_data: bool) -> DirichletConfig:
         """Learn the concentration of data given by --data: samples then have their frequencies."""
         if config.learn_concentration is not None:
             return config

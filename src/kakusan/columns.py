@@ -1,0 +1,106 @@
+"""Columns of a table: their types, and where each stands among the numbers that a model takes. Imports no torch."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from kakusan.errors import InputError
+from kakusan.settings import Between, Length, check, from_values
+
+ColumnType = Literal["real", "integer", "categorical"]
+TYPES: tuple[ColumnType, ...] = ("real", "integer", "categorical")
+MOST_COLUMNS = 4096
+MOST_CATEGORIES = 1000
+Record = Annotated[str, Length(2, 200_000)]
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a table.
+
+    A real value v is transformed to y = sinh(tail asinh((v - center) / scale) - skew), which maps the real line onto
+    itself. With skew 0 and tail 1 that is the standardized value. An integer is only standardized.
+
+    Source: Jones and Pewsey 2009, Sinh-arcsinh distributions, https://doi.org/10.1093/biomet/asp053.
+
+    Attributes:
+        name: Its name in the table's header.
+        type: "real", "integer" or "categorical".
+        missing: Whether values may be missing; the model then takes a flag that is 1 for a value and 0 for a hole.
+        center, scale: Location and positive scale in the unit of the column.
+        skew, tail: Shape of the transformation; 0 and 1 leave the standardized value as it is.
+        categories: Names of the categories, in the order of their codes.
+    """
+
+    name: Annotated[str, Length(1, 1000)]
+    type: ColumnType = "real"
+    missing: bool = False
+    center: float = 0.0
+    scale: Annotated[float, Between(0, ends="()")] = 1.0
+    skew: Annotated[float, Between(-10, 10)] = 0.0
+    tail: Annotated[float, Between(0.05, 20)] = 1.0
+    categories: Annotated[tuple[Annotated[str, Length(0, 1000)], ...], Length(0, MOST_CATEGORIES)] = ()
+
+    def __post_init__(self):
+        check(self, "column")
+        if (self.type == "categorical") != bool(self.categories):
+            raise InputError(f"column {self.name}: categorical columns and no others have categories")
+
+    @property
+    def width(self) -> int:
+        """Numbers of its value: 1, or one for each category."""
+        return len(self.categories) or 1
+
+    def describe(self) -> str:
+        """Name and type in words."""
+        kind = f"categorical, {len(self.categories)} categories" if self.categories else self.type
+        return f"{self.name}: {kind}{', with missing values' if self.missing else ''}"
+
+    def record(self) -> str:
+        """One line of JSON that `from_record` reads back."""
+        return json.dumps(dataclasses.asdict(self), ensure_ascii=True)
+
+
+def from_record(text: str) -> Column:
+    """Rebuild a column from its record; InputError if it is none."""
+    try:
+        values: Any = json.loads(text)
+    except ValueError as error:
+        raise InputError(f"the record of a column must be JSON ({error})") from error
+    return from_values(Column, values, "column")
+
+
+@dataclass(frozen=True)
+class Place:
+    """A column and its numbers among those of a row: values[start : start + width], and a flag if values may be missing."""
+
+    column: Column
+    index: int  # of the column
+    start: int
+
+    @property
+    def stop(self) -> int:
+        """First number after the value."""
+        return self.start + self.column.width
+
+    @property
+    def flag(self) -> int | None:
+        """Index of the flag; None if no value may be missing."""
+        return self.stop if self.column.missing else None
+
+
+def places(columns: tuple[Column, ...]) -> list[Place]:
+    """Place of each column among the numbers of a row: its value, then its flag."""
+    found, start = [], 0
+    for index, column in enumerate(columns):
+        found.append(Place(column, index, start))
+        start += column.width + column.missing
+    return found
+
+
+def num_numbers(columns: tuple[Column, ...]) -> int:
+    """Numbers that a model takes for a row."""
+    return sum(column.width + column.missing for column in columns)

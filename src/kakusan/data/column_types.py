@@ -1,0 +1,145 @@
+"""Types of the columns of a table from their cells, and cells from and to numbers."""
+
+from __future__ import annotations
+
+import csv
+import math
+from typing import get_args
+
+import numpy as np
+
+from kakusan.columns import MOST_CATEGORIES, Column, ColumnType
+from kakusan.errors import InputError, printable, shown
+from kakusan.registry import did_you_mean
+
+MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", "?"})
+SKIP = "skip"
+CHOICES = (*get_args(ColumnType), SKIP)
+LARGEST_INTEGER = 2**53
+FEW = 2  # different whole numbers that are taken as categories
+NAMES_FROM = 20  # rows: from here on a text column whose cells all differ is a list of names
+
+
+def is_missing(cell: str) -> bool:
+    """True for an empty cell and for the usual words for a missing value."""
+    return cell.lower() in MISSING
+
+
+def read_types(text: str | None, header: list[str], where: str) -> dict[str, str]:
+    """Types by column name from words such as "age=integer,id=skip".
+
+    Raises:
+        InputError: If a column or a type is unknown.
+    """
+    found: dict[str, str] = {}
+    for part in next(csv.reader([text or ""])):
+        name, sign, kind = part.strip().rpartition("=")
+        if not part.strip():
+            continue
+        if not sign or kind not in CHOICES:
+            raise InputError(
+                f"--columns takes NAME=TYPE with a type of {', '.join(CHOICES)}, got {shown(part)}; "
+                f"e.g. --columns {header[0]}=categorical"
+            )
+        if name not in header:
+            raise InputError(
+                f"{where}: there is no column {shown(name)}; {did_you_mean(name, header)}there are: {', '.join(header[:12])}"
+            )
+        found[name] = kind
+    return found
+
+
+def written_types(columns: tuple[Column, ...]) -> str:
+    """Words that `read_types` reads back, in which every column has its type."""
+    quoted = [f"{column.name}={column.type}".replace('"', '""') for column in columns]
+    return ",".join(f'"{one}"' for one in quoted)
+
+
+def column_of(where: str, name: str, cells: list[str], wanted: str | None) -> Column:
+    """Column of these cells: its type, and the categories of a categorical one.
+
+    By default a column of numbers is real, one of whole numbers integer, or categorical if it has one or two of
+    them, and any other column is categorical.
+
+    Raises:
+        InputError: If the cells do not fit the wanted type, or have too many categories.
+    """
+    present = [cell for cell in cells if not is_missing(cell)]
+    if not present:
+        raise InputError(f"{where}: column {name} has no values; leave it out with --columns {name}={SKIP}")
+    missing = len(present) < len(cells)
+    kind = wanted or _type_of(present)
+    if kind != "categorical":
+        return Column(name, kind, missing)  # type: ignore[arg-type]  # checked by Column
+    categories = sorted(set(present), key=_order)
+    many = len(categories) > MOST_CATEGORIES or (wanted is None and len(categories) == len(present) >= NAMES_FROM)
+    if many:
+        raise InputError(
+            f"{where}: column {name} has {len(categories):,} different texts in {len(present):,} rows, like names or dates; "
+            f"leave it out with --columns {name}={SKIP}"
+        )
+    return Column(name, "categorical", missing, categories=tuple(printable(one)[:1000] for one in categories))
+
+
+def _type_of(present: list[str]) -> ColumnType:
+    numbers = [_number(cell) for cell in present]
+    if any(number is None for number in numbers):
+        return "categorical"
+    whole = all(_is_integer(cell) for cell in present)
+    if not whole:
+        return "real"
+    return "categorical" if len(set(present)) <= FEW else "integer"
+
+
+def _number(cell: str) -> float | None:
+    try:
+        number = float(cell)
+    except ValueError:
+        return None
+    return number if "_" not in cell else None
+
+
+def _is_integer(cell: str) -> bool:
+    digits = cell.removeprefix("-").removeprefix("+")
+    return digits.isascii() and digits.isdigit() and int(digits) <= LARGEST_INTEGER
+
+
+def _order(cell: str) -> tuple[float, str]:
+    number = _number(cell)
+    return (math.inf if number is None else number, cell)
+
+
+def numbers_of(where: str, column: Column, cells: list[str]) -> np.ndarray:
+    """The column as float64: values, or codes of categories; NaN where a value is missing.
+
+    Raises:
+        InputError: If a cell is no number of the column's type; the message has its row.
+    """
+    codes = {name: float(code) for code, name in enumerate(column.categories)}
+    values = np.full(len(cells), np.nan)
+    for row, cell in enumerate(cells):
+        if is_missing(cell):
+            continue
+        value = codes[printable(cell)[:1000]] if codes else _number(cell)
+        wrong = value is None or not math.isfinite(value)
+        if wrong or (column.type == "integer" and (value != round(value) or abs(value) > LARGEST_INTEGER)):
+            expected = "a whole number" if column.type == "integer" else "a finite number"
+            raise InputError(
+                f"{where}: column {column.name} needs {expected}, got {shown(cell)} in row {row + 1}; "
+                f"choose another type, e.g. --columns {column.name}=categorical"
+            )
+        values[row] = value
+    return values
+
+
+def cells_of(column: Column, values: np.ndarray) -> list[str]:
+    """Cells of a column of stored values, as a file has them; empty where a value is missing."""
+    found = []
+    for value in values.tolist():
+        if math.isnan(value):
+            found.append("")
+        elif column.categories:
+            found.append(column.categories[int(value)])
+        else:
+            found.append(str(int(value)) if column.type == "integer" else repr(value))
+    return found

@@ -1,0 +1,102 @@
+"""Rows of a table, float64 (N, columns): values, codes of categories, NaN where a value is missing."""
+
+from __future__ import annotations
+
+import csv
+import io
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kakusan.columns import MOST_COLUMNS
+from kakusan.data.forms.base import Form
+from kakusan.units import nats
+
+if TYPE_CHECKING:
+    from kakusan.data.dataset import Dataset
+
+
+def nats_of(bits_per_dim: float, standard_error: float | None, num_dims: int, example: str) -> str:
+    """A bound on the log-likelihood with its standard error in nats per example; higher is better."""
+    stderr = "unknown" if standard_error is None else f"{nats(standard_error, num_dims):.3f}"
+    return f"{-nats(bits_per_dim, num_dims):.3f} ± {stderr} nats per {example}"
+
+
+class TableForm(Form):
+    """Tables of real, integer and categorical columns."""
+
+    name = "tables"
+    unit = "rows"
+    shape_words = "[columns]"
+    values = "rows"
+
+    def fits(self, event_shape: tuple[int, ...]) -> bool:
+        """Number of columns."""
+        return len(event_shape) == 1 and event_shape[0] <= MOST_COLUMNS
+
+    def describe(self, total: int, event_shape: tuple[int, ...], bits: bool) -> str:
+        """Number of rows and of columns."""
+        return f"{total:,} rows of {event_shape[0]} column{'s' if event_shape[0] > 1 else ''}"
+
+    def recipe(self, dataset: Dataset) -> str:
+        """The recipe for tables."""
+        return "tables"
+
+    def from_model(self, parts: list[Tensor], event_shape: tuple[int, ...], scale: Any) -> np.ndarray:
+        """Stored rows, float64 (n, columns)."""
+        rows = [scale.to_rows(part.cpu()) for part in parts]
+        return (torch.cat(rows) if rows else torch.zeros((0, *event_shape))).numpy()
+
+    def stored(self, examples: Tensor, event_shape: tuple[int, ...]) -> Tensor:
+        """Rows as float64."""
+        self.check(examples, event_shape, tuple(examples.shape[1:]) == event_shape)
+        return examples.double()
+
+    def files(self, samples: np.ndarray, scale: Any) -> dict[str, bytes]:
+        """The same table as text, with the columns, types and categories of the training data."""
+        from kakusan.data.column_types import cells_of
+
+        text = io.StringIO(newline="")
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow([column.name for column in scale.columns])
+        writer.writerows(zip(*(cells_of(column, samples[:, k]) for k, column in enumerate(scale.columns))))
+        return {"samples.csv": text.getvalue().encode()}
+
+    def in_unit(self, bits_per_dim: float, num_dims: int) -> float:
+        """Nats per example."""
+        return nats(bits_per_dim, num_dims)
+
+    def rate(self, bits_per_dim: float, standard_error: float | None, num_dims: int, digits: int = 4) -> str:
+        """The bound on log p(row) in nats; higher is better."""
+        return nats_of(bits_per_dim, standard_error, num_dims, "row")
+
+    def facts(self, dataset: Dataset) -> list[str]:
+        """Type, range and missing values of each column."""
+        rows = torch.cat([dataset.train, dataset.test]) if dataset.train is not dataset.test else dataset.train
+        lines = []
+        for index, column in enumerate(dataset.columns):
+            values = rows[:, index]
+            present = values[~values.isnan()]
+            words = f"{column.name}: {column.type}"
+            if column.categories:
+                words += f", {len(column.categories)} categories ({', '.join(column.categories[:6])}"
+                words += ", ...)" if len(column.categories) > 6 else ")"
+            else:
+                words += f" from {present.min().item():g} to {present.max().item():g}, mean {present.mean().item():.4g}"
+            holes = len(values) - len(present)
+            lines.append(words + (f", {holes:,} missing" if holes else ""))
+        return lines
+
+    def cautions(self, dataset: Dataset, high: float) -> list[str]:
+        """Columns with one value only."""
+        lines = []
+        for index, column in enumerate(dataset.columns):
+            values = dataset.train[:, index]
+            if len(values[~values.isnan()].unique()) == 1 and not column.categories:
+                lines.append(
+                    f"caution: column {column.name} of {dataset.name} has one value only, which has no density; "
+                    f"leave it out with --columns {column.name}=skip"
+                )
+        return lines

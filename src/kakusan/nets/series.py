@@ -1,0 +1,102 @@
+"""A denoiser of series: residual convolutions in one dimension with growing dilation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from kakusan.nets.base import ImageDenoiser
+from kakusan.nets.layers import Modulation, modulate
+from kakusan.nets.time import TimeKind
+
+KERNEL = 3
+MOST_DILATION = 64
+
+
+class SeriesNet(ImageDenoiser):
+    """(z_t (b, C, L), t (b,)) -> prediction, and with `gate` also v in [0, 1], of z_t's shape.
+
+    Block k sees positions at distance 2^k, so 6 blocks see 127 positions. A learned vector for each position is added,
+    because series may begin in another way than they end. The idea of growing dilation is that of van den Oord et al.
+    2016, https://arxiv.org/abs/1609.03499.
+
+    Args:
+        channels: C.
+        size: (L,).
+        num_steps: T, for the time table.
+        width: Hidden channels.
+        blocks: Number of residual blocks.
+        time: "sinusoidal" features of t, or a "table" with one row per t.
+        gate: Also return the learned variance's v.
+        num_classes: Number of classes if class-conditional, otherwise 0.
+        time_width: Features that t and cond are embedded in.
+        cond_dim: Number of features if conditional on features, otherwise 0.
+    """
+
+    settings = ("width", "blocks")
+
+    def __init__(
+        self,
+        channels: int,
+        size: tuple[int, ...],
+        num_steps: int,
+        width: int = 64,
+        blocks: int = 6,
+        time: TimeKind = "sinusoidal",
+        gate: bool = False,
+        num_classes: int = 0,
+        time_width: int = 128,
+        cond_dim: int = 0,
+    ):
+        super().__init__(time, time_width, num_steps, num_classes, cond_dim)
+        self.gate = gate
+        self.place = nn.Parameter(torch.zeros(1, width, size[-1]))
+        self.first = nn.Conv1d(channels, width, KERNEL, padding="same")
+        self.blocks = nn.ModuleList([Block(width, time_width, min(2**k, MOST_DILATION)) for k in range(blocks)])
+        self.norm = nn.GroupNorm(1, width)
+        self.last = _zero(nn.Conv1d(width, channels * (2 if gate else 1), KERNEL, padding="same"))
+
+    @classmethod
+    def from_config(cls, config: Any, event_shape: Sequence[int]) -> Self:
+        """Build an untrained network for series of shape (C, L) from the attributes of `config`."""
+        channels, length = event_shape
+        gate = config.variance == "learned"
+        return cls(channels, (length,), config.depth, **cls._settings(config), time=config.time, gate=gate)
+
+    def forward(self, z_t: Tensor, t: Tensor, cond: Tensor | None = None) -> Tensor | tuple[Tensor, Tensor]:
+        """Predict from z_t."""
+        e = self.embed(t, cond)
+        h = self.first(z_t) + self.place
+        for block in self.blocks:
+            h = block(h, e)
+        out = self.last(F.silu(self.norm(h)))
+        if not self.gate:
+            return out
+        prediction, v = out.chunk(2, dim=1)
+        return prediction, v.sigmoid()
+
+
+class Block(nn.Module):
+    """Residual block: a dilated convolution and one over channels, modulated by t; starts as the identity."""
+
+    def __init__(self, width: int, time_width: int, dilation: int):
+        super().__init__()
+        self.norm = nn.GroupNorm(1, width)
+        self.modulation = Modulation(time_width, 2 * width)
+        self.into = nn.Conv1d(width, width, KERNEL, padding="same", dilation=dilation)
+        self.back = _zero(nn.Conv1d(width, width, 1))
+
+    def forward(self, h: Tensor, e: Tensor) -> Tensor:
+        """Map h (b, width, L) given the embedding e (b, time_width)."""
+        scale, shift = self.modulation(e)[:, :, None].chunk(2, dim=1)
+        return h + self.back(F.silu(self.into(F.silu(modulate(self.norm(h), scale, shift)))))
+
+
+def _zero(layer: nn.Conv1d) -> nn.Conv1d:
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
+    return layer

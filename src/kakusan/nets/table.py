@@ -1,0 +1,132 @@
+"""Networks for rows of a table: a linear map plus a perceptron, which can start as a factor analyzer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from kakusan.nets.layers import zeroed
+from kakusan.nets.mlp import ACTIVATIONS, Activation
+
+LOWEST_VAR = 1e-6  # of a number given the factors
+LARGEST_RATIO = 1.5  # of log-variances to the constant ones: unlimited, rows unlike any other get endless variances
+ITERATIONS, TOLERANCE = 500, 1e-4  # of expectation maximization
+
+
+class LinearPlusMLP(nn.Module):
+    """(b, inputs) -> (mean, log_var), each (b, outputs): a linear map, plus a perceptron that starts at zero.
+
+    Args:
+        inputs: Numbers of an input.
+        hidden: Widths of the hidden layers; none leaves the linear map and a constant log-variance.
+        outputs: Numbers of an output.
+        activation: Of the hidden layers.
+        dropout: Share of hidden units that training leaves out.
+    """
+
+    def __init__(
+        self, inputs: int, hidden: Sequence[int], outputs: int, activation: Activation = "silu", dropout: float = 0.0
+    ):
+        super().__init__()
+        layers: list[nn.Module] = []
+        size = inputs
+        for width in hidden:
+            layers += [nn.Linear(size, width), ACTIVATIONS[activation](), nn.Dropout(dropout)]
+            size = width
+        self.linear = nn.Linear(inputs, outputs)
+        self.log_var = nn.Parameter(torch.zeros(outputs))
+        self.body = nn.Sequential(*layers)
+        self.head = zeroed(nn.Linear(size, 2 * outputs)) if hidden else None
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute mean and log-variance."""
+        mean, log_var = self.linear(x), self.log_var.expand(len(x), -1)
+        if self.head is None:
+            return mean, log_var
+        more, log_ratio = self.head(self.body(x)).chunk(2, dim=1)
+        return mean + more, log_var + LARGEST_RATIO * torch.tanh(log_ratio / LARGEST_RATIO)
+
+    @torch.no_grad()
+    def set_linear(self, weight: Tensor, bias: Tensor, log_var: Tensor) -> None:
+        """Set the linear map and the constant log-variance."""
+        self.linear.weight.copy_(weight)
+        self.linear.bias.copy_(bias)
+        self.log_var.copy_(log_var)
+
+
+@torch.no_grad()
+def factors(x: Tensor, num: int, weights: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    """Factor analysis x = W z + mean + noise by expectation maximization, in float64.
+
+    The columns of W are rotated so that W^T Psi^-1 W is diagonal. The posterior of z then has independent entries,
+    and a VAE with a diagonal encoder reaches the likelihood of the factor analyzer exactly.
+
+    Args:
+        x: Examples (N, D).
+        num: Number of factors, at most D.
+        weights: 1 for an observed number and 0 for a hole, whose number is taken at its mean; (N, D).
+
+    Returns:
+        W (D, num), the mean (D,) and the variance of the noise Psi (D,).
+
+    Source: Rubin and Thayer 1982, https://doi.org/10.1007/BF02293851.
+    """
+    x = x.double()
+    seen = torch.ones_like(x) if weights is None else weights.double()
+    mean = (x * seen).sum(0) / seen.sum(0).clamp(min=1)
+    centered = (x - mean) * seen
+    cov = _positive(centered.T @ centered / (seen.T @ seen).clamp(min=1))
+    size = len(mean)
+    total = cov.diagonal().clamp(min=LOWEST_VAR)
+    values, vectors = torch.linalg.eigh(cov)
+    values, vectors = values.flip(0)[:num], vectors.flip(1)[:, :num]
+    rest = ((total.sum() - values.sum()) / max(size - num, 1)).clamp(min=LOWEST_VAR)
+    weight = vectors * (values - rest).clamp(min=LOWEST_VAR).sqrt()
+    noise = (total - weight.square().sum(1)).clamp(min=0.01 * total)
+    identity = torch.eye(num, dtype=x.dtype, device=x.device)
+    for _ in range(ITERATIONS):
+        before = noise
+        posterior = torch.linalg.inv(identity + weight.T @ (weight / noise[:, None]))
+        read = posterior @ (weight / noise[:, None]).T  # E[z | x] = read (x - mean)
+        cross = cov @ read.T
+        second = posterior + read @ cross
+        weight = torch.linalg.solve(second, cross.T).T
+        noise = (total - (weight * cross).sum(1)).clamp(min=LOWEST_VAR)
+        if ((noise - before).abs() < TOLERANCE * noise).all():
+            break
+    _, rotation = torch.linalg.eigh(weight.T @ (weight / noise[:, None]))
+    return weight @ rotation.flip(1), mean, noise
+
+
+def _positive(cov: Tensor) -> Tensor:
+    """The nearest matrix without negative eigenvalues: covariances of pairs with holes may have some."""
+    values, vectors = torch.linalg.eigh(cov)
+    return (vectors * values.clamp(min=0)) @ vectors.T
+
+
+@torch.no_grad()
+def start_at_factors(
+    encoder: LinearPlusMLP, decoder: LinearPlusMLP, x: Tensor, at: list[int], weights: Tensor | None = None
+) -> None:
+    """Set both networks to the factor analyzer of some numbers of x; the encoder does not read the others.
+
+    Args:
+        encoder: Its output is the mean and log-variance of z.
+        decoder: Its output is the mean and log-variance of x. Numbers not in `at` get the mean 0 and variance 1.
+        x: Examples (N, D).
+        at: Indices of the numbers that are analyzed.
+        weights: 1 for an observed number and 0 for a hole, (N, len(at)).
+    """
+    num, size, used = encoder.linear.out_features, x.shape[1], min(encoder.linear.out_features, len(at))
+    wide = torch.zeros(size, num, dtype=torch.float64, device=x.device)
+    tall, log_var, mean, log_noise = wide.T.clone(), wide.new_zeros(num), wide.new_zeros(size), wide.new_zeros(size)
+    if at:
+        weight, mean[at], noise = factors(x[:, at], used, weights)
+        precision = 1 + (weight.square() / noise[:, None]).sum(0)  # of each latent, given x
+        wide[at, :used] = weight
+        tall[:used, at] = (weight / noise[:, None]).T / precision[:, None]
+        log_var[:used], log_noise[at] = -precision.log(), noise.log()
+    decoder.set_linear(wide, mean, log_noise)
+    encoder.set_linear(tall, -tall @ mean, log_var)

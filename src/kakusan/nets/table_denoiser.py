@@ -1,0 +1,71 @@
+"""A denoiser of rows of a table: a residual perceptron."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Self
+
+from torch import Tensor, nn
+
+from kakusan.nets.base import ImageDenoiser
+from kakusan.nets.cosine import Block
+from kakusan.nets.layers import Modulation, zeroed
+from kakusan.nets.time import TimeKind
+
+
+class TableNet(ImageDenoiser):
+    """(z_t (b, D), t (b,)) -> prediction, and with `gate` also v in [0, 1], of z_t's shape.
+
+    Args:
+        channels: D, the numbers of a row.
+        size: Not used; rows have no further axes.
+        num_steps: T, for the time table.
+        width: Units of every layer.
+        blocks: Number of residual blocks.
+        time: "sinusoidal" features of t, or a "table" with one row per t.
+        gate: Also return the learned variance's v.
+        num_classes: Number of classes if class-conditional, otherwise 0.
+        time_width: Features that t and cond are embedded in.
+        cond_dim: Number of features if conditional on features, otherwise 0.
+    """
+
+    settings = ("width", "blocks")
+
+    def __init__(
+        self,
+        channels: int,
+        size: tuple[int, ...] = (),
+        num_steps: int = 1000,
+        width: int = 256,
+        blocks: int = 3,
+        time: TimeKind = "sinusoidal",
+        gate: bool = False,
+        num_classes: int = 0,
+        time_width: int = 128,
+        cond_dim: int = 0,
+    ):
+        super().__init__(time, time_width, num_steps, num_classes, cond_dim)
+        self.gate = gate
+        self.gain = zeroed(Modulation(time_width, channels))
+        self.first = nn.Linear(channels, width)
+        self.blocks = nn.ModuleList([Block(width, time_width) for _ in range(blocks)])
+        self.norm = nn.LayerNorm(width)
+        self.last = zeroed(nn.Linear(width, channels * (2 if gate else 1)))
+
+    @classmethod
+    def from_config(cls, config: Any, event_shape: Sequence[int]) -> Self:
+        """Build an untrained network for rows of D numbers from the attributes of `config`."""
+        gate = config.variance == "learned"
+        return cls(event_shape[0], (), config.depth, **cls._settings(config), time=config.time, gate=gate)
+
+    def forward(self, z_t: Tensor, t: Tensor, cond: Tensor | None = None) -> Tensor | tuple[Tensor, Tensor]:
+        """Predict from z_t."""
+        e = self.embed(t, cond)
+        h = self.first(z_t)
+        for block in self.blocks:
+            h = block(h, e)
+        out = self.last(self.norm(h))
+        if not self.gate:
+            return out + self.gain(e) * z_t
+        prediction, v = out.chunk(2, dim=1)
+        return prediction + self.gain(e) * z_t, v.sigmoid()

@@ -1,0 +1,122 @@
+"""Convolutional VAE and hierarchical VAE of images of any size."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from kakusan.likelihoods import LIKELIHOODS
+from kakusan.run.families.base import ModelConfig, Units
+from kakusan.run.families.vae import PerceptronFamily
+from kakusan.settings import Between, Length, check
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    LikelihoodName = str
+else:
+    LikelihoodName = Literal[*LIKELIHOODS]
+
+Channels = Annotated[int, Between(8, 1024)]
+
+
+@dataclass(frozen=True)
+class ConvConfig(ModelConfig):
+    """Settings that convolutional VAEs have in common."""
+
+    width: Channels = 32
+    """Number of channels at half the resolution. Coarser levels have up to four times as many."""
+    blocks: Annotated[int, Between(1, 16)] = 1
+    """Number of residual blocks of each level."""
+    likelihood: LikelihoodName = "discretized"
+    """Likelihood of the data. gaussian: unit variance, pixels in [0, 1]. bernoulli: binary pixels. discretized: 8-bit levels."""
+    importance_samples: Annotated[int, Between(1, 10_000)] = 1
+    """Number of samples K of the importance-weighted training bound. 1: the ELBO with its KL in closed form."""
+
+    def __post_init__(self):
+        check(self, "model")
+
+
+@dataclass(frozen=True)
+class ConvVAEConfig(ConvConfig):
+    """Settings of a convolutional VAE."""
+
+    family = "conv-vae"
+
+    latent: Units = 64
+    """Number of latent dimensions."""
+
+
+@dataclass(frozen=True)
+class ConvHierarchyConfig(ConvConfig):
+    """Settings of a convolutional hierarchical VAE."""
+
+    family = "conv-hierarchy"
+
+    maps: Annotated[int, Between(1, 256)] = 4
+    """Number of maps of z_1, which has the size of the coarsest level."""
+    latents: Annotated[tuple[Units, ...], Length(1, 15)] = (64,)
+    """Dimensions of z_2, z_3, ..."""
+    upper_hidden: Units = 256
+    """Width of the hidden layers above z_1."""
+
+
+class ConvFamily(PerceptronFamily):
+    """Common part of convolutional VAEs: images enter and leave through convolutions."""
+
+    def prepare(self, module: Any, data: Tensor, augment: str) -> None:
+        """Nothing: the decoder learns the mean pixel from its positions."""
+
+
+class ConvVAEFamily(ConvFamily):
+    """Convolutional VAEs."""
+
+    name = "conv-vae"
+    config = ConvVAEConfig
+
+    def build(self, config: ConvVAEConfig, event_shape: tuple[int, ...]) -> nn.Module:
+        """A VAE with a vector of latents."""
+        from kakusan.models.vae import VAE
+
+        shape = (config.latent,)
+        encoder, decoder = networks(config, event_shape, shape)
+        return VAE(encoder, decoder, shape, config.likelihood, event_shape)
+
+
+class ConvHierarchyFamily(ConvFamily):
+    """Convolutional hierarchical VAEs: maps z_1, and perceptrons with learned variances above them."""
+
+    name = "conv-hierarchy"
+    config = ConvHierarchyConfig
+
+    def build(self, config: ConvHierarchyConfig, event_shape: tuple[int, ...]) -> nn.Module:
+        """A hierarchical VAE with two levels or more."""
+        from kakusan.models.hierarchical_vae import HierarchicalVAE
+        from kakusan.nets.conv import sizes
+        from kakusan.nets.mlp import GaussianMLP
+
+        shapes = [(config.maps, *sizes(*event_shape[1:])[-1]), *((size,) for size in config.latents)]
+        pairs, hidden = list(itertools.pairwise(shapes)), (config.upper_hidden,)
+        encoder, decoder = networks(config, event_shape, shapes[0])
+        encoders = [encoder, *(GaussianMLP(below, hidden, above, "silu") for below, above in pairs)]
+        decoders = [decoder, *(GaussianMLP(above, hidden, below, "silu") for below, above in pairs)]
+        return HierarchicalVAE(encoders, decoders, shapes, config.likelihood, event_shape)
+
+    def lowest_decoder(self, module: Any) -> Any:
+        """The network that gives the data."""
+        return module.decoders[0]
+
+
+def networks(
+    config: ConvConfig, event_shape: tuple[int, ...], latent_shape: tuple[int, ...]
+) -> tuple[nn.Module, nn.Module]:
+    """Encoder and decoder between images and the lowest latents, with the head that the likelihood needs."""
+    from kakusan.likelihoods import as_likelihood
+    from kakusan.nets.conv import ConvDecoder, ConvEncoder
+
+    likelihood, size = as_likelihood(config.likelihood), {"width": config.width, "blocks": config.blocks}
+    decoder = ConvDecoder(
+        latent_shape, event_shape, **size, has_log_var=likelihood.has_log_var, sigmoid=likelihood.squashed
+    )
+    return ConvEncoder(event_shape, latent_shape, **size), decoder

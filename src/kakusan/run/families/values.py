@@ -1,0 +1,194 @@
+"""Diffusion models of real values: rows of tables, and series."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from kakusan.columns import MOST_COLUMNS, Record, num_numbers
+from kakusan.run.families.base import LogSNR, ModelConfig
+from kakusan.run.families.diffusion import Channels, DiffusionFamily, schedule_of, timestep_distribution
+from kakusan.run.families.tables import TableFamily, columns_of, records_of
+from kakusan.settings import Between, Length, check
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from kakusan.data.dataset import Dataset
+    from kakusan.data.options import ImageOptions
+    from kakusan.data.series_scale import SeriesScale
+    from kakusan.data.table_scale import TableScale
+    from kakusan.schedule import Schedule
+
+Number = Annotated[float, Between(-1e300, 1e300)]
+
+
+@dataclass(frozen=True)
+class ValuesConfig(ModelConfig):
+    """Settings that diffusion models of real values have in common."""
+
+    depth: Annotated[int, Between(1, 100_000)] = 1000
+    """Number of timesteps T."""
+    schedule: Literal["linear", "cosine", "sigmoid"] = "cosine"
+    """Noise schedule. linear: beta from 1e-4 to 0.02, made for depth 1000."""
+    prediction: Literal["eps", "x", "v", "mean", "score"] = "v"
+    """Quantity that the network predicts."""
+    variance: Literal["beta", "beta_tilde", "fixed_large", "learned"] = "beta_tilde"
+    """Variance of the reverse steps. fixed_large: beta, with beta_tilde_2 at t = 1."""
+    objective: Literal["simple", "path", "pair", "single"] = "simple"
+    """Training loss: the simple loss, or the negative ELBO estimated from T (path), two (pair) or one (single) latents."""
+    focus: tuple[LogSNR, Annotated[float, Between(0.01, 100)]] = (1.0, 2.5)
+    """Mean and standard deviation of the log-SNR at which the simple loss trains most."""
+    focus_share: Annotated[float, Between(0, 1)] = 0.8
+    """Share of timesteps drawn around the focus. The others are drawn uniformly."""
+    end_log_snr: LogSNR | None = 100.0
+    """Log-SNR at which few-step sampling stops and returns the network's estimate of x. 100: keep the finest detail."""
+    time: Literal["sinusoidal", "table"] = "sinusoidal"
+    """Embedding of the timestep. table: one learned vector for each timestep."""
+    width: Channels = 64
+    """Number of channels of the network."""
+    blocks: Annotated[int, Between(1, 32)] = 6
+    """Number of residual blocks of the network."""
+
+    begin = None  # without an annotation it is no setting
+    clusters = 0
+    guidance = 1.0
+
+    def __post_init__(self):
+        check(self, "model")
+
+    def all_steps(self) -> Schedule:
+        """The schedule over all T steps."""
+        from kakusan.schedule import Schedule
+
+        return getattr(Schedule, self.schedule)(self.depth)
+
+
+@dataclass(frozen=True)
+class SeriesConfig(ValuesConfig):
+    """Settings of a diffusion model of series."""
+
+    family = "series"
+
+    centers: Annotated[tuple[Number, ...], Length(0, 16)] = ()
+    """Mean of each channel, recorded by training."""
+    scales: Annotated[tuple[Annotated[float, Between(0, 1e300, "(]")], ...], Length(0, 16)] = ()
+    """Standard deviation of each channel, recorded by training."""
+
+
+@dataclass(frozen=True)
+class TableDiffusionConfig(ValuesConfig):
+    """Settings of a diffusion model of the rows of a table."""
+
+    family = "table-diffusion"
+
+    width: Channels = 256
+    """Number of units of each layer."""
+    blocks: Annotated[int, Between(1, 32)] = 3
+    """Number of residual blocks of the network."""
+    columns: Annotated[tuple[Record, ...], Length(0, MOST_COLUMNS)] = ()
+    """Columns of the training data, recorded by training. Their types are set by --columns."""
+
+
+class SeriesFamily(DiffusionFamily):
+    """Diffusion models of series."""
+
+    name = "series"
+    config = SeriesConfig
+    kind = "series"
+
+    def for_data(self, config: SeriesConfig, dataset: Dataset, own_data: bool) -> SeriesConfig:
+        """Mean and standard deviation of each channel of the training series."""
+        if dataset.kind != self.kind:
+            return config
+        values = dataset.train.flatten(0, 1)
+        scales = tuple(std if std > 0 else 1.0 for std in values.std(0, correction=0).tolist())
+        return dataclasses.replace(config, centers=tuple(values.mean(0).tolist()), scales=scales)
+
+    def build(self, config: Any, event_shape: tuple[int, ...]) -> nn.Module:
+        """A `Diffusion` of standardized channels."""
+        from kakusan.nets.series import SeriesNet
+
+        shape = (event_shape[1], event_shape[0])
+        return diffusion_of(config, SeriesNet.from_config(config, shape), shape, "gaussian")
+
+    def scale(self, config: Any) -> SeriesScale:
+        """Standardized channels."""
+        from kakusan.data.series_scale import SeriesScale
+
+        return SeriesScale(config.centers, config.scales)
+
+    def inputs(self, config: SeriesConfig, examples: Tensor, augment: str, randomness: Any) -> Tensor:
+        """Series in the model's numbers."""
+        return self.scale(config).to_model(examples)
+
+    def density_bin_width(self, config: SeriesConfig) -> float:
+        """Length of a stored unit in the model's numbers."""
+        return self.scale(config).bin_width
+
+    def prepare(self, module: Any, data: Tensor, augment: str) -> None:
+        """Nothing: there are no clusters."""
+
+    def figures(self, model: Any, held_out: Tensor) -> dict:
+        """No figures but the samples."""
+        return {}
+
+
+class TableDiffusionFamily(DiffusionFamily):
+    """Diffusion models of tables without missing values."""
+
+    name = "table-diffusion"
+    config = TableDiffusionConfig
+    kind = "tables"
+
+    def for_data(self, config: TableDiffusionConfig, dataset: Dataset, own_data: bool) -> TableDiffusionConfig:
+        """Columns with their transformations."""
+        return dataclasses.replace(config, columns=records_of(dataset))
+
+    def build(self, config: Any, event_shape: tuple[int, ...]) -> nn.Module:
+        """A `Diffusion` of the numbers of a row."""
+        from kakusan.likelihoods.table import Table
+        from kakusan.nets.table_denoiser import TableNet
+
+        columns = columns_of(config)
+        likelihood, shape = Table(columns), (num_numbers(columns),)
+        likelihood.check_noised()
+        return diffusion_of(config, TableNet.from_config(config, shape), shape, likelihood)
+
+    def scale(self, config: Any) -> TableScale:
+        """Transformed values, and categories as unit vectors."""
+        from kakusan.data.table_scale import TableScale
+
+        return TableScale(columns_of(config))
+
+    def inputs(self, config: TableDiffusionConfig, examples: Tensor, augment: str, randomness: Any) -> Tensor:
+        """Rows in the model's numbers."""
+        return self.scale(config).to_model(examples)
+
+    def conform(self, config: TableDiffusionConfig, dataset: Dataset) -> Dataset:
+        """Columns by name, in the model's order, with its codes of categories."""
+        return TableFamily().conform(config, dataset)  # type: ignore[arg-type]
+
+    def reading(self, config: TableDiffusionConfig, options: ImageOptions) -> ImageOptions:
+        """The model's types of columns."""
+        return TableFamily().reading(config, options)  # type: ignore[arg-type]
+
+    def density_bin_width(self, config: TableDiffusionConfig) -> None:
+        """None: the density is one of the values in their own units."""
+
+    def prepare(self, module: Any, data: Tensor, augment: str) -> None:
+        """Nothing: there are no clusters."""
+
+    def figures(self, model: Any, held_out: Tensor) -> dict:
+        """Draw no figures."""
+        return {}
+
+
+def diffusion_of(config: ValuesConfig, network: nn.Module, shape: tuple[int, ...], likelihood: Any) -> nn.Module:
+    """An untrained `Diffusion` of these settings, whose data estimate is not clipped."""
+    from kakusan.models.diffusion import Diffusion
+
+    timestep_distribution(config)  # bad settings show now, not when training starts
+    schedule = schedule_of(config)
+    return Diffusion(network, schedule, shape, config.prediction, config.variance, likelihood)

@@ -1,0 +1,332 @@
+"""Tables: exact densities in the units of the columns, missing values, files, and the whole way of a run."""
+
+import csv
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+import torch
+
+import kakusan as kk
+from harness.faults import catches
+from kakusan.columns import Column, from_record, num_numbers
+from kakusan.data import open_data
+from kakusan.data.options import ImageOptions
+from kakusan.data.table_columns import fitted
+from kakusan.data.table_scale import TableScale, transform
+from kakusan.distributions import Normal
+from kakusan.likelihoods.table import Table
+from kakusan.nets.table import LinearPlusMLP, factors, start_at_factors
+from kakusan.run.evaluate import evaluate
+from kakusan.run.sample import sample
+from kakusan.run.trained_model import load
+
+MIXED = (
+    Column("height", "real", center=3.0, scale=2.0, skew=0.4, tail=0.7),
+    Column("age", "integer", missing=True, center=40.0, scale=10.0),
+    Column("city", "categorical", missing=True, categories=("Kyoto", "Oslo", "Rome")),
+    Column("weight", "real", missing=True, center=-1.0, scale=0.25),
+)
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def linear_world(columns, num=3, rows=400):
+    """Rows of a linear-Gaussian world in the units of the columns, and a VAE that is its factor analyzer."""
+    size = len(columns)
+    weight = torch.randn(size, 2, generator=generator(1), dtype=torch.float64)
+    x = torch.randn(rows, 2, generator=generator(2), dtype=torch.float64) @ weight.T
+    x = x + 0.5 * torch.randn(rows, size, generator=generator(3), dtype=torch.float64)
+    data = x * torch.tensor([100.0, 0.01, 7.0, 1e6], dtype=torch.float64)[:size] + 5
+    columns = fitted(columns, data, shapes=False)
+    y = TableScale(columns, torch.float64).to_model(data)
+    encoder, decoder = LinearPlusMLP(size, (), num).double(), LinearPlusMLP(num, (), size).double()
+    start_at_factors(encoder, decoder, y, list(range(size)))
+    return data, columns, y, kk.VAE(encoder, decoder, num, Table(columns), size), decoder
+
+
+@catches("""likelihoods/table.py: the density is one of standardized values
+- torch.log1p(u.square())) - scale.log()
++ torch.log1p(u.square()))""")
+@catches("""nets/table.py: the encoder's noise is that of the prior
+- log_var[:used], log_noise[at] = -precision.log(), noise.log()
++ log_var[:used], log_noise[at] = 0 * precision.log(), noise.log()""")
+@pytest.mark.parametrize("size", [2, 4])
+def test_every_path_gives_the_exact_log_density_of_a_linear_gaussian_table_in_its_own_units(size):
+    data, columns, y, vae, decoder = linear_world(tuple(Column(f"c{k}") for k in range(size)))
+    scale = torch.tensor([column.scale for column in columns], dtype=torch.float64)
+    center = torch.tensor([column.center for column in columns], dtype=torch.float64)
+    weight = scale[:, None] * decoder.linear.weight.detach()
+    cov = weight @ weight.T + torch.diag(scale.square() * decoder.log_var.detach().exp())
+    mean = center + scale * decoder.linear.bias.detach()
+    exact = torch.distributions.MultivariateNormal(mean, cov).log_prob(data)
+    with torch.no_grad():
+        for seed in range(3):
+            torch.testing.assert_close(kk.elbo(vae, y, generator(seed)), exact, rtol=1e-9, atol=1e-7)
+
+
+def test_factor_analysis_finds_the_covariance_of_a_world_with_few_factors():
+    weight = torch.tensor([[2.0, 0], [1, 1], [0, 1.5], [-1, 0.5], [0.3, 0.3]], dtype=torch.float64)
+    x = torch.randn(40_000, 2, generator=generator(0), dtype=torch.float64) @ weight.T
+    noise = torch.tensor([0.2, 0.5, 0.3, 1.0, 0.7], dtype=torch.float64)
+    x = x + noise.sqrt() * torch.randn(40_000, 5, generator=generator(1), dtype=torch.float64)
+    found, mean, var = factors(x, 2)
+    expected = weight @ weight.T + torch.diag(noise)
+    torch.testing.assert_close(found @ found.T + torch.diag(var), expected, rtol=0, atol=0.12)  # 5 standard errors
+    assert mean.abs().max() < 0.05
+    read = found.T @ (found / var[:, None])
+    assert (read - torch.diag(read.diagonal())).abs().max() < 1e-8 * read.max()
+
+
+@catches("""likelihoods/table.py: the slope of the transformation is forgotten
+- return tail.log() + 0.5 * (torch.log1p(y.square()) - torch.log1p(u.square())) - scale.log()
++ return tail.log() - scale.log()""")
+@pytest.mark.parametrize(("skew", "tail"), [(0.0, 1.0), (0.8, 0.6), (-1.2, 1.7)])
+def test_a_transformed_column_has_a_density_that_integrates_to_one(skew, tail):
+    column = Column("x", center=2.0, scale=3.0, skew=skew, tail=tail)
+    values = torch.linspace(-4000, 4000, 4_000_001, dtype=torch.float64)
+    y = transform(column, values)[:, None]
+    law = Table((column,)).distribution((torch.full((1, 1), 0.3, dtype=torch.float64), torch.zeros(1, 1).double()))
+    density = law.log_prob(y).exp()
+    assert abs(torch.trapezoid(density, values).item() - 1) < 1e-6
+
+
+def law_of(columns, num=1):
+    size = num_numbers(columns)
+    output = (
+        torch.randn(num, size, generator=generator(5)).double(),
+        0.3 * torch.randn(num, size, generator=generator(6)).double(),
+    )
+    return Table(columns).distribution(output)
+
+
+def rows(columns, *values):
+    return TableScale(columns, torch.float64).to_model(torch.tensor(values, dtype=torch.float64))
+
+
+@catches("""likelihoods/table.py: bins of integers are twice as wide
+- half = 0.5 / self
++ half = 1.0 / self""")
+def test_probabilities_of_integers_and_of_categories_sum_to_one():
+    columns = MIXED[1:3]
+    law = law_of(columns)
+    integers = rows(columns, *[[age, math.nan] for age in range(-200, 300)])
+    assert abs(law.log_prob(integers).exp().sum().item() - 1) < 1e-12
+    categories = rows(columns, *[[math.nan, code] for code in range(3)])
+    assert abs(law.log_prob(categories).exp().sum().item() - 1) < 1e-12
+
+
+@catches("""likelihoods/table.py: a missing integer counts as the mean
+- parts.append(nats * self.layout.observed(value, integers))
++ parts.append(nats)""")
+@catches("""likelihoods/table.py: flags of reals are not read
+- parts.append((nats + log_slope(y, *shape)) * self.layout.observed(value, reals))
++ parts.append(nats + log_slope(y, *shape))""")
+@catches("""data/table_scale.py: a missing category is the first one
+- .double().masked_fill(hole[:, None], 0.0)
++ .double()""")
+def test_a_missing_value_is_summed_or_integrated_over():
+    law = law_of(MIXED)
+    nan = math.nan
+    whole = rows(MIXED, *[[2.5, age, 1, -0.8] for age in range(-200, 300)])
+    without = law.log_prob(rows(MIXED, [2.5, nan, 1, -0.8]))
+    torch.testing.assert_close(law.log_prob(whole).logsumexp(0, keepdim=True), without, rtol=0, atol=1e-10)
+    cities = law.log_prob(rows(MIXED, *[[2.5, 41, code, -0.8] for code in range(3)]))
+    without = law.log_prob(rows(MIXED, [2.5, 41, nan, -0.8]))
+    torch.testing.assert_close(cities.logsumexp(0, keepdim=True), without, rtol=0, atol=1e-10)
+    weights = torch.linspace(-9, 7, 16_001).tolist()
+    density = law.log_prob(rows(MIXED, *[[2.5, 41, 1, weight] for weight in weights])).exp()
+    total = torch.trapezoid(density, torch.tensor(weights, dtype=torch.float64)).log()
+    torch.testing.assert_close(total, law.log_prob(rows(MIXED, [2.5, 41, 1, nan]))[0], rtol=0, atol=1e-6)
+
+
+def test_samples_of_a_row_have_its_types_and_their_frequencies():
+    law = law_of(MIXED)
+    drawn = law.expand(20_000).sample(generator(1))
+    Table(MIXED).check_values(drawn)
+    stored = TableScale(MIXED, torch.float64).to_rows(drawn)
+    assert not stored.isnan().any()
+    assert (stored[:, 1] == stored[:, 1].round()).all()
+    shares = (stored[:, 2:3] == torch.arange(3)).double().mean(0)
+    cities = torch.tensor([[math.nan] * 2 + [code, math.nan] for code in range(3)], dtype=torch.float64)
+    cities[:, 0] = 2.5
+    nats = law.log_prob(TableScale(MIXED, torch.float64).to_model(cities))
+    torch.testing.assert_close(shares, (nats - nats.logsumexp(0)).exp(), rtol=0, atol=0.018)  # 5 standard errors
+
+
+@catches("""likelihoods/table.py: the corner of a category is at 0
+- mean[:, at] = (normal.mean[:, at] - 0.5) * (-log_var[:, at]).exp()
++ mean[:, at] = normal.mean[:, at] * (-log_var[:, at]).exp()""")
+def test_a_diffusion_model_of_a_categorical_column_gives_the_gaussian_odds_of_the_corners():
+    column = Column("city", "categorical", categories=("a", "b", "c"))
+    mean = torch.tensor([[0.7, 0.1, 0.4]], dtype=torch.float64)
+    var = torch.tensor([[0.5, 0.2, 0.1]], dtype=torch.float64)
+    found = Table((column,)).of_normal(Normal.from_var(mean, var)).log_prob(torch.eye(3, dtype=torch.float64))
+    corners = torch.distributions.Normal(mean, var.sqrt()).log_prob(torch.eye(3, dtype=torch.float64)).sum(1)
+    torch.testing.assert_close(found, corners - corners.logsumexp(0), rtol=0, atol=1e-12)
+
+
+def test_a_diffusion_model_refuses_missing_values_and_says_why():
+    with pytest.raises(kk.InputError, match="age has missing values"):
+        Table(MIXED).of_normal(Normal(torch.zeros(1, 8), torch.ones(1, 8)))
+
+
+def test_rows_survive_the_way_into_the_model_and_back():
+    values = torch.tensor([[2.5, 41, 1, -0.8], [9, math.nan, 2, 3], [-3, 7, math.nan, math.nan]], dtype=torch.float64)
+    scale = TableScale(MIXED, torch.float64)
+    torch.testing.assert_close(scale.to_rows(scale.to_model(values)), values, rtol=0, atol=1e-12, equal_nan=True)
+
+
+def test_a_column_survives_its_record_bit_by_bit():
+    column = dataclasses.replace(MIXED[0], center=0.1 + 0.2, scale=1 / 3)
+    assert from_record(column.record()) == column
+    assert from_record(MIXED[2].record()) == MIXED[2]
+
+
+def test_the_shape_of_a_skewed_column_is_found_and_that_of_a_normal_one_left_alone():
+    normal = torch.randn(2000, 1, generator=generator(0), dtype=torch.float64)
+    skewed = torch.sinh((torch.asinh(normal) + 0.8) / 0.7) * 3 + 10
+    (plain,), (shaped,) = fitted((Column("x"),), normal), fitted((Column("x"),), skewed)
+    assert (plain.skew, plain.tail) == (0.0, 1.0)
+    y = transform(shaped, skewed[:, 0])
+    torch.testing.assert_close(y, normal[:, 0], rtol=0, atol=0.35)
+    assert abs(y.mean()) < 0.1
+    assert abs(y.std() - 1) < 0.1
+
+
+# Files
+
+TABLE = 'age;height;"home town";kind\n41;1.5;Oslo;0\n40;;"Rome; IT";1\n38;2.25;Oslo;1\n39;NA;Kyoto;0\n'
+
+
+@pytest.mark.parametrize("delimiter", [";", ",", "\t", "|"])
+def test_a_table_is_read_with_any_delimiter_and_its_types_are_found(tmp_path, delimiter):
+    text = TABLE.replace("; IT", "+").replace(";", delimiter)
+    (tmp_path / "x.csv").write_text(text, encoding="utf-8-sig")
+    data = open_data(tmp_path / "x.csv", whole=True)
+    assert [column.describe() for column in data.columns] == [
+        "age: integer",
+        "height: real, with missing values",
+        "home town: categorical, 3 categories",
+        "kind: categorical, 2 categories",
+    ]
+    expected = [[41, 1.5, 1, 0], [40, math.nan, 2, 1], [38, 2.25, 1, 1], [39, math.nan, 0, 0]]
+    torch.testing.assert_close(data.train, torch.tensor(expected, dtype=torch.float64), equal_nan=True)
+
+
+def test_types_can_be_chosen_and_columns_left_out(tmp_path):
+    (tmp_path / "x.csv").write_text(TABLE)
+    options = ImageOptions(columns='age=categorical,"home town=skip",kind=integer')
+    data = open_data(tmp_path / "x.csv", options, whole=True)
+    assert [column.type for column in data.columns] == ["categorical", "real", "integer"]
+    assert "1 column left out" in data.describe()
+
+
+def test_a_table_of_numbers_without_a_header_keeps_its_first_row(tmp_path):
+    (tmp_path / "x.csv").write_text("1.5,2\n2.5,3\n0,9\n")
+    data = open_data(tmp_path / "x.csv", whole=True)
+    assert [column.name for column in data.columns] == ["column1", "column2"]
+    assert len(data.train) == 3
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"a,b\n1,\xe9\n", "line 2 has the byte 0xe9"),
+        (b"a,b\n1,2\n3\n", "line 3 has 1 columns, and the first has 2"),
+        (b"", "empty file"),
+        (b"a,b\n", "no rows"),
+        (b"a,b\n1,inf\n2,3\n", "got 'inf' in row 1"),
+        (b"a,b\n1,\n2,\n", "column b has no values"),
+        (b"a\0b", "null bytes"),
+        (b"id,x\n" + b"".join(b"name%d,%d\n" % (k, k) for k in range(30)), "--columns id=skip"),
+    ],
+)
+def test_a_broken_table_is_refused_in_one_line(tmp_path, content, words):
+    (tmp_path / "x.csv").write_bytes(content)
+    with pytest.raises(kk.InputError) as caught:
+        open_data(tmp_path / "x.csv", whole=True)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_parquet_table_is_the_table_of_text(tmp_path):
+    pandas = pytest.importorskip("pandas")
+    pytest.importorskip("pyarrow")
+    frame = pandas.DataFrame({"a": [1.5, None, 2.0], "b": ["x", "y", None], "c": [1, 2, 3]})
+    frame.to_parquet(tmp_path / "x.parquet")
+    frame.to_csv(tmp_path / "x.csv", index=False)
+    parquet, text = (open_data(tmp_path / name, whole=True) for name in ("x.parquet", "x.csv"))
+    assert parquet.columns == text.columns
+    assert parquet.digest() == text.digest()
+
+
+def test_arrays_of_reals_are_tables_and_whole_numbers_stay_counts(tmp_path):
+    numbers = np.array([[1.5, 2], [np.nan, -3], [0, 1]])
+    np.save(tmp_path / "x.npy", numbers)
+    np.save(tmp_path / "n.npy", np.ones((5, 3), int))
+    table = open_data(tmp_path / "x.npy", whole=True)
+    assert table.kind == "tables"
+    assert table.columns[0].missing
+    assert not table.columns[1].missing
+    assert open_data(tmp_path / "n.npy").kind == "counts"
+    chosen = open_data(tmp_path / "n.npy", ImageOptions(columns="column1=categorical"))
+    assert [column.type for column in chosen.columns] == ["categorical", "integer", "integer"]
+
+
+def people(path, num, seed=0, cities=("Oslo", "Rome, IT", "Kyoto")):
+    draw = np.random.default_rng(seed)
+    z = draw.normal(size=num)
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["age", "height", "city", "left"])
+        for k in range(num):
+            weight = "" if draw.random() < 0.2 else f"{z[k] + 0.1 * draw.normal():.5f}"
+            writer.writerow([round(40 + 10 * z[k]), weight, cities[draw.integers(len(cities))], int(z[k] > 0)])
+
+
+def test_a_table_trains_and_its_samples_are_the_same_table(tmp_path):
+    people(tmp_path / "people.csv", 120)
+    run = kk.train("tables", data=str(tmp_path / "people.csv"), steps=5, out=str(tmp_path / "run"))
+    drawn = sample(run.path, 6, out=tmp_path / "samples")
+    with (tmp_path / "samples" / "samples.csv").open(newline="") as file:
+        header, *lines = list(csv.reader(file))
+    assert header == ["age", "height", "city", "left"]
+    assert len(lines) == 6
+    assert drawn.array.shape == (6, 4)
+    for age, height, city, left in lines:
+        assert int(age) == float(age)
+        assert math.isfinite(float(height))
+        assert city in ("Oslo", "Rome, IT", "Kyoto")
+        assert left in ("0", "1")
+    again = open_data(tmp_path / "samples" / "samples.csv", whole=True)
+    assert {column.name for column in again.columns} == set(header)
+
+
+def test_other_rows_are_scored_by_their_names_and_categories(tmp_path):
+    people(tmp_path / "people.csv", 120)
+    people(tmp_path / "others.csv", 40, seed=1, cities=("Rome, IT",))
+    people(tmp_path / "unknown.csv", 40, seed=1, cities=("Paris",))
+    run = kk.train("tables", data=str(tmp_path / "people.csv"), steps=5, out=str(tmp_path / "run"))
+    found = evaluate(run.path, data=str(tmp_path / "others.csv"))
+    assert "nats per row" in found.lines()[0]
+    lines = [line.split(",") for line in (tmp_path / "others.csv").read_text().replace("Rome, IT", "Rome").splitlines()]
+    turned = "\n".join(",".join(line[::-1]) for line in lines).replace("Rome", "Rome, IT").replace('""', '"')
+    (tmp_path / "turned.csv").write_text(turned)
+    assert evaluate(run.path, data=str(tmp_path / "turned.csv")).measured.result.nats == found.measured.result.nats
+    with pytest.raises(kk.InputError, match="category Paris"):
+        evaluate(run.path, data=str(tmp_path / "unknown.csv"))
+    assert load(run.path).scale.columns[2].categories == ("Kyoto", "Oslo", "Rome, IT")
+
+
+def test_a_table_without_holes_trains_as_a_diffusion_model(tmp_path):
+    draw = np.random.default_rng(0)
+    np.save(tmp_path / "x.npy", draw.normal(size=(60, 3)))
+    run = kk.train(
+        "tables-diffusion", data=str(tmp_path / "x.npy"), steps=3, out=str(tmp_path / "run"), **{"model.depth": 20}
+    )
+    assert np.isfinite(run.model.sample(4)).all()
+    assert run.model.sample(4).shape == (4, 3)
