@@ -16,8 +16,8 @@ from kakusan.data.dataset import Dataset
 from kakusan.data.duplicates import duplicates
 from kakusan.images import Images
 from kakusan.noise import stream
-from kakusan.recipes import find
 from kakusan.run.build import build, family_of, training_loss
+from kakusan.run.recipe import RECIPES
 
 MOST_READ = 20_000  # images in which duplicates are searched
 MOST_SHOWN = 100  # on a contact sheet
@@ -42,7 +42,7 @@ def image_lines(dataset: Dataset) -> list[str]:
 
 def images_per_second(dataset: Dataset) -> float:
     """Training speed of the recipe images for such data, measured by two steps after one."""
-    model: Any = dataclasses.replace(cast(Any, find("images").model), clusters=0)
+    model: Any = dataclasses.replace(cast(Any, RECIPES["images"].model), clusters=0)
     model, _ = family_of(model).plan(model, dataset.event_shape, len(dataset.train))
     with torch.random.fork_rng(devices=[]):
         module = build(model, dataset.event_shape)

@@ -148,15 +148,8 @@ def train(
     chosen = _chosen(named, settings, data, steps, minutes)
     path = default_out(chosen.name) if out is None else Path(out)
     words = _as_typed(named, settings, data=data, steps=steps, minutes=minutes, teacher=teacher, init=init, seed=seed)
-    wanted = Start(
-        chosen,
-        path,
-        seed,
-        device,
-        None if teacher is None else Path(teacher),
-        None if data is None else str(data),
-        None if init is None else Path(init),
-    )
+    first, weights = (None if each is None else Path(each) for each in (teacher, init))
+    wanted = Start(chosen, path, seed, device, first, None if data is None else str(data), weights)
     with quiet(), showing_progress():
         start(wanted, [*words, "--out", str(path)])
     return Run(path)
