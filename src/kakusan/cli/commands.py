@@ -44,6 +44,20 @@ def evaluate(command: arguments.Evaluate) -> int:
     return _print(evaluate(**_without(command, "json")), command.json)
 
 
+def classify(command: arguments.Classify) -> int:
+    """Classify and print a table; the accuracy goes to stderr."""
+    from kakusan.run.bayes import classify
+
+    found = classify(command.run, command.data, **_without(command, "run", "data", "json"))
+    if command.json:
+        say(json.dumps(found.record() | {"examples": found.examples()}))
+        return 0
+    say(*found.table().splitlines())
+    for line in found.lines():
+        tell(line.strip())
+    return 0
+
+
 def compare(command: arguments.Compare) -> int:
     """Compare two runs and print."""
     from kakusan.run.compare import compare
@@ -142,13 +156,13 @@ def data(command: arguments.Data) -> int:
         return 0
     with naming_flags():
         options = ImageOptions(
-            size_named(command.size), command.channels, bad="skip", columns=command.columns, fit=True
+            size_named(command.size), command.channels, bad="skip", columns=command.columns, labels=command.labels
         )
-        options = dataclasses.replace(options, cache=str(command.cache.absolute()) if command.cache else None)
+        options = dataclasses.replace(options, fit=True, cache=str(command.cache.absolute()) if command.cache else None)
     dataset = open_data(command.path, options, tell)
     flags = [
         part
-        for name in ("size", "channels", "columns")
+        for name in ("size", "channels", "columns", "labels")
         if (v := getattr(command, name))
         for part in (f"--{name}", str(v))
     ]

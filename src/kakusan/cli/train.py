@@ -100,7 +100,7 @@ def _wanted(recipe: Recipe, command: Train | Distill, out: Path) -> Any:
         recipe = dataclasses.replace(recipe, distil=command.distil, optim=command.optim)
         return Start(recipe, out, command.seed, device, command.teacher, command.data)
     given = {"size": size_named(command.size), "channels": command.channels, "bad": command.bad_images}
-    pictures = dataclasses.replace(recipe.pictures, **given, columns=command.columns)
+    pictures = dataclasses.replace(recipe.pictures, **given, columns=command.columns, labels=command.labels)
     recipe = dataclasses.replace(recipe, data=command.data, pictures=pictures, model=command.model, optim=command.optim)
     return Start(recipe, out, command.seed, device, init=command.init)
 

@@ -12,6 +12,7 @@ from kakusan.likelihood.compare import Comparison
 from kakusan.likelihood.compare import compare as compare_evaluations
 from kakusan.likelihood.evaluation import Evaluation
 from kakusan.run.evaluation_data import data_of
+from kakusan.run.families.conditional import known_labels
 from kakusan.run.source import open_source
 from kakusan.run.trained_model import TrainedModel, load
 from kakusan.timesteps import StepLaw
@@ -90,7 +91,9 @@ def compare(
     results = []
     for path, model in zip(paths, models):
         tell_measuring(len(examples), f" by {path}")
-        results.append(model.evaluate(examples, seed, law=law))
+        results.append(
+            model.evaluate(examples, seed, law=law, labels=known_labels(model.recipe.model, dataset, split, limit))
+        )
     return Compared(paths, (results[0], results[1]), compare_evaluations(*results))
 
 

@@ -21,7 +21,9 @@ from kakusan.likelihood.three import three_estimates
 from kakusan.measure.classifier import SHIPPED
 from kakusan.measure.samples import ANY, Quality
 from kakusan.progress import progress
+from kakusan.run.bayes import CLASSIFIED, Classified, given_labels, given_line
 from kakusan.run.evaluation_data import data_of
+from kakusan.run.families.conditional import known_labels
 from kakusan.run.quality import file_quality, sample_quality
 from kakusan.run.source import open_source
 from kakusan.run.trained_model import TrainedModel, load
@@ -93,6 +95,7 @@ def evaluate(
     repeats: int | None = None,
     importance: int | None = None,
     estimators: bool = False,
+    classified: int = CLASSIFIED,
     samples: int | None = None,
     features: str | None = None,
     seed: int = 0,
@@ -108,6 +111,7 @@ def evaluate(
         repeats: Independent estimates to average (default: 1, more for fewer than 250 examples).
         importance: K of the importance-weighted bound of a VAE or hierarchical VAE (default: the ELBO).
         estimators: Also estimate the ELBO of a few examples from paths, pairs and single latents.
+        classified: Number of examples that a model of labels classifies by Bayes' rule, the first ones.
         samples: Number of samples to draw and measure (default: none).
         features: Features of the samples' measures: "digits", "fashion", "multiscale", or a file of features.
         seed: Random seed.
@@ -135,25 +139,53 @@ def evaluate(
         )
     examples = (dataset.test if split == "test" else dataset.train)[:limit]
     tell_measuring(len(examples))
-    measured = measure_bound(model, examples, seed, importance, repeats)
+    labels = known_labels(model.recipe.model, dataset, split, limit)
+    measured = measure_bound(model, examples, seed, importance, repeats, labels)
+    if model.classes and classified:
+        measured = _with_classes(measured, model, examples[:classified], labels, seed, repeats)
     if estimators:
-        batch = model.batches(examples)
-        three = three_estimates(model.chain, batch, len(examples), seed, offset_nats=model.grid_nats())
-        details, lines = {**measured.details, "three_estimates": three}, measured.lines + _estimator_lines(three)
-        measured = Measured(measured.result, details, lines)
+        measured = _with_estimators(measured, model, examples, seed)
     return Evaluated(dataset.name, measured, quality, dataset.form)
 
 
-def measure_bound(
-    model: TrainedModel, data: Tensor, seed: int = 0, importance: int | None = None, repeats: int | None = None
+def _with_estimators(measured: Measured, model: TrainedModel, examples: Tensor, seed: int) -> Measured:
+    batch = model.batches(examples)
+    three = three_estimates(model.chain, batch, len(examples), seed, offset_nats=model.grid_nats())
+    details, lines = {**measured.details, "three_estimates": three}, measured.lines + _estimator_lines(three)
+    return Measured(measured.result, details, lines)
+
+
+def _with_classes(
+    measured: Measured, model: TrainedModel, examples: Tensor, labels: Tensor | None, seed: int, repeats: int | None
 ) -> Measured:
-    """Bound of examples and everything that comes with it; arguments as `evaluate`."""
+    """Add the accuracy of Bayes' rule, and the bound on log p(x) with q(k | x) from it and independent noise."""
+    found = model.classify(examples, seed=seed)
+    turns = range(repeats or model.family.repeats(len(examples)))
+    summed = averaged([model.evaluate(examples, seed + _REPEAT * k, labels=found.probs) for k in turns])
+    names = tuple(map(str, range(len(examples))))
+    known = None if labels is None else labels[: len(examples)]
+    found = Classified(model.classes, names, found, known, (summed.bits_per_dim, summed.standard_error))
+    return Measured(measured.result, measured.details | {"classes": found.record()}, measured.lines + found.lines())
+
+
+def measure_bound(
+    model: TrainedModel,
+    data: Tensor,
+    seed: int = 0,
+    importance: int | None = None,
+    repeats: int | None = None,
+    labels: Tensor | None = None,
+) -> Measured:
+    """Bound of examples and everything that comes with it; arguments as `evaluate`, with the label of each example."""
     if repeats is None:
         repeats = model.family.repeats(len(data))
     turns = progress(range(repeats), "measuring the bound")
-    result = averaged([model.evaluate(data, seed + _REPEAT * k, importance) for k in turns])
+    result = averaged([model.evaluate(data, seed + _REPEAT * k, importance, labels=labels) for k in turns])
     details = model.family.details(model, data, seed)
-    return Measured(result, details, model.family.detail_lines(details))
+    lines = model.family.detail_lines(details)
+    if labels is not None and (given := given_labels(result, labels)):
+        details, lines = details | {"given_labels": given}, [given_line(given), *lines]
+    return Measured(result, details, lines)
 
 
 _REPEAT = 1_000_003  # between the seeds of repeated estimates

@@ -9,6 +9,7 @@ from kakusan.console import tell
 from kakusan.data.dataset import Dataset
 from kakusan.run.build import family_of
 from kakusan.run.directory import RunDirectory
+from kakusan.run.families.conditional import known_labels
 from kakusan.run.figures import closest_pairs, final_figures, sample_grid
 from kakusan.run.recipe import Recipe
 from kakusan.run.report.page import render
@@ -34,7 +35,8 @@ def measure(model: TrainedModel, trainer: Trainer, dataset: Dataset) -> dict[str
     rate = trainer.state.images(trainer.settings.batch) / max(trainer.state.seconds, 1e-9)
     bound: dict[str, Any] = {}
     if model.family.has_bound:
-        result = model.evaluate(dataset.test[:MEASURED_IMAGES])
+        labels = known_labels(model.recipe.model, dataset, "test", MEASURED_IMAGES)
+        result = model.evaluate(dataset.test[:MEASURED_IMAGES], labels=labels)
         bound = {
             "bits_per_dim": result.bits_per_dim,
             "standard_error": result.standard_error,

@@ -13,6 +13,7 @@ from kakusan.data.dataset import Dataset
 from kakusan.errors import InputError
 from kakusan.run.build import build, start_at, training_loss
 from kakusan.run.directory import RunDirectory
+from kakusan.run.families.conditional import labels_of
 from kakusan.run.initial import kept_initial, start_from
 from kakusan.run.model_file import ExportedModel
 from kakusan.run.own_data import open_for
@@ -91,7 +92,9 @@ def trainer_of(job: Job) -> Trainer:
     """Build the trainer of a run, untrained."""
     data = job.dataset.train.to(job.device)
     module = job.module.to(job.device)
-    start_at(module, job.recipe.model, data, job.recipe.optim.augment)
+    labels = labels_of(job.recipe.model, job.dataset, "train") if job.teacher is None else None
+    labels = labels if labels is None else labels.to(job.device)
+    start_at(module, job.recipe.model, data, job.recipe.optim.augment, labels)
     if job.initial is not None:
         start_from(module, job.initial)
     groups = job.recipe.optim.num_groups
@@ -104,7 +107,7 @@ def trainer_of(job: Job) -> Trainer:
             cast(Any, module), job.recipe, data, teacher_chain(job.teacher, job.recipe, job.device)
         )
     else:
-        loss = training_loss(module, job.recipe.model, data, job.recipe.optim.augment)
+        loss = training_loss(module, job.recipe.model, data, job.recipe.optim.augment, labels)
     return Trainer(
         module,
         loss,

@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
-from kakusan.data.options import ImageOptions
+from kakusan.data.options import CHOICES, ImageOptions
 from kakusan.errors import InputError, shown
 from kakusan.registry import Registry
 from kakusan.run.families import FAMILIES
@@ -66,6 +66,13 @@ class Recipe:
             if not record["pictures"][name] or name == "cache":
                 del record["pictures"][name]
         return record
+
+
+def without_label_path(recipe: Recipe) -> Recipe:
+    """The recipe without the path of a table of labels, which others neither have nor should open."""
+    if recipe.pictures.labels in (None, *CHOICES):
+        return recipe
+    return dataclasses.replace(recipe, pictures=dataclasses.replace(recipe.pictures, labels=None))
 
 
 RECIPES = Registry(

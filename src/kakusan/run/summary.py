@@ -11,6 +11,7 @@ from kakusan.data.dataset import Dataset
 from kakusan.likelihood.evaluation import Evaluation
 from kakusan.measure.samples import ANY, Quality
 from kakusan.run.evaluate import NO_BOUND, error_words, measure_bound
+from kakusan.run.families.conditional import known_labels
 from kakusan.run.quality import can_measure, sample_quality
 from kakusan.run.trained_model import TrainedModel
 
@@ -30,7 +31,9 @@ def summarize(model: TrainedModel, dataset: Dataset, held_out: int) -> dict[str,
     """Bound on the first held-out examples with its details, and the same in words."""
     if not model.family.has_bound:
         return {"lines": [NO_BOUND]}
-    measured = measure_bound(model, dataset.test[:held_out])
+    measured = measure_bound(
+        model, dataset.test[:held_out], labels=known_labels(model.recipe.model, dataset, "test", held_out)
+    )
     result = measured.result
     rate = dataset.form.rate(result.bits_per_dim, result.standard_error, result.num_dims)
     counts = f"{counted(result.num_images, 'example')}, {counted(result.network_evaluations, 'network evaluation')}"

@@ -13,17 +13,19 @@ from typing import Any
 import torch
 
 from kakusan import distributed
+from kakusan.console import tell
 from kakusan.data.dataset import Dataset
-from kakusan.data.open import lasting
+from kakusan.data.open import lasting, lasting_labels
 from kakusan.errors import InputError, Stopped
 from kakusan.run.build import check_kind, count_parameters, family_of
 from kakusan.run.directory import RunDirectory, resume_command
+from kakusan.run.families.conditional import label_lines
 from kakusan.run.fingerprint import versions
 from kakusan.run.initial import fine_tuned, keep_initial, read_initial
 from kakusan.run.job import Job, reopened, untrained
 from kakusan.run.model_file import ExportedModel
 from kakusan.run.own_data import open_for, planned
-from kakusan.run.recipe import RECIPES, Recipe, from_record
+from kakusan.run.recipe import RECIPES, Recipe, from_record, without_label_path
 from kakusan.run.session import Session
 from kakusan.run.teacher import keep_teacher, read_teacher, student_of
 from kakusan.training import checkpoint
@@ -123,12 +125,20 @@ def _prepared(wanted: Start, device: torch.device) -> tuple[ExportedModel | None
     if recipe.distil is not None:
         teacher, its_recipe = read_teacher(wanted.teacher)
         data = wanted.data or its_recipe.data
-        recipe = dataclasses.replace(student_of(recipe, teacher), data=data, pictures=its_recipe.pictures)
+        recipe = dataclasses.replace(
+            student_of(recipe, teacher), data=data, pictures=without_label_path(its_recipe).pictures
+        )
     Budget(recipe.minutes, recipe.steps)  # InputError before a long reading
     dataset = open_for(wanted.out, recipe.data, recipe.pictures)
     own_data = recipe.name not in RECIPES or recipe.data != RECIPES[recipe.name].data
     recipe = dataclasses.replace(recipe, model=family_of(recipe.model).for_data(recipe.model, dataset, own_data))
-    recipe = with_groups(dataclasses.replace(recipe, data=lasting(recipe.data)), device, len(dataset.train))
+    if teacher is None:
+        recipe = dataclasses.replace(recipe, model=recipe.model.for_labels(dataset))
+        for line in label_lines(recipe.model, dataset, own_data):
+            tell(line)
+    pictures = dataclasses.replace(recipe.pictures, labels=lasting_labels(recipe.pictures.labels))
+    recipe = dataclasses.replace(recipe, data=lasting(recipe.data), pictures=pictures)
+    recipe = with_groups(recipe, device, len(dataset.train))
     check_kind(recipe, dataset)
     recipe = planned(recipe, dataset)
     if teacher is not None and teacher.facts.event_shape != dataset.event_shape:

@@ -76,14 +76,18 @@ class DirichletFamily(Family):
         """Minus the exact ELBO of each row under its own posterior."""
         return lambda module, x, indices, randomness: -module.elbo(x, indices)
 
-    def terms(self, config: DirichletConfig, module: Any, x: Tensor, randomness: Randomness) -> dict[str, Tensor]:
+    def terms(
+        self, config: DirichletConfig, module: Any, x: Tensor, randomness: Randomness, cond: Tensor | None = None
+    ) -> dict[str, Tensor]:
         """Nothing: the bound is computed whole."""
         return {}
 
     def density_bin_width(self, config: DirichletConfig) -> None:
         """None: counts have probabilities."""
 
-    def estimate(self, model: TrainedModel, data: Tensor, seed: int, law: Any) -> Estimate:
+    def estimate(
+        self, model: TrainedModel, data: Tensor, seed: int, law: Any, labels: Tensor | None = None
+    ) -> Estimate:
         """The log-likelihood itself, in closed form."""
         import torch
 
