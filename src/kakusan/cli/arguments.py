@@ -6,36 +6,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from kakusan.cli.flags import SOLVERS, Count, OnDevice, Printed, Run, Seed
 from kakusan.cli.parser import OptionsOf, Positional
+from kakusan.cli.tool_arguments import Encode, Interpolate, Reconstruct, Score
 from kakusan.settings import Between, Choice
 from kakusan.training.settings import MOST_MINUTES, MOST_STEPS
 
-Run = Annotated[Path, Positional("RUN")]
-Count = Annotated[int, Between(1)]
-Seed = Annotated[int, Between(0)]
 Minutes = Annotated[float, Between(0, MOST_MINUTES, "(]")]
 Steps = Annotated[int, Between(1, MOST_STEPS)]
 Channels = Literal[1, 3, 4]
 Split = Literal["test", "train"]
-SOLVERS = Choice("kakusan.solvers:SOLVERS")
 EXPORTS = Choice("kakusan.exchange:EXPORTS")
 SPACINGS = Literal["karras", "log-snr", "uniform"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class OnDevice:
-    """Flag of a command that computes."""
-
-    device: str = "auto"
-    """Device: auto, cpu, cuda, cuda:N or mps (an Apple GPU)."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Printed:
-    """Flag of a command with a result for programs."""
-
-    json: bool = False
-    """Print one JSON object and nothing else on stdout."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +74,8 @@ class Evaluate(Measured):
     """Number of samples K of the importance-weighted bound, for a VAE or hierarchical VAE. Default: the ELBO."""
     repeats: Count | None = None
     """Number of independent estimates to average. Default: 1; for fewer than 250 examples, 1,000 network evaluations."""
+    error: Annotated[float, Between(0, 1e6, "(]")] | None = None
+    """Wanted standard error in bits/dim. Estimates are repeated until it is reached, or until only more examples help."""
     classified: Annotated[int, Between(0)] = 200
     """Number of examples that a model of labels classifies by Bayes' rule. 0: none."""
     estimators: bool = False
@@ -131,6 +115,8 @@ class Compare(Measured):
     """Second run, of the same kind of data."""
     limit: Annotated[int, Between(2)] | None = None
     """Number of examples from the start of the split. Default: all."""
+    until_decided: bool = False
+    """Measure examples in random order and stop as soon as a 95 % confidence sequence excludes no difference."""
 
 
 @dataclass(frozen=True)
@@ -333,6 +319,10 @@ COMMANDS: dict[
     "evaluate": Evaluate,
     "classify": Classify,
     "compare": Compare,
+    "score": Score,
+    "encode": Encode,
+    "reconstruct": Reconstruct,
+    "interpolate": Interpolate,
     "report": Report,
     "export": Export,
     "import": Import,

@@ -65,6 +65,39 @@ def compare(command: arguments.Compare) -> int:
     return _print(compare(**_without(command, "json")), command.json)
 
 
+def score(command: arguments.Score) -> int:
+    """Score examples, print the strangest, and write the files that were asked for."""
+    from kakusan.run.tools.score import score
+
+    return _print(score(**_without(command, "json")), command.json)
+
+
+def encode(command: arguments.Encode) -> int:
+    """Write latents and print the file."""
+    from kakusan.run.tools.encode import encode_file
+
+    shape = encode_file(**_without(command))
+    tell(f"latents {shape}")
+    say(str(command.out))
+    return 0
+
+
+def reconstruct(command: arguments.Reconstruct) -> int:
+    """Write reconstructions and print the files."""
+    from kakusan.run.tools.reconstruct import reconstruct_files
+
+    say(*map(str, reconstruct_files(**_without(command))))
+    return 0
+
+
+def interpolate(command: arguments.Interpolate) -> int:
+    """Write an interpolation and print the file."""
+    from kakusan.run.tools.interpolate import interpolate_file
+
+    say(str(interpolate_file(**_without(command))))
+    return 0
+
+
 def replay(command: arguments.Replay) -> int:
     """Repeat a training step and print what was in it."""
     from kakusan.run.replay import replay

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from kakusan.noise import Randomness
     from kakusan.run.recipe import Recipe
     from kakusan.run.sampling import OnePass, SamplingPolicy
+    from kakusan.run.tools.latents import MeanLatents
     from kakusan.run.trained_model import TrainedModel
     from kakusan.timesteps import StepLaw
 
@@ -178,6 +179,13 @@ class Family(abc.ABC):
         from kakusan.run.sampling import OnePass
 
         return OnePass(chain, recipe, self.form.shows_mean)
+
+    def latents(self, model: TrainedModel, steps: int | None = None, solver: Any = None) -> MeanLatents:
+        """Latents of given examples; by default means of the encoder. steps and solver are for diffusion models."""
+        from kakusan.run.tools.latents import MeanLatents, refuse_solver
+
+        refuse_solver(model, steps, solver)
+        return MeanLatents(model.chain)
 
     def density_bin_width(self, config: Any) -> float | None:
         """Width of a gray level if the bound is one of a density, to be turned into a probability; else None."""

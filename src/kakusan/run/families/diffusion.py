@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from kakusan.noise import Randomness
     from kakusan.run.recipe import Recipe
     from kakusan.run.sampling import SamplingPolicy
+    from kakusan.run.tools.latents import NoiseLatents
     from kakusan.run.trained_model import TrainedModel
     from kakusan.schedule import Schedule
     from kakusan.timesteps import StepLaw
@@ -195,6 +196,12 @@ class DiffusionFamily(Family):
 
         return SamplingPolicy(chain, weaker, recipe)
 
+    def latents(self, model: TrainedModel, steps: int | None = None, solver: Any = None) -> NoiseLatents:
+        """z_T by inversion of a deterministic solver."""
+        from kakusan.run.tools.latents import NoiseLatents
+
+        return NoiseLatents(model.chain, steps, solver)
+
     def repeats(self, num: int) -> int:
         """More for few examples, because each is evaluated at one timestep."""
         return math.ceil(ENOUGH / num) if 0 < num < FEW else 1
@@ -241,6 +248,10 @@ class StudentFamily(DiffusionFamily):
 
     has_bound = False
     estimators = ()
+
+    def latents(self, model: TrainedModel, steps: int | None = None, solver: Any = None) -> NoiseLatents:
+        """InputError: a student maps noise to examples in one step, which has no inverse."""
+        raise InputError("a student has no latents of given examples; use the model that it was distilled from")
 
     def figures(self, model: TrainedModel, held_out: Tensor) -> dict[str, Figure]:
         """Draw no figures: noise in, image out."""
