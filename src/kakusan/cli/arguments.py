@@ -83,8 +83,8 @@ class Evaluate(Measured):
     samples: Count | None = None
     """Number of samples to draw and compare with real images, e.g. 10000."""
     features: str | None = None
-    """Features for comparing samples: digits, fashion, or a .npz or .safetensors file. Default: digits. A file has arrays
-    (N, D) named samples and reference (held out), and optionally train."""
+    """Features for comparing samples: digits, fashion, multiscale, or a .npz or .safetensors file. Default: multiscale, for
+    gray images of 28 x 28 digits. A file has arrays (N, D) named samples and reference (held out), and optionally train."""
 
 
 @dataclass(frozen=True)
@@ -192,7 +192,7 @@ class Recipes:
 
 @dataclass(frozen=True)
 class Data:
-    """Describe a data file or folder, changing nothing."""
+    """Describe a data file or folder, and give the command that trains on it."""
 
     path: Annotated[str, Positional("PATH")]
     """Data: mnist, a folder of images or of IDX files, a .npy or .npz file, or a .csv or .parquet table."""
@@ -204,6 +204,12 @@ class Data:
     """Types of columns of a table, e.g. age=integer,id=skip. Types: real, integer, categorical, skip. Default: from their values."""
     labels: str | None = None
     """Labels. folders: class subfolders. none: no labels. PATH: a .csv file with name and label. Default: automatic."""
+    sheet: Path | None = None
+    """PNG file for a contact sheet of up to 100 images."""
+    cache: Path | None = None
+    """Folder for data that are larger than memory, which are converted once. Default: none, with --forget runs/data-cache."""
+    forget: bool = False
+    """Delete the cached conversion of these data and do nothing else."""
 
 
 @dataclass(frozen=True)
@@ -289,6 +295,8 @@ class Train(NewRun):
     labels: str | None = None
     """Labels to condition on. folders: class subfolders. none: no labels. PATH: a .csv file with the columns name and label;
     rows of an array are numbered from 0. Default: labels.csv in a folder of images, else its class subfolders."""
+    init: Path | None = None
+    """Run, or a file written by kakusan export, whose weights and settings the new run starts from."""
     model: Any = None
 
 

@@ -19,7 +19,7 @@ from kakusan.errors import InputError
 from kakusan.likelihood.evaluation import Evaluation, Part, stderr_words
 from kakusan.likelihood.three import three_estimates
 from kakusan.measure.classifier import SHIPPED
-from kakusan.measure.samples import Quality
+from kakusan.measure.samples import ANY, Quality
 from kakusan.progress import progress
 from kakusan.run.bayes import CLASSIFIED, Classified, given_labels, given_line
 from kakusan.run.evaluation_data import data_of
@@ -116,7 +116,7 @@ def evaluate(
         estimators: Also estimate the ELBO of a few examples from paths, pairs and single latents.
         classified: Number of examples that a model of labels classifies by Bayes' rule, the first ones.
         samples: Number of samples to draw and measure (default: none).
-        features: Features of the samples' measures: "digits" or "fashion", or a file of features.
+        features: Features of the samples' measures: "digits", "fashion", "multiscale", or a file of features.
         seed: Random seed.
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
     """
@@ -272,7 +272,7 @@ def _refuse_bound_options(options: dict[str, Any]) -> None:
 
 def _quality(model: TrainedModel, dataset: Any, samples: int | None, features: str | None, seed: int) -> Quality | None:
     """Measure samples before the bound, so that mistakes show at once."""
-    if features is not None and features not in SHIPPED:
+    if features is not None and features not in (*SHIPPED, ANY):
         if samples is not None:
             raise InputError("give --samples, or --features with a file, which contains features of samples")
         return file_quality(Path(features))
@@ -280,7 +280,7 @@ def _quality(model: TrainedModel, dataset: Any, samples: int | None, features: s
         if features is not None:
             raise InputError(f"--features {features} needs a number of samples: add --samples 10000")
         return None
-    return sample_quality(model, dataset, samples, seed, features or "digits")
+    return sample_quality(model, dataset, samples, seed, features)
 
 
 def error_words(result: Evaluation, form: Form | None = None) -> str:

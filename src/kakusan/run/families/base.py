@@ -98,6 +98,10 @@ class Family(abc.ABC):
         """The settings with their defaults for these data; own_data: other data than the recipe's were given."""
         return config
 
+    def plan(self, config: Any, event_shape: tuple[int, ...], num_examples: int) -> tuple[Any, str]:
+        """The settings with a network chosen for the shape and number of examples, and the choice in words."""
+        return config, ""
+
     def observe(self, module: Any, config: Any, data: Tensor, augment: str, labels: Tensor | None) -> None:
         """Take from the training data the clusters or the labels that the model is conditional on."""
         from kakusan.models.mixture import split
