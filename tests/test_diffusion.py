@@ -381,8 +381,8 @@ ESTIMATORS = {
 - z_before = model.marginal(x, t - 1)
 + z_before = model.marginal(x, t)""")
 @catches("""models/elbo_estimators.py: the pair estimate lacks the factor T [optimal-beta-est_2]
-- model.depth * (log_prob - free)
-+ (log_prob - free)""")
+- model.depth * (log_prob.to(constant.device) - free)
++ (log_prob.to(constant.device) - free)""")
 @catches("""models/elbo_estimators.py: the single estimate is centered as if it were a pair [arbitrary-beta-est_1_centred]
 - step_cross_entropy(x, z_t, t, cond), centered, pair=False)
 + step_cross_entropy(x, z_t, t, cond), centered, pair=True)""")
@@ -393,8 +393,8 @@ ESTIMATORS = {
 - free = free - 0.5 * model.schedule.beta_tilde * (-log_var).exp()
 + pass""")
 @catches("""models/elbo_estimators.py: what is centered by is taken at the step before [arbitrary-unit_seed-est_1_centred]
-- free.to(t.device)[t]
-+ free.to(t.device)[t - 1]""")
+- free.to(where)[t.to(where)]
++ free.to(where)[t.to(where) - 1]""")
 @catches("""models/elbo_estimators.py: the centering sum begins at the data [arbitrary-unit_seed-est_2_centred]
 - free[1:].sum()
 + free.sum()""")
@@ -453,8 +453,8 @@ def test_an_estimate_of_example_i_does_not_depend_on_its_neighbours(estimator):
 
 
 @catches("""models/elbo_estimators.py: the first step is never drawn
-- return (uniform * model.depth).long() + 1
-+ return (uniform * (model.depth - 1)).long() + 2""")
+- (uniform * model.depth).long() + 1)
++ (uniform * (model.depth - 1)).long() + 2)""")
 def test_every_step_is_drawn_equally_often():
     model = affine_diffusion("arbitrary", "beta")
     t = _uniform_steps(model, torch.zeros(N, 2), seeded(0))

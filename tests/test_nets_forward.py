@@ -347,7 +347,7 @@ def test_one_kind_of_condition_is_chosen():
 - gate=config.variance == "learned"
 + gate=False""")
 @catches("""nets/base.py: a config's clusters are not built
-- num_classes=config.clusters
+- num_classes=config.num_conditions
 + num_classes=0""")
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_network_is_built_from_the_attributes_of_a_config(name):

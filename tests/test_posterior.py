@@ -158,6 +158,6 @@ def test_the_evaluated_bound_given_labels_is_that_of_each_class():
         difference = total[one::3].mean() - sum(expected.terms.values()).mean()
         assert difference.abs() < 5 * ((total[one::3].var() / 500) + expected.var).sqrt()
         assert difference.abs() < 1  # nats; another class costs dozens
-    assert "cluster" not in found.terms
+    assert "class" not in found.terms
     log_prior = torch.full((len(x),), -2.0, dtype=F64)
-    assert_close(of_diffusion(chain, rows_of(x), len(x), cond=k, log_prior=log_prior).terms["cluster"], log_prior)
+    assert_close(of_diffusion(chain, rows_of(x), len(x), cond=k, log_prior=log_prior).terms["class"], log_prior)

@@ -17,8 +17,8 @@ from kakusan.timesteps import StepLaw
 - .clamp(max=last) + 1
 + .clamp(max=last)""")
 @catches("""timesteps.py: the strata come in order
-- torch.randperm(num, generator=randomness, device=where)
-+ torch.arange(num, device=where)""")
+- torch.randperm(num, generator=randomness, device=own)
++ torch.arange(num, device=own)""")
 def test_stratified_draws_hit_each_step_within_one_of_its_share():
     probs = torch.tensor([0.5, 0.25, 0.15, 0.1], dtype=torch.float64)
     t = StepLaw(probs).draw(1000, torch.Generator().manual_seed(0))
@@ -67,8 +67,8 @@ SHARES = f64([0.5, 0.25, 0.15, 0.07, 0.03])  # of five steps, drawn very unevenl
 
 
 @catches("""timesteps.py: the probability of a step is that of the step before
-- return self._on(t.device)[0][t - 1]
-+ return self._on(t.device)[0][t - 2]""")
+- return self._on(where)[0][t.to(where) - 1]
++ return self._on(where)[0][t.to(where) - 2]""")
 def test_the_probability_of_a_step_is_that_with_which_it_is_drawn():
     law = StepLaw(SHARES)
     t = torch.tensor([1, 2, 3, 4, 5, 1])
@@ -78,7 +78,7 @@ def test_the_probability_of_a_step_is_that_with_which_it_is_drawn():
 
 
 @catches("""models/simple_loss.py: the bound beside the simple loss forgets how often its step is drawn
--  / law.prob(t).to(x.dtype)
+-  / law.prob(t).to(x)
 +  * model.depth""")
 def test_the_bound_beside_the_simple_loss_makes_up_for_how_often_its_step_is_drawn():
     asked = []

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from kakusan.data.dataset import DataKind, Dataset, Tell
 from kakusan.data.labels import of_rows
-from kakusan.data.options import ImageOptions
+from kakusan.data.options import CHOICES, ImageOptions
 from kakusan.errors import InputError, printable
 from kakusan.registry import Registry, did_you_mean
 
@@ -101,6 +101,11 @@ def kind_of(spec: str) -> DataKind | None:
 def lasting(spec: str) -> str:
     """Name of the data that works from any directory: an absolute path, or the name of an embedded data set."""
     return spec if spec in EMBEDDED else str(_path(spec).resolve())
+
+
+def lasting_labels(choice: str | None) -> str | None:
+    """Choice of labels that works from any directory: the absolute path of a table, or the choice itself."""
+    return choice if choice is None or choice in CHOICES else str(_path(choice).resolve())
 
 
 def _path(spec: str) -> Path:

@@ -12,5 +12,7 @@ EXPORTS = Registry(
     {
         "safetensors": "kakusan.exchange.safetensors:SafetensorsFile",
         "diffusers": "kakusan.exchange.diffusers_export:DiffusersFolder",
+        "onnx": "kakusan.exchange.onnx:ONNXFile",
+        "html": "kakusan.exchange.html.export:HTMLPage",
     },
 )

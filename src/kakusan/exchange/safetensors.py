@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kakusan.console import command
 from kakusan.exchange.base import Exported, ExportFormat
+from kakusan.exchange.card import card_of
 
 if TYPE_CHECKING:
     from kakusan.run.source import ModelSource
@@ -20,7 +22,7 @@ class SafetensorsFile(ExportFormat):
 
     def make(self, source: ModelSource) -> Exported:
         """The content of the file."""
-        return Exported(source.read_shareable().to_bytes())
+        return Exported(dataclasses.replace(source.read_shareable(), card=card_of(source)).to_bytes())
 
     def use(self, out: Path) -> str:
         """The command that samples it."""

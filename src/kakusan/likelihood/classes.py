@@ -9,17 +9,23 @@ Clark and Jaini 2023, https://arxiv.org/abs/2303.15233, for common noise and for
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from kakusan.checks import check_count
+from kakusan.distributions import add
 from kakusan.errors import InputError
 from kakusan.likelihood.chains import GetBatch
+from kakusan.likelihood.evaluation import Estimate, var_of_mean
 from kakusan.likelihood.scores import draws_of
-from kakusan.models.mixture import Mixture
+from kakusan.models.clusters import UNLABELED, Classes, draw_classes
+from kakusan.models.mixture import Mixture, split
 from kakusan.noise import stream
 
 CHUNK = 250  # examples at a time, at most
@@ -116,3 +122,75 @@ def _gaps(draws: Tensor, best: Tensor) -> tuple[Tensor, Tensor]:
     mean = apart.nanmean(2)
     var = (apart - mean[:, :, None]).square().nansum(2) / (number - 1)
     return mean, (var / number).sqrt()
+
+
+@dataclass(frozen=True)
+class Assigned:
+    """A class of each example for an estimate of its bound on log p(x).
+
+    Attributes:
+        k: A draw from q(k | x), which is certain for a labeled example; int64 (n,).
+        log_prior: sum_k q(k | x) (log p(k) - log q(k | x)), nats (n,).
+        evaluations: Network evaluations that q(k | x) has cost.
+    """
+
+    k: Tensor
+    log_prior: Tensor
+    evaluations: int = 0
+
+
+@torch.no_grad()
+def assigned(model: Any, batch: GetBatch, num: int, labels: Tensor | None, seed: int = 0) -> Assigned | None:
+    """Classes of examples for a model of labels; None for a model whose classes are certain, or without classes.
+
+    q(k | x) is the label if there is one, else the table of clusters of `Labels`, else Bayes' rule.
+
+    Args:
+        model: The chain.
+        batch: The data: indices -> x in the model's numbers.
+        num: Number of examples.
+        labels: Class of each example, int64 (n,), -1 for unlabeled; or q(k | x), float64 (n, K). Default: unlabeled.
+        seed: Random seed.
+
+    Raises:
+        InputError: If there are labels, and the model has none.
+    """
+    classes = split(model)[1]
+    if classes is None or not classes.labeled:
+        if labels is not None:
+            raise InputError("labels were given, and this model is not conditional on labels; leave them out")
+        return None
+    if labels is not None and labels.shape == (num, classes.num) and labels.is_floating_point():
+        return _drawn(labels.double().cpu(), classes, seed)
+    k = torch.full((num,), UNLABELED) if labels is None else labels.cpu()
+    if k.shape != (num,) or k.dtype != torch.int64:
+        raise InputError(
+            f"labels must be int64 of shape ({num},), one for each example, got {k.dtype} {tuple(k.shape)}"
+        )
+    classes.validate(k.clamp(min=0))
+    q, evaluations = F.one_hot(k.clamp(min=0), classes.num).double(), 0
+    missing = (k == UNLABELED).nonzero()[:, 0]
+    if len(missing) and classes.holes:
+        parts = [classes.probs_of(batch(missing[rows])) for rows in torch.arange(len(missing)).split(CHUNK)]
+        q[missing] = torch.cat([part for part in parts if part is not None]).cpu()
+    elif len(missing):
+        found = posterior(model, lambda rows: batch(missing[rows]), len(missing), seed=seed)
+        q[missing], evaluations = found.probs, found.evaluations
+    return _drawn(q, classes, seed, evaluations)
+
+
+def _drawn(q: Tensor, classes: Classes, seed: int, evaluations: int = 0) -> Assigned:
+    log_prior = torch.special.entr(q).sum(1) + torch.xlogy(q, classes.share.double().cpu()).sum(1)
+    return Assigned(draw_classes(q, stream(seed, "class of")), log_prior, evaluations)
+
+
+def with_classes(estimate: Estimate, known: Assigned) -> Estimate:
+    """An estimate given classes as one of the bound on log p(x)."""
+    terms = {"class": known.log_prior, **estimate.terms}
+    return dataclasses.replace(
+        estimate,
+        terms=terms,
+        vars={"class": var_of_mean(known.log_prior), **estimate.vars},
+        var=var_of_mean(add(terms.values())),
+        evaluations=estimate.evaluations + known.evaluations,
+    )

@@ -52,6 +52,11 @@ class Source:
     given: Tensor | None = None
     log_prior: Tensor | None = None
 
+    def class_term(self, nats: Tensor) -> dict[str, Tensor]:
+        """Nats of the classes by their name among the terms; empty where there are none."""
+        name, known = ("cluster", self.classes) if self.given is None else ("class", self.log_prior)
+        return {} if known is None else {name: nats}
+
     def cond(self, rows: Tensor, x: Tensor) -> Tensor | None:
         """The class of each example."""
         if self.given is not None:
@@ -125,7 +130,7 @@ def of_diffusion(
     blocks = _evaluated(source, predictors, rows, law or groups.law(size), groups.free, generator)
     by_group, residual = _by_group(blocks, predictors, groups, num)
     order_of_steps = [block.rows[block.t.argsort(stable=True)] for block in blocks]
-    terms = {} if source.classes is None or (cond is not None and log_prior is None) else {"cluster": log_share}
+    terms = source.class_term(log_share)
     terms |= {"prior": -prior, "diffusion": -by_group[:, 1:].sum(1), "reconstruction": -by_group[:, 0]}
     columns = torch.stack([*terms.values(), log_share - prior - by_group.sum(1), residual], 1)
     *term_vars, var, var_monte_carlo = stratified_vars(columns, order_of_steps)

@@ -65,6 +65,11 @@ class Classes(nn.Module):
         return len(self.share)
 
     @property
+    def labeled(self) -> bool:
+        """True if the classes are labels, which examples state and data do not determine."""
+        return False
+
+    @property
     def null(self) -> int | None:
         """Index of the null class, which stands for an unknown class in classifier-free guidance; None without one."""
         return None

@@ -54,6 +54,11 @@ class Labels(Classes):
             self.register_buffer("named", torch.full((clusters, num), 1 / num, dtype=torch.float64))
 
     @property
+    def labeled(self) -> bool:
+        """True."""
+        return True
+
+    @property
     def null(self) -> int | None:
         """Index of the null class, K; None without label dropout."""
         return self.num if self.dropout else None

@@ -70,7 +70,7 @@ class ImageDenoiser(nn.Module):
             **cls._settings(config),
             time=config.time,
             gate=config.variance == "learned",
-            num_classes=config.clusters,
+            num_classes=config.num_conditions,
         )
 
     @classmethod
@@ -80,14 +80,16 @@ class ImageDenoiser(nn.Module):
     def embed(self, t: Tensor, cond: Tensor | None = None) -> Tensor:
         """Embed t (b,) and cond, shape (b, time_width); InputError if cond does not fit this network."""
         if self.num_classes:
-            check_classes(cond, len(t), self.num_classes)
-        if self.cond_dim and (cond is None or not cond.is_floating_point() or cond.shape != (len(t), self.cond_dim)):
+            check_classes(cond, t.shape[0], self.num_classes)
+        if self.cond_dim and (
+            cond is None or not cond.is_floating_point() or cond.shape != (t.shape[0], self.cond_dim)
+        ):
             raise InputError(
                 f"this network is conditional on {self.cond_dim} features: pass cond, float of shape "
                 f"(b, {self.cond_dim}), got {_described(cond)}"
             )
         if not (self.num_classes or self.cond_dim):
-            check_classes(cond, len(t), 0)
+            check_classes(cond, t.shape[0], 0)
         return self.time(t) if cond is None else self.time(t, cond)
 
     def hidden_matrices(self) -> list[Tensor]:

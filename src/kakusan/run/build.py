@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from kakusan.console import command
 from kakusan.data.dataset import Dataset
 from kakusan.errors import InputError, ScheduleWarning
+from kakusan.models.mixture import split
 from kakusan.noise import Randomness
 from kakusan.run.families import FAMILIES
 from kakusan.run.families.base import LARGEST_EVENT, Family, ModelConfig
@@ -92,12 +93,17 @@ def check_kind(recipe: Recipe, dataset: Dataset) -> None:
         )
 
 
-def start_at(module: nn.Module, config: ModelConfig, data: Tensor, augment: str = "none") -> None:
-    """Initialize a module from the training data, e.g. its clusters or mean pixels."""
+def start_at(
+    module: nn.Module, config: ModelConfig, data: Tensor, augment: str = "none", labels: Tensor | None = None
+) -> None:
+    """Initialize a module from the training data, e.g. its clusters, labels or mean pixels."""
     family_of(config).prepare(module, data, augment)
+    family_of(config).observe(module, config, data, augment, labels)
 
 
-def training_loss(module: nn.Module, config: ModelConfig, data: Tensor, augment: str = "none") -> Loss:
+def training_loss(
+    module: nn.Module, config: ModelConfig, data: Tensor, augment: str = "none", labels: Tensor | None = None
+) -> Loss:
     """The training loss as a function of example indices.
 
     Args:
@@ -105,12 +111,16 @@ def training_loss(module: nn.Module, config: ModelConfig, data: Tensor, augment:
         config: Its settings.
         data: Training examples, on the device.
         augment: The setting optim.augment.
+        labels: Class of each example, on the device, for a model of labels; -1: unlabeled.
     """
     family = family_of(config)
-    loss = family.loss(config)
-    return lambda indices, randomness: loss(
-        module, family.inputs(config, data[indices], augment, randomness), indices, randomness
-    )
+    own = family.loss(config)
+
+    def loss(indices: Tensor, randomness: Randomness) -> Tensor:
+        known = {} if labels is None else {"cond": labels[indices]}
+        return own(module, family.inputs(config, data[indices], augment, randomness), indices, randomness, **known)
+
+    return loss
 
 
 def training_terms(
@@ -120,10 +130,19 @@ def training_terms(
     indices: Tensor,
     randomness: Randomness,
     augment: str = "none",
+    labels: Tensor | None = None,
 ) -> dict[str, Tensor]:
-    """Terms of the bound in the loss of each example, in nats, (b,); empty where it is no sum of terms."""
+    """Terms of the bound in the loss of each example, in nats, (b,); empty where it is no sum of terms.
+
+    A missing label is drawn from q(k | x).
+    """
     family = family_of(config)
-    return family.terms(config, module, family.inputs(config, data[indices], augment, randomness), randomness)
+    x = family.inputs(config, data[indices], augment, randomness)
+    if labels is None:
+        return family.terms(config, module, x, randomness)
+    classes = split(module)[1]
+    assert classes is not None, "a model of labels"
+    return family.terms(config, module, x, randomness, classes.completed(x, labels[indices]))
 
 
 def count_parameters(module: nn.Module) -> int:

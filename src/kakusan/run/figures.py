@@ -28,15 +28,25 @@ MOST_CENTROIDS, CENTROIDS_PER_ROW = 128, 16
 
 def sample_grid(model: TrainedModel, path: Path) -> None:
     """Write sixteen samples, always from the same noise, so that the eye can follow them over a run."""
-    _save(model, model.sample(GRID_SAMPLES, seed=0), path)
+    samples, columns = by_class(model, GRID_SAMPLES)
+    _save(model, samples, path, columns=columns)
 
 
 def final_figures(model: TrainedModel, dataset: Dataset, folder: Path) -> None:
     """Write samples.png, and figures that show how the model family works."""
     facts = {"recipe": model.recipe.name, "seed": 0}
-    _save(model, model.sample(FINAL_SAMPLES, seed=0), folder / "samples.png", facts)
+    samples, columns = by_class(model, FINAL_SAMPLES)
+    _save(model, samples, folder / "samples.png", facts, columns)
     for name, (images, columns) in model.family.figures(model, dataset.test).items():
         _save(model, images, folder / name, columns=columns)
+
+
+def by_class(model: TrainedModel, n: int) -> tuple[Any, int | None]:
+    """About n samples, and for a model of labels the number of columns, one for each class in order."""
+    num = len(model.classes)
+    if not 0 < num <= n:
+        return model.sample(n, seed=0), None
+    return model.sample(n // num * num, seed=0, label="each"), num
 
 
 def cluster_centroids(model: TrainedModel) -> dict[str, Figure]:

@@ -75,6 +75,7 @@ def _exported(path: Path) -> list[str]:
         f"made with: {', '.join(f'{name} {version}' for name, version in facts.versions.items())}",
         f"weights {digest(model.weights)}",
         f"sample it with: {_sample(path)}",
+        *(f"  {line}" for line in model.card.splitlines()),
     ]
 
 

@@ -25,6 +25,8 @@ from kakusan.storage import records, tensors
 
 FORMAT = 1
 KEY = "kakusan"
+CARD = "card"  # in the metadata: the model card, as text for people
+LONGEST_CARD = 20_000  # characters
 EARLY = "early."  # prefix of the weights from early in the run
 ROWS = "log_gamma"  # posterior of each row of the training counts; not exported
 
@@ -78,6 +80,8 @@ class ExportedModel:
     weights: dict[str, Tensor]
     early: dict[str, Tensor] | None = None
     """Averaged weights from early in the run, for autoguidance."""
+    card: str = ""
+    """Model card, text for people; it is no part of the hash."""
 
     @property
     def named(self) -> dict[str, Tensor]:
@@ -94,7 +98,8 @@ class ExportedModel:
         """Content of the file."""
         named = self.named
         record = self.facts.record()
-        return tensors.to_bytes(named, {KEY: json.dumps({**record, "sha256": content_hash(record, named)})})
+        card = {CARD: self.card} if self.card else {}
+        return tensors.to_bytes(named, {KEY: json.dumps({**record, "sha256": content_hash(record, named)}), **card})
 
 
 def is_exported(path: Path) -> bool:
@@ -119,7 +124,7 @@ def read(path: Path) -> ExportedModel:
         )
     early = {name.removeprefix(EARLY): tensor for name, tensor in named.items() if name.startswith(EARLY)}
     weights = {name: tensor for name, tensor in named.items() if not name.startswith(EARLY)}
-    return ExportedModel(facts, weights, early or None)
+    return ExportedModel(facts, weights, early or None, metadata.get(CARD, "")[:LONGEST_CARD])
 
 
 def content_hash(record: Mapping[str, Any], named: Mapping[str, Tensor]) -> str:

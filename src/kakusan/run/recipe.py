@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
-from kakusan.data.options import ImageOptions
+from kakusan.data.options import CHOICES, ImageOptions
 from kakusan.errors import InputError, shown
 from kakusan.registry import Registry
 from kakusan.run.families import FAMILIES
@@ -68,9 +68,17 @@ class Recipe:
         return record
 
 
+def without_label_path(recipe: Recipe) -> Recipe:
+    """The recipe without the path of a table of labels, which others neither have nor should open."""
+    if recipe.pictures.labels in (None, *CHOICES):
+        return recipe
+    return dataclasses.replace(recipe, pictures=dataclasses.replace(recipe.pictures, labels=None))
+
+
 RECIPES = Registry(
     "recipe",
     {
+        "images": "kakusan.recipes.images:RECIPE",
         "mnist-ddpm": "kakusan.recipes.mnist_ddpm:RECIPE",
         "mnist-few": "kakusan.recipes.mnist_few:RECIPE",
         "mnist-transformer": "kakusan.recipes.mnist_transformer:RECIPE",

@@ -14,6 +14,7 @@ from kakusan.console import tell, writing
 from kakusan.errors import InputError
 from kakusan.run.build import training_terms
 from kakusan.run.directory import RunDirectory, refuse_inside_a_run
+from kakusan.run.families.conditional import labels_of
 from kakusan.run.job import Job, reopened, trainer_of
 from kakusan.training import checkpoint
 from kakusan.training.device import device_named
@@ -128,12 +129,14 @@ def _per_example(job: Job, trainer: Trainer, step: int) -> tuple[torch.Tensor, d
     """Positions of a step's examples, and the loss and its terms for each of them."""
     batches, each = [], {}
     data, augment = job.dataset.train.to(job.device), job.recipe.optim.augment
+    labels = labels_of(job.recipe.model, job.dataset, "train")
+    labels = labels if labels is None else labels.to(job.device)
     with trainer.computing.step(), trainer.computing.forward():
         for group in trainer.engine.micro_batches:
             indices, noise = trainer.draws(step, group)
             parts = {"loss": trainer.loss(indices, noise)}
             noise = trainer.draws(step, group)[1]  # the same noise again
-            parts |= training_terms(job.module, job.recipe.model, data, indices, noise, augment)
+            parts |= training_terms(job.module, job.recipe.model, data, indices, noise, augment, labels)
             batches.append(indices.cpu())
             for name, values in parts.items():
                 each.setdefault(name, []).extend(values.cpu().double().tolist())

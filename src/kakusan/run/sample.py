@@ -15,6 +15,7 @@ from kakusan import distributed
 from kakusan.console import tell
 from kakusan.errors import InputError
 from kakusan.run.directory import refuse_inside_a_run
+from kakusan.run.labels import EACH, cond_of
 from kakusan.run.memory import available_bytes
 from kakusan.run.source import open_source
 from kakusan.run.trained_model import TrainedModel, load
@@ -23,6 +24,7 @@ from kakusan.solvers.evaluations import counted
 from kakusan.storage import files
 
 MOST_SHOWN = 400  # images in samples.png
+MOST_COLUMNS = 20  # classes that get a column of samples.png
 GUESSED_BYTES = 16 * 1024 * files.MIB  # of memory, where the system does not tell
 
 
@@ -56,6 +58,8 @@ def sample(
     model = load(run, device)
     _check_memory(model, n)
     sampling = model.sampling
+    if model.classes and choices.get("label") is None:
+        choices["label"] = EACH
     if warning := sampling.warning(choices.get("sampler"), choices.get("steps")):
         tell(warning)
     with counted(*sampling.denoisers) as evaluations:
@@ -84,12 +88,28 @@ def _write(model: TrainedModel, samples: np.ndarray, out: Path, facts: dict[str,
         files.replace(written[0], content.getvalue())
         if model.family.form.has_figure:
             known = {name: value for name, value in facts.items() if value is not None}
-            model.family.form.save_figure(samples[:MOST_SHOWN], out / "samples.png", known)
+            columns = len(model.classes) if choices_each(model, facts) else None
+            model.family.form.save_figure(samples[:MOST_SHOWN], out / "samples.png", known, columns)
             written.insert(0, out / "samples.png")
         for name, more in model.family.form.files(samples, model.scale).items():
             files.replace(out / name, more)
             written.insert(0, out / name)
+        if facts.get("label") is not None:
+            cond = cond_of(model.classes, facts["label"], len(samples), facts.get("first") or 0).tolist()
+            rows = "".join(f"{row},{quoted_cell(model.classes[k])}\n" for row, k in enumerate(cond))
+            files.replace(out / "labels.csv", f"name,label\n{rows}".encode())
+            written.append(out / "labels.csv")
     return written
+
+
+def choices_each(model: TrainedModel, facts: dict[str, Any]) -> bool:
+    """True if the figure has one column for each class."""
+    return facts.get("label") == EACH and len(model.classes) <= MOST_COLUMNS
+
+
+def quoted_cell(text: str) -> str:
+    """A cell of a .csv file."""
+    return '"' + text.replace('"', '""') + '"' if any(mark in text for mark in ',"\n') else text
 
 
 def _unused(out: Path) -> Path:
@@ -133,7 +153,12 @@ def _check_memory(model: TrainedModel, n: int) -> None:
 
 def _folder_name(name: str, n: int, seed: int, choices: dict[str, Any]) -> str:
     """A folder for each different request."""
-    words = "".join(f"-{choices[key]}" for key in ("sampler", "spacing") if choices.get(key))
-    given = [(key, choices.get(key)) for key in ("steps", *all_options(), "guidance", "end_log_snr")]
+    words = "".join(f"-{_plain(choices[key])}" for key in ("sampler", "spacing", "label") if choices.get(key))
+    given = [(key, choices.get(key)) for key in ("steps", *all_options(), "guidance", "autoguidance", "end_log_snr")]
     numbers = "".join(f"-{key.replace('_', '-')}{value:g}" for key, value in given if value is not None)
     return f"{name}{words}{numbers}-seed{seed}-n{n}"
+
+
+def _plain(text: str) -> str:
+    """Text as a part of a folder's name."""
+    return "".join(mark if mark.isalnum() or mark in "+-_." else "_" for mark in text)

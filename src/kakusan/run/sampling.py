@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from kakusan.bound import ancestral_sample
 from kakusan.chain import LatentChain
 from kakusan.errors import InputError
-from kakusan.guidance import guided
+from kakusan.guidance import classifier_free, guided
 from kakusan.models.diffusion import Diffusion
 from kakusan.models.mixture import Mixture, split
 from kakusan.noise import example_streams
@@ -53,14 +53,40 @@ class SamplingPolicy:
         return len(self.times()) * len(self.denoisers)
 
     def sampler(
-        self, *, solver: Solver | str | None, guidance: float | None, callback: Callback | None = None, **grid: Any
+        self,
+        *,
+        solver: Solver | str | None,
+        guidance: float | None,
+        autoguidance: float | None = None,
+        callback: Callback | None = None,
+        **grid: Any,
     ) -> Callable[..., Tensor]:
         """`kakusan.sample` with this chain, solver and steps; arguments as in `TrainedModel.sample`."""
         chosen = {"solver": solver or self.solver, "times": self.times(**grid), "callback": callback}
-        return functools.partial(sample, self.chain(guidance), **chosen)
+        return functools.partial(sample, self.chain(guidance, autoguidance), **chosen)
 
-    def chain(self, guidance: float | None = None) -> Diffusion | Mixture:
-        """The chain that samples come from: guided by the early weights, with the recipe's weight by default."""
+    @property
+    def has_null(self) -> bool:
+        """True if the model was trained with label dropout, so that classifier-free guidance is possible."""
+        classes = split(self.model)[1]
+        return classes is not None and classes.null is not None and self.recipe.distil is None
+
+    def chain(self, guidance: float | None = None, autoguidance: float | None = None) -> Diffusion | Mixture:
+        """The chain that samples come from: guided by the early weights, with the recipe's weight by default.
+
+        For a model of labels, `guidance` is the scale of classifier-free guidance on top of that.
+        """
+        if self.has_null:
+            config: Any = self.recipe.model
+            chain: Any = self._autoguided(autoguidance)
+            return classifier_free(chain, 1.0 if guidance is None else guidance, config.guidance_range)
+        if guidance is not None and autoguidance is not None and guidance != autoguidance:
+            raise InputError(
+                f"without labels, guidance is the same as autoguidance, got {guidance:g} and {autoguidance:g}; give one"
+            )
+        return self._autoguided(guidance if autoguidance is None else autoguidance)
+
+    def _autoguided(self, guidance: float | None) -> Diffusion | Mixture:
         config: Any = self.recipe.model
         if self.weaker is not None:
             weight = config.guidance if guidance is None else guidance

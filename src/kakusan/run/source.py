@@ -10,7 +10,7 @@ from kakusan.run import model_file
 from kakusan.run.build import event_shape_of
 from kakusan.run.directory import RunDirectory
 from kakusan.run.model_file import ExportedModel, Facts, Source
-from kakusan.run.recipe import from_record
+from kakusan.run.recipe import from_record, without_label_path
 from kakusan.run.student import used_weights
 from kakusan.settings import from_values
 from kakusan.training import checkpoint
@@ -50,7 +50,8 @@ class ModelSource:
     def read_shareable(self) -> ExportedModel:
         """The model without paths of this machine; InputError unless `model_file.read` would accept its file."""
         model = self.read()
-        recipe = dataclasses.replace(model.facts.recipe, data=Path(model.facts.recipe.data).name)
+        recipe = without_label_path(model.facts.recipe)
+        recipe = dataclasses.replace(recipe, data=Path(recipe.data).name)
         model = dataclasses.replace(model, facts=dataclasses.replace(model.facts, recipe=recipe))
         model.check(self.path)
         return model

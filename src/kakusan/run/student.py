@@ -76,7 +76,10 @@ def distillation_loss(module: Distillation, recipe: Recipe, data: Tensor, teache
         x = scale.to_model(data[indices], randomness)
         k = last.draw(len(x), randomness, x.device) + (student.depth - 1)
         z = randn(x.shape, randomness, x.dtype, x.device)
-        losses = module.losses(target, z, k, randomness, law, None if classes is None else classes.of(x))
+        cond = None if classes is None else classes.of(x)
+        if classes is not None and cond is None:  # labels: the images do not matter
+            cond = classes.draw(len(x), randomness).to(x.device)
+        losses = module.losses(target, z, k, randomness, law, cond)
         return losses.student + losses.fake_score
 
     return loss

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +12,20 @@ import torch
 from torch import Tensor, nn
 
 from kakusan import distributed
-from kakusan.bound import importance_bound
 from kakusan.checks import check_count
 from kakusan.data.dataset import Dataset
 from kakusan.errors import InputError
 from kakusan.images import Images
 from kakusan.likelihood.chains import GetBatch
-from kakusan.likelihood.evaluation import Estimate, Evaluation, summarize, var_of_mean
+from kakusan.likelihood.classes import MOST, Posterior, posterior
+from kakusan.likelihood.evaluation import Evaluation, summarize
 from kakusan.models.diffusion import Diffusion
 from kakusan.models.mixture import split
 from kakusan.noise import stream
 from kakusan.progress import progress
 from kakusan.run.build import blueprint, check_kind, family_for, family_of, with_weights
+from kakusan.run.importance import importance_estimate
+from kakusan.run.labels import cond_of, indices_of
 from kakusan.run.model_file import ExportedModel
 from kakusan.run.recipe import Recipe
 from kakusan.run.source import open_source
@@ -68,6 +71,35 @@ class TrainedModel:
         return chain if isinstance(chain, Diffusion) else None
 
     @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes of a model of labels, in the order of their indices; empty for other models."""
+        classes = split(self.chain)[1]
+        config: Any = self.recipe.model
+        return config.classes if classes is not None and classes.labeled else ()
+
+    def classify(self, data: Tensor | np.ndarray | Images, evaluations: int = MOST, seed: int = 0) -> Posterior:
+        """Class probabilities by Bayes' rule, p(label | x) proportional to p(label) p(x | label).
+
+        Args:
+            data: As in `evaluate`.
+            evaluations: Most network evaluations of each example for each class; clearly worse classes get fewer.
+            seed: Random seed of the noise, which all classes share.
+
+        Returns:
+            `probs` (n, K) in the order of `classes`, `k` the likeliest class of each, `stderr` of the log-odds.
+
+        Raises:
+            InputError: If the model is not conditional on labels, or the examples do not fit it.
+        """
+        self.check_bound()
+        if not self.classes:
+            raise InputError(
+                f"{self.recipe.name} is not conditional on labels, so it cannot classify; train with --model.condition labels"
+            )
+        examples = self.examples(data)
+        return posterior(self.chain, self.batches(examples, seed), len(examples), evaluations, seed)
+
+    @property
     def scale(self) -> Any:
         """The numbers that the model takes for stored values, a `kakusan.data.Scale` for images."""
         return self.family.scale(self.recipe.model)
@@ -81,7 +113,7 @@ class TrainedModel:
 
     def sample(
         self,
-        n: int,
+        n: int | None = None,
         seed: int = 0,
         steps: int | None = None,
         solver: Solver | str | None = None,
@@ -91,21 +123,27 @@ class TrainedModel:
         end_log_snr: float | None = None,
         cond: Tensor | int | None = None,
         callback: Callback | None = None,
+        *,
+        label: str | int | Sequence[str] | None = None,
+        autoguidance: float | None = None,
     ) -> Images | np.ndarray:
         """Draw n examples. Example i depends on (seed, first + i) alone: not on n, nor on any batch.
 
         Args:
-            n: Number of examples.
+            n: Number of examples; default: the number of labels, else 1.
             seed: Random seed.
             steps: Number of steps, diffusion only; default: 20, or 1 for a student.
             solver: A solver or its name, diffusion only; default: "dpm++2m-sde", or "renoise" for a student.
             first: Index of the first example.
-            guidance: Autoguidance weight, diffusion only; 1 disables it; default: the recipe's.
+            guidance: Scale of classifier-free guidance for a model of labels: 0 unconditional, 1 (default) the model
+                itself, above 1 nearer to the class. For other diffusion models the same as `autoguidance`.
             spacing: "karras" (default), "log-snr" or "uniform" (default of a student), diffusion only.
             end_log_snr: Log SNR at which few-step sampling returns the estimate of x, -100 to 100, diffusion only;
                 default: the recipe's. 100 keeps the finest detail and the remaining noise.
             cond: Class of each example for a conditional model, or one for all; default: drawn.
             callback: Called after each step, diffusion only.
+            label: Name of a class, its index, or one name for each example; "each": all classes in turn.
+            autoguidance: Autoguidance weight, diffusion only; 1 disables it; default: the recipe's.
 
         Returns:
             For 8-bit images uint8 (n, H, W, C) that notebooks show as a grid; for counts int64 (n, K).
@@ -113,10 +151,14 @@ class TrainedModel:
         Raises:
             InputError: If an argument does not fit the model, or samples are not finite.
         """
+        if n is None:
+            n = len(label) if label is not None and not isinstance(label, str | int) else 1
         if isinstance(n, bool) or not isinstance(n, int) or n < 0:
             raise InputError(f"the number of samples must be a whole number, 0 or more, got {n!r}")
         options: dict[str, Any] = {"steps": steps, "solver": solver, "guidance": guidance}
-        options |= {"spacing": spacing, "end_log_snr": end_log_snr, "callback": callback}
+        options |= {"spacing": spacing, "end_log_snr": end_log_snr, "autoguidance": autoguidance, "callback": callback}
+        if label is not None:
+            cond = cond_of(self.classes, label, n, first)
         if isinstance(cond, int):
             cond = torch.full((n,), cond)
         draw = self.sampling.sampler(**options)
@@ -127,9 +169,27 @@ class TrainedModel:
                 size = min(BATCH, n - start)
                 x = draw(size, first=first + start, seed=seed, cond=known)
                 done[number] = {"x": x}
-        return self._stored([one["x"] for one in distributed.all_gather(done)])
+        return self.stored([one["x"] for one in distributed.all_gather(done)])
 
-    def _stored(self, parts: list[Tensor]) -> Images | np.ndarray:
+    def encode(self, data: Any, steps: int | None = None, solver: Solver | str | None = None) -> np.ndarray:
+        """Latents of given examples, see `run.tools.encode.encode`."""
+        from kakusan.run.tools.encode import encode
+
+        return encode(self, data, steps=steps, solver=solver)
+
+    def reconstruct(self, data: Any, t: int | None = None, **choices: Any) -> Images | np.ndarray:
+        """Examples after a way to their latents and back, see `run.tools.reconstruct.reconstruct`."""
+        from kakusan.run.tools.reconstruct import reconstruct
+
+        return reconstruct(self, data, t, **choices)
+
+    def interpolate(self, a: Any, b: Any, n: int = 8, **choices: Any) -> Images | np.ndarray:
+        """Examples between pairs of others, see `run.tools.interpolate.interpolate`."""
+        from kakusan.run.tools.interpolate import interpolate
+
+        return interpolate(self, a, b, n, **choices)
+
+    def stored(self, parts: list[Tensor]) -> Images | np.ndarray:
         """Batches of samples in the form of stored data."""
         if not all(part.isfinite().all() for part in parts):
             raise InputError("this model's samples are not finite numbers: its weights are damaged or too large")
@@ -156,6 +216,7 @@ class TrainedModel:
         seed: int = 0,
         importance_samples: int | None = None,
         law: StepLaw | None = None,
+        labels: Tensor | Sequence[str] | None = None,
     ) -> Evaluation:
         """Bits per dimension of examples, each counted once.
 
@@ -164,6 +225,7 @@ class TrainedModel:
             seed: Random seed of the noise.
             importance_samples: K of the importance-weighted bound, for VAE and hierarchical VAE; default: the ELBO.
             law: Timestep distribution for a diffusion model; default: made from the data.
+            labels: Label of each example for a model of labels, names or indices; -1 or "": unknown.
 
         Raises:
             InputError: If there is no example, or they do not fit the model.
@@ -171,14 +233,15 @@ class TrainedModel:
         self.check_bound()
         examples = self.examples(data)
         check_count(len(examples))
+        known = {} if labels is None else {"labels": indices_of(self.classes, labels)}
         if importance_samples is not None:
-            estimate = self._importance(examples, importance_samples, seed)
+            estimate = importance_estimate(self, examples, importance_samples, seed, **known)
         else:
-            estimate = self.family.estimate(self, examples, seed, law)
+            estimate = self.family.estimate(self, examples, seed, law, **known)
         return summarize(estimate, self.num_dims, self.grid_nats())
 
     def score_samples(
-        self, data: Tensor | np.ndarray | Images, error: float | None = None, seed: int = 0, evaluations: int = 64
+        self, data: Tensor | np.ndarray | Images, error: float | None = None, seed: int = 0, evaluations: int = 128
     ) -> Any:
         """Log-likelihood bound of each example with its standard error; see `likelihood.scores.score_examples`.
 
@@ -193,30 +256,9 @@ class TrainedModel:
         self.check_bound()
         examples = self.examples(data)
         return score_examples(
-            self.chain,
-            self.batches(examples, seed),
-            len(examples),
-            self.num_dims,
-            evaluations,
-            error,
-            seed,
+            self.chain, self.batches(examples, seed), len(examples), self.num_dims, evaluations, error, seed,
             self.grid_nats(),
-        )
-
-    def _importance(self, data: Tensor, samples: int, seed: int) -> Estimate:
-        if not self.family.draws_latents:
-            raise InputError("the importance-weighted bound is offered for VAE and hierarchical VAE; leave it out here")
-        batch, num, done = self.batches(data, seed), len(data), {}
-        for number, part in enumerate(progress(torch.arange(num).split(BATCH), "measuring the bound")):
-            if distributed.owned_by_rank(number):
-                generator = stream(seed, "importance", int(part[0]))
-                with torch.no_grad():
-                    done[number] = {"bound": importance_bound(self.chain, batch(part), samples, generator).cpu()}
-        bounds = torch.cat([one["bound"] for one in distributed.all_gather(done)]).double()
-        evaluations = num * (1 + (2 * self.chain.depth - 1) * samples)  # the lowest encoder once per example
-        var = var_of_mean(bounds)
-        words = f"importance-weighted, K = {samples}"
-        return Estimate({"bound": bounds}, {"bound": var}, var, None, evaluations, words)
+        )  # fmt: skip
 
     def batches(self, data: Tensor, seed: int = 0) -> GetBatch:
         """Function from indices to examples in the model's scale, on its device; bits are drawn from the seed."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from kakusan.data.forms import FORMS
 from kakusan.errors import InputError, shown
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from kakusan.noise import Randomness
     from kakusan.run.recipe import Recipe
     from kakusan.run.sampling import OnePass, SamplingPolicy
+    from kakusan.run.tools.latents import MeanLatents
     from kakusan.run.trained_model import TrainedModel
     from kakusan.timesteps import StepLaw
 
@@ -29,7 +30,7 @@ Units = Annotated[int, Between(1, 65_536)]
 LogSNR = Annotated[float, Between(-100, 100)]
 LARGEST_EVENT = 2**24  # numbers in one example
 DRAWS = 2  # of the latents of each example, in an evaluation by terms
-TrainingLoss = Callable[[Any, "Tensor", "Tensor", "Randomness"], "Tensor"]  # (module, x, indices, randomness) -> (b,)
+TrainingLoss = Callable[..., "Tensor"]  # (module, x, indices, randomness), or with cond=labels -> (b,)
 Figure = tuple["Images", int | None]  # images in reading order, and how many form a row (None: as wide as high)
 
 
@@ -37,11 +38,22 @@ class ModelConfig:
     """Base of the settings of a family: a frozen dataclass with a `family` name.
 
     Attributes:
+        conditional: Whether the model can be conditional on labels or clusters.
         guided: Whether samples can be guided by weights from early in the run, and the model distilled.
     """
 
     family = ""
     guided = False
+    conditional = False
+
+    @property
+    def kind_of_condition(self) -> Literal["none", "clusters", "labels"]:
+        """The condition of the model."""
+        return "none"
+
+    def for_labels(self, dataset: Dataset) -> Any:
+        """The settings for the labels of these data."""
+        return self
 
 
 class Family(abc.ABC):
@@ -86,6 +98,18 @@ class Family(abc.ABC):
         """The settings with their defaults for these data; own_data: other data than the recipe's were given."""
         return config
 
+    def plan(self, config: Any, event_shape: tuple[int, ...], num_examples: int) -> tuple[Any, str]:
+        """The settings with a network chosen for the shape and number of examples, and the choice in words."""
+        return config, ""
+
+    def observe(self, module: Any, config: Any, data: Tensor, augment: str, labels: Tensor | None) -> None:
+        """Take from the training data the clusters or the labels that the model is conditional on."""
+        from kakusan.models.mixture import split
+        from kakusan.run.families.conditional import observe
+
+        if split(module)[1] is not None:
+            observe(module, self.scale(config), data, augment, labels)
+
     def conform(self, config: Any, dataset: Dataset) -> Dataset:
         """Other data than the run's own, in the form of the training data; InputError if they do not fit."""
         return dataset
@@ -127,20 +151,28 @@ class Family(abc.ABC):
         """Take from the training data what an untrained module needs, e.g. clusters or mean pixels."""
 
     def loss(self, config: Any) -> TrainingLoss:
-        """The training loss: (module, x, indices, randomness) -> loss of each example, shape (b,)."""
-        return lambda module, x, indices, randomness: module.loss(x, randomness)
+        """The training loss: (module, x, indices, randomness) -> loss of each example, shape (b,).
 
-    def terms(self, config: Any, module: Any, x: Tensor, randomness: Randomness) -> dict[str, Tensor]:
+        A conditional model gets the labels as a keyword cond.
+        """
+        return lambda module, x, indices, randomness, **known: module.loss(x, randomness, **known)
+
+    def terms(
+        self, config: Any, module: Any, x: Tensor, randomness: Randomness, cond: Tensor | None = None
+    ) -> dict[str, Tensor]:
         """Terms of the bound in nats, each (b,), if the loss is made of them."""
-        return module.draw_terms(x, None, randomness)
+        return module.draw_terms(x, cond, randomness)
 
     def is_cheap(self, config: Any) -> bool:
         """True if a training step is cheap enough to be tried before training, for its memory and its operations."""
         return True
 
     def start_lines(self, module: Any) -> list[str]:
-        """Messages about a module that `prepare` has completed."""
-        return []
+        """Messages about a module that has seen the training data, e.g. the number of clusters found."""
+        from kakusan.models.mixture import split
+
+        classes = split(self.chain(module))[1]
+        return [] if classes is None else classes.lines()
 
     def sampling(self, chain: Any, weaker: Any, recipe: Recipe) -> SamplingPolicy | OnePass:
         """Sampling with its defaults; by default one pass from the latents to the data."""
@@ -148,28 +180,42 @@ class Family(abc.ABC):
 
         return OnePass(chain, recipe, self.form.shows_mean)
 
+    def latents(self, model: TrainedModel, steps: int | None = None, solver: Any = None) -> MeanLatents:
+        """Latents of given examples; by default means of the encoder. steps and solver are for diffusion models."""
+        from kakusan.run.tools.latents import MeanLatents, refuse_solver
+
+        refuse_solver(model, steps, solver)
+        return MeanLatents(model.chain)
+
     def density_bin_width(self, config: Any) -> float | None:
         """Width of a gray level if the bound is one of a density, to be turned into a probability; else None."""
         from kakusan.likelihoods import as_likelihood
 
         return self.scale(config).bin_width if as_likelihood(config.likelihood).is_density else None
 
-    def estimate(self, model: TrainedModel, data: Tensor, seed: int, law: Any) -> Estimate:
-        """The bound of each example of stored data."""
+    def estimate(
+        self, model: TrainedModel, data: Tensor, seed: int, law: Any, labels: Tensor | None = None
+    ) -> Estimate:
+        """The bound of each example of stored data, given its label if it has one."""
         from kakusan.likelihood.chains import of_terms
+        from kakusan.likelihood.classes import assigned, with_classes
 
         if law is not None:
             raise InputError(f"a timestep distribution is for diffusion models; {model.recipe.name} has no timesteps")
         chain, words = model.chain, f"{DRAWS} draws of the latents per example, KL terms in closed form"
-        return of_terms(
-            lambda x, generator: chain.draw_terms(x, None, generator),
-            model.batches(data, seed),
+        batch = model.batches(data, seed)
+        known = assigned(chain, batch, len(data), labels, seed)
+        estimate = of_terms(
+            lambda x, generator, cond=None: chain.draw_terms(x, cond, generator),
+            batch,
             len(data),
             DRAWS,
             2 * chain.depth,
             words,
             seed,
+            cond=None if known is None else known.k,
         )
+        return estimate if known is None else with_classes(estimate, known)
 
     def repeats(self, num: int) -> int:
         """Number of estimates to average by default for this many examples."""

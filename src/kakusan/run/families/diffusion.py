@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from kakusan.errors import InputError
 from kakusan.nets import NETWORKS
-from kakusan.run.families.base import Family, Figure, LogSNR, ModelConfig, TrainingLoss
+from kakusan.run.families.base import Family, Figure, LogSNR, TrainingLoss
+from kakusan.run.families.conditional import ConditionalConfig, conditioned
 from kakusan.settings import Between, check
 
 if TYPE_CHECKING:
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from kakusan.noise import Randomness
     from kakusan.run.recipe import Recipe
     from kakusan.run.sampling import SamplingPolicy
+    from kakusan.run.tools.latents import NoiseLatents
     from kakusan.run.trained_model import TrainedModel
     from kakusan.schedule import Schedule
     from kakusan.timesteps import StepLaw
@@ -28,12 +31,18 @@ else:
 
 Channels = Annotated[int, Between(8, 4096)]
 FEW, ENOUGH = 250, 1000  # below FEW examples, estimates are repeated up to about ENOUGH network evaluations
-VALUES_AT_ONCE = 2**22  # of images whose clusters are searched
-SEEN_FOR_CLUSTERS = 2**15  # examples: with 128 clusters a share then has a relative error of 6 %
+# Largest number of pixels, and the U-Net for images of up to that many. Larger folds keep the coarse level small.
+UNET_PLANS: tuple[tuple[float, dict[str, int]], ...] = (
+    (80 * 80, {"fold": 2, "width": 32, "inner_width": 64, "refine": 16}),
+    (160 * 160, {"fold": 4, "width": 64, "inner_width": 96, "refine": 16}),
+    (float("inf"), {"fold": 8, "width": 96, "inner_width": 128, "refine": 16}),
+)
+COLOR_WIDTHS = {"width": 48, "inner_width": 96}
+FEW_IMAGES = 1_000  # fewer do not need wider layers
 
 
 @dataclass(frozen=True)
-class DiffusionConfig(ModelConfig):
+class DiffusionConfig(ConditionalConfig):
     """Settings of a diffusion model and its denoising network."""
 
     family = "diffusion"
@@ -55,8 +64,8 @@ class DiffusionConfig(ModelConfig):
     """Mean and standard deviation of the log-SNR at which the simple loss trains most."""
     focus_share: Annotated[float, Between(0, 1)] = 0.8
     """Share of timesteps drawn around the focus. The others are drawn uniformly."""
-    clusters: Annotated[int, Between(0, 4096)] = 0
-    """Number of k-means clusters used for conditioning, at most one for every 50 examples. 0: unconditional."""
+    label_dropout: Annotated[float, Between(0, 1, "[)")] = 0.1
+    """Share of labels that training replaces by a null class, for classifier-free guidance (Ho and Salimans 2022). Ignored without labels."""
     guidance: Annotated[float, Between(1, 100)] = 3.0
     """Autoguidance weight for sampling (Karras et al. 2024). 1 disables it. Does not affect the bound."""
     guidance_range: tuple[LogSNR, LogSNR] = (-3.0, 1.0)
@@ -78,6 +87,15 @@ class DiffusionConfig(ModelConfig):
     patch: Annotated[int, Between(1, 64)] = 4
     """Side of a patch in pixels, for convnext and transformer."""
 
+    fold: Annotated[int, Between(1, 16)] = 2
+    """Side in pixels of the squares that become channels, for a unet."""
+    refine: Annotated[int, Between(0, 256)] = 0
+    """Number of channels of two convolutions on the unfolded image, for a unet. They remove the grid of the folds."""
+    checkpointing: bool = False
+    """Compute the coarse blocks of a unet again for the gradient. Saves memory, and costs a third of the time."""
+    plan: Literal["fixed", "data"] = "fixed"
+    """Choice of widths and fold of a unet. data: from the size, color and number of the images, where not given."""
+
     def __post_init__(self):
         check(self, "model")
 
@@ -98,11 +116,9 @@ class DiffusionFamily(Family):
     splits_over_threads = True
 
     def build(self, config: DiffusionConfig, event_shape: tuple[int, ...]) -> nn.Module:
-        """A `Diffusion` on pixels in [-1, 1], in a `Mixture` if there are clusters."""
+        """A `Diffusion` on pixels in [-1, 1], in a `Mixture` if there are labels or clusters."""
         from kakusan.guidance import check_guidance
-        from kakusan.models.clusters import Clusters
         from kakusan.models.diffusion import Diffusion
-        from kakusan.models.mixture import Mixture
 
         timestep_distribution(config)  # bad settings show now, not when training starts
         check_guidance(config.guidance, config.guidance_range)
@@ -115,7 +131,32 @@ class DiffusionFamily(Family):
             likelihood=config.likelihood,
             clip=(-1.0, 1.0),
         )
-        return Mixture(chain, Clusters(config.clusters, event_shape)) if config.clusters else chain
+        return conditioned(chain, config, event_shape)
+
+    def plan(
+        self, config: DiffusionConfig, event_shape: tuple[int, ...], num_examples: int
+    ) -> tuple[DiffusionConfig, str]:
+        """Widths and fold of a U-Net that suit a CPU: those of `UNET_PLANS`, where the settings have the defaults."""
+        if config.plan == "fixed":
+            return config, ""
+        config = dataclasses.replace(config, plan="fixed")
+        if config.network != "unet":
+            return config, ""
+        channels, height, width = event_shape
+        chosen = next(plan for most, plan in UNET_PLANS if height * width <= most)
+        if channels > 1 and chosen["width"] < COLOR_WIDTHS["width"] and num_examples >= FEW_IMAGES:
+            chosen = {**chosen, **COLOR_WIDTHS}
+        defaults = DiffusionConfig()
+        free: dict[str, Any] = {
+            name: value for name, value in chosen.items() if getattr(config, name) == getattr(defaults, name)
+        }
+        config = dataclasses.replace(config, **free)
+        color = {1: "gray", 3: "color"}.get(channels, f"{channels}-channel")
+        return config, (
+            f"network for {num_examples:,} {color} images of {height} x {width}: U-Net over {config.fold} x {config.fold} "
+            f"pixels, {config.width} and {config.inner_width} channels; --model.fold, --model.width and "
+            "--model.inner-width set others"
+        )
 
     def chain(self, module: Any) -> Any:
         """The module itself, or the student of a distillation."""
@@ -133,31 +174,15 @@ class DiffusionFamily(Family):
 
         return SIGNED
 
-    def prepare(self, module: Any, data: Tensor, augment: str) -> None:
-        """Find the clusters in the examples as training sees them, so that they are drawn as often as learned."""
-        import torch
-
-        from kakusan.data.augment import augmented
-        from kakusan.data.scale import SIGNED
-        from kakusan.models.clusters import LEARNED_FROM, Clusters, coarse
-        from kakusan.models.mixture import split
-        from kakusan.noise import stream
-
-        chain, clusters = split(module)
-        if not isinstance(clusters, Clusters):
-            return
-        drawn, each = stream("clusters of"), max(1, VALUES_AT_ONCE // chain.num_dims)
-        seen = max(SEEN_FOR_CLUSTERS, LEARNED_FROM * clusters.num)
-        rows = torch.randperm(len(data), generator=drawn)[:seen].to(data.device)
-        images = (augmented(data[part], augment, drawn) for part in rows.split(each))
-        clusters.find(torch.cat([coarse(SIGNED.to_model(one)).cpu() for one in images]))
-
     def loss(self, config: DiffusionConfig) -> TrainingLoss:
         """The objective of the settings, at timesteps of their distribution."""
         law = timestep_distribution(config)
-        return lambda module, x, indices, randomness: module.loss(x, randomness, objective=config.objective, law=law)
+        own = {"objective": config.objective, "law": law}
+        return lambda module, x, indices, randomness, **known: module.loss(x, randomness, **own, **known)
 
-    def terms(self, config: DiffusionConfig, module: Any, x: Tensor, randomness: Randomness) -> dict[str, Tensor]:
+    def terms(
+        self, config: DiffusionConfig, module: Any, x: Tensor, randomness: Randomness, cond: Tensor | None = None
+    ) -> dict[str, Tensor]:
         """Nothing: the simple loss is no sum of terms of the bound."""
         return {}
 
@@ -165,18 +190,17 @@ class DiffusionFamily(Family):
         """False for the path estimator, whose step has T evaluations."""
         return config.objective != "path"
 
-    def start_lines(self, module: Any) -> list[str]:
-        """Number of clusters found."""
-        from kakusan.models.mixture import split
-
-        classes = split(self.chain(module))[1]
-        return [] if classes is None else classes.lines()
-
     def sampling(self, chain: Any, weaker: Any, recipe: Recipe) -> SamplingPolicy:
         """With a solver, guided by the weaker chain."""
         from kakusan.run.sampling import SamplingPolicy
 
         return SamplingPolicy(chain, weaker, recipe)
+
+    def latents(self, model: TrainedModel, steps: int | None = None, solver: Any = None) -> NoiseLatents:
+        """z_T by inversion of a deterministic solver."""
+        from kakusan.run.tools.latents import NoiseLatents
+
+        return NoiseLatents(model.chain, steps, solver)
 
     def repeats(self, num: int) -> int:
         """More for few examples, because each is evaluated at one timestep."""
@@ -197,11 +221,19 @@ class DiffusionFamily(Family):
         chain = split(model.chain)[0]
         return free_cost(chain).sum().item() / model.num_dims if chain.variance == "unit" else None
 
-    def estimate(self, model: TrainedModel, data: Tensor, seed: int, law: StepLaw | None) -> Estimate:
+    def estimate(
+        self, model: TrainedModel, data: Tensor, seed: int, law: StepLaw | None, labels: Tensor | None = None
+    ) -> Estimate:
         """One network evaluation per example, with a control variate."""
+        from kakusan.likelihood.classes import assigned
         from kakusan.likelihood.diffusion import of_diffusion
 
-        return of_diffusion(model.chain, model.batches(data, seed), len(data), seed, law)
+        batch = model.batches(data, seed)
+        known = assigned(model.chain, batch, len(data), labels, seed)
+        if known is None:
+            return of_diffusion(model.chain, batch, len(data), seed, law)
+        found = of_diffusion(model.chain, batch, len(data), seed, law, cond=known.k, log_prior=known.log_prior)
+        return dataclasses.replace(found, evaluations=found.evaluations + known.evaluations)
 
     def figures(self, model: TrainedModel, held_out: Tensor) -> dict[str, Figure]:
         """Both directions of the chain, and the centroids of the clusters."""
@@ -216,6 +248,10 @@ class StudentFamily(DiffusionFamily):
 
     has_bound = False
     estimators = ()
+
+    def latents(self, model: TrainedModel, steps: int | None = None, solver: Any = None) -> NoiseLatents:
+        """InputError: a student maps noise to examples in one step, which has no inverse."""
+        raise InputError("a student has no latents of given examples; use the model that it was distilled from")
 
     def figures(self, model: TrainedModel, held_out: Tensor) -> dict[str, Figure]:
         """Draw no figures: noise in, image out."""

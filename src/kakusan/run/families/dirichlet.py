@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from kakusan.data.scale import Unscaled
     from kakusan.likelihood.evaluation import Estimate
     from kakusan.noise import Randomness
+    from kakusan.run.tools.latents import SimplexLatents
     from kakusan.run.trained_model import TrainedModel
 
 POSTERIORS = "log_gamma"  # of the training rows: not needed to use the model
@@ -76,14 +77,25 @@ class DirichletFamily(Family):
         """Minus the exact ELBO of each row under its own posterior."""
         return lambda module, x, indices, randomness: -module.elbo(x, indices)
 
-    def terms(self, config: DirichletConfig, module: Any, x: Tensor, randomness: Randomness) -> dict[str, Tensor]:
+    def terms(
+        self, config: DirichletConfig, module: Any, x: Tensor, randomness: Randomness, cond: Tensor | None = None
+    ) -> dict[str, Tensor]:
         """Nothing: the bound is computed whole."""
         return {}
+
+    def latents(self, model: TrainedModel, steps: int | None = None, solver: Any = None) -> SimplexLatents:
+        """Posterior means of the category probabilities."""
+        from kakusan.run.tools.latents import SimplexLatents, refuse_solver
+
+        refuse_solver(model, steps, solver)
+        return SimplexLatents(model.chain)
 
     def density_bin_width(self, config: DirichletConfig) -> None:
         """None: counts have probabilities."""
 
-    def estimate(self, model: TrainedModel, data: Tensor, seed: int, law: Any) -> Estimate:
+    def estimate(
+        self, model: TrainedModel, data: Tensor, seed: int, law: Any, labels: Tensor | None = None
+    ) -> Estimate:
         """The log-likelihood itself, in closed form."""
         import torch
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from kakusan.errors import InputError
 from kakusan.likelihoods import LIKELIHOODS
-from kakusan.run.families.base import DRAWS, ModelConfig, TrainingLoss, Units
+from kakusan.run.families.base import DRAWS, TrainingLoss, Units
+from kakusan.run.families.conditional import ConditionalConfig, conditioned
 from kakusan.run.families.vae import PerceptronFamily, check_sizes, data_decoder, perceptrons
 from kakusan.settings import Between, Length, check
 
@@ -24,7 +25,7 @@ else:
 
 
 @dataclass(frozen=True)
-class HierarchyConfig(ModelConfig):
+class HierarchyConfig(ConditionalConfig):
     """Settings of a hierarchical VAE. Defaults are those of the study notes."""
 
     family = "hierarchy"
@@ -73,6 +74,10 @@ class HierarchyFamily(PerceptronFamily):
         )
         if config.importance_samples > 1 and config.third_term == "notes":
             raise InputError("importance_samples above 1 need the exact form of the bound; leave third_term exact")
+        if config.num_conditions and config.third_term == "notes":
+            raise InputError(
+                "a model with labels or clusters needs the exact form of the bound; leave third_term exact"
+            )
         gaussian_mlp, mlp = perceptrons(config)
         shapes = [event_shape, *((size,) for size in config.latents)]
         pairs = list(itertools.pairwise(shapes))
@@ -81,7 +86,8 @@ class HierarchyFamily(PerceptronFamily):
         decoders = [data_decoder(config, shapes[1], hidden[0], event_shape)]
         upper = gaussian_mlp if config.variance == "learned" else mlp
         decoders += [upper(above, wide, below) for (below, above), wide in zip(pairs[1:], hidden[1:])]
-        return HierarchicalVAE(encoders, decoders, shapes[1:], config.likelihood, event_shape)
+        chain = HierarchicalVAE(encoders, decoders, shapes[1:], config.likelihood, event_shape)
+        return conditioned(chain, config, event_shape)
 
     def lowest_decoder(self, module: Any) -> Any:
         """The network that gives the data."""
@@ -98,17 +104,19 @@ class HierarchyFamily(PerceptronFamily):
             -add(notes_third_term(module, x, randomness).values()) / x[0].numel()
         )
 
-    def terms(self, config: HierarchyConfig, module: Any, x: Tensor, randomness: Randomness) -> dict[str, Tensor]:
+    def terms(
+        self, config: HierarchyConfig, module: Any, x: Tensor, randomness: Randomness, cond: Tensor | None = None
+    ) -> dict[str, Tensor]:
         """Terms of the form that is trained."""
         from kakusan.objectives.notes_third_term import notes_third_term
 
         exact = config.third_term == "exact"
-        return super().terms(config, module, x, randomness) if exact else notes_third_term(module, x, randomness)
+        return super().terms(config, module, x, randomness, cond) if exact else notes_third_term(module, x, randomness)
 
     def details(self, model: TrainedModel, data: Tensor, seed: int) -> dict[str, Any]:
         """Bits that each latent carries; with two levels or more, the ELBO and the notes' form of it (S19)."""
         details = super().details(model, data, seed)
-        if model.chain.depth < 2:
+        if model.chain.depth < 2 or not details:
             return details
         from kakusan.likelihood.chains import of_terms
         from kakusan.likelihood.evaluation import summarize

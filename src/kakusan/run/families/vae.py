@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from kakusan.errors import InputError
 from kakusan.likelihoods import LIKELIHOODS
-from kakusan.run.families.base import Family, ModelConfig, TrainingLoss, Units
+from kakusan.run.families.base import Family, TrainingLoss, Units
+from kakusan.run.families.conditional import ConditionalConfig, conditioned
 from kakusan.settings import Between, Length, check
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ MEAN_RANGE = (1e-3, 1 - 1e-3)  # beyond it log-odds say that a pixel is never or
 
 
 @dataclass(frozen=True)
-class VAEConfig(ModelConfig):
+class VAEConfig(ConditionalConfig):
     """Settings of a VAE with multi-layer perceptrons."""
 
     family = "vae"
@@ -53,8 +54,9 @@ class PerceptronFamily(Family):
     def prepare(self, module: Any, data: Tensor, augment: str) -> None:
         """Start a binary decoder at the log-odds of each pixel's mean, whatever z is: it need not learn them."""
         from kakusan.data.scale import TOP
+        from kakusan.models.mixture import split
 
-        if module.likelihood.binary:
+        if split(module)[0].likelihood.binary:
             mean = (data.float().mean(0) / TOP).clamp(*MEAN_RANGE)
             self.lowest_decoder(module).out.bias.data.copy_(mean.logit().flatten())
 
@@ -69,14 +71,21 @@ class PerceptronFamily(Family):
         num = config.importance_samples
         if num == 1:
             return super().loss(config)
-        return lambda module, x, indices, randomness: (
-            -importance_bound(module, x, num, randomness, checked=True) / x[0].numel()
-        )
+
+        def loss(module: Any, x: Tensor, indices: Tensor, randomness: Any, cond: Tensor | None = None) -> Tensor:
+            if cond is not None:
+                cond = module.classes.completed(x, cond, randomness)
+            return -importance_bound(module, x, num, randomness, cond=cond, checked=True) / x[0].numel()
+
+        return loss
 
     def details(self, model: TrainedModel, data: Tensor, seed: int) -> dict[str, Any]:
-        """Bits that each latent carries."""
+        """Bits that each latent carries, of a model without classes."""
         from kakusan.likelihood.information import of_latents
+        from kakusan.models.mixture import split
 
+        if split(model.chain)[1] is not None:
+            return {}
         return {
             "latents": [level.record() for level in of_latents(model.chain, model.batches(data, seed), len(data), seed)]
         }
@@ -85,7 +94,7 @@ class PerceptronFamily(Family):
         """One line for each level of latents."""
         from kakusan.likelihood.information import latent_line
 
-        return [latent_line(level) for level in details["latents"]]
+        return [latent_line(level) for level in details.get("latents", [])]
 
 
 class VAEFamily(PerceptronFamily):
@@ -102,7 +111,8 @@ class VAEFamily(PerceptronFamily):
         latent = (config.latent,)
         gaussian_mlp = perceptrons(config)[0]
         decoder = data_decoder(config, latent, config.hidden[::-1], event_shape)
-        return VAE(gaussian_mlp(event_shape, config.hidden, latent), decoder, latent, config.likelihood, event_shape)
+        encoder = gaussian_mlp(event_shape, config.hidden, latent)
+        return conditioned(VAE(encoder, decoder, latent, config.likelihood, event_shape), config, event_shape)
 
 
 def data_decoder(
@@ -123,7 +133,7 @@ def perceptrons(config: Any) -> tuple[Callable[..., nn.Module], Callable[..., nn
     """Perceptrons with two heads and with one, with the settings' hidden layers."""
     from kakusan.nets.mlp import MLP, GaussianMLP
 
-    layers = {"activation": config.activation, "residual": config.residual}
+    layers = {"activation": config.activation, "residual": config.residual, "num_classes": config.num_conditions}
     return functools.partial(GaussianMLP, **layers), functools.partial(MLP, **layers)
 
 

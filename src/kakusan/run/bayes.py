@@ -1,0 +1,145 @@
+"""Classes of examples by Bayes' rule with a trained model of labels, and how often they are right."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from kakusan.console import counted
+from kakusan.errors import InputError
+from kakusan.likelihood.classes import MOST, Posterior
+from kakusan.likelihood.evaluation import Evaluation, stderr_words
+from kakusan.run.evaluation_data import data_of
+from kakusan.run.families.conditional import labels_of
+from kakusan.run.source import open_source
+from kakusan.run.trained_model import load
+
+CLASSIFIED = 200  # examples that an evaluation classifies
+SHOWN = 20  # examples that are listed in words
+
+
+@dataclass(frozen=True)
+class Classified:
+    """Classes of examples by Bayes' rule.
+
+    Attributes:
+        classes: Names of the classes.
+        names: Name of each example.
+        found: Their probabilities.
+        labels: Known class of each example, -1 for unknown; None without labels.
+        bits: Bound on log p(x) in bits/dim with q(k | x) from Bayes' rule, and its standard error; None if not measured.
+    """
+
+    classes: tuple[str, ...]
+    names: tuple[str, ...]
+    found: Posterior
+    labels: Tensor | None = None
+    bits: tuple[float, float | None] | None = None
+
+    @property
+    def accuracy(self) -> tuple[float, float, int] | None:
+        """Share of labeled examples whose likeliest class is the label, its standard error, and their number."""
+        known = None if self.labels is None else self.labels >= 0
+        if self.labels is None or known is None or not known.any():
+            return None
+        right, num = int((self.found.k[known] == self.labels[known]).sum()), int(known.sum())
+        near = (right + 1) / (num + 2)  # Laplace's estimate, so that the error of 100 % is not 0
+        return right / num, math.sqrt(near * (1 - near) / num), num
+
+    def record(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        record: dict[str, Any] = {
+            "num_examples": len(self.names),
+            "classes": list(self.classes),
+            "network_evaluations": self.found.evaluations,
+        }
+        if self.accuracy is not None:
+            share, stderr, num = self.accuracy
+            record |= {"accuracy": share, "accuracy_standard_error": stderr, "num_labeled": num}
+        if self.bits is not None:
+            record |= {"bits_per_dim": self.bits[0], "standard_error": self.bits[1]}
+        return record
+
+    def examples(self) -> list[dict[str, Any]]:
+        """Plain JSON values of each example."""
+        rows = zip(self.names, self.found.k.tolist(), self.found.probs.tolist(), self.found.stderr.tolist())
+        return [
+            {"name": name, "label": self.classes[k], "probabilities": probs, "log_odds_standard_error": stderr}
+            for name, k, probs, stderr in rows
+        ]
+
+    def lines(self) -> list[str]:
+        """Accuracy and bound in words."""
+        lines = []
+        if self.bits is not None:
+            lines.append(
+                f"  bound on p(x)   {self.bits[0]:10.4f} ± {stderr_words(self.bits[1])} bits/dim, summed over the classes "
+                f"of the first {counted(len(self.names), 'example')}"
+            )
+        if self.accuracy is not None:
+            share, stderr, num = self.accuracy
+            lines.append(
+                f"  Bayes' rule finds the label of {100 * share:.1f} ± {100 * stderr:.1f} % of {counted(num, 'example')}"
+            )
+        return lines
+
+    def table(self) -> str:
+        """A table for people: name, likeliest label and its probability."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(["name", "label", "probability"])
+        for row, k in enumerate(self.found.k.tolist()):
+            writer.writerow([self.names[row], self.classes[k], f"{self.found.probs[row, k].item():.4f}"])
+        return text.getvalue().rstrip("\n")
+
+
+def classify(
+    run: Path | str,
+    data: str | None = None,
+    *,
+    split: str = "test",
+    limit: int | None = None,
+    evaluations: int = MOST,
+    seed: int = 0,
+    device: str = "auto",
+) -> Classified:
+    """Classify data by Bayes' rule with the model of a run directory or an exported file.
+
+    Args:
+        run: Run directory or exported file.
+        data: Data of the same shape (default: the run's own).
+        split: Part of the run's own data, "test" (held out) or "train"; other data are taken whole.
+        limit: Number of examples, the first ones (default: all).
+        evaluations: Most network evaluations of each example for each class.
+        seed: Random seed.
+        device: "auto", "cpu", "cuda" or "cuda:N".
+    """
+    if limit is not None and limit < 1:
+        raise InputError(f"--limit must be at least 1, got {limit}")
+    model = load(run, device)
+    dataset = data_of(open_source(run), model, data)
+    part = "test" if data is not None else split
+    examples, names = getattr(dataset, part)[:limit], dataset.names or None
+    found = model.classify(examples, evaluations, seed)
+    labels = labels_of(model.recipe.model, dataset, part) if dataset.classes else None
+    listed = tuple(map(str, range(len(examples)))) if names is None else names[:limit]
+    return Classified(model.classes, listed, found, None if labels is None else labels[:limit])
+
+
+def given_labels(result: Evaluation, labels: Tensor) -> dict[str, Any]:
+    """Bits per dimension of p(x | label) if every example is labeled; otherwise nothing."""
+    if "class" not in result.terms or not bool((labels >= 0).all()):
+        return {}
+    bits = result.bits_per_dim - result.terms["class"]
+    return {"bits_per_dim": bits, "standard_error": result.standard_error}
+
+
+def given_line(given: dict[str, Any]) -> str:
+    """The bound given labels in words."""
+    return f"  given the label {given['bits_per_dim']:10.4f} ± {stderr_words(given['standard_error'])} bits/dim, without log p(label)"

@@ -1,0 +1,166 @@
+"""Conditions of a model family: labels of the data, or k-means clusters. Imports no torch, so that help is instant."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from kakusan.errors import InputError, printable
+from kakusan.run.families.base import ModelConfig
+from kakusan.settings import Between, Length
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from kakusan.data.dataset import Dataset
+
+MOST_CLASSES = 4096
+SHOWN = 10  # names in a message
+CLUSTERS_OF_LABELS = 1024  # through which few labels reach the unlabeled examples
+VALUES_AT_ONCE = 2**22  # of images whose clusters are searched
+SEEN_FOR_CLUSTERS = 2**15  # examples: with 128 clusters a share then has a relative error of 6 %
+ClassName = Annotated[str, Length(1, 200)]
+
+
+@dataclass(frozen=True)
+class ConditionalConfig(ModelConfig):
+    """Settings of a family whose networks may be conditional on classes."""
+
+    conditional = True
+
+    condition: Literal["none", "clusters", "labels"] | None = None
+    """Condition of the model. labels: the data's classes. clusters: k-means clusters, see model.clusters. Default: labels if they come from subfolders or --labels, otherwise clusters if model.clusters is positive."""
+    clusters: Annotated[int, Between(0, 4096)] = 0
+    """Number of k-means clusters used for conditioning, at most one for every 50 examples. 0: unconditional. With labels of some examples: clusters that pass them on to the others."""
+    classes: Annotated[tuple[ClassName, ...], Length(0, MOST_CLASSES)] = ()
+    """Names of the classes in order. Default: those of the data's labels, sorted."""
+
+    @property
+    def kind_of_condition(self) -> Literal["none", "clusters", "labels"]:
+        """The condition with its default."""
+        return self.condition or ("clusters" if self.clusters else "none")
+
+    @property
+    def dropout(self) -> float:
+        """Label dropout; 0 for families without classifier-free guidance."""
+        return getattr(self, "label_dropout", 0.0)
+
+    @property
+    def num_conditions(self) -> int:
+        """Number of classes that the networks distinguish, a null class included; 0: unconditional."""
+        if self.kind_of_condition == "labels":
+            return len(self.classes) + (self.dropout > 0)
+        return self.clusters if self.kind_of_condition == "clusters" else 0
+
+    def for_labels(self, dataset: Dataset) -> Any:
+        """The settings for these data, with labels if they are wanted.
+
+        Raises:
+            InputError: If labels are wanted and the data have none, or others than `classes`.
+        """
+        wanted = self.condition or ("labels" if dataset.labeled_by and len(dataset.classes) > 1 else None)
+        if wanted == "clusters" and not self.clusters:
+            raise InputError("model.condition clusters needs their number; add --model.clusters 128")
+        if wanted != "labels":
+            return self
+        if len(dataset.classes) < 2 or dataset.train_cond is None:
+            raise InputError(
+                f"model.condition labels needs labels of two classes or more, and {dataset.name} has "
+                f"{dataset.labels() or 'none'}; put images into one subfolder for each class, or add --labels FILE.csv "
+                "with the columns name and label"
+            )
+        classes = self.classes or dataset.classes
+        unknown = sorted(set(dataset.classes) - set(classes))
+        if unknown:
+            raise InputError(f"model.classes lacks the label {printable(unknown[0])} of {dataset.name}; add it")
+        holes = bool((dataset.train_cond < 0).any())
+        clusters = max(self.clusters, CLUSTERS_OF_LABELS) if holes else 0
+        return dataclasses.replace(self, condition="labels", classes=tuple(classes), clusters=clusters)
+
+
+def conditioned(chain: Any, config: ConditionalConfig, event_shape: tuple[int, ...]) -> Any:
+    """The chain as a mixture over its labels or clusters; without a condition the chain itself."""
+    from kakusan.models.clusters import Clusters
+    from kakusan.models.labels import Labels
+    from kakusan.models.mixture import Mixture
+
+    match config.kind_of_condition:
+        case "labels":
+            return Mixture(chain, Labels(len(config.classes), event_shape, config.dropout, config.clusters))
+        case "clusters":
+            return Mixture(chain, Clusters(config.clusters, event_shape))
+    return chain
+
+
+def labels_of(config: Any, dataset: Dataset, part: str) -> Tensor | None:
+    """Index of each example's label among the model's classes, -1 for unlabeled; None if labels are not its condition.
+
+    Args:
+        config: Settings of the model.
+        dataset: The data.
+        part: "train" or "test".
+    """
+    import torch
+
+    from kakusan.data.labels import indices_for
+
+    if config.kind_of_condition != "labels":
+        return None
+    found = indices_for(config.classes, dataset, part)
+    return torch.full((len(getattr(dataset, part)),), -1) if found is None else found
+
+
+def known_labels(config: Any, dataset: Dataset, part: str, limit: int | None = None) -> Tensor | None:
+    """`labels_of` the first examples."""
+    labels = labels_of(config, dataset, part)
+    return labels if labels is None else labels[:limit]
+
+
+def observe(module: Any, scale: Any, data: Tensor, augment: str, labels: Tensor | None) -> None:
+    """Find clusters in the examples as training sees them, or learn the distribution of the labels.
+
+    Clusters are found in augmented examples, so that they are drawn as often as learned.
+    """
+    import torch
+
+    from kakusan.data.augment import augmented
+    from kakusan.models.clusters import LEARNED_FROM, Clusters, coarse
+    from kakusan.models.labels import Labels
+    from kakusan.models.mixture import split
+    from kakusan.noise import stream
+
+    classes = split(module)[1]
+    drawn, each = stream("clusters of"), max(1, VALUES_AT_ONCE // data[0].numel())
+
+    def features(rows: Tensor, augment: str) -> Tensor:
+        images = (augmented(data[part], augment, drawn) for part in rows.split(each))
+        return torch.cat([coarse(scale.to_model(one, drawn)).cpu() for one in images])
+
+    if isinstance(classes, Clusters):
+        seen = max(SEEN_FOR_CLUSTERS, LEARNED_FROM * classes.num)
+        classes.find(features(torch.randperm(len(data), generator=drawn)[:seen].to(data.device), augment))
+    elif isinstance(classes, Labels):
+        assert labels is not None, "a model of labels is trained with them"
+        everything = torch.arange(len(data), device=data.device)
+        where = classes.share.device
+        found = features(everything, "none").to(where) if classes.holes else None
+        classes.observe(labels.to(where), found)
+
+
+def label_lines(config: Any, dataset: Dataset, own_data: bool) -> list[str]:
+    """Messages about the labels of the training data: how they are used, or that they are not."""
+    if config.kind_of_condition == "labels":
+        names = ", ".join(map(printable, config.classes[:SHOWN])) + (", ..." * (len(config.classes) > SHOWN))
+        lines = [f"conditional on {len(config.classes):,} classes: {names}"]
+        missing = 0 if dataset.train_cond is None else int((dataset.train_cond < 0).sum())
+        if missing:
+            lines.append(
+                f"{missing:,} unlabeled examples get labels from up to {config.clusters:,} clusters of all examples"
+            )
+        return lines
+    if dataset.classes and own_data and config.conditional:
+        return [
+            f"labels of {len(dataset.classes):,} classes are not used; condition on them with --model.condition labels"
+        ]
+    return []

@@ -1,0 +1,207 @@
+"""The page of a model draws what Python draws, loads nothing, and holds foreign text as text."""
+
+import json
+import re
+import shutil
+import subprocess
+from importlib import resources
+
+import numpy as np
+import pytest
+import torch
+
+import kakusan as kk
+from harness.exported import SMALL, write_model
+from harness.faults import catches
+from harness.support import call
+from kakusan.exchange.html.lower import lower
+from kakusan.exchange.html.pack import num_weights, packed, table
+from kakusan.exchange.html.plan import steps_of
+from kakusan.nets import NETWORKS
+from kakusan.noise import example_streams
+from kakusan.run.families.diffusion import DiffusionConfig
+from kakusan.solvers import solver_named, times
+
+NODE, CHROMIUM = shutil.which("node"), shutil.which("chromium")
+needs_node = pytest.mark.skipif(NODE is None, reason="needs node")
+KEYS = ((0, 0), (7, 3), (123_456_789, 42))
+
+
+def node(program, *arguments):
+    """The JSON that a program prints, after the page's scripts for noise and networks."""
+    here = resources.files("kakusan.exchange.html")
+    scripts = "".join(here.joinpath(f"{name}.js").read_text() for name in ("noise", "engine"))
+    done = subprocess.run(
+        [NODE, "-e", scripts + program, *map(str, arguments)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return json.loads(done.stdout)
+
+
+@pytest.fixture(scope="module")
+def guided(tmp_path_factory):
+    """A guided model with clusters, and its page."""
+    root = tmp_path_factory.mktemp("page")
+    path = write_model(root / "m.safetensors", early=True, clusters=5, summary="</script><script>alert(1)</script>")
+    return path, kk.export(path, root / "m.html", "html").path
+
+
+@needs_node
+def test_the_noise_of_the_page_is_that_of_torch():
+    sizes = (784, 27, 9, 16, 5)  # with and without a rest of blocks of 16, and below one block
+    found = node(
+        f"const keys = {json.dumps(KEYS)}, sizes = {json.dumps(sizes)};"
+        "console.log(JSON.stringify(keys.map(([seed, i]) => { const s = new Stream(seed, i);"
+        "return [s.double(), ...sizes.flatMap((n) => [...s.normal(n)]), s.double()]; })))"
+    )
+    for (seed, index), numbers in zip(KEYS, found):
+        stream = example_streams(seed, range(index, index + 1))[0]
+
+        def uniform(stream=stream):
+            return torch.rand(1, generator=stream, dtype=torch.float64)
+
+        wanted = [uniform(), *[torch.randn(size, generator=stream).double() for size in sizes], uniform()]
+        error = (torch.tensor(numbers, dtype=torch.float64) - torch.cat(wanted)).abs()
+        assert error[0] == error[-1] == 0  # uniform numbers are exact
+        assert error.max() < 3e-6  # torch's logarithm and cosine are rounded to float32
+
+
+@needs_node
+@catches("""exchange/html/pack.py: the bytes of a weight change places
+- for shift in (24, 16, 8)
++ for shift in (24, 8, 16)""")
+def test_a_guided_model_with_clusters_draws_the_images_of_python(guided):
+    path, page = guided
+    model = kk.load(path, device="cpu")
+    found = node(
+        'const text = require("fs").readFileSync(process.argv[1], "utf8");'
+        'const part = (id) => text.split(`id="${id}">`)[1].split("</script>")[0];'
+        'loaded(JSON.parse(part("model")), part("weights")).then((m) => console.log(JSON.stringify('
+        "[[0, 0, 20, null], [0, 1, 20, null], [5, 0, 10, 3]].map((one) => [...m.pixels(m.sample(...one))]))))",
+        page,
+    )
+    wanted = [model.sample(2, seed=0)[0], model.sample(2, seed=0)[1], model.sample(1, seed=5, steps=10, cond=3)[0]]
+    for mine, theirs in zip(found, wanted):
+        assert np.abs(np.array(mine) - np.asarray(theirs).reshape(-1).astype(int)).max() <= 2
+
+
+@catches("""exchange/html/plan.py: the estimates are listed oldest first
+- x = row[2 : place + 3][::-1]
++ x = row[2 : place + 3]""")
+@pytest.mark.parametrize("name", ["ddim", "dpm++2m", "dpm++3m", "dpm++2m-sde", "renoise"])
+def test_the_numbers_of_a_plan_take_the_same_steps_as_the_solver(name):
+    world = kk.oracles.GaussianWorld([0.3], [[0.25]])
+    schedule = kk.Schedule.cosine(60)
+    chain = kk.Diffusion(world.network(schedule.beta[1:], "v"), schedule, 1, prediction="v").double()
+    grid, solver = times(schedule, 8, "karras"), solver_named(name)
+    wanted = kk.sample(chain, 3, solver=solver, times=grid, seed=4)
+    streams = example_streams(4, range(3))
+    z = torch.cat([torch.randn(1, 1, generator=one, dtype=torch.float64) for one in streams])
+    known = []
+    for step in steps_of(chain, solver, grid, [False] * 61):
+        output = chain.predict(z, step["t"])[0]
+        known.insert(0, step["from_z"] * z + step["from_output"] * output)
+        z = step["z"] * z + sum(weight * x for weight, x in zip(step["x"], known))
+        if step["noise"]:
+            z = z + step["noise"] * torch.cat(
+                [torch.randn(1, 1, generator=one, dtype=torch.float64) for one in streams]
+            )
+    torch.testing.assert_close(z, wanted, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["heun", "ancestral"])
+def test_a_solver_that_is_not_linear_in_one_estimate_is_refused(name):
+    schedule = kk.Schedule.cosine(20)
+    chain = kk.Diffusion(lambda z, t: z, schedule, 1)
+    with pytest.raises(kk.InputError, match="one evaluation per step"):
+        steps_of(chain, solver_named(name), [5, 10, 20], [False] * 21)
+
+
+@pytest.mark.slow
+@needs_node
+@pytest.mark.parametrize("extra", [{"clusters": 7}, {"variance": "learned", "time": "table"}], ids=["clusters", "gate"])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_network_gives_the_output_of_torch(name, extra, tmp_path):
+    shape = (3, 10, 14)
+    config = DiffusionConfig(**SMALL | {"network": name, "width": 16} | extra)
+    torch.manual_seed(0)
+    network = NETWORKS[name].from_config(config, shape).eval()
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.copy_(0.2 * torch.randn_like(parameter))
+    inputs = (torch.randn(1, *shape), torch.tensor([5]), *([torch.tensor([2])] if config.clusters else []))
+    with torch.no_grad():
+        wanted = network(*inputs)
+    wanted = wanted[0] if isinstance(wanted, tuple) else wanted
+    program = lower(network, inputs)
+    facts = {"program": table(program), "num_weights": num_weights(program), "shape": shape, "guidance": None}
+    (tmp_path / "m.json").write_text(json.dumps([facts, packed(program), inputs[0].flatten().tolist()]))
+    found = node(
+        'const [f, text, z] = JSON.parse(require("fs").readFileSync(process.argv[1]));'
+        "loaded(f, text).then((m) => console.log(JSON.stringify([...m.network.run(new Float32Array(z), 5, 2)])))",
+        tmp_path / "m.json",
+    )
+    error = (torch.tensor(found) - wanted.flatten()).abs().max()
+    assert error < 1e-4 * max(1, wanted.abs().max())  # weights keep 16 bits: 2^-17 each
+
+
+@catches("""exchange/html/export.py: the words of a model become markup
+- autoescape=True
++ autoescape=False""")
+def test_the_page_names_nothing_outside_and_holds_foreign_text_as_text(guided):
+    text = guided[1].read_text()
+    assert "default-src 'none'" in text
+    assert not re.search(r"""(?:src|href)\s*=\s*["'](?!data:)""", text)
+    assert "alert(1)</script>" not in text
+    assert text.count("</script>") == text.count("<script") == 5
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
+def test_the_page_draws_samples_in_a_browser_from_a_file(guided, tmp_path):
+    flags = [
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        f"--user-data-dir={tmp_path}",
+        "--virtual-time-budget=60000",
+    ]
+    done = subprocess.run(
+        [CHROMIUM, *flags, "--dump-dom", guided[1].as_uri()], capture_output=True, text=True, timeout=300, check=False
+    )
+    assert "4 of 4 samples of seed 0" in done.stdout
+    assert "t = 0, the sample" in done.stdout
+    assert "CONSOLE" not in done.stderr
+
+
+def test_a_model_that_is_no_diffusion_model_is_refused_in_one_line(capsys, tmp_path):
+    np.save(tmp_path / "counts.npy", np.random.default_rng(1).multinomial(30, [0.5, 0.3, 0.2], 40))
+    kk.train("counts-dirichlet", data=tmp_path / "counts.npy", steps=3, out=tmp_path / "run")
+    for name in ("html", "onnx"):
+        code, _, told = call(capsys, "export", tmp_path / "run", "--format", name, "--out", tmp_path / f"m.{name}")
+        assert code == 2
+        assert len(told.strip().splitlines()) == 1
+        assert not (tmp_path / f"m.{name}").exists()
+
+
+@catches("""run/model_file.py: the card is not read back
+- metadata.get(CARD, "")[:LONGEST_CARD]
++ ""[:LONGEST_CARD]""")
+def test_a_file_carries_its_card_and_info_shows_it_as_plain_text(capsys, tmp_path):
+    path = write_model(tmp_path / "m.safetensors", card="# Digits\nlicense: MIT\n\x1b[31mred")
+    code, out, _ = call(capsys, "info", path)
+    assert code == 0
+    assert "license: MIT" in out
+    assert "\x1b" not in out
+
+
+def test_a_card_tells_data_settings_limits_and_use(tmp_path):
+    np.save(tmp_path / "counts.npy", np.random.default_rng(1).multinomial(30, [0.5, 0.3, 0.2], 40))
+    kk.train("counts-dirichlet", data=tmp_path / "counts.npy", steps=3, out=tmp_path / "run")
+    path = kk.export(tmp_path / "run", tmp_path / "m.safetensors").path
+    from kakusan.run import model_file
+
+    card = model_file.read(path).card
+    assert card.startswith("---\nlibrary_name: kakusan\nlicense: unknown\n")
+    for words in ("## Facts", "counts.npy", "## Measured", "bits/dim", "## Settings", "## Limits", "kakusan sample"):
+        assert words in card
+    assert str(tmp_path) not in card

@@ -1,0 +1,183 @@
+"""Runs of models of labels: trained, sampled by name, evaluated and used as classifiers."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import kakusan as kk
+from harness.faults import catches
+from harness.support import call, seeded
+from kakusan.data import ImageOptions, open_data
+from kakusan.errors import InputError
+from kakusan.models.labels import Labels
+from kakusan.models.mixture import Mixture
+from kakusan.recipes import find
+from kakusan.run.build import build, start_at, training_loss
+from kakusan.run.families.conditional import label_lines, labels_of
+from kakusan.run.families.diffusion import DiffusionConfig
+from kakusan.run.families.hierarchy import HierarchyConfig
+from kakusan.run.families.vae import VAEConfig
+from kakusan.run.labels import cond_of
+
+NAMES = ("cat", "dog")
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """120 images of 8 x 8: cats are bright on the left, dogs at the top."""
+    root, rng = tmp_path_factory.mktemp("data") / "photos", np.random.default_rng(0)
+    for name in NAMES:
+        (root / name).mkdir(parents=True)
+        for number in range(60):
+            image = rng.integers(0, 50, (8, 8)).astype(np.uint8)
+            half = np.s_[:, :4] if name == "cat" else np.s_[:4]
+            image[half] += 200
+            Image.fromarray(image).save(root / name / f"{number}.png")
+    return root
+
+
+@pytest.fixture(scope="module")
+def run(photos, tmp_path_factory):
+    """A run of a few steps with early weights, so that both kinds of guidance are there."""
+    settings = {"width": 8, "inner_width": 16, "blocks": 1, "depth": 10, "batch": 16}
+    return kk.train("mnist-ddpm", data=photos, steps=10, out=tmp_path_factory.mktemp("runs") / "run", **settings)
+
+
+def test_class_folders_are_the_condition_without_a_flag(run):
+    assert run.recipe.model.condition == "labels"
+    assert run.model.classes == NAMES
+    assert isinstance(run.model.chain.classes, Labels)
+    assert run.model.chain.classes.null == 2
+    assert run.model.chain.classes.share.sum().item() == pytest.approx(1)
+
+
+def test_samples_are_drawn_by_the_name_of_a_class_and_i_depends_on_the_seed_and_i_alone(run):
+    whole = run.model.sample(5, seed=3, label="dog", guidance=2.0, steps=4)
+    part = run.model.sample(2, seed=3, label=1, guidance=2.0, steps=4, first=3)
+    assert np.array_equal(whole[3:], part)
+    mixed = run.model.sample(seed=3, label=["cat", "cat", "cat", "dog", "dog"], guidance=2.0, steps=4)
+    assert np.array_equal(mixed[3:], whole[3:])
+    assert not np.array_equal(mixed[:3], whole[:3])
+    assert not np.array_equal(whole, run.model.sample(5, seed=3, label="dog", steps=4))
+
+
+@catches("""run/labels.py: each starts with the first class in every batch
+- return (first + torch.arange(n)) % len(classes)
++ return torch.arange(n) % len(classes)""")
+def test_all_classes_in_turn_depend_on_the_number_of_the_sample_alone():
+    assert cond_of(NAMES, "each", 3, first=5).tolist() == [1, 0, 1]
+
+
+def test_the_command_draws_each_class_in_turn_and_writes_their_names(run, tmp_path, capsys):
+    code, out, err = call(capsys, "sample", run.path, "-n", 4, "--steps", 2, "--out", tmp_path / "s")
+    assert code == 0, err
+    assert out.split() == [str(tmp_path / "s" / name) for name in ("samples.png", "samples.npy", "labels.csv")]
+    assert (tmp_path / "s" / "labels.csv").read_text() == "name,label\n0,cat\n1,dog\n2,cat\n3,dog\n"
+    flags = ["--label", "dog", "--guidance", 2, "--autoguidance", 1.5, "--steps", 2, "--out", tmp_path / "d"]
+    code, _, err = call(capsys, "sample", run.path, "-n", 2, *flags)
+    assert code == 0, err
+    data = open_data(
+        tmp_path / "s" / "samples.npy", ImageOptions(labels=str(tmp_path / "s" / "labels.csv")), whole=True
+    )
+    assert data.classes == NAMES
+
+
+def test_an_evaluation_has_the_bound_given_labels_the_bound_of_the_data_and_the_accuracy(run, capsys):
+    code, out, err = call(capsys, "evaluate", run.path, "--classified", 6, "--repeats", 1, "--json")
+    assert code == 0, err
+    found = json.loads(out)
+    given, classes = found["given_labels"], found["classes"]
+    assert given["bits_per_dim"] == pytest.approx(found["bits_per_dim"] - found["terms"]["class"])
+    assert found["terms"]["class"] == pytest.approx(1 / 64, abs=2e-3)  # one bit for two equally common classes
+    assert classes["num_labeled"] == classes["num_examples"] == 6
+    assert 0 <= classes["accuracy"] <= 1 < classes["network_evaluations"]
+    assert classes["accuracy_standard_error"] > 0
+
+
+def test_data_are_classified_with_the_names_of_their_files(run, photos, capsys):
+    code, out, err = call(capsys, "classify", run.path, photos, "--limit", 3, "--evaluations", 8)
+    assert code == 0, err
+    lines = out.splitlines()
+    assert lines[0] == "name,label,probability"
+    assert [line.split(",")[0] for line in lines[1:]] == ["cat/0.png", "cat/1.png", "cat/10.png"]
+    code, out, err = call(capsys, "classify", run.path, "--limit", 2, "--evaluations", 8, "--json")
+    assert code == 0, err
+    assert [sum(one["probabilities"]) for one in json.loads(out)["examples"]] == pytest.approx([1, 1])
+
+
+def test_an_exported_file_knows_the_names_of_the_classes(run, tmp_path, capsys):
+    code, _, err = call(capsys, "export", run.path, "--out", tmp_path / "m.safetensors")
+    assert code == 0, err
+    model = kk.load(tmp_path / "m.safetensors")
+    assert model.classes == NAMES
+    assert np.array_equal(model.sample(2, label="cat", steps=2), run.model.sample(2, label="cat", steps=2))
+
+
+@pytest.mark.parametrize(
+    ("choices", "words"),
+    [
+        ({"label": "bird"}, "no class 'bird'; its classes are cat, dog"),
+        ({"label": 2}, "no class 2"),
+        ({"label": "cat", "guidance": -1.0}, "at least 0"),
+        ({"label": ["cat", "dog", "cat"]}, "2 samples need as many labels, got 3"),
+    ],
+)
+def test_a_label_or_scale_that_makes_no_sense_is_refused(run, choices, words):
+    with pytest.raises(InputError, match=words):
+        run.model.sample(2, steps=2, **choices)
+
+
+def test_the_recipes_own_data_keep_their_clusters_and_other_labels_are_named():
+    digits, config = open_data("mnist"), find("mnist-ddpm").model
+    assert config.for_labels(digits) is config
+    assert label_lines(config, digits, own_data=False) == []
+    assert "--model.condition labels" in label_lines(config, digits, own_data=True)[0]
+    chosen = DiffusionConfig(clusters=128, condition="labels").for_labels(digits)
+    assert (chosen.classes, chosen.clusters, chosen.num_conditions) == (tuple("0123456789"), 0, 11)
+
+
+def test_labels_that_are_wanted_and_not_there_are_refused():
+    data = open_data("mnist", ImageOptions(labels="none"))
+    with pytest.raises(InputError, match="put images into one subfolder for each class"):
+        DiffusionConfig(condition="labels").for_labels(data)
+    with pytest.raises(InputError, match=r"add --model\.clusters"):
+        DiffusionConfig(condition="clusters").for_labels(data)
+    with pytest.raises(InputError, match="lacks the label 9"):
+        DiffusionConfig(condition="labels", classes=tuple("012345678")).for_labels(open_data("mnist"))
+
+
+SMALL = {
+    "diffusion": DiffusionConfig(width=8, inner_width=16, blocks=1, depth=20),
+    "vae": VAEConfig(hidden=(16,), latent=3),
+    "weighted vae": VAEConfig(hidden=(16,), latent=3, importance_samples=3),
+    "hierarchy": HierarchyConfig(hidden=16, latents=(4, 3)),
+}
+
+
+@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("few", [False, True])
+def test_every_family_trains_on_labels_and_on_a_few_of_them(photos, tmp_path, name, few):
+    data = open_data(photos)
+    if few:
+        data.train_cond[10:] = -1
+    config = SMALL[name].for_labels(data)
+    assert (config.clusters > 0) == few
+    module, labels = build(config, data.event_shape), labels_of(config, data, "train")
+    assert isinstance(module, Mixture)
+    start_at(module, config, data.train, labels=labels)
+    losses = training_loss(module, config, data.train, labels=labels)(torch.arange(20), seeded(0))
+    losses.mean().backward()
+    assert losses.shape == (20,)
+    assert losses.isfinite().all()
+    other = training_loss(module, config, data.train, labels=1 - labels.clamp(min=0))(torch.arange(20), seeded(0))
+    if name != "diffusion":  # its last layer is zero before the first step
+        assert not torch.allclose(losses[:10], other[:10])
+
+
+def test_the_notes_form_of_the_third_term_refuses_labels(photos):
+    config = HierarchyConfig(third_term="notes").for_labels(open_data(photos))
+    with pytest.raises(InputError, match="leave third_term exact"):
+        build(config, (1, 8, 8))
