@@ -13,7 +13,7 @@ import tracemalloc
 import unicodedata
 from pathlib import Path
 from types import SimpleNamespace
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -636,7 +636,8 @@ def test_other_pictures_are_fitted_to_the_model_that_they_are_to_measure(tmp_pat
     save(tmp_path, "b.png", colors(2, 30, 40))
     recipe = SimpleNamespace(data="mnist", pictures=ImageOptions())
     model = SimpleNamespace(event_shape=(1, 12, 8), recipe=recipe, check_data=lambda dataset: None)
-    data = data_of(tmp_path, cast(TrainedModel, model), str(tmp_path))
+    source = cast(Any, SimpleNamespace(path=tmp_path / "run", run=None))
+    data = data_of(source, cast(TrainedModel, model), str(tmp_path))
     assert data.event_shape == (1, 12, 8)
     assert "cropped in the middle and resized (Lanczos) to 12 x 8" in capsys.readouterr().err  # and it is said
 

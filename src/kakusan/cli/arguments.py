@@ -6,36 +6,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from kakusan.cli.flags import SOLVERS, Count, OnDevice, Printed, Run, Seed
 from kakusan.cli.parser import OptionsOf, Positional
+from kakusan.cli.tool_arguments import Encode, Interpolate, Reconstruct, Score
 from kakusan.settings import Between, Choice
 from kakusan.training.settings import MOST_MINUTES, MOST_STEPS
 
-Run = Annotated[Path, Positional("RUN")]
-Count = Annotated[int, Between(1)]
-Seed = Annotated[int, Between(0)]
 Minutes = Annotated[float, Between(0, MOST_MINUTES, "(]")]
 Steps = Annotated[int, Between(1, MOST_STEPS)]
 Channels = Literal[1, 3, 4]
 Split = Literal["test", "train"]
-SOLVERS = Choice("kakusan.solvers:SOLVERS")
 EXPORTS = Choice("kakusan.exchange:EXPORTS")
 SPACINGS = Literal["karras", "log-snr", "uniform"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class OnDevice:
-    """Flag of a command that computes."""
-
-    device: str = "auto"
-    """Device: auto, cpu, cuda, cuda:N or mps (an Apple GPU)."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Printed:
-    """Flag of a command with a result for programs."""
-
-    json: bool = False
-    """Print one JSON object and nothing else on stdout."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +74,8 @@ class Evaluate(Measured):
     """Number of samples K of the importance-weighted bound, for a VAE or hierarchical VAE. Default: the ELBO."""
     repeats: Count | None = None
     """Number of independent estimates to average. Default: 1; for fewer than 250 examples, 1,000 network evaluations."""
+    error: Annotated[float, Between(0, 1e6, "(]")] | None = None
+    """Wanted standard error in bits/dim. Estimates are repeated until it is reached, or until only more examples help."""
     classified: Annotated[int, Between(0)] = 200
     """Number of examples that a model of labels classifies by Bayes' rule. 0: none."""
     estimators: bool = False
@@ -99,8 +83,8 @@ class Evaluate(Measured):
     samples: Count | None = None
     """Number of samples to draw and compare with real images, e.g. 10000."""
     features: str | None = None
-    """Features for comparing samples: digits, fashion, or a .npz or .safetensors file. Default: digits. A file has arrays
-    (N, D) named samples and reference (held out), and optionally train."""
+    """Features for comparing samples: digits, fashion, multiscale, or a .npz or .safetensors file. Default: multiscale, for
+    gray images of 28 x 28 digits. A file has arrays (N, D) named samples and reference (held out), and optionally train."""
 
 
 @dataclass(frozen=True)
@@ -131,6 +115,8 @@ class Compare(Measured):
     """Second run, of the same kind of data."""
     limit: Annotated[int, Between(2)] | None = None
     """Number of examples from the start of the split. Default: all."""
+    until_decided: bool = False
+    """Measure examples in random order and stop as soon as a 95 % confidence sequence excludes no difference."""
 
 
 @dataclass(frozen=True)
@@ -206,7 +192,7 @@ class Recipes:
 
 @dataclass(frozen=True)
 class Data:
-    """Describe a data file or folder, changing nothing."""
+    """Describe a data file or folder, and give the command that trains on it."""
 
     path: Annotated[str, Positional("PATH")]
     """Data: mnist, a folder of images or of IDX files, a .npy or .npz file, or a .csv or .parquet table."""
@@ -218,6 +204,12 @@ class Data:
     """Types of columns of a table, e.g. age=integer,id=skip. Types: real, integer, categorical, skip. Default: from their values."""
     labels: str | None = None
     """Labels. folders: class subfolders. none: no labels. PATH: a .csv file with name and label. Default: automatic."""
+    sheet: Path | None = None
+    """PNG file for a contact sheet of up to 100 images."""
+    cache: Path | None = None
+    """Folder for data that are larger than memory, which are converted once. Default: none, with --forget runs/data-cache."""
+    forget: bool = False
+    """Delete the cached conversion of these data and do nothing else."""
 
 
 @dataclass(frozen=True)
@@ -303,6 +295,8 @@ class Train(NewRun):
     labels: str | None = None
     """Labels to condition on. folders: class subfolders. none: no labels. PATH: a .csv file with the columns name and label;
     rows of an array are numbered from 0. Default: labels.csv in a folder of images, else its class subfolders."""
+    init: Path | None = None
+    """Run, or a file written by kakusan export, whose weights and settings the new run starts from."""
     model: Any = None
 
 
@@ -325,6 +319,10 @@ COMMANDS: dict[
     "evaluate": Evaluate,
     "classify": Classify,
     "compare": Compare,
+    "score": Score,
+    "encode": Encode,
+    "reconstruct": Reconstruct,
+    "interpolate": Interpolate,
     "report": Report,
     "export": Export,
     "import": Import,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kakusan.cli import arguments
@@ -62,6 +63,39 @@ def compare(command: arguments.Compare) -> int:
     from kakusan.run.compare import compare
 
     return _print(compare(**_without(command, "json")), command.json)
+
+
+def score(command: arguments.Score) -> int:
+    """Score examples, print the strangest, and write the files that were asked for."""
+    from kakusan.run.tools.score import score
+
+    return _print(score(**_without(command, "json")), command.json)
+
+
+def encode(command: arguments.Encode) -> int:
+    """Write latents and print the file."""
+    from kakusan.run.tools.encode import encode_file
+
+    shape = encode_file(**_without(command))
+    tell(f"latents {shape}")
+    say(str(command.out))
+    return 0
+
+
+def reconstruct(command: arguments.Reconstruct) -> int:
+    """Write reconstructions and print the files."""
+    from kakusan.run.tools.reconstruct import reconstruct_files
+
+    say(*map(str, reconstruct_files(**_without(command))))
+    return 0
+
+
+def interpolate(command: arguments.Interpolate) -> int:
+    """Write an interpolation and print the file."""
+    from kakusan.run.tools.interpolate import interpolate_file
+
+    say(str(interpolate_file(**_without(command))))
+    return 0
 
 
 def replay(command: arguments.Replay) -> int:
@@ -143,13 +177,21 @@ def recipes(command: arguments.Recipes) -> int:
 
 def data(command: arguments.Data) -> int:
     """Read the data as training would, and print what they are and the command that trains on them."""
-    from kakusan.data.open import open_data
+    from kakusan.data.cache import NAME
+    from kakusan.data.open import lasting, open_data
     from kakusan.data.options import ImageOptions, size_named
 
+    if command.forget:
+        from kakusan.data.cache import forget
+
+        root = command.cache or Path("runs") / NAME
+        say(f"{forget(root, Path(lasting(command.path))):,} bytes deleted in {root}")
+        return 0
     with naming_flags():
         options = ImageOptions(
             size_named(command.size), command.channels, bad="skip", columns=command.columns, labels=command.labels
         )
+        options = dataclasses.replace(options, fit=True, cache=str(command.cache.absolute()) if command.cache else None)
     dataset = open_data(command.path, options, tell)
     flags = [
         part
@@ -159,7 +201,16 @@ def data(command: arguments.Data) -> int:
     ]
     flags += ["--bad-images", "skip"] if dataset.skipped else []
     say(*_described(dataset))
-    say(f"train on it with: {typed('train', dataset.form.recipe(dataset), '--data', command.path, *flags)}")
+    recipe = dataset.form.recipe(dataset)
+    if dataset.form.has_figure:
+        from kakusan.run.data_report import image_lines, write_sheet
+
+        say(*image_lines(dataset))
+        if command.sheet is not None:
+            say(f"{command.sheet} shows {counted(write_sheet(dataset, command.sheet), 'image')}")
+        if "cropped" in dataset.prepared and command.size is None and recipe != "images":
+            flags += ["--size", "x".join(map(str, dataset.event_shape[1:]))]  # the other recipes choose none
+    say(f"train on it with: {typed('train', recipe, '--data', command.path, *flags)}")
     return 0
 
 

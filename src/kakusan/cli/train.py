@@ -90,7 +90,7 @@ def _parser(recipe: Recipe) -> Parser:
 
 
 def _wanted(recipe: Recipe, command: Train | Distill, out: Path) -> Any:
-    from kakusan.data.options import ImageOptions, size_named
+    from kakusan.data.options import size_named
     from kakusan.run.train import Start
 
     device = command.device or "auto"
@@ -99,15 +99,10 @@ def _wanted(recipe: Recipe, command: Train | Distill, out: Path) -> Any:
     if isinstance(command, Distill):
         recipe = dataclasses.replace(recipe, distil=command.distil, optim=command.optim)
         return Start(recipe, out, command.seed, device, command.teacher, command.data)
-    pictures = ImageOptions(
-        size_named(command.size),
-        command.channels,
-        command.bad_images,
-        columns=command.columns,
-        labels=command.labels,
-    )
+    given = {"size": size_named(command.size), "channels": command.channels, "bad": command.bad_images}
+    pictures = dataclasses.replace(recipe.pictures, **given, columns=command.columns, labels=command.labels)
     recipe = dataclasses.replace(recipe, data=command.data, pictures=pictures, model=command.model, optim=command.optim)
-    return Start(recipe, out, command.seed, device)
+    return Start(recipe, out, command.seed, device, init=command.init)
 
 
 def _launch(words: list[str], command: Processes) -> int:

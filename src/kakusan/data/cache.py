@@ -199,7 +199,11 @@ def state_of_files(folder: Path, names: list[str]) -> str:
     """SHA-256 over the names, sizes and times of change of files: another state of them has another one."""
     digest = hashlib.sha256()
     for name in names:
-        status = (folder / name).stat()
+        try:
+            status = (folder / name).stat()
+        except OSError:  # the scan names it
+            digest.update(f"{name}\0unreadable\n".encode("utf-8", "surrogateescape"))
+            continue
         digest.update(f"{name}\0{status.st_size} {status.st_mtime_ns}\n".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
 

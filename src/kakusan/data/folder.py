@@ -49,7 +49,7 @@ class ImageFolder:
         chosen = choose_size(path, names) if options.fit and options.size is None else None
         if chosen is not None:
             options = dataclasses.replace(options, size=chosen[0])
-            if tell is not None:
+            if tell is not None and chosen[1]:
                 tell(f"{printable(path.name)}: {chosen[1]}")
         cache = Cache.of(path, options, whole, lambda: state_of_files(path, [*names, *table_of(path, options.labels)]))
 
@@ -150,7 +150,10 @@ def _stack(found: Scan, part: str, rows: list[int], channels: int) -> Tensor:
 
 def _contents(found: Scan) -> str:
     colors = f"{found.color:,} in color, {len(found.names) - found.color:,} gray"
-    return f"{len(found.names):,} images ({colors}, {found.blended:,} with an alpha channel): {_sizes(found)}"
+    aspects = sorted(width / height for height, width in found.sizes)
+    aspect = f"width / height {aspects[0]:.2f} to {aspects[-1]:.2f}; " if len(found.sizes) > 1 else ""
+    depth = f"{found.deep:,} of 16 bits, " if found.deep else ""
+    return f"{len(found.names):,} images ({colors}, {depth}{found.blended:,} with an alpha channel): {aspect}{_sizes(found)}"
 
 
 def _preparation(found: Scan, options: ImageOptions, channels: int) -> str:

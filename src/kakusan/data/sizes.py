@@ -16,7 +16,7 @@ TOLERANCE = 0.03  # of an aspect ratio
 
 
 def choose_size(folder: Path, names: list[str]) -> tuple[tuple[int, int], str] | None:
-    """Size (height, width) for these files and the reason in words; None if all have one small size.
+    """Size (height, width) for these files and the reason in words, empty if all have one small size; None without files.
 
     The shorter side is the median one, at most 64. The aspect ratio is kept if nine tenths share it, otherwise the size
     is square.
@@ -32,7 +32,7 @@ def choose_size(folder: Path, names: list[str]) -> tuple[tuple[int, int], str] |
         return None
     typical = round(median(min(size) for size in sizes))
     if len(set(sizes)) == 1 and typical <= LARGEST_SHORT_SIDE:
-        return None
+        return sizes[0], ""
     short = max(SMALLEST_SIDE, min(typical, LARGEST_SHORT_SIDE))
     tall, wide = _aspect(sizes)
     size = round(short * tall), round(short * wide)

@@ -34,7 +34,14 @@ class Folding:
 
     def back(self, h: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         """(b, channels_out, *grid) -> prediction (b, C, H, W), and with `gate` also v in [0, 1] of that shape."""
-        y = F.pixel_shuffle(h, self.fold)[:, :, : self.size[0], : self.size[1]]
+        return self.split(self.unfold(h))
+
+    def unfold(self, h: Tensor) -> Tensor:
+        """(b, channels_out, *grid) -> (b, C or 2 C, H, W)."""
+        return F.pixel_shuffle(h, self.fold)[:, :, : self.size[0], : self.size[1]]
+
+    def split(self, y: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        """(b, C or 2 C, H, W) -> prediction, and with `gate` also v in [0, 1]."""
         if not self.gate:
             return y
         prediction, logit = y.chunk(2, dim=1)

@@ -12,6 +12,7 @@ import math
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from kakusan.errors import InputError
 from kakusan.nets.base import ImageDenoiser
@@ -19,7 +20,6 @@ from kakusan.nets.folding import Folding
 from kakusan.nets.layers import GroupNorm, Modulation, channels_last, modulate, zeroed
 from kakusan.nets.time import TimeKind
 
-FOLD = 2  # pixels of a side that become channels
 HALVINGS = 1  # levels below the finest
 GROUPS = 8  # of the normalization
 
@@ -33,6 +33,9 @@ class UNet(ImageDenoiser):
         channels: C.
         size: (H, W).
         num_steps: T, for the time table.
+        fold: Pixels of a side that become channels before the finest level.
+        refine: Channels of two convolutions on the unfolded image, which remove the grid of the folds. 0: none.
+        checkpointing: Compute the blocks of the coarse level again for the gradient, which saves their memory.
         width: Channels at the finest level, a multiple of 8; multiples of 16 are fastest on a CPU with AVX-512.
         inner_width: Channels at the coarse level, a multiple of 8.
         blocks: Number of residual blocks at the coarse level.
@@ -43,9 +46,9 @@ class UNet(ImageDenoiser):
         cond_dim: Number of features if conditional on features, otherwise 0.
     """
 
-    settings = ("width", "inner_width", "blocks")
+    settings = ("width", "inner_width", "blocks", "fold", "refine", "checkpointing")
     # Orthogonalizing the whole-image layers would cost more than it gains: they are too large.
-    not_hidden = (*ImageDenoiser.not_hidden, "wholes")
+    not_hidden = (*ImageDenoiser.not_hidden, "wholes", "refine")
 
     def __init__(
         self,
@@ -60,13 +63,16 @@ class UNet(ImageDenoiser):
         num_classes: int = 0,
         time_width: int = 128,
         cond_dim: int = 0,
+        fold: int = 2,
+        refine: int = 0,
+        checkpointing: bool = False,
     ):
         super().__init__(time, time_width, num_steps, num_classes, cond_dim)
         if width < GROUPS or inner_width < GROUPS or width % GROUPS or inner_width % GROUPS or blocks < 1:
             raise InputError(
                 f"widths must be multiples of {GROUPS} and blocks at least 1, got {width}, {inner_width} and {blocks}"
             )
-        self.folding = Folding(channels, size, FOLD, FOLD * 2**HALVINGS, gate)
+        self.folding = Folding(channels, size, fold, fold * 2**HALVINGS, gate)
         self.first = nn.Conv2d(self.folding.channels_in, width, 3, padding=1)
         self.down = nn.Conv2d(width, inner_width, 2, stride=2)
         self.coarse = nn.ModuleList([ResidualBlock(inner_width, time_width) for _ in range(blocks)])
@@ -82,6 +88,11 @@ class UNet(ImageDenoiser):
         self.fine = ResidualBlock(width, time_width)
         self.last_norm = GroupNorm(GROUPS, width)
         self.last = zeroed(nn.Conv2d(width, self.folding.channels_out, 3, padding=1))
+        self.checkpointing = checkpointing
+        if refine:
+            self.refine = Refine(channels, channels * (2 if gate else 1), refine, time_width)
+        else:
+            self.refine = None
         channels_last(self)
 
     def forward(self, z_t: Tensor, t: Tensor, cond: Tensor | None = None) -> Tensor | tuple[Tensor, Tensor]:
@@ -90,9 +101,41 @@ class UNet(ImageDenoiser):
         h = self.first(self.folding.into(z_t).contiguous(memory_format=torch.channels_last))
         inner = self.down(h)
         for block, mixer, whole in zip(self.coarse, self.mixers, self.wholes):
-            inner = whole(mixer(block(inner, e)))
+            if self.checkpointing and torch.is_grad_enabled():
+                inner = checkpoint(
+                    lambda h, e, *parts: parts[2](parts[1](parts[0](h, e))),
+                    inner,
+                    e,
+                    block,
+                    mixer,
+                    whole,
+                    use_reentrant=False,
+                )
+            else:
+                inner = whole(mixer(block(inner, e)))
         h = self.merge(torch.cat([F.pixel_shuffle(self.up(inner), 2), h], dim=1))
-        return self.folding.back(self.last(F.silu(self.last_norm(self.fine(h, e)))))
+        y = self.folding.unfold(self.last(F.silu(self.last_norm(self.fine(h, e)))))
+        return self.folding.split(y if self.refine is None else self.refine(y, z_t, e))
+
+
+class Refine(nn.Module):
+    """Residual of two 3 x 3 convolutions on the unfolded prediction and z_t, modulated by t; starts as the identity.
+
+    The last layer of a folded network draws the pixels of a fold by separate filters, which differ after a short training
+    and leave a grid. Here neighbors of one fold and of two are treated alike.
+    """
+
+    def __init__(self, channels: int, channels_out: int, width: int, time_width: int):
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels + channels_out, width, 3, padding=1)
+        self.modulation = Modulation(time_width, 2 * width)
+        self.conv2 = zeroed(nn.Conv2d(width, channels_out, 3, padding=1))
+
+    def forward(self, y: Tensor, z_t: Tensor, e: Tensor) -> Tensor:
+        """Map the prediction y (b, channels_out, H, W) given z_t and the embedding e (b, time_width)."""
+        scale, shift = self.modulation(e)[:, :, None, None].chunk(2, dim=1)
+        h = self.conv1(torch.cat([y, z_t], dim=1).contiguous(memory_format=torch.channels_last))
+        return y + self.conv2(F.silu(modulate(h, scale, shift)))
 
 
 class ResidualBlock(nn.Module):

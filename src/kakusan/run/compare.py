@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from kakusan.likelihood.compare import compare as compare_evaluations
 from kakusan.likelihood.evaluation import Evaluation
 from kakusan.run.evaluation_data import data_of
 from kakusan.run.families.conditional import known_labels
+from kakusan.run.looks import Stopped, measure_until_decided
 from kakusan.run.source import open_source
 from kakusan.run.trained_model import TrainedModel, load
 from kakusan.timesteps import StepLaw
@@ -27,10 +28,13 @@ class Compared:
     paths: tuple[str, str]
     evaluations: tuple[Evaluation, Evaluation]
     comparison: Comparison
+    stopped: Stopped | None = None
 
     def record(self) -> dict[str, Any]:
         """Return plain JSON values."""
-        return {**self.comparison.record(), "runs": {p: e.record() for p, e in zip(self.paths, self.evaluations)}}
+        looks = {} if self.stopped is None else {"until_decided": asdict(self.stopped)}
+        runs = {path: result.record() for path, result in zip(self.paths, self.evaluations)}
+        return {**self.comparison.record(), **looks, "runs": runs}
 
     def lines(self) -> list[str]:
         """The result in words."""
@@ -43,6 +47,8 @@ class Compared:
             f"difference {found.difference:+.4f} ± {found.standard_error:.4f} bits/dim over the same "
             f"{found.num_images:,} examples ({far}; unpaired it would be ± {found.unpaired_error:.4f})"
         )
+        if self.stopped is not None:
+            return [*lines, self.stopped.words(self.paths)]
         if found.standard_error and abs(found.difference) > CLEAR * found.standard_error:
             fewer = self.paths[found.difference > 0]
             lines.append(f"{fewer} needs fewer bits, which in short runs does not imply better samples")
@@ -56,6 +62,7 @@ def compare(
     split: str = "test",
     limit: int | None = None,
     data: str | None = None,
+    until_decided: bool = False,
     seed: int = 0,
     device: str = "auto",
 ) -> Compared:
@@ -67,6 +74,7 @@ def compare(
         split: "test" (held out) or "train".
         limit: Number of examples, the first ones (default: all).
         data: Other data of the same shape (default: the first run's own).
+        until_decided: Measure examples in random order, and stop when a confidence sequence excludes no difference.
         seed: Random seed.
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
     """
@@ -88,6 +96,10 @@ def compare(
     tell(f"on {dataset.describe()}")
     examples = (dataset.test if split == "test" else dataset.train)[:limit]
     law = _common_law(models)
+    if until_decided:
+        known = [known_labels(model.recipe.model, dataset, split, limit) for model in models]
+        results, stopped = measure_until_decided(models, examples, seed, law, known)
+        return Compared(paths, results, compare_evaluations(*results), stopped)
     results = []
     for path, model in zip(paths, models):
         tell_measuring(len(examples), f" by {path}")

@@ -3,6 +3,7 @@
 run.json        recipe with every setting, seed, versions, command line     written once
 data.json       shape, counts and digest of the data                        written once
 teacher.safetensors  a student's teacher                                    written once
+initial.safetensors  the model that fine-tuning started from                written once
 history.jsonl   one line for each measurement during training
 checkpoints/    the newest two intact ones
 samples/        samples during training, always from the same noise
@@ -26,8 +27,9 @@ from kakusan.storage import commit, files, journal, records
 from kakusan.storage.lock import LOCK, OWNER, Busy, WriterLock
 
 TEACHER = "teacher.safetensors"
+INITIAL = "initial.safetensors"
 # left by a run that was killed before it wrote run.json, in addition to empty folders
-BEGINNING = {name for one in (OWNER, "data.json", "run.json", TEACHER) for name in (one, f".{one}.draft")}
+BEGINNING = {name for one in (OWNER, "data.json", "run.json", TEACHER, INITIAL) for name in (one, f".{one}.draft")}
 BEGINNING = (BEGINNING | {LOCK}) - {"run.json"}
 MOST_RECORD_BYTES = 16 * files.MIB
 MOST_FIGURE_BYTES = 32 * files.MIB

@@ -6,11 +6,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kakusan.console import command, tell
-from kakusan.data.open import open_data
+from kakusan.console import command
 from kakusan.errors import InputError
 from kakusan.run import model_file
 from kakusan.run.directory import TEACHER, RunDirectory, owner_words, resume_command
+from kakusan.run.own_data import open_for
 from kakusan.run.recipe import Recipe, from_record
 from kakusan.run.teacher import kept_teacher
 from kakusan.storage import commit
@@ -86,7 +86,7 @@ def examine(path: Path | str) -> Findings:
             findings.records[name] = str(error)
     _examine_checkpoints(findings, run)
     recipe = _examine_recipe(findings, run, records.get("run.json"))
-    _examine_data(findings, recipe, records.get("data.json"))
+    _examine_data(findings, run, recipe, records.get("data.json"))
     findings.to_type = _to_type(findings, run)
     return findings
 
@@ -123,12 +123,12 @@ def _examine_recipe(findings: Findings, run: RunDirectory, record: dict[str, Any
     return recipe
 
 
-def _examine_data(findings: Findings, recipe: Recipe | None, known: dict[str, Any] | None) -> None:
+def _examine_data(findings: Findings, run: RunDirectory, recipe: Recipe | None, known: dict[str, Any] | None) -> None:
     if recipe is None or known is None:
         findings.data = "unknown without these records"
         return
     try:
-        dataset = open_data(recipe.data, recipe.pictures, tell)
+        dataset = open_for(run.path, recipe.data, recipe.pictures)
     except InputError as error:
         findings.data = f"{recipe.data} cannot be opened here ({error})"
         return

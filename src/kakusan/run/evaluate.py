@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
-from kakusan.console import counted, tell_measuring
+from kakusan.console import counted, tell, tell_measuring
 from kakusan.data.forms.base import Form
 from kakusan.data.forms.images import ImageForm
 from kakusan.distributions import add
@@ -19,11 +19,12 @@ from kakusan.errors import InputError
 from kakusan.likelihood.evaluation import Evaluation, Part, stderr_words
 from kakusan.likelihood.three import three_estimates
 from kakusan.measure.classifier import SHIPPED
-from kakusan.measure.samples import Quality
+from kakusan.measure.samples import ANY, Quality
 from kakusan.progress import progress
 from kakusan.run.bayes import CLASSIFIED, Classified, given_labels, given_line
 from kakusan.run.evaluation_data import data_of
 from kakusan.run.families.conditional import known_labels
+from kakusan.run.precision import repeated_until
 from kakusan.run.quality import file_quality, sample_quality
 from kakusan.run.source import open_source
 from kakusan.run.trained_model import TrainedModel, load
@@ -94,6 +95,7 @@ def evaluate(
     data: str | None = None,
     repeats: int | None = None,
     importance: int | None = None,
+    error: float | None = None,
     estimators: bool = False,
     classified: int = CLASSIFIED,
     samples: int | None = None,
@@ -110,10 +112,11 @@ def evaluate(
         data: Other data of the same shape, measured whole (default: the run's own).
         repeats: Independent estimates to average (default: 1, more for fewer than 250 examples).
         importance: K of the importance-weighted bound of a VAE or hierarchical VAE (default: the ELBO).
+        error: Wanted standard error in bits/dim; estimates are repeated until it is reached (default: none).
         estimators: Also estimate the ELBO of a few examples from paths, pairs and single latents.
         classified: Number of examples that a model of labels classifies by Bayes' rule, the first ones.
         samples: Number of samples to draw and measure (default: none).
-        features: Features of the samples' measures: "digits" or "fashion", or a file of features.
+        features: Features of the samples' measures: "digits", "fashion", "multiscale", or a file of features.
         seed: Random seed.
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
     """
@@ -128,24 +131,28 @@ def evaluate(
     if not model.family.has_bound:
         other_split = None if split == "test" else split
         options = {"--importance": importance, "--limit": limit, "--repeats": repeats, "--split": other_split}
-        _refuse_bound_options(options | {"--estimators": estimators or None})
+        _refuse_bound_options(options | {"--estimators": estimators or None, "--error": error})
     dataset = data_of(open_source(run), model, data)
     quality = _quality(model, dataset, samples, features, seed)
     if not model.family.has_bound:
         return Evaluated(dataset.name, None, quality, dataset.form)
-    if split != "test" and data is not None:
-        raise InputError(
-            f"--split {split} is a part of the run's own data, and --data is measured whole; give one of them"
-        )
+    _check_split(split, data)
     examples = (dataset.test if split == "test" else dataset.train)[:limit]
     tell_measuring(len(examples))
     labels = known_labels(model.recipe.model, dataset, split, limit)
-    measured = measure_bound(model, examples, seed, importance, repeats, labels)
+    measured = measure_bound(model, examples, seed, importance, repeats, labels, error)
     if model.classes and classified:
         measured = _with_classes(measured, model, examples[:classified], labels, seed, repeats)
     if estimators:
         measured = _with_estimators(measured, model, examples, seed)
     return Evaluated(dataset.name, measured, quality, dataset.form)
+
+
+def _check_split(split: str, data: str | None) -> None:
+    if split != "test" and data is not None:
+        raise InputError(
+            f"--split {split} is a part of the run's own data, and --data is measured whole; give one of them"
+        )
 
 
 def _with_estimators(measured: Measured, model: TrainedModel, examples: Tensor, seed: int) -> Measured:
@@ -175,14 +182,24 @@ def measure_bound(
     importance: int | None = None,
     repeats: int | None = None,
     labels: Tensor | None = None,
+    error: float | None = None,
 ) -> Measured:
     """Bound of examples and everything that comes with it; arguments as `evaluate`, with the label of each example."""
     if repeats is None:
         repeats = model.family.repeats(len(data))
-    turns = progress(range(repeats), "measuring the bound")
-    result = averaged([model.evaluate(data, seed + _REPEAT * k, importance, labels=labels) for k in turns])
+    estimates: list[Evaluation] = []
+
+    def repeat(num: int) -> Evaluation:
+        """The average of `num` estimates, of which the first are there already."""
+        for k in progress(range(len(estimates), num), "measuring the bound"):
+            estimates.append(model.evaluate(data, seed + _REPEAT * k, importance, labels=labels))
+        return averaged(estimates)
+
+    result, reached = repeat(repeats), []
+    if error is not None:
+        result, reached = repeated_until(error, repeat, repeats, tell)
     details = model.family.details(model, data, seed)
-    lines = model.family.detail_lines(details)
+    lines = [*reached, *model.family.detail_lines(details)]
     if labels is not None and (given := given_labels(result, labels)):
         details, lines = details | {"given_labels": given}, [given_line(given), *lines]
     return Measured(result, details, lines)
@@ -255,7 +272,7 @@ def _refuse_bound_options(options: dict[str, Any]) -> None:
 
 def _quality(model: TrainedModel, dataset: Any, samples: int | None, features: str | None, seed: int) -> Quality | None:
     """Measure samples before the bound, so that mistakes show at once."""
-    if features is not None and features not in SHIPPED:
+    if features is not None and features not in (*SHIPPED, ANY):
         if samples is not None:
             raise InputError("give --samples, or --features with a file, which contains features of samples")
         return file_quality(Path(features))
@@ -263,7 +280,7 @@ def _quality(model: TrainedModel, dataset: Any, samples: int | None, features: s
         if features is not None:
             raise InputError(f"--features {features} needs a number of samples: add --samples 10000")
         return None
-    return sample_quality(model, dataset, samples, seed, features or "digits")
+    return sample_quality(model, dataset, samples, seed, features)
 
 
 def error_words(result: Evaluation, form: Form | None = None) -> str:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from kakusan.console import tell
 from kakusan.data.dataset import Dataset
-from kakusan.data.open import EMBEDDED, kind_of, open_data
+from kakusan.data.open import EMBEDDED, kind_of
 from kakusan.data.options import ImageOptions
 from kakusan.errors import InputError, shown
+from kakusan.run.own_data import open_for
 from kakusan.run.recipe import without_label_path
 from kakusan.run.source import ModelSource
 from kakusan.run.trained_model import TrainedModel
@@ -26,7 +27,7 @@ def data_of(source: ModelSource, model: TrainedModel, other: str | None) -> Data
     wanted = recipe.pictures
     if other is not None:
         wanted = model.family.reading(model.recipe.model, options_for(other, model.event_shape, wanted) or wanted)
-    dataset = open_data(other or model.recipe.data, wanted, tell, whole=other is not None)
+    dataset = open_for(source.path, other or model.recipe.data, wanted, whole=other is not None)
     if other is not None:
         dataset = model.family.conform(model.recipe.model, dataset)
     model.check_data(dataset)

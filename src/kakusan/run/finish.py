@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+
 from kakusan import distributed
 from kakusan.console import tell
 from kakusan.data.dataset import Dataset
@@ -35,12 +37,14 @@ def measure(model: TrainedModel, trainer: Trainer, dataset: Dataset) -> dict[str
     rate = trainer.state.images(trainer.settings.batch) / max(trainer.state.seconds, 1e-9)
     bound: dict[str, Any] = {}
     if model.family.has_bound:
+        held_out = dataset.test[:MEASURED_IMAGES]
         labels = known_labels(model.recipe.model, dataset, "test", MEASURED_IMAGES)
-        result = model.evaluate(dataset.test[:MEASURED_IMAGES], labels=labels)
+        result = model.evaluate(held_out, labels=labels)
         bound = {
             "bits_per_dim": result.bits_per_dim,
             "standard_error": result.standard_error,
             "terms": result.terms,
+            **_training_bound(model, dataset, len(held_out)),
         }
     return {
         "step": trainer.state.step,
@@ -51,6 +55,17 @@ def measure(model: TrainedModel, trainer: Trainer, dataset: Dataset) -> dict[str
         "skipped": trainer.state.num_skipped,
         **bound,
     }
+
+
+def _training_bound(model: TrainedModel, dataset: Dataset, num: int) -> dict[str, Any]:
+    """The bound of as many training examples, evenly spaced over the training set and always the same."""
+    if dataset.train is dataset.test:
+        return {}
+    num = min(num, len(dataset.train))
+    rows = torch.linspace(0, len(dataset.train) - 1, num, dtype=torch.float64).long()
+    labels = known_labels(model.recipe.model, dataset, "train", None)
+    result = model.evaluate(dataset.train[rows], labels=None if labels is None else labels[rows])
+    return {"train_bits_per_dim": result.bits_per_dim, "train_standard_error": result.standard_error}
 
 
 def measured_words(line: dict[str, Any], dataset: Dataset) -> str:

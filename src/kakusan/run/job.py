@@ -9,14 +9,14 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from kakusan.console import tell
 from kakusan.data.dataset import Dataset
-from kakusan.data.open import open_data
 from kakusan.errors import InputError
 from kakusan.run.build import build, start_at, training_loss
 from kakusan.run.directory import RunDirectory
 from kakusan.run.families.conditional import labels_of
+from kakusan.run.initial import kept_initial, start_from
 from kakusan.run.model_file import ExportedModel
+from kakusan.run.own_data import open_for
 from kakusan.run.recipe import Recipe, from_record
 from kakusan.run.student import distillation, distillation_loss
 from kakusan.run.teacher import kept_teacher, teacher_chain
@@ -36,6 +36,7 @@ class Job:
     seed: int
     device: torch.device
     teacher: ExportedModel | None = None  # of a student
+    initial: ExportedModel | None = None  # whose weights the run starts from
     rollbacks: list[int] = field(default_factory=list)
     earlier: list[tuple[int, Budget]] = field(default_factory=list)  # former budgets, each up to a step
     first_data: str = ""  # path of the data when the run was started, if it has changed
@@ -62,6 +63,7 @@ def reopened(run: RunDirectory, record: dict[str, Any], device: torch.device) ->
         record["seed"],
         device,
         teacher,
+        initial=kept_initial(run),
         rollbacks=list(record.get("rollbacks", [])),
         earlier=[(one["until"], Budget(one["minutes"], one["steps"])) for one in record.get("budgets_before", [])],
         first_data=record.get("first_data", ""),
@@ -71,7 +73,7 @@ def reopened(run: RunDirectory, record: dict[str, Any], device: torch.device) ->
 def open_same_data(run: RunDirectory, recipe: Recipe) -> Dataset:
     """Open the data of a run, which are identified by their content."""
     try:
-        dataset = open_data(recipe.data, recipe.pictures, tell)
+        dataset = open_for(run.path, recipe.data, recipe.pictures)
     except InputError as error:
         raise InputError(f"{error}; if the data have moved, add --data PATH") from error
     if not dataset.matches(run.read("data.json")["digest"]):
@@ -93,6 +95,8 @@ def trainer_of(job: Job) -> Trainer:
     labels = labels_of(job.recipe.model, job.dataset, "train") if job.teacher is None else None
     labels = labels if labels is None else labels.to(job.device)
     start_at(module, job.recipe.model, data, job.recipe.optim.augment, labels)
+    if job.initial is not None:
+        start_from(module, job.initial)
     groups = job.recipe.optim.num_groups
     batch = min(job.recipe.optim.batch, len(data) // groups * groups)
     if not batch:

@@ -14,7 +14,7 @@ from kakusan.console import tell
 from kakusan.data.dataset import Dataset
 from kakusan.errors import InputError
 from kakusan.measure.classifier import SHIPPED, SIDE
-from kakusan.measure.samples import FEWEST, Quality, measure_features, measure_images
+from kakusan.measure.samples import ANY, FEWEST, Quality, measure_features, measure_images
 from kakusan.run.trained_model import TrainedModel
 from kakusan.storage import tensors
 
@@ -22,24 +22,32 @@ ARRAYS = ("samples", "reference", "train")  # in a file of features; the last is
 
 
 def can_measure(model: TrainedModel, dataset: Dataset, num: int) -> bool:
-    """True if a shipped classifier fits these images and there are enough of them."""
-    fits = dataset.event_shape == model.event_shape == (1, SIDE, SIDE) and not dataset.bits
+    """True if these are images of which there are enough."""
+    fits = dataset.form.has_figure and dataset.event_shape == model.event_shape and not dataset.bits
     return fits and min(num, len(dataset.train), len(dataset.test)) >= FEWEST
 
 
-def sample_quality(model: TrainedModel, dataset: Dataset, num: int, seed: int = 0, features: str = "digits") -> Quality:
-    """Draw samples and compare them with real images, in the features of a shipped classifier.
+def features_for(event_shape: tuple[int, ...]) -> str:
+    """Features of images by default: those of the digits' classifier for gray images of its size."""
+    return "digits" if event_shape == (1, SIDE, SIDE) else ANY
+
+
+def sample_quality(
+    model: TrainedModel, dataset: Dataset, num: int, seed: int = 0, features: str | None = None
+) -> Quality:
+    """Draw samples and compare them with real images, by default in the features of `features_for`.
 
     Raises:
-        InputError: If no shipped classifier fits the data, or there are too few examples.
+        InputError: If the features are not for such images, or there are too few examples.
     """
+    features = features or features_for(dataset.event_shape)
     if num < FEWEST:
         raise InputError(f"--samples must be at least {FEWEST}, got {num}")
     if dataset.bits:
         raise InputError(f"{dataset.name} is binarized, and samples are gray: compare them with --data mnist")
     if not can_measure(model, dataset, num):
         raise InputError(
-            f"the shipped classifiers are for gray images of 28 x 28, at least {FEWEST} of them in each part; got "
+            f"samples are compared with images, at least {FEWEST} of them in each part; got "
             f"{len(dataset.train):,} and {len(dataset.test):,} of shape {dataset.event_shape}. For other data compute "
             "features yourself and give --features FILE.npz"
         )
@@ -75,7 +83,7 @@ def _read(path: Path) -> dict[str, Tensor]:
     if path.suffix == ".safetensors":
         return tensors.read(path)[0]
     if path.suffix != ".npz":
-        raise InputError(f"{path}: expected {' or '.join(SHIPPED)}, or a .npz or .safetensors file of features")
+        raise InputError(f"{path}: expected {', '.join(SHIPPED)}, {ANY}, or a .npz or .safetensors file of features")
     try:
         with np.load(path, allow_pickle=False) as arrays:
             return {name: torch.from_numpy(arrays[name]) for name in arrays.files if name in ARRAYS}

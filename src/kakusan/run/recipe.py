@@ -78,6 +78,7 @@ def without_label_path(recipe: Recipe) -> Recipe:
 RECIPES = Registry(
     "recipe",
     {
+        "images": "kakusan.recipes.images:RECIPE",
         "mnist-ddpm": "kakusan.recipes.mnist_ddpm:RECIPE",
         "mnist-few": "kakusan.recipes.mnist_few:RECIPE",
         "mnist-transformer": "kakusan.recipes.mnist_transformer:RECIPE",

@@ -76,6 +76,8 @@ RECORDS: dict[str, dict[str, Any]] = {
         "loss?": UNKNOWN,
         "bits_per_dim?": NUMBER,
         "standard_error?": UNKNOWN,
+        "train_bits_per_dim?": NUMBER,
+        "train_standard_error?": UNKNOWN,
         "terms?": {"*": NUMBER},
     },
 }

@@ -9,7 +9,7 @@ from typing import Any
 from kakusan.console import counted
 from kakusan.data.dataset import Dataset
 from kakusan.likelihood.evaluation import Evaluation
-from kakusan.measure.samples import Quality
+from kakusan.measure.samples import ANY, Quality
 from kakusan.run.evaluate import NO_BOUND, error_words, measure_bound
 from kakusan.run.families.conditional import known_labels
 from kakusan.run.quality import can_measure, sample_quality
@@ -77,9 +77,12 @@ def floor_bits(model: TrainedModel) -> float | None:
 
 
 def quality_of(model: TrainedModel, dataset: Dataset, num: int) -> QualitySummary:
-    """Measures of samples, where the shipped classifier fits the data; empty otherwise."""
-    if model.recipe.data != "mnist" or not can_measure(model, dataset, num):
+    """Measures of samples of images; empty for other data, and for too few images."""
+    if not can_measure(model, dataset, num):
         return QualitySummary({}, [])
+    if model.recipe.data != "mnist":
+        quality = sample_quality(model, dataset, num, SUMMARY_SEED, ANY)
+        return QualitySummary({"samples": quality.record()}, any_lines(quality))
     quality = sample_quality(model, dataset, num, SUMMARY_SEED)
     recognized = {
         "samples": quality.values["recognized"].value,
@@ -87,6 +90,18 @@ def quality_of(model: TrainedModel, dataset: Dataset, num: int) -> QualitySummar
         "num_samples": quality.num_samples,
     }
     return QualitySummary({"samples": quality.record(), "recognized": recognized}, quality_lines(quality))
+
+
+def any_lines(quality: Quality) -> list[str]:
+    """The main measures of any images in words."""
+    distance, real = quality.values["frechet_distance"], quality.floor["frechet_distance"]
+    lines = [
+        f"Fréchet distance in {quality.features} features, n = {quality.num_samples:,}: {distance.value:.2f} ± "
+        f"{distance.standard_error:.2f} (real training images: {real.value:.2f})"
+    ]
+    if (grid := quality.values.get("grid_power")) is not None:
+        lines.append(f"power of a 2 x 2 grid: {grid} times that of real images")
+    return [*lines, *filter(None, [quality.verdict])]
 
 
 def quality_lines(quality: Quality) -> list[str]:

@@ -15,14 +15,16 @@ import torch
 from kakusan import distributed
 from kakusan.console import tell
 from kakusan.data.dataset import Dataset
-from kakusan.data.open import lasting, lasting_labels, open_data
+from kakusan.data.open import lasting, lasting_labels
 from kakusan.errors import InputError, Stopped
 from kakusan.run.build import check_kind, count_parameters, family_of
 from kakusan.run.directory import RunDirectory, resume_command
 from kakusan.run.families.conditional import label_lines
 from kakusan.run.fingerprint import versions
+from kakusan.run.initial import fine_tuned, keep_initial, read_initial
 from kakusan.run.job import Job, reopened, untrained
 from kakusan.run.model_file import ExportedModel
+from kakusan.run.own_data import open_for, planned
 from kakusan.run.recipe import RECIPES, Recipe, from_record, without_label_path
 from kakusan.run.session import Session
 from kakusan.run.teacher import keep_teacher, read_teacher, student_of
@@ -47,6 +49,7 @@ class Start:
     device: str = "auto"
     teacher: Path | None = None  # run or exported file that a student learns from
     data: str | None = None  # a student's data (default: its teacher's)
+    init: Path | None = None  # run or exported file whose weights it starts from
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,15 @@ def start(wanted: Start, command: list[str]) -> Outcome:
         out = Path(distributed.all_gather_bytes(str(wanted.out).encode())[0].decode())  # a default name has the time
         if distributed.broadcast([float(_is_of_this_job(out))])[0]:
             return _resume(Resume(out), device)
+        initial = None if wanted.init is None else read_initial(wanted.init, wanted.recipe)
+        if initial is not None:
+            wanted = dataclasses.replace(wanted, recipe=fine_tuned(wanted.recipe, initial))
         teacher, dataset, recipe = _prepared(wanted, device)
+        if initial is not None and initial.facts.event_shape != dataset.event_shape:
+            raise InputError(
+                f"the model of --init is of examples of shape {initial.facts.event_shape}, and {dataset.name} has "
+                f"{dataset.event_shape}; give --data with that shape"
+            )
         torch.manual_seed(wanted.seed % 2**63)
         module = untrained(recipe, dataset.event_shape, teacher)  # settings are checked before anything is written
         check_computing(module, recipe.optim, device)
@@ -98,9 +109,12 @@ def start(wanted: Start, command: list[str]) -> Outcome:
         }
         run = distributed.on_rank0(lambda: RunDirectory.create(out)) or RunDirectory(out)
         try:
+            if initial is not None:
+                distributed.on_rank0(lambda: keep_initial(run, initial))
             distributed.on_rank0(lambda: _write_records(run, record, dataset, teacher))
             budget = Budget(recipe.minutes, recipe.steps)
-            return _train(Job(run, recipe, dataset, module, budget, wanted.seed, device, teacher), None, fresh=True)
+            job = Job(run, recipe, dataset, module, budget, wanted.seed, device, teacher, initial=initial)
+            return _train(job, None, fresh=True)
         finally:
             run.unlock()
 
@@ -115,7 +129,7 @@ def _prepared(wanted: Start, device: torch.device) -> tuple[ExportedModel | None
             student_of(recipe, teacher), data=data, pictures=without_label_path(its_recipe).pictures
         )
     Budget(recipe.minutes, recipe.steps)  # InputError before a long reading
-    dataset = open_data(recipe.data, recipe.pictures, tell)
+    dataset = open_for(wanted.out, recipe.data, recipe.pictures)
     own_data = recipe.name not in RECIPES or recipe.data != RECIPES[recipe.name].data
     recipe = dataclasses.replace(recipe, model=family_of(recipe.model).for_data(recipe.model, dataset, own_data))
     if teacher is None:
@@ -126,6 +140,7 @@ def _prepared(wanted: Start, device: torch.device) -> tuple[ExportedModel | None
     recipe = dataclasses.replace(recipe, data=lasting(recipe.data), pictures=pictures)
     recipe = with_groups(recipe, device, len(dataset.train))
     check_kind(recipe, dataset)
+    recipe = planned(recipe, dataset)
     if teacher is not None and teacher.facts.event_shape != dataset.event_shape:
         raise InputError(
             f"the teacher draws examples of shape {teacher.facts.event_shape}, and {dataset.name} has "

@@ -169,9 +169,27 @@ class TrainedModel:
                 size = min(BATCH, n - start)
                 x = draw(size, first=first + start, seed=seed, cond=known)
                 done[number] = {"x": x}
-        return self._stored([one["x"] for one in distributed.all_gather(done)])
+        return self.stored([one["x"] for one in distributed.all_gather(done)])
 
-    def _stored(self, parts: list[Tensor]) -> Images | np.ndarray:
+    def encode(self, data: Any, steps: int | None = None, solver: Solver | str | None = None) -> np.ndarray:
+        """Latents of given examples, see `run.tools.encode.encode`."""
+        from kakusan.run.tools.encode import encode
+
+        return encode(self, data, steps=steps, solver=solver)
+
+    def reconstruct(self, data: Any, t: int | None = None, **choices: Any) -> Images | np.ndarray:
+        """Examples after a way to their latents and back, see `run.tools.reconstruct.reconstruct`."""
+        from kakusan.run.tools.reconstruct import reconstruct
+
+        return reconstruct(self, data, t, **choices)
+
+    def interpolate(self, a: Any, b: Any, n: int = 8, **choices: Any) -> Images | np.ndarray:
+        """Examples between pairs of others, see `run.tools.interpolate.interpolate`."""
+        from kakusan.run.tools.interpolate import interpolate
+
+        return interpolate(self, a, b, n, **choices)
+
+    def stored(self, parts: list[Tensor]) -> Images | np.ndarray:
         """Batches of samples in the form of stored data."""
         if not all(part.isfinite().all() for part in parts):
             raise InputError("this model's samples are not finite numbers: its weights are damaged or too large")
@@ -223,7 +241,7 @@ class TrainedModel:
         return summarize(estimate, self.num_dims, self.grid_nats())
 
     def score_samples(
-        self, data: Tensor | np.ndarray | Images, error: float | None = None, seed: int = 0, evaluations: int = 64
+        self, data: Tensor | np.ndarray | Images, error: float | None = None, seed: int = 0, evaluations: int = 128
     ) -> Any:
         """Log-likelihood bound of each example with its standard error; see `likelihood.scores.score_examples`.
 
@@ -238,15 +256,9 @@ class TrainedModel:
         self.check_bound()
         examples = self.examples(data)
         return score_examples(
-            self.chain,
-            self.batches(examples, seed),
-            len(examples),
-            self.num_dims,
-            evaluations,
-            error,
-            seed,
+            self.chain, self.batches(examples, seed), len(examples), self.num_dims, evaluations, error, seed,
             self.grid_nats(),
-        )
+        )  # fmt: skip
 
     def batches(self, data: Tensor, seed: int = 0) -> GetBatch:
         """Function from indices to examples in the model's scale, on its device; bits are drawn from the seed."""

@@ -107,6 +107,7 @@ def train(
     seed: int = 0,
     device: str = "auto",
     teacher: Path | str | None = None,
+    init: Path | str | None = None,
     resume: Path | str | None = None,
     **settings: Any,
 ) -> Run:
@@ -125,6 +126,7 @@ def train(
         seed: Random seed.
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
         teacher: Run or exported file that a student learns from.
+        init: Run or exported file whose weights and model settings the new run starts from.
         resume: A run to resume, in place of a recipe.
         settings: Settings of the recipe.
 
@@ -134,7 +136,7 @@ def train(
     from kakusan.run.train import Start, start
 
     if resume is not None:
-        if recipe is not None or settings or out is not None or teacher is not None:
+        if recipe is not None or settings or out is not None or teacher is not None or init is not None:
             raise InputError("a run keeps its recipe, settings, teacher and place: give train a recipe, or resume=RUN")
         where = None if device == "auto" else device
         return Run(resume).resume(minutes=minutes, steps=steps, data=data, device=where)
@@ -145,15 +147,9 @@ def train(
     named = RECIPES[recipe] if isinstance(recipe, str) else recipe
     chosen = _chosen(named, settings, data, steps, minutes)
     path = default_out(chosen.name) if out is None else Path(out)
-    words = _as_typed(named, settings, data=data, steps=steps, minutes=minutes, teacher=teacher, seed=seed)
-    wanted = Start(
-        chosen,
-        path,
-        seed,
-        device,
-        None if teacher is None else Path(teacher),
-        None if data is None else str(data),
-    )
+    words = _as_typed(named, settings, data=data, steps=steps, minutes=minutes, teacher=teacher, init=init, seed=seed)
+    first, weights = (None if each is None else Path(each) for each in (teacher, init))
+    wanted = Start(chosen, path, seed, device, first, None if data is None else str(data), weights)
     with quiet(), showing_progress():
         start(wanted, [*words, "--out", str(path)])
     return Run(path)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import html
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +20,7 @@ from kakusan.training.loop import Trainer
 from kakusan.training.settings import Budget, Optim
 
 CHECKED = 64  # examples that are validated at entry
+WIDTH, HEIGHT, MOST_POINTS = 320, 80, 200  # of the curve in a notebook: pixels, and points
 
 
 @dataclass
@@ -39,6 +42,25 @@ class History:
     def to_dict(self) -> dict[str, list[float]]:
         """Columns by name, e.g. for a data frame."""
         return dataclasses.asdict(self)
+
+    def _repr_html_(self) -> str:
+        """The words of repr above a small curve of the loss, for notebooks."""
+        return f"<div>{html.escape(repr(self))}{self._curve()}</div>"
+
+    def _curve(self) -> str:
+        """The loss over the steps as SVG; empty for fewer than two steps or values that are not finite."""
+        every = math.ceil(len(self.loss) / MOST_POINTS) or 1
+        loss = [*self.loss[::every], *self.loss[-1:]]
+        low, high = min(loss, default=0.0), max(loss, default=0.0)
+        if len(self.loss) < 2 or not math.isfinite(high - low):
+            return ""
+        across, up = WIDTH / (len(loss) - 1), HEIGHT / ((high - low) or 1.0)
+        points = " ".join(f"{k * across:.1f},{(high - value) * up:.1f}" for k, value in enumerate(loss))
+        return (
+            f'<br><svg role="img" aria-label="loss over the steps" width="{WIDTH}" height="{HEIGHT}" '
+            f'viewBox="-2 -2 {WIDTH + 4} {HEIGHT + 4}"><polyline points="{points}" fill="none" stroke="#2f81c5" '
+            'stroke-width="2"/></svg>'
+        )
 
     def __repr__(self) -> str:
         if not self.step:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 CHANNELS = (1, 3, 4)
 COLORS = {1: "gray", 3: "color", 4: "color with alpha"}
 WHITE = 255
+DIGITS = (1, 28, 28)
 LOW = 64  # images whose largest value of 255 is below this are nearly black
 
 
@@ -46,7 +47,7 @@ class ImageForm(Form):
     def recipe(self, dataset: Dataset) -> str:
         """A recipe for black and white images, or for gray levels and colors."""
         binary = dataset.bits or bool(((dataset.train == 0) | (dataset.train == WHITE)).all())
-        return "binary-best" if binary else "mnist-ddpm"
+        return "binary-best" if binary else "mnist-ddpm" if dataset.event_shape == DIGITS else "images"
 
     def from_model(self, parts: list[Tensor], event_shape: tuple[int, ...], scale: Any) -> np.ndarray:
         """Pixels as `Images`, uint8 (n, H, W, C)."""

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from kakusan.noise import Randomness
     from kakusan.run.recipe import Recipe
     from kakusan.run.sampling import OnePass, SamplingPolicy
+    from kakusan.run.tools.latents import MeanLatents
     from kakusan.run.trained_model import TrainedModel
     from kakusan.timesteps import StepLaw
 
@@ -96,6 +97,10 @@ class Family(abc.ABC):
     def for_data(self, config: Any, dataset: Dataset, own_data: bool) -> Any:
         """The settings with their defaults for these data; own_data: other data than the recipe's were given."""
         return config
+
+    def plan(self, config: Any, event_shape: tuple[int, ...], num_examples: int) -> tuple[Any, str]:
+        """The settings with a network chosen for the shape and number of examples, and the choice in words."""
+        return config, ""
 
     def observe(self, module: Any, config: Any, data: Tensor, augment: str, labels: Tensor | None) -> None:
         """Take from the training data the clusters or the labels that the model is conditional on."""
@@ -174,6 +179,13 @@ class Family(abc.ABC):
         from kakusan.run.sampling import OnePass
 
         return OnePass(chain, recipe, self.form.shows_mean)
+
+    def latents(self, model: TrainedModel, steps: int | None = None, solver: Any = None) -> MeanLatents:
+        """Latents of given examples; by default means of the encoder. steps and solver are for diffusion models."""
+        from kakusan.run.tools.latents import MeanLatents, refuse_solver
+
+        refuse_solver(model, steps, solver)
+        return MeanLatents(model.chain)
 
     def density_bin_width(self, config: Any) -> float | None:
         """Width of a gray level if the bound is one of a density, to be turned into a probability; else None."""

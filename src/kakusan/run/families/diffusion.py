@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from kakusan.noise import Randomness
     from kakusan.run.recipe import Recipe
     from kakusan.run.sampling import SamplingPolicy
+    from kakusan.run.tools.latents import NoiseLatents
     from kakusan.run.trained_model import TrainedModel
     from kakusan.schedule import Schedule
     from kakusan.timesteps import StepLaw
@@ -30,6 +31,14 @@ else:
 
 Channels = Annotated[int, Between(8, 4096)]
 FEW, ENOUGH = 250, 1000  # below FEW examples, estimates are repeated up to about ENOUGH network evaluations
+# Largest number of pixels, and the U-Net for images of up to that many. Larger folds keep the coarse level small.
+UNET_PLANS: tuple[tuple[float, dict[str, int]], ...] = (
+    (80 * 80, {"fold": 2, "width": 32, "inner_width": 64, "refine": 16}),
+    (160 * 160, {"fold": 4, "width": 64, "inner_width": 96, "refine": 16}),
+    (float("inf"), {"fold": 8, "width": 96, "inner_width": 128, "refine": 16}),
+)
+COLOR_WIDTHS = {"width": 48, "inner_width": 96}
+FEW_IMAGES = 1_000  # fewer do not need wider layers
 
 
 @dataclass(frozen=True)
@@ -78,6 +87,15 @@ class DiffusionConfig(ConditionalConfig):
     patch: Annotated[int, Between(1, 64)] = 4
     """Side of a patch in pixels, for convnext and transformer."""
 
+    fold: Annotated[int, Between(1, 16)] = 2
+    """Side in pixels of the squares that become channels, for a unet."""
+    refine: Annotated[int, Between(0, 256)] = 0
+    """Number of channels of two convolutions on the unfolded image, for a unet. They remove the grid of the folds."""
+    checkpointing: bool = False
+    """Compute the coarse blocks of a unet again for the gradient. Saves memory, and costs a third of the time."""
+    plan: Literal["fixed", "data"] = "fixed"
+    """Choice of widths and fold of a unet. data: from the size, color and number of the images, where not given."""
+
     def __post_init__(self):
         check(self, "model")
 
@@ -114,6 +132,31 @@ class DiffusionFamily(Family):
             clip=(-1.0, 1.0),
         )
         return conditioned(chain, config, event_shape)
+
+    def plan(
+        self, config: DiffusionConfig, event_shape: tuple[int, ...], num_examples: int
+    ) -> tuple[DiffusionConfig, str]:
+        """Widths and fold of a U-Net that suit a CPU: those of `UNET_PLANS`, where the settings have the defaults."""
+        if config.plan == "fixed":
+            return config, ""
+        config = dataclasses.replace(config, plan="fixed")
+        if config.network != "unet":
+            return config, ""
+        channels, height, width = event_shape
+        chosen = next(plan for most, plan in UNET_PLANS if height * width <= most)
+        if channels > 1 and chosen["width"] < COLOR_WIDTHS["width"] and num_examples >= FEW_IMAGES:
+            chosen = {**chosen, **COLOR_WIDTHS}
+        defaults = DiffusionConfig()
+        free: dict[str, Any] = {
+            name: value for name, value in chosen.items() if getattr(config, name) == getattr(defaults, name)
+        }
+        config = dataclasses.replace(config, **free)
+        color = {1: "gray", 3: "color"}.get(channels, f"{channels}-channel")
+        return config, (
+            f"network for {num_examples:,} {color} images of {height} x {width}: U-Net over {config.fold} x {config.fold} "
+            f"pixels, {config.width} and {config.inner_width} channels; --model.fold, --model.width and "
+            "--model.inner-width set others"
+        )
 
     def chain(self, module: Any) -> Any:
         """The module itself, or the student of a distillation."""
@@ -152,6 +195,12 @@ class DiffusionFamily(Family):
         from kakusan.run.sampling import SamplingPolicy
 
         return SamplingPolicy(chain, weaker, recipe)
+
+    def latents(self, model: TrainedModel, steps: int | None = None, solver: Any = None) -> NoiseLatents:
+        """z_T by inversion of a deterministic solver."""
+        from kakusan.run.tools.latents import NoiseLatents
+
+        return NoiseLatents(model.chain, steps, solver)
 
     def repeats(self, num: int) -> int:
         """More for few examples, because each is evaluated at one timestep."""
@@ -199,6 +248,10 @@ class StudentFamily(DiffusionFamily):
 
     has_bound = False
     estimators = ()
+
+    def latents(self, model: TrainedModel, steps: int | None = None, solver: Any = None) -> NoiseLatents:
+        """InputError: a student maps noise to examples in one step, which has no inverse."""
+        raise InputError("a student has no latents of given examples; use the model that it was distilled from")
 
     def figures(self, model: TrainedModel, held_out: Tensor) -> dict[str, Figure]:
         """Draw no figures: noise in, image out."""

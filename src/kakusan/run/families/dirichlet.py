@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from kakusan.data.scale import Unscaled
     from kakusan.likelihood.evaluation import Estimate
     from kakusan.noise import Randomness
+    from kakusan.run.tools.latents import SimplexLatents
     from kakusan.run.trained_model import TrainedModel
 
 POSTERIORS = "log_gamma"  # of the training rows: not needed to use the model
@@ -81,6 +82,13 @@ class DirichletFamily(Family):
     ) -> dict[str, Tensor]:
         """Nothing: the bound is computed whole."""
         return {}
+
+    def latents(self, model: TrainedModel, steps: int | None = None, solver: Any = None) -> SimplexLatents:
+        """Posterior means of the category probabilities."""
+        from kakusan.run.tools.latents import SimplexLatents, refuse_solver
+
+        refuse_solver(model, steps, solver)
+        return SimplexLatents(model.chain)
 
     def density_bin_width(self, config: DirichletConfig) -> None:
         """None: counts have probabilities."""

@@ -30,7 +30,7 @@ STYLE = {
 
 
 def bound_curve(history: list[dict[str, Any]]) -> bytes:
-    """Held-out bits/dim against training examples, with two standard errors."""
+    """Held-out bits/dim against training examples, with two standard errors, and that of training examples if measured."""
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(6.4, 3.2))
         seen = [max(line["examples"], 1) for line in history]
@@ -44,8 +44,14 @@ def bound_curve(history: list[dict[str, Any]]) -> bytes:
             alpha=0.2,
             lw=0,
         )
-        axes.plot(seen, rate, color=ACCENT, marker="o", ms=4)
-        axes.set(xscale="log", xlabel="training examples", ylabel="held-out bits/dim")
+        axes.plot(seen, rate, color=ACCENT, marker="o", ms=4, label="held out")
+        trained = [
+            (one, line["train_bits_per_dim"]) for one, line in zip(seen, history) if "train_bits_per_dim" in line
+        ]
+        if trained:
+            axes.plot(*zip(*trained), color=SECOND, ls="--", label="training set")
+            axes.legend(frameon=False)
+        axes.set(xscale="log", xlabel="training examples", ylabel="bits/dim")
         axes.xaxis.set_minor_formatter(NullFormatter())
         if max(rate) > 10 * min(rate) > 0:
             axes.set_yscale("log")

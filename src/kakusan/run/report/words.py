@@ -27,7 +27,8 @@ ENGLISH: dict[str, Any] = {
     "command": "Command",
     "curves": "Is it learning?",
     "bound_alt": "Held-out bits per dimension against training examples, from {first} to {last}",
-    "bound_curve": "Bound on a fixed part of the held-out data; lower is better. The band is two standard errors.",
+    "bound_curve": "Bound on a fixed part of the held-out data; lower is better. The band is two standard errors. "
+    "Dashed: as many training examples; a growing gap is a sign of memorization.",
     "loss_alt": "Training loss against training examples, from {first} to {last}",
     "loss_curve": "Training loss; lower is better. It is what training minimizes.",
     "may_rise": "Why bits/dim may rise while samples improve: the training loss gives weak noise little weight, and the "
@@ -144,7 +145,7 @@ JAPANESE: dict[str, Any] = {
     "command": "コマンド",
     "curves": "学習は進んでいるか",
     "bound_alt": "評価用データの bits/dim と学習に使ったデータの数、{first} から {last} へ",
-    "bound_curve": "評価用データの決まった一部での bits/dim。小さいほど良い。帯は標準誤差の2倍。",
+    "bound_curve": "評価用データの決まった一部での bits/dim。小さいほど良い。帯は標準誤差の2倍。破線は同数の訓練データ。",
     "loss_alt": "学習の損失と学習に使ったデータの数、{first} から {last} へ",
     "loss_curve": "学習の損失。小さいほど良い。学習が最小化しているものです。",
     "may_rise": "サンプルが良くなる間に bits/dim が上がることがあるのはなぜか：学習の損失は弱いノイズを軽く扱いますが、"

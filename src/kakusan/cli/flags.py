@@ -1,0 +1,31 @@
+"""Types and groups of flags that several commands share; imports no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from kakusan.cli.parser import Positional
+from kakusan.settings import Between, Choice
+
+Run = Annotated[Path, Positional("RUN")]
+Count = Annotated[int, Between(1)]
+Seed = Annotated[int, Between(0)]
+SOLVERS = Choice("kakusan.solvers:SOLVERS")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnDevice:
+    """Flag of a command that computes."""
+
+    device: str = "auto"
+    """Device: auto, cpu, cuda, cuda:N or mps (an Apple GPU)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Printed:
+    """Flag of a command with a result for programs."""
+
+    json: bool = False
+    """Print one JSON object and nothing else on stdout."""

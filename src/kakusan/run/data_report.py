@@ -1,0 +1,64 @@
+"""Facts about data before training: duplicates, memory, time, a contact sheet, and the command to type."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+
+from kakusan.console import minutes
+from kakusan.data.dataset import Dataset
+from kakusan.data.duplicates import duplicates
+from kakusan.images import Images
+from kakusan.noise import stream
+from kakusan.run.build import build, family_of, training_loss
+from kakusan.run.recipe import RECIPES
+
+MOST_READ = 20_000  # images in which duplicates are searched
+MOST_SHOWN = 100  # on a contact sheet
+TRIED = 8  # examples of the step whose time is measured
+STEPS = 2
+
+
+def image_lines(dataset: Dataset) -> list[str]:
+    """Duplicates, memory and the time of an epoch of the recipe images."""
+    parts = [dataset.train] if dataset.train is dataset.test else [dataset.train, dataset.test]
+    total = sum(len(part) for part in parts)
+    found = duplicates(torch.cat([part[: MOST_READ // len(parts)] for part in parts]))
+    searched = min(total, sum(len(part[: MOST_READ // len(parts)]) for part in parts))
+    of = "" if searched == total else f" of the first {searched:,} images"
+    lines = [f"duplicates{of}: {found.equal:,} equal, {found.near:,} nearly equal among {found.compared:,} compared"]
+    lines.append(f"memory: {total * dataset.num_dims / 2**20:,.1f} MiB of pixels")
+    rate = images_per_second(dataset)
+    epoch = minutes(len(dataset.train) / rate)
+    lines.append(f"time: recipe images trains on about {rate:,.0f} images/s here, an epoch in {epoch}")
+    return lines
+
+
+def images_per_second(dataset: Dataset) -> float:
+    """Training speed of the recipe images for such data, measured by two steps after one."""
+    model: Any = dataclasses.replace(cast(Any, RECIPES["images"].model), clusters=0)
+    model, _ = family_of(model).plan(model, dataset.event_shape, len(dataset.train))
+    with torch.random.fork_rng(devices=[]):
+        module = build(model, dataset.event_shape)
+    loss = training_loss(module, model, dataset.train)
+    indices = torch.arange(TRIED) % len(dataset.train)
+    begun = 0.0
+    for step in range(1 + STEPS):
+        if step == 1:
+            begun = time.perf_counter()
+        loss(indices, stream("speed", step)).mean().backward()
+    return STEPS * TRIED / max(time.perf_counter() - begun, 1e-9)
+
+
+def write_sheet(dataset: Dataset, path: Path) -> int:
+    """Write evenly spaced training images as one PNG; returns their number."""
+    step = max(1, math.ceil(len(dataset.train) / MOST_SHOWN))
+    shown = dataset.train[::step].permute(0, 2, 3, 1).numpy()
+    Images(np.ascontiguousarray(shown)).save(path, {"sheet": dataset.name})
+    return len(shown)

@@ -1,0 +1,34 @@
+"""Data of a run: opened with the cache in the folder of the run, and settings completed from them."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from kakusan.console import tell
+from kakusan.data.cache import NAME
+from kakusan.data.dataset import Dataset
+from kakusan.data.open import kind_of, open_data
+from kakusan.data.options import ImageOptions
+from kakusan.run.build import family_of
+from kakusan.run.recipe import Recipe
+
+
+def open_for(run: Path, data: str, pictures: ImageOptions | None, *, whole: bool = False) -> Dataset:
+    """Open the data of a run or of a file of a model; those that are larger than memory are cached next to it."""
+    options = dataclasses.replace(pictures or ImageOptions(), cache=str(run.absolute().parent / NAME))
+    return open_data(data, options, tell, whole=whole)
+
+
+def planned(recipe: Recipe, dataset: Dataset) -> Recipe:
+    """A recipe whose size of images and network are chosen for these data, with a line for each choice."""
+    pictures = recipe.pictures
+    if pictures.fit:
+        size = pictures.size
+        if size is None and "size" in getattr(kind_of(recipe.data), "options", ()):
+            size = (dataset.event_shape[1], dataset.event_shape[2])
+        pictures = dataclasses.replace(pictures, size=size, fit=False)
+    model, words = family_of(recipe.model).plan(recipe.model, dataset.event_shape, len(dataset.train))
+    if words:
+        tell(words)
+    return dataclasses.replace(recipe, pictures=pictures, model=model)

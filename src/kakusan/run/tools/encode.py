@@ -1,0 +1,71 @@
+"""Latents of given examples."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from kakusan.progress import progress
+from kakusan.run.tools.files import array_bytes, check_new, examples_of, write_new
+from kakusan.solvers import Solver
+from kakusan.solvers.loop import BATCH
+
+if TYPE_CHECKING:
+    from kakusan.run.trained_model import TrainedModel
+
+
+def encode(
+    model: TrainedModel, data: Any, *, steps: int | None = None, solver: Solver | str | None = None, seed: int = 0
+) -> np.ndarray:
+    """Latents of given examples, the same for the same example whatever the batch.
+
+    | model | latents |
+    |---|---|
+    | VAE | mean of q(z given x), (n, latent size) |
+    | hierarchical VAE | means of q(z_l given the mean below), z_1 to z_L joined, (n, sum of sizes) |
+    | diffusion | z_T by DDIM inversion, (n, C, H, W) in the model's numbers; Gaussian noise for a good model |
+    | Dirichlet-multinomial | posterior mean of the category probabilities, (n, K) |
+
+    Args:
+        model: A trained model.
+        data: As in `TrainedModel.evaluate`.
+        steps: Steps of the inversion, diffusion only; default: 50, or T if smaller.
+        solver: A deterministic solver or its name, diffusion only; default: "ddim".
+        seed: Seed of the bits, if the model draws bits from gray levels.
+
+    Returns:
+        Floating-point array in the order of the examples.
+
+    Raises:
+        InputError: If the examples do not fit the model, or the solver draws noise.
+    """
+    examples, latents = model.examples(data), model.family.latents(model, steps, solver)
+    batch, parts = model.batches(examples, seed), []
+    for rows in progress(torch.arange(len(examples)).split(BATCH), "encoding"):
+        x = batch(rows)
+        model.chain.validate(x)
+        parts.append(latents.encode(x, latents.cond_of(x)).cpu())
+    return torch.cat(parts).numpy()
+
+
+def encode_file(
+    run: Path | str, path: str, out: Path, *, device: str = "auto", seed: int = 0, **choices: Any
+) -> tuple[int, ...]:
+    """Write the latents of a data file or folder to a .npy file, and return the shape of the array.
+
+    Args:
+        run: Run directory or exported file.
+        path: Data of the model's shape, taken whole.
+        out: New .npy file.
+        device: "auto", "cpu", "cuda" or "cuda:N".
+        seed: See `encode`.
+        choices: See `encode`.
+    """
+    check_new(out, (".npy",))
+    model, dataset = examples_of(run, path, device)
+    found = encode(model, dataset.test, seed=seed, **choices)
+    write_new(out, array_bytes(found))
+    return found.shape

@@ -1,0 +1,172 @@
+"""Scores of single examples: nats and bits per dimension with standard errors, and the strangest examples."""
+
+from __future__ import annotations
+
+import csv
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kakusan.errors import InputError
+from kakusan.likelihood.ranking import Ranking, rank_examples
+from kakusan.noise import stream
+from kakusan.run.tools.files import check_new, examples_of, make_folder_of, write_new
+from kakusan.run.tools.reconstruct import in_pairs
+
+if TYPE_CHECKING:
+    from kakusan.run.trained_model import TrainedModel
+
+TOP = 20
+MAP_LEVELS = 8  # noise levels of a diffusion model, or draws of the latents
+WHITE = 255
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Scores of a data set.
+
+    Attributes:
+        data: Its name.
+        ranking: The scores and the strangest examples.
+        names: File of each example; empty where examples have only numbers.
+    """
+
+    data: str
+    ranking: Ranking
+    names: tuple[str, ...]
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One table row for each example, in the order of the data."""
+        scores, names = self.ranking.scores, self.names
+        columns = zip(*(column.tolist() for column in (scores.nats, scores.stderr, scores.bits_per_dim,
+                                                        scores.bits_per_dim_stderr, self.ranking.draws)))  # fmt: skip
+        return [
+            {
+                "example": index,
+                **({"file": names[index]} if names else {}),
+                "nats": nats,
+                "nats_stderr": nats_stderr,
+                "bits_per_dim": bits,
+                "bits_per_dim_stderr": bits_stderr,
+                "evaluations": draws,
+            }
+            for index, (nats, nats_stderr, bits, bits_stderr, draws) in enumerate(columns)
+        ]
+
+    def record(self) -> dict[str, Any]:
+        """Plain JSON values: the mean, and the strangest examples."""
+        rows = self.rows()
+        return {
+            "num_examples": len(rows),
+            "mean_bits_per_dim": self.ranking.scores.bits_per_dim.mean().item(),
+            "evaluations": int(self.ranking.draws.sum()),
+            "open": self.ranking.num_open,
+            "strangest": [rows[index] for index in self.ranking.rows.tolist()],
+        }
+
+    def lines(self) -> list[str]:
+        """The strangest examples for people."""
+        rows, ranking = self.rows(), self.ranking
+        picked = [rows[index] for index in ranking.rows.tolist()]
+        lines = [
+            f"{len(rows):,} examples of {self.data}, {int(ranking.draws.sum()):,} evaluations; log p(x) is at least:"
+        ]
+        lines += [
+            f"  {row.get('file', row['example'])!s:<24} {row['nats']:12.2f} ± {row['nats_stderr']:.2f} nats "
+            f"{row['bits_per_dim']:9.4f} ± {row['bits_per_dim_stderr']:.4f} bits/dim"
+            for row in picked
+        ]
+        if ranking.num_open:
+            lines.append(f"{ranking.num_open} examples are too close to the last of these to tell which belong here")
+        return lines
+
+    def table(self) -> bytes:
+        """All rows as CSV."""
+        rows, text = self.rows(), io.StringIO()
+        writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        return text.getvalue().encode()
+
+
+def score(
+    run: Path | str,
+    path: str,
+    *,
+    top: int = TOP,
+    error: float | None = None,
+    evaluations: int = 128,
+    out: Path | None = None,
+    map: Path | None = None,
+    seed: int = 0,
+    device: str = "auto",
+) -> Scored:
+    """Score each example of a data file or folder, and find the strangest.
+
+    Args:
+        run: Run directory or exported file.
+        path: Data of the model's shape, taken whole.
+        top: Number of strangest examples.
+        error: Wanted standard error of each example in nats; default: none.
+        evaluations: Draws per example to begin with, at least 2.
+        out: New .csv file for all scores; default: none.
+        map: New .png file with the strangest images above maps of their squared errors; default: none.
+        seed: Random seed.
+        device: "auto", "cpu", "cuda" or "cuda:N".
+    """
+    for wanted, suffix in ((out, ".csv"), (map, ".png")):
+        if wanted is not None:
+            check_new(wanted, (suffix,))
+    model, dataset = examples_of(run, path, device)
+    model.check_bound()
+    if map is not None and not model.family.form.has_figure:
+        raise InputError(f"--map draws images, and {dataset.name} has none; leave it out")
+    ranking = rank_examples(
+        model.chain, model.batches(dataset.test, seed), len(dataset.test), model.num_dims, top, evaluations, error,
+        seed, model.grid_nats(),
+    )  # fmt: skip
+    found = Scored(dataset.name, ranking, dataset.names)
+    if out is not None:
+        write_new(out, found.table())
+    if map is not None:
+        strangest = dataset.test[ranking.rows]
+        shown = in_pairs(model.family.form.samples(strangest), as_gray(model, error_map(model, strangest, seed)))
+        make_folder_of(map)
+        model.family.form.save_figure(shown, map, {"run": run, "lower row": "squared error"}, min(10, len(strangest)))
+    return found
+
+
+def error_map(model: TrainedModel, data: Any, seed: int = 0) -> Tensor:
+    """Squared error of the model's estimate of each pixel of given images, in the model's numbers.
+
+    For a diffusion model it is the mean over noise levels that cost about equally many nats; otherwise over draws of the
+    latents.
+
+    Args:
+        model: A trained model of images.
+        data: As in `TrainedModel.evaluate`.
+        seed: Random seed; all images share noise.
+
+    Returns:
+        Shape (n, H, W), averaged over the channels.
+    """
+    examples = model.examples(data)
+    x = model.batches(examples, seed)(torch.arange(len(examples)))
+    latents, randomness = model.family.latents(model), stream(seed, "map")
+    cond = latents.cond_of(x)
+    with torch.no_grad():
+        estimates = latents.estimates(x, MAP_LEVELS, randomness, cond)
+        squares = torch.stack([(estimate - x).square() for estimate in estimates])
+    return squares.mean((0, 2)).cpu()
+
+
+def as_gray(model: TrainedModel, errors: Tensor) -> np.ndarray:
+    """Maps as images of the model's number of channels, each scaled to its own largest error."""
+    share = errors / errors.flatten(1).amax(1).clamp(min=1e-12)[:, None, None]
+    gray = (share * WHITE).round().to(torch.uint8).numpy()[..., None]
+    return np.broadcast_to(gray, (*gray.shape[:3], model.event_shape[0])).copy()

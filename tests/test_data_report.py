@@ -1,0 +1,79 @@
+"""The report of kakusan data: duplicates, memory, time, a contact sheet, and the deletion of a cache."""
+
+import numpy as np
+import torch
+from PIL import Image
+
+from harness.faults import catches
+from harness.image_corpus import colors
+from harness.support import call
+from kakusan.data import scan
+from kakusan.data.duplicates import duplicates
+
+
+def smooth(seed: int) -> torch.Tensor:
+    """An image of 4 x 4 random squares, uint8 (3, 16, 16)."""
+    draw = torch.randint(20, 236, (3, 4, 4), generator=torch.Generator().manual_seed(seed), dtype=torch.uint8)
+    return draw.repeat_interleave(4, 1).repeat_interleave(4, 2)
+
+
+@catches("""data/duplicates.py: an image is its own near duplicate
+- .tril(start - 1)
++ .tril(start)""")
+@catches("""data/duplicates.py: equal images are counted twice
+- len(images) - len(distinct)
++ 2 * (len(images) - len(distinct))""")
+def test_equal_and_nearly_equal_images_are_counted(monkeypatch):
+    monkeypatch.setattr("kakusan.data.duplicates.ROWS", 3)
+    images = [smooth(seed) for seed in range(8)]
+    images += [images[2], images[2], images[5] + 2, images[0].flip(2)]
+    found = duplicates(torch.stack(images))
+    assert (found.equal, found.near, found.compared) == (2, 1, 10)
+    assert found.examples == [(5, 10)]
+
+
+def test_flat_images_are_near_duplicates_only_if_equal():
+    found = duplicates(torch.stack([torch.full((1, 8, 8), value, dtype=torch.uint8) for value in (10, 10, 12)]))
+    assert (found.equal, found.near) == (1, 0)
+
+
+def test_the_report_has_duplicates_memory_time_sheet_and_command(tmp_path, capsys):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for seed in range(10):
+        Image.fromarray(colors(seed, 20 + seed, 30)).save(folder / f"{seed}.png")
+    Image.fromarray(colors(3, 23, 30)).save(folder / "again.png")
+    sheet = tmp_path / "sheet.png"
+    code, out, err = call(capsys, "data", folder, "--sheet", sheet)
+    assert code == 0, err
+    assert "size 24 x 24: the median shorter side" in err
+    assert "width / height 1.03 to 1.50" in out
+    assert "duplicates: 1 equal, 0 nearly equal" in out
+    assert "MiB of pixels" in out
+    assert "images/s here, an epoch in" in out
+    assert f"train on it with: kakusan train images --data {folder}" in out.replace("python -m ", "")
+    with Image.open(sheet) as shown:
+        assert shown.size[0] > 24
+    code, out, _ = call(capsys, "data", tmp_path / "photos", "--size", 8)
+    assert "11 color images, 8 x 8" in out
+
+
+def test_a_cache_is_forgotten_on_request(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(scan, "CACHE_FROM", 500)
+    folder, root = tmp_path / "photos", tmp_path / "cache"
+    folder.mkdir()
+    for seed in range(10):
+        Image.fromarray(colors(seed, 9, 9)).save(folder / f"{seed}.png")
+    assert call(capsys, "data", folder, "--cache", root)[0] == 0
+    assert [path for path in root.iterdir() if path.is_dir()]
+    code, out, _ = call(capsys, "data", folder, "--cache", root, "--forget")
+    assert code == 0
+    assert "bytes deleted" in out
+    assert not [path for path in root.iterdir() if path.is_dir()]
+
+
+def test_counts_have_no_contact_sheet_and_no_duplicates(tmp_path, capsys):
+    np.save(tmp_path / "x.npy", np.arange(40).reshape(10, 4))
+    code, out, _ = call(capsys, "data", tmp_path / "x.npy")
+    assert code == 0
+    assert "duplicates" not in out

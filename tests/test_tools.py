@@ -1,0 +1,275 @@
+"""The trained model as a tool: latents, reconstructions, interpolations and scores of given examples."""
+
+import dataclasses
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch.testing import assert_close
+
+import kakusan as kk
+from harness.faults import catches
+from harness.support import call, seeded
+from kakusan.errors import InputError
+from kakusan.likelihood.evaluation import Estimate, summarize
+from kakusan.models.diffusion import Diffusion
+from kakusan.oracles import GaussianWorld
+from kakusan.recipes import find
+from kakusan.run.build import build
+from kakusan.run.looks import measure_until_decided
+from kakusan.run.precision import repeated_until
+from kakusan.run.tools.latents import NoiseLatents
+from kakusan.run.tools.reconstruct import in_pairs
+from kakusan.run.trained_model import TrainedModel
+from kakusan.schedule import Schedule
+from kakusan.solvers import DDIM, Heun
+from kakusan.solvers.inversion import invert
+from kakusan.training.fit import History
+
+WORLD = GaussianWorld([0.3, -0.2], [[0.6, 0.25], [0.25, 0.4]])
+SCHEDULE = Schedule.cosine(400)
+CHAIN = Diffusion(WORLD.network(SCHEDULE.beta[1:], "x"), SCHEDULE, 2, "x").double()
+
+
+def model_of(name, event_shape, **settings):
+    """An untrained model of a recipe."""
+    torch.manual_seed(0)
+    recipe = find(name)
+    recipe = dataclasses.replace(recipe, model=dataclasses.replace(recipe.model, **settings))
+    return TrainedModel(recipe, build(recipe.model, event_shape), event_shape, torch.device("cpu"))
+
+
+@pytest.fixture(scope="module")
+def vae():
+    return model_of("mnist-vae", (1, 4, 4), hidden=(8,), latent=3)
+
+
+@pytest.fixture(scope="module")
+def diffusion():
+    return model_of("mnist-ddpm", (1, 8, 8), width=8, inner_width=8, blocks=1, depth=20)
+
+
+def images(n, side):
+    return torch.from_numpy(np.random.default_rng(0).integers(0, 256, (n, 1, side, side), dtype=np.uint8))
+
+
+@catches(
+    """solvers/inversion.py: the data are taken for the latent of the first level
+- z = denoise.levels[steps[0]].signal * x
++ z = x""",
+    """solvers/inversion.py: every step is taken from the first level
+- denoise.begin(begin)
++ denoise.begin(denoise.levels[steps[0]])""",
+)
+def test_inversion_follows_the_exact_flow_with_the_order_of_the_solver():
+    x = WORLD.sample(50, seeded(0))
+
+    def error(solver, num):
+        times = [round(400 * k / num) for k in range(1, num + 1)]
+        (a, b), (top_a, top_b) = ((SCHEDULE.signal[t], SCHEDULE.noise[t]) for t in (times[0], 400))
+        right = WORLD.transport(a * x, (a, b), (top_a, top_b))
+        return (invert(CHAIN, x, solver, times) - right).abs().max().item()
+
+    assert error(DDIM(), 200) < 0.6 * error(DDIM(), 100)
+    assert error(Heun(), 100) < 0.2 * error(DDIM(), 100)
+
+
+def test_inversion_and_sampling_lead_back_to_the_example():
+    x, latents = WORLD.sample(50, seeded(1)), NoiseLatents(CHAIN, 200, "heun")
+    z = latents.encode(x)
+    assert_close(latents.decode(z), x, rtol=0, atol=0.02)
+    assert_close(z.var(0), torch.ones(2).double(), rtol=0, atol=0.6)  # 50 draws of a standard normal
+
+
+def test_a_solver_that_draws_noise_is_not_inverted():
+    with pytest.raises(InputError, match="without fresh noise"):
+        invert(CHAIN, WORLD.sample(2, seeded(0)), DDIM(eta=1.0), [1, 200, 400])
+
+
+@catches("""run/tools/latents.py: latents of noise are mixed on the straight line
+- weight_a = torch.where(sine > PARALLEL, ((1 - share) * angle).sin() / sine, 1 - share)
++ weight_a = torch.where(sine > 2, ((1 - share) * angle).sin() / sine, 1 - share)""")
+def test_latents_between_two_of_one_length_keep_it():
+    a, b = (torch.nn.functional.normalize(torch.randn(4, 2, generator=seeded(k)).double()) for k in (0, 1))
+    latents = NoiseLatents(CHAIN)
+    for share in (0.0, 0.3, 0.5, 1.0):
+        assert_close(latents.between(a, b, share).norm(dim=1), torch.ones(4).double())
+    assert_close(latents.between(a, b, 0.0), a)
+    assert_close(latents.between(a, b, 1.0), b)
+    assert_close(latents.between(a, a, 0.4), a)
+
+
+@catches("""run/tools/latents.py: an example is decoded from a drawn latent
+- means.append(self.chain.encode(means[-1], t, cond).mean)
++ means.append(self.chain.encode(means[-1], t, cond).sample())""")
+def test_a_vae_encodes_by_the_mean_and_reconstructs_by_the_decoders_mean(vae):
+    x = images(5, 4)
+    z = vae.encode(x)
+    inner = vae.scale.to_model(x)
+    with torch.no_grad():
+        wanted = vae.chain.encoder(inner)[0]
+        again = vae.chain.decode(wanted, 1).mean
+    assert np.array_equal(z, wanted.numpy())
+    assert np.array_equal(vae.reconstruct(x), vae.scale.to_pixels(again))
+    line = vae.interpolate(x[0], x[1], n=3)
+    assert np.array_equal(line[[0, 2]], vae.reconstruct(x[:2]))
+    with pytest.raises(InputError, match="for diffusion models"):
+        vae.encode(x, steps=3)
+
+
+def test_a_hierarchy_joins_its_levels_and_decodes_from_the_first():
+    model = model_of("mnist-hvae", (1, 4, 4), hidden=8, latents=(3, 2))
+    x = images(4, 4)
+    assert model.encode(x).shape == (4, 5)
+    assert model.reconstruct(x).shape == model.reconstruct(x, t=2).shape == (4, 4, 4, 1)
+    assert np.array_equal(model.interpolate(x[:2], x[2:], n=2)[0::2], model.reconstruct(x[:2]))
+
+
+@catches("""run/tools/latents.py: the noise of a reconstruction stops at the first level
+- z = self.chain.marginal(x, t).sample(streams)
++ z = self.chain.marginal(x, 1).sample(streams)""")
+def test_a_diffusion_model_keeps_less_of_an_example_through_more_noise(diffusion):
+    x = images(3, 8)
+    assert diffusion.encode(x).shape == (3, 1, 8, 8)
+    assert np.array_equal(diffusion.encode(x)[1:2], diffusion.encode(x[1:2]))
+    near, far = (diffusion.reconstruct(x, t=t).astype(float) for t in (1, 20))
+    given = x.permute(0, 2, 3, 1).numpy()
+    assert abs(near - given).mean() < abs(far - given).mean()
+    with pytest.raises(InputError, match=r"1\.\.20"):
+        diffusion.reconstruct(x, t=21)
+
+
+def test_counts_are_encoded_by_the_posterior_mean_and_not_reconstructed():
+    model = model_of("counts-dirichlet", (3,))
+    x = torch.tensor([[1.0, 0.0, 3.0], [0.0, 0.0, 0.0]], dtype=torch.float64)
+    alpha = model.chain.concentration.double()
+    wanted = (x + alpha) / (x + alpha).sum(1, keepdim=True)
+    assert_close(torch.from_numpy(model.encode(x)).double(), wanted, rtol=1e-6, atol=0)
+    with pytest.raises(InputError, match="not reconstructed"):
+        model.reconstruct(x)
+
+
+def test_pairs_stand_above_each_other_also_in_a_short_last_row():
+    upper, lower = (np.arange(5).reshape(5, 1, 1, 1) + k for k in (0, 10))
+    assert in_pairs(upper, lower, 3).ravel().tolist() == [0, 1, 2, 10, 11, 12, 3, 4, 0, 13, 14]
+
+
+def evaluation(bits, noise, examples):
+    """A result in bits/dim with the given parts of the standard error."""
+    zero = Estimate({"bound": torch.zeros(2)}, {"bound": 0.0}, 0.0, 0.0, 100, "")
+    whole = math.hypot(noise, examples)
+    parts = {"standard_error": whole, "standard_error_monte_carlo": noise, "standard_error_images": examples}
+    return dataclasses.replace(summarize(zero, 1), bits_per_dim=bits, num_images=50, **parts)
+
+
+@catches("""run/precision.py: the part from the examples is forgotten
+- left = error**2 - (result.standard_error_images or 0.0) ** 2
++ left = error**2""")
+def test_estimates_are_repeated_until_the_error_is_reached_or_only_examples_help():
+    asked, told = [], []
+
+    def repeat(num, examples):
+        asked.append(num)
+        return evaluation(1.0, 0.01 / num**0.5, examples)
+
+    result, lines = repeated_until(0.004, lambda num: repeat(num, 0.001), 1, told.append)
+    assert asked == [1, 2, 4, 8]
+    assert result.standard_error <= 0.004
+    assert "is reached" in lines[0]
+    assert "about 700" in told[0]
+    asked.clear()
+    _, lines = repeated_until(0.004, lambda num: repeat(num, 0.008), 1, told.append)
+    assert asked == [1]
+    assert "only more examples lower it, about 200" in lines[0]
+
+
+class Shifted:
+    """A model whose bound of each example is x plus noise of a given size, minus a shift, in nats."""
+
+    def __init__(self, shift):
+        self.shift = shift
+
+    def evaluate(self, x, seed, law=None, labels=None):
+        nats = x.double() - self.shift + 0.1 * torch.randn(len(x), generator=seeded(seed + int(1e6 * self.shift)))
+        return summarize(Estimate({"bound": nats}, {"bound": None}, None, None, len(x), ""), 1)
+
+
+def test_a_comparison_stops_once_it_is_decided_and_else_uses_all_examples():
+    x = torch.randn(2000, generator=seeded(0))
+    (first, _), stopped = measure_until_decided([Shifted(0.1), Shifted(0.0)], x, 0, None)
+    assert stopped.decided
+    assert stopped.low > 0
+    assert first.num_images == 250
+    (first, _), stopped = measure_until_decided([Shifted(0.0), Shifted(1e-6)], x, 0, None)
+    assert not stopped.decided
+    assert first.num_images == 2000
+    assert stopped.low < 0 < stopped.high
+    assert "only more examples help" in stopped.words(("a", "b"))
+    assert "b needs fewer bits" in dataclasses.replace(stopped, decided=True, low=0.1).words(("a", "b"))
+
+
+def test_a_history_shows_itself_in_a_notebook():
+    history = History([1, 2, 3], [0.1, 0.2, 0.3], [3.0, 2.0, 1.0])
+    shown = history._repr_html_()
+    assert "3 steps" in shown
+    assert 'points="0.0,0.0 106.7,40.0' in shown
+    assert "svg" not in History()._repr_html_()
+    assert "svg" not in History([1], [0.1], [math.nan])._repr_html_()
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tools")
+    np.save(folder / "mine.npy", images(40, 4).numpy()[:, 0])
+    settings = {"hidden": (8,), "latent": 2, "batch": 8}
+    return kk.train("mnist-vae", data=folder / "mine.npy", steps=6, out=folder / "run", **settings)
+
+
+def test_the_commands_write_new_files_and_overwrite_nothing(run, tmp_path, capsys):
+    path, data = run.path, run.path.parent / "mine.npy"
+    assert call(capsys, "encode", path, data, "--out", tmp_path / "z.npy")[0] == 0
+    assert np.load(tmp_path / "z.npy").shape == (40, 2)
+    assert call(capsys, "reconstruct", path, data, "--out", tmp_path / "r", "--limit", 13)[0] == 0
+    assert np.load(tmp_path / "r" / "reconstructions.npy").shape == (13, 4, 4, 1)
+    assert call(capsys, "interpolate", path, 0, 1, "--out", tmp_path / "i.npy", "-n", 5)[0] == 0
+    assert np.load(tmp_path / "i.npy").shape == (5, 4, 4, 1)
+    assert call(capsys, "interpolate", path, 0, 1, "--out", tmp_path / "i.png")[0] == 0
+    options = ("--top", 3, "--out", tmp_path / "s.csv", "--map", tmp_path / "m.png", "--json")
+    code, out, err = call(capsys, "score", path, data, *options)
+    assert code == 0, err
+    record = json.loads(out)
+    assert code == 0
+    assert record["num_examples"] == 40
+    assert len(record["strangest"]) == 3
+    table = np.genfromtxt(tmp_path / "s.csv", delimiter=",", names=True)
+    assert table["nats"].argsort()[:3].tolist() == [one["example"] for one in record["strangest"]]
+    assert_close(record["mean_bits_per_dim"], table["bits_per_dim"].mean())
+    for words in (
+        ("encode", path, data, "--out", tmp_path / "z.npy"),
+        ("interpolate", path, 0, 1, "--out", tmp_path / "i.png"),
+    ):
+        code, _, err = call(capsys, *words)
+        assert code == 2
+        assert "left unchanged" in err
+    assert call(capsys, "interpolate", path, 0, 99, "--out", tmp_path / "j.png")[0] == 2
+    assert call(capsys, "interpolate", path, 0, tmp_path / "z.npy", "--out", tmp_path / "j.png")[0] == 2
+
+
+def test_evaluate_plans_and_compare_stops_from_the_command_line(run, capsys):
+    code, out, _ = call(capsys, "evaluate", run.path, "--split", "train", "--error", 5)
+    assert code == 0
+    assert "is reached" in out
+    code, out, _ = call(capsys, "compare", run.path, run.path, "--split", "train", "--until-decided")
+    assert code == 0
+    assert "not decided after 1 look at all 36 examples" in out
+
+
+def test_the_history_has_a_bound_of_as_many_training_examples(run):
+    last = run.history[-1]
+    rows = torch.linspace(0, 35, 4).long()  # 4 held out of 40
+    train = kk.data.open_data(run.path.parent / "mine.npy").train
+    assert last["train_bits_per_dim"] == run.model.evaluate(train[rows]).bits_per_dim
+    assert last["train_standard_error"] > 0
+    assert last["bits_per_dim"] != last["train_bits_per_dim"]
