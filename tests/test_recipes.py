@@ -14,7 +14,7 @@ from harness.support import call
 from kakusan.errors import InputError
 from kakusan.recipes import RECIPES, find
 from kakusan.run.build import blueprint, build
-from kakusan.run.families.diffusion import DiffusionConfig
+from kakusan.run.families.diffusion import DiffusionConfig, timestep_distribution
 from kakusan.run.recipe import Recipe, from_record
 from kakusan.run.trained_model import TrainedModel
 from kakusan.training.settings import Budget
@@ -41,6 +41,41 @@ def test_the_notes_recipe_has_the_notes_numbers():
     assert (recipe.model.hidden, recipe.model.latents, recipe.optim.lr, recipe.optim.batch) == (100, (20, 20), 1e-3, 32)
     assert recipe.steps * recipe.optim.batch == 30 * 60_000
     assert recipe.model.third_term == "exact"
+
+
+@pytest.mark.proves("S26")
+@catches("""recipes/book_vae.py: the one-level VAE has 32 latents
+- latent=20
++ latent=32""")
+@catches("""recipes/book_hvae.py: the two-level VAE of the book is the one-level one
+- from kakusan.recipes.mnist_hvae import
++ from kakusan.recipes.book_vae import""")
+def test_the_vaes_of_the_book_have_the_notes_sizes_and_settings():
+    encoder, upper = 784 * 100 + 100 + 2 * (100 * 20 + 20), 20 * 100 + 100 + 2 * (100 * 20 + 20)
+    decoder, middle = 20 * 100 + 100 + 100 * 784 + 784, 20 * 100 + 100 + 100 * 20 + 20
+    one, two = (build(RECIPES[name].model, (1, 28, 28)) for name in ("book-vae", "book-hvae"))
+    assert sum(p.numel() for p in one.parameters()) == encoder + decoder
+    assert sum(p.numel() for p in two.parameters()) == encoder + decoder + upper + middle
+    assert dataclasses.replace(RECIPES["book-hvae"], name="mnist-hvae") == RECIPES["mnist-hvae"]
+
+
+@catches("""recipes/book_ddpm.py: the plain DDPM predicts v
+- prediction="eps"
++ prediction="v\"""")
+@catches("""recipes/book_ddpm.py: the plain DDPM draws most timesteps around a focus
+- focus_share=0.0
++ focus_share=0.8""")
+def test_the_ddpm_of_the_book_has_none_of_our_additions():
+    recipe = RECIPES["book-ddpm"]
+    model = build(recipe.model, (1, 28, 28))
+    assert isinstance(model, kakusan.Diffusion)  # no clusters
+    assert model.prediction == "eps"
+    betas = torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64)
+    torch.testing.assert_close(model.schedule.beta[1:], betas, rtol=1e-12, atol=0.0)
+    uniform = torch.full((1000,), 1e-3, dtype=torch.float64)
+    torch.testing.assert_close(timestep_distribution(recipe.model).probs, uniform)
+    assert (recipe.model.guidance, recipe.optim.early, recipe.optim.method, recipe.optim.ema) == (1.0, None, "adam", 0)
+    assert (recipe.optim.lr, recipe.optim.batch, recipe.steps) == (1e-3, 32, 30 * 60_000 // 32)
 
 
 def test_an_unknown_recipe_names_the_nearest():
