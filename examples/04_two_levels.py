@@ -33,13 +33,13 @@ class TwoLevels(nn.Module):
         z2 = mean2 + (log_var2 / 2).exp() * torch.randn_like(mean2)
         return (z1, mean1, log_var1), (z2, mean2, log_var2)
 
-    def loss_on(self, x, first, second):
-        """L1 + L2 + L3 of each example, shape (b,)."""
+    def losses_on(self, x, first, second):
+        """L1, L2 and L3 of each example, each of shape (b,)."""
         (z1, mean1, log_var1), (z2, mean2, log_var2) = first, second
         L1 = (x - self.down1(z1)).square().sum(1)  # reconstruction, J1
         L2 = (mean2.square() + log_var2.exp() - log_var2 - 1).sum(1)  # top level, J2
         L3 = ((mean1 - self.down2(z2)).square() + log_var1.exp() - log_var1 - 1).sum(1)  # between the levels, J3
-        return L1 + L2 + L3
+        return L1, L2, L3
 
 
 # %% [markdown]
@@ -51,7 +51,8 @@ plain = TwoLevels().double()
 x = torch.rand(200, 784, dtype=torch.float64)
 with torch.no_grad():
     first, second = plain.path(x)
-    loss = plain.loss_on(x, first, second)
+    L1, L2, L3 = plain.losses_on(x, first, second)
+loss = L1 + L2 + L3
 nats = -(loss + 784 * math.log(2 * math.pi)) / 2
 print(f"loss {loss.mean():.3f} = {nats.mean():.3f} nats")
 
@@ -74,6 +75,9 @@ for name, term in exact.items():
     print(f"{name:15s} exact {term.mean():9.3f} nats, notes' form {notes[name].mean():9.3f} nats")
 print(f"{'sum':15s} exact {sum(exact.values()).mean():9.3f} nats, notes' form {sum(notes.values()).mean():9.3f} nats")
 assert torch.allclose(sum(notes.values()), nats, rtol=0, atol=1e-9)
+assert torch.allclose(notes["reconstruction"], -(L1 + 784 * math.log(2 * math.pi)) / 2, rtol=0, atol=1e-9)  # J1
+assert torch.allclose(notes["level 2"], -L2 / 2, rtol=0, atol=1e-9)  # J2
+assert torch.allclose(notes["level 1"], -L3 / 2, rtol=0, atol=1e-9)  # J3
 
 # %% [markdown]
 # A Gaussian of variance 1 on pixels in [0, 1] has a floor: even a perfect reconstruction costs D/2 log 2 pi nats.

@@ -89,6 +89,9 @@ class HierarchicalVAE(nn.Module, LatentChain):
 
         The top level is -KL(q(z_L | z_{L-1}) || p(z_L)) (S17). A level below it is the entropy of q(z_l | z_{l-1})
         plus log p(z_l | z_{l+1}) at the drawn z_l (S24), since z_{l+1} was drawn from it.
+
+        With two levels these are the terms of the study notes (S15): "reconstruction" is J1 (S16), "level 2" is J2 (S17),
+        and "level 1" is J3 as it should be (S18). Their J3 is in `objectives.notes_third_term`.
         """
         return self._terms(path, [self.encode(z, t, cond) for t, z in enumerate(path[:-1], start=1)], cond)
 

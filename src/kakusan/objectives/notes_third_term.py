@@ -39,7 +39,15 @@ def notes_third_term(
 def notes_terms_on(
     model: HierarchicalVAE, path: list[Tensor], posteriors: list[Normal] | None = None, cond: Tensor | None = None
 ) -> dict[str, Tensor]:
-    """Terms of the notes' objective on a given path [x, z_1, ..., z_L]; nats, each (b,)."""
+    """Terms of the notes' objective on a given path [x, z_1, ..., z_L]; nats, each (b,).
+
+    With two levels and unit variances, each is one term of the notes' loss L1 + L2 + L3 (S25), which is in units of
+    -1/2 nat. D is the number of dimensions of x:
+
+        J1 = "reconstruction" = -(L1 + D log 2 pi) / 2,  L1 = |x - x_hat|^2
+        J2 = "level 2"        = -L2 / 2,                 L2 = -sum_h (1 + log_var_2 - mean_2^2 - var_2)
+        J3 = "level 1"        = -L3 / 2,                 L3 = -sum_h (1 + log_var_1 - (mean_1 - z_hat)^2 - var_1)
+    """
     q = posteriors or [model.encode(z, t, cond) for t, z in enumerate(path[:-1], start=1)]
     terms = {"reconstruction": model.decode(path[1], 1, cond).log_prob(path[0])}
     for level in range(1, model.depth):
