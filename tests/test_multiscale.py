@@ -87,11 +87,10 @@ def measured(how: str, amount: float) -> dict[str, float]:
     return values | {"frechet": frechet_distance(ours, real), "kernel": kernel_distance(ours, real).value}
 
 
-@catches("""measure/multiscale.py: features are those of gray images
-- first = torch.randn(WIDTH, channels, 3, 3, generator=generator)
-+ first = torch.randn(WIDTH, 1, 3, 3, generator=generator).expand(WIDTH, channels, 3, 3).clone()
--     found = [F.adaptive_avg_pool2d(x, GRID).flatten(1)]
-+     found = [F.adaptive_avg_pool2d(x.mean(1, keepdim=True), GRID).flatten(1)]""")
+@catches("""measure/multiscale.py: features are those of gray images [color-amounts2]
+- found = [F.adaptive_avg_pool2d(x, GRID).flatten(1)]
++ x = x.mean(1, keepdim=True).expand_as(x)
++     found = [F.adaptive_avg_pool2d(x, GRID).flatten(1)]""")
 @pytest.mark.parametrize(
     ("how", "amounts"),
     [("blur", (0.0, 0.3, 1.0)), ("noise", (0, 8, 30)), ("color", (0, 20, 60)), ("dropped", (0, 1, 2, 3))],

@@ -58,10 +58,12 @@ def images(n, side):
 @catches(
     """solvers/inversion.py: the data are taken for the latent of the first level
 - z = denoise.levels[steps[0]].signal * x
-+ z = x""",
++ z = x"""
+)
+@catches(
     """solvers/inversion.py: every step is taken from the first level
 - denoise.begin(begin)
-+ denoise.begin(denoise.levels[steps[0]])""",
++ denoise.begin(denoise.levels[steps[0]])"""
 )
 def test_inversion_follows_the_exact_flow_with_the_order_of_the_solver():
     x = WORLD.sample(50, seeded(0))

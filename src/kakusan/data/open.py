@@ -70,6 +70,12 @@ def open_data(
         raise InputError(f"{printable(spec)}: cannot be read ({error.strerror or error})") from error
 
 
+def takes(spec: str, option: str) -> bool:
+    """True if the kind of data at a path has this option, such as "size"."""
+    kind = kind_of(spec)
+    return kind is not None and option in kind.options
+
+
 def kind_of(spec: str) -> DataKind | None:
     """Kind of data at a path; None for the name of an embedded data set.
 

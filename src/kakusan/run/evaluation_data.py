@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kakusan.console import tell
 from kakusan.data.dataset import Dataset
-from kakusan.data.open import EMBEDDED, kind_of
+from kakusan.data.open import EMBEDDED, takes
 from kakusan.data.options import ImageOptions
 from kakusan.errors import InputError, shown
 from kakusan.run.own_data import open_for
@@ -43,7 +43,7 @@ def data_of(source: ModelSource, model: TrainedModel, other: str | None) -> Data
 
 def options_for(path: str, event_shape: tuple[int, ...], wanted: ImageOptions) -> ImageOptions | None:
     """Options that bring images of any size to the model's shape; None for data that have one size."""
-    if "size" not in getattr(kind_of(path), "options", ()):
+    if not takes(path, "size"):
         return None
     if len(event_shape) != 3:
         return wanted  # a model of counts, which will refuse them

@@ -8,7 +8,7 @@ from pathlib import Path
 from kakusan.console import tell
 from kakusan.data.cache import NAME
 from kakusan.data.dataset import Dataset
-from kakusan.data.open import kind_of, open_data
+from kakusan.data.open import open_data, takes
 from kakusan.data.options import ImageOptions
 from kakusan.run.build import family_of
 from kakusan.run.recipe import Recipe
@@ -25,7 +25,7 @@ def planned(recipe: Recipe, dataset: Dataset) -> Recipe:
     pictures = recipe.pictures
     if pictures.fit:
         size = pictures.size
-        if size is None and "size" in getattr(kind_of(recipe.data), "options", ()):
+        if size is None and takes(recipe.data, "size"):
             size = (dataset.event_shape[1], dataset.event_shape[2])
         pictures = dataclasses.replace(pictures, size=size, fit=False)
     model, words = family_of(recipe.model).plan(recipe.model, dataset.event_shape, len(dataset.train))
