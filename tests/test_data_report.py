@@ -1,4 +1,4 @@
-"""The report of kakusan data: duplicates, memory, time, a contact sheet, and the deletion of a cache."""
+"""The report of kakusan data: duplicates, memory, time, a figure, and the deletion of a cache."""
 
 import numpy as np
 import torch
@@ -37,14 +37,14 @@ def test_flat_images_are_near_duplicates_only_if_equal():
     assert (found.equal, found.near) == (1, 0)
 
 
-def test_the_report_has_duplicates_memory_time_sheet_and_command(tmp_path, capsys):
+def test_the_report_has_duplicates_memory_time_figure_and_command(tmp_path, capsys):
     folder = tmp_path / "photos"
     folder.mkdir()
     for seed in range(10):
         Image.fromarray(colors(seed, 20 + seed, 30)).save(folder / f"{seed}.png")
     Image.fromarray(colors(3, 23, 30)).save(folder / "again.png")
-    sheet = tmp_path / "sheet.png"
-    code, out, err = call(capsys, "data", folder, "--sheet", sheet)
+    figure = tmp_path / "figure.png"
+    code, out, err = call(capsys, "data", folder, "--figure", figure)
     assert code == 0, err
     assert "size 24 x 24: the median shorter side" in err
     assert "width / height 1.03 to 1.50" in out
@@ -52,7 +52,7 @@ def test_the_report_has_duplicates_memory_time_sheet_and_command(tmp_path, capsy
     assert "MiB of pixels" in out
     assert "images/s here, an epoch in" in out
     assert f"train on it with: kakusan train images --data {folder}" in out.replace("python -m ", "")
-    with Image.open(sheet) as shown:
+    with Image.open(figure) as shown:
         assert shown.size[0] > 24
     code, out, _ = call(capsys, "data", tmp_path / "photos", "--size", 8)
     assert "11 color images, 8 x 8" in out
@@ -72,7 +72,7 @@ def test_a_cache_is_forgotten_on_request(tmp_path, capsys, monkeypatch):
     assert not [path for path in root.iterdir() if path.is_dir()]
 
 
-def test_counts_have_no_contact_sheet_and_no_duplicates(tmp_path, capsys):
+def test_counts_have_no_figure_and_no_duplicates(tmp_path, capsys):
     np.save(tmp_path / "x.npy", np.arange(40).reshape(10, 4))
     code, out, _ = call(capsys, "data", tmp_path / "x.npy")
     assert code == 0

@@ -634,8 +634,9 @@ def test_the_digest_that_version_0_3_recorded_is_still_accepted(tmp_path):
 def test_other_pictures_are_fitted_to_the_model_that_they_are_to_measure(tmp_path, capsys):
     save(tmp_path, "a.png", colors(1, 50, 40))
     save(tmp_path, "b.png", colors(2, 30, 40))
-    recipe = SimpleNamespace(data="mnist", pictures=ImageOptions())
-    model = SimpleNamespace(event_shape=(1, 12, 8), recipe=recipe, check_data=lambda dataset: None)
+    recipe = find("mnist-ddpm")
+    family = family_of(recipe.model)
+    model = SimpleNamespace(event_shape=(1, 12, 8), recipe=recipe, family=family, check_data=lambda dataset: None)
     source = cast(Any, SimpleNamespace(path=tmp_path / "run", run=None))
     data = data_of(source, cast(TrainedModel, model), str(tmp_path))
     assert data.event_shape == (1, 12, 8)

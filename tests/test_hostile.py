@@ -242,7 +242,7 @@ def test_a_number_of_a_configuration_has_limits_and_takes_nothing_else(setting):
     assert "from" in str(hints(kind)[name]) or "above" in str(hints(kind)[name]), "it has no limits"
     default = getattr(kind(), name)
     for value in (float("nan"), float("inf"), -1e300, 1e300, 10**400, "1", "x" * 1_000_000, [1], {}, True, 1j):
-        values = tuple(value for _ in default) if isinstance(default, tuple) else value
+        values = tuple(value for _ in default or (0,)) if isinstance(default, tuple) else value
         with pytest.raises(InputError, match=name) as refused:
             kind(**{name: values})
         assert len(str(refused.value)) < 500

@@ -717,7 +717,7 @@ def test_evaluate_says_what_is_wrong_with_samples_and_features(run, tmp_path, ca
         (["--features", tmp_path / "broken.npz"], "cannot be read"),
         (["--features", tmp_path / "none.npz"], "cannot be read"),
         (["--features", tmp_path / "none.safetensors"], "cannot be read"),
-        (["--features", "inception"], "digits or fashion"),
+        (["--features", "inception"], "expected digits, fashion"),
         (["--features", tmp_path / "half.npz", "--samples", "100"], "give --samples"),
     ):
         code, out, err = call(capsys, "evaluate", run, "--limit", "20", *flags)

@@ -17,7 +17,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "src" / "kakusan"
 MOST_BYTES = 15 * 10**6
-EXTRAS = {"diffusers", "docs", "onnx"}
+EXTRAS = {"diffusers", "docs", "onnx", "tables"}
 
 
 @pytest.fixture(scope="module")

@@ -204,8 +204,8 @@ class Data:
     """Types of columns of a table, e.g. age=integer,id=skip. Types: real, integer, categorical, skip. Default: from their values."""
     labels: str | None = None
     """Labels. folders: class subfolders. none: no labels. PATH: a .csv file with name and label. Default: automatic."""
-    sheet: Path | None = None
-    """PNG file for a contact sheet of up to 100 images."""
+    figure: Path | None = None
+    """PNG file that shows up to 100 of the images."""
     cache: Path | None = None
     """Folder for data that are larger than memory, which are converted once. Default: none, with --forget runs/data-cache."""
     forget: bool = False

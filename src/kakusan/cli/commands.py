@@ -204,11 +204,11 @@ def data(command: arguments.Data) -> int:
     recipe = dataset.form.recipe(dataset)
     if dataset.form.has_figure:
         from kakusan.recipes import RECIPES
-        from kakusan.run.data_report import image_lines, write_sheet
+        from kakusan.run.data_report import image_lines, write_figure
 
         say(*image_lines(dataset))
-        if command.sheet is not None:
-            say(f"{command.sheet} shows {counted(write_sheet(dataset, command.sheet), 'image')}")
+        if command.figure is not None:
+            say(f"{command.figure} shows {counted(write_figure(dataset, command.figure), 'image')}")
         if "cropped" in dataset.prepared and command.size is None and not RECIPES[recipe].pictures.fit:
             flags += ["--size", "x".join(map(str, dataset.event_shape[1:]))]  # the other recipes choose none
     say(f"train on it with: {typed('train', recipe, '--data', command.path, *flags)}")

@@ -61,7 +61,7 @@ class Encode(Inversion):
 
 @dataclass(frozen=True)
 class Reconstruct(Inversion):
-    """Take given examples to their latents and back, and write them beside the originals."""
+    """Take given examples to their latents and back, and write them next to the originals."""
 
     run: Run
     """Run directory, or a file written by kakusan export."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from kakusan.console import command
+from kakusan.console import quoted
 from kakusan.run.source import ModelSource
 
 LIMITS = (
@@ -33,7 +33,7 @@ def card_of(source: ModelSource) -> str:
     ):
         lines += [f"## {title}", "", *(f"- {row}" for row in rows), ""]
     name = f"{source.name}.safetensors"
-    lines += ["## Use", "", "```sh", "pip install kakusan", command("sample", name, "-n", 64), "```", ""]
+    lines += ["## Use", "", "```sh", "pip install kakusan", f"kakusan sample {quoted(name)} -n 64", "```", ""]
     return FRONT + "\n".join(lines)
 
 

@@ -50,7 +50,13 @@ class Classes(nn.Module):
             self.check("probs")
 
     def _apply(self, fn: Callable, recurse: bool = True) -> Classes:
-        """Move to a device, and keep float64: an example belongs to the same class in every precision."""
+        """Move to a device and keep float64, or stay on the CPU if the device has none.
+
+        So an example belongs to the same class in every precision.
+        """
+        where = fn(torch.zeros(())).device
+        if precise_device(where) != where:
+            return self
         before = dict(self._buffers)
         super()._apply(fn, recurse)
         for name, old in before.items():
@@ -101,11 +107,6 @@ class Classes(nn.Module):
         if k is None:
             raise InputError("this estimator needs certain classes; pass assign= to the mixture, or use kakusan.elbo")
         return k
-
-    def _apply(self, fn: Callable, recurse: bool = True) -> Classes:
-        """Move or convert; the numbers stay on the CPU, in float64, where a device has none."""
-        where = fn(torch.zeros(())).device
-        return self if precise_device(where) != where else super()._apply(fn, recurse)
 
     def draw(self, n: int, randomness: Randomness = None) -> Tensor:
         """k ~ p(k), int64 (n,)."""

@@ -122,7 +122,7 @@ class Refine(nn.Module):
     """Residual of two 3 x 3 convolutions on the unfolded prediction and z_t, modulated by t; starts as the identity.
 
     The last layer of a folded network draws the pixels of a fold by separate filters, which differ after a short training
-    and leave a grid. Here neighbors of one fold and of two are treated alike.
+    and leave a grid. Here one filter draws every pixel.
     """
 
     def __init__(self, channels: int, channels_out: int, width: int, time_width: int):

@@ -1,6 +1,6 @@
 """Diffusion model of anyone's images, with a network that is chosen from their size, color and number.
 
-Sampling ends at twice the logarithm of the number of steps, the default of the family. Digits end sooner, which cleans
+Sampling ends at twice the logarithm of the number of steps, the default of the family. Digits end at a lower one, which cleans
 their background and would blur the texture of photographs.
 """
 

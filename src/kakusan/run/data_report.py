@@ -1,4 +1,4 @@
-"""Facts about data before training: duplicates, memory, time, a contact sheet, and the command to type."""
+"""Facts about data before training: duplicates, memory, time, a figure of the images, and the command to type."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from kakusan.run.build import build, family_of, training_loss
 from kakusan.run.recipe import RECIPES
 
 MOST_READ = 20_000  # images in which duplicates are searched
-MOST_SHOWN = 100  # on a contact sheet
+MOST_SHOWN = 100  # in the figure
 TRIED = 8  # examples of the step whose time is measured
 STEPS = 2
 
@@ -56,9 +56,9 @@ def images_per_second(dataset: Dataset) -> float:
     return STEPS * TRIED / max(time.perf_counter() - begun, 1e-9)
 
 
-def write_sheet(dataset: Dataset, path: Path) -> int:
+def write_figure(dataset: Dataset, path: Path) -> int:
     """Write evenly spaced training images as one PNG; returns their number."""
     step = max(1, math.ceil(len(dataset.train) / MOST_SHOWN))
     shown = dataset.train[::step].permute(0, 2, 3, 1).numpy()
-    Images(np.ascontiguousarray(shown)).save(path, {"sheet": dataset.name})
+    Images(np.ascontiguousarray(shown)).save(path, {"figure": dataset.name})
     return len(shown)

@@ -24,7 +24,21 @@ WORDS = {A_GROUP: "threads per micro-batch", "processes": "ranks"}
 # later settings, each with the value of its former behavior, for older runs
 LATER = {
     "": {"distil": None},
-    "model": {"network": "unet", "patch": 4, "begin": None, "clusters": 0, "end_log_snr": None},
+    "model": {
+        "network": "unet",
+        "patch": 4,
+        "begin": None,
+        "clusters": 0,
+        "end_log_snr": None,
+        "condition": None,
+        "classes": (),
+        "label_dropout": 0.1,
+        "fold": 2,
+        "refine": 0,
+        "checkpointing": False,
+        "plan": "fixed",
+    },
+    "pictures": {"labels": None, "columns": None},
     "optim": {"augment": "none", "precision": "float32", "compile": "none"},
 }
 

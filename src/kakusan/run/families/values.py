@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from kakusan.data.table_scale import TableScale
     from kakusan.schedule import Schedule
 
-Number = Annotated[float, Between(-1e300, 1e300)]
+Number = Annotated[float, Between(-1e150, 1e150)]
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,7 @@ class ValuesConfig(ModelConfig):
     blocks: Annotated[int, Between(1, 32)] = 6
     """Number of residual blocks of the network."""
 
+    plan = "fixed"
     begin = None  # without an annotation it is no setting
     clusters = 0
     guidance = 1.0
@@ -73,7 +74,7 @@ class SeriesConfig(ValuesConfig):
 
     centers: Annotated[tuple[Number, ...], Length(0, 16)] = ()
     """Mean of each channel, recorded by training."""
-    scales: Annotated[tuple[Annotated[float, Between(0, 1e300, "(]")], ...], Length(0, 16)] = ()
+    scales: Annotated[tuple[Annotated[float, Between(0, 1e150, "(]")], ...], Length(0, 16)] = ()
     """Standard deviation of each channel, recorded by training."""
 
 

@@ -83,7 +83,7 @@ class MeanLatents:
 
 
 class SimplexLatents(MeanLatents):
-    """Posterior means of the category probabilities of counts, which have no picture to return to."""
+    """Posterior means of the category probabilities of counts, from which no image can be decoded."""
 
     def decode(self, z: Tensor, cond: Tensor | None = None) -> Tensor:
         """InputError: the number of counts is not a latent."""
