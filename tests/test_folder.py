@@ -44,6 +44,8 @@ from kakusan.data.options import ImageOptions, size_named
 from kakusan.data.scan import scan
 from kakusan.errors import InputError, printable
 from kakusan.images import Images
+from kakusan.recipes import find
+from kakusan.run.build import family_of
 from kakusan.run.evaluation_data import data_of
 from kakusan.run.trained_model import TrainedModel
 
@@ -651,7 +653,7 @@ def test_a_run_opens_the_same_pictures_again_and_notices_a_changed_one(tmp_path,
     code, _, err = call(capsys, "train", "mnist-vae", *flags, "--steps", 2)
     assert code == 0, err
     recipe = json.loads((run / "run.json").read_text())["recipe"]
-    assert recipe["pictures"] == {"size": [12, 8], "channels": 1, "bad": "refuse", "labels": None}
+    assert recipe["pictures"] == {"size": [12, 8], "channels": 1, "bad": "refuse", "labels": None, "columns": None}
     code, _, err = call(capsys, "train", "--resume", run, "--steps", 4)
     assert code == 0, err
     path = folder / "07.jpg"
