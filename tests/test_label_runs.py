@@ -130,11 +130,16 @@ def test_a_label_or_scale_that_makes_no_sense_is_refused(run, choices, words):
         run.model.sample(2, steps=2, **choices)
 
 
+@catches("""run/families/conditional.py: a family without labels leaves them out in silence
+- if not dataset.classes or not own_data:
++ if not dataset.classes or not own_data or not config.conditional:""")
 def test_the_recipes_own_data_keep_their_clusters_and_other_labels_are_named():
     digits, config = open_data("mnist"), find("mnist-ddpm").model
     assert config.for_labels(digits) is config
     assert label_lines(config, digits, own_data=False) == []
     assert "--model.condition labels" in label_lines(config, digits, own_data=True)[0]
+    [unused] = label_lines(find("vae").model, digits, own_data=True)
+    assert "labels of 10 classes are not used: this model takes none; the recipes images, mnist-vae" in unused
     chosen = DiffusionConfig(clusters=128, condition="labels").for_labels(digits)
     assert (chosen.classes, chosen.clusters, chosen.num_conditions) == (tuple("0123456789"), 0, 11)
 
