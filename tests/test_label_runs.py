@@ -108,6 +108,20 @@ def test_data_are_classified_with_the_names_of_their_files(run, photos, capsys):
     assert [sum(one["probabilities"]) for one in json.loads(out)["examples"]] == pytest.approx([1, 1])
 
 
+@catches("""run/evaluation_data.py: arrays are to be cropped to the size of a folder of training images
+- .pictures, size=None, channels=None)
++ .pictures)""")
+def test_a_model_of_a_folder_scores_arrays_of_its_size_and_refuses_a_table(run, tmp_path, capsys):
+    np.save(tmp_path / "x.npy", np.full((2, 8, 8), 90, np.uint8))
+    code, _, err = call(capsys, "encode", run.path, tmp_path / "x.npy", "--steps", 2, "--out", tmp_path / "z.npy")
+    assert code == 0, err
+    assert np.load(tmp_path / "z.npy").shape == (2, 1, 8, 8)
+    (tmp_path / "t.csv").write_text("a,b\n" + "".join(f"{row}.5,{row % 3}\n" for row in range(40)))
+    code, _, err = call(capsys, "encode", run.path, tmp_path / "t.csv", "--out", tmp_path / "t.npy")
+    assert code == 2
+    assert "was trained on examples of shape (1, 8, 8)" in err
+
+
 def test_an_exported_file_knows_the_names_of_the_classes(run, tmp_path, capsys):
     code, _, err = call(capsys, "export", run.path, "--out", tmp_path / "m.safetensors")
     assert code == 0, err
