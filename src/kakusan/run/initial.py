@@ -13,7 +13,6 @@ from torch import nn
 
 from kakusan.errors import InputError
 from kakusan.run import model_file
-from kakusan.run.build import family_of
 from kakusan.run.directory import INITIAL, RunDirectory
 from kakusan.run.model_file import ExportedModel
 from kakusan.run.recipe import RECIPES, Recipe
@@ -32,7 +31,7 @@ def read_initial(path: Path, recipe: Recipe) -> ExportedModel:
     theirs = initial.facts.recipe
     if recipe.distil is not None or theirs.distil is not None:
         raise InputError(f"--init is not for students, and {path} or recipe {recipe.name} is one; leave it out")
-    if family_of(theirs.model) is not family_of(recipe.model):
+    if type(theirs.model) is not type(recipe.model):
         raise InputError(f"{path} is a {theirs.family} model, and recipe {recipe.name} trains {recipe.family} models")
     if recipe.name in RECIPES and recipe.model != RECIPES[recipe.name].model:
         raise InputError(f"--init takes the model of {path} with its settings; leave out the --model flags")
