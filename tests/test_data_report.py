@@ -1,5 +1,7 @@
 """The report of kakusan data: duplicates, memory, time, a figure, and the deletion of a cache."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import torch
 from PIL import Image
@@ -9,6 +11,8 @@ from harness.image_corpus import colors
 from harness.support import call
 from kakusan.data import scan
 from kakusan.data.duplicates import duplicates
+from kakusan.data.open import open_data
+from kakusan.run.quality import can_measure
 
 
 def smooth(seed: int) -> torch.Tensor:
@@ -70,6 +74,34 @@ def test_a_cache_is_forgotten_on_request(tmp_path, capsys, monkeypatch):
     assert code == 0
     assert "bytes deleted" in out
     assert not [path for path in root.iterdir() if path.is_dir()]
+
+
+@catches("""data/forms/series.py: series are taken for images
+- has_figure = True
++ has_figure = has_pixels = True""")
+def test_series_are_described_and_drawn_but_never_compared_as_images(tmp_path, capsys):
+    walks, figure = tmp_path / "walks.npy", tmp_path / "walks.png"
+    np.save(walks, np.random.default_rng(0).normal(size=(1200, 12, 2)))
+    code, out, err = call(capsys, "data", walks, "--figure", figure)
+    assert code == 0, err
+    assert "1,200 series of length 12 with 2 channels" in out
+    assert "duplicates" not in out
+    with Image.open(figure) as shown:
+        assert shown.size[0] > shown.size[1] / 2
+    dataset = open_data(walks)
+    assert not can_measure(SimpleNamespace(event_shape=dataset.event_shape), dataset, 1000)
+
+
+@catches("""cli/commands.py: a figure of data without one is left out in silence
+- if command.figure is not None:
++ if command.figure is not None and dataset.form.has_figure:""")
+def test_a_figure_of_a_table_is_refused(tmp_path, capsys):
+    table, figure = tmp_path / "t.csv", tmp_path / "t.png"
+    table.write_text("a,b\n" + "".join(f"{row}.5,{row % 3}\n" for row in range(40)))
+    code, _, err = call(capsys, "data", table, "--figure", figure)
+    assert code == 2
+    assert f"tables have no figure; leave {figure} out" in err
+    assert not figure.exists()
 
 
 def test_counts_have_no_figure_and_no_duplicates(tmp_path, capsys):

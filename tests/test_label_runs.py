@@ -108,6 +108,20 @@ def test_data_are_classified_with_the_names_of_their_files(run, photos, capsys):
     assert [sum(one["probabilities"]) for one in json.loads(out)["examples"]] == pytest.approx([1, 1])
 
 
+@catches("""run/evaluation_data.py: arrays are to be cropped to the size of a folder of training images
+- .pictures, size=None, channels=None)
++ .pictures)""")
+def test_a_model_of_a_folder_scores_arrays_of_its_size_and_refuses_a_table(run, tmp_path, capsys):
+    np.save(tmp_path / "x.npy", np.full((2, 8, 8), 90, np.uint8))
+    code, _, err = call(capsys, "encode", run.path, tmp_path / "x.npy", "--steps", 2, "--out", tmp_path / "z.npy")
+    assert code == 0, err
+    assert np.load(tmp_path / "z.npy").shape == (2, 1, 8, 8)
+    (tmp_path / "t.csv").write_text("a,b\n" + "".join(f"{row}.5,{row % 3}\n" for row in range(40)))
+    code, _, err = call(capsys, "encode", run.path, tmp_path / "t.csv", "--out", tmp_path / "t.npy")
+    assert code == 2
+    assert "was trained on examples of shape (1, 8, 8)" in err
+
+
 def test_an_exported_file_knows_the_names_of_the_classes(run, tmp_path, capsys):
     code, _, err = call(capsys, "export", run.path, "--out", tmp_path / "m.safetensors")
     assert code == 0, err
@@ -130,11 +144,16 @@ def test_a_label_or_scale_that_makes_no_sense_is_refused(run, choices, words):
         run.model.sample(2, steps=2, **choices)
 
 
+@catches("""run/families/conditional.py: a family without labels leaves them out in silence
+- if not dataset.classes or not own_data:
++ if not dataset.classes or not own_data or not config.conditional:""")
 def test_the_recipes_own_data_keep_their_clusters_and_other_labels_are_named():
     digits, config = open_data("mnist"), find("mnist-ddpm").model
     assert config.for_labels(digits) is config
     assert label_lines(config, digits, own_data=False) == []
     assert "--model.condition labels" in label_lines(config, digits, own_data=True)[0]
+    [unused] = label_lines(find("vae").model, digits, own_data=True)
+    assert "labels of 10 classes are not used: this model takes none; the recipes images, mnist-vae" in unused
     chosen = DiffusionConfig(clusters=128, condition="labels").for_labels(digits)
     assert (chosen.classes, chosen.clusters, chosen.num_conditions) == (tuple("0123456789"), 0, 11)
 

@@ -200,15 +200,18 @@ def data(command: arguments.Data) -> int:
         for part in (f"--{name}", str(v))
     ]
     flags += ["--bad-images", "skip"] if dataset.skipped else []
+    if command.figure is not None:
+        from kakusan.run.data_report import write_figure
+
+        write_figure(dataset, command.figure)
+        tell(f"{command.figure} shows training {dataset.form.unit}")
     say(*_described(dataset))
     recipe = dataset.form.recipe(dataset)
-    if dataset.form.has_figure:
+    if dataset.form.has_pixels:
         from kakusan.recipes import RECIPES
-        from kakusan.run.data_report import image_lines, write_figure
+        from kakusan.run.data_report import image_lines
 
         say(*image_lines(dataset))
-        if command.figure is not None:
-            say(f"{command.figure} shows {counted(write_figure(dataset, command.figure), 'image')}")
         if "cropped" in dataset.prepared and command.size is None and not RECIPES[recipe].pictures.fit:
             flags += ["--size", "x".join(map(str, dataset.event_shape[1:]))]  # the other recipes choose none
     say(f"train on it with: {typed('train', recipe, '--data', command.path, *flags)}")

@@ -8,13 +8,11 @@ import time
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
 import torch
 
 from kakusan.console import minutes
 from kakusan.data.dataset import Dataset
 from kakusan.data.duplicates import duplicates
-from kakusan.images import Images
 from kakusan.noise import stream
 from kakusan.run.build import build, family_of, training_loss
 from kakusan.run.recipe import RECIPES
@@ -56,9 +54,7 @@ def images_per_second(dataset: Dataset) -> float:
     return STEPS * TRIED / max(time.perf_counter() - begun, 1e-9)
 
 
-def write_figure(dataset: Dataset, path: Path) -> int:
-    """Write evenly spaced training images as one PNG; returns their number."""
+def write_figure(dataset: Dataset, path: Path) -> None:
+    """Write evenly spaced training examples as one PNG; InputError if their form has no figure."""
     step = max(1, math.ceil(len(dataset.train) / MOST_SHOWN))
-    shown = dataset.train[::step].permute(0, 2, 3, 1).numpy()
-    Images(np.ascontiguousarray(shown)).save(path, {"figure": dataset.name})
-    return len(shown)
+    dataset.form.save_figure(dataset.form.samples(dataset.train[::step]), path, {"figure": dataset.name})

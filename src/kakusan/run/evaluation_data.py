@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from kakusan.console import tell
 from kakusan.data.dataset import Dataset
 from kakusan.data.open import EMBEDDED, takes
@@ -26,7 +28,9 @@ def data_of(source: ModelSource, model: TrainedModel, other: str | None) -> Data
     recipe = model.recipe if own else without_label_path(model.recipe)
     wanted = recipe.pictures
     if other is not None:
-        wanted = model.family.reading(model.recipe.model, options_for(other, model.event_shape, wanted) or wanted)
+        of_one_size = dataclasses.replace(without_label_path(model.recipe).pictures, size=None, channels=None)
+        options = options_for(other, model.event_shape, wanted) or of_one_size
+        wanted = model.family.reading(model.recipe.model, options)
     dataset = open_for(source.path, other or model.recipe.data, wanted, whole=other is not None)
     if other is not None:
         dataset = model.family.conform(model.recipe.model, dataset)

@@ -23,7 +23,7 @@ ARRAYS = ("samples", "reference", "train")  # in a file of features; the last is
 
 def can_measure(model: TrainedModel, dataset: Dataset, num: int) -> bool:
     """True if these are images of which there are enough."""
-    fits = dataset.form.has_figure and dataset.event_shape == model.event_shape and not dataset.bits
+    fits = dataset.form.has_pixels and dataset.event_shape == model.event_shape and not dataset.bits
     return fits and min(num, len(dataset.train), len(dataset.test)) >= FEWEST
 
 

@@ -94,7 +94,7 @@ class TrainedModel:
         self.check_bound()
         if not self.classes:
             raise InputError(
-                f"{self.recipe.name} is not conditional on labels, so it cannot classify; train with --model.condition labels"
+                f"this model of the recipe {self.recipe.name} has no labels, so it cannot classify; train images on data with labels"
             )
         examples = self.examples(data)
         return posterior(self.chain, self.batches(examples, seed), len(examples), evaluations, seed)

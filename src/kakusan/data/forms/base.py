@@ -28,6 +28,7 @@ class Form(abc.ABC):
         bytes_per_value: Memory of one value of samples.
         augmentable: Whether examples can be shifted and mirrored in training.
         has_figure: Whether examples can be written as a figure.
+        has_pixels: Whether examples are images, among which duplicates can be searched.
         shows_mean: Whether a sample of a model without solver steps is the mean of p(x | z_1), not a draw.
     """
 
@@ -38,6 +39,7 @@ class Form(abc.ABC):
     bytes_per_value: ClassVar[int] = 8
     augmentable: ClassVar[bool] = False
     has_figure: ClassVar[bool] = False
+    has_pixels: ClassVar[bool] = False
     shows_mean: ClassVar[bool] = False
 
     @abc.abstractmethod

@@ -32,6 +32,7 @@ class ImageForm(Form):
     bytes_per_value = 1
     augmentable = True
     has_figure = True
+    has_pixels = True
     shows_mean = True
 
     def fits(self, event_shape: tuple[int, ...]) -> bool:

@@ -159,8 +159,10 @@ def label_lines(config: Any, dataset: Dataset, own_data: bool) -> list[str]:
                 f"{missing:,} unlabeled examples get labels from up to {config.clusters:,} clusters of all examples"
             )
         return lines
-    if dataset.classes and own_data and config.conditional:
-        return [
-            f"labels of {len(dataset.classes):,} classes are not used; condition on them with --model.condition labels"
-        ]
-    return []
+    if not dataset.classes or not own_data:
+        return []
+    unused = f"labels of {len(dataset.classes):,} classes are not used"
+    if config.conditional:
+        return [f"{unused}; condition on them with --model.condition labels"]
+    others = "; the recipes images, mnist-vae and mnist-hvae take them" if dataset.form.has_pixels else ""
+    return [f"{unused}: this model takes none{others}"]

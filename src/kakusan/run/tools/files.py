@@ -30,7 +30,8 @@ def examples_of(run: Path | str, path: str, device: str) -> tuple[TrainedModel, 
     source = open_source(run)
     model = load(run, device)
     dataset = data_of(source, model, path)
-    tell(f"on {dataset.describe()}")
+    if not dataset.prepared:  # otherwise described already
+        tell(f"on {dataset.describe()}")
     return model, dataset
 
 

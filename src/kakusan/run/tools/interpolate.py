@@ -91,6 +91,8 @@ def interpolate_file(
     """
     check_new(out, (".png", ".npy"))
     model = load(run, device)
+    if out.suffix.lower() == ".png" and not model.family.form.has_figure:
+        raise InputError(f"{model.family.form.name} have no figure; give --out a name that ends in .npy, got {out}")
     found = interpolate(model, one_example(model, run, a), one_example(model, run, b), n, seed=seed, **choices)
     if out.suffix.lower() == ".npy":
         write_new(out, array_bytes(found))

@@ -124,7 +124,7 @@ def score(
             check_new(wanted, (suffix,))
     model, dataset = examples_of(run, path, device)
     model.check_bound()
-    if map is not None and not model.family.form.has_figure:
+    if map is not None and not model.family.form.has_pixels:
         raise InputError(f"--map draws images, and {dataset.name} has none; leave it out")
     ranking = rank_examples(
         model.chain, model.batches(dataset.test, seed), len(dataset.test), model.num_dims, top, evaluations, error,
