@@ -76,9 +76,9 @@ def test_a_cache_is_forgotten_on_request(tmp_path, capsys, monkeypatch):
     assert not [path for path in root.iterdir() if path.is_dir()]
 
 
-@catches("""data/forms/series.py: series are taken for images
-- has_figure = True
-+ has_figure = has_pixels = True""")
+@catches("""run/quality.py: samples of series are taken for images
+- dataset.form.has_pixels
++ dataset.form.has_figure""")
 def test_series_are_described_and_drawn_but_never_compared_as_images(tmp_path, capsys):
     walks, figure = tmp_path / "walks.npy", tmp_path / "walks.png"
     np.save(walks, np.random.default_rng(0).normal(size=(1200, 12, 2)))
