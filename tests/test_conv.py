@@ -4,7 +4,6 @@ import pytest
 import torch
 
 import kakusan as kk
-from harness.faults import catches
 from kakusan.nets.conv import sizes
 from kakusan.run.families.conv import ConvHierarchyConfig, ConvHierarchyFamily, ConvVAEConfig, ConvVAEFamily
 
@@ -17,9 +16,6 @@ def images(shape, num=3):
     return drawn / 127.5 - 1
 
 
-@catches("""nets/conv.py: an odd side loses a pixel
-- found.append((-(-found[-1][0] // 2), -(-found[-1][1] // 2)))
-+ found.append((found[-1][0] // 2, found[-1][1] // 2))""")
 @both
 @pytest.mark.parametrize("shape", [(1, 28, 28), (3, 8, 8), (1, 9, 31), (4, 40, 129)])
 def test_an_image_of_any_size_has_a_finite_bound_and_samples_of_its_size(family, config, shape):

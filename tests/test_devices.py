@@ -155,12 +155,6 @@ def as_on_windows(folder, *words):
 
 
 @pytest.mark.slow
-@catches("""storage/files.py: a folder is opened on every system
-- if not hasattr(os, "O_DIRECTORY"):  # Windows opens no folders; its file systems keep names in a journal
-+ if False:""")
-@catches("""storage/files.py: a file is renamed onto another as only POSIX allows it
-- old.replace(new)  # rename does not replace a file on Windows
-+ old.rename(new)""")
 def test_a_run_needs_neither_fcntl_nor_folders_that_can_be_opened(tmp_path):
     np.save(tmp_path / "x.npy", np.random.default_rng(0).integers(0, 2, (60, 8, 8), np.uint8) * 255)
     small = ["--model.hidden", 4, "--model.latent", 2]

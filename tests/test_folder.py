@@ -81,9 +81,6 @@ def pixels_of(path: Path, wanted: ImageOptions | None = None) -> np.ndarray:
 # What is bad
 
 
-@catches("""data/gif.py: a cut frame is data
-- if place > len(content):
-+ if False:""")
 @catches("""data/image_file.py: a PNG may hold any number of chunks
 - _check_png(content)
 -         return

@@ -74,6 +74,7 @@ def test_inversion_follows_the_exact_flow_with_the_order_of_the_solver():
         right = WORLD.transport(a * x, (a, b), (top_a, top_b))
         return (invert(CHAIN, x, solver, times) - right).abs().max().item()
 
+    assert torch.equal(invert(CHAIN, x, DDIM(), [300]), SCHEDULE.signal[300] * x)
     assert error(DDIM(), 200) < 0.6 * error(DDIM(), 100)
     assert error(Heun(), 100) < 0.2 * error(DDIM(), 100)
 
@@ -132,6 +133,12 @@ def test_a_hierarchy_joins_its_levels_and_decodes_from_the_first():
 @catches("""run/tools/latents.py: the noise of a reconstruction stops at the first level
 - z = self.chain.marginal(x, t).sample(streams)
 + z = self.chain.marginal(x, 1).sample(streams)""")
+def test_a_reconstruction_through_all_noise_forgets_the_example():
+    x = WORLD.sample(300, seeded(3))
+    again = NoiseLatents(CHAIN, 50).through(x, 400, [seeded(index) for index in range(300)])
+    assert torch.corrcoef(torch.stack([x[:, 0], again[:, 0]]))[0, 1].abs() < 4 / 300**0.5  # four standard errors
+
+
 def test_a_diffusion_model_keeps_less_of_an_example_through_more_noise(diffusion):
     x = images(3, 8)
     assert diffusion.encode(x).shape == (3, 1, 8, 8)

@@ -17,7 +17,6 @@ from torch import Tensor
 
 ROWS = 128  # examples in a part; smaller parts cost more per example
 
-_thread = threading.local()  # `.of_pool` is True in the threads that this module starts
 _lock = threading.Lock()
 
 
@@ -31,7 +30,7 @@ def by_rows(compute: Callable[..., Tensor], *columns: Any, size: int = ROWS) -> 
     """
     n, cores = len(columns[0]), torch.get_num_threads()
     on_cpu = all(column.device.type == "cpu" for column in columns if isinstance(column, Tensor))
-    if n < 2 or cores < 2 or not on_cpu or getattr(_thread, "of_pool", False):
+    if n < 2 or cores < 2 or not on_cpu:
         return compute(*columns)
     size = min(size, -(-n // cores))
     parts = [[c if c is None else c[start : start + size] for c in columns] for start in range(0, n, size)]
@@ -64,6 +63,5 @@ def _pool(num: int) -> ThreadPoolExecutor:
 
 
 def _use_one_core() -> None:
-    _thread.of_pool = True
     torch.set_num_threads(1)
     torch.get_num_threads()  # torch copies the number of the process when a thread first reads it

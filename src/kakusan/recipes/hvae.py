@@ -1,4 +1,4 @@
-"""Convolutional hierarchical VAE of 8-bit images of any size, for ten minutes of two CPU cores."""
+"""Convolutional hierarchical VAE of 8-bit images of any size, about ten minutes on two CPU cores."""
 
 from kakusan.run.families.conv import ConvHierarchyConfig
 from kakusan.run.recipe import Recipe
@@ -9,5 +9,5 @@ RECIPE = Recipe(
     summary="Convolutional hierarchical VAE for 8-bit images of any size, maps below 64 latents",
     model=ConvHierarchyConfig(),
     optim=Optim(lr=2e-3, batch=64, ema=0.1, betas=(0.9, 0.98)),
-    minutes=10.0,
+    steps=4000,
 )

@@ -10,5 +10,5 @@ RECIPE = Recipe(
     model=DiffusionConfig(guidance=1.0),
     distil=Distil(),
     optim=Optim(method="muon", lr=1e-3, matrix_lr=0.015, weight_decay=0.0, warmup=30, clip=None, batch=32, ema=0.1),
-    minutes=6.0,
+    steps=1000,
 )
