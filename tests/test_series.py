@@ -13,7 +13,7 @@ from kakusan.data.series_scale import SeriesScale
 from kakusan.run.sample import sample
 
 
-@catches("""data/series_scale.py: the density is one of standardized values
+@catches("""data/series_scale.py: the density of a series is one of standardized values
 - return math.exp(-sum(map(math.log, self.scales)) / len(self.scales))
 + return 1.0""")
 def test_the_correction_turns_the_density_of_standardized_series_into_that_of_series():
