@@ -158,6 +158,21 @@ def test_the_file_that_the_attacks_are_made_from_is_accepted(tmp_path, family):
 # The reader of tensors against the library that defined the format
 
 
+@catches("""storage/tensors.py: the order of the metadata is random
+- return _ordered(content) if len(metadata or ()) > 1 else content
++ return content""")
+def test_a_file_is_a_function_of_its_content_and_the_library_reads_it(tmp_path):
+    named, texts = {"a": torch.arange(3.0)}, {name: f"“{name}”\n\x1b\x7f\\" for name in "hgfedcba"}
+    content = tensors.to_bytes(named, texts)
+    assert all(tensors.to_bytes(named, texts) == content for _ in range(5))
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(content)
+    assert tensors.read(path)[1] == texts
+    with safetensors.safe_open(path, "pt") as file:
+        assert file.metadata() == texts
+        assert torch.equal(file.get_tensor("a"), named["a"])
+
+
 def test_what_the_library_writes_is_read_as_it_reads_it(tmp_path):
     generator = torch.Generator().manual_seed(0)
     named = {

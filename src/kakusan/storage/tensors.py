@@ -8,6 +8,7 @@ Source: the format's description at https://github.com/huggingface/safetensors.
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 import os
 import re
@@ -99,7 +100,18 @@ def to_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None =
         _check_name(name, "these tensors")
     check_finite(tensors, "these tensors")
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    return serialise(plain, dict(metadata) if metadata else None)
+    content = serialise(plain, dict(metadata) if metadata else None)
+    return _ordered(content) if len(metadata or ()) > 1 else content
+
+
+def _ordered(content: bytes) -> bytes:
+    """The same file with its metadata in alphabetic order; safetensors writes them in a random one."""
+    start = 8 + int.from_bytes(content[:8], "little")
+    table = json.loads(content[8:start])
+    table[METADATA] = dict(sorted(table[METADATA].items()))
+    header = json.dumps(table, separators=(",", ":"), ensure_ascii=False).encode()
+    header += b" " * (-len(header) % 8)
+    return len(header).to_bytes(8, "little") + header + content[start:]
 
 
 def digest(tensors: Mapping[str, Tensor]) -> str:
