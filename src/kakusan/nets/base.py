@@ -60,12 +60,12 @@ class ImageDenoiser(nn.Module):
 
     @classmethod
     def from_config(cls, config: Any, event_shape: Sequence[int]) -> Self:
-        """Build an untrained network for images of shape (C, H, W) from the attributes of `config`."""
-        channels, height, width = event_shape
+        """Build an untrained network for examples of shape (C, *size) from the attributes of `config`."""
+        channels, *size = event_shape
         network: Any = cls
         return network(
             channels,
-            (height, width),
+            tuple(size),
             config.depth,
             **cls._settings(config),
             time=config.time,

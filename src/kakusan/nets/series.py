@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Self
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kakusan.nets.base import ImageDenoiser
-from kakusan.nets.layers import Modulation, modulate
+from kakusan.nets.layers import Modulation, modulate, zeroed
 from kakusan.nets.time import TimeKind
 
 KERNEL = 3
@@ -58,14 +55,7 @@ class SeriesNet(ImageDenoiser):
         self.first = nn.Conv1d(channels, width, KERNEL, padding="same")
         self.blocks = nn.ModuleList([Block(width, time_width, min(2**k, MOST_DILATION)) for k in range(blocks)])
         self.norm = nn.GroupNorm(1, width)
-        self.last = _zero(nn.Conv1d(width, channels * (2 if gate else 1), KERNEL, padding="same"))
-
-    @classmethod
-    def from_config(cls, config: Any, event_shape: Sequence[int]) -> Self:
-        """Build an untrained network for series of shape (C, L) from the attributes of `config`."""
-        channels, length = event_shape
-        gate = config.variance == "learned"
-        return cls(channels, (length,), config.depth, **cls._settings(config), time=config.time, gate=gate)
+        self.last = zeroed(nn.Conv1d(width, channels * (2 if gate else 1), KERNEL, padding="same"))
 
     def forward(self, z_t: Tensor, t: Tensor, cond: Tensor | None = None) -> Tensor | tuple[Tensor, Tensor]:
         """Predict from z_t."""
@@ -88,15 +78,9 @@ class Block(nn.Module):
         self.norm = nn.GroupNorm(1, width)
         self.modulation = Modulation(time_width, 2 * width)
         self.into = nn.Conv1d(width, width, KERNEL, padding="same", dilation=dilation)
-        self.back = _zero(nn.Conv1d(width, width, 1))
+        self.back = zeroed(nn.Conv1d(width, width, 1))
 
     def forward(self, h: Tensor, e: Tensor) -> Tensor:
         """Map h (b, width, L) given the embedding e (b, time_width)."""
         scale, shift = self.modulation(e)[:, :, None].chunk(2, dim=1)
         return h + self.back(F.silu(self.into(F.silu(modulate(self.norm(h), scale, shift)))))
-
-
-def _zero(layer: nn.Conv1d) -> nn.Conv1d:
-    for parameter in layer.parameters():
-        nn.init.zeros_(parameter)
-    return layer

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Self
-
 from torch import Tensor, nn
 
 from kakusan.nets.base import ImageDenoiser
@@ -51,12 +48,6 @@ class TableNet(ImageDenoiser):
         self.blocks = nn.ModuleList([Block(width, time_width) for _ in range(blocks)])
         self.norm = nn.LayerNorm(width)
         self.last = zeroed(nn.Linear(width, channels * (2 if gate else 1)))
-
-    @classmethod
-    def from_config(cls, config: Any, event_shape: Sequence[int]) -> Self:
-        """Build an untrained network for rows of D numbers from the attributes of `config`."""
-        gate = config.variance == "learned"
-        return cls(event_shape[0], (), config.depth, **cls._settings(config), time=config.time, gate=gate)
 
     def forward(self, z_t: Tensor, t: Tensor, cond: Tensor | None = None) -> Tensor | tuple[Tensor, Tensor]:
         """Predict from z_t."""

@@ -54,6 +54,7 @@ class ValuesConfig(ModelConfig):
     plan = "fixed"
     begin = None  # without an annotation it is no setting
     clusters = 0
+    num_conditions = 0
     guidance = 1.0
 
     def __post_init__(self):
