@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from kakusan.console import command
 from kakusan.errors import InputError
+from kakusan.exchange.diffusers_export import leading_times, pipeline_of
 from kakusan.exchange.diffusers_import import PREDICTIONS
 from kakusan.models.diffusion import Diffusion
 from kakusan.models.mixture import split
@@ -149,7 +150,6 @@ def _toy(prediction: str) -> tuple[Diffusion, nn.Module, dict[str, Any]]:
 
 def _of_run(run: Path | str, prediction: str) -> tuple[Diffusion, nn.Module, dict[str, Any]] | None:
     """The chain of a run, and its network as diffusers calls it; None if it has another prediction."""
-    from kakusan.exchange.diffusers_export import pipeline_of
     from kakusan.run.trained_model import load
 
     model = load(run, "cpu")
@@ -188,8 +188,7 @@ def _row(name: str, prediction: str, chain: Diffusion, net: nn.Module, noise: di
     kind = getattr(library(), scheduler_name)
     clip = {} if scheduler_name.startswith("DPM") else {"clip_sample": False}
     scheduler = kind(**noise, **options, **clip, prediction_type=prediction)
-    stride = chain.depth // min(STEPS, chain.depth)
-    times = [1 + stride * k for k in range(min(STEPS, chain.depth))]
+    times = leading_times(chain.depth, STEPS)
     if scheduler_name.startswith("DPM"):
         scheduler.set_timesteps(timesteps=[t - 1 for t in reversed(times)])
     else:

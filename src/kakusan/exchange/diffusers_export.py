@@ -168,8 +168,7 @@ def agreement(model: TrainedModel, pipeline: Any) -> list[str]:
     if cond is not None:
         pipeline.unet.classes = cond
     output = max(_difference(chain, pipeline.unet, t, cond) for t in {1, (1 + chain.depth) // 2, chain.depth})
-    stride = chain.depth // min(STEPS, chain.depth)
-    times = [1 + stride * k for k in range(min(STEPS, chain.depth))]
+    times = leading_times(chain.depth, STEPS)
     mine = sample(model.chain, NUM, solver=Ancestral(), times=times, cond=cond, seed=0)
     theirs = pipeline(
         batch_size=NUM, generator=example_streams(0, range(NUM)), num_inference_steps=len(times), output_type="np"
@@ -185,6 +184,12 @@ def agreement(model: TrainedModel, pipeline: Any) -> list[str]:
         f"outputs of the network differ by at most {output:.1e} of the largest (tolerance {OUTPUT_TOLERANCE:.0e})",
         f"{NUM} images of {len(times)} steps from the same noise differ by at most {255 * image:.4f}/255 (tolerance 1)",
     ]
+
+
+def leading_times(depth: int, num: int) -> list[int]:
+    """At most `num` of the steps 1..T in equal distances from 1, as the "leading" spacing of diffusers chooses them."""
+    num = min(num, depth)
+    return [1 + depth // num * k for k in range(num)]
 
 
 @torch.no_grad()

@@ -9,7 +9,7 @@ from pathlib import Path
 from kakusan.errors import InputError
 from kakusan.exchange import EXPORTS
 from kakusan.exchange.base import ExportFormat
-from kakusan.run.directory import refuse_inside_a_run
+from kakusan.run.directory import check_new
 from kakusan.run.source import open_source
 from kakusan.storage import files
 
@@ -47,9 +47,7 @@ def export(run: Path | str, out: Path | str | None = None, format: str = "safete
     out = Path(out) if out is not None else Path(f"{source.name}{target.suffix or '-' + format}")
     if target.suffix and out.suffix != target.suffix:
         raise InputError(f"--out must end in {target.suffix}, got {out}")
-    if out.exists() or out.is_symlink():
-        raise InputError(f"{out} exists and is left unchanged; choose another --out")
-    refuse_inside_a_run(out)
+    check_new(out)
     made = target.make(source)
     content = made.content
     with files.writing(out):

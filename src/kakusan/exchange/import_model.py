@@ -15,7 +15,7 @@ from kakusan.data.options import ImageOptions
 from kakusan.errors import InputError
 from kakusan.exchange.diffusers_import import read_pipeline
 from kakusan.run.build import count_parameters, with_weights
-from kakusan.run.directory import RunDirectory, refuse_inside_a_run
+from kakusan.run.directory import RunDirectory, check_new
 from kakusan.run.evaluation_data import options_for
 from kakusan.run.fingerprint import versions
 from kakusan.run.finish import finish
@@ -55,8 +55,8 @@ def import_model(
     """
     model, where = read_pipeline(folder), device_named(device)
     out = None if out is None else Path(out)
-    if out is not None and (out.exists() or out.is_symlink()):
-        raise InputError(f"{out} exists and is left unchanged; choose another --out")
+    if out is not None:
+        check_new(out)
     pictures = None if data is None else options_for(data, model.facts.event_shape, ImageOptions())
     dataset = None if data is None else _opened(data, pictures, model)
     if dataset is not None:
@@ -83,7 +83,6 @@ def _opened(data: str, pictures: ImageOptions | None, model: ExportedModel) -> D
 
 
 def _write_file(model: ExportedModel, out: Path) -> None:
-    refuse_inside_a_run(out)
     recipe = dataclasses.replace(model.facts.recipe, data=Path(model.facts.recipe.data).name)
     model = dataclasses.replace(model, facts=dataclasses.replace(model.facts, recipe=recipe))
     model.check(out)

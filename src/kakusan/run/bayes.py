@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +14,10 @@ from kakusan.errors import InputError
 from kakusan.likelihood.classes import MOST, Posterior
 from kakusan.likelihood.evaluation import Evaluation, stderr_words
 from kakusan.run.evaluation_data import data_of
-from kakusan.run.families.conditional import labels_of
+from kakusan.run.families.conditional import known_labels
 from kakusan.run.source import open_source
 from kakusan.run.trained_model import load
+from kakusan.storage.arrays import csv_bytes
 
 CLASSIFIED = 200  # examples that an evaluation classifies
 SHOWN = 20  # examples that are listed in words
@@ -91,12 +90,11 @@ class Classified:
 
     def table(self) -> str:
         """A table for people: name, likeliest label and its probability."""
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["name", "label", "probability"])
-        for row, k in enumerate(self.found.k.tolist()):
-            writer.writerow([self.names[row], self.classes[k], f"{self.found.probs[row, k].item():.4f}"])
-        return text.getvalue().rstrip("\n")
+        rows = [
+            (name, self.classes[k], f"{probs[k].item():.4f}")
+            for name, k, probs in zip(self.names, self.found.k.tolist(), self.found.probs)
+        ]
+        return csv_bytes([("name", "label", "probability"), *rows]).decode().rstrip("\n")
 
 
 def classify(
@@ -127,9 +125,9 @@ def classify(
     part = "test" if data is not None else split
     examples, names = getattr(dataset, part)[:limit], dataset.names or None
     found = model.classify(examples, evaluations, seed)
-    labels = labels_of(model.recipe.model, dataset, part) if dataset.classes else None
+    labels = known_labels(model.recipe.model, dataset, part, limit) if dataset.classes else None
     listed = tuple(map(str, range(len(examples)))) if names is None else names[:limit]
-    return Classified(model.classes, listed, found, None if labels is None else labels[:limit])
+    return Classified(model.classes, listed, found, labels)
 
 
 def given_labels(result: Evaluation, labels: Tensor) -> dict[str, Any]:

@@ -16,6 +16,7 @@ lock            held by the process that writes here; owner.json names it while 
 from __future__ import annotations
 
 import difflib
+import os
 import shlex
 from pathlib import Path
 from typing import Any
@@ -208,6 +209,13 @@ def _run_near(path: Path) -> Path | None:
     }
     near = difflib.get_close_matches(path.name, there, n=1)
     return there[near[0]] if near else None
+
+
+def check_new(path: Path) -> None:
+    """InputError if there is something at this path, or writing to it would change a run."""
+    if os.path.lexists(path):
+        raise InputError(f"{path} exists and is left unchanged; choose another --out")
+    refuse_inside_a_run(path)
 
 
 def refuse_inside_a_run(path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 import os
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from kakusan.run.trained_model import TrainedModel, load
 from kakusan.solvers import all_options, solver_named
 from kakusan.solvers.evaluations import counted
 from kakusan.storage import files
+from kakusan.storage.arrays import csv_bytes, npy_bytes
 
 MOST_SHOWN = 400  # images in samples.png
 MOST_COLUMNS = 20  # classes that get a column of samples.png
@@ -81,11 +81,9 @@ def _arguments(model: TrainedModel, choices: dict[str, Any]) -> dict[str, Any]:
 
 
 def _write(model: TrainedModel, samples: np.ndarray, out: Path, facts: dict[str, Any]) -> list[Path]:
-    content = io.BytesIO()
-    np.save(content, np.asarray(samples))
     written = [out / "samples.npy"]
     with files.writing(out):
-        files.replace(written[0], content.getvalue())
+        files.replace(written[0], npy_bytes(samples))
         if model.family.form.has_figure:
             known = {name: value for name, value in facts.items() if value is not None}
             columns = len(model.classes) if choices_each(model, facts) else None
@@ -96,8 +94,8 @@ def _write(model: TrainedModel, samples: np.ndarray, out: Path, facts: dict[str,
             written.insert(0, out / name)
         if facts.get("label") is not None:
             cond = cond_of(model.classes, facts["label"], len(samples), facts.get("first") or 0).tolist()
-            rows = "".join(f"{row},{quoted_cell(model.classes[k])}\n" for row, k in enumerate(cond))
-            files.replace(out / "labels.csv", f"name,label\n{rows}".encode())
+            rows = [(row, model.classes[k]) for row, k in enumerate(cond)]
+            files.replace(out / "labels.csv", csv_bytes([("name", "label"), *rows]))
             written.append(out / "labels.csv")
     return written
 
@@ -107,18 +105,17 @@ def choices_each(model: TrainedModel, facts: dict[str, Any]) -> bool:
     return facts.get("label") == EACH and len(model.classes) <= MOST_COLUMNS
 
 
-def quoted_cell(text: str) -> str:
-    """A cell of a .csv file."""
-    return '"' + text.replace('"', '""') + '"' if any(mark in text for mark in ',"\n') else text
-
-
 def _unused(out: Path) -> Path:
     """The folder, or the first numbered one next to it that holds no samples."""
     return next(path for path in (out, *(out.with_name(f"{out.name}-{k}") for k in range(2, 10**6))) if not _held(path))
 
 
 def _held(out: Path) -> list[Path]:
-    return [path for name in ("samples.npy", "samples.png", "samples.csv") if os.path.lexists(path := out / name)]
+    return [
+        path
+        for name in ("samples.npy", "samples.png", "samples.csv", "labels.csv")
+        if os.path.lexists(path := out / name)
+    ]
 
 
 def _check_folder(out: Path) -> None:

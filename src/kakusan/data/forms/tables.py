@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -57,12 +55,11 @@ class TableForm(Form):
     def files(self, samples: np.ndarray, scale: Any) -> dict[str, bytes]:
         """The same table as text, with the columns, types and categories of the training data."""
         from kakusan.data.column_types import cells_of
+        from kakusan.storage.arrays import csv_bytes
 
-        text = io.StringIO(newline="")
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow([column.name for column in scale.columns])
-        writer.writerows(zip(*(cells_of(column, samples[:, k]) for k, column in enumerate(scale.columns))))
-        return {"samples.csv": text.getvalue().encode()}
+        names = [column.name for column in scale.columns]
+        rows = zip(*(cells_of(column, samples[:, k]) for k, column in enumerate(scale.columns)))
+        return {"samples.csv": csv_bytes([names, *rows])}
 
     def in_unit(self, bits_per_dim: float, num_dims: int) -> float:
         """Nats per example."""

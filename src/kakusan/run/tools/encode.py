@@ -9,9 +9,10 @@ import numpy as np
 import torch
 
 from kakusan.progress import progress
-from kakusan.run.tools.files import array_bytes, check_new, examples_of, write_new
+from kakusan.run.tools.files import check_file, examples_of, write_new
 from kakusan.solvers import Solver
 from kakusan.solvers.loop import BATCH
+from kakusan.storage.arrays import npy_bytes
 
 if TYPE_CHECKING:
     from kakusan.run.trained_model import TrainedModel
@@ -64,8 +65,8 @@ def encode_file(
         seed: See `encode`.
         choices: See `encode`.
     """
-    check_new(out, (".npy",))
+    check_file(out, (".npy",))
     model, dataset = examples_of(run, path, device)
     found = encode(model, dataset.test, seed=seed, **choices)
-    write_new(out, array_bytes(found))
+    write_new(out, npy_bytes(found))
     return found.shape

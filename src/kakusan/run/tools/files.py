@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import io
-import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
 from torch import Tensor
 
 from kakusan.console import tell
@@ -15,7 +12,7 @@ from kakusan.data.dataset import Dataset
 from kakusan.data.image_file import MadeHere, Unusable, read_image
 from kakusan.data.options import ImageOptions
 from kakusan.errors import InputError
-from kakusan.run.directory import refuse_inside_a_run
+from kakusan.run.directory import check_new
 from kakusan.run.evaluation_data import data_of
 from kakusan.run.source import open_source
 from kakusan.run.trained_model import load
@@ -57,13 +54,11 @@ def one_example(model: TrainedModel, run: Path | str, word: str) -> Tensor:
     return model.examples(decoded.pixels[None])
 
 
-def check_new(path: Path, suffixes: tuple[str, ...]) -> None:
+def check_file(path: Path, suffixes: tuple[str, ...]) -> None:
     """InputError unless this can be the path of a new file with one of these endings."""
     if path.suffix.lower() not in suffixes:
         raise InputError(f"--out must end in {' or '.join(suffixes)}, got {path}")
-    refuse_inside_a_run(path)
-    if os.path.lexists(path):
-        raise InputError(f"{path} exists and is left unchanged; choose another --out")
+    check_new(path)
 
 
 def write_new(path: Path, content: bytes) -> None:
@@ -77,10 +72,3 @@ def make_folder_of(path: Path) -> None:
     """Make the folder of a file and its missing parents."""
     with files.writing(path):
         files.make_folders(path.parent)
-
-
-def array_bytes(array: Any) -> bytes:
-    """Content of a .npy file."""
-    content = io.BytesIO()
-    np.save(content, np.asarray(array))
-    return content.getvalue()

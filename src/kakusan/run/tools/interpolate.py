@@ -12,9 +12,10 @@ from torch import Tensor
 from kakusan.errors import InputError
 from kakusan.images import Images
 from kakusan.progress import progress
-from kakusan.run.tools.files import array_bytes, check_new, make_folder_of, one_example, write_new
+from kakusan.run.tools.files import check_file, make_folder_of, one_example, write_new
 from kakusan.run.trained_model import load
 from kakusan.solvers import Solver
+from kakusan.storage.arrays import npy_bytes
 
 if TYPE_CHECKING:
     from kakusan.run.trained_model import TrainedModel
@@ -89,13 +90,13 @@ def interpolate_file(
         seed: See `interpolate`.
         choices: See `interpolate`.
     """
-    check_new(out, (".png", ".npy"))
+    check_file(out, (".png", ".npy"))
     model = load(run, device)
     if out.suffix.lower() == ".png" and not model.family.form.has_figure:
         raise InputError(f"{model.family.form.name} have no figure; give --out a name that ends in .npy, got {out}")
     found = interpolate(model, one_example(model, run, a), one_example(model, run, b), n, seed=seed, **choices)
     if out.suffix.lower() == ".npy":
-        write_new(out, array_bytes(found))
+        write_new(out, npy_bytes(found))
     else:
         make_folder_of(out)
         model.family.form.save_figure(found, out, {"run": run, "from": a, "to": b}, n)

@@ -13,9 +13,10 @@ from kakusan.images import Images
 from kakusan.noise import example_streams
 from kakusan.progress import progress
 from kakusan.run.directory import refuse_inside_a_run
-from kakusan.run.tools.files import array_bytes, check_new, examples_of, write_new
+from kakusan.run.tools.files import check_file, examples_of, write_new
 from kakusan.solvers import Solver
 from kakusan.solvers.loop import BATCH
+from kakusan.storage.arrays import npy_bytes
 
 if TYPE_CHECKING:
     from kakusan.run.trained_model import TrainedModel
@@ -87,11 +88,11 @@ def reconstruct_files(
     if out.exists() and not out.is_dir():
         raise InputError(f"{out} exists and is not a folder; choose another --out")
     for name in (ARRAY, FIGURE):
-        check_new(out / name, (".npy", ".png"))
+        check_file(out / name, (".npy", ".png"))
     model, dataset = examples_of(run, path, device)
     given = dataset.test[:limit]
     found = reconstruct(model, given, t, seed=seed, **choices)
-    write_new(out / ARRAY, array_bytes(found))
+    write_new(out / ARRAY, npy_bytes(found))
     if not model.family.form.has_figure:
         return [out / ARRAY]
     shown = in_pairs(model.family.form.samples(given[:MOST_SHOWN]), np.asarray(found[:MOST_SHOWN]))

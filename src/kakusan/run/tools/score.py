@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,8 +13,9 @@ from torch import Tensor
 from kakusan.errors import InputError
 from kakusan.likelihood.ranking import Ranking, rank_examples
 from kakusan.noise import stream
-from kakusan.run.tools.files import check_new, examples_of, make_folder_of, write_new
+from kakusan.run.tools.files import check_file, examples_of, make_folder_of, write_new
 from kakusan.run.tools.reconstruct import in_pairs
+from kakusan.storage.arrays import csv_bytes
 
 if TYPE_CHECKING:
     from kakusan.run.trained_model import TrainedModel
@@ -87,11 +86,8 @@ class Scored:
 
     def table(self) -> bytes:
         """All rows as CSV."""
-        rows, text = self.rows(), io.StringIO()
-        writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-        return text.getvalue().encode()
+        rows = self.rows()
+        return csv_bytes([rows[0], *(row.values() for row in rows)])
 
 
 def score(
@@ -121,7 +117,7 @@ def score(
     """
     for wanted, suffix in ((out, ".csv"), (map, ".png")):
         if wanted is not None:
-            check_new(wanted, (suffix,))
+            check_file(wanted, (suffix,))
     model, dataset = examples_of(run, path, device)
     model.check_bound()
     if map is not None and not model.family.form.has_pixels:
