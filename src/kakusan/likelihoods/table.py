@@ -54,7 +54,7 @@ class Layout:
 
 
 def log_slope(y: Tensor, scale: Tensor, skew: Tensor, tail: Tensor) -> Tensor:
-    """log dy/dv of the transformation of `Column` at its result y, elementwise: what turns a density of y into one of v."""
+    """log dy/dv of the transformation of `Column` at its result y, elementwise. Added to a log-density of y it gives that of v."""
     u = torch.sinh((torch.asinh(y) + skew) / tail)
     return tail.log() + 0.5 * (torch.log1p(y.square()) - torch.log1p(u.square())) - scale.log()
 

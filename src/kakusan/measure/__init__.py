@@ -1,4 +1,4 @@
-"""Measures of sample quality on arrays of images or features, which know no model.
+"""Measures of sample quality from arrays of images or features. They need no model.
 
 `frechet_distance(samples, reference)` and the others take features (N, D); `features(images)` computes those of 28 x 28
 gray images, and `measure_images(samples, train, test)` measures images of any size. Your own measure is a `Metric`: one file, and one line in `METRICS` for `kakusan evaluate --samples`.

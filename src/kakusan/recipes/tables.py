@@ -1,4 +1,4 @@
-"""VAE of the rows of a table, which starts as the best linear model of them, for one minute of a CPU core."""
+"""VAE of the rows of a table. It starts as the best linear model, and trains for about one minute on one CPU core."""
 
 from kakusan.run.families.tables import TableConfig
 from kakusan.run.recipe import Recipe

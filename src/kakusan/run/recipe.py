@@ -69,7 +69,7 @@ class Recipe:
 
 
 def without_label_path(recipe: Recipe) -> Recipe:
-    """The recipe without the path of a table of labels, which others neither have nor should open."""
+    """The recipe without the path of a table of labels. A reader of a shared file must not open such a path."""
     if recipe.pictures.labels in (None, *CHOICES):
         return recipe
     return dataclasses.replace(recipe, pictures=dataclasses.replace(recipe.pictures, labels=None))

@@ -73,7 +73,7 @@ class Form(abc.ABC):
         return examples.numpy()
 
     def stored(self, examples: Tensor, event_shape: tuple[int, ...]) -> Tensor:
-        """Examples in the form of `samples.npy` in the form of a data set; InputError if they do not fit."""
+        """Convert the array of a `samples.npy` to examples of a data set; InputError if it does not fit."""
         self.check(examples, event_shape, tuple(examples.shape[1:]) == event_shape)
         return examples
 

@@ -191,7 +191,7 @@ class DiffusionFamily(Family):
         return config.objective != "path"
 
     def sampling(self, chain: Any, weaker: Any, recipe: Recipe) -> SamplingPolicy:
-        """With a solver, guided by the weaker chain."""
+        """Sampling with a solver, by default with autoguidance from the weaker chain."""
         from kakusan.run.sampling import SamplingPolicy
 
         return SamplingPolicy(chain, weaker, recipe)

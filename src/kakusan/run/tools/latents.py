@@ -93,7 +93,7 @@ class SimplexLatents(MeanLatents):
         )
 
     def through(self, x: Tensor, t: int, streams: list[torch.Generator], cond: Tensor | None = None) -> Tensor:
-        """InputError, as `decode`."""
+        """Raise InputError: counts have no reconstruction."""
         return self.decode(x)
 
 
