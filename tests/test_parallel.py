@@ -32,10 +32,8 @@ def test_rows_keep_their_order_and_none_stays_none(two_cores):
 
 
 @catches("""parallel.py: threads that share the cores of every operation
-- torch.set_num_threads(1)
--     torch.get_num_threads()  # torch copies
-+ torch.set_num_threads(2)
-+     torch.get_num_threads()  # torch copies""")
+- initargs=(1,))
++ initargs=(2,))""")
 def test_each_part_has_a_thread_with_one_core(two_cores):
     meeting = threading.Barrier(2, timeout=60)
 

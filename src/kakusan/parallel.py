@@ -59,9 +59,10 @@ def _on_threads(compute: Callable[..., Tensor], parts: Sequence[Sequence[Any]], 
 @functools.cache
 def _pool(num: int) -> ThreadPoolExecutor:
     """Threads that stay, because a library prepares its kernels again in each new one."""
-    return ThreadPoolExecutor(num, "examples", initializer=_use_one_core)
+    return ThreadPoolExecutor(num, "examples", initializer=use_cores, initargs=(1,))
 
 
-def _use_one_core() -> None:
-    torch.set_num_threads(1)
+def use_cores(num: int) -> None:
+    """Let the present thread compute with this number of cores."""
+    torch.set_num_threads(num)
     torch.get_num_threads()  # torch copies the number of the process when a thread first reads it

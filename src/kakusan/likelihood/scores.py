@@ -115,7 +115,8 @@ def draws_of(
     chain, classes = split(model)
     k = cond if classes is None or cond is not None else classes.of(x)
     if not isinstance(chain, Diffusion) or (classes is not None and k is None):
-        return torch.stack([_by_terms(model, x, generator, cond) for _ in range(evaluations)], 1)
+        draws = progress(range(evaluations), "measuring the bound")
+        return torch.stack([_by_terms(model, x, generator, cond) for _ in draws], 1)
     law = default_law(chain)
     free = cost_of_perfect_estimates(chain, x)
     known = -precise(chain.prior_kl(x)).cpu() - free.sum(1)

@@ -14,6 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 import torch
 from torch import Tensor, nn
 
+from kakusan.parallel import use_cores
 from kakusan.training.settings import Optim
 
 
@@ -37,7 +38,7 @@ class MicroBatchThreads:
         self._parallel: bool | None = None  # unknown before the first step
         before = torch.get_num_threads()
         share = max(1, before // num)
-        self._pool = ThreadPoolExecutor(num, "micro-batch", initializer=_compute_with, initargs=(share,))
+        self._pool = ThreadPoolExecutor(num, "micro-batch", initializer=use_cores, initargs=(share,))
         meeting = threading.Barrier(num)  # every thread has started and set its number of cores
         try:
             wait([self._pool.submit(meeting.wait) for _ in range(num)])
@@ -80,8 +81,3 @@ class MicroBatchThreads:
                 future.cancel()
             wait(futures)
         return values
-
-
-def _compute_with(num_threads: int) -> None:
-    torch.set_num_threads(num_threads)
-    torch.get_num_threads()  # torch copies the number of the process when a thread first reads it
