@@ -1,5 +1,7 @@
 """Data larger than memory: converted once to files that are mapped, equal to the data in memory."""
 
+import os
+import re
 import shutil
 from pathlib import Path
 
@@ -77,8 +79,8 @@ def test_cached_images_of_0_and_1_are_black_and_white(photos):
 
 
 @catches("""data/cache.py: a cache of other files is used
-- (record["format"], record["state"]) == (FORMAT, self.state)
-+ record["format"] == FORMAT""")
+- (record.get("format"), record.get("state")) == (FORMAT, self.state)
++ record.get("format") == FORMAT""")
 def test_changed_files_are_converted_again(photos):
     before = open_data(photos, options(photos))
     Image.fromarray(colors(99, SIDE, SIDE)).save(photos / "a" / "0.png", compress_level=0)
@@ -155,6 +157,27 @@ def test_another_process_that_was_faster_is_waited_for(photos):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cache.Cache, "start", start)
         assert open_data(photos, options(photos)).digest() == one.digest()
+
+
+@catches("""data/cache.py: a record is read through a link [link]
+- content = files.read_regular(path, MOST_RECORD, follow=False)
++ content = path.read_bytes()""")
+@pytest.mark.parametrize("kind", ["list", "text", "deep", "fifo", "link"])
+def test_a_record_that_is_none_is_refused_at_once(photos, kind):
+    open_data(photos, options(photos))
+    record = folders(photos)[0] / cache.RECORD
+    content = {"list": b"[]", "text": b"\xff", "deep": b"[" * 100_000}.get(kind)
+    kept = record.rename(record.with_name("kept"))
+    if kind == "fifo":
+        os.mkfifo(record)
+    elif kind == "link":
+        record.symlink_to(kept)
+    else:
+        record.write_bytes(content)
+    for use in (lambda: open_data(photos, options(photos)), lambda: cache.forget(record.parent.parent, photos)):
+        with pytest.raises(InputError, match=re.escape(str(record))):
+            use()
+    record.unlink()
 
 
 def test_a_forgotten_source_frees_its_bytes(photos):

@@ -27,11 +27,12 @@ from kakusan.console import command
 from kakusan.data.dataset import Dataset, Tell
 from kakusan.data.options import ImageOptions
 from kakusan.errors import InputError, printable
-from kakusan.storage import files
+from kakusan.storage import files, records
 
 NAME = "data-cache"  # of the folder of caches, in the folder of the runs
 CACHE_FROM = 2**30  # bytes of pixels: fewer stay in memory
 RECORD, FORMAT = "cache.json", 1
+MOST_RECORD = 2**27  # bytes; it names every image
 WHITE = 255
 ROWS = 4096  # copied at a time
 TELL_SECONDS = 5.0
@@ -120,10 +121,10 @@ class Cache:
         return self._pixels
 
     def _record(self) -> dict[str, Any] | None:
-        if not (self.folder / RECORD).is_file():
+        if not os.path.lexists(self.folder / RECORD):
             return None
-        record = json.loads((self.folder / RECORD).read_text())
-        return record if (record["format"], record["state"]) == (FORMAT, self.state) else None
+        record = _read_record(self.folder / RECORD)
+        return record if (record.get("format"), record.get("state")) == (FORMAT, self.state) else None
 
     def _save(self, dataset: Dataset) -> None:
         """Complete the cache of a data set whose parts `StoredPixels` has written."""
@@ -195,6 +196,18 @@ def mapped(path: Path, shape: tuple[int, ...]) -> Tensor:
         return torch.from_numpy(np.memmap(path, np.uint8, "r", shape=shape))
 
 
+def _read_record(path: Path) -> dict[str, Any]:
+    """The record of a cache; InputError if it is not one."""
+    try:
+        content = files.read_regular(path, MOST_RECORD, follow=False)
+    except OSError as error:
+        raise InputError(f"{printable(str(path))} cannot be read ({error.strerror}); delete its folder") from error
+    record = records.parse(content, printable(str(path)), MOST_RECORD)
+    if not isinstance(record, dict):
+        raise InputError(f"{printable(str(path))} is not the record of a cache; delete its folder")
+    return record
+
+
 def state_of_files(folder: Path, names: list[str]) -> str:
     """SHA-256 over the names, sizes and times of change of files: another state of them has another one."""
     digest = hashlib.sha256()
@@ -212,7 +225,7 @@ def forget(root: Path, source: Path) -> int:
     """Delete the caches of a source; returns the bytes that they took."""
     freed = 0
     for record in sorted(root.glob(f"*/{RECORD}")):
-        if json.loads(record.read_text()).get("source") == str(source):
+        if _read_record(record).get("source") == str(source):
             freed += sum(file.stat().st_size for file in record.parent.iterdir())
             shutil.rmtree(record.parent)
     return freed
