@@ -1,5 +1,8 @@
 """Examples are split over threads without a change of their order, their gradients' mode or their errors."""
 
+import os
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -78,3 +81,20 @@ def test_a_part_that_is_split_again_is_computed_at_once(two_cores):
 
     assert by_rows(lambda x: by_rows(inner, x, size=2), torch.ones(8)).sum() == 8
     assert seen == [4, 4]
+
+
+FORKED = """
+import os, torch
+from kakusan.parallel import by_rows
+torch.set_num_threads(2)
+assert by_rows(lambda x: x + 1, torch.zeros(4)).sum() == 4
+child = os.fork()
+if not child:
+    os._exit(0 if by_rows(lambda x: x + 1, torch.zeros(4)).sum() == 4 else 1)
+assert os.waitpid(child, 0)[1] == 0
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_fork_has_threads_of_its_own():
+    subprocess.run([sys.executable, "-W", "ignore", "-c", FORKED], check=True, timeout=120)

@@ -7,6 +7,7 @@ process takes one of the cores, all of them wait. Examples are independent, so e
 from __future__ import annotations
 
 import functools
+import os
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -46,7 +47,7 @@ def _on_threads(compute: Callable[..., Tensor], parts: Sequence[Sequence[Any]], 
 
     with _lock:
         torch.set_num_threads(1)  # MKL has one number for the process
-        futures = [_pool(num).submit(one, part) for part in parts]
+        futures = [_pool(num, os.getpid()).submit(one, part) for part in parts]
         try:
             return [future.result() for future in futures]
         finally:
@@ -57,8 +58,8 @@ def _on_threads(compute: Callable[..., Tensor], parts: Sequence[Sequence[Any]], 
 
 
 @functools.cache
-def _pool(num: int) -> ThreadPoolExecutor:
-    """Threads that stay, because a library prepares its kernels again in each new one."""
+def _pool(num: int, process: int) -> ThreadPoolExecutor:
+    """Threads that stay, because a library prepares its kernels again in each new one; a fork has none of its parent's."""
     return ThreadPoolExecutor(num, "examples", initializer=use_cores, initargs=(1,))
 
 
