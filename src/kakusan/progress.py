@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import ClassVar, TypeVar
@@ -80,6 +80,20 @@ def showing_progress() -> Iterator[None]:
         yield
     finally:
         Work.shown = before
+
+
+@contextmanager
+def stages(label: str, number: int) -> Iterator[Callable[[], None]]:
+    """Progress of work in different stages: call what is yielded after each of them."""
+    work = Work.shown
+    if work is None:
+        yield lambda: None
+        return
+    level = work.begin(label, number)
+    try:
+        yield lambda: work.advance(level, level.done + 1)
+    finally:
+        work.end(level)
 
 
 def progress(items: Iterable[Item], label: str, total: int | None = None) -> Iterator[Item]:

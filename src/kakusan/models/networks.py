@@ -52,6 +52,15 @@ def as_module(network: Callable) -> nn.Module:
     return Function(network)
 
 
+def check_num_steps(network: nn.Module, depth: int) -> None:
+    """InputError if the network has a table of fewer steps than the schedule (`kakusan.nets` with time="table")."""
+    rows = getattr(network, "most_steps", None)
+    if rows is not None and rows < depth:
+        raise InputError(
+            f"the network was built with num_steps={rows}, and the schedule has {depth} steps; build both with the same"
+        )
+
+
 def evaluate(network: nn.Module, *inputs: Tensor, cond: Tensor | None) -> Any:
     """The network's output for its inputs, with cond as a last argument if there is one.
 

@@ -22,6 +22,7 @@ from kakusan.training.loop import Trainer
 from kakusan.training.progress import ProgressLine
 
 MARKS = [0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0]  # shares of the budget at which the run is saved and measured
+CANNOT_FIT = 1.5  # of the free memory, from which a step is not tried
 NOTABLE_RISE = 1.02  # factor of bits/dim between two measurements
 MAY_RISE = "bits/dim rose: early in training it may, while samples improve; the report says why"
 
@@ -95,12 +96,15 @@ class Session:
         return family_of(self.job.recipe.model).is_cheap(self.job.recipe.model)
 
     def _check_memory(self) -> None:
-        """Caution if a training step needs most of the memory that is free."""
+        """Caution if a training step needs most of the memory that is free; InputError if it cannot fit."""
         if not self._cheap_step or self.trainer.settings.compile != "none":
             return  # T network evaluations, or the time of compiling, would be spent to find out
         needed, free = step_bytes(self.trainer), available_bytes(self.job.device)
         if free is not None and needed > 0.9 * free:
-            tell(f"caution: a step needs about {memory_words(needed, free, self.job.recipe)}")
+            words = f"a step needs about {memory_words(needed, free, self.job.recipe)}"
+            if needed > CANNOT_FIT * free:
+                raise InputError(words)
+            tell(f"caution: {words}")
 
     def _on_save(self, trainer: Trainer) -> None:
         try:

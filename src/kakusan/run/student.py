@@ -8,6 +8,7 @@ from typing import Any, cast
 
 from torch import Tensor
 
+from kakusan.console import command
 from kakusan.errors import InputError
 from kakusan.models.diffusion import Diffusion
 from kakusan.models.mixture import Mixture, split
@@ -28,7 +29,9 @@ def student_recipe(recipe: Recipe, teacher: Recipe) -> Recipe:
     """Complete a student's recipe with the settings of its teacher; InputError if that model cannot be a teacher."""
     if not teacher.model.guided or teacher.distil is not None:
         kind = "a student itself" if teacher.distil is not None else f"a {teacher.family} model"
-        raise InputError(f"a teacher is a diffusion model, and {teacher.name} is {kind}; e.g. kakusan train mnist-ddpm")
+        raise InputError(
+            f"a teacher is a diffusion model, and {teacher.name} is {kind}; e.g. {command('train', 'mnist-ddpm')}"
+        )
     settings = cast(DiffusionConfig, teacher.model)
     distil = _distil(recipe)
     if recipe.optim.early is not None:

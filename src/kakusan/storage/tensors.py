@@ -160,7 +160,9 @@ def _header(file: BufferedReader, path: Path) -> Header:
     size = os.fstat(file.fileno()).st_size
     length = int.from_bytes(file.read(LENGTH_BYTES), "little")
     if size < LENGTH_BYTES or length > size - LENGTH_BYTES:
-        raise InputError(f"{path}: not a whole safetensors file: {size:,} bytes, and its header should have {length:,}")
+        raise InputError(
+            f"{path}: not a whole safetensors file; it has {size:,} bytes, and its header should have {length:,}"
+        )
     if length > MOST_HEADER_BYTES:
         raise InputError(f"{path}: the header may have at most {MOST_HEADER_BYTES:,} bytes, got {length:,}")
     table = records.parse(file.read(length), f"{path}: the header", MOST_HEADER_BYTES)
