@@ -34,9 +34,9 @@ class Found:
     """Labels of some examples.
 
     Attributes:
-        values: Text of each example, "" for unlabeled; None without labels.
-        source: Their origin, in words.
-        note: A remark for people, e.g. about labels that are not used.
+        values: Label of each example as text, "" for unlabeled; None without labels.
+        source: Origin of the labels, in words.
+        note: Message for the user, e.g. about labels that are not used.
     """
 
     values: np.ndarray | None = None
@@ -85,7 +85,7 @@ def of_folder(folder: Path, names: Sequence[str], choice: str | None, inside: in
 
 
 def table_of(folder: Path, choice: str | None) -> list[str]:
-    """Path of the table that the choice may read, relative to the folder or absolute; empty if there is none."""
+    """List with the path of the label table, relative to the folder or absolute; empty if there is none."""
     path = TABLE if choice is None else choice
     return [path] if path not in (FOLDERS, NONE) and (folder / path).is_file() else []
 
@@ -110,9 +110,9 @@ def _found(path: Path, values: list[str], left: list[str], what: str) -> Found:
 
 
 def of_rows(dataset: Dataset, choice: str | None) -> Dataset:
-    """A data set whose examples have numbers for names, with the labels of a table, or without labels.
+    """Return a data set with the labels of a table that names examples by number, or without labels.
 
-    A table replaces the labels of the training examples. Those of a test part of its own are kept.
+    A table replaces the labels of the training examples. The labels of a separate test part are kept.
 
     Raises:
         InputError: If the choice does not fit such data, or a table is damaged.
@@ -158,7 +158,7 @@ def read_table(path: Path) -> dict[str, str]:
     """The label of each name in a .csv file with two columns, with or without a header.
 
     Raises:
-        InputError: If it cannot be read, a row lacks a column, or a name has two labels.
+        InputError: If the file cannot be read, a row does not have two columns, or a name has two labels.
     """
     try:
         text = read_regular(path, MOST_BYTES).decode("utf-8-sig")

@@ -1,4 +1,4 @@
-"""The readers that a `--data` argument may name. A new kind of data is one file and one line in `KINDS`."""
+"""Readers for the `--data` argument. A new kind of data is one file and one line in `KINDS`."""
 
 from __future__ import annotations
 
@@ -105,12 +105,12 @@ def kind_of(spec: str) -> DataKind | None:
 
 
 def lasting(spec: str) -> str:
-    """Name of the data that works from any directory: an absolute path, or the name of an embedded data set."""
+    """Name of the data that is valid in any directory: an absolute path, or the name of an embedded data set."""
     return spec if spec in EMBEDDED else str(_path(spec).resolve())
 
 
 def lasting_labels(choice: str | None) -> str | None:
-    """Choice of labels that works from any directory: the absolute path of a table, or the choice itself."""
+    """Choice of labels that is valid in any directory: the absolute path of a table, or the choice itself."""
     return choice if choice is None or choice in CHOICES else str(_path(choice).resolve())
 
 
@@ -118,4 +118,4 @@ def _path(spec: str) -> Path:
     try:
         return Path(spec).expanduser()
     except RuntimeError as error:  # ~somebody
-        raise InputError(f"{printable(spec)}: there is no such user; give the whole path") from error
+        raise InputError(f"{printable(spec)}: there is no such user; give the full path") from error
