@@ -244,8 +244,8 @@ def test_zero_and_one_are_black_and_white(tmp_path, dtype):
     [
         (images(5, 4, 4) / 255, "(255 * x).round().astype('uint8')"),
         (images(5, 4, 4) % 17 * 1.0, "(x * (255 / 16)).round().astype('uint8')"),
-        (images(5, 4, 4) * 1.0, "[0, 248] save x.round().astype('uint8')"),
-        (images(5, 4, 4) / 127.5 - 1, "[-1, 1] save (127.5 * (x + 1)).round().astype('uint8')"),
+        (images(5, 4, 4) * 1.0, "[0, 248], save x.round().astype('uint8')"),
+        (images(5, 4, 4) / 127.5 - 1, "[-1, 1], save (127.5 * (x + 1)).round().astype('uint8')"),
         (images(5, 4, 4) - 99.5, "((x + 98.5) * (255 / "),
         (images(5, 4, 4) * np.uint16(257), "(x * (255 / 63736))"),
         (np.full((5, 4, 4), np.nan), "NaN"),
