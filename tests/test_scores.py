@@ -1,6 +1,7 @@
 """Scores of single examples: their intervals cover the exact bound, and the strangest examples are found cheaply."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -133,7 +134,7 @@ class PastTheRoom(kk.LatentChain):
         """N(z, 1)."""
         return Normal(z.expand(-1, 4), torch.ones_like(z))
 
-    def encode(self, z, t, cond=None):
+    def encode(self, z, t, cond=None) -> Any:
         """N(0, 4)."""
         outer = Normal(0 * z[:, :1], torch.full((len(z), 1), 2.0, dtype=F64))
 

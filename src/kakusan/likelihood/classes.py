@@ -24,9 +24,8 @@ from kakusan.distributions import add
 from kakusan.errors import InputError
 from kakusan.likelihood.chains import GetBatch
 from kakusan.likelihood.evaluation import Estimate, var_of_mean
-from kakusan.likelihood.scores import draws_of
+from kakusan.likelihood.scores import by_timesteps, draws_of
 from kakusan.models.clusters import UNLABELED, Classes, draw_classes
-from kakusan.models.diffusion import Diffusion
 from kakusan.models.mixture import Mixture, log_prior, split
 from kakusan.noise import stream
 
@@ -119,8 +118,7 @@ def _pairs(model: Mixture, undecided: Tensor) -> Iterator[tuple[Tensor, Tensor]]
     each class has a batch of its own.
     """
     pairs = undecided.T.nonzero()
-    together = isinstance(model.chain, Diffusion)
-    parts = pairs.split(CHUNK) if together else pairs.split(undecided.sum(0).tolist())
+    parts = pairs.split(CHUNK if by_timesteps(model.chain) else undecided.sum(0).tolist())
     return ((part[:, 0], part[:, 1]) for part in parts if len(part))
 
 

@@ -105,6 +105,11 @@ def stderr_of(draws: Tensor) -> Tensor:
     return (draws.diff(dim=1).square().mean(1) / (2 * draws.shape[1])).sqrt()
 
 
+def by_timesteps(chain: LatentChain) -> bool:
+    """True if draws are costs at timesteps, with the same noise for each row of a batch; False if they are sums of terms."""
+    return isinstance(chain, Diffusion)
+
+
 def draws_of(
     model: LatentChain, x: Tensor, evaluations: int, generator: torch.Generator, cond: Tensor | None = None
 ) -> Tensor:
@@ -116,7 +121,7 @@ def draws_of(
     model.validate(x, cond)
     chain, classes = split(model)
     k = cond if classes is None or cond is not None else classes.of(x)
-    if not isinstance(chain, Diffusion) or (classes is not None and k is None):
+    if not by_timesteps(chain) or (classes is not None and k is None):
         return _by_terms(model, x, evaluations, generator, k, cond)
     law = default_law(chain)
     free = cost_of_perfect_estimates(chain, x)
@@ -161,9 +166,7 @@ def _by_terms(
     return torch.einsum("ekb,bk->be", bounds, q) + log_prior(q, classes.share.double().cpu())[:, None]
 
 
-def bounds_in_turn(
-    chain: LatentChain, x: Tensor, conds: Sequence[Tensor | None], generator: torch.Generator
-) -> Tensor:
+def bounds_in_turn(chain: LatentChain, x: Tensor, conds: Sequence[Tensor | None], generator: torch.Generator) -> Tensor:
     """Bounds of x from draws of its terms for each condition in turn, with the numbers of one generator.
 
     Several draws form one batch. They have the noise that they would have one after another: the first draw shows how many
