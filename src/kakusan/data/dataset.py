@@ -124,7 +124,7 @@ class DataKind(Protocol):
         """Recognize a path of this kind by its name, without reading files."""
 
     def open(self, path: Path, options: ImageOptions, whole: bool, tell: Tell | None) -> Dataset:
-        """Read all data and return the data set; `whole` holds out nothing from data without a test part."""
+        """Read all data and return the data set; with `whole`, hold nothing out of data without a test part."""
 
 
 def from_arrays(

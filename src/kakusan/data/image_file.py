@@ -295,7 +295,7 @@ def _reason(error: Exception) -> str:
 
 
 def _finish(image: Image.Image, turn: int, options: ImageOptions) -> tuple[Image.Image, bool, bool]:
-    """Crop, resize, blend with white, rotate and set channels; return the image, has-color and was-blended."""
+    """Crop, resize, blend with white, rotate and set channels; return the image, and whether it has color and was blended."""
     if image.mode.startswith("I"):  # 16-bit gray; Pillow reads 16-bit color as 8 bits
         if "transparency" in image.info:
             raise Unusable("16-bit gray with a transparent color; save it with an alpha channel")

@@ -104,7 +104,7 @@ def _found(path: Path, values: list[str], left: list[str], what: str) -> Found:
     """Labels of a table; InputError if it names no example."""
     if not any(values):
         first = f", the first {printable(left[0])}" if left else ""
-        raise InputError(f"{path}: its {len(left):,} names fit no example{first}; {COLUMNS}")
+        raise InputError(f"{path}: no name matches an example, got {len(left):,} names{first}; {COLUMNS}")
     note = f"{len(left):,} names of {printable(path.name)} fit {what}, the first {printable(left[0])}" if left else ""
     return Found(np.array(values), printable(path.name), note)
 
@@ -123,7 +123,7 @@ def of_rows(dataset: Dataset, choice: str | None) -> Dataset:
         return dataclasses.replace(dataset, train_cond=None, test_cond=None, classes=(), labeled_by="")
     if choice == FOLDERS:
         raise InputError(
-            f"--labels folders is for a folder of images, and {dataset.name} is none; give a table or none"
+            f"--labels folders is for a folder of images, and {dataset.name} is not one; give a table, or --labels none"
         )
     path = Path(choice)
     own = dataset.source == OWN_TEST_PART
@@ -164,7 +164,7 @@ def read_table(path: Path) -> dict[str, str]:
         text = read_regular(path, MOST_BYTES).decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
-        raise InputError(f"{printable(str(path))}: no table of labels ({reason}); {COLUMNS}") from error
+        raise InputError(f"{printable(str(path))}: not a table of labels ({reason}); {COLUMNS}") from error
     table: dict[str, str] = {}
     rows = csv.reader(io.StringIO(text, newline=""))
     try:

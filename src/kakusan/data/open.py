@@ -60,7 +60,7 @@ def open_data(
     for option in options.given():
         if kind is None or option not in kind.options:
             takers = " or ".join(each.summary for each in KINDS.values() if option in each.options)
-            raise InputError(f"--{option} is for {takers}, and {printable(spec)} is none")
+            raise InputError(f"--{option} is for {takers}, and {printable(spec)} is not one")
     if kind is None:
         return of_rows(EMBEDDED[spec](), options.labels)
     try:
@@ -101,7 +101,9 @@ def kind_of(spec: str) -> DataKind | None:
         raise InputError(f"{printable(spec)[:200]}: cannot be read ({reason})") from error
     suffix = path.suffix.lower()
     advice = CONVERT.get(SUFFIXES.get(suffix, ""), f"give {choices}")
-    raise InputError(f"{printable(spec)}: a file {printable(suffix) or 'without ending'} is no data here; {advice}")
+    raise InputError(
+        f"{printable(spec)}: a file {printable(suffix) or 'without ending'} is not readable as data; {advice}"
+    )
 
 
 def lasting(spec: str) -> str:

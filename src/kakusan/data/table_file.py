@@ -94,7 +94,7 @@ def read_text(path: Path) -> tuple[list[str], list[list[str]]]:
             "save the table with the encoding UTF-8"
         ) from error
     if "\0" in text:
-        raise InputError(f"{path}: expected a table of text, and it holds null bytes; it is damaged or in UTF-16")
+        raise InputError(f"{path}: expected a table of text, got null bytes; the file is damaged or in UTF-16")
     return _columns(path, text)
 
 

@@ -42,8 +42,8 @@ def three_estimates(
         offset_nats: See `summarize`.
 
     Returns:
-        Values by estimator: mean and Monte Carlo standard error in bits/dim, number of network evaluations, and
-        distance from the mean of the paths in standard errors of the difference.
+        Values by estimator: mean and Monte Carlo standard error in bits/dim, and number of network evaluations. The
+        last value is the distance from the mean of the paths, in standard errors of the difference.
     """
     check_count(min(images, num))
     if paths < 2:

@@ -1,8 +1,8 @@
 """Features of any images without a download: fixed random convolutions of the image at several scales.
 
-Each scale has two layers of random filters. The features are the logarithms of the means of the first layer over the
-image, the means of the second layer over quarters of the image, and the mean colors of a 3 x 3 grid. All filters come
-from one fixed seed, so features of different runs are comparable. Features are standardized by those of real images.
+Each scale has two layers of random filters. The first layer gives the logarithms of its means over the image, and the
+second its means over quarters of the image. The mean colors of a 3 x 3 grid are added. All filters come from one fixed
+seed, so features of different runs are comparable. Features are standardized by those of real images.
 
 Random filters respond to blur, noise, color and layout, and not to the subject of an image. Naeem et al. 2020 recommend
 them for images that differ from photographs. docs/measures.md gives the reasons and the alternatives.

@@ -180,7 +180,7 @@ class Clusters(Classes):
         if features.dim() != 2 or features.shape[1] != width or not len(features) or not features.isfinite().all():
             raise InputError(
                 f"k-means needs finite features (n, {width}), n > 0, got {tuple(features.shape)}; "
-                "clusters.find(coarse(x)) with coarse from kakusan.models.clusters"
+                "call clusters.find(coarse(x)) with coarse from kakusan.models.clusters"
             )
         num = max(1, min(self.num, len(features) // EXAMPLES_PER_CLUSTER))
         order = torch.randperm(len(features), generator=stream("clusters"))

@@ -1,7 +1,7 @@
 """A small U-Net for CPUs, the default denoiser, which first folds pixels into channels.
 
-On a CPU, convolutions at full resolution cost the most. Space-to-depth by two makes the finest level a quarter as large,
-and one further halving makes the coarse level cheap enough for most of the width. There, a layer across all positions
+On a CPU, convolutions at full resolution cost the most. Space-to-depth by two makes the finest level a quarter as large.
+One further halving makes the coarse level so cheap that it has most of the width. There, a layer across all positions
 connects distant parts of the image, for which the convolutions are too few (measured in docs/log.md).
 """
 
