@@ -92,5 +92,5 @@ def test_the_folder_is_data_for_training(tool, unihan, tmp_path):
 def test_an_existing_folder_and_a_missing_list_are_refused_with_what_to_type(tool, tmp_path):
     with pytest.raises(SystemExit, match="name a new folder with --out"):
         tool.main(["kanji", str(FONT), "--out", str(tmp_path)])
-    with pytest.raises(SystemExit, match="install unicode-data.*--list jis1"):
+    with pytest.raises(SystemExit, match=r"install unicode-data.*--list jis1"):
         tool.main(["kanji", str(FONT), "--out", str(tmp_path / "new"), "--unihan", str(tmp_path / "none.txt")])
