@@ -54,7 +54,7 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        """Whether the budget is used up and everything is measured."""
+        """True if the budget is used up and everything is measured."""
         return self._directory.finished
 
     @property
