@@ -35,7 +35,7 @@ class GroupNorm(nn.GroupNorm):
 def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """Compute attention softmax(query key^T / sqrt(width)) value per head; all are (b, heads, positions, width)."""
     if value.device.type == "cpu" and value.dtype == torch.bfloat16:
-        # On a CPU, gradients of torch's bfloat16 kernel take up to twelve times as long as those of float32.
+        # On a CPU, gradients of torch's bfloat16 kernel need up to twelve times as long as those of float32.
         with torch.autocast("cpu", enabled=False):
             return F.scaled_dot_product_attention(query.float(), key.float(), value.float()).to(value.dtype)
     return F.scaled_dot_product_attention(query, key, value)
