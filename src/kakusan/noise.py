@@ -6,7 +6,7 @@ With one generator per example, example i is the same for any batch size and any
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -14,6 +14,50 @@ from torch import Tensor
 from kakusan.devices import precise_device
 
 Randomness = torch.Generator | Sequence[torch.Generator] | None
+
+
+class Noted(torch.Generator):
+    """A generator at the state of another, which notes what is drawn from it by `randn` and `rand`.
+
+    Attributes:
+        notes: Distribution, shape and dtype of each draw.
+    """
+
+    notes: list[tuple[Callable[..., Tensor], tuple[int, ...], torch.dtype]]
+
+    @classmethod
+    def at(cls, generator: torch.Generator) -> Noted:
+        """At the state of a generator, which stays there."""
+        noted = cls(generator.device)
+        noted.set_state(generator.get_state())
+        noted.notes = []
+        return noted
+
+    def again(self, generator: torch.Generator) -> list[Tensor]:
+        """The next numbers of a generator in the shapes that were noted."""
+        return [
+            law(*shape, generator=generator, dtype=dtype, device=generator.device) for law, shape, dtype in self.notes
+        ]
+
+
+class Drawn(torch.Generator):
+    """Numbers that were drawn before, one tensor for each call of `randn` or `rand`, in their order."""
+
+    left: Iterator[Tensor]
+
+    @classmethod
+    def of(cls, numbers: Iterable[Tensor]) -> Drawn:
+        """These tensors."""
+        drawn = cls()
+        drawn.left = iter(numbers)
+        return drawn
+
+    def take(self, shape: Sequence[int]) -> Tensor:
+        """The next tensor; ValueError if it has another shape."""
+        numbers = next(self.left)
+        if tuple(numbers.shape) != tuple(shape):
+            raise ValueError(f"the numbers drawn have shape {tuple(numbers.shape)}, and {tuple(shape)} are needed")
+        return numbers
 
 
 def stream(*key: int | str, device: str | torch.device = "cpu") -> torch.Generator:
@@ -51,7 +95,11 @@ def rand(shape: Sequence[int], randomness: Randomness, dtype: torch.dtype, devic
 def _draw(law, shape, randomness, dtype, device) -> Tensor:
     if randomness is None:
         return law(*shape, dtype=dtype, device=precise_device(device)).to(device)
+    if isinstance(randomness, Drawn):
+        return randomness.take(shape).to(device)
     if isinstance(randomness, torch.Generator):
+        if isinstance(randomness, Noted):
+            randomness.notes.append((law, tuple(shape), dtype))
         return law(*shape, generator=randomness, dtype=dtype, device=randomness.device).to(device)
     if len(randomness) != shape[0]:
         raise ValueError(f"one generator per example: expected {shape[0]} generators, got {len(randomness)}")

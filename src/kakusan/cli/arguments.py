@@ -1,4 +1,4 @@
-"""Arguments of the commands: one dataclass per command, one field per flag with its help below; imports no torch."""
+"""Arguments of the commands: one dataclass per command, one field per flag with its help below. Never imports torch."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Measured(Printed, OnDevice):
     split: Split = "test"
     """Part of the data. test: the held-out examples."""
     data: str | None = None
-    """Other data of the same shape. Default: the data of the run, of two the first."""
+    """Other data of the same shape. Default: the data of the run, or of the first run."""
     seed: Seed = 0
     """Random seed."""
 
@@ -39,21 +39,21 @@ class Sample(OnDevice):
     n: Count = 64
     """Number of examples."""
     sampler: Annotated[str, SOLVERS] | None = None
-    """Solver of a diffusion model. Default: dpm++2m-sde, for a student renoise."""
+    """Solver of a diffusion model. Default: dpm++2m-sde, or renoise for a student."""
     options: Annotated[dict[str, Any], OptionsOf(SOLVERS)] = field(default_factory=dict)
     steps: Count | None = None
-    """Number of solver steps, 1 to T. Default: 20, for a student 1."""
+    """Number of solver steps, 1 to T. Default: 20, or 1 for a student."""
     spacing: SPACINGS | None = None
-    """Spacing of the steps over noise levels. Default: karras, for a student uniform."""
+    """Spacing of the steps over noise levels. Default: karras, or uniform for a student."""
     label: str | None = None
     """Class of a model of labels, e.g. cat, or each for all classes in turn. Default: each."""
     guidance: float | None = None
-    """Scale of classifier-free guidance for a model of labels: 0 unconditional, 1 conditional, above 1 nearer to the class.
-    For other diffusion models the autoguidance weight. Default: 1 with labels, otherwise the recipe's."""
+    """Scale of classifier-free guidance for a model of labels. 0: unconditional. 1: conditional. Above 1: closer to the class.
+    For other diffusion models it is the autoguidance weight. Default: 1 with labels, otherwise the recipe's."""
     autoguidance: float | None = None
     """Autoguidance weight. 1 disables it. Default: the recipe's."""
     end_log_snr: float | None = None
-    """Log-SNR at which few-step sampling stops and returns the estimate of x. 100: none. Default: the recipe's."""
+    """Log-SNR at which few-step sampling stops and returns the estimate of x. 100: never. Default: the recipe's."""
     seed: Seed = 0
     """Random seed. Example i depends on the seed and i alone."""
     out: Path | None = None
@@ -98,7 +98,7 @@ class Classify(Printed, OnDevice):
     limit: Count | None = None
     """Number of examples from the start. Default: all."""
     evaluations: Annotated[int, Between(2)] = 256
-    """Most network evaluations of each example for each class. Clearly worse classes get fewer."""
+    """Largest number of network evaluations for each example and class. Clearly worse classes get fewer."""
     seed: Seed = 0
     """Random seed. All classes share the noise."""
 
@@ -138,7 +138,7 @@ class Import(OnDevice):
     out: Path
     """New file that ends in .safetensors, or new run directory."""
     data: str | None = None
-    """Data that the model was trained on, or of that kind. A run is measured on their held-out part."""
+    """Data that the model was trained on, or similar data. A run is measured on their held-out part."""
 
 
 @dataclass(frozen=True)
@@ -165,7 +165,7 @@ class Report:
 
 @dataclass(frozen=True)
 class Doctor(Printed):
-    """Check the checkpoints, records and data of a run, changing nothing. Exits with 1 if something is damaged."""
+    """Check the checkpoints, records and data of a run without changing them. Exits with 1 if something is damaged."""
 
     run: Run
     """Run directory, or a file written by kakusan export."""
@@ -173,7 +173,7 @@ class Doctor(Printed):
 
 @dataclass(frozen=True)
 class Replay(Printed, OnDevice):
-    """Repeat one training step of a run and show its batch, loss and gradient, changing nothing."""
+    """Repeat one training step of a run and show its batch, loss and gradient. The run does not change."""
 
     run: Run
     """Run directory."""

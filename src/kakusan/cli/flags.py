@@ -1,4 +1,4 @@
-"""Types and groups of flags that several commands share; imports no torch."""
+"""Types and groups of flags that several commands share. Does not import torch."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SOLVERS = Choice("kakusan.solvers:SOLVERS")
 
 @dataclass(frozen=True, kw_only=True)
 class OnDevice:
-    """Flag of a command that computes."""
+    """Flag of a command that computes on a device."""
 
     device: str = "auto"
     """Device: auto, cpu, cuda, cuda:N or mps (an Apple GPU)."""
@@ -28,7 +28,7 @@ class OnDevice:
 
 @dataclass(frozen=True, kw_only=True)
 class Printed:
-    """Flag of a command with a result for programs."""
+    """Flag of a command whose result programs can read."""
 
     json: bool = False
     """Print one JSON object and nothing else on stdout."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,9 +24,9 @@ from kakusan.distributions import add
 from kakusan.errors import InputError
 from kakusan.likelihood.chains import GetBatch
 from kakusan.likelihood.evaluation import Estimate, var_of_mean
-from kakusan.likelihood.scores import draws_of
+from kakusan.likelihood.scores import by_timesteps, draws_of
 from kakusan.models.clusters import UNLABELED, Classes, draw_classes
-from kakusan.models.mixture import Mixture, split
+from kakusan.models.mixture import Mixture, log_prior, split
 from kakusan.noise import stream
 
 CHUNK = 250  # examples at a time, at most
@@ -86,30 +87,39 @@ def posterior(model: Mixture, batch: GetBatch, num: int, most: int = MOST, seed:
 
 
 def _posterior(model: Mixture, x: Tensor, most: int, seed: int) -> Posterior:
-    log_prior = model.classes.share.double().log().cpu()
-    draws = torch.full((len(x), len(log_prior), most), math.nan, dtype=torch.float64)
-    candidates = (log_prior > -math.inf).expand(len(x), -1)
+    prior = model.classes.share.double().log().cpu()
+    draws = torch.full((len(x), len(prior), most), math.nan, dtype=torch.float64)
+    candidates = (prior > -math.inf).expand(len(x), -1)
     undecided, done = candidates, 0
     while True:
         more = min(max(FIRST, done), most - done)
-        for k in range(len(log_prior)):
-            rows = undecided[:, k].nonzero()[:, 0]
-            if len(rows):
-                cond = torch.full((len(rows),), k, device=x.device)
-                noise = stream(seed, "classes", done, device=x.device)
-                draws[rows, k, done : done + more] = draws_of(model, x[rows.to(x.device)], more, noise, cond)
+        for k, rows in _pairs(model, undecided):
+            noise = stream(seed, "classes", done, device=x.device)
+            found = draws_of(model, x[rows.to(x.device)], more, noise, k.to(x.device))
+            draws[rows, k, done : done + more] = found
         done += more
-        best = (draws.nanmean(2) + log_prior).masked_fill(~candidates, -math.inf).argmax(1)
+        best = (draws.nanmean(2) + prior).masked_fill(~candidates, -math.inf).argmax(1)
         gap, stderr = _gaps(draws, best)
-        gap = gap + log_prior[best][:, None] - log_prior
+        gap = gap + prior[best][:, None] - prior
         candidates = candidates & ~((gap > CLEAR_NATS) & (gap > CLEAR_ERRORS * stderr))
         undecided = candidates & (candidates.sum(1, keepdim=True) > 1)
         if done >= most or not undecided.any():
             break
-    gap, rows = gap.masked_fill(log_prior == -math.inf, math.inf), torch.arange(len(x))
+    gap, rows = gap.masked_fill(prior == -math.inf, math.inf), torch.arange(len(x))
     second = gap.scatter(1, best[:, None], math.inf).argmin(1)
-    bounds = draws[rows, best].nanmean(1)[:, None] - gap + log_prior[best][:, None] - log_prior
+    bounds = draws[rows, best].nanmean(1)[:, None] - gap + prior[best][:, None] - prior
     return Posterior((-gap).softmax(1), bounds, stderr[rows, second], int((~draws.isnan()).sum()))
+
+
+def _pairs(model: Mixture, undecided: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Classes and examples that are evaluated in one batch, each int64 (m,).
+
+    The noise of a diffusion model is the same for every row of a batch. That of other models belongs to a place in it, so
+    each class has a batch of its own.
+    """
+    pairs = undecided.T.nonzero()
+    parts = pairs.split(CHUNK if by_timesteps(model.chain) else undecided.sum(0).tolist())
+    return ((part[:, 0], part[:, 1]) for part in parts if len(part))
 
 
 def _gaps(draws: Tensor, best: Tensor) -> tuple[Tensor, Tensor]:
@@ -180,8 +190,8 @@ def assigned(model: Any, batch: GetBatch, num: int, labels: Tensor | None, seed:
 
 
 def _drawn(q: Tensor, classes: Classes, seed: int, evaluations: int = 0) -> Assigned:
-    log_prior = torch.special.entr(q).sum(1) + torch.xlogy(q, classes.share.double().cpu()).sum(1)
-    return Assigned(draw_classes(q, stream(seed, "class of")), log_prior, evaluations)
+    prior = log_prior(q, classes.share.double().cpu())
+    return Assigned(draw_classes(q, stream(seed, "class of")), prior, evaluations)
 
 
 def with_classes(estimate: Estimate, known: Assigned) -> Estimate:

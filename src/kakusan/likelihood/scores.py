@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,13 +13,13 @@ from torch import Tensor
 from kakusan.chain import LatentChain
 from kakusan.checks import check_count
 from kakusan.devices import precise
-from kakusan.distributions import add
+from kakusan.distributions import add, copies
 from kakusan.errors import InputError
 from kakusan.likelihood.chains import GetBatch
 from kakusan.likelihood.step_groups import default_law, free_cost
 from kakusan.models.diffusion import Diffusion
-from kakusan.models.mixture import split
-from kakusan.noise import Randomness, randn, stream
+from kakusan.models.mixture import log_prior, split
+from kakusan.noise import Drawn, Noted, randn, stream
 from kakusan.progress import progress
 
 CHUNK = 250  # evaluations at a time
@@ -103,6 +105,11 @@ def stderr_of(draws: Tensor) -> Tensor:
     return (draws.diff(dim=1).square().mean(1) / (2 * draws.shape[1])).sqrt()
 
 
+def by_timesteps(chain: LatentChain) -> bool:
+    """True if draws are costs at timesteps, with the same noise for each row of a batch; False if they are sums of terms."""
+    return isinstance(chain, Diffusion)
+
+
 def draws_of(
     model: LatentChain, x: Tensor, evaluations: int, generator: torch.Generator, cond: Tensor | None = None
 ) -> Tensor:
@@ -114,9 +121,8 @@ def draws_of(
     model.validate(x, cond)
     chain, classes = split(model)
     k = cond if classes is None or cond is not None else classes.of(x)
-    if not isinstance(chain, Diffusion) or (classes is not None and k is None):
-        draws = progress(range(evaluations), "measuring the bound")
-        return torch.stack([_by_terms(model, x, generator, cond) for _ in draws], 1)
+    if not by_timesteps(chain) or (classes is not None and k is None):
+        return _by_terms(model, x, evaluations, generator, k, cond)
     law = default_law(chain)
     free = cost_of_perfect_estimates(chain, x)
     known = -precise(chain.prior_kl(x)).cpu() - free.sum(1)
@@ -146,5 +152,45 @@ def cost_of_perfect_estimates(chain: Diffusion, x: Tensor) -> Tensor:
     return free
 
 
-def _by_terms(model: LatentChain, x: Tensor, generator: Randomness, cond: Tensor | None) -> Tensor:
-    return add(model.draw_terms(x, cond, generator).values()).cpu().double()  # x is validated
+def _by_terms(
+    model: Any, x: Tensor, evaluations: int, generator: torch.Generator, k: Tensor | None, cond: Tensor | None
+) -> Tensor:
+    """Draws of the sum of terms, float64 (b, evaluations); an uncertain class is summed over."""
+    chain, classes = split(model)
+    if classes is None or k is not None:
+        draws = bounds_in_turn(chain, x, [k] * evaluations, generator).T
+        return draws if classes is None or k is None or cond is not None else draws + classes.log_prob(k).cpu()[:, None]
+    q = model.responsibilities(x).exp().cpu()
+    each = [torch.full((len(x),), one, device=x.device) for one in range(classes.num)]
+    bounds = bounds_in_turn(chain, x, each * evaluations, generator).view(evaluations, classes.num, len(x))
+    return torch.einsum("ekb,bk->be", bounds, q) + log_prior(q, classes.share.double().cpu())[:, None]
+
+
+def bounds_in_turn(chain: LatentChain, x: Tensor, conds: Sequence[Tensor | None], generator: torch.Generator) -> Tensor:
+    """Bounds of x from draws of its terms for each condition in turn, with the numbers of one generator.
+
+    Several draws form one batch. They have the noise that they would have one after another: the first draw shows how many
+    numbers a draw takes. A chain that draws past `kakusan.noise` is evaluated one draw at a time.
+
+    Returns:
+        Nats, float64 (len(conds), b).
+    """
+
+    def bounds(x: Tensor, cond: Tensor | None, randomness: torch.Generator) -> Tensor:
+        return add(chain.draw_terms(x, cond, randomness).values()).cpu().double()  # x is validated
+
+    noted = Noted.at(generator)
+    found = [bounds(x, conds[0], noted)]
+    noted.again(generator)
+    together = torch.equal(noted.get_state(), generator.get_state())
+    generator.set_state(noted.get_state())
+    at_once = max(1, CHUNK // len(x)) if together else 1
+    for start in progress(range(1, len(conds), at_once), "measuring the bound"):
+        part = conds[start : start + at_once]
+        if not together:
+            found.append(bounds(x, part[0], generator))
+            continue
+        drawn = Drawn.of([torch.cat(each) for each in zip(*(noted.again(generator) for _ in part))])
+        known = [cond for cond in part if cond is not None]
+        found.append(bounds(copies(x, len(part)), torch.cat(known) if known else None, drawn))
+    return torch.cat(found).view(len(conds), len(x))

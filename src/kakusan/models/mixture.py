@@ -22,10 +22,12 @@ from torch import Tensor, nn
 from kakusan.chain import LatentChain
 from kakusan.checks import check_event
 from kakusan.devices import precise
-from kakusan.distributions import Distribution, add
+from kakusan.distributions import Distribution, add, copies
 from kakusan.errors import InputError
 from kakusan.models.clusters import UNLABELED, Classes, draw_classes, where_unlabeled
 from kakusan.noise import Randomness, stream
+
+ROWS_AT_ONCE = 1000  # examples of all classes in one batch of responsibilities
 
 
 class WithClass(NamedTuple):
@@ -199,10 +201,7 @@ class Mixture(nn.Module, LatentChain):
     def responsibilities(self, x: Tensor, seed: int = 0) -> Tensor:
         """log q(k | x) from one-draw bounds of all classes, float64 (b, K); a function of x and the seed."""
         check_event(x)
-        log_joint = torch.stack(
-            [precise(bound) + self.classes.share[k].log() for k, bound in enumerate(self._bounds(x, seed))], 1
-        )
-        return log_joint.log_softmax(1)
+        return (precise(self._bounds(x, seed)) + self.classes.share.log()).log_softmax(1)
 
     def draw_terms(self, x: Tensor, cond: Tensor | None = None, generator: Randomness = None) -> dict[str, Tensor]:
         """Terms of the ELBO, nats (b,): "cluster" is log p(k) - log q(k | x); an uncertain class is summed over."""
@@ -214,8 +213,7 @@ class Mixture(nn.Module, LatentChain):
         log_q = self.responsibilities(x)
         q = log_q.exp().to(x)
         each = [self.chain.draw_terms(x, self._all(k, x), generator) for k in range(self.classes.num)]
-        cluster = torch.special.entr(q).sum(1) + torch.xlogy(q, self.classes.share.to(x)).sum(1)
-        return {"cluster": cluster} | {
+        return {"cluster": log_prior(q, self.classes.share.to(x))} | {
             name: add(q[:, k] * part[name] for k, part in enumerate(each)) for name in each[0]
         }
 
@@ -245,16 +243,19 @@ class Mixture(nn.Module, LatentChain):
         rows, classes = (index.to(x.device) for index in q.nonzero(as_tuple=True))
         bound = add(self.chain.draw_terms(x[rows], classes, generator).values())
         weighted = q[q > 0].to(bound) * bound
-        prior = torch.special.entr(q).sum(1) + torch.xlogy(q, self.classes.share).sum(1)
-        known = prior.masked_fill(k.to(q.device) != UNLABELED, 0.0).to(bound)
+        known = log_prior(q, self.classes.share).masked_fill(k.to(q.device) != UNLABELED, 0.0).to(bound)
         return -(known.index_add(0, rows, weighted)) / math.prod(x.shape[1:])
 
-    def _bounds(self, x: Tensor, seed: int) -> list[Tensor]:
-        def noise() -> Randomness:  # the same for each example, so that q(k | x) is a function of x alone
-            return [stream(seed, "responsibilities", device=x.device) for _ in x]
-
-        classes = range(self.classes.num)
-        return [add(self.chain.draw_terms(x, self._all(k, x), noise()).values()) for k in classes]
+    def _bounds(self, x: Tensor, seed: int) -> Tensor:
+        """One-draw bounds of all classes, (b, K), several classes in one batch."""
+        found = []
+        for classes in torch.arange(self.classes.num, device=x.device).split(max(1, ROWS_AT_ONCE // max(1, len(x)))):
+            k = classes.repeat_interleave(len(x))
+            # the same noise for each example, so that q(k | x) is a function of x alone
+            noise = [stream(seed, "responsibilities", device=x.device) for _ in k]
+            bound = add(self.chain.draw_terms(copies(x, len(classes)), k, noise).values())
+            found.append(bound.view(len(classes), len(x)))
+        return torch.cat(found).T
 
     def _all(self, k: int, x: Tensor) -> Tensor:
         return torch.full((len(x),), k, device=x.device)
@@ -262,6 +263,11 @@ class Mixture(nn.Module, LatentChain):
     def _known(self, cond: Tensor) -> Tensor:
         self.classes.validate(cond)
         return cond
+
+
+def log_prior(q: Tensor, share: Tensor) -> Tensor:
+    """sum_k q(k | x) (log p(k) - log q(k | x)) for rows q (b, K) and p(k) (K,); nats, (b,)."""
+    return torch.special.entr(q).sum(1) + torch.xlogy(q, share).sum(1)
 
 
 def split(model: Any) -> tuple[Any, Classes | None]:

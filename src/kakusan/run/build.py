@@ -76,7 +76,7 @@ def scale_of(config: ModelConfig) -> Any:
 
 
 def check_kind(recipe: Recipe, dataset: Dataset) -> None:
-    """InputError if a recipe cannot use this kind of data."""
+    """Raise InputError if a recipe cannot use this kind of data."""
     needed = family_of(recipe.model).kind
     if dataset.kind != needed:
         other = dataset.form.recipe(dataset)

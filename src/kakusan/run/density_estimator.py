@@ -288,7 +288,7 @@ def _table(X: Any) -> tuple[np.ndarray, np.ndarray | None]:
 
 
 def _check_names(names: np.ndarray | None, known: np.ndarray | None) -> None:
-    """InputError unless the columns of a data frame are those of `fit`, in their order."""
+    """Raise InputError unless the columns of a data frame are those of `fit`, in their order."""
     if names is None or known is None or (len(names) == len(known) and (names == known).all()):
         return
     raise InputError(

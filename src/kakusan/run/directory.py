@@ -64,7 +64,7 @@ class RunDirectory:
         return run
 
     def _check_free(self) -> None:
-        """InputError unless the existing path is empty or an abandoned beginning of a run."""
+        """Raise InputError unless the existing path is empty or an abandoned beginning of a run."""
         if not self.path.is_dir():
             raise InputError(f"{self.path} exists and is not a folder; choose another --out")
         names = {item.name for item in self.path.iterdir()}
@@ -212,14 +212,14 @@ def _run_near(path: Path) -> Path | None:
 
 
 def check_new(path: Path) -> None:
-    """InputError if there is something at this path, or writing to it would change a run."""
+    """Raise InputError if there is something at this path, or writing to it would change a run."""
     if os.path.lexists(path):
         raise InputError(f"{path} exists and is left unchanged; choose another --out")
     refuse_inside_a_run(path)
 
 
 def refuse_inside_a_run(path: Path) -> None:
-    """InputError if writing to this path would change a run."""
+    """Raise InputError if writing to this path would change a run."""
     absolute = path.resolve()
     for folder in (absolute, *absolute.parents):
         if (folder / "run.json").is_file():

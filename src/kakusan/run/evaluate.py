@@ -262,7 +262,7 @@ def averaged(estimates: Sequence[Evaluation]) -> Evaluation:
 
 
 def _refuse_bound_options(options: dict[str, Any]) -> None:
-    """InputError for an option of the bound, which a student does not have."""
+    """Raise InputError for an option of the bound, which a student does not have."""
     for name, value in options.items():
         if value is not None:
             raise InputError(

@@ -90,7 +90,7 @@ class ExportedModel:
         return shared | {EARLY + name: tensor for name, tensor in (self.early or {}).items()}
 
     def check(self, where: Path) -> None:
-        """InputError that names the source of the weights, unless `read` would accept the file."""
+        """Raise InputError that names the source of the weights, unless `read` would accept the file."""
         found = {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in self.named.items()}
         tensors.check_expected(found, self.facts.expected(self.early is not None), where)
 

@@ -138,7 +138,7 @@ def _check_folder(out: Path) -> None:
 
 
 def _check_memory(model: TrainedModel, n: int) -> None:
-    """InputError if the samples cannot be held in memory."""
+    """Raise InputError if the samples cannot be held in memory."""
     needed = n * math.prod(model.event_shape) * model.family.form.bytes_per_value * 3  # samples, file, working copy
     free = available_bytes() or GUESSED_BYTES
     if needed > free:

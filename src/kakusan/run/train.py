@@ -243,7 +243,7 @@ def _changed_record(record: dict[str, Any], wanted: Resume, state: State) -> dic
 
 
 def _check_budget(run: RunDirectory, state: State, budget: Budget) -> None:
-    """InputError if a budget is used up already."""
+    """Raise InputError if a budget is used up already."""
     if budget.progress(state.step, state.seconds) < 1:
         return
     twice = f"--steps {2 * state.step}" if budget.steps else f"--minutes {2 * max(1, round(state.seconds / 60))}"

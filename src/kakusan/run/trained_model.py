@@ -203,7 +203,7 @@ class TrainedModel:
     # Evaluation
 
     def check_bound(self) -> None:
-        """InputError if there is no bound to evaluate."""
+        """Raise InputError if there is no bound to evaluate."""
         if not self.family.has_bound:
             raise InputError(
                 "a student has no bound, because it cannot score given examples; measure its samples "
@@ -289,7 +289,7 @@ class TrainedModel:
         return self.family.form.stored(examples, self.event_shape)
 
     def check_data(self, dataset: Dataset) -> None:
-        """InputError unless the examples have the model's shape and kind of values."""
+        """Raise InputError unless the examples have the model's shape and kind of values."""
         if dataset.event_shape != self.event_shape:
             raise InputError(
                 f"the model was trained on examples of shape {self.event_shape}, and {dataset.name} has "

@@ -177,7 +177,7 @@ def restart_command(folder: Path) -> str:
 
 
 def check_room(folder: Path, module: nn.Module) -> None:
-    """InputError unless the disk of an existing folder has room for one checkpoint more than a run keeps."""
+    """Raise InputError unless the disk of an existing folder has room for one checkpoint more than a run keeps."""
     largest = MOST_COPIES * _size({"model": module.state_dict()})
     there = sum(file.stat().st_size for path in commit.published(folder) for file in path.iterdir())
     needed, free = (KEPT + 1) * largest - there, files.free_bytes(folder)

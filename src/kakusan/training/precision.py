@@ -33,7 +33,7 @@ def networks(module: nn.Module) -> list[nn.Module]:
 
 
 def check_computing(module: nn.Module, settings: Optim, device: torch.device) -> None:
-    """InputError if the precision or the compile mode does not work for this model on this device."""
+    """Raise InputError if the precision or the compile mode does not work for this model on this device."""
     if settings.precision == "tf32" and device.type != "cuda":
         raise InputError(f"optim.precision tf32 needs a GPU, and this run is on {device}; choose float32")
     if settings.precision == "bfloat16":

@@ -78,6 +78,7 @@ def contents(model: TrainedModel, parts: Parts) -> tuple[dict[str, Any], str]:
         "num_weights": num_weights(programs[0]),
         "class_ends": None if classes is None else classes.share.double().cumsum(0).tolist(),
         "class_word": _word(classes),
+        "class_names": list(model.classes),
         "default_steps": min(policy.default_steps, chain.depth),
         "plans": {
             str(count): steps_of(chain, solver, policy.times(count), parts.guided)
@@ -99,7 +100,8 @@ def _page(model: TrainedModel, source: ModelSource, settings: dict[str, Any], we
     offered = []
     if classes is not None:
         order = classes.share.argsort(descending=True, stable=True).tolist()
-        offered = [(k, f"{k} ({classes.share[k]:.1%} of the data)") for k in order if classes.share[k] > 0]
+        words = model.classes or tuple(map(str, range(classes.num)))
+        offered = [(k, f"{words[k]} ({classes.share[k]:.1%} of the data)") for k in order if classes.share[k] > 0]
     text = json.dumps(settings, separators=(",", ":")).replace("<", "\\u003c")
     scripts = {
         f"{name}_js": Markup(

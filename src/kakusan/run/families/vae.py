@@ -138,7 +138,7 @@ def perceptrons(config: Any) -> tuple[Callable[..., nn.Module], Callable[..., nn
 
 
 def check_sizes(**sizes: tuple[int, ...]) -> None:
-    """InputError unless there is a size, and each is at least 1."""
+    """Raise InputError unless there is a size, and each is at least 1."""
     for name, values in sizes.items():
         if not values or min(values) < 1:
             raise InputError(f"{name} needs one or more sizes of at least 1, got {values}")

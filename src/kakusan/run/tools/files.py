@@ -55,7 +55,7 @@ def one_example(model: TrainedModel, run: Path | str, word: str) -> Tensor:
 
 
 def check_file(path: Path, suffixes: tuple[str, ...]) -> None:
-    """InputError unless this can be the path of a new file with one of these endings."""
+    """Raise InputError unless this can be the path of a new file with one of these endings."""
     if path.suffix.lower() not in suffixes:
         raise InputError(f"--out must end in {' or '.join(suffixes)}, got {path}")
     check_new(path)

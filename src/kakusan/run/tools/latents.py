@@ -156,6 +156,6 @@ class NoiseLatents(MeanLatents):
 
 
 def refuse_solver(model: Any, steps: int | None, solver: Any) -> None:
-    """InputError if options of diffusion models are given for another one."""
+    """Raise InputError if options of diffusion models are given for another one."""
     if steps is not None or solver is not None:
         raise InputError(f"steps and solver are for diffusion models; leave them out for {model.recipe.name}")
