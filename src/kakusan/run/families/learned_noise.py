@@ -79,7 +79,7 @@ class LearnedNoiseFamily(Family):
         return LearnedNoise(chain, network.from_config(config, event_shape) if config.encoder == "learned" else None)
 
     def figures(self, model: TrainedModel, held_out: Tensor) -> dict[str, Figure]:
-        """What the encoder makes of an image, level by level."""
+        """The latents of a few images, level by level."""
         from kakusan.run.figures import forward_strip
 
         return {"forward.png": forward_strip(model, held_out)}
