@@ -95,7 +95,7 @@ class Wanted:
         return f"{self.minutes:g} minutes" if self.steps is None else counted(self.steps, "step")
 
     def plan(self) -> dict[str, Any]:
-        """What must stay the same when an interrupted ladder is continued, as plain JSON values."""
+        """Settings that an interrupted ladder must have when it is continued, as plain JSON values."""
         kept = {name: value for name, value in vars(self).items() if name not in ("out", "device")}
         kept["size"] = None if self.size is None else list(self.size)
         kept["rungs"] = {rung.name: rung.chosen().record() for rung in RUNGS}
