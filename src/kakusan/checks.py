@@ -14,9 +14,8 @@ from torch import Tensor
 
 from kakusan.errors import InputError
 
-GRID_SLACK = (
-    0.01  # tolerance as a share of a level: float32 rounding is a thousandth of a level, and a wrong scale exceeds it
-)
+# Tolerance as a share of a level: float32 rounds to a thousandth of a level, and a wrong scale exceeds the tolerance.
+GRID_SLACK = 0.01
 
 
 def numbers(values: Any, name: str, dtype: torch.dtype | None = None) -> Tensor:

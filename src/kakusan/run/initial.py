@@ -18,14 +18,14 @@ from kakusan.run.model_file import ExportedModel
 from kakusan.run.recipe import RECIPES, Recipe
 from kakusan.run.source import open_source
 
-CLASSES = "clusters."  # prefix of the clusters of a mixture, which are found again in the new data
+CLASSES = "clusters."  # prefix of the clusters of a mixture, which are computed anew from the new data
 
 
 def read_initial(path: Path, recipe: Recipe) -> ExportedModel:
-    """Read the model that a run of this recipe starts from.
+    """Read the exported model from which a run of this recipe starts.
 
     Raises:
-        InputError: If it is a student or of another family, or settings of the model are given.
+        InputError: If the model is a student or of another family, or the recipe changes its settings.
     """
     initial = open_source(path).read_shareable()
     theirs = initial.facts.recipe
@@ -39,10 +39,10 @@ def read_initial(path: Path, recipe: Recipe) -> ExportedModel:
 
 
 def fine_tuned(recipe: Recipe, initial: ExportedModel) -> Recipe:
-    """A recipe with the settings of the first model, whose images are brought to that model's size and channels.
+    """Return the recipe with the settings of the first model, and its images at that model's size and channels.
 
     Raises:
-        InputError: If another size or other channels are asked for.
+        InputError: If the recipe requires another size or other channels.
     """
     shape, pictures = initial.facts.event_shape, recipe.pictures
     if len(shape) > 1:
@@ -59,7 +59,7 @@ def keep_initial(run: RunDirectory, initial: ExportedModel) -> None:
 
 
 def kept_initial(run: RunDirectory) -> ExportedModel | None:
-    """The first model in a run; None if the run started from random weights."""
+    """Return the first model kept in a run; None if the run started from random weights."""
     path = run.path / INITIAL
     return model_file.read(path) if path.is_file() else None
 

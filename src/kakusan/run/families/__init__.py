@@ -1,4 +1,4 @@
-"""Model families by name. A new one is a file here and a line in FAMILIES."""
+"""Model families by name. A new family is a file here and a line in FAMILIES."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""report.html: one self-contained page, readable without scripts, a pure function of the run directory."""
+"""report.html: one self-contained page without scripts, a pure function of the run directory."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from kakusan.run.report.words import WORDS
 from kakusan.storage import files
 
 SHOWN_STAGES = 6
-SMALLEST_LEVEL = 1e-4  # bits/dim
-WEAK_NOISE, LARGE_SHARE = 3, 0.25  # t at which noise cannot be seen, and the share of the bits worth a sentence
-LAST_STEP = re.compile(r"\d+$")  # of a range of steps
-SMALLEST_ERROR = 0.00005  # bits/dim
+SMALLEST_LEVEL = 1e-4  # bits/dim below which a noise level is left out
+WEAK_NOISE, LARGE_SHARE = 3, 0.25  # largest t of invisible noise, and the share of its bits that the page mentions
+LAST_STEP = re.compile(r"\d+$")  # last step in the name of a range of steps
+SMALLEST_ERROR = 0.00005  # bits/dim below which a standard error is not shown
 MOST_PIXELS = 100_000_000
 STAGE = re.compile(r"step-(\d{1,18})\.png")
 SIZE = re.compile(r"_n\d+$")  # of a measure that depends on the number of samples
 
 
 def write_report(run: Path | str, out: Path | None = None, lang: str = "en") -> Path:
-    """Write the page of a finished run outside of it.
+    """Write the report of a finished run to a file outside of the run, and return its path.
 
     Args:
         run: Run directory.
@@ -53,7 +53,7 @@ def write_report(run: Path | str, out: Path | None = None, lang: str = "en") -> 
 
 
 def render(run: RunDirectory, summary: dict[str, Any], lang: str = "en") -> str:
-    """The page as text; `summary` has no likelihood before the run is measured."""
+    """Return the page as text; `summary` has no likelihood before the run is measured."""
     words = WORDS[lang]
     record, data = run.read("run.json"), run.read("data.json")
     history = [line for line in run.history() if line["step"] <= summary["steps"]]
@@ -96,7 +96,7 @@ def template(name: str) -> Template:
 
 
 def _tiles(summary: dict[str, Any], words: dict[str, Any]) -> list[dict[str, str]]:
-    """Quality, distance to real images and bits/dim: those that were measured."""
+    """Return the tiles for quality, distance to real images and bits/dim, if they were measured."""
     tiles, samples, likelihood = [], summary.get("samples", {}), summary.get("likelihood")
     values, real = (
         {SIZE.sub("", name): e for name, e in samples.get(part, {}).items()} for part in ("measures", "floor")
@@ -118,14 +118,14 @@ def _tiles(summary: dict[str, Any], words: dict[str, Any]) -> list[dict[str, str
 
 
 def _numbers(entry: dict[str, Any], digits: int) -> dict[str, str]:
-    """A value and its standard error as text; the error is empty if it is unknown."""
+    """Return a value and its standard error as text; the error is empty if it is unknown."""
     error = entry.get("standard_error")
     precise = digits + 1 if error is not None and error < 0.5 * 10**-digits else digits
     return {"value": f"{entry['value']:.{digits}f}", "error": "" if error is None else f"{error:.{precise}f}"}
 
 
 def _notes(summary: dict[str, Any], words: dict[str, Any]) -> list[str]:
-    """Sentences for numbers that look wrong."""
+    """Return sentences that explain numbers which look wrong."""
     notes, likelihood = [], summary.get("likelihood")
     if likelihood and "floor_bits_per_dim" in summary:
         floor = summary["floor_bits_per_dim"]
@@ -142,7 +142,7 @@ def _notes(summary: dict[str, Any], words: dict[str, Any]) -> list[str]:
 
 
 def _small_notes(likelihood: dict[str, Any] | None, words: dict[str, Any]) -> list[str]:
-    """Nats, bits per example, the estimator and the parts of the standard error."""
+    """Return small print: nats, bits per example, the estimator and the parts of the standard error."""
     if not likelihood:
         return []
     nats, bits = f"{likelihood['nats']:.1f}", f"{likelihood['bits_per_example']:.0f}"
@@ -157,7 +157,7 @@ def _small_notes(likelihood: dict[str, Any] | None, words: dict[str, Any]) -> li
 
 
 def _measures(samples: dict[str, Any], words: dict[str, Any]) -> list[dict[str, str]]:
-    """One row for each measure: samples, standard error, real images, meaning."""
+    """Return one row for each measure: samples, standard error, real images, meaning."""
     rows, real = [], {SIZE.sub("", name): e for name, e in samples["floor"].items()}
     for name, entry in samples["measures"].items():
         plain = SIZE.sub("", name).replace("recognised", "recognized")  # spelling of version 0.3
@@ -174,7 +174,7 @@ def _measures(samples: dict[str, Any], words: dict[str, Any]) -> list[dict[str, 
 
 
 def _bound_curve(history: list[dict[str, Any]], words: dict[str, Any]) -> dict[str, str] | None:
-    """Figure of the held-out bound during training; None if it was not measured."""
+    """Return the figure of the held-out bound during training; None if it was not measured."""
     lines = [line for line in history if {"bits_per_dim", "standard_error", "examples"} <= line.keys()]
     if not lines:
         return None
@@ -183,7 +183,7 @@ def _bound_curve(history: list[dict[str, Any]], words: dict[str, Any]) -> dict[s
 
 
 def _loss_curve(history: list[dict[str, Any]], words: dict[str, Any]) -> dict[str, str] | None:
-    """Figure of the training loss; None with fewer than two values."""
+    """Return the figure of the training loss; None with fewer than two values."""
     lines = [line for line in history if line.get("loss") is not None and "examples" in line]
     if len(lines) < 2:
         return None
@@ -192,7 +192,7 @@ def _loss_curve(history: list[dict[str, Any]], words: dict[str, Any]) -> dict[st
 
 
 def _profile(likelihood: dict[str, Any], latents: list[dict[str, Any]], words: dict[str, Any]) -> dict[str, str] | None:
-    """Figure of the noise levels or the latents; None for other models."""
+    """Return the figure of the noise levels or of the latents; None for other models."""
     levels = [level for level in likelihood.get("levels", []) if abs(level["bits_per_dim"]) >= SMALLEST_LEVEL]
     if levels:
         alt = ", ".join(f"{level['name']} {level['bits_per_dim']:.4f}" for level in levels)
@@ -208,7 +208,7 @@ def _figure(svg: bytes, alt: str, caption: str) -> dict[str, str]:
 
 
 def _stages(run: RunDirectory, history: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Some of the figures of samples during training, the last one among them."""
+    """Return some of the figures of samples during training, including the last one."""
     rates = {line["step"]: line for line in history}
     names = [path.name for path in run.samples.iterdir()] if run.samples.is_dir() else []
     found = sorted((int(match[1]), name) for name in names if (match := STAGE.fullmatch(name)))
@@ -223,7 +223,7 @@ def _stages(run: RunDirectory, history: list[dict[str, Any]]) -> list[dict[str, 
 
 
 def png(run: RunDirectory, name: str) -> str | None:
-    """A figure of the run to embed; None, with a warning, for anything but an image of reasonable size."""
+    """Return a figure of the run as a data URL; None, with a warning, if it is not an image of reasonable size."""
     try:
         content = run.read_bytes(name, MOST_FIGURE_BYTES)
         with warnings.catch_warnings():
