@@ -135,7 +135,7 @@ def scheduler_of(chain: Any, config: Any) -> Any:
     """Build the DDPMScheduler of a chain, with its betas, prediction, variance and clipping."""
     if chain.variance not in VARIANCES:
         raise InputError(
-            f"diffusers has no variance {chain.variance!r}; it has those of {', '.join(VARIANCES)}: "
+            f"diffusers has no variance {chain.variance!r}; it has {', '.join(VARIANCES)}: "
             "train with another --model.variance"
         )
     noise: dict[str, Any] = {"trained_betas": chain.schedule.beta[1:].tolist(), "num_train_timesteps": chain.depth}

@@ -58,7 +58,7 @@ class Findings:
         if not self.checkpoints:
             lines.append("no checkpoint yet")
         lines += [
-            f"checkpoints/{name}: damaged, set aside and never used again; you may delete it" for name in self.set_aside
+            f"checkpoints/{name}: damaged, renamed and never used again; you may delete it" for name in self.set_aside
         ]
         lines.append(f"{'DAMAGED: ' if self.data_changed else ''}data: {self.data}")
         if self.data_changed:

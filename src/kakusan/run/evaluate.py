@@ -127,7 +127,7 @@ def evaluate(
     if samples is None and features is None:
         model.check_bound()
     if estimators and model.family.has_bound and not model.family.estimators:
-        raise InputError(f"--estimators is for diffusion models; leave it out for {model.recipe.name}")
+        raise InputError(f"--estimators is for diffusion models; omit it for the model {model.recipe.name}")
     if not model.family.has_bound:
         other_split = None if split == "test" else split
         options = {"--importance": importance, "--limit": limit, "--repeats": repeats, "--split": other_split}
@@ -266,7 +266,7 @@ def _refuse_bound_options(options: dict[str, Any]) -> None:
     for name, value in options.items():
         if value is not None:
             raise InputError(
-                f"{name} is an option of the bound, which a student does not have, got {value}; leave it out"
+                f"{name} is an option of the bound, which a student does not have, got {value}; omit {name}"
             )
 
 

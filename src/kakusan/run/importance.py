@@ -25,7 +25,9 @@ def importance_estimate(
 ) -> Estimate:
     """Estimate the bound with `samples` draws of the latents per example; InputError for a family without this bound."""
     if not model.family.draws_latents:
-        raise InputError("the importance-weighted bound is offered for VAE and hierarchical VAE; leave it out here")
+        raise InputError(
+            "the importance-weighted bound exists only for a VAE or hierarchical VAE; omit it for other models"
+        )
     batch, num, done = model.batches(data, seed), len(data), {}
     known = assigned(model.chain, batch, num, labels, seed)
     for number, part in enumerate(progress(torch.arange(num).split(BATCH), "measuring the bound")):

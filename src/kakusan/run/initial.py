@@ -1,7 +1,7 @@
 """Fine-tuning: a new run that starts from the weights of a trained model, on other data.
 
-The model is copied into the run, so that the first run may be deleted, and so that a run that ends before its first
-checkpoint starts again from the same weights.
+The model is copied into the run, so the first run may be deleted. A run that ends before its first checkpoint starts again
+from the same weights.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def read_initial(path: Path, recipe: Recipe) -> ExportedModel:
     initial = open_source(path).read_shareable()
     theirs = initial.facts.recipe
     if recipe.distil is not None or theirs.distil is not None:
-        raise InputError(f"--init is not for students, and {path} or recipe {recipe.name} is one; leave it out")
+        raise InputError(f"--init is not for students, and {path} or recipe {recipe.name} is one; omit --init")
     if type(theirs.model) is not type(recipe.model):
         raise InputError(f"{path} is a {theirs.family} model, and recipe {recipe.name} trains {recipe.family} models")
     if recipe.name in RECIPES and recipe.model != RECIPES[recipe.name].model:
@@ -48,7 +48,7 @@ def fine_tuned(recipe: Recipe, initial: ExportedModel) -> Recipe:
     if len(shape) > 1:
         for name, wanted, own in (("size", pictures.size, shape[1:]), ("channels", pictures.channels, shape[0])):
             if wanted not in (None, own):
-                raise InputError(f"the model of --init has {name} {own}, got --{name} {wanted}; leave it out")
+                raise InputError(f"the model of --init has {name} {own}, got --{name} {wanted}; omit --{name}")
         pictures = dataclasses.replace(pictures, size=(shape[1], shape[2]), channels=shape[0], fit=False)
     return dataclasses.replace(recipe, model=initial.facts.recipe.model, pictures=pictures)
 

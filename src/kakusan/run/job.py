@@ -100,7 +100,7 @@ def trainer_of(job: Job) -> Trainer:
     groups = job.recipe.optim.num_groups
     batch = min(job.recipe.optim.batch, len(data) // groups * groups)
     if not batch:
-        raise InputError(f"{groups} micro-batches need as many training examples, got {len(data)}")
+        raise InputError(f"{groups} micro-batches need at least as many training examples, got {len(data)}")
     settings = dataclasses.replace(job.recipe.optim, batch=batch)
     if job.teacher is not None:
         loss = distillation_loss(

@@ -42,7 +42,7 @@ def indices_of(classes: Sequence[str], labels: Tensor | Sequence[str]) -> Tensor
 def index_of(classes: Sequence[str], label: str | int) -> int:
     """Return the index of a class; InputError if no class has that name or index."""
     if not classes:
-        raise InputError("this model is not conditional on labels; leave the label out, or train with labels")
+        raise InputError("this model is not conditional on labels; omit the label, or train with labels")
     if isinstance(label, str) and label in classes:
         return classes.index(label)
     if isinstance(label, int) and not isinstance(label, bool) and 0 <= label < len(classes):

@@ -51,7 +51,7 @@ class Recipe:
         check(self, "recipe")
         if self.distil is not None and not self.model.guided:
             raise InputError(
-                f"recipe.distil makes a student of a diffusion model, got a {self.family} model; leave it out"
+                f"recipe.distil makes a student of a diffusion model, got a {self.family} model; omit recipe.distil"
             )
 
     @property

@@ -94,7 +94,7 @@ class SamplingPolicy:
         if guidance not in (None, 1):
             raise InputError(
                 f"guidance {guidance} needs weights from early in the run, and this run kept none; "
-                "leave it out, or train with --optim.early 0.1"
+                "omit it, or train with --optim.early 0.1"
             )
         return self.model
 
@@ -112,7 +112,7 @@ class SamplingPolicy:
         """Return a caution if the solver of students is used on another model, otherwise None."""
         if solver != STUDENT_SOLVER:
             return None
-        return f"{STUDENT_SOLVER} is for distilled students: samples of other models vary less than their data; leave it out"
+        return f"{STUDENT_SOLVER} is for distilled students: samples of other models vary less than their data; omit it"
 
 
 class StudentPolicy(SamplingPolicy):

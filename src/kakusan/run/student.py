@@ -28,13 +28,15 @@ def student_recipe(recipe: Recipe, teacher: Recipe) -> Recipe:
     """Complete a student's recipe with the settings of its teacher; InputError if `teacher` cannot be one."""
     if not teacher.model.guided or teacher.distil is not None:
         kind = "a student itself" if teacher.distil is not None else f"a {teacher.family} model"
-        raise InputError(f"a teacher is a diffusion model, and {teacher.name} is {kind}; e.g. kakusan train mnist-ddpm")
+        raise InputError(
+            f"a teacher must be a diffusion model, and {teacher.name} is {kind}; e.g. kakusan train mnist-ddpm"
+        )
     settings = cast(DiffusionConfig, teacher.model)
     distil = _distil(recipe)
     if recipe.optim.early is not None:
         raise InputError(
             f"--optim.early keeps weights for autoguidance, and a student has learned its teacher's guidance, got "
-            f"{recipe.optim.early:g}; leave it out"
+            f"{recipe.optim.early:g}; omit it"
         )
     if recipe.optim.augment != "none":
         raise InputError(

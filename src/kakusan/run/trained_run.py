@@ -137,7 +137,9 @@ def train(
 
     if resume is not None:
         if recipe is not None or settings or out is not None or teacher is not None or init is not None:
-            raise InputError("a run keeps its recipe, settings, teacher and place: give train a recipe, or resume=RUN")
+            raise InputError(
+                "a run keeps its recipe, settings, teacher and directory: give train a recipe, or resume=RUN"
+            )
         where = None if device == "auto" else device
         return Run(resume).resume(minutes=minutes, steps=steps, data=data, device=where)
     if recipe is None:

@@ -50,7 +50,7 @@ def read(path: Path, check: Callable[[Any, str], dict[str, Any]]) -> list[dict[s
 
 
 def replace(path: Path, lines: list[dict[str, Any]]) -> None:
-    """Replace all lines."""
+    """Replace all lines of a file by these."""
     files.replace(path, b"".join(map(_encoded, lines)))
 
 

@@ -160,7 +160,9 @@ def _header(file: BufferedReader, path: Path) -> Header:
     size = os.fstat(file.fileno()).st_size
     length = int.from_bytes(file.read(LENGTH_BYTES), "little")
     if size < LENGTH_BYTES or length > size - LENGTH_BYTES:
-        raise InputError(f"{path}: not a whole safetensors file: {size:,} bytes, and its header should have {length:,}")
+        raise InputError(
+            f"{path}: not a complete safetensors file: it has {size:,} bytes, and its header alone should have {length:,}"
+        )
     if length > MOST_HEADER_BYTES:
         raise InputError(f"{path}: the header may have at most {MOST_HEADER_BYTES:,} bytes, got {length:,}")
     table = records.parse(file.read(length), f"{path}: the header", MOST_HEADER_BYTES)
@@ -198,7 +200,7 @@ def _entry(name: str, values: Any, path: Path) -> Entry:
         raise InputError(f"{path}: the offsets of {name} must be two positions, got {shown(offsets)}")
     begin, end = offsets
     if end - begin != math.prod(shape) * DTYPES[dtype].itemsize:
-        raise InputError(f"{path}: {name} has {shown(end - begin)} bytes, and not those of {dtype} {shown(shape)}")
+        raise InputError(f"{path}: {name} has {shown(end - begin)} bytes, which do not fit {dtype} {shown(shape)}")
     return Entry(DTYPES[dtype], tuple(shape), begin, end)
 
 

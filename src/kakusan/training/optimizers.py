@@ -11,7 +11,7 @@ from kakusan.training.settings import Optim
 
 
 class Optimizers:
-    """Torch optimizers with one step and one learning-rate factor.
+    """Torch optimizers that share one step and one learning-rate factor.
 
     A module may have `rate_factors`, which maps a prefix of parameter names to a factor of their peak learning rates.
     """

@@ -57,6 +57,6 @@ class NonFiniteLossError(InputError):
         often = f"{row} steps in a row" if row >= IN_A_ROW else f"{recent} of the last {WINDOW:,} steps"
         super().__init__(
             f"the loss or its gradient was not finite at {often}, the last of them step {step + 1}; the weights are "
-            "whole: resume from the last checkpoint with other noise (--resume RUN --rollback), or start again with "
+            "intact: resume from the last checkpoint with other noise (--resume RUN --rollback), or start again with "
             "smaller learning rates (--optim.lr, --optim.matrix-lr)"
         )

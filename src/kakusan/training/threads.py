@@ -30,7 +30,7 @@ class MicroBatchThreads:
         num: Number of threads.
         parameters: Parameters to differentiate. A loss may read them and must never replace them, even temporarily.
         buffers: Buffers of the networks. If the first losses change one, as batch normalization does, all later losses are
-            computed in turn, because parallel threads would change it at the same time.
+            computed in turn. Otherwise parallel threads would change it at the same time.
     """
 
     def __init__(self, num: int, parameters: Sequence[nn.Parameter], buffers: Sequence[Tensor]):

@@ -50,9 +50,7 @@ class HTMLPage(ExportFormat):
         page = _page(model, source, settings, weights).encode()
         lines = [f"{len(settings['program']['ops'])} operations, {len(weights):,} characters of weights"]
         if len(page) > LARGEST:
-            lines.append(
-                f"caution: the page has {len(page) / 1e6:.0f} MB, and opens slowly; a smaller network fits better"
-            )
+            lines.append(f"caution: the page has {len(page) / 1e6:.0f} MB and opens slowly; use a smaller network")
         return Exported(page, lines)
 
     def use(self, out: Any) -> str:

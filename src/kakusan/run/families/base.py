@@ -93,7 +93,9 @@ class Family(abc.ABC):
 
     def student(self) -> Family:
         """The family of students distilled from such a model; InputError if it cannot be distilled."""
-        raise InputError(f"recipe.distil makes a student of a diffusion model, got a {self.name} model; leave it out")
+        raise InputError(
+            f"recipe.distil makes a student of a diffusion model, got a {self.name} model; omit recipe.distil"
+        )
 
     def for_data(self, config: Any, dataset: Dataset, own_data: bool) -> Any:
         """Return the settings completed for these data; `own_data` is true if they are not the recipe's default data."""

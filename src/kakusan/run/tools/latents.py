@@ -158,4 +158,4 @@ class NoiseLatents(MeanLatents):
 def refuse_solver(model: Any, steps: int | None, solver: Any) -> None:
     """Raise InputError if options of diffusion models are given for another model."""
     if steps is not None or solver is not None:
-        raise InputError(f"steps and solver are for diffusion models; leave them out for {model.recipe.name}")
+        raise InputError(f"steps and solver are for diffusion models; omit them for {model.recipe.name}")

@@ -121,7 +121,7 @@ def score(
     model, dataset = examples_of(run, path, device)
     model.check_bound()
     if map is not None and not model.family.form.has_pixels:
-        raise InputError(f"--map draws images, and {dataset.name} has none; leave it out")
+        raise InputError(f"--map draws images, and {dataset.name} has none; omit --map")
     ranking = rank_examples(
         model.chain, model.batches(dataset.test, seed), len(dataset.test), model.num_dims, top, evaluations, error,
         seed, model.grid_nats(),
