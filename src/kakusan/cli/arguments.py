@@ -6,14 +6,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from kakusan.cli.flags import SOLVERS, Count, OnDevice, Printed, Run, Seed
+from kakusan.cli.flags import SOLVERS, Count, Minutes, OnDevice, Printed, Run, Seed, Steps
+from kakusan.cli.ladder import Ladder
 from kakusan.cli.parser import OptionsOf, Positional
 from kakusan.cli.tool_arguments import Encode, Interpolate, Reconstruct, Score
 from kakusan.settings import Between, Choice
-from kakusan.training.settings import MOST_MINUTES, MOST_STEPS
 
-Minutes = Annotated[float, Between(0, MOST_MINUTES, "(]")]
-Steps = Annotated[int, Between(1, MOST_STEPS)]
 Channels = Literal[1, 3, 4]
 Split = Literal["test", "train"]
 EXPORTS = Choice("kakusan.exchange:EXPORTS")
@@ -121,7 +119,7 @@ class Compare(Measured):
 
 @dataclass(frozen=True)
 class Export:
-    """Write the model of a run in a form to share, without paths of this machine."""
+    """Write the model of a run in a format for sharing, without paths of this machine."""
 
     run: Run
     """Run directory. Most formats also take a file written by kakusan export."""
@@ -207,7 +205,7 @@ class Data:
     figure: Path | None = None
     """PNG file that shows up to 100 of the images."""
     cache: Path | None = None
-    """Folder for data that are larger than memory, which are converted once. Default: none, with --forget runs/data-cache."""
+    """Cache folder for the conversion of data larger than memory. Default: none, or runs/data-cache with --forget."""
     forget: bool = False
     """Delete the cached conversion of these data and do nothing else."""
 
@@ -315,6 +313,7 @@ COMMANDS: dict[
     str, type
 ] = {  # in the order of --help, without train, whose flags depend on the recipe: `kakusan.cli.train`
     "demo": Demo,
+    "ladder": Ladder,
     "sample": Sample,
     "evaluate": Evaluate,
     "classify": Classify,

@@ -91,6 +91,7 @@ RECIPES = Registry(
         "binary-best": "kakusan.recipes.binary_best:RECIPE",
         "vae": "kakusan.recipes.vae:RECIPE",
         "hvae": "kakusan.recipes.hvae:RECIPE",
+        "learned-noise": "kakusan.recipes.learned_noise:RECIPE",
         "tables": "kakusan.recipes.tables:RECIPE",
         "tables-diffusion": "kakusan.recipes.tables_diffusion:RECIPE",
         "series": "kakusan.recipes.series:RECIPE",

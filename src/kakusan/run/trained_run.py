@@ -149,7 +149,7 @@ def train(
     named = RECIPES[recipe] if isinstance(recipe, str) else recipe
     chosen = _chosen(named, settings, data, steps, minutes)
     path = default_out(chosen.name) if out is None else Path(out)
-    words = _as_typed(named, settings, data=data, steps=steps, minutes=minutes, teacher=teacher, init=init, seed=seed)
+    words = typed_words(named, settings, data=data, steps=steps, minutes=minutes, teacher=teacher, init=init, seed=seed)
     first, weights = (None if each is None else Path(each) for each in (teacher, init))
     wanted = Start(chosen, path, seed, device, first, None if data is None else str(data), weights)
     with quiet(), showing_progress():
@@ -219,7 +219,7 @@ def _resolved(recipe: Recipe, settings: Mapping[str, Any]) -> list[tuple[str, st
     return resolved
 
 
-def _as_typed(recipe: Recipe, settings: Mapping[str, Any], **flags: Any) -> list[str]:
+def typed_words(recipe: Recipe, settings: Mapping[str, Any], **flags: Any) -> list[str]:
     """Return the command line that trains the same run."""
     pairs = [*flags.items()]
     for part, name, value in _resolved(recipe, settings):

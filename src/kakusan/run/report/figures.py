@@ -13,7 +13,7 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
-LONGEST_NAME = 60  # characters
+LONGEST_NAME = 60  # characters shown of a name
 INK, ACCENT, SECOND = "#7a7f87", "#2f81c5", "#d1743a"
 STYLE = {
     "font.size": 11,
@@ -81,6 +81,26 @@ def term_bars(terms: dict[str, float]) -> bytes:
         axes.bar_label(bars, fmt="%.3f", padding=4, color=INK)
         axes.margins(x=0.15)
         axes.set_xlabel("bits/dim")
+        return _svg(figure)
+
+
+def stacked_bars(models: dict[str, dict[str, float]]) -> bytes:
+    """One bar for each model, of the terms of its bound; terms below 0 extend to the left."""
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(figsize=(7.2, 1.2 + 0.45 * len(models)))
+        names = list(dict.fromkeys(name for terms in models.values() for name in terms))
+        rows = [_plain(model) for model in models]
+        right, left = [0.0] * len(rows), [0.0] * len(rows)
+        for number, name in enumerate(names):
+            values = [terms.get(name, 0.0) for terms in models.values()]
+            starts = [r if value >= 0 else n for value, r, n in zip(values, right, left)]
+            color = ACCENT if number == 0 else plt.get_cmap("YlOrBr")(0.35 + 0.5 * number / len(names))
+            axes.barh(rows, values, left=starts, color=color, height=0.6, label=_plain(name), edgecolor="white", lw=0.4)
+            right = [r + max(value, 0.0) for r, value in zip(right, values)]
+            left = [n + min(value, 0.0) for n, value in zip(left, values)]
+        axes.invert_yaxis()
+        axes.set_xlabel("bits/dim")
+        axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
         return _svg(figure)
 
 

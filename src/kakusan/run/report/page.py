@@ -11,7 +11,7 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from PIL import Image
 
 from kakusan.errors import DamageWarning, InputError
@@ -27,7 +27,7 @@ LAST_STEP = re.compile(r"\d+$")  # last step in the name of a range of steps
 SMALLEST_ERROR = 0.00005  # bits/dim below which a standard error is not shown
 MOST_PIXELS = 100_000_000
 STAGE = re.compile(r"step-(\d{1,18})\.png")
-SIZE = re.compile(r"_n\d+$")  # of a measure that depends on the number of samples
+SIZE = re.compile(r"_n\d+$")  # ending of the name of a measure that depends on the number of samples
 
 
 def write_report(run: Path | str, out: Path | None = None, lang: str = "en") -> Path:
@@ -57,12 +57,9 @@ def render(run: RunDirectory, summary: dict[str, Any], lang: str = "en") -> str:
     words = WORDS[lang]
     record, data = run.read("run.json"), run.read("data.json")
     history = [line for line in run.history() if line["step"] <= summary["steps"]]
-    environment = Environment(
-        loader=PackageLoader("kakusan.run", "report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
     likelihood = summary.get("likelihood")  # a student has none
     curves = [_bound_curve(history, words), _loss_curve(history, words)] if likelihood else []
-    return environment.get_template("page.html.j2").render(
+    return template("page.html.j2").render(
         w=words,
         lang=lang,
         name=str(record["recipe"].get("name")),
@@ -73,12 +70,12 @@ def render(run: RunDirectory, summary: dict[str, Any], lang: str = "en") -> str:
         likelihood=likelihood,
         minutes=summary["seconds"] / 60,
         command="\n".join(map(shlex.join, [record["command"], *record.get("resumed", [])])),
-        samples=_png(run, "samples.png"),
+        samples=png(run, "samples.png"),
         stages=_stages(run, history),
         figures=[
             {"title": title, "caption": caption, "source": source}
             for name, (title, caption) in words["figures"].items()
-            if (source := _png(run, f"{name}.png"))
+            if (source := png(run, f"{name}.png"))
         ],
         tiles=_tiles(summary, words),
         notes=_notes(summary, words),
@@ -86,10 +83,16 @@ def render(run: RunDirectory, summary: dict[str, Any], lang: str = "en") -> str:
         curves=[curve for curve in curves if curve],
         simple_loss=bool(likelihood and likelihood.get("levels")),
         profile=_profile(likelihood, summary.get("latents") or [], words) if likelihood else None,
-        bars=_data_url(term_bars(likelihood["terms"]), "svg+xml") if likelihood else None,
+        bars=data_url(term_bars(likelihood["terms"]), "svg+xml") if likelihood else None,
         measures=_measures(summary["samples"], words) if "samples" in summary else [],
         settings=_flat({part: record["recipe"].get(part) or {} for part in ("model", "distil", "optim")}),
     )
+
+
+def template(name: str) -> Template:
+    """A page of this folder, which escapes what it shows."""
+    loader = PackageLoader("kakusan.run", "report")
+    return Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True).get_template(name)
 
 
 def _tiles(summary: dict[str, Any], words: dict[str, Any]) -> list[dict[str, str]]:
@@ -122,7 +125,7 @@ def _numbers(entry: dict[str, Any], digits: int) -> dict[str, str]:
 
 
 def _notes(summary: dict[str, Any], words: dict[str, Any]) -> list[str]:
-    """Return sentences that explain numbers which look wrong."""
+    """Return sentences that explain surprising numbers."""
     notes, likelihood = [], summary.get("likelihood")
     if likelihood and "floor_bits_per_dim" in summary:
         floor = summary["floor_bits_per_dim"]
@@ -201,7 +204,7 @@ def _profile(likelihood: dict[str, Any], latents: list[dict[str, Any]], words: d
 
 
 def _figure(svg: bytes, alt: str, caption: str) -> dict[str, str]:
-    return {"source": _data_url(svg, "svg+xml"), "alt": alt, "caption": caption}
+    return {"source": data_url(svg, "svg+xml"), "alt": alt, "caption": caption}
 
 
 def _stages(run: RunDirectory, history: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -215,11 +218,11 @@ def _stages(run: RunDirectory, history: list[dict[str, Any]]) -> list[dict[str, 
     return [
         {"step": step, "source": source, "bits_per_dim": rates.get(step, {}).get("bits_per_dim")}
         for step, name in found
-        if (source := _png(run, f"samples/{name}"))
+        if (source := png(run, f"samples/{name}"))
     ]
 
 
-def _png(run: RunDirectory, name: str) -> str | None:
+def png(run: RunDirectory, name: str) -> str | None:
     """Return a figure of the run as a data URL; None, with a warning, if it is not an image of reasonable size."""
     try:
         content = run.read_bytes(name, MOST_FIGURE_BYTES)
@@ -236,13 +239,14 @@ def _png(run: RunDirectory, name: str) -> str | None:
         words = f"{run.path / name} is left out: not an image that kakusan wrote ({reason})"
         warnings.warn(words, DamageWarning, stacklevel=2)
         return None
-    return _data_url(content, "png")
+    return data_url(content, "png")
 
 
 _BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 
 
-def _data_url(content: bytes, kind: str) -> str:
+def data_url(content: bytes, kind: str) -> str:
+    """An image as the address of itself."""
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 
