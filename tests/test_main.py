@@ -169,10 +169,10 @@ def test_ctrl_c_while_the_modules_of_the_command_are_imported_is_one_line(monkey
 
     monkeypatch.delitem(sys.modules, "kakusan.cli")
     monkeypatch.setattr(sys, "meta_path", [Interrupted(), *sys.meta_path])
+    ended = None
     try:
         __main__.main()
     except BaseException as error:
         ended = error
-    assert isinstance(ended, SystemExit)
-    assert ended.code == 130
+    assert getattr(ended, "code", None) == 130
     assert capsys.readouterr() == ("", "kakusan: interrupted\n")
