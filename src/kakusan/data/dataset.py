@@ -52,7 +52,7 @@ class Dataset:
     classes: tuple[str, ...] = ()  # names of the classes
     labeled_by: str = ""  # subfolders or a table that gives the labels; empty for labels in the data's own files
     names: tuple[str, ...] = ()  # file of each example of a folder that is taken whole
-    columns: tuple[Column, ...] = ()  # of a table
+    columns: tuple[Column, ...] = ()  # columns of a table
     contents: str = ""  # number, colors and sizes of the files of a folder
 
     @property
