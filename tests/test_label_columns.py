@@ -39,7 +39,9 @@ def data(tmp_path_factory):
     for name in ("cat", "dog"):
         (root / "images" / name).mkdir(parents=True)
         for number in range(12):
-            Image.fromarray(rng.integers(0, 255, (9, 8)).astype(np.uint8)).save(root / "images" / name / f"{number}.png")
+            Image.fromarray(rng.integers(0, 255, (9, 8)).astype(np.uint8)).save(
+                root / "images" / name / f"{number}.png"
+            )
     rows = [f"{1.5 + k % 3 + rng.normal():.3f},{'abc'[k % 3]},{rng.integers(9)}" for k in range(60)]
     (root / "table.csv").write_text("\n".join(["height,kind,age", *rows, ""]))
     y = rng.integers(0, 2, 40)
@@ -71,7 +73,11 @@ def test_every_recipe_trains_on_labels_samples_a_class_evaluates_and_classifies(
     assert code == 0, err
     found = json.loads(out)
     assert found["given_labels"]["bits_per_dim"] < found["bits_per_dim"]
-    assert found["classes"]["num_labeled"] == found["classes"]["num_examples"] == {"images": 2, "table.csv": 6, "series.npz": 4}[name]
+    assert (
+        found["classes"]["num_labeled"]
+        == found["classes"]["num_examples"]
+        == {"images": 2, "table.csv": 6, "series.npz": 4}[name]
+    )
     code, out, err = call(capsys, "classify", run.path, data / name, "--limit", 2, "--evaluations", 4)
     assert code == 0, err
     assert out.splitlines()[0] == "name,label,probability"
@@ -123,7 +129,9 @@ def test_a_column_that_cannot_be_labels_is_refused(tmp_path, labels, words):
 @catches("""data/forms/tables.py: a table of samples lacks its labels
 - table |= {} if labels is None else {labels[0]: labels[1]}
 + pass""")
-def test_samples_come_back_with_their_column_of_labels_and_other_tables_may_lack_it(data, tmp_path, capsys, monkeypatch):
+def test_samples_come_back_with_their_column_of_labels_and_other_tables_may_lack_it(
+    data, tmp_path, capsys, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
     run = kk.train("tables", data=data / "table.csv", steps=1, labels="kind", out="run", **{"model.hidden": (4,)})
     assert run.recipe.pictures.labels == "kind"

@@ -58,7 +58,7 @@ class LatentChain(abc.ABC):
         check_cond(cond, len(x))
 
     def terms(self, x: Tensor, cond: Tensor | None = None, generator: Randomness = None) -> dict[str, Tensor]:
-        """Terms of the ELBO on one drawn path, by name; nats, each of shape (b,). Their sum has the ELBO as its mean.
+        """Terms of the ELBO on one drawn path, by name; nats, each of shape (b,). The mean of their sum is the ELBO.
 
         Args:
             x: Data, shape (b, *event).
@@ -69,7 +69,7 @@ class LatentChain(abc.ABC):
         return self.draw_terms(x, cond, generator)
 
     def draw_terms(self, x: Tensor, cond: Tensor | None = None, generator: Randomness = None) -> dict[str, Tensor]:
-        """The same as `terms`, without validating x; for training steps."""
+        """Return `terms` without validating x, for training steps."""
         path, ups = [x], []
         for t in range(1, self.depth + 1):
             ups.append(self.encode(path[-1], t, cond))

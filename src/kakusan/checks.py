@@ -14,9 +14,8 @@ from torch import Tensor
 
 from kakusan.errors import InputError
 
-GRID_SLACK = (
-    0.01  # tolerance as a share of a level: float32 rounding is a thousandth of a level, and a wrong scale exceeds it
-)
+# Tolerance as a share of a level: float32 rounds to a thousandth of a level, and a wrong scale exceeds the tolerance.
+GRID_SLACK = 0.01
 
 
 def numbers(values: Any, name: str, dtype: torch.dtype | None = None) -> Tensor:
@@ -76,7 +75,7 @@ def check_cond(cond: Tensor | None, num: int) -> None:
 
 
 def check_steps(t: Tensor | int, z: Tensor, event_shape: Sequence[int], depth: int, lowest: int = 1) -> None:
-    """Raise InputError unless z has the model's shape and t lies in lowest..T; a tensor on a GPU is not read."""
+    """Raise InputError unless z has the model's shape and t lies in lowest..T. The values of t on a GPU are not checked."""
     check_event(z, event_shape, "z")
     if isinstance(t, int):
         right, found = lowest <= t <= depth, str(t)
@@ -94,7 +93,7 @@ def check_steps(t: Tensor | int, z: Tensor, event_shape: Sequence[int], depth: i
 
 
 def check_together(x: Tensor, z: Tensor, event_shape: Sequence[int], names: tuple[str, str] = ("x", "z_t")) -> None:
-    """Raise InputError unless x and z are batches of the model's shape, of one length or one of them a batch of one."""
+    """Raise InputError unless x and z are batches of the model's shape and of equal length, or one is a batch of one."""
     for value, name in zip((x, z), names):
         check_event(value, event_shape, name)
     if len(x) != len(z) and 1 not in (len(x), len(z)):

@@ -71,7 +71,7 @@ class Status:
         return _is_first() and time.monotonic() >= self._next
 
     def show(self, text: str) -> None:
-        """Show a text in place of the previous one."""
+        """Show a text, which replaces the previous one."""
         self._next = time.monotonic() + (LIVE_SECONDS if self.live else PLAIN_SECONDS)
         Status.shown = self.live
         text = printable(text)

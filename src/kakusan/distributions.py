@@ -26,7 +26,7 @@ Law = TypeVar("Law", bound="Distribution")
 
 
 class Distribution(Protocol):
-    """Law: exp(log_prob) integrates (or sums) to one, and sample draws from it."""
+    """Interface of a distribution. exp(log_prob) integrates (or sums) to one, and `sample` draws from it."""
 
     @property
     def mean(self) -> Tensor:

@@ -117,7 +117,7 @@ def _same_classes(one: Classes | None, other: Classes | None) -> bool:
 
 
 class WithoutClass(nn.Module):
-    """Denoiser of the unconditional chain: the network under its null class, whatever the condition."""
+    """Denoiser of the unconditional chain: the network under its null class. It ignores the condition."""
 
     def __init__(self, model: Diffusion, null: int):
         super().__init__()

@@ -22,7 +22,7 @@ class Images(np.ndarray):
     """Images uint8 (N, H, W, C). Notebooks display a grid; slicing and numpy work as on any array."""
 
     def __new__(cls, array: np.ndarray) -> Images:
-        """View an array of images; InputError if it is not one."""
+        """View an array as images; InputError if its shape or dtype does not fit."""
         array = np.asarray(array)
         if array.dtype != np.uint8 or array.ndim != 4 or array.shape[3] not in (1, 3, 4):
             raise ValueError(f"expected uint8 (N, H, W, 1, 3 or 4), got {array.dtype} {array.shape}")

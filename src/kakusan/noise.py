@@ -17,7 +17,7 @@ Randomness = torch.Generator | Sequence[torch.Generator] | None
 
 
 class Noted(torch.Generator):
-    """A generator at the state of another, which notes what is drawn from it by `randn` and `rand`.
+    """Generator that starts at the state of another, and records what `randn` and `rand` draw from it.
 
     Attributes:
         notes: Distribution, shape and dtype of each draw.
@@ -27,36 +27,36 @@ class Noted(torch.Generator):
 
     @classmethod
     def at(cls, generator: torch.Generator) -> Noted:
-        """At the state of a generator, which stays there."""
+        """Create a recording generator from the state of a generator, whose state does not change."""
         noted = cls(generator.device)
         noted.set_state(generator.get_state())
         noted.notes = []
         return noted
 
     def again(self, generator: torch.Generator) -> list[Tensor]:
-        """The next numbers of a generator in the shapes that were noted."""
+        """Repeat the recorded draws with a generator, and return the numbers."""
         return [
             law(*shape, generator=generator, dtype=dtype, device=generator.device) for law, shape, dtype in self.notes
         ]
 
 
 class Drawn(torch.Generator):
-    """Numbers that were drawn before, one tensor for each call of `randn` or `rand`, in their order."""
+    """Generator that returns given numbers: one tensor for each call of `randn` or `rand`, in order."""
 
     left: Iterator[Tensor]
 
     @classmethod
     def of(cls, numbers: Iterable[Tensor]) -> Drawn:
-        """These tensors."""
+        """Create a generator that returns these tensors."""
         drawn = cls()
         drawn.left = iter(numbers)
         return drawn
 
     def take(self, shape: Sequence[int]) -> Tensor:
-        """The next tensor; ValueError if it has another shape."""
+        """Return the next tensor; ValueError if it has another shape."""
         numbers = next(self.left)
         if tuple(numbers.shape) != tuple(shape):
-            raise ValueError(f"the numbers drawn have shape {tuple(numbers.shape)}, and {tuple(shape)} are needed")
+            raise ValueError(f"expected drawn numbers of shape {tuple(shape)}, got {tuple(numbers.shape)}")
         return numbers
 
 

@@ -32,7 +32,7 @@ class Schedule:
         table = isinstance(self.beta, Tensor) and self.beta.dtype == torch.float64 and self.beta.dim() == 1
         if not table or len(self.beta) < 2 or self.beta[0] != 0:
             raise InputError(
-                "a schedule is made by Schedule.cosine(T), Schedule.linear(T), Schedule.sigmoid(T) or "
+                "build a schedule with Schedule.cosine(T), Schedule.linear(T), Schedule.sigmoid(T) or "
                 f"Schedule.from_betas(betas), got Schedule({' '.join(shown(self.beta).split())})"
             )
 
@@ -173,7 +173,7 @@ class Schedule:
 
     @cached_property
     def log_beta_tilde(self) -> Tensor:
-        """log beta_tilde, with beta_tilde_2 at t = 1, where q is a point mass and a decoder needs a density (M7)."""
+        """log beta_tilde. At t = 1 it has the value of t = 2, because q is a point mass there and a decoder is not (M7)."""
         log_beta_tilde = self.beta_tilde.log()
         log_beta_tilde[1] = log_beta_tilde[2] if self.depth > 1 else self.beta[1].log()
         return log_beta_tilde
@@ -185,7 +185,7 @@ class Schedule:
 
     @cached_property
     def mean_coef_z(self) -> Tensor:
-        """Weight of z_t in that mean: sqrt(1 - beta_t) (1 - alpha_bar_{t-1}) / (1 - alpha_bar_t)."""
+        """Weight of z_t in the mean of q(z_{t-1} | z_t, x): sqrt(1 - beta_t) (1 - alpha_bar_{t-1}) / (1 - alpha_bar_t)."""
         return self._with_zero((1 - self.beta[1:]).sqrt() * self.noise_var[:-1] / self.noise_var[1:])
 
     @cached_property

@@ -83,7 +83,7 @@ class Choice:
 
     @property
     def registry(self) -> Mapping[str, Any]:
-        """The registry itself."""
+        """The imported registry."""
         module, _, attribute = self.place.partition(":")
         return getattr(importlib.import_module(module), attribute)
 

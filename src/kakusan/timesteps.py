@@ -22,12 +22,12 @@ class StepLaw:
 
     @classmethod
     def uniform(cls, depth: int) -> StepLaw:
-        """Uniform over the steps."""
+        """Return the uniform distribution over the steps."""
         return cls(torch.full((depth,), 1 / depth, dtype=torch.float64))
 
     @classmethod
     def log_snr_normal(cls, schedule: Schedule, mean: float, std: float) -> StepLaw:
-        """Distribution of steps whose log SNR follows N(mean, std^2), for any schedule.
+        """Return the distribution of steps whose log SNR follows N(mean, std^2), for any schedule.
 
         Source: Karras et al. 2022, section 5, who draw a continuous noise level. Here it is rounded to a step.
         """

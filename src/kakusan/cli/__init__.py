@@ -89,7 +89,7 @@ def _refusal(error: Exception, arguments: list[str]) -> str | None:
 def _show_warning(
     message: Warning | str, category: type[Warning], filename: str, lineno: int, file=None, line: str | None = None
 ) -> None:
-    """Print a warning as one line, without the place in the source."""
+    """Print a warning as one line, without its location in the source."""
     tell(f"kakusan: warning: {message}")
 
 

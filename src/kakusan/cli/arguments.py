@@ -6,14 +6,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from kakusan.cli.flags import SOLVERS, Count, OnDevice, Printed, Run, Seed
+from kakusan.cli.flags import SOLVERS, Count, Minutes, OnDevice, Printed, Run, Seed, Steps
+from kakusan.cli.ladder import Ladder
 from kakusan.cli.parser import OptionsOf, Positional
 from kakusan.cli.tool_arguments import Encode, Interpolate, Reconstruct, Score
 from kakusan.settings import Between, Choice
-from kakusan.training.settings import MOST_MINUTES, MOST_STEPS
 
-Minutes = Annotated[float, Between(0, MOST_MINUTES, "(]")]
-Steps = Annotated[int, Between(1, MOST_STEPS)]
 Channels = Literal[1, 3, 4]
 Split = Literal["test", "train"]
 EXPORTS = Choice("kakusan.exchange:EXPORTS")
@@ -316,6 +314,7 @@ COMMANDS: dict[
     str, type
 ] = {  # in the order of --help, without train, whose flags depend on the recipe: `kakusan.cli.train`
     "demo": Demo,
+    "ladder": Ladder,
     "sample": Sample,
     "evaluate": Evaluate,
     "classify": Classify,

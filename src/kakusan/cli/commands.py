@@ -14,6 +14,7 @@ from kakusan.console import counted, entry, say, tell
 from kakusan.errors import InputError
 
 if TYPE_CHECKING:
+    from kakusan.cli.ladder import Ladder
     from kakusan.data.dataset import Dataset
     from kakusan.run.directory import RunDirectory
     from kakusan.run.train import Outcome
@@ -256,6 +257,25 @@ def demo(command: arguments.Demo) -> int:
         return concluded(resume(Resume(path)))
     say(f"{path} is finished; delete it to train again")
     return _print_summary(run)
+
+
+def ladder(command: Ladder) -> int:
+    """Train the rungs, or continue them, and print their table and the page."""
+    from kakusan.data.options import size_named
+    from kakusan.run.ladder import DEFAULT_MINUTES, Wanted, climb, lines
+    from kakusan.run.report.ladder import write_page
+    from kakusan.signals import EXIT_STATUS
+
+    given = _without(command, "size", "lang", "json", "minutes")
+    with naming_flags():
+        size = size_named(command.size)
+    minutes = DEFAULT_MINUTES if command.minutes is None and command.steps is None else command.minutes
+    found = climb(Wanted(size=size, minutes=minutes, **given))
+    if isinstance(found, int):
+        return EXIT_STATUS + found
+    page = write_page(command.out, found, command.lang)
+    say(*([json.dumps(found)] if command.json else [*lines(found), "", f"look at {page}"]))
+    return 0
 
 
 def concluded(outcome: Outcome) -> int:

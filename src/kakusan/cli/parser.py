@@ -96,9 +96,9 @@ class Parser:
     Args:
         kind: Dataclass of the command.
         program: Command as typed, e.g. "kakusan sample".
-        defaults: Values in place of the fields' own defaults; a dataclass makes a section of flags.
+        defaults: Values that replace the fields' own defaults; a dataclass value makes a section of flags.
         stray: Flag to suggest for an unexpected word.
-        summary: Description on the help page, in place of the dataclass's own.
+        summary: Description on the help page, instead of the dataclass's docstring.
     """
 
     def __init__(

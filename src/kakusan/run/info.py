@@ -61,7 +61,7 @@ def _weights(path: Path) -> list[str]:
 
 
 def _exported(path: Path) -> list[str]:
-    """Description of an exported file, which is read completely to detect damage."""
+    """Describe an exported file, which is read completely to detect damage."""
     from kakusan.run import model_file
     from kakusan.storage.tensors import digest
 

@@ -43,7 +43,9 @@ class Form(abc.ABC):
     has_figure: ClassVar[bool] = False
     has_pixels: ClassVar[bool] = False
     shows_mean: ClassVar[bool] = False
-    how_to_label: ClassVar[str] = "add --labels FILE.csv with the columns name and label; names are numbers of rows from 0"
+    how_to_label: ClassVar[str] = (
+        "add --labels FILE.csv with the columns name and label; names are numbers of rows from 0"
+    )
 
     @abc.abstractmethod
     def fits(self, event_shape: tuple[int, ...]) -> bool:

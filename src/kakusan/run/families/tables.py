@@ -1,4 +1,4 @@
-"""The family of tables: a VAE of rows that starts as a factor analyzer."""
+"""The table family: a VAE of table rows, initialized as a factor analyzer."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from kakusan.models.vae import VAE
 
 LabelColumn = Annotated[str, Length(0, 1000)]
-FEWEST_ROWS = 4  # for each latent: more factors than that memorize the rows
+FEWEST_ROWS = 4  # least rows per latent dimension; with fewer rows, the factors memorize them
 
 
 @dataclass(frozen=True)
@@ -32,17 +32,17 @@ class TableConfig(ConditionalConfig):
     family = "table-vae"
 
     latent: Units | None = None
-    """Number of latent dimensions. Default: as many as the row has numbers, at most 20 and a quarter of the rows."""
+    """Number of latent dimensions. Default: the length of a row's vector, at most 20 and at most a quarter of the rows."""
     hidden: Annotated[tuple[Units, ...], Length(1, 32)] = (64,)
     """Widths of the hidden layers of the encoder, and of the decoder in reverse order."""
     activation: Literal["relu", "tanh", "silu"] = "tanh"
     """Activation function of the hidden layers."""
     dropout: Annotated[float, Between(0, 1, "[)")] = 0.1
-    """Share of hidden units that training leaves out."""
+    """Dropout rate of the hidden units in training."""
     importance_samples: Annotated[int, Between(1, 10_000)] = 1
     """Number of samples K of the importance-weighted training bound. 1: the ELBO with its KL in closed form."""
     columns: Annotated[tuple[Record, ...], Length(0, MOST_COLUMNS)] = ()
-    """Columns of the training data, recorded by training. Their types are set by --columns."""
+    """Columns of the training data, recorded by training. Set their types with --columns."""
     label: LabelColumn = ""
     """Column of the labels, recorded by training. Empty: the labels are in no column."""
 
@@ -51,14 +51,14 @@ class TableConfig(ConditionalConfig):
 
 
 class TableFamily(PerceptronFamily):
-    """VAEs of tables."""
+    """Family of VAEs of tables."""
 
     name = "table-vae"
     config = TableConfig
     kind = "tables"
 
     def for_data(self, config: TableConfig, dataset: Dataset, own_data: bool) -> TableConfig:
-        """Columns with their transformations, and the number of latents."""
+        """Return the settings with the transformed columns of these data and the number of latents."""
         config = dataclasses.replace(config, columns=records_of(dataset), label=dataset.label_column)
         if config.latent is not None:
             return config
@@ -66,22 +66,22 @@ class TableFamily(PerceptronFamily):
         return dataclasses.replace(config, latent=most)
 
     def build(self, config: TableConfig, event_shape: tuple[int, ...]) -> nn.Module:
-        """A VAE between the numbers of a row and its latents."""
+        """Build a VAE between a row's vector and its latents."""
         columns = columns_of(config)
         return conditioned(table_vae(columns, config), config, (num_numbers(columns),))
 
     def scale(self, config: TableConfig) -> TableScale:
-        """Transformed values, categories as unit vectors, and flags of missing values."""
+        """Return the scale to row vectors: transformed values, one-hot categories, and flags of missing values."""
         from kakusan.data.table_scale import TableScale
 
         return TableScale(columns_of(config))
 
     def inputs(self, config: TableConfig, examples: Tensor, augment: str, randomness: Any) -> Tensor:
-        """Rows in the model's numbers."""
+        """Convert stored rows to row vectors."""
         return self.scale(config).to_model(examples).to(examples.device)
 
     def conform(self, config: TableConfig, dataset: Dataset) -> Dataset:
-        """Columns by name, in the model's order, with its codes of categories; a column of labels becomes labels."""
+        """Return the data with the model's columns, matched by name, in its order; a column of labels becomes labels."""
         from kakusan.data.label_column import has_column, of_column
         from kakusan.data.table_file import with_columns
 
@@ -90,13 +90,13 @@ class TableFamily(PerceptronFamily):
         return with_columns(dataset, columns_of(config)) if dataset.columns else dataset
 
     def reading(self, config: TableConfig, options: ImageOptions) -> ImageOptions:
-        """The model's types of columns."""
+        """Return reading options with the model's column types."""
         from kakusan.data.column_types import written_types
 
         return dataclasses.replace(options, size=None, channels=None, columns=written_types(columns_of(config)))
 
     def observe(self, module: Any, config: TableConfig, data: Tensor, augment: str, labels: Tensor | None) -> None:
-        """Learn p(k), and start as the factor analyzer of the training rows around the mean of each class."""
+        """Learn p(k), and initialize the VAE as the factor analyzer of the rows around the mean of each class."""
         from kakusan.models.mixture import split
 
         super().observe(module, config, data, augment, labels)
@@ -105,15 +105,15 @@ class TableFamily(PerceptronFamily):
         start_at_rows(chain, x, None if classes is None else shares_of(classes, x, labels))
 
     def density_bin_width(self, config: TableConfig) -> None:
-        """None: the density is one of the values in their own units."""
+        """Return None, because the bound is a density in the units of the columns."""
 
     def figures(self, model: Any, held_out: Tensor) -> dict:
-        """Draw no figures."""
+        """Return no figures."""
         return {}
 
 
 def records_of(dataset: Dataset) -> tuple[str, ...]:
-    """The columns of the training rows with their transformations, as a run records them."""
+    """Return the records of the training rows' columns with their transformations."""
     from kakusan.data.table_columns import fitted
 
     if dataset.columns:
@@ -122,10 +122,10 @@ def records_of(dataset: Dataset) -> tuple[str, ...]:
 
 
 def columns_of(config: Any) -> tuple[Column, ...]:
-    """Columns of recorded settings.
+    """Return the columns from recorded settings.
 
     Raises:
-        InputError: If there are none.
+        InputError: If the settings have no columns.
     """
     if not config.columns:
         raise InputError("this model needs the columns of a table; train it with --data TABLE.csv")
@@ -133,7 +133,7 @@ def columns_of(config: Any) -> tuple[Column, ...]:
 
 
 def table_vae(columns: tuple[Column, ...], config: Any) -> VAE:
-    """Untrained VAE of rows with these columns; config has latent, hidden, activation, dropout and num_conditions."""
+    """Build an untrained VAE of rows with these columns; config has latent, hidden, activation, dropout and num_conditions."""
     from kakusan.likelihoods.table import Table
     from kakusan.models.vae import VAE
     from kakusan.nets.table import LinearPlusMLP
@@ -147,13 +147,13 @@ def table_vae(columns: tuple[Column, ...], config: Any) -> VAE:
 
 
 def start_at_rows(vae: VAE, x: Tensor, shares: Tensor | None = None) -> None:
-    """Start a VAE of rows as the factor analyzer of its numbers; categories begin at their frequencies.
+    """Initialize a VAE of rows as the factor analyzer of their vectors; categories start at their frequencies.
 
     With classes each has its own mean and frequencies, and all have the factors of the rows around the means.
 
     Args:
         vae: A VAE of `table_vae`.
-        x: Training rows in the model's numbers.
+        x: Vectors of the training rows.
         shares: q(k | x) of the class of each row, float64 (n, K); None without classes.
     """
     import torch

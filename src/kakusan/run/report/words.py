@@ -1,4 +1,4 @@
-"""Text of the report in English and Japanese: sentences by name, with the same names in both."""
+"""Text of the report in English and Japanese: sentences by name, with the same names in both languages."""
 
 from __future__ import annotations
 
