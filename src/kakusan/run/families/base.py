@@ -41,11 +41,13 @@ class ModelConfig:
     Attributes:
         conditional: Whether the model can be conditional on labels or clusters.
         guided: Whether the model can be autoguided by weights from early in the run, and distilled.
+        label: Name of the column of labels of a table; empty without one.
     """
 
     family = ""
     guided = False
     conditional = False
+    label = ""
 
     @property
     def kind_of_condition(self) -> Literal["none", "clusters", "labels"]:
