@@ -136,7 +136,7 @@ def check_grid(x: Tensor, levels: int) -> None:
 
 def check_bits(x: Tensor) -> None:
     """Raise InputError unless each value is 0 or 1."""
-    advice = "draw bits from gray levels by (torch.rand_like(x) < x).to(x), or choose a gaussian likelihood"
+    advice = "draw bits from gray levels with (torch.rand_like(x) < x).to(x), or choose a gaussian likelihood"
     check_values(x, (x == 0) | (x == 1), "values must be 0 or 1", advice)
 
 

@@ -78,7 +78,7 @@ class Place:
     """Position of a column in a row's vector: values[start : start + width], then a flag if values may be missing."""
 
     column: Column
-    index: int  # of the column
+    index: int  # number of the column in the table
     start: int
 
     @property

@@ -119,7 +119,7 @@ def program() -> str:
     """Return the words that start this program from the current folder."""
     script = Path(sys.argv[0])
     if script.name == "__main__.py" and script.parent.name == "kakusan":
-        script = Path(sys.executable).with_name("kakusan")  # the script that is installed with Python
+        script = Path(sys.executable).with_name("kakusan")  # the script installed next to this Python
         if not script.exists():
             return f"{_typed(Path(sys.executable))} -m kakusan"
     elif script.name != "kakusan":  # called from Python

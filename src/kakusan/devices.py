@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-WITHOUT_FLOAT64 = {"mps"}  # types of devices
+WITHOUT_FLOAT64 = {"mps"}  # device types
 
 
 def precise_device(device: torch.device | str) -> torch.device:

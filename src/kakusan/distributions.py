@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from kakusan.checks import check_same_event
 from kakusan.noise import Randomness, rand, randn
 
-LEVELS = 256  # of 8-bit data
+LEVELS = 256  # gray levels of 8-bit data
 HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 Law = TypeVar("Law", bound="Distribution")
 
@@ -172,7 +172,7 @@ class DiscretizedNormal:
     Level u = 0, ..., levels - 1 has the value x = 2 u / (levels - 1) - 1. The probabilities of the levels sum to 1.
     """
 
-    normal: Normal  # of the value before rounding, in the scale of x
+    normal: Normal  # distribution of the value before rounding, on the scale of x
     levels: int = LEVELS
 
     @property

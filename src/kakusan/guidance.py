@@ -34,7 +34,7 @@ def guided(
     weight: float,
     log_snr: tuple[float, float] | None = None,
 ) -> Diffusion | Mixture:
-    """A chain whose prediction is weaker + weight * (model - weaker).
+    """Return a chain whose prediction is weaker + weight * (model - weaker).
 
     It is a complete diffusion model: it can be respaced, sampled and evaluated. As a rule its samples
     are cleaner and less varied than the model's, and its bound is worse.
@@ -59,7 +59,7 @@ def guided(
 
 
 def classifier_free(model: Mixture, scale: float, log_snr: tuple[float, float] | None = None) -> Mixture:
-    """A chain whose prediction is null + scale * (conditional - null).
+    """Return a chain whose prediction is null + scale * (conditional - null).
 
     It is a complete diffusion model. With a scale above 1 its samples resemble their class more and vary less, and
     its bound on log p(x | k) is worse.

@@ -66,4 +66,4 @@ def _pool(num: int, process: int) -> ThreadPoolExecutor:
 def use_cores(num: int) -> None:
     """Make the current thread compute with this number of cores."""
     torch.set_num_threads(num)
-    torch.get_num_threads()  # a thread takes the number over when it first reads it
+    torch.get_num_threads()  # a thread adopts the process's number when it first reads it

@@ -119,7 +119,7 @@ class Compare(Measured):
 
 @dataclass(frozen=True)
 class Export:
-    """Write the model of a run in a form to share, without paths of this machine."""
+    """Write the model of a run in a format for sharing, without paths of this machine."""
 
     run: Run
     """Run directory. Most formats also take a file written by kakusan export."""
@@ -205,7 +205,7 @@ class Data:
     figure: Path | None = None
     """PNG file that shows up to 100 of the images."""
     cache: Path | None = None
-    """Folder for data that are larger than memory, which are converted once. Default: none, with --forget runs/data-cache."""
+    """Cache folder for the conversion of data larger than memory. Default: none, or runs/data-cache with --forget."""
     forget: bool = False
     """Delete the cached conversion of these data and do nothing else."""
 

@@ -214,7 +214,7 @@ def data(command: arguments.Data) -> int:
 
         say(*image_lines(dataset))
         if "cropped" in dataset.prepared and command.size is None and not RECIPES[recipe].pictures.fit:
-            flags += ["--size", "x".join(map(str, dataset.event_shape[1:]))]  # the other recipes choose none
+            flags += ["--size", "x".join(map(str, dataset.event_shape[1:]))]  # only recipes with `fit` choose a size
     say(f"train on it with: {typed('train', recipe, '--data', command.path, *flags)}")
     return 0
 

@@ -194,7 +194,8 @@ class Parser:
         return self.kind(**values)
 
     def _unknown(self, flag: str) -> InputError:
-        names = {name.rpartition(".")[2].lstrip("-"): name for name in reversed(self.flags)}  # without the section
+        # flags by name, without and with their section
+        names = {name.rpartition(".")[2].lstrip("-"): name for name in reversed(self.flags)}
         names |= {name.lstrip("-"): name for name in self.flags}
         near = nearest(flag.lstrip("-"), names)
         hint = f"did you mean {names[near]}? " if near else ""

@@ -15,7 +15,7 @@ Source = Annotated[str, Positional("PATH")]
 
 @dataclass(frozen=True)
 class Score(Printed, OnDevice):
-    """Score single examples in nats and bits per dimension with standard errors, and list the strangest."""
+    """Score individual examples in nats and bits per dimension with standard errors, and list the strangest."""
 
     run: Run
     """Run directory, or a file written by kakusan export."""
@@ -77,7 +77,7 @@ class Reconstruct(Inversion):
 
 @dataclass(frozen=True)
 class Interpolate(Inversion):
-    """Decode latents between those of two examples, and write them as a row of images."""
+    """Interpolate between two examples in latent space, and write the results as a row of images."""
 
     run: Run
     """Run directory, or a file written by kakusan export."""

@@ -24,7 +24,7 @@ def as_unet(net: nn.Module, event_shape: tuple[int, ...], depth: int) -> tuple[U
         depth: T.
     """
     if not isinstance(net, ClassicUNet) or not isinstance(net.time, SinusoidalTime):
-        return None  # a table of t and clusters enter the network at other places than the embeddings of diffusers
+        return None  # a learned table of t, and clusters, enter at other places than the embeddings of diffusers
     blocks: Any = [*net.down, *net.middle, *net.up]
     widths = [block.width for block in blocks[: len(net.down) : net.blocks]]
     frequencies = net.time.first.weight.shape[1]

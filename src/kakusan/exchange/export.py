@@ -16,7 +16,7 @@ from kakusan.storage import files
 
 @dataclass(frozen=True)
 class Export:
-    """A finished export.
+    """Result of an export.
 
     Attributes:
         path: The new file or folder.

@@ -60,7 +60,7 @@ class ONNXFile(ExportFormat):
 
 
 class _Outputs(nn.Module):
-    """Both networks on the same inputs, without the learned variance."""
+    """Module that evaluates both networks on the same inputs and drops the learned variance."""
 
     def __init__(self, parts: Parts):
         super().__init__()

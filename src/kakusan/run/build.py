@@ -146,5 +146,5 @@ def training_terms(
 
 
 def count_parameters(module: nn.Module) -> int:
-    """Number of trainable parameters."""
+    """Return the number of trainable parameters."""
     return sum(p.numel() for p in module.parameters() if p.requires_grad)

@@ -141,7 +141,8 @@ class DensityEstimator:
             del self.feature_names_in_
         types = ",".join(f"column{k + 1}={kind}" for k, kind in (self.columns or {}).items())
         dataset = table_of_array("X", rows, None, types, True)
-        columns = tuple(dataclasses.replace(column, missing=True) for column in dataset.columns)  # later ones may be
+        # rows to be scored may have missing values, even if these have none
+        columns = tuple(dataclasses.replace(column, missing=True) for column in dataset.columns)
         self.columns_ = fitted(columns, dataset.train, self.shapes)
         categorical = [k for k, column in enumerate(self.columns_) if column.categories]
         self._values = {k: np.unique(rows[:, k][~np.isnan(rows[:, k])]) for k in categorical}

@@ -30,7 +30,7 @@ from kakusan.run.source import open_source
 from kakusan.run.trained_model import TrainedModel, load
 
 NO_BOUND = "a student has no bound: it draws samples in few network evaluations and does not score given examples"
-SMALLEST_SHOWN = 0.00005  # bits/dim; four decimals show it as 0.0001
+SMALLEST_SHOWN = 0.00005  # bits/dim; the least value that four decimals do not round to 0
 
 
 @dataclass(frozen=True)
@@ -165,7 +165,7 @@ def _with_estimators(measured: Measured, model: TrainedModel, examples: Tensor, 
 def _with_classes(
     measured: Measured, model: TrainedModel, examples: Tensor, labels: Tensor | None, seed: int, repeats: int | None
 ) -> Measured:
-    """Add the accuracy of Bayes' rule, and the bound on log p(x) whose q(k | x) is that rule with independent noise."""
+    """Add the accuracy of Bayes' rule, and the bound on log p(x) with q(k | x) from Bayes' rule with independent noise."""
     found = model.classify(examples, seed=seed)
     turns = range(repeats or model.family.repeats(len(examples)))
     summed = averaged([model.evaluate(examples, seed + _REPEAT * k, labels=found.probs) for k in turns])

@@ -63,7 +63,7 @@ def cluster_centroids(model: TrainedModel) -> dict[str, Figure]:
 
 @torch.no_grad()
 def forward_strip(model: TrainedModel, held_out: torch.Tensor) -> Figure:
-    """Show z_t of test images: one row per image, one column per t from 0 to T. Each row is one path, drawn stepwise."""
+    """Return a figure of z_t with one row per test image and one column per t from 0 to T. Each row is one drawn path."""
     chain = split(model.chain)[0]
     x = model.batches(held_out)(torch.arange(min(STRIP_ROWS, len(held_out))))
     path = sample_path(chain, x, stream(0, "forward strip"))
@@ -72,7 +72,7 @@ def forward_strip(model: TrainedModel, held_out: torch.Tensor) -> Figure:
 
 
 def reverse_strip(model: TrainedModel) -> Figure:
-    """Show two rows per sample for t = T to 0: z_t above, and the estimate of x from it below (at t = 0, x itself)."""
+    """Return a figure with two rows per sample, for t = T to 0: z_t, and the estimate of x from it (at t = 0, x)."""
     states, estimates = [], []  # z_t, and the estimate of x from it
 
     def keep(step: SolverStep) -> None:
@@ -90,7 +90,7 @@ def reverse_strip(model: TrainedModel) -> Figure:
 
 @torch.no_grad()
 def reconstructions(model: TrainedModel, held_out: torch.Tensor) -> Figure:
-    """Show pairs of rows: test images, and the mean of p(x | z_1) for z_1 drawn from q(z_1 | x)."""
+    """Return a figure of row pairs: test images, and the mean of p(x | z_1) for z_1 drawn from q(z_1 | x)."""
     x = model.batches(held_out)(torch.arange(min(2 * STRIP_COLUMNS, len(held_out))))
     again = model.chain.decode(model.chain.encode(x, 1).sample(stream(0, "reconstructions")), 1).mean
     pairs = [part for rows in zip(x.split(STRIP_COLUMNS), again.split(STRIP_COLUMNS)) for part in rows]
@@ -99,7 +99,7 @@ def reconstructions(model: TrainedModel, held_out: torch.Tensor) -> Figure:
 
 
 def closest_pairs(model: TrainedModel, dataset: Dataset, closest: list[dict[str, Any]], seed: int, path: Path) -> None:
-    """Write the samples that `measure.samples` found closest to a copy, above their nearest training images."""
+    """Write the samples most similar to training images, as `measure.samples` found them, above those images."""
     samples = [np.asarray(model.sample(1, seed, first=pair["sample"]))[0] for pair in closest]
     train = dataset.form.samples(dataset.train[[pair["train"] for pair in closest]])
     _save(model, np.stack([*samples, *train]), path, columns=len(closest))

@@ -12,7 +12,7 @@ from kakusan.solvers import all_options
 from kakusan.storage import files
 
 MOST_FIGURE_BYTES = 64 * files.MIB
-LONGEST_FACT = 200  # characters
+LONGEST_FACT = 200  # characters shown of a fact
 
 
 def info(path: Path | str) -> list[str]:

@@ -1,6 +1,6 @@
 """Fine-tuning: a new run that starts from the weights of a trained model, on other data.
 
-The model is copied into the run, so the first run may be deleted. A run that ends before its first checkpoint starts again
+The model is copied into the run, so the original may be deleted. A run that ends before its first checkpoint starts again
 from the same weights.
 """
 
@@ -39,7 +39,7 @@ def read_initial(path: Path, recipe: Recipe) -> ExportedModel:
 
 
 def fine_tuned(recipe: Recipe, initial: ExportedModel) -> Recipe:
-    """Return the recipe with the settings of the first model, and its images at that model's size and channels.
+    """Return the recipe with the settings of the initial model, and its images at that model's size and channels.
 
     Raises:
         InputError: If the recipe requires another size or other channels.
@@ -54,18 +54,18 @@ def fine_tuned(recipe: Recipe, initial: ExportedModel) -> Recipe:
 
 
 def keep_initial(run: RunDirectory, initial: ExportedModel) -> None:
-    """Write the first model into the new run."""
+    """Write the initial model into the new run."""
     run.write_bytes(INITIAL, initial.to_bytes())
 
 
 def kept_initial(run: RunDirectory) -> ExportedModel | None:
-    """Return the first model kept in a run; None if the run started from random weights."""
+    """Return the initial model kept in a run; None if the run started from random weights."""
     path = run.path / INITIAL
     return model_file.read(path) if path.is_file() else None
 
 
 def start_from(module: nn.Module, initial: ExportedModel) -> None:
-    """Load the weights of the first model, except its clusters."""
+    """Load the weights of the initial model, except its clusters."""
     weights = {name: weight for name, weight in initial.weights.items() if not name.startswith(CLASSES)}
     missing, unexpected = module.load_state_dict(weights, strict=False)
     if unexpected or any(not name.startswith(CLASSES) for name in missing):

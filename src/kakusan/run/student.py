@@ -50,7 +50,7 @@ def student_recipe(recipe: Recipe, teacher: Recipe) -> Recipe:
         guidance=1.0,
         end_log_snr=None,
     )
-    StepLaw.log_snr_normal(schedule, *distil.compare)  # InputError if no step is near
+    StepLaw.log_snr_normal(schedule, *distil.compare)  # raises InputError if no step lies near this log-SNR
     return dataclasses.replace(recipe, model=student)
 
 
@@ -62,7 +62,7 @@ def distillation(recipe: Recipe, event_shape: tuple[int, ...], weights: Mapping[
 
 
 def distillation_loss(module: Distillation, recipe: Recipe, data: Tensor, teacher: Diffusion | Mixture) -> Loss:
-    """Training loss as a function of example indices; see `build.training_loss`.
+    """Return the training loss as a function of example indices; see `build.training_loss`.
 
     Args:
         module: Student and fake-score network.

@@ -21,7 +21,7 @@ from kakusan.run.student import student_recipe
 from kakusan.run.trained_model import of_file
 from kakusan.storage import files
 
-DIGEST = "teacher_sha256"  # key of run.json
+DIGEST = "teacher_sha256"  # key of the teacher's digest in run.json
 
 
 def read_teacher(path: Path | None) -> tuple[ExportedModel, Recipe]:

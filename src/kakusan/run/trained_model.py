@@ -1,4 +1,4 @@
-"""The trained model that users load, sample, evaluate and score with."""
+"""Trained models: loading, sampling, evaluation and scores."""
 
 from __future__ import annotations
 
@@ -203,7 +203,7 @@ class TrainedModel:
     # Evaluation
 
     def check_bound(self) -> None:
-        """Raise InputError if the model has no bound, as a student."""
+        """Raise InputError if the model has no bound, e.g. a student."""
         if not self.family.has_bound:
             raise InputError(
                 "a student has no bound, because it cannot score given examples; measure its samples "

@@ -83,7 +83,7 @@ class Draft:
         except OSError as second:
             if error is None:
                 raise
-            error.add_note(f"{self.path} could not be removed either ({second})")  # `sweep` will
+            error.add_note(f"{self.path} could not be removed either ({second})")  # `sweep` removes it later
 
 
 def verify(

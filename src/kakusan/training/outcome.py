@@ -15,8 +15,8 @@ from kakusan import distributed
 from kakusan.devices import precise
 from kakusan.training.clock import Reading
 
-# Steps between two reads of deferred checks. A GPU idles for one launch at each read, less than 0.1 % of 32 steps of a millisecond.
-# Divergence is noticed up to 32 steps late, and those steps change nothing.
+# Steps between two reads of deferred checks. At each read a GPU idles for one kernel launch, which is less than 0.1 % of
+# 32 steps of 1 ms. Divergence is noticed up to 32 steps late, and those steps change nothing.
 DEFERRED_STEPS = 32
 
 

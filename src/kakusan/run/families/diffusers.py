@@ -147,7 +147,7 @@ def unet_of(settings: UNetSettings) -> nn.Module:
     except (ValueError, TypeError, RuntimeError, ZeroDivisionError, IndexError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(
-            f"diffusers builds no UNet2DModel of these settings ({reason}); use those it was saved with"
+            f"diffusers cannot build a UNet2DModel with these settings ({reason}); use those it was saved with"
         ) from error
 
 

@@ -13,7 +13,7 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
-LONGEST_NAME = 60  # characters
+LONGEST_NAME = 60  # characters shown of a name
 INK, ACCENT, SECOND = "#7a7f87", "#2f81c5", "#d1743a"
 STYLE = {
     "font.size": 11,

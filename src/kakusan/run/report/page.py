@@ -27,7 +27,7 @@ LAST_STEP = re.compile(r"\d+$")  # last step in the name of a range of steps
 SMALLEST_ERROR = 0.00005  # bits/dim below which a standard error is not shown
 MOST_PIXELS = 100_000_000
 STAGE = re.compile(r"step-(\d{1,18})\.png")
-SIZE = re.compile(r"_n\d+$")  # of a measure that depends on the number of samples
+SIZE = re.compile(r"_n\d+$")  # ending of the name of a measure that depends on the number of samples
 
 
 def write_report(run: Path | str, out: Path | None = None, lang: str = "en") -> Path:
@@ -125,7 +125,7 @@ def _numbers(entry: dict[str, Any], digits: int) -> dict[str, str]:
 
 
 def _notes(summary: dict[str, Any], words: dict[str, Any]) -> list[str]:
-    """Return sentences that explain numbers which look wrong."""
+    """Return sentences that explain surprising numbers."""
     notes, likelihood = [], summary.get("likelihood")
     if likelihood and "floor_bits_per_dim" in summary:
         floor = summary["floor_bits_per_dim"]

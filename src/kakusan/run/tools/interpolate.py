@@ -31,7 +31,7 @@ def interpolate(
     solver: Solver | str | None = None,
     seed: int = 0,
 ) -> Images | np.ndarray:
-    """Decode n latents from that of a to that of b, including both ends.
+    """Decode n latents on the path from the latent of a to the latent of b, including both ends.
 
     The path is a straight line for a VAE (in z_1 if hierarchical), and a great circle in z_T for a diffusion model.
     The first and the last result are the reconstructions of a and b. In a model with classes the first half has the class

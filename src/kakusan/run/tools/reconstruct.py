@@ -102,7 +102,7 @@ def reconstruct_files(
 
 
 def in_pairs(upper: np.ndarray, lower: np.ndarray, columns: int = PAIRS_PER_ROW) -> np.ndarray:
-    """Images in reading order whose rows alternate between `upper` and `lower`."""
+    """Return images in reading order whose rows alternate between `upper` and `lower`."""
     rows = [part[k : k + columns] for k in range(0, len(upper), columns) for part in (upper, lower)]
     short = len(upper) % columns
     if short and len(upper) > columns:  # pad the upper row of a short last pair, so that the lower row lines up

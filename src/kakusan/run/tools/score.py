@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from kakusan.run.trained_model import TrainedModel
 
 TOP = 20
-MAP_LEVELS = 8  # noise levels of a diffusion model, or draws of the latents
+MAP_LEVELS = 8  # number of noise levels of a diffusion model, or of draws of the latents
 WHITE = 255
 
 
