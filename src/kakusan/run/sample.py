@@ -93,7 +93,7 @@ def _write(model: TrainedModel, samples: np.ndarray, out: Path, facts: dict[str,
         if facts.get("label") is not None:
             cond = cond_of(model.classes, facts["label"], len(samples), facts.get("first") or 0).tolist()
             names = [model.classes[k] for k in cond]
-        column = model.recipe.model.label
+        column = model.recipe.model.column_of_labels
         labels = (column, names) if column and names else None
         for name, more in model.family.form.files(samples, model.scale, labels).items():
             files.replace(out / name, more)

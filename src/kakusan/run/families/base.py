@@ -41,18 +41,21 @@ class ModelConfig:
     Attributes:
         conditional: Whether the model can be conditional on labels or clusters.
         guided: Whether the model can be autoguided by weights from early in the run, and distilled.
-        label: Name of the column of labels of a table; empty without one.
     """
 
     family = ""
     guided = False
     conditional = False
-    label = ""
 
     @property
     def kind_of_condition(self) -> Literal["none", "clusters", "labels"]:
         """Return what the model is conditional on."""
         return "none"
+
+    @property
+    def column_of_labels(self) -> str:
+        """Return the name of the column of a table that holds the labels; empty without one."""
+        return ""
 
     def for_labels(self, dataset: Dataset) -> Any:
         """Return the settings adapted to the labels of these data."""

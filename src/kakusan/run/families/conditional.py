@@ -47,6 +47,11 @@ class ConditionalConfig(ModelConfig):
         return getattr(self, "label_dropout", 0.0)
 
     @property
+    def column_of_labels(self) -> str:
+        """Return the recorded column of labels."""
+        return getattr(self, "label", "")
+
+    @property
     def num_conditions(self) -> int:
         """Number of classes that the networks distinguish, including a null class; 0: unconditional."""
         if self.kind_of_condition == "labels":
