@@ -13,19 +13,17 @@ from kakusan.console import command, counted, tell, tell_measuring
 from kakusan.errors import InputError
 from kakusan.likelihood.compare import Comparison, compare
 from kakusan.likelihood.evaluation import Evaluation, stderr_words
-from kakusan.measure.samples import Quality
 from kakusan.run.directory import MOST_RECORD_BYTES, RunDirectory, check_new
 from kakusan.run.evaluate import measure_bound
 from kakusan.run.evaluation_data import data_of
-from kakusan.run.quality import can_measure, sample_quality
 from kakusan.run.recipe import RECIPES, Recipe
 from kakusan.run.source import open_source
+from kakusan.run.summary import quality_of
 from kakusan.run.trained_model import load
 from kakusan.run.trained_run import typed_words, with_settings
 from kakusan.storage import files, records
 
 PLAN, RECORD = "plan.json", "ladder.json"
-SAMPLE_SEED = 1
 DEFAULT_MINUTES = 2.0
 OBSERVED = "the probability of the same 8-bit pixels: a Gaussian, integrated over the bin of each of 256 gray levels (discretized)"
 TALL = {"lr": 5e-4, "weight_decay": 0.01, "warmup": 100, "decay": "linear", "clip": 1.0, "batch": 128, "ema": 0.1}
@@ -92,7 +90,9 @@ class Wanted:
     @property
     def budget(self) -> str:
         """Return the budget of a rung as text."""
-        return f"{self.minutes:g} minutes" if self.steps is None else counted(self.steps, "step")
+        if self.steps is not None:
+            return counted(self.steps, "step")
+        return "1 minute" if self.minutes == 1 else f"{self.minutes:g} minutes"
 
     def plan(self) -> dict[str, Any]:
         """Return the settings that must not change when a ladder is resumed, as plain JSON values."""
@@ -111,7 +111,7 @@ class Measured:
         path: Its run directory.
         result: Bound of the examples that all rungs share.
         step: Paired difference from the rung below; None for the first rung.
-        quality: Measures of samples compared with real images; None if they were not measured.
+        samples: Record of the samples compared with real images; None if they were not measured.
         summary: Content of the run's summary.json.
         parameters: Number of trained parameters.
     """
@@ -120,7 +120,7 @@ class Measured:
     path: Path
     result: Evaluation
     step: Comparison | None
-    quality: Quality | None
+    samples: dict[str, Any] | None
     summary: dict[str, Any] = field(repr=False)
     parameters: int = 0
 
@@ -137,7 +137,7 @@ class Measured:
             "likelihood": self.result.record(),
             "latent_bits_per_dim": latent_bits(self.result.terms),
             "change": None if self.step is None else self.step.record(),
-            "samples": None if self.quality is None else self.quality.record(),
+            "samples": self.samples,
         }
 
 
@@ -222,7 +222,7 @@ def _in_all(wanted: Wanted) -> str:
     """Return the time of the whole ladder as text; empty if it is unknown."""
     if wanted.minutes is None:
         return ""
-    return f", about {len(RUNGS) * wanted.minutes:.0f} minutes of training, and about a tenth more of measuring"
+    return f", about {len(RUNGS) * wanted.minutes:.0f} minutes of training; measuring takes about half as long"
 
 
 def _trained(rung: Rung, path: Path, wanted: Wanted) -> int:
@@ -251,11 +251,12 @@ def _measured(rung: Rung, path: Path, wanted: Wanted, below: Measured | None) ->
     examples = dataset.test[: wanted.limit]
     tell_measuring(len(examples))
     result = measure_bound(model, examples, wanted.seed).result
-    num = wanted.samples if wanted.samples and can_measure(model, dataset, wanted.samples) else 0
-    quality = sample_quality(model, dataset, num, SAMPLE_SEED) if num else None
     step = compare(result, below.result) if below and len(examples) > 1 else None
     summary = directory.read("summary.json") | {"data": dataset.name}
-    return Measured(rung, path, result, step, quality, summary, directory.read("run.json")["parameters"])
+    samples = summary.get("samples") if wanted.samples else None  # those of the end of training have the same seed
+    if wanted.samples and (samples is None or samples["num_samples"] != wanted.samples):
+        samples = quality_of(model, dataset, wanted.samples).parts.get("samples")
+    return Measured(rung, path, result, step, samples, summary, directory.read("run.json")["parameters"])
 
 
 def _flags(wanted: Wanted) -> list[str]:
