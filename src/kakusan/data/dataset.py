@@ -71,7 +71,7 @@ class Dataset:
         return math.prod(self.event_shape)
 
     def digest(self) -> str:
-        """SHA-256 over the examples of both parts; equal digests mean equal data, whatever their names."""
+        """SHA-256 over the examples of both parts; equal digests mean equal data, even under different names."""
         return self._digests[0]
 
     def matches(self, digest: object) -> bool:

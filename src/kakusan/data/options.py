@@ -44,7 +44,7 @@ class ImageOptions:
 
 
 def size_named(words: str | None) -> tuple[int, int] | None:
-    """(height, width) from "64" or "48x40", height first."""
+    """Parse "64" or "48x40" into (height, width)."""
     if words is None:
         return None
     sides = words.lower().split("x")
