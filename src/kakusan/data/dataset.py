@@ -51,8 +51,9 @@ class Dataset:
     test_cond: Tensor | None = None
     classes: tuple[str, ...] = ()  # names of the classes
     labeled_by: str = ""  # subfolders or a table that gives the labels; empty for labels in the data's own files
+    label_column: str = ""  # name of the column of a table that was taken out as its labels
     names: tuple[str, ...] = ()  # file of each example of a folder that is taken whole
-    columns: tuple[Column, ...] = ()  # of a table
+    columns: tuple[Column, ...] = ()  # columns of a table
     contents: str = ""  # number, colors and sizes of the files of a folder
 
     @property
@@ -71,7 +72,7 @@ class Dataset:
         return math.prod(self.event_shape)
 
     def digest(self) -> str:
-        """SHA-256 over the examples of both parts; equal digests mean equal data, whatever their names."""
+        """SHA-256 over the examples of both parts; equal digests mean equal data, even under different names."""
         return self._digests[0]
 
     def matches(self, digest: object) -> bool:
@@ -124,7 +125,7 @@ class DataKind(Protocol):
         """Recognize a path of this kind by its name, without reading files."""
 
     def open(self, path: Path, options: ImageOptions, whole: bool, tell: Tell | None) -> Dataset:
-        """Read all data; with `whole`, hold out nothing from data without a split."""
+        """Read all data and return the data set; with `whole`, hold nothing out of data without a test part."""
 
 
 def from_arrays(
@@ -152,7 +153,7 @@ def from_arrays(
         test_labels: Class of each example of `test`.
         whole: Keep examples without a test part together, as `train` and as `test`.
         source: How `test` was held out, for the record.
-        certain: Take labels as classes even if almost all differ, because a user names them so.
+        certain: Take labels as classes even if almost all differ, because the user chose them.
 
     Raises:
         InputError: If a part is empty, or the parts differ in shape.
@@ -187,7 +188,7 @@ def from_arrays(
 
 
 def split_rows(count: int) -> tuple[Tensor, Tensor]:
-    """Rows for training and held-out rows (a tenth, drawn with a fixed seed) of data without a split."""
+    """Row indices for training and of a held-out tenth, drawn with a fixed seed, for data without a test part."""
     order = torch.randperm(count, generator=torch.Generator().manual_seed(0))
     held_out = max(1, round(HELD_OUT_SHARE * count))
     return order[held_out:], order[:held_out]
@@ -198,8 +199,8 @@ def class_indices(
 ) -> tuple[Tensor | None, Tensor | None, tuple[str, ...]]:
     """Class index of each training and each held-out example, int64, and the classes' names in order.
 
-    An empty text is unlabeled, with the index -1, and so is the number -1 together with two or more others. If almost all
-    values differ, they are not classes, and none are returned, unless they are `certain`.
+    The index -1 means unlabeled. Unlabeled are an empty text, and the number -1 if there are at least two other numbers.
+    If almost all values differ, they are not taken as classes, and none are returned, unless `certain` is true.
     """
     given = [part for part in (labels, test_labels) if part is not None]
     if labels is None or not labels.size:

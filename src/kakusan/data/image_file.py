@@ -25,14 +25,14 @@ from kakusan.data import gif
 from kakusan.data.options import ImageOptions
 from kakusan.storage.files import MIB, read_regular
 
-MOST_BYTES = 32 * MIB  # of a file
+MOST_BYTES = 32 * MIB  # largest file
 MOST_PIXELS = 64 * MIB
 MOST_DECODING = 160 * MIB  # bytes of memory
-MOST_METADATA = 4 * MIB  # of a PNG
-MOST_CHUNKS = 20_000  # of a PNG; normal writers make chunks of 4 KiB or more
+MOST_METADATA = 4 * MIB  # largest metadata of a PNG
+MOST_CHUNKS = 20_000  # chunks of a PNG; normal writers make chunks of 4 KiB or more
 MOST_PACKED = 16  # compressed texts and profiles of a PNG, each of up to 1 MiB when unpacked
-MOST_SEGMENTS = 1_000  # of a JPEG before its pixels
-MOST_SCANS = 100  # of a JPEG; progressive ones have about 10, and each takes a pass over all pixels
+MOST_SEGMENTS = 1_000  # segments of a JPEG before its pixels
+MOST_SCANS = 100  # scans of a JPEG; progressive ones have about 10, and each takes a pass over all pixels
 MOST_SCANNED = 512 * MIB  # pixels, over all scans
 SHRINKS = (8, 4, 2)  # a JPEG may be decoded at these fractions of its size
 WHITE = 255
@@ -54,7 +54,7 @@ BYTES_PER_PIXEL = {"1": 2.0, "L": 2.0, "RGB": 4.0}
 BYTES_PER_PIXEL_ALPHA = 8.0
 BYTES_PER_PIXEL_PALETTE = 12.0
 BYTES_PER_PIXEL_WEBP = 18.5
-LOW_BITS = 8  # of a 16-bit value, which are dropped
+LOW_BITS = 8  # lower bits of a 16-bit value, which are dropped
 ORIENTATION, SHORT = 0x0112, 3  # an EXIF tag and its type
 # operation that undoes each EXIF orientation; EXIF 2.3, section 4.6.4
 TURNS = {
@@ -82,16 +82,16 @@ class DecodedImage:
 
     pixels: np.ndarray  # uint8 (C, H, W), C = 1, 3 or 4
     size: tuple[int, int]  # (height, width) in the file, upright
-    color: bool  # in the file
+    color: bool  # True if the file has colors
     blended: bool  # it has an alpha channel and was put on white
-    num_bytes: int  # of the file
+    num_bytes: int  # size of the file
     digest: str  # SHA-256 of the file
     deep: bool = False  # 16 bits a channel in the file, of which the upper 8 are kept
     animated: bool = False  # the first of several frames
 
 
 class _Jpeg(JpegImageFile):
-    """JPEG reader that ignores the EXIF table, of which 64 KB can claim 300 MB."""
+    """JPEG reader that ignores the EXIF table, because a table of 64 KB can claim 300 MB."""
 
     def getexif(self) -> Image.Exif:
         return Image.Exif()
@@ -100,7 +100,7 @@ class _Jpeg(JpegImageFile):
 def read_image(path: Path, options: ImageOptions) -> DecodedImage:
     """Decode a file, rotate it upright, blend it with white, crop it and resize it.
 
-    Of an animation the first frame is read, and of 16 bits the upper 8.
+    Only the first frame of an animation is read, and only the upper 8 bits of 16-bit values.
 
     Raises:
         Unusable: With the reason.
@@ -119,7 +119,7 @@ def read_image(path: Path, options: ImageOptions) -> DecodedImage:
     opener = _opener(content)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about metadata, which is not used
+            warnings.simplefilter("ignore")  # the warnings are about metadata, which is not used
             with opener(io.BytesIO(content)) as image:
                 stored = image.size
                 animated = animated or getattr(image, "is_animated", False)
@@ -141,7 +141,7 @@ def read_image(path: Path, options: ImageOptions) -> DecodedImage:
 
 
 def read_size(path: Path) -> tuple[int, int]:
-    """(height, width) of an image as seen, from its header alone.
+    """Height and width of an image as displayed, read from its header alone.
 
     Raises:
         Unusable: If the header is not that of an image.
@@ -159,7 +159,7 @@ def read_size(path: Path) -> tuple[int, int]:
 
 
 def _first_frame(content: bytes) -> tuple[bytes, bool]:
-    """The content, of a GIF with its first frame alone, and whether a GIF has more frames."""
+    """Return the content, reduced to the first frame if it is a GIF, and whether that GIF has more frames."""
     if not content.startswith(gif.STARTS):
         return content, False
     frame = gif.first_frame(content)
@@ -169,7 +169,7 @@ def _first_frame(content: bytes) -> tuple[bytes, bool]:
 
 
 def _opener(content: bytes) -> type[ImageFile.ImageFile]:
-    """The Pillow class for these bytes, if they pass the checks that need no decoder."""
+    """Choose the Pillow class for these bytes, after the checks that need no decoder."""
     if content.startswith(PNG):
         _check_png(content)
         return PngImageFile
@@ -259,14 +259,14 @@ def _check_decoding(image: ImageFile.ImageFile, content: bytes, shrink: int) -> 
 
 
 def shrinkage(form: str | None, size: tuple[int, int], wanted: tuple[int, int] | None) -> int:
-    """Factor by which a JPEG of upright (height, width) is shrunk while decoded: never below twice the wanted size."""
+    """Factor by which to shrink a JPEG while decoding it; the result has at least twice the wanted (height, width)."""
     if wanted is None or form != "JPEG":
         return 1
     return next((by for by in SHRINKS if all(s >= 2 * by * want for s, want in zip(size, wanted))), 1)
 
 
 def _upright(size: tuple[int, int], orientation: int) -> tuple[int, int]:
-    """(height, width) as seen, from (width, height) as stored."""
+    """(height, width) as displayed, from (width, height) as stored."""
     return size if orientation >= 5 else (size[1], size[0])
 
 
@@ -295,7 +295,7 @@ def _reason(error: Exception) -> str:
 
 
 def _finish(image: Image.Image, turn: int, options: ImageOptions) -> tuple[Image.Image, bool, bool]:
-    """Crop, resize, blend with white, rotate and set channels; also return if it has color and if it was blended."""
+    """Crop, resize, blend with white, rotate and set channels; return the image, and whether it has color and was blended."""
     if image.mode.startswith("I"):  # 16-bit gray; Pillow reads 16-bit color as 8 bits
         if "transparency" in image.info:
             raise Unusable("16-bit gray with a transparent color; save it with an alpha channel")

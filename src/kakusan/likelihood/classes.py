@@ -1,10 +1,10 @@
-"""Classes of given examples by Bayes' rule, p(k | x) proportional to p(k) p(x | k), from bounds on log p(x | k).
+"""Class probabilities by Bayes' rule, p(k | x) proportional to p(k) p(x | k), with bounds in place of log p(x | k).
 
 All classes of an example are evaluated with the same noise, so their differences have far less noise than their values.
 A class that is clearly worse than the best one gets no further evaluations.
 
 Sources: Li et al. 2023, "Your Diffusion Model is Secretly a Zero-Shot Classifier", https://arxiv.org/abs/2303.16203, and
-Clark and Jaini 2023, https://arxiv.org/abs/2303.15233, for common noise and for dropping classes.
+Clark and Jaini 2023, https://arxiv.org/abs/2303.15233, for common noise and for dropping classes early.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from kakusan.models.clusters import UNLABELED, Classes, draw_classes
 from kakusan.models.mixture import Mixture, log_prior, split
 from kakusan.noise import stream
 
-CHUNK = 250  # examples at a time, at most
-DRAWS_AT_ONCE = 2**23  # of all classes of the examples at a time
+CHUNK = 250  # largest number of examples at a time
+DRAWS_AT_ONCE = 2**23  # largest number of draws at a time, over examples and classes
 FIRST = 16  # evaluations of every class
-MOST = 256  # evaluations of a class that stays open
+MOST = 256  # largest number of evaluations of one class
 CLEAR_NATS = 5.0  # a class with less than exp(-5) of the best one's probability is dropped
 CLEAR_ERRORS = 5.0  # if it is also worse by this many standard errors
 
@@ -44,8 +44,8 @@ class Posterior:
     Attributes:
         probs: p(k | x), float64 (n, K).
         bounds: Mean bound on log p(x | k) in nats, float64 (n, K).
-        stderr: Monte Carlo standard error of the log-odds of the two likeliest classes, in nats (n,).
-        evaluations: Network evaluations, or draws of a bound, in total.
+        stderr: Monte Carlo standard error of the log-odds between the two likeliest classes, in nats (n,).
+        evaluations: Total number of network evaluations, or of draws of a bound.
     """
 
     probs: Tensor
@@ -61,13 +61,14 @@ class Posterior:
 
 @torch.no_grad()
 def posterior(model: Mixture, batch: GetBatch, num: int, most: int = MOST, seed: int = 0) -> Posterior:
-    """p(k | x) of each example, from at most `most` evaluations per class.
+    """Compute p(k | x) of each example from at most `most` evaluations per class.
 
     Args:
         model: A mixture over classes.
-        batch: The data: indices -> x in the model's numbers.
+        batch: The data, as a function from indices to x in model values.
         num: Number of examples.
-        most: Most evaluations of one class of one example, at least 2; 16 come first, then as many again, and so on.
+        most: Largest number of evaluations of one class of one example, at least 2. The first round has 16, and each
+            further one doubles the total.
         seed: Random seed.
 
     Raises:
@@ -112,10 +113,10 @@ def _posterior(model: Mixture, x: Tensor, most: int, seed: int) -> Posterior:
 
 
 def _pairs(model: Mixture, undecided: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Classes and examples that are evaluated in one batch, each int64 (m,).
+    """Return the classes and examples of each batch as index tensors, int64 (m,) each.
 
-    The noise of a diffusion model is the same for every row of a batch. That of other models belongs to a place in it, so
-    each class has a batch of its own.
+    The noise of a diffusion model is equal for all rows of a batch. In other models it depends on the row, so each class
+    has a separate batch.
     """
     pairs = undecided.T.nonzero()
     parts = pairs.split(CHUNK if by_timesteps(model.chain) else undecided.sum(0).tolist())
@@ -123,9 +124,9 @@ def _pairs(model: Mixture, undecided: Tensor) -> Iterator[tuple[Tensor, Tensor]]
 
 
 def _gaps(draws: Tensor, best: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean difference of the best class's draws from those of each class, and its standard error, each (n, K).
+    """Mean of the best class's draws minus those of each class, and its standard error, each (n, K).
 
-    The noise is common, so only draws that both classes have are compared.
+    Classes share their noise, so draws are compared in pairs, where both classes have one.
     """
     apart = draws[torch.arange(len(draws)), best][:, None] - draws
     number = (~apart.isnan()).sum(2)
@@ -136,12 +137,12 @@ def _gaps(draws: Tensor, best: Tensor) -> tuple[Tensor, Tensor]:
 
 @dataclass(frozen=True)
 class Assigned:
-    """A class of each example for an estimate of its bound on log p(x).
+    """Class drawn for each example, with which its bound on log p(x) is estimated.
 
     Attributes:
-        k: A draw from q(k | x), which is certain for a labeled example; int64 (n,).
+        k: A draw from q(k | x), the label itself for a labeled example; int64 (n,).
         log_prior: sum_k q(k | x) (log p(k) - log q(k | x)), nats (n,).
-        evaluations: Network evaluations that q(k | x) has cost.
+        evaluations: Number of network evaluations spent on q(k | x).
     """
 
     k: Tensor
@@ -151,13 +152,13 @@ class Assigned:
 
 @torch.no_grad()
 def assigned(model: Any, batch: GetBatch, num: int, labels: Tensor | None, seed: int = 0) -> Assigned | None:
-    """Classes of examples for a model of labels; None for a model whose classes are certain, or without classes.
+    """Draw a class for each example of a model conditional on labels; None if x determines k or there are no classes.
 
-    q(k | x) is the label if there is one, else the table of clusters of `Labels`, else Bayes' rule.
+    q(k | x) is the label if there is one. Otherwise it comes from the cluster table of `Labels`, or from Bayes' rule.
 
     Args:
         model: The chain.
-        batch: The data: indices -> x in the model's numbers.
+        batch: The data, as a function from indices to x in model values.
         num: Number of examples.
         labels: Class of each example, int64 (n,), -1 for unlabeled; or q(k | x), float64 (n, K). Default: unlabeled.
         seed: Random seed.
@@ -195,7 +196,7 @@ def _drawn(q: Tensor, classes: Classes, seed: int, evaluations: int = 0) -> Assi
 
 
 def with_classes(estimate: Estimate, known: Assigned) -> Estimate:
-    """An estimate given classes as one of the bound on log p(x)."""
+    """Turn an estimate of the bound given the drawn classes into one of the bound on log p(x)."""
     terms = {"class": known.log_prior, **estimate.terms}
     return dataclasses.replace(
         estimate,

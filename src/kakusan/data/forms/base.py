@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -23,12 +24,13 @@ class Form(abc.ABC):
     Attributes:
         name: Name in records, the `kind` of a data set.
         unit: Plural noun for examples in progress lines.
-        shape_words: Shape of one example as a record has it, in words.
+        shape_words: Shape of one example in words, e.g. "[length, channels]".
         values: Type of the stored values, in words.
         bytes_per_value: Memory of one value of samples.
         augmentable: Whether examples can be shifted and mirrored in training.
         has_figure: Whether examples can be written as a figure.
         has_pixels: Whether examples are images, among which duplicates can be searched.
+        how_to_label: Ways to give examples labels, for errors.
         shows_mean: Whether a sample of a model without solver steps is the mean of p(x | z_1), not a draw.
     """
 
@@ -41,10 +43,13 @@ class Form(abc.ABC):
     has_figure: ClassVar[bool] = False
     has_pixels: ClassVar[bool] = False
     shows_mean: ClassVar[bool] = False
+    how_to_label: ClassVar[str] = (
+        "add --labels FILE.csv with the columns name and label; names are numbers of rows from 0"
+    )
 
     @abc.abstractmethod
     def fits(self, event_shape: tuple[int, ...]) -> bool:
-        """Check the shape of an example, whose sizes are positive whole numbers."""
+        """True if examples of this form can have this shape, whose sizes are positive whole numbers."""
 
     @abc.abstractmethod
     def describe(self, total: int, event_shape: tuple[int, ...], bits: bool) -> str:
@@ -56,7 +61,7 @@ class Form(abc.ABC):
 
     @abc.abstractmethod
     def from_model(self, parts: list[Tensor], event_shape: tuple[int, ...], scale: Any) -> np.ndarray:
-        """Batches of samples in the model's numbers as one array, in the form that `samples.npy` has.
+        """Join batches of samples in model values into one array in the format of `samples.npy`.
 
         Args:
             parts: Batches, each (b, *event_shape).
@@ -65,11 +70,11 @@ class Form(abc.ABC):
         """
 
     def prepare(self, parts: list[Tensor]) -> tuple[list[Tensor], str]:
-        """Parts of a data set as they are used, and the change in words; by default none."""
+        """Return the parts of a data set with their values adjusted, and the change in words; default: no change."""
         return parts, ""
 
     def samples(self, examples: Tensor) -> np.ndarray:
-        """Stored examples in the form of `samples.npy`."""
+        """Convert stored examples to the format of `samples.npy`."""
         return examples.numpy()
 
     def stored(self, examples: Tensor, event_shape: tuple[int, ...]) -> Tensor:
@@ -78,7 +83,7 @@ class Form(abc.ABC):
         return examples
 
     def check(self, examples: Tensor, event_shape: tuple[int, ...], fits: bool) -> None:
-        """InputError that names the expected form unless the examples fit."""
+        """Raise an InputError that names the expected form unless `fits` is true."""
         if not fits:
             raise InputError(
                 f"the model takes {self.values} of shape (n, {', '.join(map(str, event_shape))}), got {examples.dtype} "
@@ -91,17 +96,20 @@ class Form(abc.ABC):
         total = sum(part.double().sum().item() for part in values.flatten().split(NUMBERS_AT_ONCE))
         return [f"values from {values.min().item():g} to {values.max().item():g}, mean {total / values.numel():.4g}"]
 
-    def files(self, samples: np.ndarray, scale: Any) -> dict[str, bytes]:
-        """Contents of further files of samples, by name; by default none.
+    def files(
+        self, samples: np.ndarray, scale: Any, labels: tuple[str, Sequence[str]] | None = None
+    ) -> dict[str, bytes]:
+        """Contents of additional files to write with samples, by file name; default: none.
 
         Args:
             samples: As `from_model` returns them.
             scale: The model's scale.
+            labels: Name of the column of labels in the data, and the label of each sample; None without such a column.
         """
         return {}
 
     def in_unit(self, bits_per_dim: float, num_dims: int) -> float:
-        """Bits/dim in the unit of `rate`, without its sign."""
+        """Convert bits/dim to the unit of `rate`, lower still being better."""
         return bits_per_dim
 
     def rate(self, bits_per_dim: float, standard_error: float | None, num_dims: int, digits: int = 4) -> str:
@@ -124,4 +132,4 @@ class Form(abc.ABC):
             facts: Facts about their origin, for the file's metadata.
             columns: Number of examples in a row; default: as square as possible.
         """
-        raise InputError(f"{self.name} have no figure; leave {path} out")
+        raise InputError(f"{self.name} have no figure; omit {path}")
