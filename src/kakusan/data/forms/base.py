@@ -31,7 +31,7 @@ class Form(abc.ABC):
         augmentable: Whether examples can be shifted and mirrored in training.
         has_figure: Whether examples can be written as a figure.
         has_pixels: Whether examples are images, among which duplicates can be searched.
-        how_to_label: Ways to give examples labels, for errors.
+        how_to_label: Advice in errors on how to label the examples.
         shows_mean: Whether a sample of a model without solver steps is the mean of p(x | z_1), not a draw.
     """
 
@@ -44,9 +44,7 @@ class Form(abc.ABC):
     has_figure: ClassVar[bool] = False
     has_pixels: ClassVar[bool] = False
     shows_mean: ClassVar[bool] = False
-    how_to_label: ClassVar[str] = (
-        "add --labels FILE.csv with the columns name and label; names are numbers of rows from 0"
-    )
+    how_to_label: ClassVar[str] = "add --labels FILE.csv with the columns name and label; names are row numbers from 0"
 
     @abc.abstractmethod
     def fits(self, event_shape: tuple[int, ...]) -> bool:
