@@ -409,11 +409,11 @@ def report(folder: Path) -> None:
         }
     )
     text = [
-        "# Which network in a few minutes of two cores\n",
+        "# Which network is best in a few minutes on two cores\n",
         f"Written by `benchmarks/bakeoff.py` from {len(used)} runs in [bakeoff.jsonl](benchmarks/bakeoff.jsonl), "
-        f"{' to '.join(sorted({dates[0], dates[-1]}))}; {'; '.join(machines)}. One thread a run; a second of two cores is two processor "
-        "seconds, imports, data and set-up included. The machine was shared. Processor seconds exclude "
-        f"other processes, but each second is slower on a busy machine. Sampler {DEFAULT_SOLVER}, {DEFAULT_STEPS} steps, {DEFAULT_SPACING}, "
+        f"{' to '.join(sorted({dates[0], dates[-1]}))}; {'; '.join(machines)}. Each run has one thread. A second of two cores is two processor "
+        "seconds, including imports, data and setup. The machine was shared. Processor seconds exclude "
+        f"other processes, but a busy machine computes less in each second. Sampler {DEFAULT_SOLVER}, {DEFAULT_STEPS} steps, {DEFAULT_SPACING}, "
         f"seed {SEED}. {NOTE} Between seeds: a standard deviation.\n",
     ]  # fmt: skip
     main_runs = {key: runs for key, runs in together.items() if key[0] in CANDIDATES}
@@ -426,7 +426,7 @@ def report(folder: Path) -> None:
         text += [f"## {base}, one setting changed, {seconds / CORES:g} seconds\n", table(mine, seconds) + "\n"]
     if len(found) > len(used):
         text.append(
-            f"{len(found) - len(used)} more runs in the file are of another machine, or have settings that were tried and left.\n"
+            f"{len(found) - len(used)} more runs in the file are from another machine, or have settings that were tried and dropped.\n"
         )
     figure(main_runs, folder / "bakeoff.png")
     (folder / "bakeoff.md").write_text("\n".join(text))

@@ -56,9 +56,9 @@ def main() -> None:
         "How fast is training for different image and batch sizes?",
         rows,
         [
-            "Forward, backward, optimizer and averaged weights, data in memory, one thread; ours with all its checks. The "
-            "networks are those of `time_to_quality`, not the same one: ours works on 2 x 2 pixels at a time and has "
-            "about 990,000 parameters, the rivals have 170,000 and 270,000.",
+            "Times include forward and backward passes, the optimizer and averaged weights, with data in memory and one "
+            "thread; kakusan runs all its checks. Each library has its own network of `time_to_quality`. That of kakusan "
+            "works on 2 x 2 pixels at a time and has about 990,000 parameters. The others have 170,000 and 270,000.",
         ],
         [Figure("size", "images a processor second", "library", True, True, among=("batch", 32))],
     ).write()

@@ -91,14 +91,14 @@ def page(record: dict[str, Any]) -> str:
         f"Written by `benchmarks/few.py` on {record['date']}; {record['machine']}; n = {record['n']:,} samples each, seed "
         f"{record['seed']}, one student. It was trained by `{record['recipe']}` in {record['steps']:,} steps of "
         f"{record['batch']} ({record['seconds'] / 60:.1f} minutes of wall-clock time on a busy machine) from "
-        f"a teacher of `{record['teacher_recipe']}`, guided by {record['distil']['guidance']:g} while teaching, "
+        f"a teacher of `{record['teacher_recipe']}`, with guidance {record['distil']['guidance']:g} in distillation, and "
         f"{'with' if record['distil'].get('data_weight') else 'without'} a discriminator of noised data. The student "
-        "samples with `renoise` on equal steps, the teacher as the command does (dpm++2m-sde, guidance of its own recipe). "
-        "Features: the 64 of the shipped digit classifier, which no training saw, against all test digits; one standard "
-        "error (jackknife). The last row scores real training digits in the same way.\n\n"
+        "samples with `renoise` on equal steps, and the teacher with the command's defaults (dpm++2m-sde, guidance of its own "
+        "recipe). Samples are compared with all test digits by the 64 features of the shipped digit classifier, which is "
+        "independent of both; one standard error (jackknife). The last row scores real training digits in the same way.\n\n"
         + "\n".join(lines)
-        + f"\n\nOne network evaluation of the student has {ratio:.2f} times the distance, without bias, of {teacher['steps']} steps of the "
-        f"teacher ({teacher['calls']:g} network evaluations), with the errors of the table.\n\n![Distance and recall against NFE](few.png)\n"
+        + f"\n\nWith one network evaluation, the student's distance without bias is {ratio:.2f} times that of the teacher with "
+        f"{teacher['steps']} steps ({teacher['calls']:g} network evaluations). The table has the errors.\n\n![Distance and recall against NFE](few.png)\n"
     )
 
 

@@ -61,8 +61,8 @@ def main() -> None:
         "How much memory do importing, training and sampling take at most?",
         rows,
         [
-            "Peak resident size of a process with one thread, torch's own 200 MiB or so included; training on 28 x 28 "
-            "pictures, each library with the network that it is compared with in quality.",
+            "Peak resident memory of a process with one thread, including about 200 MiB of torch itself. Training uses "
+            "28 x 28 images and, for each library, the network of the quality comparison.",
         ],
     ).write()
 

@@ -17,8 +17,8 @@ from kakusan.measure.manifolds import precision_recall
 from kakusan.measure.metric import Value
 
 NOTE = (
-    "The Fréchet distance is between the 64 features of the shipped digit classifier, of n samples and of all 10,000 test "
-    "digits, with one standard error (jackknife). Its bias falls as 1 / n; it is removed in the column without bias. "
+    "The Fréchet distance is that between n samples and all 10,000 test digits, by the 64 features of the shipped digit "
+    "classifier, with one standard error (jackknife). Its bias falls as 1 / n and is removed in the column without bias. "
     "Recognized: the classifier's confidence is at least 90 %."
 )
 

@@ -59,7 +59,7 @@ def measured(model: TrainedModel, folder: Path, guidance: float, sampler: str, s
 def table(rows: list[Row], long: Row) -> str:
     """Table in Markdown."""
     lines = [
-        "| sampler | steps | NFE | samples | recognized | Fréchet distance | without bias | of the long chain's |",
+        "| sampler | steps | NFE | samples | recognized | Fréchet distance | without bias | ratio to the whole chain |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for row in [long, *rows]:
@@ -111,15 +111,15 @@ def main() -> None:
     print(words)
     assert isinstance(model.recipe.model, DiffusionConfig)
     end = model.recipe.model.end_log_snr
-    ended = "" if end is None else f", runs of few steps end at log-SNR {end:g}, the whole chain does not"
+    ended = "" if end is None else f"; sampling with few steps ends at log-SNR {end:g}, and the whole chain does not"
     where = f"{os.cpu_count()} cores, {platform.processor() or platform.machine()}, torch {torch.__version__}"
     text = (
         "# Samplers: quality against NFE\n\n"
         f"Written by `benchmarks/samplers.py` on {time.strftime('%Y-%m-%d', time.gmtime())}; {where}; recipe "
         f"{model.recipe.name}, {model.recipe.minutes or '?'} minutes of training, guidance {given.guidance:g}, spacing {SPACING}, seed {SEED}{ended}. "
-        "The distance is between the 64 features of the shipped digit classifier, of samples and of all test digits, with "
-        "one standard error (jackknife); its bias falls as 1 / n and is removed in the next column. Recognized: the "
-        "classifier is at least 90 % sure. The first line is the whole chain; the last column compares with it.\n\n"
+        "The distance is that between samples and all test digits, by the 64 features of the shipped digit classifier, with "
+        "one standard error (jackknife). Its bias falls as 1 / n and is removed in the next column. Recognized: the "
+        "classifier's confidence is at least 90 %. The first row is the whole chain, and the last column is the ratio to it.\n\n"
         f"{words}\n\n![Distance and recognized share against NFE](samplers.png)\n"
     )
     (given.out / "samplers.md").write_text(text)

@@ -81,8 +81,8 @@ def main() -> None:
         "How much time do samples of comparable quality take?",
         rows,
         [
-            f"One thread, {CHUNK} samples at once, each library with its own trained network; a number after a sampler is "
-            "its steps. A guided step of ours evaluates two networks.",
+            f"One thread and {CHUNK} samples at once; each library has its own trained network. The number after a sampler "
+            "is its number of steps. A guided step of kakusan evaluates two networks.",
             NOTE,
         ],
         [Figure("processor seconds for 1,000", "without bias", "library", True, True, points=True)],

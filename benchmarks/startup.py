@@ -73,10 +73,12 @@ def main() -> None:
         "How long do importing and the first sample take?",
         sorted(rows, key=lambda row: (row["what"], row["seconds"])),
         [
-            "Interleaved runs of processes of one thread, files warm. lucidrains is denoising-diffusion-pytorch, without "
-            "torchvision, which it would import as well; diffusers imports its U-Net and three schedulers alone.",
-            "One sample: `kakusan sample RUN -n 1` with its default sampler, which asks two networks where it guides, and "
-            "writes a picture and an array; the rivals draw with 20 calls from a file of weights and write nothing.",
+            "Processes with one thread run interleaved, with files in the page cache. lucidrains is "
+            "denoising-diffusion-pytorch, without torchvision, which it would also import. diffusers imports only its U-Net "
+            "and three schedulers.",
+            "One sample: `kakusan sample RUN -n 1` uses its default sampler, which evaluates two networks in guided steps, "
+            "and writes a figure and an array. The other libraries sample with 20 network evaluations from a file of "
+            "weights and write nothing.",
         ],
     ).write()
 

@@ -138,8 +138,8 @@ def main() -> None:
         "What does a sampler's step cost besides the network?",
         rows,
         [
-            f"{STEPS} steps on 28 x 28 images around a network of one multiplication; processor time of one thread, "
-            "interleaved. azula's bar is silenced; denoising-diffusion-pytorch has no such switch."
+            f"{STEPS} steps on 28 x 28 images around a network of one multiplication, in processor time of one thread, "
+            "interleaved. azula's progress bar is disabled; denoising-diffusion-pytorch has no such option."
         ],
     ).write()
 

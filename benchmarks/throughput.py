@@ -273,17 +273,18 @@ def written(rows: list[dict[str, Any]]) -> None:
     """Write docs/benchmarks/throughput.json; this machine's rows of other cases and threads are kept."""
     path, new = FOLDER / "throughput.json", {(row["case"], row["threads"]) for row in rows}
     notes = [
-        "theirs, ours, bfloat16 (ours too) and compiled are images a second, with one thread of processor time, with two by the "
-        "clock on the wall; medians and quartiles of interleaved rounds, and the ratios are those of each round; in bfloat16 to the "
-        "faster of theirs in float32 and theirs in bfloat16. Seconds to compile, once a run, are processor time, the first step among them",
-        "each side is a process of its own; ours keeps memory that a step has freed, as the command does (kakusan.cli.allocator), "
-        "and theirs does so too in the columns that say it",
-        "with two threads theirs divides each operation between them, and ours takes two groups of the batch side by side "
-        "(optim.groups), which is the default; compiled, one group",
-        "diffusers: ClassicUNet with its weights carried over, equal outputs to 1e-5; lucidrains: its own network object "
-        "in our trainer, in channels-last memory",
-        "processor time leaves out what other processes take of the machine (its load is below), but not the caches and the "
-        "memory bandwidth they share, which is what the interleaving is for",
+        "The columns theirs, ours, bfloat16 (also ours) and compiled are in images per second, of processor time with one "
+        "thread and of wall-clock time with two. Values are medians and quartiles of interleaved rounds, and ratios are "
+        "computed within each round. The bfloat16 ratio is to the faster of theirs in float32 and theirs in bfloat16. Seconds "
+        "to compile are processor time, measured once per run, and include the first step.",
+        "Each library runs in its own process. Ours keeps memory that a step has freed, as the command does "
+        "(kakusan.cli.allocator). Theirs does so in the columns named memory kept.",
+        "With two threads, theirs divides each operation between them. Ours computes two micro-batches in parallel "
+        "(optim.groups), which is the default; when compiled, it has one micro-batch.",
+        "diffusers: ClassicUNet with the weights of their network, whose outputs are equal to 1e-5. lucidrains: its own "
+        "network object in our trainer, in channels-last memory.",
+        "Processor time excludes the time of other processes (the load is stated below), but not their effect on shared "
+        "caches and memory bandwidth. Interleaving the rounds reduces this effect on the ratios.",
     ]
     before = json.loads(path.read_text()) if path.exists() else {"notes": None}
     if before["notes"] == notes and before["made"]["processor"] == processor():  # measured in the same way

@@ -139,10 +139,11 @@ def main() -> None:
         "How long until samples are as good as another library's after half an hour?",
         best_samplers(rows),
         [
-            "A second of two cores is two processor seconds of a process with one thread. Importing, data and set-up are "
-            "in it, counted twice because they keep one core busy; drawing the samples that are measured is not.",
-            "The rivals have networks that are small enough to learn something in that time, data in memory, Adam with a rate that falls linearly over their "
-            "half hour, averaged weights and the best of their own samplers.",
+            "A second of two cores is two processor seconds of a process with one thread. Importing, reading data and "
+            "setup are included and count twice, because they keep one core busy. Drawing the measured samples is not "
+            "included.",
+            "The other libraries have networks small enough to learn something in that time, data in memory, Adam with "
+            "linear decay of the learning rate over their half hour, averaged weights, and the best of their own samplers.",
             NOTE,
         ],
         [Figure("seconds of two cores", "without bias", "library", x_log=True, y_log=True, points=True)],

@@ -37,7 +37,7 @@ RANDOM = np.random.default_rng(0).integers(0, 256, (200, 4))
         (RANDOM[:50], ["only 45 training examples"]),
         (np.tile(RANDOM[:1], (200, 1)), ["all training examples in mine.npy are equal"]),
         (RANDOM[:2], ["only 1 training example: a model is likely to memorize it"]),
-        (np.full((200, 4), 7), ["holds one value only, 7"]),
+        (np.full((200, 4), 7), ["has only one value, 7"]),
         (
             RANDOM % 17,
             [
@@ -45,7 +45,7 @@ RANDOM = np.random.default_rng(0).integers(0, 256, (200, 4))
             ],
         ),
         (RANDOM % 2, []),  # taken as black and white
-        (np.full((20, 4), 7), ["holds one value only, 7", "only 18 training examples"]),
+        (np.full((20, 4), 7), ["has only one value, 7", "only 18 training examples"]),
     ],
 )
 def test_each_thing_that_is_odd_has_one_line(examples, words):

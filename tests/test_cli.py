@@ -368,7 +368,7 @@ def test_a_mistake_is_one_line_and_exit_2(capsys, tmp_path, monkeypatch, argumen
         (["sample", "ddpm", "--sampler", "euler"], "ancestral, ddim"),
         (
             ["sample", "ddpm", "--sampler", "heun", "--eta", "0.5"],
-            "eta is an option of ddim, and heun has none of that name",
+            "eta is an option of ddim, and heun does not have it",
         ),
         (["sample", "ddpm", "--sampler", "heun", "--churn", "-1"], "churn"),
         (["sample", "ddpm", "--end-log-snr", "101"], "-100..100"),

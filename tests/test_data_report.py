@@ -100,7 +100,7 @@ def test_a_figure_of_a_table_is_refused(tmp_path, capsys):
     table.write_text("a,b\n" + "".join(f"{row}.5,{row % 3}\n" for row in range(40)))
     code, _, err = call(capsys, "data", table, "--figure", figure)
     assert code == 2
-    assert f"tables have no figure; leave {figure} out" in err
+    assert f"tables have no figure; omit {figure}" in err
     assert not figure.exists()
 
 

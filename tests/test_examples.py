@@ -56,3 +56,7 @@ def test_the_page_lists_every_example_once_with_one_sentence():
     for *_, sentence in rows:
         assert sentence.count(". ") == 0
         assert sentence.endswith(".")
+
+
+def test_the_site_shows_every_example_once():
+    assert re.findall(r"^<!-- example: (\S+) -->$", PAGE, re.MULTILINE) == [path.name for path in EXAMPLES]

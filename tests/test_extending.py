@@ -13,8 +13,10 @@ import pytest
 import torch
 
 import kakusan as kk
+import test_denoisers
+import test_laws
 from harness.pages import ROOT, blocks
-from harness.support import F64, assert_mean, f64
+from harness.support import F64, f64
 
 PACKAGE = ROOT / "src" / "kakusan"
 PYTHON = blocks("docs/extending.md", "python")
@@ -56,6 +58,26 @@ def test_an_own_solver_samples_and_equals_ddim_with_all_noise(used):
     torch.testing.assert_close(own, known, rtol=0, atol=1e-12)  # the same noise, float64, 20 steps
 
 
+@using("solver")
+def test_an_own_solver_passes_the_suite_of_laws(used, monkeypatch):
+    monkeypatch.setitem(test_laws.SOLVERS_OF_AN_ORDER, "own", used["EulerAncestral"]())
+    test_laws.test_its_law_nears_that_of_exact_steps_at_its_declared_order("own", monkeypatch)
+    test_laws.test_on_equal_steps_of_the_angle_its_law_nears_the_data("own", monkeypatch)
+
+
+@using("denoiser")
+def test_an_own_denoiser_passes_the_suite_of_laws(used, monkeypatch):
+    def small(name, shape=(1, 8, 8), time="sinusoidal", variance="beta"):
+        torch.manual_seed(0)
+        return used["Gated"](shape[0], shape[1:], 10, width=8, time=time, gate=variance == "learned").double()
+
+    monkeypatch.setattr(test_denoisers, "small", small)
+    test_denoisers.test_a_network_takes_any_height_and_width("own", "sinusoidal", (5, 7))
+    test_denoisers.test_the_output_of_a_network_depends_on_the_timestep("own")
+    test_denoisers.test_an_example_is_denoised_by_itself("own")
+    test_denoisers.test_every_parameter_has_a_gradient("own")
+
+
 @using("denoiser")
 def test_an_own_denoiser_is_trained_and_sampled_by_class(used):
     assert used["samples"].shape == (4, 1, 8, 8)
@@ -64,24 +86,35 @@ def test_an_own_denoiser_is_trained_and_sampled_by_class(used):
 
 
 @using("likelihood")
-def test_an_own_likelihood_is_a_density_and_draws_from_it(used):
+def test_an_own_likelihood_passes_the_suite_of_laws(used, monkeypatch):
+    x, weights = map(f64, np.polynomial.laguerre.laggauss(40))  # exact for polynomials times exp(-|x - mean|)
+    mean, points, weights = f64([[0.3]]), torch.cat([0.3 + x, 0.3 - x])[:, None], (weights * x.exp()).repeat(2)
+    listed = test_laws.Listed(used["LaplaceDistribution"](mean), points, weights)
+    monkeypatch.setitem(test_laws.DISTRIBUTIONS, "own", lambda: listed)
+    test_laws.test_its_shapes_are_those_of_whole_examples("own")
+    test_laws.test_its_probability_is_one_and_its_mean_its_first_moment("own")
+    test_laws.test_its_draws_have_the_moments_of_its_log_density("own")
+
+
+@using("likelihood")
+def test_an_own_likelihood_bounds_and_refuses_what_it_does_not_model(used):
     assert used["bound"].isfinite().all()
-    law = used["LaplaceDistribution"](f64([[0.3]]))
-    x = torch.linspace(-30, 30, 60_001, dtype=F64)[:, None]
-    assert torch.trapezoid(law.log_prob(x).exp(), x[:, 0]).item() == pytest.approx(1, rel=1e-6)  # steps of 1e-3
-    draws = law.expand(100_000).sample(torch.Generator().manual_seed(0))
-    assert_mean(torch.cat([draws, (draws - 0.3).square()], 1), f64([0.3, 2.0]))
     with pytest.raises(kk.InputError):
         kk.elbo(used["vae"], torch.full((1, 5), torch.nan))
 
 
 @using("family")
-def test_an_own_chain_keeps_the_law_on_every_path(used):
+def test_an_own_chain_passes_the_suite_of_laws(used, monkeypatch):
     torch.testing.assert_close(used["one"], used["other"], rtol=0, atol=1e-10)
-    chain, x = used["chain"], used["x"]
+    chain = used["chain"]
     cov = chain.weight() @ chain.weight().T + (2 * chain.log_std).exp() * torch.eye(6, dtype=F64)
-    exact = torch.distributions.MultivariateNormal(chain.bias, cov).log_prob(x)
-    torch.testing.assert_close(used["one"], exact, rtol=0, atol=1e-9)
+    world = kk.oracles.GaussianWorld(chain.bias.tolist(), cov.tolist())
+    exact = test_laws.Exact(chain, used["x"], world.log_prob, -world.entropy().item())
+    monkeypatch.setitem(test_laws.CHAINS, "own", lambda: exact)
+    test_laws.test_each_of_its_steps_leads_to_the_shape_of_its_neighbour("own")
+    test_laws.test_every_path_of_an_exact_chain_weighs_the_evidence("own")
+    with torch.no_grad():
+        test_laws.test_its_draws_follow_its_evidence("own")
     assert used["samples"].shape == (10, 6)
 
 

@@ -159,6 +159,17 @@ def test_the_page_names_nothing_outside_and_holds_foreign_text_as_text(guided):
     assert text.count("</script>") == text.count("<script") == 5
 
 
+@catches("""exchange/html/export.py: classes are shown by their numbers
+- words = model.classes or tuple
++ words = tuple""")
+def test_the_page_shows_the_names_of_classes_as_text(tmp_path):
+    names = ("cat", "<i>dog</i>")
+    path = write_model(tmp_path / "m.safetensors", condition="labels", classes=names)
+    text = kk.export(path, tmp_path / "m.html", "html").path.read_text()
+    assert re.findall(r'<option value="\d+">([^(]*) \(', text) == ["&lt;i&gt;dog&lt;/i&gt;"]  # p(cat) is 0 in this file
+    assert '"class_names":["cat","\\u003ci>dog\\u003c/i>"]' in text
+
+
 @pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
 def test_the_page_draws_samples_in_a_browser_from_a_file_and_asks_for_nothing(guided, monkeypatch):
     monkeypatch.syspath_prepend(str(BENCHMARKS))

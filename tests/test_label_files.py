@@ -120,8 +120,8 @@ def test_labels_that_cannot_be_used_are_named(tmp_path):
     [
         ("a.png,cat,3\n", "got 3 in line 1"),
         ("a.png,cat\na.png,dog\n", "a.png has two labels, cat and dog"),
-        ("x.png,cat\n", "its 1 names fit no example, the first x.png"),
-        ("", "its 0 names fit no example"),
+        ("x.png,cat\n", "no name matches an example, got 1 names, the first x.png"),
+        ("", "no name matches an example, got 0 names"),
         ("a.png\n", "got 1 in line 1"),
     ],
 )
@@ -138,8 +138,8 @@ def test_a_damaged_table_is_refused_in_one_line(tmp_path, text, words):
     ("data", "labels", "words"),
     [
         ("images", "folders", "at least two subfolders with images, got 0"),
-        ("images", "nowhere.csv", "no table of labels"),
-        ("mnist", "folders", "mnist is none"),
+        ("images", "nowhere.csv", "not a table of labels"),
+        ("mnist", "folders", "mnist is not one"),
     ],
 )
 def test_a_choice_that_gives_no_labels_is_refused(tmp_path, data, labels, words):

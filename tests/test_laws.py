@@ -28,6 +28,7 @@ from kakusan.distributions import Bernoulli, Dirichlet, DiscretizedNormal, Distr
 from kakusan.models.diffusion import Diffusion
 from kakusan.models.dirichlet_multinomial import DirichletMultinomial
 from kakusan.models.hierarchical_vae import HierarchicalVAE
+from kakusan.models.learned_noise import LearnedNoise
 from kakusan.models.mixture import Mixture
 from kakusan.models.vae import VAE
 from kakusan.oracles import DirichletWorld, GaussianWorld, LinearHierarchyWorld, LinearVAEWorld, MixtureWorld, Noising
@@ -301,6 +302,27 @@ def exact_diffusion() -> Exact:
     return Exact(chain, world.sample(4, seeded(5)), world.log_prob, -world.entropy().item())
 
 
+def exact_learned_noise() -> Exact:
+    betas = f64(SMALL_BETAS)
+    world, schedule = GaussianWorld([0.3, -0.2], f64([0.25, 0.9]).diag()), Schedule.from_betas(betas)
+    decoders = Diffusion(world.network(betas, "x"), schedule, 2, "x", "beta").double()
+    mean, var, reverse = torch.zeros(2, dtype=F64), torch.ones(2, dtype=F64), {}
+    for t in range(len(betas), 0, -1):  # p(z_{t-1} | z_t) = N(gain z_t + shift, beta_t), each coordinate alone
+        shift = decoders.decode(torch.zeros(1, 2, dtype=F64), t).mean[0]
+        gain = decoders.decode(torch.ones(1, 2, dtype=F64), t).mean[0] - shift
+        total = gain.square() * var + betas[t - 1]
+        reverse[t] = (mean, var * gain / total, gain * mean + shift, var * betas[t - 1] / total)
+        mean, var = gain * mean + shift, total
+
+    def encoder(z, t):
+        beta, (above, weight, below, left) = betas[t[0] - 1], reverse[int(t[0])]
+        moved = above + weight * (z - below) - (1 - beta).sqrt() * z
+        return moved / beta.sqrt(), ((left / beta).log() / math.log(1e4) + 0.5).expand_as(z)
+
+    law = world.generated_law(betas, "beta")
+    return Exact(LearnedNoise(decoders, encoder), law.sample(4, seeded(8)), law.log_prob, -law.entropy().item())
+
+
 class ExactByClass(LatentChain):
     """Scalar data N(m_k, v_k) of class k = cond under noise, and the exact reverse of it."""
 
@@ -339,6 +361,7 @@ CHAINS = {
     "VAE": exact_vae,
     "HierarchicalVAE": exact_hierarchy,
     "Diffusion": exact_diffusion,
+    "LearnedNoise": exact_learned_noise,
     "Mixture": exact_mixture,
 }
 every_chain = pytest.mark.parametrize("name", CHAINS)

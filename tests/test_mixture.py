@@ -104,8 +104,8 @@ def test_uncertain_classes_refuse_settings_of_the_chains_own_loss():
 
 
 @catches("""models/mixture.py: the noise of a responsibility depends on the place in the batch
-- return [stream(seed, "responsibilities", device=x.device) for _ in x]
-+ return stream(seed, "responsibilities", device=x.device)""")
+- noise = [stream(seed, "responsibilities", device=x.device) for _ in k]
++ noise = stream(seed, "responsibilities", device=x.device)""")
 def test_a_responsibility_depends_on_its_example_alone():
     chain = VAE(lambda x, k: (x + k[:, None], x * 0), lambda z, k: z * k[:, None], 1).double()
     both = Mixture(chain, 2)

@@ -320,7 +320,7 @@ def test_every_network_takes_features_as_a_condition(name):
         ({"num_classes": 3}, torch.zeros(1, dtype=torch.int64), r"got int64 of shape \(1,\)"),
         ({"cond_dim": 2}, None, r"conditional on 2 features: pass cond, float of shape \(b, 2\), got None"),
         ({"cond_dim": 2}, torch.zeros(3, 3), r"got float32 of shape \(3, 3\)"),
-        ({}, torch.zeros(3, dtype=torch.int64), "unconditional: leave out cond"),
+        ({}, torch.zeros(3, dtype=torch.int64), "unconditional: omit cond"),
     ],
 )
 def test_a_condition_that_does_not_fit_is_refused(build, cond, words):

@@ -133,6 +133,7 @@ def test_the_commands_of_the_pages_run(line, folder, capsys, monkeypatch):
     monkeypatch.chdir(folder)
     words = shlex.split(line, comments=True)[1:]
     small = {"sample": ["-n", "2", "--out", str(folder / f"samples{len(line)}")], "evaluate": ["--limit", "20"]}
+    small["ladder"] = ["--steps", "1", "--limit", "20", "--samples", "0"]
     words = [word for word in words if word not in ("--limit", "1000")] + small.get(words[0], [])
     code, out, err = call(capsys, *words)
     assert code == 0, f"{line}\n{out}{err}"

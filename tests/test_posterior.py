@@ -55,7 +55,7 @@ def rows_of(x):
 
 
 @catches("""likelihood/classes.py: Bayes' rule forgets p(k)
-- gap = gap + log_prior[best][:, None] - log_prior
+- gap = gap + prior[best][:, None] - prior
 + gap = gap""")
 def test_with_exact_bounds_the_probabilities_are_exact():
     x = torch.linspace(-2, 2, 9, dtype=F64)[:, None]

@@ -1,16 +1,28 @@
 """Scores of single examples: their intervals cover the exact bound, and the strangest examples are found cheaply."""
 
+import math
+from typing import Any
+
+import pytest
 import torch
 from torch.testing import assert_close
 
+import kakusan as kk
 from harness.faults import catches
-from harness.support import seeded
+from harness.support import F64, seeded
+from kakusan.distributions import Normal, add
+from kakusan.likelihood.classes import posterior
 from kakusan.likelihood.diffusion import of_diffusion
 from kakusan.likelihood.ranking import rank_examples
-from kakusan.likelihood.scores import cost_of_perfect_estimates, score_examples, stderr_of
+from kakusan.likelihood.scores import cost_of_perfect_estimates, draws_of, score_examples, stderr_of
 from kakusan.likelihood.step_groups import default_law
 from kakusan.models.diffusion import Diffusion
+from kakusan.noise import stream
 from kakusan.oracles import GaussianWorld, LinearVAEWorld
+from kakusan.run.build import build
+from kakusan.run.families.diffusion import DiffusionConfig
+from kakusan.run.families.hierarchy import HierarchyConfig
+from kakusan.run.families.vae import VAEConfig
 from kakusan.schedule import Schedule
 
 WORLD = GaussianWorld([0.3, -0.2, 0.1, 0.0], torch.diag(torch.tensor([0.6, 0.4, 0.3, 0.8])) + 0.1)
@@ -107,3 +119,89 @@ def test_scores_do_not_depend_on_how_many_examples_are_scored_at_once():
     whole = score_examples(MODEL, lambda rows: x[rows], 5, 4, 32, None, 0)
     alone = score_examples(MODEL, lambda rows: x[2:3][rows], 1, 4, 32, None, 0)
     assert_close(whole.nats[2:3], alone.nats, rtol=1e-12, atol=0)
+
+
+class PastTheRoom(kk.LatentChain):
+    """A chain whose encoder draws with torch's own function."""
+
+    depth = 1
+
+    def prior(self, cond=None):
+        """N(0, 1)."""
+        return Normal(torch.zeros(1, 1, dtype=F64), torch.ones(1, 1, dtype=F64))
+
+    def decode(self, z, t, cond=None):
+        """N(z, 1)."""
+        return Normal(z.expand(-1, 4), torch.ones_like(z))
+
+    def encode(self, z, t, cond=None) -> Any:
+        """N(0, 4)."""
+        outer = Normal(0 * z[:, :1], torch.full((len(z), 1), 2.0, dtype=F64))
+
+        class Own:
+            log_prob = outer.log_prob
+
+            def sample(self, generator=None):
+                return outer.mean + outer.std * torch.randn(len(z), 1, generator=generator, dtype=F64)
+
+        return Own()
+
+
+def of_classes(name):
+    """A model of 3 labels with random weights."""
+    names = {"condition": "labels", "classes": tuple("abc")}
+    config = {
+        "vae": lambda: VAEConfig(hidden=(8,), latent=2, **names),
+        "hierarchy": lambda: HierarchyConfig(hidden=8, latents=(3, 2), **names),
+        "diffusion": lambda: DiffusionConfig(width=8, inner_width=8, blocks=1, depth=20, **names),
+    }[name]()
+    torch.manual_seed(0)
+    model = build(config, (1, 8, 8)).double().eval()
+    for parameter in model.parameters():
+        parameter.data = 0.1 * torch.randn_like(parameter)
+    return model
+
+
+@catches("""likelihood/scores.py: all draws of a batch have the same noise
+- zip(*(noted.again(generator) for _ in part))
++ zip(*([noted.again(generator)] * len(part)))""")
+@catches("""models/mixture.py: the classes of one batch stand in another order
+- k = classes.repeat_interleave(len(x))
++ k = classes.repeat(len(x))""")
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["vae", "hierarchy", "diffusion"])
+def test_draws_in_one_batch_have_the_noise_that_they_have_one_after_another(name):
+    model, x = of_classes(name), torch.rand(3, 1, 8, 8, generator=seeded(1), dtype=F64) * 2 - 1
+    x = ((x + 1) * 127.5).round() / 127.5 - 1
+    generator = seeded(2)
+    log_joint = [
+        add(model.chain.draw_terms(x, torch.full((3,), k), [stream(0, "responsibilities") for _ in x]).values())
+        - math.log(3)
+        for k in range(3)
+    ]
+    q = torch.stack(log_joint, 1).softmax(1)
+    turns = []
+    for _ in range(9):
+        each = [add(model.chain.draw_terms(x, torch.full((3,), k), generator).values()) for k in range(3)]
+        turns.append((q * (torch.stack(each, 1) - math.log(3) - q.clamp(min=1e-300).log())).sum(1))
+    assert_close(draws_of(model, x, 9, seeded(2)), torch.stack(turns, 1), rtol=1e-12, atol=1e-10)
+
+
+def test_a_chain_that_draws_with_a_function_of_its_own_is_evaluated_draw_by_draw():
+    chain, x, generator = PastTheRoom(), torch.zeros(2, 4, dtype=F64), seeded(0)
+    turns = [add(chain.draw_terms(x, None, generator).values()) for _ in range(5)]
+    assert_close(draws_of(chain, x, 5, seeded(0)), torch.stack(turns, 1), rtol=0, atol=0)
+
+
+@catches("""likelihood/classes.py: the classes of one batch are given to other examples
+- return ((part[:, 0], part[:, 1]) for part in parts if len(part))
++ return ((part[:, 0], part[:, 1].flip(0)) for part in parts if len(part))""")
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["vae", "diffusion"])
+def test_classes_in_one_batch_have_the_bounds_that_they_have_alone(name):
+    model, x = of_classes(name), torch.full((2, 1, 8, 8), 0.2, dtype=F64)
+    x[1] = -1
+    found = posterior(model, lambda rows: x[rows], 2, 16)
+    for k in range(3):
+        alone = draws_of(model, x, 16, stream(0, "classes", 0), torch.full((2,), k))
+        assert_close(found.bounds[:, k], alone.mean(1), rtol=1e-12, atol=1e-9)

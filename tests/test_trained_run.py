@@ -95,7 +95,7 @@ def test_resuming_with_a_larger_budget_ends_where_a_run_of_that_budget_ends(run,
         longer.resume()
     with pytest.raises(kk.InputError, match="keeps its recipe"):
         kk.train("mnist-vae", resume=longer.path)
-    with pytest.raises(kk.InputError, match="and place"):
+    with pytest.raises(kk.InputError, match="and directory"):
         kk.train(resume=longer.path, out=tmp_path / "elsewhere")
     with pytest.raises(kk.InputError, match="device must be"):
         kk.train(resume=longer.path, device="tpu")

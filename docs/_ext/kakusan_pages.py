@@ -1,4 +1,4 @@
-"""Sphinx extension: equations with their code and tests, source pages, help texts, Japanese search, both languages."""
+"""Sphinx extension: equations with their code and tests, examples, source pages, help texts, Japanese search, languages."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 
 from docutils import nodes
 from docutils.parsers.rst import Directive
+from examples import fill
 from pygments import highlight
 from pygments.formatters import HtmlFormatter
 from pygments.lexers import TextLexer, get_lexer_for_filename
@@ -116,7 +117,7 @@ def rewrite_links(app, docname, content):
             return f"site:_source/{target.relative_to(ROOT)}/index.html"
         return f"site:_source/{target.relative_to(ROOT)}.html{anchor}"
 
-    content[0] = LINK.sub(rewritten, content[0])
+    content[0] = LINK.sub(rewritten, fill(ROOT / "examples", content[0]))
     if docname == "index":
         pages = sorted(path.stem for path in Path(app.srcdir).glob("*.md"))
         others = [

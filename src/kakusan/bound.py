@@ -13,7 +13,7 @@ from kakusan.errors import InputError
 from kakusan.noise import Randomness
 from kakusan.progress import progress
 
-PATHS_AT_ONCE = 2000  # more do not run faster, and their values would leave the caches
+PATHS_AT_ONCE = 2000  # a larger batch is no faster, and its values no longer fit the CPU caches
 
 
 def sample_path(
@@ -133,15 +133,15 @@ def ancestral_sample(
     mean_output: bool = False,
     z: Latent | None = None,
 ) -> Tensor:
-    """Draw n examples x ~ p(x): z_T from the prior, then down the generative chain (S6, S31, M13).
+    """Draw n examples x ~ p(x): z_T from the prior, then each step of the generative chain (S6, S31, M13).
 
     Args:
         chain: The model.
         n: Number of examples, at least 0.
         generator: One generator, or n of them: then example i depends on generator i alone.
         cond: Condition of each example, of length n.
-        mean_output: Return the mean of p(x | z_1) instead of a draw from it (S6). The distribution of the result
-            then lacks the last noise.
+        mean_output: Return the mean of p(x | z_1) instead of a draw from it (S6). The result then lacks the noise of
+            the likelihood.
         z: Latents z_T to start from, instead of n draws from the prior.
 
     Returns:

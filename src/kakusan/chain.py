@@ -1,9 +1,9 @@
-"""The one idea: data x = z_0 and latents z_1, ..., z_T, a Markov chain in both directions.
+"""The interface of every model: data x = z_0 and latents z_1, ..., z_T, a Markov chain in both directions.
 
     p(x, z_1..z_T | c) = p(z_T | c) prod_t p(z_{t-1} | z_t, c)      generative chain      (S9, S46)
     q(z_1..z_T | x, c) = prod_t q(z_t | z_{t-1}, c)                 inference chain
 
-Dirichlet-multinomial and VAE have depth 1, a hierarchical VAE depth L, a diffusion model depth T.
+A Dirichlet-multinomial model and a VAE have depth 1, a hierarchical VAE depth L, a diffusion model depth T.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class LatentChain(abc.ABC):
         """q(z_t | z_{t-1} = z, cond) for t in 1..T; t = 1 reads x."""
 
     def validate(self, x: Tensor, cond: Tensor | None = None) -> None:
-        """Check that x, shape (b, *event), can be data of this chain: valid data have a bound.
+        """Check that x, shape (b, *event), can be data of this chain. Valid data always have a bound.
 
         Called where data enter the library. It reads values on the device, so training steps do not call it.
 
@@ -58,7 +58,7 @@ class LatentChain(abc.ABC):
         check_cond(cond, len(x))
 
     def terms(self, x: Tensor, cond: Tensor | None = None, generator: Randomness = None) -> dict[str, Tensor]:
-        """Terms of the ELBO on one drawn path, by name; nats, each of shape (b,). Their sum has the ELBO as its mean.
+        """Terms of the ELBO on one drawn path, by name; nats, each of shape (b,). The mean of their sum is the ELBO.
 
         Args:
             x: Data, shape (b, *event).
@@ -69,7 +69,7 @@ class LatentChain(abc.ABC):
         return self.draw_terms(x, cond, generator)
 
     def draw_terms(self, x: Tensor, cond: Tensor | None = None, generator: Randomness = None) -> dict[str, Tensor]:
-        """The same as `terms`, without validating x; for training steps."""
+        """Return `terms` without validating x, for training steps."""
         path, ups = [x], []
         for t in range(1, self.depth + 1):
             ups.append(self.encode(path[-1], t, cond))

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from kakusan.errors import InputError
 
-GRID_SLACK = 0.01  # tolerance as a share of a level: float32 rounds to a thousandth of it, and a wrong scale exceeds it
+# Tolerance as a share of a level: float32 rounds to a thousandth of a level, and a wrong scale exceeds the tolerance.
+GRID_SLACK = 0.01
 
 
 def numbers(values: Any, name: str, dtype: torch.dtype | None = None) -> Tensor:
@@ -36,16 +37,16 @@ def numbers(values: Any, name: str, dtype: torch.dtype | None = None) -> Tensor:
         raise InputError(f"{name} must be real numbers, got {tensor.dtype}; pass {name}.double()")
     if dtype is None:
         return tensor
-    return tensor.to(dtype) if isinstance(values, Tensor) else torch.as_tensor(values, dtype=dtype)  # in one rounding
+    return tensor.to(dtype) if isinstance(values, Tensor) else torch.as_tensor(values, dtype=dtype)  # rounds only once
 
 
 def check_event(x: Tensor, event_shape: Sequence[int] | None = None, name: str = "x") -> None:
-    """InputError unless x is a batch of floating-point examples (b, *event); the event shape may be None."""
+    """Raise InputError unless x is a batch of floating-point examples (b, *event); the event shape may be None."""
     if not isinstance(x, Tensor):
-        raise InputError(f"{name} must be a tensor, got {type(x).__name__}; make it one by torch.as_tensor({name})")
+        raise InputError(f"{name} must be a tensor, got {type(x).__name__}; convert it with torch.as_tensor({name})")
     if not x.is_floating_point():
         raise InputError(
-            f"{name} must be floating-point in the model's own scale, got {x.dtype}; 8-bit pixels u become "
+            f"{name} must be floating-point on the model's scale, got {x.dtype}; 8-bit pixels u become "
             "u / 127.5 - 1 for a diffusion model or a discretized likelihood, u / 255 for a gaussian one"
         )
     if x.dtype in (torch.float16, torch.bfloat16):
@@ -60,7 +61,7 @@ def check_event(x: Tensor, event_shape: Sequence[int] | None = None, name: str =
 
 
 def check_cond(cond: Tensor | None, num: int) -> None:
-    """InputError unless cond is None, int64 class indices (b,), or float features (b, ...) for b = num examples."""
+    """Raise InputError unless cond is None, int64 class indices (b,), or float features (b, ...) for b = num examples."""
     if cond is None:
         return
     if not isinstance(cond, Tensor):
@@ -74,7 +75,7 @@ def check_cond(cond: Tensor | None, num: int) -> None:
 
 
 def check_steps(t: Tensor | int, z: Tensor, event_shape: Sequence[int], depth: int, lowest: int = 1) -> None:
-    """InputError unless z has the model's shape and t lies in lowest..T; a tensor on a GPU is not read."""
+    """Raise InputError unless z has the model's shape and t lies in lowest..T. The values of t on a GPU are not checked."""
     check_event(z, event_shape, "z")
     if isinstance(t, int):
         right, found = lowest <= t <= depth, str(t)
@@ -92,7 +93,7 @@ def check_steps(t: Tensor | int, z: Tensor, event_shape: Sequence[int], depth: i
 
 
 def check_together(x: Tensor, z: Tensor, event_shape: Sequence[int], names: tuple[str, str] = ("x", "z_t")) -> None:
-    """InputError unless x and z are batches of the model's shape, of one length or one of them a batch of one."""
+    """Raise InputError unless x and z are batches of the model's shape and of equal length, or one is a batch of one."""
     for value, name in zip((x, z), names):
         check_event(value, event_shape, name)
     if len(x) != len(z) and 1 not in (len(x), len(z)):
@@ -100,7 +101,7 @@ def check_together(x: Tensor, z: Tensor, event_shape: Sequence[int], names: tupl
 
 
 def check_same_event(value: Tensor, mean: Tensor) -> None:
-    """InputError unless mean and value have the same event shape, because broadcasting would hide the mistake."""
+    """Raise InputError unless mean and value have the same event shape, because broadcasting would hide the mistake."""
     if value.shape[1:] != mean.shape[1:]:
         raise InputError(
             f"a batch of events of shape {tuple(value.shape[1:])} does not fit a distribution over events of shape "
@@ -109,7 +110,7 @@ def check_same_event(value: Tensor, mean: Tensor) -> None:
 
 
 def check_values(x: Tensor, right: Tensor, expected: str, advice: str) -> None:
-    """InputError naming the first value of x where `right`, of the same shape, is false."""
+    """Raise InputError naming the first value of x where `right`, a mask of the same shape, is false."""
     if not right.all():
         wrong = ~right
         index = wrong.nonzero()[0].tolist()
@@ -120,12 +121,12 @@ def check_values(x: Tensor, right: Tensor, expected: str, advice: str) -> None:
 
 
 def check_finite(x: Tensor) -> None:
-    """InputError for NaN and infinity."""
+    """Raise InputError for NaN and infinity."""
     check_values(x, x.isfinite(), "values must be finite", "repair or leave out such examples")
 
 
 def check_grid(x: Tensor, levels: int) -> None:
-    """InputError unless each value is one of `levels` equally spaced ones from -1 to 1."""
+    """Raise InputError unless each value is one of `levels` equally spaced ones from -1 to 1."""
     place = (x + 1) * ((levels - 1) / 2)
     right = ((place - place.round()).abs() < GRID_SLACK) & (x.abs() < 1 + GRID_SLACK / levels)
     check_values(
@@ -134,13 +135,13 @@ def check_grid(x: Tensor, levels: int) -> None:
 
 
 def check_bits(x: Tensor) -> None:
-    """InputError unless each value is 0 or 1."""
-    advice = "draw bits from gray levels by (torch.rand_like(x) < x).to(x), or choose a gaussian likelihood"
+    """Raise InputError unless each value is 0 or 1."""
+    advice = "draw bits from gray levels with (torch.rand_like(x) < x).to(x), or choose a gaussian likelihood"
     check_values(x, (x == 0) | (x == 1), "values must be 0 or 1", advice)
 
 
 def check_range(x: Tensor, low: float, high: float) -> None:
-    """InputError unless each value lies in [low, high]."""
+    """Raise InputError unless each value lies in [low, high]."""
     slack = 4 * torch.finfo(x.dtype).eps * max(abs(low), abs(high))
     right = (x >= low - slack) & (x <= high + slack)
     advice = "scale the data to it, or build the model with another clip"
@@ -148,6 +149,6 @@ def check_range(x: Tensor, low: float, high: float) -> None:
 
 
 def check_count(num: int, of: str = "example") -> None:
-    """InputError unless there is at least one item."""
+    """Raise InputError unless there is at least one item."""
     if num < 1:
         raise InputError(f"there is nothing to evaluate: expected at least one {of}, got {num}")

@@ -1,4 +1,4 @@
-"""Columns of a table: their types, and where each stands among the numbers that a model takes. Imports no torch."""
+"""Columns of a table: their types and their positions in the vector that a model takes. Does not import torch."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class Column:
     Source: Jones and Pewsey 2009, Sinh-arcsinh distributions, https://doi.org/10.1093/biomet/asp053.
 
     Attributes:
-        name: Its name in the table's header.
+        name: Name in the table's header.
         type: "real", "integer" or "categorical".
-        missing: Whether values may be missing; the model then takes a flag that is 1 for a value and 0 for a hole.
+        missing: Whether values may be missing; the model then also takes a flag: 1 for a value, 0 for a missing one.
         center, scale: Location and positive scale in the unit of the column.
         skew, tail: Shape of the transformation; 0 and 1 leave the standardized value as it is.
         categories: Names of the categories, in the order of their codes.
@@ -51,21 +51,21 @@ class Column:
 
     @property
     def width(self) -> int:
-        """Numbers of its value: 1, or one for each category."""
+        """Count of numbers that encode a value: 1, or one for each category."""
         return len(self.categories) or 1
 
     def describe(self) -> str:
-        """Name and type in words."""
+        """Return the name and the type as text."""
         kind = f"categorical, {len(self.categories)} categories" if self.categories else self.type
         return f"{self.name}: {kind}{', with missing values' if self.missing else ''}"
 
     def record(self) -> str:
-        """One line of JSON that `from_record` reads back."""
+        """Return one line of JSON that `from_record` reads back."""
         return json.dumps(dataclasses.asdict(self), ensure_ascii=True)
 
 
 def from_record(text: str) -> Column:
-    """Rebuild a column from its record; InputError if it is none."""
+    """Rebuild a column from its record; InputError if the text is not a record."""
     try:
         values: Any = json.loads(text)
     except ValueError as error:
@@ -75,15 +75,15 @@ def from_record(text: str) -> Column:
 
 @dataclass(frozen=True)
 class Place:
-    """A column and its numbers among those of a row: values[start : start + width], and a flag if values may be missing."""
+    """Position of a column in a row's vector: values[start : start + width], then a flag if values may be missing."""
 
     column: Column
-    index: int  # of the column
+    index: int  # number of the column in the table
     start: int
 
     @property
     def stop(self) -> int:
-        """First number after the value."""
+        """Index of the first number after the value."""
         return self.start + self.column.width
 
     @property
@@ -93,7 +93,7 @@ class Place:
 
 
 def places(columns: tuple[Column, ...]) -> list[Place]:
-    """Place of each column among the numbers of a row: its value, then its flag."""
+    """Return the position of each column in a row's vector: its value, then its flag."""
     found, start = [], 0
     for index, column in enumerate(columns):
         found.append(Place(column, index, start))
@@ -102,5 +102,5 @@ def places(columns: tuple[Column, ...]) -> list[Place]:
 
 
 def num_numbers(columns: tuple[Column, ...]) -> int:
-    """Numbers that a model takes for a row."""
+    """Return the length of the vector that a model takes for a row."""
     return sum(column.width + column.missing for column in columns)

@@ -20,10 +20,10 @@ from pathlib import Path
 from kakusan.errors import SaveError, printable
 
 _quiet = ContextVar("quiet", default=False)
-MANY = 1000  # number of examples from which a message announces the measurement
-QUIET_SECONDS = 2.0  # seconds before progress is shown
-LIVE_SECONDS, PLAIN_SECONDS = 0.2, 10.0  # seconds between two updates in a terminal, and elsewhere
-WIDE = 80  # terminal width from which help is on the line of its flag
+MANY = 1000  # a measurement of at least this many examples is announced
+QUIET_SECONDS = 2.0  # seconds before progress is first shown
+LIVE_SECONDS, PLAIN_SECONDS = 0.2, 10.0  # seconds between two updates: in a terminal, elsewhere
+WIDE = 80  # least terminal width at which a flag and its help share a line
 COLUMN = 30
 CLEAR = "\033[K"  # escape sequence that clears the rest of a line
 
@@ -57,7 +57,7 @@ def tell_measuring(examples: int, by: str = "") -> None:
 
 
 class Status:
-    """Progress line on stderr: rewritten in a terminal, a new line every ten seconds elsewhere."""
+    """Progress line on stderr: rewritten in place in a terminal, otherwise a new line every ten seconds."""
 
     shown = False  # whether the next message must clear a progress line
 
@@ -67,11 +67,11 @@ class Status:
 
     @property
     def due(self) -> bool:
-        """True if an update is due."""
+        """Return whether enough time has passed for the next update."""
         return _is_first() and time.monotonic() >= self._next
 
     def show(self, text: str) -> None:
-        """Show a text in place of the previous one."""
+        """Show a text, which replaces the previous one."""
         self._next = time.monotonic() + (LIVE_SECONDS if self.live else PLAIN_SECONDS)
         Status.shown = self.live
         text = printable(text)
@@ -119,7 +119,7 @@ def program() -> str:
     """Return the words that start this program from the current folder."""
     script = Path(sys.argv[0])
     if script.name == "__main__.py" and script.parent.name == "kakusan":
-        script = Path(sys.executable).with_name("kakusan")  # the script that is installed with Python
+        script = Path(sys.executable).with_name("kakusan")  # the script installed next to this Python
         if not script.exists():
             return f"{_typed(Path(sys.executable))} -m kakusan"
     elif script.name != "kakusan":  # called from Python

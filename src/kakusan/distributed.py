@@ -29,17 +29,17 @@ def world_size() -> int:
 
 
 def is_rank0() -> bool:
-    """True on the rank that prints and writes."""
+    """Return whether this is rank 0, the only rank that prints and writes."""
     return rank() == 0
 
 
 def owned_by_rank(number: int) -> bool:
-    """True if this rank does that part of the work; parts are assigned in turn."""
+    """Return whether this rank does part `number` of the work; ranks take turns."""
     return number % world_size() == rank()
 
 
 def all_gather(done: dict[int, dict[str, Tensor]]) -> list[dict[str, Tensor]]:
-    """All-gather results by the number of their part; with several ranks they are on the CPU."""
+    """Return the results of all ranks, in the order of the parts; with several ranks they are on the CPU."""
     if world_size() > 1:
         flat = {f"{number}.{name}": value.cpu() for number, named in done.items() for name, value in named.items()}
         done = {}
@@ -69,7 +69,7 @@ def all_reduce_sum(values: list[float]) -> list[float]:
 
 
 def all_gather_bytes(content: bytes) -> list[bytes]:
-    """All-gather the content of every rank, in rank order."""
+    """Return the content of every rank, in rank order."""
     if world_size() == 1:
         return [content]
     sizes = [0.0] * world_size()
@@ -89,7 +89,7 @@ def barrier() -> None:
 
 
 def on_rank0(action: Callable[[], Result]) -> Result | None:
-    """Run work on rank 0 while the others wait; they return None, or raise PeerFailed if it fails."""
+    """Run an action on rank 0 while the other ranks wait; they return None, or raise PeerFailed if it fails."""
     if world_size() == 1:
         return action()
     result, failure = _tried(action) if is_rank0() else (None, None)

@@ -1,7 +1,7 @@
 """Distributions over whole examples, with the random generator as an argument.
 
 Every one has `sample(randomness)`, `log_prob(value)` in nats of shape (b,), `mean`, and `expand(n)`.
-`torch.distributions` takes no generator and does not sum over an example. The tests compare with it.
+`torch.distributions` takes no generator and does not sum over an example; the tests compare these classes with it.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from torch.nn import functional as F
 from kakusan.checks import check_same_event
 from kakusan.noise import Randomness, rand, randn
 
-LEVELS = 256  # of 8-bit data
+LEVELS = 256  # gray levels of 8-bit data
 HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 Law = TypeVar("Law", bound="Distribution")
 
 
 class Distribution(Protocol):
-    """Law: exp(log_prob) integrates (or sums) to one, and sample draws from it."""
+    """Interface of a distribution. exp(log_prob) integrates (or sums) to one, and `sample` draws from it."""
 
     @property
     def mean(self) -> Tensor:
@@ -42,17 +42,17 @@ class Distribution(Protocol):
         ...
 
     def expand(self, num_examples: int) -> Self:
-        """The same distribution for `num_examples` examples, expanded from a batch of one."""
+        """Return the same distribution for `num_examples` examples, expanded from a batch of one."""
         ...
 
 
 def add(terms: Iterable[Tensor]) -> Tensor:
-    """Sum of tensors of one shape; at least one."""
+    """Sum one or more tensors of the same shape."""
     return functools.reduce(torch.add, terms)
 
 
 def sum_event(values: Tensor) -> Tensor:
-    """(b, *event) -> (b,)."""
+    """Sum over the event: (b, *event) -> (b,)."""
     return values.flatten(1).sum(1)
 
 
@@ -66,7 +66,7 @@ class Normal:
 
     mean: Tensor  # (b, *event)
     std: Tensor  # broadcasts against mean; a standard deviation, never a variance
-    log_var: Tensor = None  # type: ignore[assignment]  # 2 log std; kept when it was what was given, computed otherwise
+    log_var: Tensor = None  # type: ignore[assignment]  # 2 log std; stored if given, otherwise computed
 
     def __post_init__(self):
         if self.log_var is None:
@@ -102,7 +102,7 @@ class Normal:
         return -0.5 * sum_event(u.square() + self.log_var) - self._num_dims * HALF_LOG_2PI
 
     def entropy(self) -> Tensor:
-        """In nats, shape (b,)."""
+        """Entropy in nats, shape (b,)."""
         return 0.5 * sum_event(self.log_var.expand_as(self.mean)) + self._num_dims * (0.5 + HALF_LOG_2PI)
 
     def cross_entropy(self, value: Tensor, var: Tensor) -> Tensor:
@@ -128,7 +128,7 @@ def normal_kl(q: Normal, p: Normal) -> Tensor:
 
 
 def normal_kl_each(q: Normal, p: Normal) -> Tensor:
-    """KL of each coordinate, (b, *event), from log-variances, so that it is finite for a tiny variance of q (E29).
+    """KL of each coordinate, (b, *event). It uses log-variances, and so is finite for a tiny variance of q (E29).
 
     Theory S22, S23, O1: sum of [ln(s_p^2 / s_q^2) + (s_q^2 + (m_q - m_p)^2) / s_p^2 - 1] / 2.
     """
@@ -172,7 +172,7 @@ class DiscretizedNormal:
     Level u = 0, ..., levels - 1 has the value x = 2 u / (levels - 1) - 1. The probabilities of the levels sum to 1.
     """
 
-    normal: Normal  # of the value before rounding, in the scale of x
+    normal: Normal  # distribution of the value before rounding, on the scale of x
     levels: int = LEVELS
 
     @property
@@ -189,14 +189,14 @@ class DiscretizedNormal:
     def log_prob(self, value: Tensor) -> Tensor:
         """Log-density or log-probability of each example in nats, shape (b,)."""
         check_same_event(value, self.mean)
-        # Phi(b) - Phi(a) is 0 - 0 or 1 - 1 in the tails. Mirrored to the lower tail and in logarithms it is accurate:
+        # In the tails Phi(b) - Phi(a) is 0 - 0 or 1 - 1. Mirrored to the lower tail, in logarithms, it is accurate:
         # log Phi(b) + log(1 - Phi(a) / Phi(b)).
         half_width = 1 / (self.levels - 1)
         distance = value - self.normal.mean
         side = torch.where(distance > 0, -1.0, 1.0).to(distance.dtype)
         near = (side * distance + half_width) / self.normal.std
         far = (side * distance - half_width) / self.normal.std
-        # Where the square of `far` leaves float32 both logs are -inf, and their difference NaN; 1e18 exceeds any
+        # If the square of `far` overflows float32, both logs are -inf and their difference is NaN. 1e18 exceeds any
         # useful value.
         near, far = near.clamp(min=-1e18, max=1e18), far.clamp(min=-1e18, max=1e18)
         log_near, log_far = torch.special.log_ndtr(near), torch.special.log_ndtr(far)
@@ -236,7 +236,7 @@ class Dirichlet:
             rows = [torch._standard_gamma(row.to(g.device) + 1, generator=g) for row, g in zip(a, randomness)]
             gamma = torch.stack(rows).to(a.device)
         log_gamma = gamma.log() + rand(a.shape, randomness, a.dtype, a.device).log() / a
-        # Near a corner entries underflow to 0, where the density is 0 or inf; they are clamped to the smallest number.
+        # Near a corner, entries underflow to 0, where the density is 0 or inf. Clamp them to the smallest number.
         return log_gamma.softmax(-1).clamp(min=torch.finfo(a.dtype).tiny)
 
     def log_prob(self, value: Tensor) -> Tensor:
@@ -314,7 +314,7 @@ def repeat(law: Law, times: int) -> Law:
 
 
 def copies(batch: Tensor, times: int) -> Tensor:
-    """(b, *event) to (times * b, *event): the whole batch, then the whole batch again."""
+    """Repeat the whole batch `times` times, one copy after another: (b, *event) -> (times * b, *event)."""
     return batch.repeat(times, *[1] * (batch.dim() - 1))
 
 

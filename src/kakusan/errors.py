@@ -5,7 +5,7 @@ from __future__ import annotations
 import reprlib
 from typing import Any
 
-MISTAKE = 2  # the exit status after a user's mistake
+MISTAKE = 2  # exit status after a mistake of the user
 
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 80
@@ -33,12 +33,12 @@ class Stopped(KeyboardInterrupt):
 
 
 def printable(text: str) -> str:
-    """Text with control and other invisible characters escaped, safe for a terminal."""
+    """Return the text with control and other invisible characters escaped, safe for a terminal."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def shown(value: Any) -> str:
-    """Untrusted value as one short line of printable text."""
+    """Return an untrusted value as one short line of printable text."""
     if isinstance(value, int) and abs(value) > _LONGEST_INT:
         return f"a whole number of {value.bit_length()} bits"
     return _SHORT.repr(value)

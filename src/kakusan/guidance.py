@@ -1,12 +1,12 @@
-"""Guidance: extrapolate from a weaker prediction through the model's own.
+"""Guidance: extrapolation from a weaker prediction through the model's own prediction.
 
-Autoguidance takes the weaker prediction from a weaker model. Both make errors in the same directions, and the weaker
-model makes larger ones. Extrapolating from the weaker prediction through the better one therefore reduces the errors.
+Autoguidance takes the weaker prediction from a weaker model. Both models err in the same directions, and the weaker
+model errs more. Extrapolating from the weaker prediction through the better one therefore reduces the errors.
 
 Classifier-free guidance takes it from the same network under its null class. With scale s the prediction is
 (1 - s) null + s conditional: 0 is the unconditional model and 1 the conditional one. The paper's weight is w = s - 1.
 
-A guided chain is a `Diffusion` of its own, so both kinds can be combined: `classifier_free(guided(model, weaker, 2), 3)`.
+A guided chain is a `Diffusion` itself, so both kinds can be combined: `classifier_free(guided(model, weaker, 2), 3)`.
 
 Sources: Karras et al. 2024, "Guiding a diffusion model with a bad version of itself",
 https://arxiv.org/abs/2406.02507, equation 3; Ho and Salimans 2022, "Classifier-free diffusion guidance",
@@ -34,15 +34,15 @@ def guided(
     weight: float,
     log_snr: tuple[float, float] | None = None,
 ) -> Diffusion | Mixture:
-    """A chain whose prediction is weaker + weight * (model - weaker).
+    """Return a chain whose prediction is weaker + weight * (model - weaker).
 
-    It is a diffusion model of its own: it can be respaced, sampled, and its bound evaluated. As a rule its samples
+    It is a complete diffusion model: it can be respaced, sampled and evaluated. As a rule its samples
     are cleaner and less varied than the model's, and its bound is worse.
 
     Args:
         model: The model.
         weaker: The same kind of model on the same schedule, less trained or smaller.
-        weight: Guidance weight, at least 1, which is the model itself.
+        weight: Guidance weight, at least 1; 1 is the model itself.
         log_snr: Interval of log SNR in which to guide; default: everywhere. Outside of it `weaker` is not evaluated.
 
     Raises:
@@ -59,9 +59,9 @@ def guided(
 
 
 def classifier_free(model: Mixture, scale: float, log_snr: tuple[float, float] | None = None) -> Mixture:
-    """A chain whose prediction is null + scale * (conditional - null).
+    """Return a chain whose prediction is null + scale * (conditional - null).
 
-    It is a diffusion model of its own. With a scale above 1 its samples resemble their class more and vary less, and
+    It is a complete diffusion model. With a scale above 1 its samples resemble their class more and vary less, and
     its bound on log p(x | k) is worse.
 
     Args:
@@ -98,7 +98,7 @@ def _extrapolated(
 
 
 def check_guidance(weight: float, log_snr: tuple[float, float] | None = None) -> None:
-    """InputError for an invalid guidance weight or interval."""
+    """Raise InputError for an invalid guidance weight or interval."""
     if not 1 <= weight < math.inf:
         raise InputError(f"the guidance weight must be at least 1, which disables it, got {weight}")
     _check_interval(log_snr)
@@ -117,14 +117,14 @@ def _same_classes(one: Classes | None, other: Classes | None) -> bool:
 
 
 class WithoutClass(nn.Module):
-    """Denoiser of the unconditional chain: the network under its null class, whatever the condition."""
+    """Denoiser of the unconditional chain: the network under its null class. It ignores the condition."""
 
     def __init__(self, model: Diffusion, null: int):
         super().__init__()
         self.model, self.null = model, null
 
     def forward(self, z_t: Tensor, t: Tensor, cond: Tensor | None = None) -> Tensor | tuple[Tensor, Tensor]:
-        """The prediction, and v if the variance is learned."""
+        """Return the prediction, and v if the variance is learned."""
         prediction, v = self.model.predict(z_t, t, torch.full_like(t, self.null))
         return prediction if v is None else (prediction, v)
 
@@ -138,7 +138,7 @@ class Guided(nn.Module):
         self.register_buffer("where", where, persistent=False)
 
     def forward(self, z_t: Tensor, t: Tensor, cond: Tensor | None = None) -> Tensor | tuple[Tensor, Tensor]:
-        """The guided prediction, and v if the variance is learned."""
+        """Return the guided prediction, and v if the variance is learned."""
         prediction, v = self.model.predict(z_t, t, cond)
         rows = self.where.to(t.device)[t].nonzero()[:, 0]
         if len(rows):

@@ -15,21 +15,21 @@ from kakusan.storage import files
 
 GAP = 2
 GAP_GRAY = 96
-SMALLEST_CELL = 56  # pixels: smaller images are enlarged, each pixel to a square
+SMALLEST_CELL = 56  # pixels; smaller images are enlarged, so that each pixel becomes a square
 
 
 class Images(np.ndarray):
     """Images uint8 (N, H, W, C). Notebooks display a grid; slicing and numpy work as on any array."""
 
     def __new__(cls, array: np.ndarray) -> Images:
-        """View an array of images; InputError if it is not one."""
+        """View an array as images; InputError if its shape or dtype does not fit."""
         array = np.asarray(array)
         if array.dtype != np.uint8 or array.ndim != 4 or array.shape[3] not in (1, 3, 4):
             raise ValueError(f"expected uint8 (N, H, W, 1, 3 or 4), got {array.dtype} {array.shape}")
         return array.view(cls)
 
     def grid(self, columns: int | None = None) -> Image.Image:
-        """All images as one grid, in reading order; default: as square as possible."""
+        """Arrange all images in one grid, in reading order; default: as square as possible."""
         if self.ndim != 4 or not len(self):
             raise ValueError(f"a grid needs images (N, H, W, C), got shape {self.shape}")
         plain = np.asarray(self)
@@ -51,7 +51,7 @@ class Images(np.ndarray):
     def save(self, path: Path | str, facts: dict[str, Any] | None = None, columns: int | None = None) -> None:
         """Write the grid as PNG, with facts about its origin as text chunks.
 
-        At least one chunk is always written. Folders of data skip images that have one.
+        At least one chunk is always written. It marks the file as made by kakusan, and data folders skip such files.
         """
         text = PngInfo()
         text.add_text("kakusan:software", "kakusan")
@@ -62,7 +62,7 @@ class Images(np.ndarray):
         files.replace(Path(path), buffer.getvalue())
 
     def numpy(self) -> np.ndarray:
-        """The plain array."""
+        """Return the plain array."""
         return np.asarray(self)
 
     def _repr_png_(self) -> bytes | None:

@@ -6,7 +6,7 @@ With one generator per example, example i is the same for any batch size and any
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -14,6 +14,50 @@ from torch import Tensor
 from kakusan.devices import precise_device
 
 Randomness = torch.Generator | Sequence[torch.Generator] | None
+
+
+class Noted(torch.Generator):
+    """Generator that starts at the state of another, and records what `randn` and `rand` draw from it.
+
+    Attributes:
+        notes: Distribution, shape and dtype of each draw.
+    """
+
+    notes: list[tuple[Callable[..., Tensor], tuple[int, ...], torch.dtype]]
+
+    @classmethod
+    def at(cls, generator: torch.Generator) -> Noted:
+        """Create a recording generator from the state of a generator, whose state does not change."""
+        noted = cls(generator.device)
+        noted.set_state(generator.get_state())
+        noted.notes = []
+        return noted
+
+    def again(self, generator: torch.Generator) -> list[Tensor]:
+        """Repeat the recorded draws with a generator, and return the numbers."""
+        return [
+            law(*shape, generator=generator, dtype=dtype, device=generator.device) for law, shape, dtype in self.notes
+        ]
+
+
+class Drawn(torch.Generator):
+    """Generator that returns given numbers: one tensor for each call of `randn` or `rand`, in order."""
+
+    left: Iterator[Tensor]
+
+    @classmethod
+    def of(cls, numbers: Iterable[Tensor]) -> Drawn:
+        """Create a generator that returns these tensors."""
+        drawn = cls()
+        drawn.left = iter(numbers)
+        return drawn
+
+    def take(self, shape: Sequence[int]) -> Tensor:
+        """Return the next tensor; ValueError if it has another shape."""
+        numbers = next(self.left)
+        if tuple(numbers.shape) != tuple(shape):
+            raise ValueError(f"expected drawn numbers of shape {tuple(shape)}, got {tuple(numbers.shape)}")
+        return numbers
 
 
 def stream(*key: int | str, device: str | torch.device = "cpu") -> torch.Generator:
@@ -51,7 +95,11 @@ def rand(shape: Sequence[int], randomness: Randomness, dtype: torch.dtype, devic
 def _draw(law, shape, randomness, dtype, device) -> Tensor:
     if randomness is None:
         return law(*shape, dtype=dtype, device=precise_device(device)).to(device)
+    if isinstance(randomness, Drawn):
+        return randomness.take(shape).to(device)
     if isinstance(randomness, torch.Generator):
+        if isinstance(randomness, Noted):
+            randomness.notes.append((law, tuple(shape), dtype))
         return law(*shape, generator=randomness, dtype=dtype, device=randomness.device).to(device)
     if len(randomness) != shape[0]:
         raise ValueError(f"one generator per example: expected {shape[0]} generators, got {len(randomness)}")

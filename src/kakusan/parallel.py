@@ -1,7 +1,7 @@
 """Work on many examples, split over threads that use one core each.
 
-An operation on a small network is too short for several cores: they wait for each other after each one. If another
-process takes one of the cores, all of them wait. Examples are independent, so each thread takes a part of them instead.
+The operations of a small network are too short to share among cores, which wait for each other after each operation. If
+another process takes one core, all cores wait. Examples are independent, so each thread takes a part of them instead.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ _lock = threading.Lock()
 
 
 def by_rows(compute: Callable[..., Tensor], *columns: Any, size: int = ROWS) -> Tensor:
-    """compute(*columns) for independent examples, in parts on one thread per core that torch uses.
+    """Return compute(*columns) for independent examples, computed in parts on one thread per core that torch uses.
 
     Args:
         compute: Function of parts of the columns that returns one row for each example. It runs in several threads at once.
-        columns: Tensors or lists of the same length, or None. Tensors on another device than the CPU are not split.
-        size: Most examples in a part.
+        columns: Tensors or lists of the same length, or None. Work is split only if all tensors are on the CPU.
+        size: Largest number of examples in a part.
     """
     n, cores = len(columns[0]), torch.get_num_threads()
     on_cpu = all(column.device.type == "cpu" for column in columns if isinstance(column, Tensor))
@@ -42,11 +42,11 @@ def _on_threads(compute: Callable[..., Tensor], parts: Sequence[Sequence[Any]], 
     grad = torch.is_grad_enabled()
 
     def one(part: Sequence[Any]) -> Tensor:
-        with torch.set_grad_enabled(grad):  # a property of the thread
+        with torch.set_grad_enabled(grad):  # each thread has its own setting
             return compute(*part)
 
     with _lock:
-        torch.set_num_threads(1)  # MKL has one number for the process
+        torch.set_num_threads(1)  # MKL has one number of threads for the whole process
         futures = [_pool(num, os.getpid()).submit(one, part) for part in parts]
         try:
             return [future.result() for future in futures]
@@ -59,11 +59,11 @@ def _on_threads(compute: Callable[..., Tensor], parts: Sequence[Sequence[Any]], 
 
 @functools.cache
 def _pool(num: int, process: int) -> ThreadPoolExecutor:
-    """Threads that stay, because a library prepares its kernels again in each new one; a fork has none of its parent's."""
+    """Return a lasting pool, because a new thread prepares all kernels again. A fork needs its own, hence `process`."""
     return ThreadPoolExecutor(num, "examples", initializer=use_cores, initargs=(1,))
 
 
 def use_cores(num: int) -> None:
-    """Let the present thread compute with this number of cores."""
+    """Make the current thread compute with this number of cores."""
     torch.set_num_threads(num)
-    torch.get_num_threads()  # torch copies the number of the process when a thread first reads it
+    torch.get_num_threads()  # a thread adopts the process's number when it first reads it

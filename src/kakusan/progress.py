@@ -1,6 +1,6 @@
-"""Progress of long work: any loop may be wrapped in `progress`, and shows itself only where a command asked for it.
+"""Progress of long work: any loop may be wrapped in `progress`, and is shown only if a command asked for progress.
 
-Loops may be nested, also in worker threads. The outermost names what is shown; the others refine its share.
+Loops may be nested, also in worker threads. The outermost loop gives the label; inner loops refine its share.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Item = TypeVar("Item")
 
 @dataclass(eq=False)
 class Level:
-    """One loop: number of items, of those done, and the share of the present one that other threads have done."""
+    """One loop: number of items, number done, and the share of the current item that other threads have done."""
 
     total: int
     done: int = 0
@@ -27,7 +27,7 @@ class Level:
 
 
 class Work:
-    """The nested loops that run now, and the line that shows them."""
+    """The nested loops in progress, and the line that shows them."""
 
     shown: ClassVar[Work | None] = None
 
@@ -37,7 +37,7 @@ class Work:
         self._lock, self._thread = threading.Lock(), threading.current_thread()
 
     def begin(self, label: str, total: int) -> Level:
-        """Add a loop within the present ones."""
+        """Add a loop inside the current ones."""
         level = Level(total)
         if threading.current_thread() is self._thread:
             if not self.levels:
@@ -46,10 +46,10 @@ class Work:
         return level
 
     def advance(self, level: Level, done: int) -> None:
-        """Count the items of a loop that are done, and show the share if that is due."""
+        """Record how many items of a loop are done, and update the line if it is due."""
         with self._lock:
             level.done, level.inner = min(done, level.total), 0.0
-            if level not in self.levels and self.levels:  # in a worker thread; the farthest of several counts
+            if level not in self.levels and self.levels:  # in a worker thread; the most advanced thread counts
                 outer = self.levels[-1]
                 outer.inner = max(outer.inner, level.done / level.total)
             share = self.share()
@@ -65,7 +65,7 @@ class Work:
         return part
 
     def end(self, level: Level) -> None:
-        """Remove a loop and those within it."""
+        """Remove a loop and the loops inside it."""
         if level in self.levels:
             del self.levels[self.levels.index(level) :]
             if not self.levels:
@@ -74,7 +74,7 @@ class Work:
 
 @contextmanager
 def showing_progress() -> Iterator[None]:
-    """Show the progress of long work on stderr: commands and `kakusan.train` do, other calls from Python are silent."""
+    """Show the progress of long work on stderr. Commands and `kakusan.train` use it; other calls from Python are silent."""
     before, Work.shown = Work.shown, Work.shown or Work()
     try:
         yield

@@ -1,7 +1,7 @@
 """Registries of names whose objects are imported on first use.
 
 Solvers, likelihoods, networks, model families, metrics, kinds of data and recipes are all found through a `Registry`.
-A built-in entry is one file and one line in its registry. Your own object needs neither.
+A built-in entry is one file and one line in its registry. Your own objects need no entry: pass them directly.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 from kakusan.errors import InputError
 
-CLOSE_ENOUGH = 0.6  # least similarity of a suggestion
+CLOSE_ENOUGH = 0.6  # lowest similarity at which a name is suggested
 
 
 class Registry(Mapping[str, Any]):
@@ -21,7 +21,7 @@ class Registry(Mapping[str, Any]):
 
     Args:
         kind: Name of one entry in error messages, e.g. "solver".
-        places: For each name "module:attribute".
+        places: "module:attribute" for each name.
     """
 
     def __init__(self, kind: str, places: Mapping[str, str]):
@@ -29,10 +29,10 @@ class Registry(Mapping[str, Any]):
         self._places = dict(places)
 
     def __getitem__(self, name: str) -> Any:
-        """The object of this name.
+        """Return the object of this name.
 
         Raises:
-            InputError: If there is none; the message names the nearest.
+            InputError: If there is none; the message suggests the nearest name.
         """
         if not isinstance(name, str) or name not in self._places:
             raise InputError(f"no {self.kind} {name!r}; {did_you_mean(name, self._places)}there are: {', '.join(self)}")
@@ -56,7 +56,7 @@ def lazy_names(
 
     Args:
         package: Its `__name__`.
-        homes: For each name the module in the package that defines it.
+        homes: The module of the package that defines each name.
         public: Its `__all__`.
     """
 
@@ -69,11 +69,11 @@ def lazy_names(
 
 
 def nearest(word: str, choices: Iterable[str]) -> str | None:
-    """Return the choice most similar to a word, or None if none is near."""
+    """Return the choice most similar to a word, or None if no choice is similar."""
     return next(iter(difflib.get_close_matches(word, list(choices), n=1, cutoff=CLOSE_ENOUGH)), None)
 
 
 def did_you_mean(word: object, choices: Iterable[str]) -> str:
-    """Return a suggestion that ends in "? ", or nothing if no choice is near."""
+    """Return a suggestion that ends in "? ", or an empty text if no choice is similar."""
     near = nearest(str(word), choices)
     return f"did you mean {near!r}? " if near else ""

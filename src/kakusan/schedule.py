@@ -32,7 +32,7 @@ class Schedule:
         table = isinstance(self.beta, Tensor) and self.beta.dtype == torch.float64 and self.beta.dim() == 1
         if not table or len(self.beta) < 2 or self.beta[0] != 0:
             raise InputError(
-                "a schedule is made by Schedule.cosine(T), Schedule.linear(T), Schedule.sigmoid(T) or "
+                "build a schedule with Schedule.cosine(T), Schedule.linear(T), Schedule.sigmoid(T) or "
                 f"Schedule.from_betas(betas), got Schedule({' '.join(shown(self.beta).split())})"
             )
 
@@ -41,8 +41,8 @@ class Schedule:
         """Build a schedule from beta_1, ..., beta_T.
 
         Raises:
-            InputError: If there is none, or one lies outside (0, 1). The last may be 1: then alpha_bar_T = 0 (zero
-                terminal SNR), a chain for the predictions x, v and mean.
+            InputError: If betas is empty, or a beta lies outside (0, 1). The last may be 1: then alpha_bar_T = 0 (zero
+                terminal SNR), which suits the predictions x, v and mean.
 
         Warns:
             ScheduleWarning: If alpha_bar at T is so far from 0 that the prior term is noticeable (S37, E12).
@@ -72,7 +72,7 @@ class Schedule:
         """beta_t from beta_min to beta_max in equal steps. Source: Ho, Jain and Abbeel 2020, section 4.
 
         The default betas fit depth 1000. At depth 100 the chain ends at alpha_bar = 0.36, far from the prior;
-        the numbers are kept, and the warning states the cost.
+        the betas are used as they are, and a warning states the cost.
         """
         _check_depth(depth)
         return cls.from_betas(torch.linspace(beta_min, beta_max, depth, dtype=torch.float64))
@@ -91,7 +91,7 @@ class Schedule:
     def sigmoid(
         cls, depth: int, start: float = -3.0, end: float = 3.0, tau: float = 1.0, max_beta: float = 0.999
     ) -> Schedule:
-        """Decreasing logistic curve of alpha_bar_t between start and end, scaled to run from 1 to 0.
+        """alpha_bar_t on a decreasing logistic curve between start and end, rescaled to run from 1 to 0.
 
         Two published curves have this name. This one is sigmoid(-u / tau) for u from start to end, rescaled;
         `sigmoid_beta` has betas on a logistic curve.
@@ -107,7 +107,7 @@ class Schedule:
 
     @classmethod
     def sigmoid_beta(cls, depth: int, beta_min: float = 1e-4, beta_max: float = 0.02) -> Schedule:
-        """beta_t from beta_min to beta_max on a logistic curve over -6..6: the other curve called sigmoid.
+        """beta_t from beta_min to beta_max on a logistic curve over -6..6, the second schedule called sigmoid.
 
         Source: Xu et al. 2022, "GeoDiff", https://arxiv.org/abs/2203.02923, in the published code.
         """
@@ -143,7 +143,7 @@ class Schedule:
 
     @cached_property
     def signal(self) -> Tensor:
-        """sqrt(alpha_bar), the factor of x in z_t; it is taken in float64, where alpha_bar does not underflow."""
+        """sqrt(alpha_bar), the factor of x in z_t, computed in float64, where alpha_bar does not underflow."""
         return (0.5 * self._log_alpha_bar).exp()
 
     @cached_property
@@ -173,7 +173,7 @@ class Schedule:
 
     @cached_property
     def log_beta_tilde(self) -> Tensor:
-        """log beta_tilde, with beta_tilde_2 at t = 1, where q is a point mass and a decoder needs a density (M7)."""
+        """log beta_tilde. At t = 1 it has the value of t = 2, because q is a point mass there and a decoder is not (M7)."""
         log_beta_tilde = self.beta_tilde.log()
         log_beta_tilde[1] = log_beta_tilde[2] if self.depth > 1 else self.beta[1].log()
         return log_beta_tilde
@@ -185,7 +185,7 @@ class Schedule:
 
     @cached_property
     def mean_coef_z(self) -> Tensor:
-        """Weight of z_t in that mean: sqrt(1 - beta_t) (1 - alpha_bar_{t-1}) / (1 - alpha_bar_t)."""
+        """Weight of z_t in the mean of q(z_{t-1} | z_t, x): sqrt(1 - beta_t) (1 - alpha_bar_{t-1}) / (1 - alpha_bar_t)."""
         return self._with_zero((1 - self.beta[1:]).sqrt() * self.noise_var[:-1] / self.noise_var[1:])
 
     @cached_property
@@ -193,7 +193,7 @@ class Schedule:
         return {}
 
     def at(self, table: str, t: Tensor | int, like: Tensor) -> Tensor:
-        """Entries t of a table, cast to the dtype of `like` and shaped to broadcast over its examples.
+        """Return entries t of a table, cast to the dtype of `like` and shaped to broadcast over its examples.
 
         Args:
             table: Name of a table of this class, e.g. "signal".
@@ -210,7 +210,7 @@ class Schedule:
         return self._on_device[key][t].to(like.dtype).view(-1, *(1,) * (like.dim() - 1))
 
     def respaced(self, times: list[int]) -> Schedule:
-        """The coarser chain that visits only 0 < times[0] < ... < times[-1]; its marginals are the same (S53, S54)."""
+        """Return the coarser schedule that visits only 0 < times[0] < ... < times[-1], with the same marginals (S53, S54)."""
         if not times or times != sorted(set(times)) or times[0] < 1 or times[-1] > self.depth:
             raise InputError(f"times must rise within 1..{self.depth}, got {times}")
         log_alpha_bar = self._log_alpha_bar[torch.tensor([0, *times])]
@@ -224,7 +224,7 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Step:
-    """One noise level of z_t = signal x + noise eps; its coefficients broadcast over the examples of a batch."""
+    """Noise level t of a schedule, z_t = signal x + noise eps; its coefficients broadcast over a batch."""
 
     schedule: Schedule
     t: Tensor | int

@@ -8,7 +8,7 @@
         def __post_init__(self):
             check(self, "optim")
 
-The type of a field is the only definition of its allowed values. Imports no torch, so that help is instant.
+The type of a field is the only definition of its allowed values. Does not import torch, so that help is instant.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ UNIONS = (typing.Union, types.UnionType)
 
 @dataclass(frozen=True, repr=False)
 class Between:
-    """Range of a number. `ends` says in interval notation which of the two ends belong to it."""
+    """Range of a number. `ends` states in interval notation whether each end is included."""
 
     low: float
     high: float = math.inf
@@ -77,13 +77,13 @@ class Length:
 
 @dataclass(frozen=True)
 class Choice:
-    """Names of a `kakusan.registry.Registry`, given as "module:ATTRIBUTE" and imported when they are needed."""
+    """Names in a `kakusan.registry.Registry`, which is given as "module:ATTRIBUTE" and imported when it is needed."""
 
     place: str
 
     @property
     def registry(self) -> Mapping[str, Any]:
-        """The registry itself."""
+        """The imported registry."""
         module, _, attribute = self.place.partition(":")
         return getattr(importlib.import_module(module), attribute)
 
@@ -94,16 +94,16 @@ class Choice:
 
 @dataclass(frozen=True)
 class Setting:
-    """Field of a dataclass as a user sets it."""
+    """Field of a dataclass that a user can set."""
 
-    name: str  # of a nested field with a dot, e.g. "model.width"
+    name: str  # with a dot for a nested field, e.g. "model.width"
     hint: Any
     default: Any  # `dataclasses.MISSING` if it is required
     help: str
 
 
 def settings_of(kind: type) -> list[Setting]:
-    """List the fields of a dataclass, those of its bases last, each with its type, default and help."""
+    """List the fields of a dataclass with type, default and help; inherited fields come last."""
     fields = {field.name: field for field in dataclasses.fields(kind)}
     own_first = dict.fromkeys(name for base in kind.__mro__ for name in inspect.get_annotations(base) if name in fields)
     return [Setting(name, hints(kind)[name], _default(fields[name]), _help(kind).get(name, "")) for name in own_first]
@@ -115,7 +115,7 @@ def _default(field: dataclasses.Field) -> Any:
 
 @functools.cache
 def hints(kind: type) -> dict[str, Any]:
-    """Return the type of each field of a dataclass, with its ranges."""
+    """Return the annotated type of each field of a dataclass."""
     return typing.get_type_hints(kind, include_extras=True)
 
 
@@ -132,7 +132,7 @@ def _help(kind: type) -> dict[str, str]:
 
 
 def _class_body(kind: type) -> list[ast.stmt]:
-    """Return the statements of a class; nothing for one that was created without a file."""
+    """Return the statements of a class body; empty for a class that was created without a source file."""
     classes = _classes_of(kind.__module__)
     if kind.__name__ in classes and kind.__qualname__ == kind.__name__:
         return classes[kind.__name__].body
@@ -194,7 +194,7 @@ def read(name: str, hint: Any, words: list[str]) -> Any:
     """
     value = _read(words, hint)
     if not fits(value, hint):
-        wanted = typing.get_args(hint)[0] if typing.get_origin(hint) in UNIONS else hint  # None is for who knows of it
+        wanted = typing.get_args(hint)[0] if typing.get_origin(hint) in UNIONS else hint  # a word cannot give None
         raise mismatch(name, wanted, words[0] if len(words) == 1 else tuple(words))
     return value
 

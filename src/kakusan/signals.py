@@ -10,7 +10,7 @@ from types import FrameType
 from kakusan.errors import Stopped
 
 SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)]
-EXIT_STATUS = 128  # plus the number of the signal, as shells count
+EXIT_STATUS = 128  # plus the number of the signal, as in shells
 
 
 class Received:
@@ -20,7 +20,7 @@ class Received:
 
 
 def stop(number: int, frame: FrameType | None) -> None:
-    """Raise `Stopped` at once."""
+    """Raise `Stopped` at once; a handler for `handled_by`."""
     raise Stopped(number)
 
 

@@ -1,4 +1,4 @@
-"""Units: nats inside the library, bits per dimension in reports; the only module that knows log 2."""
+"""Units: nats inside the library, bits per dimension in reports. Only this module converts between them."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def bits_per_dim(nats: Nats, num_dims: int) -> Nats:
 def grid_nats(num_dims: int, bin_width: float) -> float:
     """Offset in nats from the log-density of data on a grid to the log-probability of an example (M11).
 
-    A bin of width w holds about density * w of probability. With this offset the bound of a continuous model is valid
+    A bin of width w has a probability of about density * w. With this offset the bound of a continuous model is valid
     for data that were dequantized with uniform noise, and otherwise an approximation.
 
     Args:
@@ -60,5 +60,5 @@ def grid_nats(num_dims: int, bin_width: float) -> float:
 
 
 def nats(bits_per_dim: float, num_dims: int) -> float:
-    """Convert bits per dimension to nats per example, both lower is better; the inverse of `bits_per_dim` but for the sign."""
+    """Convert bits per dimension to nats per example, both lower is better. It inverts `bits_per_dim` up to the sign."""
     return bits_per_dim * num_dims * math.log(2)

@@ -1,6 +1,6 @@
 """The command line: find the command, parse its arguments, call it and exit.
 
-A mistake is reported on one line. Only commands that need torch import it.
+A user's mistake is reported on one line. Only commands that need torch import it.
 """
 
 from __future__ import annotations
@@ -20,32 +20,32 @@ from kakusan.errors import MISTAKE, InputError, PeerFailed, Stopped, shown
 from kakusan.registry import did_you_mean
 from kakusan.signals import EXIT_STATUS, handled_by, stop
 
-TRAIN = {  # kakusan train has two forms; for the others the summary is the docstring
+TRAIN = {  # kakusan train has two forms; each other command's summary is its docstring
     "kakusan train RECIPE": "Train a recipe, on your own images or counts with --data.",
     "kakusan train --resume RUN": "Resume a run from its newest checkpoint.",
 }
 SHARED = ("sample", "evaluate")  # commands that run on several processes: torchrun -m kakusan sample ...
 OTHER_WORDS = {"resume": "train --resume", "generate": "sample", "draw": "sample", "check": "doctor"}
-FUNCTIONS = {"import": "import_", "check-against": "check_against"}  # whose names are not those of the commands
+FUNCTIONS = {"import": "import_", "check-against": "check_against"}  # modules whose names differ from their commands
 SIZES = {
     "train": "--optim.batch or the size of the model",
     "sample": "-n",
     "data": "--size",
-}  # the size to reduce when memory runs out
+}  # what to reduce when memory runs out
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run one command and exit: with 0, with 2 after a user's mistake, with 128 + n after signal n."""
+    """Run one command and exit. Status: 0, or 2 after a user's mistake, or 128 + n after signal n."""
     arguments = sys.argv[1:] if arguments is None else arguments
     keep_freed_memory()
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # torch's waiting threads leave their cores to other processes
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # waiting threads of torch do not occupy cores
     try:
-        os.getcwd()  # in a removed folder, libraries would end the process without our message
+        os.getcwd()  # without a current folder, libraries would end the process before our message
         with warnings.catch_warnings(), handled_by(stop):
             warnings.showwarning = _show_warning
             status = _dispatch(arguments)
             sys.stdout.flush()
-    except BrokenPipeError:  # the reader of the output has closed it, e.g. `| head`
+    except BrokenPipeError:  # the reader of the output has stopped reading, e.g. `| head`
         for stream in (sys.stdout, sys.stderr):
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
         status = 1
@@ -70,7 +70,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _refusal(error: Exception, arguments: list[str]) -> str | None:
-    """Return one line about an error of the operating system; None for other errors."""
+    """Return a one-line message for an error of the operating system; None for other errors."""
     if isinstance(error, OSError):
         place = error.filename2 or error.filename
         where = os.fsdecode(place) if isinstance(place, str | bytes | os.PathLike) else "the current folder"
@@ -89,7 +89,7 @@ def _refusal(error: Exception, arguments: list[str]) -> str | None:
 def _show_warning(
     message: Warning | str, category: type[Warning], filename: str, lineno: int, file=None, line: str | None = None
 ) -> None:
-    """Print a warning as one line, without the place in the source."""
+    """Print a warning as one line, without its location in the source."""
     tell(f"kakusan: warning: {message}")
 
 
@@ -116,7 +116,7 @@ def _dispatch(arguments: list[str]) -> int:
 
 
 def _run(verb: str, command: Any) -> int:
-    """Hand a parsed command to its function in `commands`, in one process or in each of several."""
+    """Call the function in `commands` for a parsed command, in one process or on every rank; return the exit status."""
     main = getattr(commands, FUNCTIONS.get(verb, verb))
     if verb not in SHARED or os.environ.get("WORLD_SIZE", "1") == "1":
         return main(command)

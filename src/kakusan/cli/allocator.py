@@ -7,20 +7,20 @@ import os
 
 # options of glibc's malloc.h and their values
 KEPT = (
-    (-4, 0),  # M_MMAP_MAX: no separate mapping per tensor, which would be returned when it is freed
+    (-4, 0),  # M_MMAP_MAX: no separate mapping for a tensor; freeing the tensor would return the mapping
     (-1, -1),  # M_TRIM_THRESHOLD: the end of the heap is never returned
-    (-8, 1),  # M_ARENA_MAX: the threads of a step share one heap; others cannot hold large tensors
+    (-8, 1),  # M_ARENA_MAX: all threads share the main heap; other heaps cannot hold large tensors
 )
 OTHERS = ("MALLOC_", "GLIBC_TUNABLES", "LD_PRELOAD")  # variables by which a user configures the allocator
 
 
 def keep_freed_memory() -> bool:
-    """Let this process keep freed memory until it ends; True if the C library accepted it.
+    """Make this process keep freed memory until it ends, and return whether the C library accepted that.
 
-    A step frees hundreds of megabytes and allocates them again. If glibc has returned them, the kernel must clear and map
+    A step frees hundreds of megabytes and allocates them again. If glibc returns them to the kernel, it must clear and map
     every page again. On images of 64 x 64 this can cost a quarter of a step (docs/log.md, 2026-11-23).
     The process keeps its peak memory, and up to twice that if allocation sizes never repeat. In training they repeat.
-    Call this before other threads allocate memory. It changes no other C library, and no allocator that the user's
+    Call this before other threads allocate memory. It affects only glibc, and no allocator that the user's
     environment configures.
     """
     if any(name.startswith(OTHERS) for name in os.environ):

@@ -1,4 +1,4 @@
-"""Arguments of the commands: one dataclass per command, one field per flag with its help below; imports no torch."""
+"""Arguments of the commands: one dataclass per command, one field per flag with its help below. Never imports torch."""
 
 from __future__ import annotations
 
@@ -6,14 +6,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from kakusan.cli.flags import SOLVERS, Count, OnDevice, Printed, Run, Seed
+from kakusan.cli.flags import SOLVERS, Count, Minutes, OnDevice, Printed, Run, Seed, Steps
+from kakusan.cli.ladder import Ladder
 from kakusan.cli.parser import OptionsOf, Positional
 from kakusan.cli.tool_arguments import Encode, Interpolate, Reconstruct, Score
 from kakusan.settings import Between, Choice
-from kakusan.training.settings import MOST_MINUTES, MOST_STEPS
 
-Minutes = Annotated[float, Between(0, MOST_MINUTES, "(]")]
-Steps = Annotated[int, Between(1, MOST_STEPS)]
 Channels = Literal[1, 3, 4]
 Split = Literal["test", "train"]
 EXPORTS = Choice("kakusan.exchange:EXPORTS")
@@ -27,7 +25,7 @@ class Measured(Printed, OnDevice):
     split: Split = "test"
     """Part of the data. test: the held-out examples."""
     data: str | None = None
-    """Other data of the same shape. Default: the data of the run, of two the first."""
+    """Other data of the same shape. Default: the data of the run, or of the first run."""
     seed: Seed = 0
     """Random seed."""
 
@@ -41,21 +39,21 @@ class Sample(OnDevice):
     n: Count = 64
     """Number of examples."""
     sampler: Annotated[str, SOLVERS] | None = None
-    """Solver of a diffusion model. Default: dpm++2m-sde, for a student renoise."""
+    """Solver of a diffusion model. Default: dpm++2m-sde, or renoise for a student."""
     options: Annotated[dict[str, Any], OptionsOf(SOLVERS)] = field(default_factory=dict)
     steps: Count | None = None
-    """Number of solver steps, 1 to T. Default: 20, for a student 1."""
+    """Number of solver steps, 1 to T. Default: 20, or 1 for a student."""
     spacing: SPACINGS | None = None
-    """Spacing of the steps over noise levels. Default: karras, for a student uniform."""
+    """Spacing of the steps over noise levels. Default: karras, or uniform for a student."""
     label: str | None = None
     """Class of a model of labels, e.g. cat, or each for all classes in turn. Default: each."""
     guidance: float | None = None
-    """Scale of classifier-free guidance for a model of labels: 0 unconditional, 1 conditional, above 1 nearer to the class.
-    For other diffusion models the autoguidance weight. Default: 1 with labels, otherwise the recipe's."""
+    """Scale of classifier-free guidance for a model of labels. 0: unconditional. 1: conditional. Above 1: closer to the class.
+    For other diffusion models it is the autoguidance weight. Default: 1 with labels, otherwise the recipe's."""
     autoguidance: float | None = None
     """Autoguidance weight. 1 disables it. Default: the recipe's."""
     end_log_snr: float | None = None
-    """Log-SNR at which few-step sampling stops and returns the estimate of x. 100: none. Default: the recipe's."""
+    """Log-SNR at which few-step sampling stops and returns the estimate of x. 100: never. Default: the recipe's."""
     seed: Seed = 0
     """Random seed. Example i depends on the seed and i alone."""
     out: Path | None = None
@@ -100,7 +98,7 @@ class Classify(Printed, OnDevice):
     limit: Count | None = None
     """Number of examples from the start. Default: all."""
     evaluations: Annotated[int, Between(2)] = 256
-    """Most network evaluations of each example for each class. Clearly worse classes get fewer."""
+    """Largest number of network evaluations for each example and class. Clearly worse classes get fewer."""
     seed: Seed = 0
     """Random seed. All classes share the noise."""
 
@@ -121,7 +119,7 @@ class Compare(Measured):
 
 @dataclass(frozen=True)
 class Export:
-    """Write the model of a run in a form to share, without paths of this machine."""
+    """Write the model of a run in a format for sharing, without paths of this machine."""
 
     run: Run
     """Run directory. Most formats also take a file written by kakusan export."""
@@ -140,7 +138,7 @@ class Import(OnDevice):
     out: Path
     """New file that ends in .safetensors, or new run directory."""
     data: str | None = None
-    """Data that the model was trained on, or of that kind. A run is measured on their held-out part."""
+    """Data that the model was trained on, or similar data. A run is measured on their held-out part."""
 
 
 @dataclass(frozen=True)
@@ -167,7 +165,7 @@ class Report:
 
 @dataclass(frozen=True)
 class Doctor(Printed):
-    """Check the checkpoints, records and data of a run, changing nothing. Exits with 1 if something is damaged."""
+    """Check the checkpoints, records and data of a run without changing them. Exits with 1 if something is damaged."""
 
     run: Run
     """Run directory, or a file written by kakusan export."""
@@ -175,7 +173,7 @@ class Doctor(Printed):
 
 @dataclass(frozen=True)
 class Replay(Printed, OnDevice):
-    """Repeat one training step of a run and show its batch, loss and gradient, changing nothing."""
+    """Repeat one training step of a run and show its batch, loss and gradient. The run does not change."""
 
     run: Run
     """Run directory."""
@@ -207,7 +205,7 @@ class Data:
     figure: Path | None = None
     """PNG file that shows up to 100 of the images."""
     cache: Path | None = None
-    """Folder for data that are larger than memory, which are converted once. Default: none, with --forget runs/data-cache."""
+    """Cache folder for the conversion of data larger than memory. Default: none, or runs/data-cache with --forget."""
     forget: bool = False
     """Delete the cached conversion of these data and do nothing else."""
 
@@ -315,6 +313,7 @@ COMMANDS: dict[
     str, type
 ] = {  # in the order of --help, without train, whose flags depend on the recipe: `kakusan.cli.train`
     "demo": Demo,
+    "ladder": Ladder,
     "sample": Sample,
     "evaluate": Evaluate,
     "classify": Classify,

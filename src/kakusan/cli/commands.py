@@ -1,4 +1,4 @@
-"""Functions of the commands: call run/ and print. Each imports what it needs, so that help is instant."""
+"""Functions of the commands: call `run` and print the result. Each imports what it needs, so that help is instant."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from kakusan.console import counted, entry, say, tell
 from kakusan.errors import InputError
 
 if TYPE_CHECKING:
+    from kakusan.cli.ladder import Ladder
     from kakusan.data.dataset import Dataset
     from kakusan.run.directory import RunDirectory
     from kakusan.run.train import Outcome
@@ -23,7 +24,7 @@ DEMO = "mnist-ddpm"
 
 
 def sample(command: arguments.Sample) -> int:
-    """Draw and write samples, and print the files."""
+    """Draw and write samples, and print the names of the files."""
     from kakusan.run.sample import MOST_SHOWN, sample
 
     choices = {**_without(command, "run", "n", "options"), **command.options}
@@ -38,14 +39,14 @@ def sample(command: arguments.Sample) -> int:
 
 
 def evaluate(command: arguments.Evaluate) -> int:
-    """Evaluate and print."""
+    """Evaluate a model and print the result."""
     from kakusan.run.evaluate import evaluate
 
     return _print(evaluate(**_without(command, "json")), command.json)
 
 
 def classify(command: arguments.Classify) -> int:
-    """Classify and print a table; the accuracy goes to stderr."""
+    """Classify examples and print a table; the accuracy goes to stderr."""
     from kakusan.run.bayes import classify
 
     found = classify(command.run, command.data, **_without(command, "run", "data", "json"))
@@ -59,21 +60,21 @@ def classify(command: arguments.Classify) -> int:
 
 
 def compare(command: arguments.Compare) -> int:
-    """Compare two runs and print."""
+    """Compare two runs and print the difference."""
     from kakusan.run.compare import compare
 
     return _print(compare(**_without(command, "json")), command.json)
 
 
 def score(command: arguments.Score) -> int:
-    """Score examples, print the strangest, and write the files that were asked for."""
+    """Score examples, print the strangest, and write the requested files."""
     from kakusan.run.tools.score import score
 
     return _print(score(**_without(command, "json")), command.json)
 
 
 def encode(command: arguments.Encode) -> int:
-    """Write latents and print the file."""
+    """Write latents and print the name of the file."""
     from kakusan.run.tools.encode import encode_file
 
     shape = encode_file(**_without(command))
@@ -83,7 +84,7 @@ def encode(command: arguments.Encode) -> int:
 
 
 def reconstruct(command: arguments.Reconstruct) -> int:
-    """Write reconstructions and print the files."""
+    """Write reconstructions and print the names of the files."""
     from kakusan.run.tools.reconstruct import reconstruct_files
 
     say(*map(str, reconstruct_files(**_without(command))))
@@ -91,7 +92,7 @@ def reconstruct(command: arguments.Reconstruct) -> int:
 
 
 def interpolate(command: arguments.Interpolate) -> int:
-    """Write an interpolation and print the file."""
+    """Write an interpolation and print the name of the file."""
     from kakusan.run.tools.interpolate import interpolate_file
 
     say(str(interpolate_file(**_without(command))))
@@ -99,14 +100,14 @@ def interpolate(command: arguments.Interpolate) -> int:
 
 
 def replay(command: arguments.Replay) -> int:
-    """Repeat a training step and print what was in it."""
+    """Repeat a training step and print its batch, loss and gradient."""
     from kakusan.run.replay import replay
 
     return _print(replay(**_without(command, "json")), command.json)
 
 
 def doctor(command: arguments.Doctor) -> int:
-    """Print what is damaged, and return 1 if something is."""
+    """Print the findings, and return 1 if something is damaged."""
     from kakusan.run.doctor import examine
 
     findings = examine(command.run)
@@ -176,7 +177,7 @@ def recipes(command: arguments.Recipes) -> int:
 
 
 def data(command: arguments.Data) -> int:
-    """Read the data as training would, and print what they are and the command that trains on them."""
+    """Read the data as training would, and print a description and the command that trains on them."""
     from kakusan.data.cache import NAME
     from kakusan.data.open import lasting, open_data
     from kakusan.data.options import ImageOptions, size_named
@@ -213,7 +214,7 @@ def data(command: arguments.Data) -> int:
 
         say(*image_lines(dataset))
         if "cropped" in dataset.prepared and command.size is None and not RECIPES[recipe].pictures.fit:
-            flags += ["--size", "x".join(map(str, dataset.event_shape[1:]))]  # the other recipes choose none
+            flags += ["--size", "x".join(map(str, dataset.event_shape[1:]))]  # only recipes with `fit` choose a size
     say(f"train on it with: {typed('train', recipe, '--data', command.path, *flags)}")
     return 0
 
@@ -232,7 +233,7 @@ def _described(dataset: Dataset) -> list[str]:
 
 
 def demo(command: arguments.Demo) -> int:
-    """Train, resume, or show again what is finished."""
+    """Train the demo, resume it, or show the finished run again."""
     from kakusan.recipes import find
     from kakusan.run.directory import RunDirectory
     from kakusan.run.train import Resume, Start, resume, start
@@ -258,8 +259,27 @@ def demo(command: arguments.Demo) -> int:
     return _print_summary(run)
 
 
+def ladder(command: Ladder) -> int:
+    """Train the rungs, or continue them, and print their table and the page."""
+    from kakusan.data.options import size_named
+    from kakusan.run.ladder import DEFAULT_MINUTES, Wanted, climb, lines
+    from kakusan.run.report.ladder import write_page
+    from kakusan.signals import EXIT_STATUS
+
+    given = _without(command, "size", "lang", "json", "minutes")
+    with naming_flags():
+        size = size_named(command.size)
+    minutes = DEFAULT_MINUTES if command.minutes is None and command.steps is None else command.minutes
+    found = climb(Wanted(size=size, minutes=minutes, **given))
+    if isinstance(found, int):
+        return EXIT_STATUS + found
+    page = write_page(command.out, found, command.lang)
+    say(*([json.dumps(found)] if command.json else [*lines(found), "", f"look at {page}"]))
+    return 0
+
+
 def concluded(outcome: Outcome) -> int:
-    """Print the numbers of a run that has ended, and return the exit status."""
+    """Print the numbers of a session that has ended, and return the exit status."""
     from kakusan.signals import EXIT_STATUS
 
     if outcome.stopped_by:
@@ -275,7 +295,7 @@ def _print_summary(run: RunDirectory) -> int:
 
 
 def _print(found: Any, as_json: bool) -> int:
-    """Print a result for a person, or as one JSON object alone."""
+    """Print a result as lines of text, or as a single JSON object."""
     say(*([json.dumps(found.record())] if as_json else found.lines()))
     return 0
 

@@ -1,4 +1,4 @@
-"""Types and groups of flags that several commands share; imports no torch."""
+"""Types and groups of flags that several commands share. Does not import torch."""
 
 from __future__ import annotations
 
@@ -8,16 +8,19 @@ from typing import Annotated
 
 from kakusan.cli.parser import Positional
 from kakusan.settings import Between, Choice
+from kakusan.training.settings import MOST_MINUTES, MOST_STEPS
 
 Run = Annotated[Path, Positional("RUN")]
 Count = Annotated[int, Between(1)]
 Seed = Annotated[int, Between(0)]
+Minutes = Annotated[float, Between(0, MOST_MINUTES, "(]")]
+Steps = Annotated[int, Between(1, MOST_STEPS)]
 SOLVERS = Choice("kakusan.solvers:SOLVERS")
 
 
 @dataclass(frozen=True, kw_only=True)
 class OnDevice:
-    """Flag of a command that computes."""
+    """Flag of a command that computes on a device."""
 
     device: str = "auto"
     """Device: auto, cpu, cuda, cuda:N or mps (an Apple GPU)."""
@@ -25,7 +28,7 @@ class OnDevice:
 
 @dataclass(frozen=True, kw_only=True)
 class Printed:
-    """Flag of a command with a result for programs."""
+    """Flag of a command whose result programs can read."""
 
     json: bool = False
     """Print one JSON object and nothing else on stdout."""

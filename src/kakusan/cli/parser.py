@@ -1,7 +1,7 @@
-"""Parser from command-line words to a dataclass, and its help page; imports no torch.
+"""Parser from command-line words to a dataclass, and its help page. Does not import torch.
 
 A field `steps` is the flag --steps, a field `width` of a section `model` is --model.width, and a field that is
-`Annotated` with `Positional` stands without a flag. Values follow as --flag VALUE or --flag=VALUE. A tuple takes
+`Annotated` with `Positional` has no flag. Values follow as --flag VALUE or --flag=VALUE. A tuple takes
 several words. A boolean takes none, and --no-flag turns it off.
 """
 
@@ -29,7 +29,7 @@ UNNAMED = ("recipe", "pictures", "budget")  # sections whose flags omit the sect
 
 @dataclass(frozen=True)
 class Positional:
-    """Marker of a positional field, with its word in the usage line."""
+    """Marker of a positional field, with its placeholder in the usage line."""
 
     metavar: str
 
@@ -59,22 +59,22 @@ class Argument:
 
     @property
     def is_switch(self) -> bool:
-        """True for a boolean, which may have no default."""
+        """Return whether the value is a boolean, which takes no words."""
         return self.setting.hint in (bool, bool | None)
 
     @property
     def metavar(self) -> str:
-        """Word for the value in help."""
+        """Return the placeholder of the value in help."""
         place = _mark(self.setting.hint, Positional)
         return place.metavar if place else _metavar(self.setting.hint)
 
     @property
     def takes_many(self) -> bool:
-        """True if a value consists of several words."""
+        """Return whether a value consists of several words."""
         return " " in _metavar(self.setting.hint)
 
     def head(self) -> str:
-        """Left column of its help entry."""
+        """Return the left column of its help entry."""
         if _mark(self.setting.hint, Positional):
             return self.metavar
         if self.is_switch:
@@ -82,7 +82,7 @@ class Argument:
         return f"{', '.join(self.flags)} {self.metavar}"
 
     def text(self) -> str:
-        """Right column of its help entry: help and default."""
+        """Return the right column of its help entry: help and default."""
         default, text = self.setting.default, self.setting.help
         if default in (None, dataclasses.MISSING) or isinstance(default, bool) or "Default:" in text:
             return text
@@ -96,9 +96,9 @@ class Parser:
     Args:
         kind: Dataclass of the command.
         program: Command as typed, e.g. "kakusan sample".
-        defaults: Values in place of the fields' own defaults; a dataclass makes a section of flags.
+        defaults: Values that replace the fields' own defaults; a dataclass value makes a section of flags.
         stray: Flag to suggest for an unexpected word.
-        summary: Description on the help page, in place of the dataclass's own.
+        summary: Description on the help page, instead of the dataclass's docstring.
     """
 
     def __init__(
@@ -123,7 +123,7 @@ class Parser:
 
     @property
     def usage(self) -> str:
-        """The command with all that it needs."""
+        """Return the command with its required arguments."""
         needed = [one.head() for one in self.arguments if one.setting.default is dataclasses.MISSING]
         return " ".join([self.program, *needed])
 
@@ -159,14 +159,14 @@ class Parser:
         return self._command(given)
 
     def _split(self, word: str) -> tuple[str, list[str]]:
-        """Split a flag from a value that is written to it: --steps=20 or -n64."""
+        """Split a flag from a value in the same word: --steps=20 or -n64."""
         if word[:2] in self.flags and len(word) > 2:
             return word[:2], [word[2:].removeprefix("=")]
         flag, equals, value = word.partition("=")
         return flag.replace("_", "-"), [value] if equals else []
 
     def _value(self, flag: str, values: list[str], rest: deque[str]) -> Any:
-        """Take the words of a flag's value."""
+        """Take the words of a flag's value from `values` and the rest of the command line."""
         argument = self.flags[flag]
         if argument.is_switch:
             if values:
@@ -179,7 +179,7 @@ class Parser:
         return read(flag, argument.setting.hint, values)
 
     def _command(self, given: dict[Argument, Any]) -> Any:
-        """Build the dataclasses; errors of a section's own check name its settings as flags."""
+        """Build the dataclass of the command and of its sections; an error names a setting by its flag."""
         values = dict(self.defaults)
         parts: dict[str, dict[str, Any]] = {one.section: {} for one in self.arguments}
         for argument, value in given.items():
@@ -194,7 +194,8 @@ class Parser:
         return self.kind(**values)
 
     def _unknown(self, flag: str) -> InputError:
-        names = {name.rpartition(".")[2].lstrip("-"): name for name in reversed(self.flags)}  # without the section
+        # flags by name, without and with their section
+        names = {name.rpartition(".")[2].lstrip("-"): name for name in reversed(self.flags)}
         names |= {name.lstrip("-"): name for name in self.flags}
         near = nearest(flag.lstrip("-"), names)
         hint = f"did you mean {names[near]}? " if near else ""

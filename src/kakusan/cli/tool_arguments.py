@@ -1,4 +1,4 @@
-"""Arguments of the commands that use a trained model on given examples; imports no torch."""
+"""Arguments of the commands that apply a trained model to given examples. Does not import torch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Source = Annotated[str, Positional("PATH")]
 
 @dataclass(frozen=True)
 class Score(Printed, OnDevice):
-    """Score single examples in nats and bits per dimension with standard errors, and list the strangest."""
+    """Score individual examples in nats and bits per dimension with standard errors, and list the strangest."""
 
     run: Run
     """Run directory, or a file written by kakusan export."""
@@ -44,7 +44,7 @@ class Inversion(OnDevice):
     solver: Annotated[str, SOLVERS] | None = None
     """Solver without fresh noise, for a diffusion model. Default: ddim."""
     seed: Seed = 0
-    """Random seed, where noise or bits are drawn."""
+    """Random seed. Matters only if noise or bits are drawn."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Encode(Inversion):
 
 @dataclass(frozen=True)
 class Reconstruct(Inversion):
-    """Take given examples to their latents and back, and write them next to the originals."""
+    """Encode given examples, decode them again, and write the results next to the originals."""
 
     run: Run
     """Run directory, or a file written by kakusan export."""
@@ -70,21 +70,21 @@ class Reconstruct(Inversion):
     out: Path
     """Directory for reconstructions.png and reconstructions.npy."""
     t: Count | None = None
-    """Level up to which noise is drawn, 1 to T. Default: none is drawn, and the way is deterministic."""
+    """Level up to which noise is drawn, 1 to T. Default: no noise, a deterministic reconstruction."""
     limit: Count | None = None
     """Number of examples from the start. Default: all."""
 
 
 @dataclass(frozen=True)
 class Interpolate(Inversion):
-    """Decode latents between those of two examples, and write them as a row of images."""
+    """Interpolate between two examples in latent space, and write the results as a row of images."""
 
     run: Run
     """Run directory, or a file written by kakusan export."""
     a: Annotated[str, Positional("A")]
     """Image file, or the number of a held-out example of the run's data, starting at 0."""
     b: Annotated[str, Positional("B")]
-    """The other end, in the same form."""
+    """Other end of the interpolation, in the same form."""
     out: Path
     """New .png or .npy file."""
     n: Annotated[int, Between(2)] = 8

@@ -1,4 +1,4 @@
-"""kakusan train: start a run of a recipe or resume a run; imports torch after the flags are checked."""
+"""kakusan train: start a run of a recipe or resume a run. Torch is imported after the flags are checked."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def _start(words: list[str]) -> int:
         return 0
     if command.minutes is not None and command.steps is not None:
         raise InputError("expected --minutes or --steps, got both; leave one out")
-    from kakusan.run.trained_run import default_out  # only here: --help need not load run directories
+    from kakusan.run.trained_run import default_out  # imported here, because --help does not need it
 
     out = command.out or default_out(recipe.name)
     if command.devices > 1:
@@ -79,7 +79,7 @@ def _start(words: list[str]) -> int:
 
 
 def _parser(recipe: Recipe) -> Parser:
-    """Parser for a recipe, with the recipe's values as defaults."""
+    """Return a parser for a recipe, with the recipe's values as defaults."""
     budget = f"{recipe.steps:,} steps" if recipe.steps is not None else f"{recipe.minutes:g} minutes"
     program, note = f"kakusan train {recipe.name}", f"{recipe.summary}. Default budget: {budget}."
     if recipe.distil is not None:
@@ -106,7 +106,7 @@ def _wanted(recipe: Recipe, command: Train | Distill, out: Path) -> Any:
 
 
 def _launch(words: list[str], command: Processes) -> int:
-    """Start several processes with the same arguments, except those for the launcher."""
+    """Start several processes with the same arguments, without the launcher's flags; return the exit status."""
     from kakusan.run.launch import launch
 
     kept, values = [], 0

@@ -22,8 +22,8 @@ from kakusan.data.options import ImageOptions
 from kakusan.errors import InputError, printable
 from kakusan.storage.files import open_regular
 
-MOST_COUNTED = 2**53  # in a row: up to here float64 counts exactly
-SHARE_OF_MEMORY = 0.5  # of the machine's, that data may take
+MOST_COUNTED = 2**53  # largest sum of a row; float64 holds every whole number up to here
+SHARE_OF_MEMORY = 0.5  # largest share of the machine's memory that data may take
 PHOTO_SIDE = 16  # pixels: an array (H, W, 3) from this size on is one photograph
 FLATTENED = "flattened images belong into x.reshape(n, height, width)"
 
@@ -41,7 +41,7 @@ class ArrayFile:
 
     @staticmethod
     def open(path: Path, options: ImageOptions, whole: bool, tell: Tell | None) -> Dataset:
-        """Read the arrays of examples, and labels if an array has such a name."""
+        """Return the data set of the file's arrays, with labels if an array is named like labels."""
         try:
             with open_regular(path) as file:
                 if options.cache and path.suffix.lower() == ".npy" and path.stat().st_size > CACHE_FROM:
@@ -56,13 +56,13 @@ class ArrayFile:
             raise
         except Exception as error:  # numpy and zipfile raise many kinds of errors for a damaged file
             raise InputError(
-                f"{path}: expected a .npy or .npz file of numbers; it is damaged or none ({_reason(error)})"
+                f"{path}: expected a .npy or .npz file of numbers; this file is damaged or has another format ({_reason(error)})"
             ) from error
 
 
 def _reason(error: Exception) -> str:
     if "magic string" in str(error) or "Object arrays" in str(error):
-        return "it holds Python objects or no array"
+        return "it holds Python objects, or is not an array"
     return " ".join(str(error).split())[:100] or type(error).__name__
 
 
@@ -76,7 +76,7 @@ def _read_array(file: IO[bytes], where: Path | str) -> np.ndarray:
 
 
 def memory_for_data() -> float:
-    """Bytes of data that this machine can hold; infinite if unknown."""
+    """Largest size of data in bytes, half of this machine's memory; infinite if the memory is unknown."""
     try:
         return SHARE_OF_MEMORY * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):
@@ -99,7 +99,7 @@ def _read_archive(file: IO[bytes], path: Path, whole: bool, columns: str | None)
         names = list(members)
         data = [name for name in names if not splits.is_label(name)]
         pair = splits.pair(data, str(path))
-        if pair is None and len(data) > 1:  # a label is one number an example
+        if pair is None and len(data) > 1:  # labels are one number per example
             data = [name for name in data if array(name).ndim > 1]
         if pair is None and len(data) != 1:
             raise InputError(
@@ -125,7 +125,7 @@ def _read_archive(file: IO[bytes], path: Path, whole: bool, columns: str | None)
 
 
 def _labels(data: str, length: int, names: list[str], array) -> tuple[str, np.ndarray] | None:
-    """Name and values of the labels of an array: one whole number or text for each example."""
+    """Name and values of the labels of an array, one whole number or text per example; None without labels."""
     part = splits.part_of(data)
     for name in names:
         if splits.part_of(name) != part:
@@ -162,14 +162,16 @@ def dataset_of(
 
 
 def kind_of_array(name: str, array: np.ndarray, columns: str | None = None) -> str:
-    """Images, counts, a table or series, by dimensions and values; InputError for other arrays."""
+    """Form of an array by its shape and values: "images", "counts", "tables" or "series"; InputError for others."""
     shape = array.shape
     if is_series(array):
         return "series"
     if array.ndim == 2 and array.dtype.kind in "iuf" and (columns is not None or not _counted(array)):
         return "tables"
     if array.ndim == 3 and shape[2] in (3, 4) and min(shape[:2]) >= PHOTO_SIDE:
-        raise InputError(f"{name}: shape {shape} is one image of {shape[2]} channels; expected many, (N, H, W, C)")
+        raise InputError(
+            f"{name}: shape {shape} is one image of {shape[2]} channels; expected many images, (N, H, W, C)"
+        )
     if array.ndim in (3, 4):
         if array.dtype not in (np.uint8, np.bool):
             raise InputError(f"{name}: images must be uint8 from 0 to 255, got {array.dtype}; {_advice(array)}")
@@ -200,13 +202,13 @@ def _advice(array: np.ndarray) -> str:
     else:
         scaling = "x" if 128 <= high <= 255 else f"(x * (255 / {high:g}))"
     ends = "[-1, 1]" if "127.5" in scaling else "[0, 1]" if high <= 1 else f"[{min(low, 0):g}, {high:g}]"
-    return f"for black to white in {ends} save {scaling.replace('- -', '+ ')}.round().astype('uint8')"
+    return f"if black to white is {ends}, save {scaling.replace('- -', '+ ')}.round().astype('uint8')"
 
 
 def _images(name: str, array: np.ndarray) -> Tensor:
     array = channels_second(name, array)
     if math.prod(array.shape[1:]) < 2:
-        raise InputError(f"{name}: images must have two numbers or more, got shape {array.shape}")
+        raise InputError(f"{name}: an image must have at least two values, got shape {array.shape}")
     return torch.from_numpy(
         np.array(array, dtype=np.uint8, order="C")
     )  # a copy, because the bytes of a file are read-only
@@ -219,7 +221,7 @@ def channels_second(name: str, array: np.ndarray) -> np.ndarray:
     if array.shape[3] in CHANNELS:
         return array.transpose(0, 3, 1, 2)
     if array.shape[1] not in CHANNELS:
-        raise InputError(f"{name}: expected 1, 3 or 4 channels, last or second, got shape {array.shape}")
+        raise InputError(f"{name}: expected 1, 3 or 4 channels in the last or second axis, got shape {array.shape}")
     return array
 
 
@@ -241,6 +243,6 @@ def _counts(name: str, array: np.ndarray) -> Tensor:
     if large.any():
         row = int(large.argmax())
         raise InputError(
-            f"{name}: the counts of a row may add up to {MOST_COUNTED:,}, got {counts[row].sum():,.0f} in row {row}"
+            f"{name}: the counts of a row may add up to at most {MOST_COUNTED:,}, got {counts[row].sum():,.0f} in row {row}"
         )
     return torch.from_numpy(counts)

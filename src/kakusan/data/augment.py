@@ -20,8 +20,11 @@ def augmented(pixels: Tensor, how: str, randomness: Randomness) -> Tensor:
     Args:
         pixels: uint8 (b, C, H, W).
         how: "none" (draws nothing), "shift", or "shift-and-mirror", which also mirrors half of the images left to
-            right and is not for digits.
+            right. Mirroring does not suit digits.
         randomness: Random stream of the step.
+
+    Returns:
+        uint8 (b, C, H, W).
     """
     if how == "none":
         return pixels

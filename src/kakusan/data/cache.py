@@ -29,17 +29,17 @@ from kakusan.data.options import ImageOptions
 from kakusan.errors import InputError, printable
 from kakusan.storage import files, records
 
-NAME = "data-cache"  # of the folder of caches, in the folder of the runs
-CACHE_FROM = 2**30  # bytes of pixels: fewer stay in memory
+NAME = "data-cache"  # name of the folder of caches, inside the folder of runs
+CACHE_FROM = 2**30  # bytes of pixels; smaller data stay in memory
 RECORD, FORMAT = "cache.json", 1
-MOST_RECORD = 2**27  # bytes; it names every image
+MOST_RECORD = 2**27  # largest size of a record in bytes; a record names every image
 WHITE = 255
-ROWS = 4096  # copied at a time
+ROWS = 4096  # images copied at a time
 TELL_SECONDS = 5.0
 
 
 class Written(Exception):
-    """Another process has completed the cache meanwhile."""
+    """Error raised when another process has completed the cache in the meantime."""
 
 
 class Cache:
@@ -49,7 +49,7 @@ class Cache:
         root: Folder of caches.
         source: File or folder of the data.
         options: Size, channels and what to do about bad files.
-        whole: Whether nothing is held out.
+        whole: True if nothing is held out.
         state: Hash of the state of the source's files.
     """
 
@@ -62,11 +62,11 @@ class Cache:
 
     @classmethod
     def of(cls, source: Path, options: ImageOptions, whole: bool, state: Callable[[], str]) -> Cache | None:
-        """The cache in the folder that the options name; None if they name none."""
+        """Return the cache of a source in the folder `options.cache`, or None without such a folder."""
         return cls(Path(options.cache), source, options, whole, state()) if options.cache else None
 
     def open(self) -> Dataset | None:
-        """The data set; None if there is no cache of this state of the source's files.
+        """Return the cached data set, or None if there is none for the present state of the source's files.
 
         Raises:
             InputError: If the content is not what was written.
@@ -88,7 +88,7 @@ class Cache:
         return dataset
 
     def made(self, convert: Callable[[], Dataset]) -> Dataset:
-        """The data set that `convert` reads; if it had to store pixels, they are kept, and the data set is reopened."""
+        """Return the data set of `convert`; if that stored pixels here, complete the cache and open it."""
         try:
             dataset = convert()
             if self._pixels is not None:
@@ -106,10 +106,10 @@ class Cache:
             self._lock.release()
 
     def start(self, shape: tuple[int, ...]) -> StoredPixels:
-        """Start to write images of this shape; what an interrupted process has left is removed.
+        """Return a store for images of this shape, after removing the files of an interrupted process.
 
         Raises:
-            Written: If another process has written them meanwhile.
+            Written: If another process has written them in the meantime.
         """
         files.make_folders(self.folder.parent)
         self._lock.acquire()
@@ -128,7 +128,7 @@ class Cache:
 
     def _save(self, dataset: Dataset) -> None:
         """Complete the cache of a data set whose parts `StoredPixels` has written."""
-        assert self._pixels is not None, "started before"
+        assert self._pixels is not None, "start() comes first"
         self._pixels.close()
         values = {field.name: getattr(dataset, field.name) for field in dataclasses.fields(dataset)}
         parts = {"train": values.pop("train"), "test": values.pop("test")}
@@ -147,12 +147,12 @@ class Cache:
             "digest": dataset.digest(),
         }
         files.write(self.partial / RECORD, json.dumps(record).encode())
-        shutil.rmtree(self.folder, ignore_errors=True)  # of another state of the files
+        shutil.rmtree(self.folder, ignore_errors=True)  # a cache of an earlier state of the files
         files.rename(self.partial, self.folder)
 
 
 class StoredPixels:
-    """Images in a file in the order of their arrival; the parts of the data are then copied from it.
+    """Temporary file of all images in the order of reading; the parts of the data are copied from it.
 
     Args:
         folder: Folder of the files.
@@ -165,14 +165,17 @@ class StoredPixels:
         self._file = self._path.open("wb", buffering=files.MIB)
 
     def append(self, image: np.ndarray) -> None:
-        """Write one image, (1, H, W) or of the file's own shape."""
+        """Append one image of shape (1, H, W) or (C, H, W); one channel is repeated to C channels."""
         image = np.broadcast_to(image, self.shape)
         self.most = max(self.most, int(image.max()))
         self._file.write(image.tobytes())
         self.count += 1
 
     def stack(self, part: str, rows: Iterable[int], channels: int) -> Tensor:
-        """Images of these rows as one mapped tensor uint8 (n, channels, H, W); 0 and 1 become black and white."""
+        """Write these rows to a file of their own and return it as a mapped tensor, uint8 (n, channels, H, W).
+
+        If all values are 0 and 1, they become 0 and 255.
+        """
         rows, scale = np.asarray(list(rows), dtype=np.int64), WHITE if self.most == 1 else 1
         self._file.flush()
         everything = np.memmap(self._path, np.uint8, "r", shape=(self.count, *self.shape))
@@ -184,20 +187,20 @@ class StoredPixels:
         return mapped(self.folder / f"{part}.u8", (len(rows), channels, *self.shape[1:]))
 
     def close(self) -> None:
-        """Remove the file in the order of arrival."""
+        """Delete the temporary file of all images."""
         self._file.close()
         self._path.unlink(missing_ok=True)
 
 
 def mapped(path: Path, shape: tuple[int, ...]) -> Tensor:
-    """A file of raw bytes as a tensor that is read from the file when it is used; it must not be written to."""
+    """Map a file of raw bytes into memory as a read-only uint8 tensor of this shape."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The given NumPy array is not writable")
         return torch.from_numpy(np.memmap(path, np.uint8, "r", shape=shape))
 
 
 def _read_record(path: Path) -> dict[str, Any]:
-    """The record of a cache; InputError if it is not one."""
+    """Read the record of a cache; InputError if the file is not one."""
     try:
         content = files.read_regular(path, MOST_RECORD, follow=False)
     except OSError as error:
@@ -209,12 +212,12 @@ def _read_record(path: Path) -> dict[str, Any]:
 
 
 def state_of_files(folder: Path, names: list[str]) -> str:
-    """SHA-256 over the names, sizes and times of change of files: another state of them has another one."""
+    """SHA-256 over the names, sizes and modification times of files, in hexadecimal."""
     digest = hashlib.sha256()
     for name in names:
         try:
             status = (folder / name).stat()
-        except OSError:  # the scan names it
+        except OSError:  # the scan reports this file
             digest.update(f"{name}\0unreadable\n".encode("utf-8", "surrogateescape"))
             continue
         digest.update(f"{name}\0{status.st_size} {status.st_mtime_ns}\n".encode("utf-8", "surrogateescape"))
@@ -222,7 +225,7 @@ def state_of_files(folder: Path, names: list[str]) -> str:
 
 
 def forget(root: Path, source: Path) -> int:
-    """Delete the caches of a source; returns the bytes that they took."""
+    """Delete the caches of a source; return the number of freed bytes."""
     freed = 0
     for record in sorted(root.glob(f"*/{RECORD}")):
         if _read_record(record).get("source") == str(source):
@@ -238,7 +241,7 @@ class Ticker:
         self.tell, self.name, self.total, self.told = tell, printable(name), total, time.monotonic()
 
     def __call__(self, done: int) -> None:
-        """Write how many images are done, if it is time."""
+        """Write the number of converted images, at most once every few seconds."""
         if self.tell is not None and time.monotonic() - self.told > TELL_SECONDS:
             self.tell(f"{self.name}: {done:,} of {self.total:,} images converted")
             self.told = time.monotonic()

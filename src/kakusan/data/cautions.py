@@ -6,7 +6,7 @@ from torch import Tensor
 
 from kakusan.data.dataset import Dataset
 
-AT_ONCE = 1_000  # examples compared
+AT_ONCE = 1_000  # examples compared at a time
 FEW = 100  # fewest training examples without a caution
 
 
@@ -16,7 +16,7 @@ def cautions(dataset: Dataset) -> list[str]:
     low, high = data.min().item(), data.max().item()
     lines = []
     if low == high:
-        lines.append(f"caution: {name} holds one value only, {high:g}: there is nothing to learn")
+        lines.append(f"caution: {name} has only one value, {high:g}: there is nothing to learn")
     elif len(data) > 1 and _all_equal(data):
         lines.append(f"caution: all training examples in {name} are equal: a model can only memorize this one")
     else:
@@ -28,5 +28,5 @@ def cautions(dataset: Dataset) -> list[str]:
 
 
 def _all_equal(data: Tensor) -> bool:
-    """Check if all examples are equal; most data show at the first few that they are not."""
+    """Check if all examples are equal, in parts; for most data the first part settles it."""
     return all(bool((part == data[:1]).all()) for part in data.split(AT_ONCE))

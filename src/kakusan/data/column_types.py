@@ -1,4 +1,4 @@
-"""Types of the columns of a table from their cells, and cells from and to numbers."""
+"""Column types of a table, inferred from its cells, and conversion between cells and numbers."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", "?"})
 SKIP = "skip"
 CHOICES = (*get_args(ColumnType), SKIP)
 LARGEST_INTEGER = 2**53
-FEW = 2  # different whole numbers that are taken as categories
-NAMES_FROM = 20  # rows: from here on a text column whose cells all differ is a list of names
+FEW = 2  # a column of whole numbers with at most this many different ones is categorical
+NAMES_FROM = 20  # rows; from this many on, a text column whose cells all differ is taken as names
 
 
 def is_missing(cell: str) -> bool:
@@ -50,7 +50,7 @@ def read_types(text: str | None, header: list[str], where: str) -> dict[str, str
 
 
 def written_types(columns: tuple[Column, ...]) -> str:
-    """Words that `read_types` reads back, in which every column has its type."""
+    """Text with the type of every column, in the format that `read_types` reads."""
     quoted = [f"{column.name}={column.type}".replace('"', '""') for column in columns]
     return ",".join(f'"{one}"' for one in quoted)
 
@@ -58,8 +58,8 @@ def written_types(columns: tuple[Column, ...]) -> str:
 def column_of(where: str, name: str, cells: list[str], wanted: str | None) -> Column:
     """Column of these cells: its type, and the categories of a categorical one.
 
-    By default a column of numbers is real, one of whole numbers integer, or categorical if it has one or two of
-    them, and any other column is categorical.
+    By default, a column of numbers is real and a column of whole numbers is integer. A column with at most two
+    different whole numbers is categorical, and so is a column of text.
 
     Raises:
         InputError: If the cells do not fit the wanted type, or have too many categories.
@@ -113,7 +113,7 @@ def numbers_of(where: str, column: Column, cells: list[str]) -> np.ndarray:
     """The column as float64: values, or codes of categories; NaN where a value is missing.
 
     Raises:
-        InputError: If a cell is no number of the column's type; the message has its row.
+        InputError: If a cell is not a number of the column's type; the message names the row.
     """
     codes = {name: float(code) for code, name in enumerate(column.categories)}
     values = np.full(len(cells), np.nan)
@@ -133,7 +133,7 @@ def numbers_of(where: str, column: Column, cells: list[str]) -> np.ndarray:
 
 
 def cells_of(column: Column, values: np.ndarray) -> list[str]:
-    """Cells of a column of stored values, as a file has them; empty where a value is missing."""
+    """Text cells of a column of stored values, as written to a file; empty where a value is missing."""
     found = []
     for value in values.tolist():
         if math.isnan(value):

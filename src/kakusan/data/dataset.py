@@ -124,7 +124,7 @@ class DataKind(Protocol):
         """Recognize a path of this kind by its name, without reading files."""
 
     def open(self, path: Path, options: ImageOptions, whole: bool, tell: Tell | None) -> Dataset:
-        """Read all data; with `whole`, hold out nothing from data without a split."""
+        """Read all data and return the data set; with `whole`, hold nothing out of data without a test part."""
 
 
 def from_arrays(
@@ -152,7 +152,7 @@ def from_arrays(
         test_labels: Class of each example of `test`.
         whole: Keep examples without a test part together, as `train` and as `test`.
         source: How `test` was held out, for the record.
-        certain: Take labels as classes even if almost all differ, because a user names them so.
+        certain: Take labels as classes even if almost all differ, because the user chose them.
 
     Raises:
         InputError: If a part is empty, or the parts differ in shape.
@@ -187,7 +187,7 @@ def from_arrays(
 
 
 def split_rows(count: int) -> tuple[Tensor, Tensor]:
-    """Rows for training and held-out rows (a tenth, drawn with a fixed seed) of data without a split."""
+    """Row indices for training and of a held-out tenth, drawn with a fixed seed, for data without a test part."""
     order = torch.randperm(count, generator=torch.Generator().manual_seed(0))
     held_out = max(1, round(HELD_OUT_SHARE * count))
     return order[held_out:], order[:held_out]
@@ -198,8 +198,8 @@ def class_indices(
 ) -> tuple[Tensor | None, Tensor | None, tuple[str, ...]]:
     """Class index of each training and each held-out example, int64, and the classes' names in order.
 
-    An empty text is unlabeled, with the index -1, and so is the number -1 together with two or more others. If almost all
-    values differ, they are not classes, and none are returned, unless they are `certain`.
+    The index -1 means unlabeled. Unlabeled are an empty text, and the number -1 if there are at least two other numbers.
+    If almost all values differ, they are not taken as classes, and none are returned, unless `certain` is true.
     """
     given = [part for part in (labels, test_labels) if part is not None]
     if labels is None or not labels.size:

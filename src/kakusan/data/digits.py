@@ -1,7 +1,8 @@
 """The embedded MNIST, its labels, and its binarized form; its license is in the same folder.
 
-Binarized: a gray level u of 0..255 is the probability u / 255 of a bit. As in Burda, Grosse and Salakhutdinov 2016, training draws new bits whenever an image is used (`Scale`), and the test
-set is one fixed draw of each test image. Their draw was not published, so results agree up to the noise of a draw.
+In the binarized form, a gray level u of 0..255 is the probability u / 255 that a bit is 1. As in Burda, Grosse and
+Salakhutdinov 2016, training draws new bits whenever an image is used (`Scale`), and the test set is one fixed draw.
+Their draw was not published, so results agree up to the noise of a draw.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ FILE = Path(__file__).with_name("mnist.npz")
 # SHA-256 of the drawn bytes, 0 or 255, uint8 (N, 1, 28, 28)
 TRAIN_SHA256 = "49ea488ea64a010068ab264ae238308a0021167b1e275bb0b32ad299436d3d41"
 TEST_SHA256 = "5f0980b13f81dc9f74b9b4f96bd4f2e49b1beb30cb4ed4a73961c1b902caec20"
-BYTES = 4  # bytes of the uniform number for each bit, which makes its probability exact to 2^-32
+BYTES = 4  # size of the uniform number for each bit, whose probability is then exact to 2^-32
 
 
 def mnist() -> Dataset:
@@ -42,7 +43,7 @@ def mnist_labels() -> tuple[np.ndarray, np.ndarray]:
 
 
 def mnist_label_counts(group: int = 60) -> Dataset:
-    """Counts of the ten digits in successive groups of labels."""
+    """Counts of the ten digits in successive groups of `group` labels, float64 (N, 10)."""
     tables = [
         np.stack([np.bincount(row, minlength=10) for row in labels[: len(labels) // group * group].reshape(-1, group)])
         for labels in mnist_labels()

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-MOST_NEAR = 5_000  # images that are compared with each other, a fixed random choice of more
+MOST_NEAR = 5_000  # images compared with each other; of a larger set, a fixed random choice
 SIDE = 16  # pixels of the small versions
-NEAR = 0.1  # of the image's own contrast: the largest root mean square difference
+NEAR = 0.1  # largest root mean square difference of near duplicates, relative to an image's contrast
 ROWS = 500  # compared at a time
 
 
@@ -21,9 +21,9 @@ class Duplicates:
 
     Attributes:
         equal: Number of images that equal an earlier one.
-        near: Number of images that nearly equal an earlier one and do not equal one, among those compared.
+        near: Number of compared images that nearly, but not exactly, equal an earlier one.
         compared: Number of images that were compared with each other.
-        examples: Some pairs of numbers of nearly equal images.
+        examples: Index pairs of some nearly equal images.
     """
 
     equal: int

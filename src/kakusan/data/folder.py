@@ -41,8 +41,8 @@ class ImageFolder:
         """Read every usable image; bad files are refused or skipped, according to the options.
 
         Raises:
-            InputError: With a note for each of the first bad files if none are to be skipped; or if the images do not
-                agree in size and no size was given.
+            InputError: If files are bad and not to be skipped, with a note for each of the first ones. Also if the
+                images differ in size and no size was given.
         """
         found = Scan()
         names = list_images(path, found)
@@ -60,7 +60,7 @@ class ImageFolder:
 
 
 def _converted(path: Path, found: Scan, options: ImageOptions, whole: bool, tell: Tell | None) -> Dataset:
-    """The data set of a scan; bad files are refused, or skipped with a message."""
+    """Return the data set of a scan; bad files are refused, or skipped with a message."""
     if found.bad and options.bad == "refuse":
         raise _refusal(path, found)
     dataset = _dataset_of_scan(path, found, options, whole)
@@ -71,7 +71,7 @@ def _converted(path: Path, found: Scan, options: ImageOptions, whole: bool, tell
 
 
 def _refusal(folder: Path, found: Scan) -> InputError:
-    """The number of bad files and what to do, with a note for each of the first."""
+    """Error with the number of bad files and what to type, and with a note for each of the first ones."""
     error = InputError(
         f"{printable(str(folder))}: {len(found.bad):,} of {found.total:,} files are not usable images; repair or "
         "remove them, or add --bad-images skip"

@@ -9,7 +9,7 @@ GRAPHIC_CONTROL = 0xF9  # holds the transparent color; other extensions are comm
 
 
 def first_frame(content: bytes) -> tuple[bytes, bool] | None:
-    """A GIF of the first frame alone, and whether there are more frames; None if it has no whole frame.
+    """Return a GIF of the first frame alone and whether there are more frames; None if no frame is complete.
 
     Source: Graphics Interchange Format 89a, sections 17 to 27.
     """
@@ -20,7 +20,7 @@ def first_frame(content: bytes) -> tuple[bytes, bool] | None:
         if kind == EXTENSION:
             place = _after_blocks(content, place + 2)
             if content[begin + 1 : begin + 2] == bytes([GRAPHIC_CONTROL]):
-                parts[1:] = [content[begin:place]]  # the last one before the frame is its own
+                parts[1:] = [content[begin:place]]  # the last one before a frame belongs to it
         elif kind == IMAGE:
             place = _after_blocks(content, place + 11 + _table(content, begin + 9))
             if place > len(content):
@@ -33,13 +33,13 @@ def first_frame(content: bytes) -> tuple[bytes, bool] | None:
 
 
 def _table(content: bytes, place: int) -> int:
-    """Bytes of the color table that the flags at this place announce."""
+    """Size in bytes of the color table that the flags at this position describe."""
     flags = content[place] if place < len(content) else 0
     return 3 * 2 ** ((flags & 7) + 1) if flags & 0x80 else 0
 
 
 def _after_blocks(content: bytes, place: int) -> int:
-    """Place after a sequence of sub-blocks; beyond the end if it is cut."""
+    """Position after a sequence of sub-blocks; beyond the end if the content is truncated."""
     while place < len(content):
         length = content[place]
         place += length + 1

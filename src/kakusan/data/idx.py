@@ -24,14 +24,14 @@ TEST_PREFIXES = ("t10k", "test")
 
 
 class IDXFolder:
-    """Reader of a folder with `train-images*`, and optionally `t10k-images*` or `test-images*` and `-labels*`."""
+    """Reader of a folder with the file `train-images*`, and optionally a test part and labels."""
 
     summary = "a folder of IDX files (train-images-idx3-ubyte)"
     options = ()
 
     @staticmethod
     def recognizes(path: Path) -> bool:
-        """True if there is a file named train-images that is not an image."""
+        """True if there is a file `train-images*` that is not an image file."""
         return path.is_dir() and any(
             file.name.startswith("train-images") and file.is_file() and not is_image(file.name)
             for file in path.iterdir()
@@ -39,10 +39,10 @@ class IDXFolder:
 
     @staticmethod
     def open(path: Path, options: ImageOptions, whole: bool, tell: Tell | None) -> Dataset:
-        """Read images, and labels if their number is the same."""
+        """Return the data set of the images, with labels if there is one for each image."""
         train, labels, note = _read_part(path, ("train",))
         test, test_labels, test_note = _read_part(path, TEST_PREFIXES)
-        assert train is not None, "it was recognized by it"
+        assert train is not None, "recognizes() found it"
         name = printable(path.name)
         dataset = dataset_of(name, train, test, labels=labels, test_labels=test_labels, whole=whole)
         prepared = "; ".join(filter(None, [dataset.prepared, note, test_note]))
@@ -50,10 +50,10 @@ class IDXFolder:
 
 
 def read_idx(path: Path, ndim: int = IMAGES_NDIM) -> np.ndarray:
-    """One IDX file of unsigned bytes, of images (N, H, W) or of labels (N,).
+    """Read one IDX file of unsigned bytes: images (N, H, W) or labels (N,).
 
     Raises:
-        InputError: If the header is not IDX, or the length is not what it announces.
+        InputError: If the file has no IDX header, or another length than its header states.
     """
     try:
         with open_regular(path) as raw, gzip.open(raw) if path.suffix == ".gz" else raw as file:
@@ -79,7 +79,7 @@ def read_idx(path: Path, ndim: int = IMAGES_NDIM) -> np.ndarray:
 
 
 def _read_part(folder: Path, prefixes: tuple[str, ...]) -> tuple[np.ndarray | None, np.ndarray | None, str]:
-    """Images and labels of the files with one of these prefixes, and a note if the labels have another length."""
+    """Read the images and labels of the files with one of these prefixes; add a note if their numbers differ."""
     images = _find(folder, tuple(f"{prefix}-images" for prefix in prefixes))
     labels = _find(folder, tuple(f"{prefix}-labels" for prefix in prefixes))
     if images is None:

@@ -91,7 +91,7 @@ class DecodedImage:
 
 
 class _Jpeg(JpegImageFile):
-    """JPEG reader that ignores the EXIF table, of which 64 KB can claim 300 MB."""
+    """JPEG reader that ignores the EXIF table, because a table of 64 KB can claim 300 MB."""
 
     def getexif(self) -> Image.Exif:
         return Image.Exif()
@@ -100,7 +100,7 @@ class _Jpeg(JpegImageFile):
 def read_image(path: Path, options: ImageOptions) -> DecodedImage:
     """Decode a file, rotate it upright, blend it with white, crop it and resize it.
 
-    Of an animation the first frame is read, and of 16 bits the upper 8.
+    Only the first frame of an animation is read, and only the upper 8 bits of 16-bit values.
 
     Raises:
         Unusable: With the reason.
@@ -119,7 +119,7 @@ def read_image(path: Path, options: ImageOptions) -> DecodedImage:
     opener = _opener(content)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about metadata, which is not used
+            warnings.simplefilter("ignore")  # the warnings are about metadata, which is not used
             with opener(io.BytesIO(content)) as image:
                 stored = image.size
                 animated = animated or getattr(image, "is_animated", False)
@@ -141,7 +141,7 @@ def read_image(path: Path, options: ImageOptions) -> DecodedImage:
 
 
 def read_size(path: Path) -> tuple[int, int]:
-    """(height, width) of an image as seen, from its header alone.
+    """Height and width of an image as displayed, read from its header alone.
 
     Raises:
         Unusable: If the header is not that of an image.
@@ -159,7 +159,7 @@ def read_size(path: Path) -> tuple[int, int]:
 
 
 def _first_frame(content: bytes) -> tuple[bytes, bool]:
-    """The content, of a GIF with its first frame alone, and whether a GIF has more frames."""
+    """Return the content, reduced to the first frame if it is a GIF, and whether that GIF has more frames."""
     if not content.startswith(gif.STARTS):
         return content, False
     frame = gif.first_frame(content)
@@ -169,7 +169,7 @@ def _first_frame(content: bytes) -> tuple[bytes, bool]:
 
 
 def _opener(content: bytes) -> type[ImageFile.ImageFile]:
-    """The Pillow class for these bytes, if they pass the checks that need no decoder."""
+    """Choose the Pillow class for these bytes, after the checks that need no decoder."""
     if content.startswith(PNG):
         _check_png(content)
         return PngImageFile
@@ -259,14 +259,14 @@ def _check_decoding(image: ImageFile.ImageFile, content: bytes, shrink: int) -> 
 
 
 def shrinkage(form: str | None, size: tuple[int, int], wanted: tuple[int, int] | None) -> int:
-    """Factor by which a JPEG of upright (height, width) is shrunk while decoded: never below twice the wanted size."""
+    """Factor by which to shrink a JPEG while decoding it; the result has at least twice the wanted (height, width)."""
     if wanted is None or form != "JPEG":
         return 1
     return next((by for by in SHRINKS if all(s >= 2 * by * want for s, want in zip(size, wanted))), 1)
 
 
 def _upright(size: tuple[int, int], orientation: int) -> tuple[int, int]:
-    """(height, width) as seen, from (width, height) as stored."""
+    """(height, width) as displayed, from (width, height) as stored."""
     return size if orientation >= 5 else (size[1], size[0])
 
 
@@ -295,7 +295,7 @@ def _reason(error: Exception) -> str:
 
 
 def _finish(image: Image.Image, turn: int, options: ImageOptions) -> tuple[Image.Image, bool, bool]:
-    """Crop, resize, blend with white, rotate and set channels; also return if it has color and if it was blended."""
+    """Crop, resize, blend with white, rotate and set channels; return the image, and whether it has color and was blended."""
     if image.mode.startswith("I"):  # 16-bit gray; Pillow reads 16-bit color as 8 bits
         if "transparency" in image.info:
             raise Unusable("16-bit gray with a transparent color; save it with an alpha channel")

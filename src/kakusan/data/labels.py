@@ -34,9 +34,9 @@ class Found:
     """Labels of some examples.
 
     Attributes:
-        values: Text of each example, "" for unlabeled; None without labels.
-        source: Their origin, in words.
-        note: A remark for people, e.g. about labels that are not used.
+        values: Label of each example as text, "" for unlabeled; None without labels.
+        source: Origin of the labels, in words.
+        note: Message for the user, e.g. about labels that are not used.
     """
 
     values: np.ndarray | None = None
@@ -85,7 +85,7 @@ def of_folder(folder: Path, names: Sequence[str], choice: str | None, inside: in
 
 
 def table_of(folder: Path, choice: str | None) -> list[str]:
-    """Path of the table that the choice may read, relative to the folder or absolute; empty if there is none."""
+    """List with the path of the label table, relative to the folder or absolute; empty if there is none."""
     path = TABLE if choice is None else choice
     return [path] if path not in (FOLDERS, NONE) and (folder / path).is_file() else []
 
@@ -104,15 +104,15 @@ def _found(path: Path, values: list[str], left: list[str], what: str) -> Found:
     """Labels of a table; InputError if it names no example."""
     if not any(values):
         first = f", the first {printable(left[0])}" if left else ""
-        raise InputError(f"{path}: its {len(left):,} names fit no example{first}; {COLUMNS}")
+        raise InputError(f"{path}: no name matches an example, got {len(left):,} names{first}; {COLUMNS}")
     note = f"{len(left):,} names of {printable(path.name)} fit {what}, the first {printable(left[0])}" if left else ""
     return Found(np.array(values), printable(path.name), note)
 
 
 def of_rows(dataset: Dataset, choice: str | None) -> Dataset:
-    """A data set whose examples have numbers for names, with the labels of a table, or without labels.
+    """Return a data set with the labels of a table that names examples by number, or without labels.
 
-    A table replaces the labels of the training examples. Those of a test part of its own are kept.
+    A table replaces the labels of the training examples. The labels of a separate test part are kept.
 
     Raises:
         InputError: If the choice does not fit such data, or a table is damaged.
@@ -123,7 +123,7 @@ def of_rows(dataset: Dataset, choice: str | None) -> Dataset:
         return dataclasses.replace(dataset, train_cond=None, test_cond=None, classes=(), labeled_by="")
     if choice == FOLDERS:
         raise InputError(
-            f"--labels folders is for a folder of images, and {dataset.name} is none; give a table or none"
+            f"--labels folders is for a folder of images, and {dataset.name} is not one; give a table, or --labels none"
         )
     path = Path(choice)
     own = dataset.source == OWN_TEST_PART
@@ -158,13 +158,13 @@ def read_table(path: Path) -> dict[str, str]:
     """The label of each name in a .csv file with two columns, with or without a header.
 
     Raises:
-        InputError: If it cannot be read, a row lacks a column, or a name has two labels.
+        InputError: If the file cannot be read, a row does not have two columns, or a name has two labels.
     """
     try:
         text = read_regular(path, MOST_BYTES).decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
-        raise InputError(f"{printable(str(path))}: no table of labels ({reason}); {COLUMNS}") from error
+        raise InputError(f"{printable(str(path))}: not a table of labels ({reason}); {COLUMNS}") from error
     table: dict[str, str] = {}
     rows = csv.reader(io.StringIO(text, newline=""))
     try:

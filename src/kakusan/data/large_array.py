@@ -17,7 +17,7 @@ COUNTS_NDIM = 2
 
 
 def open_large(path: Path, options: ImageOptions, whole: bool, tell: Tell | None) -> Dataset:
-    """The data set of the file, from its cache; counts are read into memory, because they are converted to float64."""
+    """Return the data set of the file from its cache; counts are read into memory, because they become float64."""
     name, array = printable(path.name), np.load(path, mmap_mode="r", allow_pickle=False)
     cache = Cache.of(path, options, whole, lambda: state_of_files(path.parent, [path.name]))
     kind_of_array(name, array)  # InputError for another type of numbers

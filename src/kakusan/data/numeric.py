@@ -69,7 +69,7 @@ def table_of_array(name: str, train: np.ndarray, test: np.ndarray | None, types:
 
 
 def _column(where: str, name: str, kind: str, values: np.ndarray) -> tuple[Column, np.ndarray]:
-    """A column of a given type, and its stored values: themselves, or the codes of its categories."""
+    """Return a column of the given type and its stored values, which are codes if it is categorical."""
     present = values[~np.isnan(values)]
     if not len(present):
         raise InputError(f"{where}: column {name} has no values; leave it out with --columns {name}={SKIP}")

@@ -1,4 +1,4 @@
-"""The readers that a `--data` argument may name. A new kind of data is one file and one line in `KINDS`."""
+"""Readers for the `--data` argument. A new kind of data is one file and one line in `KINDS`."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def open_data(
     for option in options.given():
         if kind is None or option not in kind.options:
             takers = " or ".join(each.summary for each in KINDS.values() if option in each.options)
-            raise InputError(f"--{option} is for {takers}, and {printable(spec)} is none")
+            raise InputError(f"--{option} is for {takers}, and {printable(spec)} is not one")
     if kind is None:
         return of_rows(EMBEDDED[spec](), options.labels)
     try:
@@ -101,16 +101,18 @@ def kind_of(spec: str) -> DataKind | None:
         raise InputError(f"{printable(spec)[:200]}: cannot be read ({reason})") from error
     suffix = path.suffix.lower()
     advice = CONVERT.get(SUFFIXES.get(suffix, ""), f"give {choices}")
-    raise InputError(f"{printable(spec)}: a file {printable(suffix) or 'without ending'} is no data here; {advice}")
+    raise InputError(
+        f"{printable(spec)}: a file {printable(suffix) or 'without ending'} is not readable as data; {advice}"
+    )
 
 
 def lasting(spec: str) -> str:
-    """Name of the data that works from any directory: an absolute path, or the name of an embedded data set."""
+    """Name of the data that is valid in any directory: an absolute path, or the name of an embedded data set."""
     return spec if spec in EMBEDDED else str(_path(spec).resolve())
 
 
 def lasting_labels(choice: str | None) -> str | None:
-    """Choice of labels that works from any directory: the absolute path of a table, or the choice itself."""
+    """Choice of labels that is valid in any directory: the absolute path of a table, or the choice itself."""
     return choice if choice is None or choice in CHOICES else str(_path(choice).resolve())
 
 
@@ -118,4 +120,4 @@ def _path(spec: str) -> Path:
     try:
         return Path(spec).expanduser()
     except RuntimeError as error:  # ~somebody
-        raise InputError(f"{printable(spec)}: there is no such user; give the whole path") from error
+        raise InputError(f"{printable(spec)}: there is no such user; give the full path") from error

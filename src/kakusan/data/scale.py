@@ -19,7 +19,7 @@ class Unscaled:
 
     measured_in: str
     binary = False
-    bin_width = None  # they have probabilities, not densities
+    bin_width = None  # such values have probabilities, not densities
 
     def to_model(self, examples: Tensor, randomness: Randomness = None) -> Tensor:
         """The values themselves."""
@@ -41,18 +41,18 @@ class Scale:
 
     @property
     def measured_in(self) -> str:
-        """Random bits or gray levels."""
+        """Unit of the pixels in words: random bits or gray levels."""
         return "random bits" if self.binary else "gray levels"
 
     def to_model(self, pixels: Tensor, randomness: Randomness = None) -> Tensor:
-        """uint8 (b, C, H, W) to float32; `randomness` is used by binarization only."""
+        """Convert pixels uint8 (b, C, H, W) to model values float32; only binarization uses `randomness`."""
         gray = pixels.float() / TOP
         if self.binary:
             return (rand(gray.shape, randomness, gray.dtype, gray.device) < gray).float()
         return gray * (self.high - self.low) + self.low
 
     def to_pixels(self, values: Tensor) -> np.ndarray:
-        """Model values (b, C, H, W) to uint8 (b, H, W, C), rounded to the nearest level and clipped at the ends."""
+        """Convert model values (b, C, H, W) to the nearest gray levels, uint8 (b, H, W, C), clipped at the ends."""
         gray = (values - self.low) / (self.high - self.low)
         return (gray * TOP).round().clamp(0, TOP).to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
 

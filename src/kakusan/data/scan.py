@@ -39,9 +39,9 @@ class Scan:
     deep: int = 0  # images of 16 bits a channel, of which the upper 8 are kept
     animated: int = 0  # animations, of which the first frame is kept
     bad: dict[str, str] = field(default_factory=dict)  # the reason of each, by its printable name
-    others: int = 0  # files that are no images by their names
+    others: int = 0  # files whose names are not those of images
     made_here: int = 0  # images that this library made, and run directories
-    parts: tuple[str, str] | None = None  # the folders for training and for testing, which alone are looked at
+    parts: tuple[str, str] | None = None  # folders for training and for testing; nothing else is read
     digest: str = ""  # SHA-256 over the names, lengths and contents of the usable files
 
     def add(self, name: str, image: DecodedImage) -> None:
@@ -91,7 +91,7 @@ def scan(folder: Path, options: ImageOptions, tell: Tell | None = None, cache: C
 def read_images(
     folder: Path, names: list[str], found: Scan, options: ImageOptions, tell: Tell | None, cache: Cache | None = None
 ) -> Scan:
-    """Read the named images of a folder into a scan; arguments as in `scan`."""
+    """Read the named images of a folder into `found` and return it; other arguments as in `scan`."""
     digest = hashlib.sha256()
     tick, size_known = Ticker(tell, folder.name, len(names)), options.size is not None
     used, room = 0, memory_for_data()

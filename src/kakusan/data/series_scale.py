@@ -1,4 +1,4 @@
-"""Series and the numbers that a model takes for them: standardized by channel, channels first."""
+"""Conversion of series to model values, which are standardized per channel and have channels first."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ class SeriesScale:
 
     @property
     def bin_width(self) -> float:
-        """Geometric mean of the length of one stored unit in the model's numbers.
+        """Size of one stored unit in model values: the geometric mean of 1 / std over the channels.
 
-        The density of series is that of the model's numbers times bin_width to the power length * channels.
+        The density of a series is that of its model values times bin_width to the power length * channels.
         """
         return math.exp(-sum(map(math.log, self.scales)) / len(self.scales))
 
     def to_model(self, series: Tensor, randomness: Randomness = None) -> Tensor:
-        """float64 (b, length, channels) to float32 (b, channels, length)."""
+        """Convert series float64 (b, length, channels) to model values float32 (b, channels, length)."""
         centers, scales = self._tensors(series)
         return ((series.double() - centers) / scales).float().transpose(1, 2).contiguous()
 
     def to_series(self, values: Tensor) -> Tensor:
-        """(b, channels, length) to float64 (b, length, channels)."""
+        """Convert model values (b, channels, length) to series float64 (b, length, channels)."""
         centers, scales = self._tensors(values)
         return values.double().transpose(1, 2) * scales + centers
 

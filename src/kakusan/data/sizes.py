@@ -16,10 +16,10 @@ TOLERANCE = 0.03  # of an aspect ratio
 
 
 def choose_size(folder: Path, names: list[str]) -> tuple[tuple[int, int], str] | None:
-    """Size (height, width) for these files and the reason in words, empty if all have one small size; None without files.
+    """Choose a size (height, width) for these files; return it with the reason in words, or None without files.
 
-    The shorter side is the median one, at most 64. The aspect ratio is kept if nine tenths share it, otherwise the size
-    is square.
+    The shorter side is the median of the shorter sides, at most 64. The aspect ratio is kept if nine tenths of the files
+    share it; otherwise the size is square. The reason is empty if all files already have one small size.
     """
     step = max(1, len(names) // MOST_READ)
     sizes = []
@@ -41,7 +41,7 @@ def choose_size(folder: Path, names: list[str]) -> tuple[tuple[int, int], str] |
 
 
 def _aspect(sizes: list[tuple[int, int]]) -> tuple[float, float]:
-    """Height and width divided by the shorter side, of nearly all images; otherwise 1 and 1."""
+    """Height and width divided by the shorter side if nearly all images share them; otherwise 1 and 1."""
     (height, width), _ = Counter(sizes).most_common(1)[0]
     alike = sum(abs(h * width / (w * height) - 1) <= TOLERANCE for h, w in sizes)
     if alike < SHARE_OF_ONE_SHAPE * len(sizes):

@@ -19,7 +19,7 @@ def words_of(name: str) -> list[str]:
 
 
 def part_of(name: str) -> Literal["train", "test"] | None:
-    """Part that a name means, ignoring case."""
+    """Part that a name denotes, ignoring case; None if neither."""
     words = words_of(name.replace("held_out", "heldout").replace("held-out", "heldout"))
     if any(word in TRAIN for word in words):
         return "train"
@@ -32,10 +32,10 @@ def is_label(name: str) -> bool:
 
 
 def pair(names: Iterable[str], where: str) -> tuple[str, str] | None:
-    """The names of the training part and of the held-out part, or None unless there are both.
+    """Return the names of the training part and of the held-out part, or None if either is missing.
 
     Raises:
-        InputError: If two names mean the training part.
+        InputError: If two names denote the training part.
     """
     names = sorted(names)
     train = [name for name in names if part_of(name) == "train"]

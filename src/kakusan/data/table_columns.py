@@ -1,4 +1,4 @@
-"""Column types of a table's values, and the transformation of each real column, found from the training rows."""
+"""Fit of the location, scale and shape of each column of a table to the training rows."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from torch import Tensor
 
 from kakusan.columns import Column
 
-STEPS = 60  # of L-BFGS; the fit of two numbers a column has converged long before
+STEPS = 60  # L-BFGS iterations; the fit of a column converges in fewer
 SMALLEST_GAIN = 6.0  # log-likelihood in nats that two shape parameters must gain: BIC asks for log(n), 6 at n = 400
-FEWEST_VALUES = 30  # for a shape
+FEWEST_VALUES = 30  # needed to fit a shape
 LARGEST_SKEW, TAILS = 3.0, (0.25, 3.0)
 ENOUGH_DIFFERENT = (
-    0.1  # share of different values in a column that is fitted a shape: a density of repeats has no bound
+    0.1  # smallest share of different values for fitting a shape; with repeated values a density has no upper bound
 )
 
 
 def fitted(columns: tuple[Column, ...], rows: Tensor, shapes: bool = True) -> tuple[Column, ...]:
-    """Columns with the location, scale and shape that these rows have.
+    """Fit the location, scale and shape of columns to rows.
 
     Args:
         columns: Names, types and categories.
@@ -58,7 +58,7 @@ def _can_have_shape(values: Tensor) -> bool:
 
 
 def _shaped(column: Column, values: Tensor) -> Column:
-    """The column with the four parameters of largest likelihood, if they are worth it."""
+    """Return the column with its four maximum-likelihood parameters if they gain enough, else the column itself."""
     with torch.enable_grad():
         u = (values.double() - column.center) / column.scale
         free = torch.zeros(4, dtype=torch.float64, requires_grad=True)

@@ -1,4 +1,4 @@
-"""Tables from files: comma-separated text by its own reading, Parquet through pandas."""
+"""Tables from files: delimited text is read here, and Parquet is read by pandas."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from kakusan.storage.files import open_regular
 
 DELIMITERS = ",;\t|"
 SNIFFED = 2**16  # characters
-MEMORY_PER_BYTE = 12  # of text: Python's own strings take that much while a table is read
+MEMORY_PER_BYTE = 12  # memory per byte of text: Python strings take this much while a table is read
 csv.field_size_limit(2**20)
 
 
@@ -35,7 +35,7 @@ class TableFile:
 
     @staticmethod
     def recognizes(path: Path) -> bool:
-        """By its ending."""
+        """True for a file with one of these endings."""
         return path.suffix.lower() in TableFile.endings and not path.is_dir()
 
     @staticmethod
@@ -54,7 +54,7 @@ def table_of(name: str, header: list[str], cells: list[list[str]], options: Imag
         name: Name in messages.
         header: Names of the columns, all different.
         cells: For each column its cells; an empty one is missing.
-        options: Types of columns that are not taken from the values.
+        options: `columns` sets types that would otherwise be inferred from the values.
         whole: Hold out nothing.
     """
     wanted = read_types(options.columns, header, name)
@@ -75,7 +75,7 @@ def table_of(name: str, header: list[str], cells: list[list[str]], options: Imag
 
 
 def read_text(path: Path) -> tuple[list[str], list[list[str]]]:
-    """Header and columns of a table of text; its delimiter is found from the text."""
+    """Header and columns of a table of text, whose delimiter is detected."""
     with open_regular(path) as file:
         size = file.seek(0, io.SEEK_END)
         if size * MEMORY_PER_BYTE > memory_for_data():
@@ -94,7 +94,7 @@ def read_text(path: Path) -> tuple[list[str], list[list[str]]]:
             "save the table with the encoding UTF-8"
         ) from error
     if "\0" in text:
-        raise InputError(f"{path}: expected a table of text, and it holds null bytes; it is damaged or in UTF-16")
+        raise InputError(f"{path}: expected a table of text, got null bytes; the file is damaged or in UTF-16")
     return _columns(path, text)
 
 
@@ -107,7 +107,7 @@ def _columns(path: Path, text: str) -> tuple[list[str], list[list[str]]]:
             if any(cell.strip() for cell in line) or len(line) > 1:
                 lines.append((reader.line_num, [cell.strip() for cell in line]))
     except csv.Error as error:
-        raise InputError(f"{path}: line {reader.line_num} is no line of a table ({error})") from error
+        raise InputError(f"{path}: line {reader.line_num} is not a line of a table ({error})") from error
     if not lines:
         raise InputError(f"{path}: expected a header and rows, got an empty file")
     width = len(lines[0][1])
@@ -180,7 +180,9 @@ def read_parquet(path: Path) -> tuple[list[str], list[list[str]]]:
         frame = pandas.read_parquet(path)
     except Exception as error:  # pyarrow raises many kinds of errors for a damaged file
         reason = " ".join(str(error).split())[:100]
-        raise InputError(f"{path}: expected a Parquet table; it is damaged or none ({reason})") from error
+        raise InputError(
+            f"{path}: expected a Parquet table; this file is damaged or has another format ({reason})"
+        ) from error
     if not len(frame) or not len(frame.columns):
         raise InputError(f"{path}: expected rows and columns, got {len(frame)} and {len(frame.columns)}")
     cells = [
@@ -197,7 +199,7 @@ def _text(value: object) -> str:
 
 
 def with_columns(dataset: Dataset, columns: tuple[Column, ...]) -> Dataset:
-    """The data set with the columns of a model: by name, in its order, with the codes of its categories.
+    """Match a data set to a model's columns by name; return it with the model's order and category codes.
 
     Raises:
         InputError: If a column is missing, or has a category that the model does not know.

@@ -1,4 +1,4 @@
-"""Rows of a table and the numbers that a model takes for them, in both directions."""
+"""Conversion between rows of a table and model values."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from kakusan.noise import Randomness
 
 @dataclass(frozen=True)
 class TableScale:
-    """Map between stored rows and model numbers.
+    """Map between stored rows and model values.
 
-    A stored row is float64 (columns,): a value, the code of a category, or NaN where it is missing. In the model's
-    numbers a missing value is 0 with the flag 0. The density is corrected by `kakusan.likelihoods.table`, not here.
+    A stored row is float64 (columns,), with a value or the code of a category for each column, or NaN if it is
+    missing. Among the model values a missing one is 0 with the flag 0. `kakusan.likelihoods.table` corrects the density.
 
     Attributes:
         columns: The table's columns.
-        dtype: Of the model's numbers.
+        dtype: Type of the model values.
     """
 
     columns: tuple[Column, ...]
@@ -32,17 +32,17 @@ class TableScale:
     measured_in: ClassVar[str] = "rows of a table"
 
     def to_model(self, rows: Tensor, randomness: Randomness = None) -> Tensor:
-        """float64 (b, columns) to (b, numbers), computed in float64.
+        """Convert stored rows, float64 (b, columns), to model values (b, numbers), computed in float64.
 
         Raises:
-            InputError: If a value is missing in a column that had none in training, or is no category.
+            InputError: If a value is missing in a column that was complete in training, or is not a category.
         """
         rows, parts = rows.double(), []
         for place in places(self.columns):
             column, values = place.column, rows[:, place.index]
             hole = values.isnan()
             if not column.missing and hole.any():
-                raise InputError(f"column {column.name} has a missing value, and had none in the training data")
+                raise InputError(f"column {column.name} has a missing value, but had none in the training data")
             if column.categories:
                 parts.append(_one_hot(column, values.nan_to_num(), hole))
             else:
@@ -52,7 +52,7 @@ class TableScale:
         return torch.cat([part.to(self.dtype) for part in parts], dim=1)
 
     def to_rows(self, values: Tensor) -> Tensor:
-        """Numbers (b, numbers) to stored rows, float64 (b, columns)."""
+        """Convert model values (b, numbers) to stored rows, float64 (b, columns)."""
         values, parts = values.double(), []
         for place in places(self.columns):
             column, part = place.column, values[:, place.start : place.stop]
@@ -66,7 +66,7 @@ class TableScale:
 
     @property
     def num_numbers(self) -> int:
-        """Numbers that the model takes for a row."""
+        """Number of model values for one row."""
         return num_numbers(self.columns)
 
 

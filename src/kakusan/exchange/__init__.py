@@ -1,6 +1,6 @@
-"""Exchange with other programs: formats that a model is exported to, and models that are imported.
+"""Exchange with other programs: formats for exporting a model, and imports of other models.
 
-A new export format is a file here and a line in EXPORTS. Importing this package imports no torch.
+A new export format is a file here and a line in EXPORTS. Importing this package does not import torch.
 """
 
 from __future__ import annotations

@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Exported:
-    """Content of an export, and what its checks found.
+    """Content of an export, and the results of its checks.
 
     Attributes:
-        content: Bytes of one file, or for a folder the bytes of each file by its path within it, with "/".
-        lines: Results of the checks made at export, one line each, for people.
+        content: Bytes of one file; for a folder, the bytes of each file by its relative path with "/".
+        lines: Results of the checks made at export, one line of text each.
     """
 
     content: bytes | Mapping[str, bytes]
@@ -26,11 +26,11 @@ class Exported:
 
 
 class ExportFormat(abc.ABC):
-    """One format: it turns a trained model into bytes; `export` writes them, whole or not at all.
+    """Format that turns a trained model into bytes. `export` writes them completely or not at all.
 
     Attributes:
         suffix: Ending of the file, e.g. ".safetensors"; "" for a folder.
-        takes_files: Whether a file that kakusan exported can be the source, besides a run directory.
+        takes_files: Whether a file that kakusan exported can be the source, as well as a run directory.
     """
 
     suffix: ClassVar[str]
@@ -38,12 +38,12 @@ class ExportFormat(abc.ABC):
 
     @abc.abstractmethod
     def make(self, source: ModelSource) -> Exported:
-        """The content, checked against the model itself.
+        """Return the content, checked against the model itself.
 
         Raises:
-            InputError: If this kind of model has no such form, or a check fails.
+            InputError: If the format cannot hold this kind of model, or a check fails.
         """
 
     def use(self, out: Path) -> str:
-        """One line for people: how to use the result at this path."""
+        """Return a line of text that tells how to use the result at this path."""
         return ""

@@ -1,4 +1,4 @@
-"""Model card: what a shared model is, what it was trained on, what was measured, and its limits, as Markdown."""
+"""Model card in Markdown: description of a shared model, its training data, its measurements and its limits."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ FRONT = "---\nlibrary_name: kakusan\nlicense: unknown\ntags:\n- kakusan\n---\n"
 
 
 def card_of(source: ModelSource) -> str:
-    """The card of a run, or the one that a file carries; a file without one gets a card of its facts.
+    """Return the card of a run, or the card in a file. A file without one gets a card with its facts.
 
-    The line `license: unknown` is for its owner to fill in; the form is that of model cards on the Hugging Face Hub.
+    The owner should fill in the line `license: unknown`. The format is that of model cards on the Hugging Face Hub.
     """
     if source.run is None:
         stored = source.read().card
@@ -38,7 +38,7 @@ def card_of(source: ModelSource) -> str:
 
 
 def plain_facts(source: ModelSource) -> list[tuple[str, str]]:
-    """Facts of a model as pairs (label, value); nothing in them names a path."""
+    """Return facts of a model as pairs (label, value). They contain no path."""
     facts = source.facts
     rows = [
         ("recipe", facts.recipe.name),

@@ -1,4 +1,4 @@
-"""Comparison with another library, step by step: the same network, schedule and noise through both."""
+"""Comparison with another library, step by step, with the same network, schedule and noise in both."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from kakusan.solvers.ddim import DDIM
 from kakusan.solvers.dpm_solver import DPMSolver
 from kakusan.solvers.loop import SolverStep, solve
 
-TOLERANCE = 1e-3  # of values in [-1, 1], at every step; diffusers' tables are float32
+TOLERANCE = 1e-3  # for values in [-1, 1], at every step; diffusers' tables are float32
 NUM, STEPS, DEPTH = 4, 20, 1000
-# our solver; diffusers' scheduler with its options, and those of its steps
+# name: our solver, diffusers' scheduler, options of the scheduler, options of its steps
 PAIRS: dict[str, tuple[Solver, str, dict[str, Any], dict[str, Any]]] = {
     "ddpm, beta_tilde": (Ancestral(), "DDPMScheduler", {"variance_type": "fixed_small"}, {}),
     "ddpm, beta": (Ancestral(), "DDPMScheduler", {"variance_type": "fixed_large"}, {}),
@@ -40,13 +40,13 @@ PAIRS: dict[str, tuple[Solver, str, dict[str, Any], dict[str, Any]]] = {
 
 @dataclass(frozen=True)
 class Row:
-    """One solver and prediction.
+    """Largest differences for one solver and prediction.
 
     Attributes:
         solver: Name in `PAIRS`.
-        prediction: Prediction of the network, by diffusers' name.
-        largest: Largest difference of any value at any step; images lie in [-1, 1].
-        step: Step at which it occurs, 1 is the first from noise.
+        prediction: Prediction of the network, as diffusers names it.
+        largest: Largest difference of any value at any step. Images lie in [-1, 1].
+        step: Step at which it occurs; 1 is the first step from noise.
         last: Largest difference of the final images.
     """
 
@@ -75,7 +75,7 @@ class Agreement:
         return {**asdict(self), "tolerance": TOLERANCE, "agrees": self.agrees}
 
     def lines(self) -> list[str]:
-        """The table in words."""
+        """Return the table as lines of text."""
         head = f"{'solver':<22}{'prediction':<14}{'largest':>10}{'at step':>9}{'images':>10}"
         table = [
             f"{row.solver:<22}{row.prediction:<14}{row.largest:>10.1e}{row.step:>9}{row.last:>10.1e}"
@@ -91,14 +91,14 @@ class Agreement:
 
 
 def check_against(against: str = "diffusers", run: Path | str | None = None) -> Agreement:
-    """Take the same latents through both libraries with the same network, schedule and noise.
+    """Sample in both libraries from the same latents, with the same network, schedule and noise, and compare.
 
     Args:
         against: "diffusers".
-        run: Run or exported file whose network is used (default: a small network of random weights, and each prediction).
+        run: Run or exported file whose network is used (default: for each prediction a small network with random weights).
 
     Raises:
-        InputError: If diffusers is missing, or has no such model.
+        InputError: If diffusers is missing, or does not support such a model.
     """
     if against != "diffusers":
         raise InputError(
@@ -110,12 +110,12 @@ def check_against(against: str = "diffusers", run: Path | str | None = None) -> 
         if made is not None:
             rows += [_row(name, theirs, *made) for name in PAIRS]
     if not rows:
-        raise InputError(f"{run} predicts what no scheduler of diffusers knows; leave --run out")
+        raise InputError(f"{run} predicts a quantity that no scheduler of diffusers supports; omit --run")
     return Agreement(against, library().__version__, rows)
 
 
 class _Toy(nn.Module):
-    """A network whose estimate of x is tanh of its input and of a random UNet2DModel, so that images lie in [-1, 1]."""
+    """Network whose estimate of x is the tanh of its input and a random UNet2DModel, so that images lie in [-1, 1]."""
 
     def __init__(self, prediction: str, schedule: Schedule):
         super().__init__()
@@ -135,7 +135,7 @@ class _Toy(nn.Module):
         self.form, self.schedule = PARAMETRIZATIONS[prediction](), schedule
 
     def forward(self, z: Tensor, step: Tensor) -> Tensor:
-        """The prediction at diffusers' steps 0..T-1."""
+        """Return the prediction at diffusers' steps 0..T-1."""
         level = Step(self.schedule, step.expand(len(z)) + 1, z)
         x = torch.tanh(2 * level.signal * z + self.unet(z, step).sample)
         return self.form.target(x, z, (z - level.signal * x) / level.noise, level)
@@ -149,12 +149,12 @@ def _toy(prediction: str) -> tuple[Diffusion, nn.Module, dict[str, Any]]:
 
 
 def _of_run(run: Path | str, prediction: str) -> tuple[Diffusion, nn.Module, dict[str, Any]] | None:
-    """The chain of a run, and its network as diffusers calls it; None if it has another prediction."""
+    """Return the chain of a run, and its network in the form that diffusers calls; None for another prediction."""
     from kakusan.run.trained_model import load
 
     model = load(run, "cpu")
     if not model.family.estimators:
-        raise InputError(f"diffusers samples diffusion models, and {run} is none; leave --run out")
+        raise InputError(f"diffusers samples diffusion models, and {run} is not one; omit --run")
     chain, classes = split(model.chain)
     if chain.prediction != prediction:
         return None
@@ -168,20 +168,20 @@ def _of_run(run: Path | str, prediction: str) -> tuple[Diffusion, nn.Module, dic
 
 
 class _Called(nn.Module):
-    """A component of diffusers as a module that returns a tensor."""
+    """Component of diffusers as a module that returns a tensor."""
 
     def __init__(self, unet: nn.Module):
         super().__init__()
         self.unet = unet
 
     def forward(self, z: Tensor, step: Tensor) -> Tensor:
-        """The prediction."""
+        """Return the prediction."""
         return self.unet(z, step).sample[:, : z.shape[1]]
 
 
 @torch.no_grad()
 def _row(name: str, prediction: str, chain: Diffusion, net: nn.Module, noise: dict[str, Any]) -> Row:
-    """Differences of one solver."""
+    """Compare one solver in both libraries."""
     solver, scheduler_name, options, of_step = PAIRS[name]
     variance = "beta" if name.endswith("beta") else "beta_tilde"
     chain = chain.with_network(chain.denoiser, variance=variance)

@@ -1,4 +1,4 @@
-"""Our classic U-Net as a UNet2DModel of diffusers: the same functions of the same weights under other names."""
+"""Our classic U-Net as a UNet2DModel of diffusers: the same function, with the same weights under other names."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from kakusan.run.families.diffusers import UNetSettings
 
 
 def as_unet(net: nn.Module, event_shape: tuple[int, ...], depth: int) -> tuple[UNetSettings, dict[str, Tensor]] | None:
-    """Settings and weights of the UNet2DModel that equals this network; None if there is none.
+    """Return settings and weights of the UNet2DModel that equals this network; None if there is none.
 
     The sinusoids of t = 1..T are stored as a table with one row per step. diffusers counts steps from 0, and two ways to
     compute sinusoids in float32 differ by 1e-4 at large t.
@@ -24,7 +24,7 @@ def as_unet(net: nn.Module, event_shape: tuple[int, ...], depth: int) -> tuple[U
         depth: T.
     """
     if not isinstance(net, ClassicUNet) or not isinstance(net.time, SinusoidalTime):
-        return None  # a table of t or clusters enter elsewhere than diffusers' embeddings do
+        return None  # a learned table of t, and clusters, enter at other places than the embeddings of diffusers
     blocks: Any = [*net.down, *net.middle, *net.up]
     widths = [block.width for block in blocks[: len(net.down) : net.blocks]]
     frequencies = net.time.first.weight.shape[1]
@@ -56,7 +56,7 @@ def _attends(block: Any) -> bool:
 
 
 def _weights(net: ClassicUNet, rows: Tensor) -> dict[str, Tensor]:
-    """Our weights under the names of UNet2DModel; `rows` are the embeddings of the steps."""
+    """Return our weights under the names of UNet2DModel; `rows` are the embeddings of the steps."""
     time: Any = net.time
     weights = {"time_proj.weight": rows}
     plain: dict[str, Any] = {

@@ -1,6 +1,6 @@
-"""A denoiser of kakusan as a component of diffusers, for networks that no UNet2DModel equals.
+"""A denoiser of kakusan as a component of diffusers, for networks that are not equal to any UNet2DModel.
 
-Import this module before `DDPMPipeline.from_pretrained`: diffusers takes a component from a module that the caller has
+Import this module before `DDPMPipeline.from_pretrained`. diffusers takes a component from a module that the caller has
 imported. So the exported folder holds no code, and `trust_remote_code` is not needed. Needs the extra diffusers.
 """
 
@@ -19,21 +19,21 @@ from kakusan.models.mixture import split
 from kakusan.run.build import build, event_shape_of
 from kakusan.run.recipe import from_record
 
-AS_X = ("mean", "score")  # predictions that no scheduler knows: the estimate of x takes their place
+AS_X = ("mean", "score")  # predictions that no scheduler supports; the estimate of x replaces them
 
 
 class KakusanUNet(ModelMixin, ConfigMixin):
-    """The denoiser of a trained model, called as diffusers calls its own: component(z_t, step from 0).sample.
+    """Denoiser of a trained model with the interface of diffusers: component(z_t, step).sample, with steps from 0.
 
-    A model with clusters draws the cluster of each sample where a new reverse process begins, i.e. where the step does
-    not fall. Set `classes` to int64 (b,) to choose them.
+    A model with clusters draws the cluster of each sample when a new reverse process begins, i.e. when the step does not
+    decrease. Set `classes` to int64 (b,) to choose the clusters.
 
     Args:
         record: The recipe's record.
         event_shape: [C, H, W].
-        sample_size: [H, W], as pipelines read it.
+        sample_size: [H, W], which pipelines read.
         in_channels: C.
-        class_probs: Probability of each cluster, if there are some.
+        class_probs: Probability of each cluster; None without clusters.
     """
 
     @register_to_config
@@ -49,7 +49,7 @@ class KakusanUNet(ModelMixin, ConfigMixin):
         recipe = from_record(record)
         chain = split(build(recipe.model, event_shape_of(recipe.model, list(event_shape))))[0]
         self.denoiser = chain.denoiser
-        self._chain = (chain,)  # in a tuple: its network is registered once
+        self._chain = (chain,)  # in a tuple, so that its network is not registered twice
         self.classes: Tensor | None = None
         self._drawn: Tensor | None = None
         self._last = -1
@@ -61,7 +61,7 @@ class KakusanUNet(ModelMixin, ConfigMixin):
         class_labels: Tensor | None = None,
         return_dict: bool = True,
     ) -> Any:
-        """The prediction for steps 0..T-1; with a learned range twice the channels."""
+        """Return the prediction for steps 0..T-1; a learned variance doubles the channels."""
         chain = self._chain[0]
         steps = torch.as_tensor(timestep, device=sample.device).long().expand(len(sample)) + 1
         cond = self._cond(len(sample), steps, class_labels)

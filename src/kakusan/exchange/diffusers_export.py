@@ -25,7 +25,7 @@ from kakusan.solvers.ancestral import Ancestral
 from kakusan.solvers.loop import sample
 
 OUTPUT_TOLERANCE, IMAGE_TOLERANCE = 1e-5, 1 / 255
-NUM, STEPS = 4, 50  # samples and steps of the check
+NUM, STEPS = 4, 50  # number of samples and steps in the check
 COMPONENT = "kakusan.exchange.component"
 VARIANCES = {
     "beta_tilde": "fixed_small",
@@ -39,14 +39,14 @@ TYPES = {ours: theirs for theirs, ours in PREDICTIONS.items()}
 class DiffusersFolder(ExportFormat):
     """A folder that diffusers' DDPMPipeline.from_pretrained loads.
 
-    The classic U-Net becomes a UNet2DModel, and needs no kakusan. Other networks stay ours, as a component that diffusers
+    The classic U-Net becomes a UNet2DModel and does not need kakusan. Other networks become a component that diffusers
     finds once `kakusan.exchange.component` is imported.
     """
 
     suffix = ""
 
     def make(self, source: ModelSource) -> Exported:
-        """The files, after a comparison of the loaded folder with the model."""
+        """Return the files, after a comparison of the loaded folder with the model."""
         library()
         shared = source.read() if source.run is None else source.read_shareable()
         model = of_file(shared, torch.device("cpu"), source.path)
@@ -68,13 +68,13 @@ class DiffusersFolder(ExportFormat):
         return Exported(content, lines)
 
     def use(self, out: Path) -> str:
-        """The Python lines that load it."""
+        """Return the Python code that loads the folder."""
         return f"load it with: diffusers.DDPMPipeline.from_pretrained({str(out)!r})"
 
 
 @contextmanager
 def quiet_library() -> Iterator[None]:
-    """Show no progress bar and no advice of diffusers in the block; restore its settings afterwards."""
+    """Hide progress bars and advice of diffusers in the block; restore its settings afterwards."""
     logging = library().utils.logging
     before, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
@@ -92,14 +92,14 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _own_names_only(folder: Path) -> None:
-    """Nothing in a configuration may name the temporary folder."""
+    """Raise an error if a configuration contains a path of this machine, e.g. the temporary folder."""
     for path in _files(folder):
         if path.suffix == ".json" and str(folder) in path.read_text():
             raise RuntimeError(f"{path.name} names a path of this machine")
 
 
 def pipeline_of(model: TrainedModel) -> Any:
-    """A DDPMPipeline of a diffusion model."""
+    """Build a DDPMPipeline of a diffusion model."""
     chain, classes = split(model.chain)
     config: Any = model.recipe.model
     network = chain.denoiser
@@ -132,10 +132,10 @@ def _component(model: TrainedModel, chain: Any, classes: Any) -> Any:
 
 
 def scheduler_of(chain: Any, config: Any) -> Any:
-    """The DDPMScheduler of a chain: its betas, prediction, variance and clipping."""
+    """Build the DDPMScheduler of a chain, with its betas, prediction, variance and clipping."""
     if chain.variance not in VARIANCES:
         raise InputError(
-            f"diffusers has no variance {chain.variance!r}; it has those of {', '.join(VARIANCES)}: "
+            f"diffusers has no variance {chain.variance!r}; it has {', '.join(VARIANCES)}: "
             "train with another --model.variance"
         )
     noise: dict[str, Any] = {"trained_betas": chain.schedule.beta[1:].tolist(), "num_train_timesteps": chain.depth}
@@ -157,10 +157,10 @@ def _kind(pipeline: Any) -> str:
 
 
 def agreement(model: TrainedModel, pipeline: Any) -> list[str]:
-    """Compare network outputs and images of a loaded pipeline with the model's, from the same latents and noise.
+    """Compare network outputs and images of a loaded pipeline and the model, and return lines of text about it.
 
     Raises:
-        InputError: If they differ by more than 1e-5 of the largest output, or 1/255.
+        InputError: If outputs differ by more than 1e-5 of the largest output, or images by more than 1/255.
     """
     pipeline.set_progress_bar_config(disable=True)
     chain, classes = split(model.chain)
@@ -187,14 +187,14 @@ def agreement(model: TrainedModel, pipeline: Any) -> list[str]:
 
 
 def leading_times(depth: int, num: int) -> list[int]:
-    """At most `num` of the steps 1..T in equal distances from 1, as the "leading" spacing of diffusers chooses them."""
+    """Return at most `num` equally spaced steps in 1..T, starting at 1: the "leading" spacing of diffusers."""
     num = min(num, depth)
     return [1 + depth // num * k for k in range(num)]
 
 
 @torch.no_grad()
 def _difference(chain: Any, unet: Any, t: int, cond: Tensor | None) -> float:
-    """Largest difference of the two networks' outputs at step t, relative to the largest output if that exceeds 1."""
+    """Return the largest difference of the networks' outputs at step t, relative to the largest output if above 1."""
     z = randn((NUM, *chain.event_shape), stream("agreement", t), torch.float32, "cpu")
     mine, v = chain.predict(z, t, cond)
     if chain.prediction not in TYPES:

@@ -1,6 +1,6 @@
 """Import of a pipeline folder of diffusers: a DDPMPipeline or DDIMPipeline with a UNet2DModel.
 
-Only JSON and safetensors are read, and each is checked before it is used. No code of the folder runs, and no pickle is
+Only JSON and safetensors files are read, and each is checked before it is used. No code of the folder runs. No pickle is
 loaded. The folder's own schedule, prediction, variance and clipping become those of a `Diffusion`.
 """
 
@@ -25,7 +25,7 @@ from kakusan.training.settings import Optim
 
 MOST_JSON = 2**20
 WEIGHTS = "diffusion_pytorch_model.safetensors"
-PREFIX = "denoiser.module."  # of the network's weights in our files
+PREFIX = "denoiser.module."  # prefix of the network's weights in our files
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 PIPELINES = ("DDPMPipeline", "DDIMPipeline")
 SCHEDULERS = ("DDPMScheduler", "DDIMScheduler")
@@ -36,7 +36,7 @@ VARIANCES = {
     "fixed_large": "fixed_large",
     "learned_range": "learned",
 }
-OF_SAMPLING = {  # settings of a scheduler that choose the steps and their order, which our solvers do themselves
+OF_SAMPLING = {  # settings of a scheduler that select steps, which is the task of our solvers
     "timestep_spacing",
     "steps_offset",
     "set_alpha_to_one",
@@ -45,21 +45,21 @@ OF_SAMPLING = {  # settings of a scheduler that choose the steps and their order
     "skip_prk_steps",
 }
 OF_MODEL = {"variance_type", "prediction_type", "clip_sample", "clip_sample_range", "thresholding"}
-OLD_NAMES = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}  # of attention, before 2023
+OLD_NAMES = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}  # in attention, before 2023
 UNKNOWN_DATA, NO_DIGEST = "unknown", "0" * 64
 
 
 def read_pipeline(folder: Path | str) -> ExportedModel:
-    """The model of a pipeline folder, whose data are unknown.
+    """Read the model of a pipeline folder. Its data are recorded as unknown.
 
     Raises:
-        InputError: If it is no such pipeline, a setting has no counterpart here, or its weights are a pickle.
+        InputError: If it is not such a pipeline, a setting has no counterpart here, or its weights are a pickle.
     """
     folder = Path(folder)
     if folder.suffix in PICKLES and folder.is_file():
         raise InputError(_no_pickle(folder))
     if not folder.is_dir():
-        raise InputError(f"{folder} is no folder; give a pipeline folder of diffusers, with model_index.json in it")
+        raise InputError(f"{folder} is not a folder; give a pipeline folder of diffusers, with model_index.json in it")
     library()
     _check_index(_json(folder / "model_index.json"), folder)
     unet = _settings(UNetSettings, _json(folder / "unet" / "config.json"), f"{folder}/unet")
@@ -76,7 +76,7 @@ def read_pipeline(folder: Path | str) -> ExportedModel:
 
 
 def _optim() -> Optim:
-    """Settings of fine-tuning; UNet2DModel was made for AdamW."""
+    """Return optimizer settings for fine-tuning; a UNet2DModel is trained with AdamW."""
     return Optim(method="adam", lr=1e-4, ema=0.1)
 
 
@@ -110,7 +110,7 @@ def _check_index(index: dict[str, Any], folder: Path) -> None:
 
 
 def _settings(kind: type, content: dict[str, Any], where: str) -> Any:
-    """Settings of a JSON file, without diffusers' own entries, whose names begin with _."""
+    """Return the settings of a JSON file, without diffusers' private entries, whose names begin with _."""
     try:
         return from_values(kind, {name: v for name, v in content.items() if not name.startswith("_")}, kind.__name__)
     except InputError as error:
@@ -118,7 +118,7 @@ def _settings(kind: type, content: dict[str, Any], where: str) -> Any:
 
 
 def _config(unet: UNetSettings, scheduler: dict[str, Any], folder: Path) -> DiffusersConfig:
-    """The settings of our model; InputError for a part that no `Diffusion` has."""
+    """Return the settings of our model; InputError for a setting that `Diffusion` does not support."""
     where = f"{folder}/scheduler"
     own = {setting.name for setting in settings_of(SchedulerSettings)}
     rest = {name for name in scheduler if not name.startswith("_")} - own - OF_SAMPLING - OF_MODEL
@@ -132,7 +132,7 @@ def _config(unet: UNetSettings, scheduler: dict[str, Any], folder: Path) -> Diff
     chosen: dict[str, Any] = {}
     for name, known, default in (
         ("prediction_type", PREDICTIONS, "epsilon"),
-        ("variance_type", VARIANCES, "fixed_small"),  # a DDIM scheduler has none: eta = 1 is beta_tilde
+        ("variance_type", VARIANCES, "fixed_small"),  # a DDIM scheduler has no variance_type; its eta = 1 is beta_tilde
     ):
         value = scheduler.get(name, default)
         if not isinstance(value, str) or value not in known:
@@ -156,7 +156,7 @@ def _config(unet: UNetSettings, scheduler: dict[str, Any], folder: Path) -> Diff
 
 
 def _weights(folder: Path, facts: Facts) -> dict[str, Tensor]:
-    """The network's weights in float32; nothing is allocated before names and shapes are known to be right."""
+    """Read the network's weights in float32. Nothing is allocated before names and shapes have been checked."""
     path = folder / WEIGHTS
     if not path.exists():
         if (folder / (WEIGHTS + ".index.json")).exists():
@@ -189,7 +189,7 @@ def _weights(folder: Path, facts: Facts) -> dict[str, Tensor]:
 
 
 def _new_name(name: str) -> str:
-    """The present name of a tensor of an attention, which had other names in older files."""
+    """Return the current name of a tensor of an attention layer, which older files name differently."""
     start, _, last = name.rpartition(".")
     block, _, layer = start.rpartition(".")
     return f"{block}.{OLD_NAMES[layer]}.{last}" if ".attentions." in name and layer in OLD_NAMES else name

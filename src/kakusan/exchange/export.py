@@ -16,12 +16,12 @@ from kakusan.storage import files
 
 @dataclass(frozen=True)
 class Export:
-    """A finished export.
+    """Result of an export.
 
     Attributes:
         path: The new file or folder.
-        size: Bytes of all its files.
-        lines: Results of the checks, and what to type next, one line each.
+        size: Total size of its files in bytes.
+        lines: Results of the checks, and the next command, one line each.
     """
 
     path: Path
@@ -30,7 +30,7 @@ class Export:
 
 
 def export(run: Path | str, out: Path | str | None = None, format: str = "safetensors") -> Export:
-    """Write the model of a run in a format for sharing; nothing in it names a path of this machine.
+    """Write the model of a run in a format for sharing, which contains no path of this machine.
 
     Args:
         run: Run directory; for most formats also a file that kakusan exported.
@@ -61,9 +61,9 @@ def export(run: Path | str, out: Path | str | None = None, format: str = "safete
 
 
 def _write_folder(out: Path, content: Mapping[str, bytes]) -> None:
-    """Write a folder under another name, and rename it once it is complete."""
+    """Write a folder under a temporary name, and rename it once it is complete."""
     part = out.with_name(f".{out.name}.part")
-    if part.exists():  # of an export that was killed
+    if part.exists():  # left by a killed export
         files.remove(part)
     for name, data in content.items():
         files.make_folders((part / name).parent)

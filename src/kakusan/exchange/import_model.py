@@ -1,4 +1,4 @@
-"""Import of a model of another program: as a file that kakusan loads, or as a finished run with a report."""
+"""Import of a model from another program, as a file that kakusan loads or as a finished run with a report."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ def import_model(
     Args:
         folder: A DDPM or DDIM pipeline with a UNet2DModel, as save_pretrained writes it.
         out: New file that ends in .safetensors, or new run directory, which needs data (default: nothing is written).
-        data: Data that the model was trained on, or of that kind: measured in a run, named in a file.
+        data: Data on which the model was trained, or similar data. A run is measured on them; a file records their name.
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
         command: Command line for the record of a run.
 
     Returns:
-        The model: `sample`, `evaluate` and `score_samples` work as for any other.
+        The model. `sample`, `evaluate` and `score_samples` work as for any other model.
 
     Raises:
         InputError: If the folder has no counterpart here (see `exchange.diffusers_import`), or `out` exists.
@@ -92,7 +92,7 @@ def _write_file(model: ExportedModel, out: Path) -> None:
 
 
 def _write_run(model: ExportedModel, dataset: Dataset, out: Path, device: torch.device, command: list[str]) -> None:
-    """A run at step 0, measured and with its report; kakusan train --resume fine-tunes it."""
+    """Write a run at step 0 with measurements and a report; kakusan train --resume fine-tunes it."""
     facts = model.facts
     module = with_weights(facts.recipe.model, facts.event_shape, model.weights)
     run = RunDirectory.create(out)

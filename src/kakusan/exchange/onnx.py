@@ -1,7 +1,7 @@
-"""Export as one ONNX file: the denoiser, with what sampling needs in its metadata, checked by onnxruntime.
+"""Export as one ONNX file: the denoiser, and metadata for sampling, checked with onnxruntime.
 
 Inputs are z_t (batch, C, H, W) float32, t (batch,) int64 and, for a conditional model, cond (batch,) int64. The outputs are
-`prediction` and, if early weights guide sampling, `early_prediction` of the weaker network from the same inputs. Guided
+`prediction` and, with autoguidance, `early_prediction` of the weaker network from the same inputs. Guided
 sampling uses early_prediction + guidance (prediction - early_prediction) at the steps that the metadata lists.
 """
 
@@ -26,21 +26,21 @@ from kakusan.noise import randn, stream
 from kakusan.run.source import ModelSource
 from kakusan.run.trained_model import TrainedModel
 
-TOLERANCE = 1e-4  # of outputs, relative to the largest if that exceeds 1
-NUM = 3  # examples of the check; the network was traced with another number
+TOLERANCE = 1e-4  # largest difference of outputs, relative to the largest output if that exceeds 1
+NUM = 3  # number of examples in the check; differs from the number at tracing
 NEEDED = ("onnx", "onnxscript", "onnxruntime")
 
 
 class ONNXFile(ExportFormat):
-    """One .onnx file; it needs the extra onnx, and its users onnxruntime alone."""
+    """One .onnx file. Export needs the extra onnx; using the file needs only onnxruntime."""
 
     suffix = ".onnx"
 
     def make(self, source: ModelSource) -> Exported:
-        """The file, after a comparison of its outputs with torch's.
+        """Return the file, after a comparison of its outputs with torch's.
 
         Raises:
-            InputError: If the extra is missing, the model is no diffusion model, or the outputs differ.
+            InputError: If the extra is missing, the model is not a diffusion model, or the outputs differ.
         """
         onnx = _libraries()["onnx"]
         model = shared_model(source)
@@ -55,26 +55,26 @@ class ONNXFile(ExportFormat):
         return Exported(content, [_check(content, network, model, parts)])
 
     def use(self, out: Any) -> str:
-        """The Python line that loads it."""
+        """Return the Python code that loads the file."""
         return f"load it with: onnxruntime.InferenceSession({str(out)!r})"
 
 
 class _Outputs(nn.Module):
-    """Both networks on the same inputs, without the learned variance."""
+    """Module that evaluates both networks on the same inputs and drops the learned variance."""
 
     def __init__(self, parts: Parts):
         super().__init__()
         self.networks = nn.ModuleList(parts.networks)
 
     def forward(self, z_t: Tensor, t: Tensor, cond: Tensor | None = None) -> tuple[Tensor, ...]:
-        """The prediction, and that of the early weights."""
+        """Return the prediction, and that of the early weights if they are used."""
         inputs = (z_t, t) if cond is None else (z_t, t, cond)
         outputs = [network(*inputs) for network in self.networks]
         return tuple(one[0] if isinstance(one, tuple) else one for one in outputs)
 
 
 def metadata(model: TrainedModel, parts: Parts, source: ModelSource) -> dict[str, Any]:
-    """Values that sampling needs besides the network: texts, and other values to be written as JSON."""
+    """Return what sampling needs besides the network: texts, and other values to be written as JSON."""
     facts, chain = source.facts, parts.chain
     return {
         "kakusan_format": "1",
@@ -112,7 +112,7 @@ def _inputs(model: TrainedModel, parts: Parts, num: int) -> tuple[Tensor, ...]:
 
 
 def _exported(network: nn.Module, model: TrainedModel, parts: Parts) -> Any:
-    """The graph of both networks for any number of examples."""
+    """Return the graph of both networks for any number of examples."""
     names = ["z_t", "t", "cond"][: 2 if parts.classes is None else 3]
     batch = torch.export.Dim("batch")
     logger = logging.getLogger("torch.onnx")
@@ -120,7 +120,7 @@ def _exported(network: nn.Module, model: TrainedModel, parts: Parts) -> Any:
     logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")  # torch's, about its own modules
+            warnings.simplefilter("ignore")  # warnings of torch about its own modules
             program = torch.onnx.export(
                 network,
                 _inputs(model, parts, 2),
@@ -138,7 +138,7 @@ def _exported(network: nn.Module, model: TrainedModel, parts: Parts) -> Any:
 
 @torch.no_grad()
 def _check(content: bytes, network: nn.Module, model: TrainedModel, parts: Parts) -> str:
-    """The largest difference between onnxruntime and torch; InputError if it is too large."""
+    """Return a line about the largest difference between onnxruntime and torch; InputError if it is too large."""
     runtime = _libraries()["onnxruntime"]
     session = runtime.InferenceSession(content, providers=["CPUExecutionProvider"])
     inputs = _inputs(model, parts, NUM)

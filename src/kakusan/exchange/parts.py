@@ -1,4 +1,4 @@
-"""The parts of a diffusion model that a format of another program holds: networks, guidance and classes."""
+"""The parts of a diffusion model that an export to another program contains: networks, guidance and classes."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class Parts:
 
     Attributes:
         chain: The diffusion chain of the better network.
-        networks: The denoiser, and the weaker one if it guides.
+        networks: The denoiser, and the weaker one if there is guidance.
         weight: Guidance weight; None without guidance.
-        guided: By t = 0..T, whether the weaker network is evaluated.
-        classes: Classes of a conditional model.
+        guided: For each t = 0..T, whether the weaker network is evaluated.
+        classes: Classes of a conditional model, otherwise None.
     """
 
     chain: Diffusion
@@ -37,13 +37,13 @@ class Parts:
 
 
 def shared_model(source: ModelSource) -> TrainedModel:
-    """The model of a run or file on the CPU."""
+    """Load the model of a run or file on the CPU."""
     shared = source.read() if source.run is None else source.read_shareable()
     return of_file(shared, torch.device("cpu"), source.path)
 
 
 def parts_of(model: TrainedModel, where: Path) -> Parts:
-    """The parts of a model; InputError that names `where` if it is no diffusion model."""
+    """Return the parts of a model; InputError that names `where` if it is not a diffusion model."""
     if not model.sampling.denoisers:
         raise InputError(
             f"this format holds diffusion models, and {where} is a {model.recipe.family} model; choose another --format"

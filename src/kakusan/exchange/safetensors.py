@@ -21,9 +21,9 @@ class SafetensorsFile(ExportFormat):
     takes_files = False
 
     def make(self, source: ModelSource) -> Exported:
-        """The content of the file."""
+        """Return the content of the file."""
         return Exported(dataclasses.replace(source.read_shareable(), card=card_of(source)).to_bytes())
 
     def use(self, out: Path) -> str:
-        """The command that samples it."""
+        """Return the command that samples from the file."""
         return f"sample it with: {command('sample', out)}"

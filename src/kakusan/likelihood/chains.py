@@ -1,4 +1,4 @@
-"""Estimates of the bound from terms of drawn paths: VAE, hierarchical VAE, Dirichlet-multinomial."""
+"""Estimates of the bound from the terms of drawn latents: VAE, hierarchical VAE, Dirichlet-multinomial."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from kakusan.likelihood.evaluation import Estimate, var_of_mean
 from kakusan.noise import stream
 from kakusan.progress import progress
 
-GetBatch = Callable[[Tensor], Tensor]  # indices -> x in the model's numbers
+GetBatch = Callable[[Tensor], Tensor]  # indices -> x in model values
 Terms = Callable[..., dict[str, Tensor]]  # (x, generator), or (x, generator, cond) -> nats of each term, each (b,)
-CHUNK = 500  # examples at a time
+CHUNK = 500  # examples evaluated at a time
 
 
 @torch.no_grad()
@@ -32,28 +32,28 @@ def of_terms(
     size: int = CHUNK,
     cond: Tensor | None = None,
 ) -> Estimate:
-    """Terms whose sum is an unbiased estimate of the bound, averaged over a few draws for each example.
+    """Estimate the bound from terms whose sum is an unbiased estimate, averaged over a few draws per example.
 
-    With two draws or more, the variance over the draws of an example separates Monte Carlo error from the differences
-    between examples. With one draw it is unknown.
+    With at least two draws, their variance for one example separates Monte Carlo error from the differences between
+    examples. With one draw, the Monte Carlo error is unknown.
 
     Args:
         terms: (x, generator) -> nats of each term for each example; with cond (x, generator, cond).
-        batch: The data.
+        batch: The data, as a function from indices to x in model values.
         num: Number of examples.
         draws: Draws per example, at least 1.
         evaluations: Network evaluations of `terms` per example.
-        words: The method, for people.
+        words: The method, in words.
         seed: Random seed.
-        size: Examples at a time.
+        size: Number of examples evaluated at a time.
         cond: Condition of each example.
 
     Raises:
-        InputError: If there is no example, or no draw.
+        InputError: If `num` or `draws` is 0.
     """
     check_count(num)
     check_count(draws, "draw")
-    done: dict[int, dict[str, Tensor]] = {}  # of (draws, b)
+    done: dict[int, dict[str, Tensor]] = {}  # terms of shape (draws, b)
     for number, indices in enumerate(progress(torch.arange(num).split(size), "measuring the bound")):
         if distributed.owned_by_rank(number):
             x = batch(indices)
@@ -75,7 +75,7 @@ def of_terms(
 
 @torch.no_grad()
 def in_closed_form(chain: LatentChain, x: Tensor) -> Estimate:
-    """The bound of a chain whose terms are exact and equal to the log-likelihood."""
+    """Bound of a chain whose terms are exact, so that their sum is the log-likelihood."""
     terms = {name: value.cpu().double() for name, value in chain.terms(x).items()}
     variances = {name: var_of_mean(value) for name, value in terms.items()}
     words = "in closed form; the bound is the log-likelihood itself"

@@ -1,16 +1,17 @@
-"""Classes of given examples by Bayes' rule, p(k | x) proportional to p(k) p(x | k), from bounds on log p(x | k).
+"""Class probabilities by Bayes' rule, p(k | x) proportional to p(k) p(x | k), with bounds in place of log p(x | k).
 
 All classes of an example are evaluated with the same noise, so their differences have far less noise than their values.
 A class that is clearly worse than the best one gets no further evaluations.
 
 Sources: Li et al. 2023, "Your Diffusion Model is Secretly a Zero-Shot Classifier", https://arxiv.org/abs/2303.16203, and
-Clark and Jaini 2023, https://arxiv.org/abs/2303.15233, for common noise and for dropping classes.
+Clark and Jaini 2023, https://arxiv.org/abs/2303.15233, for common noise and for dropping classes early.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,15 +24,15 @@ from kakusan.distributions import add
 from kakusan.errors import InputError
 from kakusan.likelihood.chains import GetBatch
 from kakusan.likelihood.evaluation import Estimate, var_of_mean
-from kakusan.likelihood.scores import draws_of
+from kakusan.likelihood.scores import by_timesteps, draws_of
 from kakusan.models.clusters import UNLABELED, Classes, draw_classes
-from kakusan.models.mixture import Mixture, split
+from kakusan.models.mixture import Mixture, log_prior, split
 from kakusan.noise import stream
 
-CHUNK = 250  # examples at a time, at most
-DRAWS_AT_ONCE = 2**23  # of all classes of the examples at a time
+CHUNK = 250  # largest number of examples at a time
+DRAWS_AT_ONCE = 2**23  # largest number of draws at a time, over examples and classes
 FIRST = 16  # evaluations of every class
-MOST = 256  # evaluations of a class that stays open
+MOST = 256  # largest number of evaluations of one class
 CLEAR_NATS = 5.0  # a class with less than exp(-5) of the best one's probability is dropped
 CLEAR_ERRORS = 5.0  # if it is also worse by this many standard errors
 
@@ -43,8 +44,8 @@ class Posterior:
     Attributes:
         probs: p(k | x), float64 (n, K).
         bounds: Mean bound on log p(x | k) in nats, float64 (n, K).
-        stderr: Monte Carlo standard error of the log-odds of the two likeliest classes, in nats (n,).
-        evaluations: Network evaluations, or draws of a bound, in total.
+        stderr: Monte Carlo standard error of the log-odds between the two likeliest classes, in nats (n,).
+        evaluations: Total number of network evaluations, or of draws of a bound.
     """
 
     probs: Tensor
@@ -64,9 +65,10 @@ def posterior(model: Mixture, batch: GetBatch, num: int, most: int = MOST, seed:
 
     Args:
         model: A mixture over classes.
-        batch: The data: indices -> x in the model's numbers.
+        batch: The data, as a function from indices to x in model values.
         num: Number of examples.
-        most: Most evaluations of one class of one example, at least 2; 16 come first, then as many again, and so on.
+        most: Largest number of evaluations of one class of one example, at least 2. The first round has 16, and each
+            further one doubles the total.
         seed: Random seed.
 
     Raises:
@@ -86,36 +88,45 @@ def posterior(model: Mixture, batch: GetBatch, num: int, most: int = MOST, seed:
 
 
 def _posterior(model: Mixture, x: Tensor, most: int, seed: int) -> Posterior:
-    log_prior = model.classes.share.double().log().cpu()
-    draws = torch.full((len(x), len(log_prior), most), math.nan, dtype=torch.float64)
-    candidates = (log_prior > -math.inf).expand(len(x), -1)
+    prior = model.classes.share.double().log().cpu()
+    draws = torch.full((len(x), len(prior), most), math.nan, dtype=torch.float64)
+    candidates = (prior > -math.inf).expand(len(x), -1)
     undecided, done = candidates, 0
     while True:
         more = min(max(FIRST, done), most - done)
-        for k in range(len(log_prior)):
-            rows = undecided[:, k].nonzero()[:, 0]
-            if len(rows):
-                cond = torch.full((len(rows),), k, device=x.device)
-                noise = stream(seed, "classes", done, device=x.device)
-                draws[rows, k, done : done + more] = draws_of(model, x[rows.to(x.device)], more, noise, cond)
+        for k, rows in _pairs(model, undecided):
+            noise = stream(seed, "classes", done, device=x.device)
+            found = draws_of(model, x[rows.to(x.device)], more, noise, k.to(x.device))
+            draws[rows, k, done : done + more] = found
         done += more
-        best = (draws.nanmean(2) + log_prior).masked_fill(~candidates, -math.inf).argmax(1)
+        best = (draws.nanmean(2) + prior).masked_fill(~candidates, -math.inf).argmax(1)
         gap, stderr = _gaps(draws, best)
-        gap = gap + log_prior[best][:, None] - log_prior
+        gap = gap + prior[best][:, None] - prior
         candidates = candidates & ~((gap > CLEAR_NATS) & (gap > CLEAR_ERRORS * stderr))
         undecided = candidates & (candidates.sum(1, keepdim=True) > 1)
         if done >= most or not undecided.any():
             break
-    gap, rows = gap.masked_fill(log_prior == -math.inf, math.inf), torch.arange(len(x))
+    gap, rows = gap.masked_fill(prior == -math.inf, math.inf), torch.arange(len(x))
     second = gap.scatter(1, best[:, None], math.inf).argmin(1)
-    bounds = draws[rows, best].nanmean(1)[:, None] - gap + log_prior[best][:, None] - log_prior
+    bounds = draws[rows, best].nanmean(1)[:, None] - gap + prior[best][:, None] - prior
     return Posterior((-gap).softmax(1), bounds, stderr[rows, second], int((~draws.isnan()).sum()))
 
 
-def _gaps(draws: Tensor, best: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean difference of the best class's draws from those of each class, and its standard error, each (n, K).
+def _pairs(model: Mixture, undecided: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Classes and examples that are evaluated in one batch, each int64 (m,).
 
-    The noise is common, so only draws that both classes have are compared.
+    The noise of a diffusion model is the same for every row of a batch. That of other models belongs to a place in it, so
+    each class has a batch of its own.
+    """
+    pairs = undecided.T.nonzero()
+    parts = pairs.split(CHUNK if by_timesteps(model.chain) else undecided.sum(0).tolist())
+    return ((part[:, 0], part[:, 1]) for part in parts if len(part))
+
+
+def _gaps(draws: Tensor, best: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean of the best class's draws minus those of each class, and its standard error, each (n, K).
+
+    Classes share their noise, so draws are compared in pairs, where both classes have one.
     """
     apart = draws[torch.arange(len(draws)), best][:, None] - draws
     number = (~apart.isnan()).sum(2)
@@ -126,12 +137,12 @@ def _gaps(draws: Tensor, best: Tensor) -> tuple[Tensor, Tensor]:
 
 @dataclass(frozen=True)
 class Assigned:
-    """A class of each example for an estimate of its bound on log p(x).
+    """Class drawn for each example, with which its bound on log p(x) is estimated.
 
     Attributes:
-        k: A draw from q(k | x), which is certain for a labeled example; int64 (n,).
+        k: A draw from q(k | x), the label itself for a labeled example; int64 (n,).
         log_prior: sum_k q(k | x) (log p(k) - log q(k | x)), nats (n,).
-        evaluations: Network evaluations that q(k | x) has cost.
+        evaluations: Number of network evaluations spent on q(k | x).
     """
 
     k: Tensor
@@ -141,13 +152,13 @@ class Assigned:
 
 @torch.no_grad()
 def assigned(model: Any, batch: GetBatch, num: int, labels: Tensor | None, seed: int = 0) -> Assigned | None:
-    """Classes of examples for a model of labels; None for a model whose classes are certain, or without classes.
+    """Draw a class for each example of a model conditional on labels; None if x determines k or there are no classes.
 
-    q(k | x) is the label if there is one, else the table of clusters of `Labels`, else Bayes' rule.
+    q(k | x) is the label if there is one. Otherwise it comes from the cluster table of `Labels`, or from Bayes' rule.
 
     Args:
         model: The chain.
-        batch: The data: indices -> x in the model's numbers.
+        batch: The data, as a function from indices to x in model values.
         num: Number of examples.
         labels: Class of each example, int64 (n,), -1 for unlabeled; or q(k | x), float64 (n, K). Default: unlabeled.
         seed: Random seed.
@@ -180,12 +191,12 @@ def assigned(model: Any, batch: GetBatch, num: int, labels: Tensor | None, seed:
 
 
 def _drawn(q: Tensor, classes: Classes, seed: int, evaluations: int = 0) -> Assigned:
-    log_prior = torch.special.entr(q).sum(1) + torch.xlogy(q, classes.share.double().cpu()).sum(1)
-    return Assigned(draw_classes(q, stream(seed, "class of")), log_prior, evaluations)
+    prior = log_prior(q, classes.share.double().cpu())
+    return Assigned(draw_classes(q, stream(seed, "class of")), prior, evaluations)
 
 
 def with_classes(estimate: Estimate, known: Assigned) -> Estimate:
-    """An estimate given classes as one of the bound on log p(x)."""
+    """Turn an estimate of the bound given the drawn classes into one of the bound on log p(x)."""
     terms = {"class": known.log_prior, **estimate.terms}
     return dataclasses.replace(
         estimate,

@@ -16,10 +16,10 @@ from kakusan.units import bits_per_dim
 
 @dataclass(frozen=True)
 class Comparison:
-    """Difference of two models in bits per dimension, first minus second; below 0 the first is better."""
+    """Difference of two models in bits per dimension, first minus second; negative if the first is better."""
 
     difference: float
-    standard_error: float  # of the paired difference
+    standard_error: float  # standard error of the paired difference
     unpaired_error: float  # standard error if the two had been measured on different examples
     correlation: float  # between the two models' examples
     nats: float  # per example, first minus second
@@ -31,7 +31,7 @@ class Comparison:
 
 
 def compare(first: Evaluation, second: Evaluation) -> Comparison:
-    """The paired difference of two evaluations of the same examples in the same order; at least two of them."""
+    """Paired difference of two evaluations of the same examples, at least two, in the same order."""
     if first.num_images != second.num_images or first.num_dims != second.num_dims:
         raise InputError(
             f"a paired comparison needs the same examples, got {first.num_images} of {first.num_dims} values "

@@ -1,7 +1,7 @@
-"""The bound of a diffusion model from one network evaluation per example.
+"""Bound of a diffusion model from one network evaluation per example.
 
-Example i is evaluated at one step t_i, and its cost divided by the step's probability. With the prior term in closed
-form this is unbiased for its ELBO (M5, KL form). Four things make it precise:
+Example i is evaluated at one step t_i, and the cost of that step is divided by its probability. Together with the prior
+term in closed form, this is an unbiased estimate of the ELBO (M5, KL form). Four things make it precise:
 
 - the steps are stratified over the examples;
 - the part of a step's cost that no network changes is summed over all steps exactly;
@@ -32,8 +32,8 @@ from kakusan.parallel import by_rows
 from kakusan.progress import progress
 from kakusan.timesteps import StepLaw
 
-ENOUGH_FOR_CONTROL = 1000  # examples; with 400, 26 predictors and 5 folds 95 % intervals held 92.8 %
-FOLDS = 10  # each predicted from the others
+ENOUGH_FOR_CONTROL = 1000  # examples; with 400 examples, 26 predictors and 5 folds, 95 % intervals covered 92.8 %
+FOLDS = 10  # the control variate of each fold is fitted to the others
 CHUNK = 250  # examples at a time
 KNOWN_CHUNK = 1000  # examples at a time without a network
 MEASURING = "measuring the bound"
@@ -41,9 +41,9 @@ MEASURING = "measuring the bound"
 
 @dataclass(frozen=True)
 class Source:
-    """A model and its data: indices -> x in the model's numbers, and the class of x if there are classes.
+    """A model, its data as a function from indices to x in model values, and the classes of the examples, if any.
 
-    `given` are known classes of all examples, and `log_prior` nats that belong to them; default: those of the model.
+    `given` holds the class of each example, and `log_prior` the nats that it adds; default: those of the model.
     """
 
     chain: Diffusion
@@ -53,23 +53,23 @@ class Source:
     log_prior: Tensor | None = None
 
     def class_term(self, nats: Tensor) -> dict[str, Tensor]:
-        """Nats of the classes by their name among the terms; empty where there are none."""
+        """Nats of the classes as a named term of the bound; empty without such a term."""
         name, known = ("cluster", self.classes) if self.given is None else ("class", self.log_prior)
         return {} if known is None else {name: nats}
 
     def cond(self, rows: Tensor, x: Tensor) -> Tensor | None:
-        """The class of each example."""
+        """Class of each example, int64 (b,); None without classes."""
         if self.given is not None:
             return self.given[rows].to(x.device)
         return None if self.classes is None else self.classes.certain(x)
 
     def cost(self, x: Tensor, eps: Tensor, t: Tensor, rows: Tensor) -> Tensor:
-        """Cost of step t of each example, at the latent that eps leads to; nats (b,)."""
+        """Cost of step t of each example at the latent z_t made from x and eps, in nats (b,)."""
         q = self.chain.marginal(x, t)
         return self.chain.step_cost(x, q.mean + q.std * eps, t, self.cond(rows, x))
 
     def known(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """KL of the prior, and log p(k), of examples that are validated here; nats, float64 (b,)."""
+        """Validate examples and return their prior KL and log p(k), in nats, float64 (b,) each."""
         x = self.batch(rows)
         self.chain.validate(x)
         k = self.cond(rows, x)
@@ -81,7 +81,7 @@ class Source:
         return self.chain.prior_kl(x).cpu().double(), log_share
 
     def all_known(self, num: int) -> tuple[Tensor, ...]:
-        """The same for all examples, a part at a time."""
+        """Prior KL and log p(k) of all examples, computed in chunks."""
         parts = [self.known(rows) for rows in torch.arange(num).split(KNOWN_CHUNK)]
         return tuple(torch.cat(column) for column in zip(*parts))
 
@@ -97,24 +97,24 @@ def of_diffusion(
     cond: Tensor | None = None,
     log_prior: Tensor | None = None,
 ) -> Estimate:
-    """The bound of every example, from one evaluation each.
+    """Estimate the bound of a diffusion model from one evaluation per example.
 
     The variance of the mean is estimated from neighbors in the order of the steps, so it includes the gain of
-    stratification. The Monte Carlo part also contains prediction errors that all steps of an example share. So it is
-    conservative: an overestimate.
+    stratification. The Monte Carlo part also contains prediction errors that all steps of an example share, so it is
+    conservative, i.e. an overestimate.
 
     Args:
-        model: A `Diffusion`, or a `Mixture` of them with certain classes.
-        batch: The data: indices -> x in the model's numbers.
+        model: A `Diffusion`, or a `Mixture` of them whose classes are determined by x.
+        batch: The data, as a function from indices to x in model values.
         num: Number of examples.
         seed: Random seed.
-        law: Timestep distribution; default: made from the data, or without control `default_law`.
+        law: Timestep distribution; default: made from the data, or `default_law` without the control variate.
         control: Use the control variate.
         cond: Class of each example, int64 (num,): the bound is then on log p(x | cond).
-        log_prior: Nats (num,) added with cond, e.g. log p(k) - log q(k | x).
+        log_prior: Nats (num,) added to the bound if cond is given, e.g. log p(k) - log q(k | x).
 
     Raises:
-        InputError: If there is no example, one is not data of the model, or `law` gives a step the probability 0.
+        InputError: If there is no example, an example does not fit the model, or a step has probability 0 in `law`.
     """
     check_count(num)
     source = Source(*split(model), batch, cond, log_prior)
@@ -161,7 +161,10 @@ def check_law(law: StepLaw | None, depth: int) -> None:
 def _by_group(
     blocks: list[Calls], predictors: Predictors | None, groups: StepGroups, num: int
 ) -> tuple[Tensor, Tensor]:
-    """Cost of each example in each group of steps (N, groups), and the residual after the control variate (N,)."""
+    """Estimate the cost of each example in each group of steps (N, groups); also return the residuals (N,).
+
+    A residual is what remains of the one evaluated cost after the control variate.
+    """
     by_group = torch.zeros(num, groups.num, dtype=torch.float64).index_add_(
         1, groups.of_step, groups.free.expand(num, -1)
     )
@@ -169,7 +172,7 @@ def _by_group(
     steps = torch.zeros(num, dtype=torch.int64)
     for block in blocks:
         residual = block.cost
-        if predictors is not None:  # fitted to the evaluations of the other blocks
+        if predictors is not None:  # coefficients come from the evaluations of the other blocks
             coefficients = fit(_joined([peer for peer in blocks if peer is not block]), groups.of_step, groups.num)
             residual = residual - (block.u * coefficients[groups.of_step[block.t - 1]]).sum(1)
             by_group[block.rows] += predictors.sums(block.rows, coefficients)
@@ -179,7 +182,7 @@ def _by_group(
 
 
 def _control(source: Source, groups: StepGroups, num: int) -> tuple[Predictors, Tensor]:
-    """Predictors of the cost, and the typical size of what they leave at each step."""
+    """Predictors of the cost, and the typical size of the residual at each step."""
     wiener = Wiener(source.chain, source.batch(torch.arange(min(SEEN, num))).cpu())
     size = (groups.typical * torch.maximum(wiener.typical, 1e-6 * groups.typical)).sqrt()  # data may be all equal
     return Predictors(
@@ -195,7 +198,7 @@ def _evaluated(
     free: Tensor,
     generator: torch.Generator,
 ) -> list[Calls]:
-    """One evaluation of each of the examples `rows`, in blocks that are stratified separately."""
+    """Evaluate each of the examples `rows` once, in blocks that are stratified separately."""
     blocks = []
     for mine in progress(rows.chunk(FOLDS if predictors else 1), MEASURING):
         t = law.draw(len(mine), generator)

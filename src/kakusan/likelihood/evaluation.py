@@ -1,4 +1,4 @@
-"""The result of an evaluation: a rate, its two kinds of error, and the bits of each term."""
+"""Result of an evaluation: bits per dimension, its standard error in two parts, and the bits of each term."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ APPROXIMATE = "approximate: the probability of a gray level is taken as density 
 
 @dataclass(frozen=True)
 class Part:
-    """One part of the bound: a range of noise levels.
+    """Part of the bound that comes from a range of noise levels.
 
     Attributes:
-        name: Its timesteps.
-        bits_per_dim: Its bits.
-        standard_error: Standard error of them; None where it is unknown.
-        log_snr: Both ends, the one nearer to the data first; None for open ends.
-        evaluated: Whether the network was evaluated there; if not, the bits are those of the control variate alone.
+        name: Timesteps of the range, e.g. "t = 2..9".
+        bits_per_dim: Bits per dimension of this part.
+        standard_error: Standard error of bits_per_dim; None where it is unknown.
+        log_snr: Log-SNR at both ends of the range, the end nearer to the data first; None if one is infinite.
+        evaluated: True if the network was evaluated there. Otherwise the bits come from the control variate alone.
     """
 
     name: str
@@ -36,20 +36,20 @@ class Part:
 
 @dataclass(frozen=True)
 class Estimate:
-    """Result of an estimator: nats of every example, once, and the variance of their means.
+    """Result of an estimator: nats of every example, and variances of their mean.
 
-    A variance is that of a mean over the examples, in nats^2. It may be smaller than for independent values, where
-    noise levels were stratified.
+    Every variance is that of a mean over the examples, in nats^2. Stratified noise levels make it smaller than for
+    independent values.
 
     Attributes:
-        terms: By name, nats of each example, float64 (N,); they sum to the bound.
+        terms: Nats of each example by name of the term, float64 (N,); the terms sum to the bound.
         vars: Variance of each term's mean, from examples and noise together.
         var: Variance of the bound's mean, from examples and noise together; None for one example.
-        var_monte_carlo: Variance of the bound's mean, given the examples; None where it was not measured.
+        var_monte_carlo: Variance of the bound's mean, from noise alone; None where it was not measured.
         evaluations: Number of network evaluations.
-        words: The method, for people.
-        strata: Examples in the order of their strata, block by block; None if independent.
-        levels: For each range of noise levels: name, log SNR at both ends, nats (N,), variance of their mean.
+        words: The method, in words.
+        strata: Indices of the examples in the order of their strata, for each block; None without strata.
+        levels: Name, log-SNR at both ends, nats (N,) and variance of their mean for each range of noise levels.
         evaluated: Number of evaluations in each of `levels`; None where it was not counted.
     """
 
@@ -66,27 +66,27 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A bound on the log-likelihood of a data set, as rates: lower is better.
+    """Negative bound on the log-likelihood of a data set, per dimension and per example; lower is better.
 
     Attributes:
-        bits_per_dim: Minus the bound in bits per dimension.
-        standard_error: Standard error of bits_per_dim as an estimate for the distribution of the examples; None for one.
-        standard_error_monte_carlo: Standard error for these given examples; more network evaluations lower it. It is
+        bits_per_dim: Negative bound in bits per dimension.
+        standard_error: Standard error of bits_per_dim from examples and noise together; None for one example.
+        standard_error_monte_carlo: Its part from noise, for these examples; more network evaluations lower it. It is
             conservative (`likelihood.diffusion`); None where it was not measured.
-        standard_error_images: The other part of standard_error; only more examples lower it.
-        nats: Minus the bound, per example.
+        standard_error_images: Its part from the choice of examples; only more examples lower it.
+        nats: Negative bound in nats per example.
         nats_standard_error: Standard error of nats.
-        bits_per_example: Minus the bound in bits, per example.
+        bits_per_example: Negative bound in bits per example.
         num_images: Number of examples.
         num_dims: Number of scalars in one example.
         network_evaluations: Number of network evaluations.
         terms: Bits per dimension of each term; they sum to bits_per_dim.
-        term_errors: Standard errors of the terms, of the same kind as standard_error.
+        term_errors: Standard error of each term, from examples and noise together.
         levels: Bits of each range of noise levels of a diffusion model.
-        estimator: The method, for people.
-        strata: Examples in the order of their strata (see `Estimate`); not recorded.
-        per_example: Nats of the bound (N,), in the order of the data, for paired comparisons; not recorded. One value
-            comes from one evaluation and says little about its example: see `TrainedModel.score_samples`.
+        estimator: The method, in words.
+        strata: Indices of the examples in the order of their strata (see `Estimate`); not in `record`.
+        per_example: Nats of the bound (N,), in the order of the data, for paired comparisons; not in `record`. Each
+            comes from one evaluation and is noisy; `TrainedModel.score_samples` scores single examples.
     """
 
     bits_per_dim: float
@@ -117,12 +117,12 @@ class Evaluation:
 
 
 def stderr_words(standard_error: float | None) -> str:
-    """A standard error for people; "unknown" for one example."""
+    """Standard error with 4 decimals, or "unknown" if it is None."""
     return "unknown" if standard_error is None else f"{standard_error:.4f}"
 
 
 def summarize(estimate: Estimate, num_dims: int, offset_nats: float = 0.0) -> Evaluation:
-    """Turn nats into rates.
+    """Convert an estimate in nats to bits and to rates per dimension.
 
     Args:
         estimate: The result of an estimator.
@@ -180,15 +180,15 @@ def var_of_mean(values: Tensor) -> float | None:
 
 
 def stratified_var(values: Tensor, blocks: list[Tensor]) -> float | None:
-    """`stratified_vars` of one column of values (N,)."""
+    """Variance of the mean of stratified values (N,); see `stratified_vars`."""
     return stratified_vars(values[:, None], blocks)[0]
 
 
 def stratified_vars(values: Tensor, blocks: list[Tensor]) -> list[float | None]:
     """Variance of the mean of each column of stratified values (N, k); None for fewer than two.
 
-    Neighbors in a block stand for one stratum: half their squared difference, averaged, so that what stratification
-    saves is not counted as noise. The last and the first are neighbors too, so that each value counts twice.
+    Half the mean squared difference of neighbors in a block estimates the variance within a stratum. So the variance that
+    stratification removes is not counted. The last and the first value are neighbors too, so each value counts twice.
 
     Source: Cochran 1977, Sampling Techniques, section 5A.12, collapsed strata.
     """

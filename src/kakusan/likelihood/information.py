@@ -1,4 +1,4 @@
-"""Bits that each latent of a VAE or a hierarchy carries about the data."""
+"""Bits that each latent of a VAE or a hierarchical VAE carries about the data."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from kakusan.likelihood.chains import CHUNK, GetBatch
 from kakusan.noise import stream
 from kakusan.units import bits_per_dim
 
-COLLAPSED = 0.01  # nats; a latent below carries practically no information
-LARGEST = 2000  # examples
-NAMED = 8  # collapsed latents in a line; --json lists them all
+COLLAPSED = 0.01  # nats; a latent below this carries practically no information
+LARGEST = 2000  # largest number of examples used
+NAMED = 8  # largest number of collapsed latents listed in a line; --json lists them all
 
 
 @dataclass(frozen=True)
 class LatentLevel:
-    """One level of latents. The bits of a latent are its part of the bound's cost of that level, averaged over the data.
+    """Bits of one level of latents: each latent's share of that level's KL term, averaged over the data.
 
     Attributes:
-        name: "level l".
+        name: Name of the level, e.g. "level 1".
         bits: Bits of each latent, by position.
         collapsed: Positions of the latents that carry less than 0.01 nats.
     """
@@ -41,15 +41,16 @@ class LatentLevel:
         return sum(self.bits)
 
     def record(self) -> dict[str, Any]:
-        """Plain JSON values."""
+        """Return plain JSON values."""
         return {"name": self.name, "bits": self.bits, "total": self.total, "collapsed": self.collapsed}
 
 
 @torch.no_grad()
 def of_latents(chain: LatentChain, batch: GetBatch, num: int, seed: int = 0) -> list[LatentLevel]:
-    """E[log q(z_l | z_{l-1}) - log p(z_l | z_{l+1})] for each latent, over at most 2,000 examples.
+    """Mean of log q(z_l | z_{l-1}) - log p(z_l | z_{l+1}) for each latent, over at most 2,000 examples.
 
-    At the top the mean over z_l is in closed form; below, z_{l+1} was drawn from it, and the drawn z_l is used (S18).
+    At the top level the mean over z_l has a closed form. At lower levels z_{l+1} depends on z_l, so the drawn z_l is
+    used (S18).
     """
     check_count(num)
     num = min(num, LARGEST)
@@ -89,7 +90,7 @@ def _log_ratio(q: Normal, p: Normal, z: Tensor) -> Tensor:
 
 
 def latent_line(level: dict[str, Any]) -> str:
-    """One line for people about a recorded level."""
+    """One line of text about a recorded level."""
     collapsed, bits = level["collapsed"], level["bits"]
     idle = f" ({', '.join(map(str, collapsed))})" if 0 < len(collapsed) <= NAMED else ""
     return (

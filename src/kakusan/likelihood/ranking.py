@@ -1,4 +1,4 @@
-"""The least likely examples of a data set, with more evaluations where the ranking is still open."""
+"""Least likely examples of a data set, with more evaluations where the ranking is still uncertain."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from kakusan.errors import InputError
 from kakusan.likelihood.chains import GetBatch
 from kakusan.likelihood.scores import Scores, score_examples
 
-MOST_DOUBLINGS = 4  # of the draws of an example
-OVERLAP = 2.0  # standard errors
+MOST_DOUBLINGS = 4  # largest number of doublings of an example's draws
+OVERLAP = 2.0  # half width of an example's interval in standard errors
 
 
 @dataclass(frozen=True)
 class Ranking:
-    """Scores of all examples, and the strangest of them.
+    """Scores of all examples, and the least likely of them.
 
     Attributes:
-        scores: The bound of each example; `evaluations` is the largest number of draws of one example.
-        draws: Draws of each example, int64 (n,).
-        rows: The strangest examples, the least likely first, int64 (top,).
-        num_open: Number of examples whose interval still contains the boundary of the strangest.
+        scores: Bound of each example; `evaluations` is the largest number of draws of one example.
+        draws: Number of draws of each example, int64 (n,).
+        rows: Indices of the least likely examples, the least likely first, int64 (top,).
+        num_open: Number of examples whose interval still contains the boundary between `rows` and the others.
     """
 
     scores: Scores
@@ -46,20 +46,20 @@ def rank_examples(
 ) -> Ranking:
     """Find the `top` least likely examples by successive doubling.
 
-    All examples are scored. Then the draws of those are doubled whose interval of two standard errors contains the
-    boundary between the strangest and the others. It ends when there is none, or after four doublings of an example. A
-    doubled example is scored by its new draws alone.
+    First all examples are scored. An example is undecided if the boundary between the least likely and the others is
+    within two standard errors of its score. The draws of undecided examples are doubled until there are none, at most
+    four times. A doubled example is scored by its new draws alone.
 
     Args:
         model: The chain.
-        batch: The data: indices -> x in the model's numbers.
+        batch: The data, as a function from indices to x in model values.
         num: Number of examples.
         num_dims: Number of scalars in one example.
-        top: Number of examples to find, at least 1; at most all are found.
-        evaluations: Draws per example to begin with, at least 2.
-        error: See `score_examples`.
+        top: Number of examples to find, at least 1.
+        evaluations: Initial number of draws per example, at least 2.
+        error: Wanted standard error, see `score_examples`.
         seed: Random seed.
-        offset_nats: Added to each bound.
+        offset_nats: Nats added to each bound.
     """
     if top < 1:
         raise InputError(f"the number of strangest examples must be at least 1, got {top}")
@@ -85,7 +85,7 @@ def rank_examples(
 
 
 def _near_boundary(nats: Tensor, stderr: Tensor, top: int) -> Tensor:
-    """Examples whose interval contains the middle between the last of the strangest and the first of the others."""
+    """Indices of examples whose interval contains the midpoint between the `top` least likely and the others."""
     if top >= len(nats):
         return torch.zeros(0, dtype=torch.int64)
     lowest = nats.sort().values

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,27 +13,27 @@ from torch import Tensor
 from kakusan.chain import LatentChain
 from kakusan.checks import check_count
 from kakusan.devices import precise
-from kakusan.distributions import add
+from kakusan.distributions import add, copies
 from kakusan.errors import InputError
 from kakusan.likelihood.chains import GetBatch
 from kakusan.likelihood.step_groups import default_law, free_cost
 from kakusan.models.diffusion import Diffusion
-from kakusan.models.mixture import split
-from kakusan.noise import Randomness, randn, stream
+from kakusan.models.mixture import log_prior, split
+from kakusan.noise import Drawn, Noted, randn, stream
 from kakusan.progress import progress
 
 CHUNK = 250  # evaluations at a time
-MOST_EVALUATIONS = 65_536  # of one example
+MOST_EVALUATIONS = 65_536  # largest number for one example
 
 
 @dataclass(frozen=True)
 class Scores:
-    """The bound of each example; higher is more likely.
+    """Bound of each example.
 
     Attributes:
-        nats: Bound on log p(x) in nats, float64 (n,).
+        nats: Bound on log p(x) in nats, higher is more likely, float64 (n,).
         stderr: Monte Carlo standard error of each, in nats (n,); see `stderr_of`.
-        bits_per_dim: The same as a rate, lower is more likely (n,).
+        bits_per_dim: Negative bound in bits per dimension, lower is more likely (n,).
         bits_per_dim_stderr: Standard error of each rate (n,).
         evaluations: Draws per example.
     """
@@ -57,20 +59,20 @@ def score_examples(
     seed: int = 0,
     offset_nats: float = 0.0,
 ) -> Scores:
-    """The bound of each example from several draws.
+    """Estimate the bound of each example from several draws.
 
-    A diffusion model is evaluated at stratified timesteps. All examples share steps and noise, so their ranking has less
-    noise than their values. One evaluation per example would rank by noise.
+    A diffusion model is evaluated at stratified timesteps. All examples share steps and noise, so their ranking is more
+    precise than their values. A single evaluation per example would be too noisy for a ranking.
 
     Args:
         model: The chain.
-        batch: The data: indices -> x in the model's numbers.
+        batch: The data, as a function from indices to x in model values.
         num: Number of examples.
         num_dims: Number of scalars in one example.
-        evaluations: Draws per example to begin with, at least 2.
+        evaluations: Initial number of draws per example, at least 2.
         error: Wanted standard error in nats; draws are doubled until every example reaches it, or 65,536 are made.
         seed: Random seed.
-        offset_nats: Added to each bound, see `likelihood.evaluation.summarize`.
+        offset_nats: Nats added to each bound, see `likelihood.evaluation.summarize`.
 
     Raises:
         InputError: If there is no example, fewer than 2 draws, or an error that is not positive.
@@ -79,7 +81,7 @@ def score_examples(
     if isinstance(evaluations, bool) or not isinstance(evaluations, int) or evaluations < 2:
         raise InputError(f"scores need at least 2 evaluations per example for a standard error, got {evaluations}")
     if error is not None and not error > 0:
-        raise InputError(f"the wanted standard error must be positive nats, got {error}")
+        raise InputError(f"the wanted standard error must be a positive number of nats, got {error}")
     while True:
         parts = progress(torch.arange(num).split(CHUNK), "measuring the bound")
         draws = torch.cat([draws_of(model, batch(part), evaluations, stream(seed, "scores")) for part in parts])
@@ -92,10 +94,10 @@ def score_examples(
 
 
 def stderr_of(draws: Tensor) -> Tensor:
-    """Standard error of the mean of each row of draws (b, n) that stand in the order of their strata, shape (b,).
+    """Standard error (b,) of the mean of each row of draws (b, n), which are in the order of their strata.
 
-    Half the mean squared difference of neighbors estimates their variance within a stratum. So what stratification saves
-    is not counted as noise. For independent draws it estimates the same variance as the deviations from the mean.
+    Half the mean squared difference of neighbors estimates the variance within a stratum, so the variance that
+    stratification removes is not counted. For independent draws it estimates their ordinary variance.
 
     Source: von Neumann, Kent, Bellinson and Hart 1941, https://doi.org/10.1214/aoms/1177731746; Cochran 1977,
     Sampling Techniques, section 5A.12.
@@ -103,20 +105,24 @@ def stderr_of(draws: Tensor) -> Tensor:
     return (draws.diff(dim=1).square().mean(1) / (2 * draws.shape[1])).sqrt()
 
 
+def by_timesteps(chain: LatentChain) -> bool:
+    """True if draws are costs at timesteps, with the same noise for each row of a batch; False if they are sums of terms."""
+    return isinstance(chain, Diffusion)
+
+
 def draws_of(
     model: LatentChain, x: Tensor, evaluations: int, generator: torch.Generator, cond: Tensor | None = None
 ) -> Tensor:
-    """Unbiased draws of the bound of each example, float64 (b, evaluations); with cond of the bound on log p(x | cond).
+    """Unbiased draws of the bound of each example, float64 (b, evaluations); given cond, on log p(x | cond).
 
-    The draws of a diffusion model stand in the order of their timesteps.
+    The draws of a diffusion model are in the order of their timesteps.
     One generator gives the same noise to every example and every condition.
     """
     model.validate(x, cond)
     chain, classes = split(model)
     k = cond if classes is None or cond is not None else classes.of(x)
-    if not isinstance(chain, Diffusion) or (classes is not None and k is None):
-        draws = progress(range(evaluations), "measuring the bound")
-        return torch.stack([_by_terms(model, x, generator, cond) for _ in draws], 1)
+    if not by_timesteps(chain) or (classes is not None and k is None):
+        return _by_terms(model, x, evaluations, generator, k, cond)
     law = default_law(chain)
     free = cost_of_perfect_estimates(chain, x)
     known = -precise(chain.prior_kl(x)).cpu() - free.sum(1)
@@ -136,9 +142,9 @@ def draws_of(
 
 
 def cost_of_perfect_estimates(chain: Diffusion, x: Tensor) -> Tensor:
-    """Cost of each step if the network knew x, and at t = 1 if there were no noise either; nats, float64 (b, T).
+    """Cost of each step for a network that returns x itself, in nats, float64 (b, T); at t = 1 with z_1 free of noise.
 
-    It is summed over the steps exactly, so that the draws estimate the rest alone.
+    This part of the bound is summed over the steps exactly, so that draws estimate only the remainder.
     """
     free = free_cost(chain).repeat(len(x), 1)
     z = chain.marginal(x, 1).mean
@@ -146,5 +152,45 @@ def cost_of_perfect_estimates(chain: Diffusion, x: Tensor) -> Tensor:
     return free
 
 
-def _by_terms(model: LatentChain, x: Tensor, generator: Randomness, cond: Tensor | None) -> Tensor:
-    return add(model.draw_terms(x, cond, generator).values()).cpu().double()  # x is validated
+def _by_terms(
+    model: Any, x: Tensor, evaluations: int, generator: torch.Generator, k: Tensor | None, cond: Tensor | None
+) -> Tensor:
+    """Draws of the sum of terms, float64 (b, evaluations); an uncertain class is summed over."""
+    chain, classes = split(model)
+    if classes is None or k is not None:
+        draws = bounds_in_turn(chain, x, [k] * evaluations, generator).T
+        return draws if classes is None or k is None or cond is not None else draws + classes.log_prob(k).cpu()[:, None]
+    q = model.responsibilities(x).exp().cpu()
+    each = [torch.full((len(x),), one, device=x.device) for one in range(classes.num)]
+    bounds = bounds_in_turn(chain, x, each * evaluations, generator).view(evaluations, classes.num, len(x))
+    return torch.einsum("ekb,bk->be", bounds, q) + log_prior(q, classes.share.double().cpu())[:, None]
+
+
+def bounds_in_turn(chain: LatentChain, x: Tensor, conds: Sequence[Tensor | None], generator: torch.Generator) -> Tensor:
+    """Bounds of x from draws of its terms for each condition in turn, with the numbers of one generator.
+
+    Several draws form one batch. They have the noise that they would have one after another: the first draw shows how many
+    numbers a draw takes. A chain that draws past `kakusan.noise` is evaluated one draw at a time.
+
+    Returns:
+        Nats, float64 (len(conds), b).
+    """
+
+    def bounds(x: Tensor, cond: Tensor | None, randomness: torch.Generator) -> Tensor:
+        return add(chain.draw_terms(x, cond, randomness).values()).cpu().double()  # x is validated
+
+    noted = Noted.at(generator)
+    found = [bounds(x, conds[0], noted)]
+    noted.again(generator)
+    together = torch.equal(noted.get_state(), generator.get_state())
+    generator.set_state(noted.get_state())
+    at_once = max(1, CHUNK // len(x)) if together else 1
+    for start in progress(range(1, len(conds), at_once), "measuring the bound"):
+        part = conds[start : start + at_once]
+        if not together:
+            found.append(bounds(x, part[0], generator))
+            continue
+        drawn = Drawn.of([torch.cat(each) for each in zip(*(noted.again(generator) for _ in part))])
+        known = [cond for cond in part if cond is not None]
+        found.append(bounds(copies(x, len(part)), torch.cat(known) if known else None, drawn))
+    return torch.cat(found).view(len(conds), len(x))

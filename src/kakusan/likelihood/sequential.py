@@ -1,4 +1,4 @@
-"""Confidence sequences: intervals that hold at every look at growing data, so that one may stop at any of them."""
+"""Confidence sequences: intervals that are valid at every look at growing data, so that stopping at any look is valid."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from torch import Tensor
 from kakusan.errors import InputError
 
 CONFIDENCE = 0.95
-SHARPEST_AT = 2000  # examples at which the interval is as narrow as it can be tuned
-FIRST_LOOK = 250  # fewest examples at which a look is taken: the variance is estimated
+SHARPEST_AT = 2000  # number of examples for which the width is tuned
+FIRST_LOOK = 250  # fewest examples at a look, because the variance is estimated from them
 
 
 def confidence_radius(
     std: Tensor | float, count: Tensor | float, confidence: float = CONFIDENCE, sharpest_at: float = SHARPEST_AT
 ) -> Tensor:
-    """Half width of an interval around the mean of `count` values that holds at all looks together.
+    """Half width of an interval around the mean of `count` values that is valid at all looks together.
 
         radius_n = std sqrt( 2 (n rho^2 + 1) / (n rho)^2  log( sqrt(n rho^2 + 1) / (1 - confidence) ) )
 
-    The probability that the true mean is outside at any look is at most 1 - confidence, as the first look moves to large n.
-    rho makes the interval narrowest at n = sharpest_at.
+    The probability that the true mean is outside at any look is at most 1 - confidence. This is asymptotic: it holds in
+    the limit of a large n at the first look. rho makes the interval narrowest at n = sharpest_at.
 
     Args:
         std: Standard deviation of the values so far, any shape.
@@ -49,16 +49,16 @@ def confidence_radius(
 def confidence_sequence(
     values: Tensor, looks: Tensor, confidence: float = CONFIDENCE, sharpest_at: float = SHARPEST_AT
 ) -> tuple[Tensor, Tensor]:
-    """Lower and upper ends at several looks, for independent values with one distribution.
+    """Lower and upper ends of the interval at several looks, for independent, identically distributed values.
 
     Args:
         values: Values in the order in which they arrived, (..., N).
-        looks: Numbers of values at the looks, int64 (L,), each within 2..N.
+        looks: Number of values at each look, int64 (L,), from 2 to N.
         confidence: See `confidence_radius`.
         sharpest_at: See `confidence_radius`.
 
     Returns:
-        Two tensors (..., L).
+        Lower and upper ends, each (..., L).
     """
     values = values.double()
     center = values.mean(-1, keepdim=True)  # keeps the squares below small

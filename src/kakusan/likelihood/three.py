@@ -1,4 +1,4 @@
-"""The three estimators of one ELBO on the same examples: whole paths, pairs, single latents (S43)."""
+"""Comparison of the three estimators of the ELBO: whole paths, pairs and single latents (S43)."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ def three_estimates(
     paths: int = 2,
     offset_nats: float = 0.0,
 ) -> dict[str, dict[str, float]]:
-    """The same ELBO of the same few examples from whole paths, from pairs and from single latents (S43).
+    """Estimate the ELBO of the same few examples from whole paths, from pairs and from single latents (S43).
 
     Args:
-        model: The model, a `Diffusion` or a `Mixture` with certain classes.
-        batch: The data.
-        num: Number of examples at hand.
+        model: A `Diffusion`, or a `Mixture` of them whose classes are determined by x.
+        batch: The data, as a function from indices to x in model values.
+        num: Number of available examples.
         seed: Random seed.
-        images: Number of examples to evaluate, the first ones.
-        paths: Paths per example, at least 2; pairs and singles get as many network evaluations.
+        images: Number of examples to evaluate, from the first on.
+        paths: Paths per example, at least 2; pairs and single latents use as many network evaluations.
         offset_nats: See `summarize`.
 
     Returns:
-        For each estimator its mean and Monte Carlo standard error in bits/dim, its number of network evaluations,
-        and its distance from the path's mean in standard errors of the difference.
+        Values by estimator: mean and Monte Carlo standard error in bits/dim, and number of network evaluations. The
+        last value is the distance from the mean of the paths, in standard errors of the difference.
     """
     check_count(min(images, num))
     if paths < 2:

@@ -21,10 +21,10 @@ LIKELIHOODS = Registry(
 
 
 def as_likelihood(choice: str | Likelihood) -> Likelihood:
-    """A likelihood from its name, or the object itself.
+    """Return a likelihood by its name, or the given object itself.
 
     Raises:
-        InputError: If the name is unknown, or the object is no `Likelihood`.
+        InputError: If the name is unknown, or the object is not a `Likelihood`.
     """
     if isinstance(choice, str):
         return LIKELIHOODS[choice]()

@@ -1,4 +1,4 @@
-"""One object per data likelihood p(x | z_1): decoder head, pixel range, validation and log-probability together."""
+"""Interface of a data likelihood p(x | z_1): decoder head, pixel range, validation and log-probability in one object."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from kakusan.checks import check_event
 from kakusan.distributions import Distribution, Normal
 from kakusan.errors import InputError
 
-Output = Tensor | tuple[Tensor, Tensor]  # of a decoder: one tensor, or (mean, log_var)
+Output = Tensor | tuple[Tensor, Tensor]  # what a decoder returns: one tensor, or (mean, log_var)
 
 
 class Likelihood(abc.ABC):
@@ -24,11 +24,11 @@ class Likelihood(abc.ABC):
 
     Attributes:
         name: Name in recipes and messages.
-        low, high: Range of the model's numbers for pixels 0 and 255.
-        binary: Whether pixels are random bits, drawn with probability u / 255.
+        low, high: Model values for the pixels 0 and 255.
+        binary: Whether a pixel u becomes a random bit, 1 with probability u / 255.
         has_log_var: Whether a decoder made by a recipe also returns log-variances.
         squashed: Whether a decoder made by a recipe ends in a sigmoid.
-        is_density: Whether log_prob is a density, to be corrected by the width of a gray level.
+        is_density: Whether log_prob is a density, which the width of a gray level turns into a probability.
     """
 
     name: ClassVar[str]
@@ -50,23 +50,23 @@ class Likelihood(abc.ABC):
 
     @abc.abstractmethod
     def check_values(self, x: Tensor) -> None:
-        """InputError unless every value of x can be data."""
+        """Raise an InputError unless every value of x can be data."""
 
     @abc.abstractmethod
     def distribution(self, output: Output) -> Distribution:
-        """p(x | z_1) from what a decoder returned, each tensor of shape (b, *event)."""
+        """Return p(x | z_1) for the output of a decoder, whose tensors have shape (b, *event)."""
 
     def of_normal(self, normal: Normal) -> Distribution:
-        """p(x | z_1) from the Gaussian that a diffusion model's last reverse step gives.
+        """Return p(x | z_1) for the Gaussian of a diffusion model's last reverse step.
 
         Raises:
-            InputError: If this likelihood has no such form.
+            InputError: If this likelihood does not support diffusion models.
         """
         raise InputError(f"a diffusion model needs a gaussian or discretized likelihood, got {self.name}")
 
 
 def gaussian(output: Output, lowest_log_var: float = -200.0) -> Normal:
-    """A Gaussian from a network's output: (mean, log_var), or a mean alone with unit variance (S4, S13)."""
+    """Return the Gaussian for a network's output: (mean, log_var), or a mean alone with unit variance (S4, S13)."""
     if isinstance(output, tuple):
         mean, log_var = output
         return Normal.from_log_var(mean, limit_log_var(log_var, lowest_log_var))
@@ -76,9 +76,9 @@ def gaussian(output: Output, lowest_log_var: float = -200.0) -> Normal:
 def limit_log_var(log_var: Tensor, lowest: float = -200.0) -> Tensor:
     """Clamp log-variances to the range in which float32 can compute with them (E29, O30).
 
-    Above 88.7 a float32 variance is inf, and the KL of an example sums `num_dims` of them. Below -200 the standard
-    deviation leaves even the subnormal numbers. A good fit stays far from both ends. A diverging encoder reaches them
-    and gets a zero gradient instead of NaN.
+    Above 88.7 a float32 variance is inf, and the KL of an example sums `num_dims` variances. Below -200 the standard
+    deviation underflows to 0. A good fit stays far from both limits. A diverging encoder reaches them and gets a zero
+    gradient instead of NaN.
     """
     num_dims = log_var[0].numel() if len(log_var) else 1
     return log_var.clamp(lowest, 88.3 - math.log(num_dims))

@@ -12,18 +12,18 @@ from kakusan.likelihoods.base import Likelihood, Output
 
 
 class Bernoulli(Likelihood):
-    """Independent bits; the decoder returns their log-odds, one tensor."""
+    """Independent bits; the decoder returns their log-odds as one tensor."""
 
     name = "bernoulli"
     low = 0.0
     binary = True
 
     def check_values(self, x: Tensor) -> None:
-        """InputError unless every value is 0 or 1."""
+        """Raise an InputError unless every value is 0 or 1."""
         check_bits(x)
 
     def distribution(self, output: Output) -> Distribution:
-        """Bits with these log-odds."""
+        """Independent bits with these log-odds."""
         if isinstance(output, tuple):
             raise InputError("a bernoulli decoder returns log-odds, one tensor; got a tuple")
         return Bits(output)

@@ -10,7 +10,7 @@ from kakusan.likelihoods.base import Likelihood, Output, gaussian
 
 
 class Gaussian(Likelihood):
-    """A density of real values; the decoder returns the mean, with unit variance, or (mean, log_var)."""
+    """Density of real values; the decoder returns (mean, log_var), or the mean for unit variance."""
 
     name = "gaussian"
     low = 0.0
@@ -18,7 +18,7 @@ class Gaussian(Likelihood):
     is_density = True
 
     def check_values(self, x: Tensor) -> None:
-        """InputError for NaN and infinity."""
+        """Raise an InputError for NaN and infinity."""
         check_finite(x)
 
     def distribution(self, output: Output) -> Distribution:
@@ -26,5 +26,5 @@ class Gaussian(Likelihood):
         return gaussian(output)
 
     def of_normal(self, normal: Normal) -> Distribution:
-        """The Gaussian itself."""
+        """Return the Gaussian of the reverse step itself."""
         return normal

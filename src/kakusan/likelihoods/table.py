@@ -1,4 +1,4 @@
-"""The likelihood of the rows of a table: real, integer and categorical columns, some of them missing."""
+"""The likelihood of the rows of a table with real, integer and categorical columns and missing values."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from kakusan.errors import InputError
 from kakusan.likelihoods.base import Likelihood, Output, gaussian
 from kakusan.noise import Randomness, rand, randn
 
-LOWEST_LOG_VAR = -14.0  # a standard deviation of a thousandth of the column's: repeated values have no endless density
+LOWEST_LOG_VAR = -14.0  # std of a thousandth of the column's, so that the density at repeated values stays bounded
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Indices of the numbers of each type of column, made once from the columns."""
+    """Positions of the columns of each type among the model values, computed once."""
 
     columns: tuple[Column, ...]
     places: list[Place] = field(init=False, compare=False)
@@ -31,49 +31,52 @@ class Layout:
         object.__setattr__(self, "places", places(self.columns))
 
     def of(self, kind: str) -> list[Place]:
-        """Places of the columns of a type."""
+        """Places of the columns of one type."""
         return [place for place in self.places if place.column.type == kind]
 
     @cached_property
     def groups(self) -> list[list[Place]]:
-        """Categorical columns by their number of categories, so that equal ones are computed at once."""
+        """Places of categorical columns, grouped by number of categories so that each group is one computation."""
         found: dict[int, list[Place]] = {}
         for place in self.of("categorical"):
             found.setdefault(place.column.width, []).append(place)
         return list(found.values())
 
     def table(self, kind: str, name: str, like: Tensor) -> Tensor:
-        """An attribute of all columns of a type as one row."""
+        """One attribute of all columns of a type, as a tensor in their order."""
         values = [getattr(place.column, name) for place in self.of(kind)]
         return torch.tensor(values, dtype=like.dtype, device=like.device)
 
     def observed(self, value: Tensor, chosen: list[Place]) -> Tensor:
-        """Flags of columns, (b, len(chosen)): 1 for a value and 0 for a hole."""
+        """Flags of the chosen columns, (b, len(chosen)): 1 for a value and 0 for a missing value."""
         flags = [value.new_ones(len(value)) if place.flag is None else value[:, place.flag] for place in chosen]
         return torch.stack(flags, dim=1) if flags else value.new_ones(len(value), 0)
 
 
 def log_slope(y: Tensor, scale: Tensor, skew: Tensor, tail: Tensor) -> Tensor:
-    """log dy/dv of the transformation of `Column` at its result y, elementwise. Added to a log-density of y it gives that of v."""
+    """log dy/dv of the transformation of `Column` from v to y, at y, elementwise.
+
+    A log-density of y plus this is the log-density of v.
+    """
     u = torch.sinh((torch.asinh(y) + skew) / tail)
     return tail.log() + 0.5 * (torch.log1p(y.square()) - torch.log1p(u.square())) - scale.log()
 
 
 @dataclass(frozen=True)
 class TableDistribution:
-    """Independent columns given z: Gaussian reals, rounded Gaussian integers, categories by log-odds.
+    """Independent columns given z: Gaussian reals, rounded Gaussian integers, and categories with log-odds.
 
-    `log_prob` is that of the observed values, in the units of their columns: a density for real columns, a probability
-    for the others. Missing values are summed and integrated over, which for independent columns leaves them out.
+    `log_prob` is that of the observed values in the units of their columns. It is a density for real columns and a
+    probability for the others. Missing values are marginalized, which for independent columns means omitting them.
     """
 
-    location: Tensor  # (b, numbers): means, and log-odds for the numbers of a category
+    location: Tensor  # (b, numbers): means of reals and integers, log-odds of categories
     log_var: Tensor  # broadcasts against location
     layout: Layout
 
     @property
     def mean(self) -> Tensor:
-        """Expectation of the numbers of a complete row; of an integer that of the value before rounding."""
+        """Mean of the model values of a complete row (b, numbers); for integers the mean before rounding."""
         result = torch.ones_like(self.location)
         for place in self.layout.places:
             at = slice(place.start, place.stop)
@@ -86,7 +89,10 @@ class TableDistribution:
         return self.each(value).sum(1)
 
     def each(self, value: Tensor) -> Tensor:
-        """Nats of each column in the order reals, integers, categories by size; 0 where missing; (b, columns)."""
+        """Log-probability of each column in nats, (b, columns); 0 where the value is missing.
+
+        The order is reals, integers, and categories by number of categories.
+        """
         mean = self.location.expand_as(value)
         log_var = self.log_var.expand_as(value)
         parts = []
@@ -107,11 +113,11 @@ class TableDistribution:
         return torch.cat(parts, dim=1)
 
     def sample(self, randomness: Randomness = None) -> Tensor:
-        """One complete row each: no value is missing."""
+        """Draw complete rows, in which no value is missing, (b, numbers)."""
         noise = randn(self.location.shape, randomness, self.location.dtype, self.location.device)
         uniform = rand(self.location.shape, randomness, self.location.dtype, self.location.device)
         drawn = self.location + (0.5 * self.log_var).exp() * noise
-        result = torch.ones_like(self.location)  # flags: every value is there
+        result = torch.ones_like(self.location)  # a flag of 1 means that the value is present
         for place in self.layout.places:
             at = slice(place.start, place.stop)
             if place.column.type == "categorical":  # the largest of log-odds plus Gumbel noise
@@ -126,7 +132,7 @@ class TableDistribution:
         return result
 
     def expand(self, num_examples: int) -> TableDistribution:
-        """Repeat for `num_examples` rows."""
+        """Return the distribution repeated for `num_examples` rows."""
         whole = self.log_var.expand_as(self.location)
         sizes = (num_examples, *self.location.shape[1:])
         return TableDistribution(self.location.expand(sizes), whole.expand(sizes), self.layout)
@@ -137,7 +143,7 @@ def _normal(value: Tensor, mean: Tensor, log_var: Tensor) -> Tensor:
 
 
 def _rounded(value: Tensor, mean: Tensor, log_var: Tensor, half: Tensor) -> Tensor:
-    """Log-probability of the bin value - half to value + half, accurate in the tails (as `DiscretizedNormal`)."""
+    """Log-probability of the bin from value - half to value + half, accurate in the tails like `DiscretizedNormal`."""
     std = (0.5 * log_var).exp()
     distance = -(value - mean).abs()  # mirrored to the lower tail
     near = ((distance + half) / std).clamp(min=-1e18, max=1e18)
@@ -148,11 +154,11 @@ def _rounded(value: Tensor, mean: Tensor, log_var: Tensor, half: Tensor) -> Tens
 
 
 class Table(Likelihood):
-    """Rows of a table, one type of probability for each type of column.
+    """Likelihood of the rows of a table, with one distribution for each type of column.
 
-    The model takes a row as `numbers(columns)` numbers (`kakusan.data.TableScale.to_model`): a transformed real, a
-    standardized integer, one number for each category, and after a column that may be missing a flag. A decoder
-    returns (mean, log_var) of these numbers; the mean of a category's numbers is its log-odds.
+    A row is a vector of model values (`kakusan.data.TableScale.to_model`). A real or integer column has one value, a
+    categorical column one for each category, and a column with missing values a flag after these. A decoder returns
+    (mean, log_var) of these values; for a categorical column the mean holds the log-odds.
 
     Args:
         columns: The table's columns.
@@ -168,7 +174,7 @@ class Table(Likelihood):
         self.layout = Layout(self.columns)
 
     def check_values(self, x: Tensor) -> None:
-        """InputError unless x can be rows of this table."""
+        """Raise an InputError unless x can be rows of this table."""
         check_finite(x)
         if x.dim() != 2 or x.shape[1] != num_numbers(self.columns):
             raise InputError(
@@ -188,15 +194,15 @@ class Table(Likelihood):
             raise InputError(f"column {place.column.name}: exactly one of its {part.shape[1]} categories must be 1")
 
     def numeric(self) -> list[int]:
-        """Indices of the numbers of real and integer columns."""
+        """Indices of real and integer columns among the model values."""
         return [place.start for place in self.layout.places if not place.column.categories]
 
     def seen(self, x: Tensor) -> Tensor:
-        """1 for each observed value of a real or integer column and 0 for a hole, (b, len(numeric))."""
+        """Flags of real and integer columns, (b, len(numeric)): 1 for a value and 0 for a missing value."""
         return self.layout.observed(x, [place for place in self.layout.places if not place.column.categories])
 
     def log_frequencies(self, x: Tensor) -> tuple[list[int], Tensor]:
-        """Indices of the numbers of categories, and the log-share of each category, counted with one more each."""
+        """Indices of categories among the model values, and the log of their shares in x with add-one smoothing."""
         at, shares = [], [x.new_zeros(0)]
         for place in self.layout.of("categorical"):
             at += range(place.start, place.stop)
@@ -212,21 +218,21 @@ class Table(Likelihood):
         return TableDistribution(normal.mean, normal.log_var, self.layout)
 
     def check_noised(self) -> None:
-        """InputError if values may be missing, because noised numbers have no holes."""
+        """Raise an InputError if values may be missing, because noised values cannot be."""
         if holes := [column.name for column in self.columns if column.missing]:
             raise InputError(
-                f"a diffusion model adds noise to every number, and {holes[0]} has missing values; use "
+                f"a diffusion model adds noise to every value, and {holes[0]} has missing values; use "
                 "the recipe tables, or leave out rows with missing values"
             )
 
     def of_normal(self, normal: Normal) -> Distribution:
-        """Reals and integers from the Gaussian itself; a category by the density at its corner.
+        """Return p(row | z_1) for the Gaussian of the last reverse step.
 
-        p(category k) is proportional to N(e_k; mean, var) with the unit vector e_k, so that the probabilities of a
-        column's categories sum to 1.
+        Reals and integers have the Gaussian itself. The probability of category k is proportional to N(e_k; mean, var)
+        with the unit vector e_k.
 
         Raises:
-            InputError: If values may be missing, because noised numbers have no holes.
+            InputError: If values may be missing, because noised values cannot be.
         """
         self.check_noised()
         log_var = normal.log_var.expand_as(normal.mean).clamp(min=LOWEST_LOG_VAR)

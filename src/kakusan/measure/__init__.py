@@ -1,7 +1,8 @@
-"""Measures of sample quality from arrays of images or features. They need no model.
+"""Measures of sample quality from arrays of images or features, without a model.
 
-`frechet_distance(samples, reference)` and the others take features (N, D); `features(images)` computes those of 28 x 28
-gray images, and `measure_images(samples, train, test)` measures images of any size. Your own measure is a `Metric`: one file, and one line in `METRICS` for `kakusan evaluate --samples`.
+`frechet_distance(samples, reference)` and the other functions take features (N, D). `features(images)` computes
+features of 28 x 28 gray images, and `measure_images(samples, train, test)` measures images of any size. To add a measure
+to `kakusan evaluate --samples`, write a `Metric` in one file and add one line to `METRICS`.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ CONFIDENT = 0.9
 
 
 def class_shares(probabilities: Tensor) -> list[float]:
-    """Share of each class, counting the most probable one of each row of probabilities (N, C)."""
+    """Share of each class among the most probable classes of the rows of probabilities (N, C)."""
     return (_counts(probabilities) / len(checked(probabilities))).tolist()
 
 
@@ -24,10 +24,10 @@ def recognized(probabilities: Tensor) -> Value:
 
 
 def class_chi_square(samples: Tensor, reference: Tensor) -> Value:
-    """Pearson's chi-square of the two class histograms; on average C - 1 for equal distributions over C classes.
+    """Pearson's chi-square of the two class histograms; its mean is C - 1 for equal distributions over C classes.
 
-    The classifier names the classes of both sets, so that its mistakes on real images do not count. Classes that
-    neither set has are left out.
+    The classifier labels both sets, so its mistakes on real images do not count. Classes that neither set has are
+    left out.
     """
     table = torch.stack([*map(_counts, pair(samples, reference))])
     table = table[:, table.sum(0) > 0]
@@ -49,7 +49,7 @@ class ClassChiSquareMetric(Metric):
     columns: ClassVar = {"class_chi_square": Column("chi-square of the classes", "lower is better")}
 
     def compute(self, sets: Sets) -> dict[str, Value]:
-        """Measure the samples' classes."""
+        """Compare the classes of the samples with those of held-out examples."""
         ours, theirs = sets.samples.probabilities, sets.reference.probabilities
         return {} if ours is None or theirs is None else {"class_chi_square": class_chi_square(ours, theirs)}
 
@@ -65,6 +65,6 @@ class RecognizedMetric(Metric):
         return {} if ours is None else {"recognized": recognized(ours)}
 
     def floor(self, sets: Sets) -> dict[str, Value]:
-        """Measure held-out examples: the classifier was trained on the training examples."""
+        """Measure held-out examples, because the classifier was trained on the training examples."""
         theirs = sets.reference.probabilities
         return {} if theirs is None else {"recognized": recognized(theirs)}

@@ -1,7 +1,7 @@
-"""Two small classifiers with shipped weights, which give the features and the classes of images.
+"""Two small classifiers with shipped weights, which compute features and class probabilities of images.
 
 `digits` was trained on MNIST and `fashion` on Fashion-MNIST (Xiao, Rasul and Vollgraf 2017, MIT license), both on the
-training split alone. Their test accuracies are 99.2 % and 89.7 %. `tools/train_classifier.py` trains them again.
+training split alone. Their test accuracies are 99.2 % and 89.7 %. `tools/train_classifier.py` reproduces the training.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ BATCH = 500  # fixed, because rounding of a convolution may depend on the batch 
 
 
 class Classifier(nn.Module):
-    """Convolutional classifier: (b, 1, 28, 28) in [-1, 1] -> logits (b, 10); `features` are the 64 inputs of its head."""
+    """Convolutional classifier from (b, 1, 28, 28) in [-1, 1] to logits (b, 10) via 64 features."""
 
     def __init__(self):
         super().__init__()
@@ -53,7 +53,7 @@ def classifier(name: str) -> Classifier:
     """Load a shipped classifier, in evaluation mode.
 
     Raises:
-        InputError: If there is none of that name, or its file is not the one that was shipped.
+        InputError: If the name is unknown, or the file is not the shipped one.
     """
     if name not in SHIPPED:
         raise InputError(f"no shipped classifier {name!r}; there are: {', '.join(SHIPPED)}")
@@ -71,7 +71,9 @@ def features(images: np.ndarray, name: str = "digits") -> Tensor:
 
 
 def features_and_probabilities(images: np.ndarray, name: str = "digits") -> tuple[Tensor, Tensor]:
-    """Features (N, 64), of size about 1, and class probabilities (N, 10) of gray images, uint8 (N, 28, 28, 1).
+    """Features (N, 64) and class probabilities (N, 10) of gray images, uint8 (N, 28, 28, 1).
+
+    The root mean square of the features is about 1.
 
     Raises:
         InputError: If the images have another shape or dtype.
@@ -79,7 +81,7 @@ def features_and_probabilities(images: np.ndarray, name: str = "digits") -> tupl
     images = np.asarray(images)
     if images.dtype != np.uint8 or images.shape[1:] != (SIDE, SIDE, 1):
         raise InputError(
-            f"the shipped features are of gray images, uint8 (N, 28, 28, 1), got {images.dtype} {images.shape}; "
+            f"the shipped classifiers take gray images, uint8 (N, 28, 28, 1), got {images.dtype} {images.shape}; "
             "give features that you computed elsewhere with --features FILE.npz"
         )
     model = classifier(name)

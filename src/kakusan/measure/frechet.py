@@ -1,8 +1,8 @@
 """Fréchet distance of two sets of features, from their means and covariances.
 
 Between N(m, A) and N(r, B) it is ||m - r||^2 + tr A + tr B - 2 tr (A^1/2 B A^1/2)^1/2, the squared 2-Wasserstein
-distance. Sources: Dowson and Landau 1982; Heusel et al. 2017, who take it between Inception features. The number depends
-on the features and on the number of samples: its bias falls as 1 / n, so only equal n compare.
+distance. Sources: Dowson and Landau 1982; Heusel et al. 2017, who use Inception features. The value depends on the
+features and on the number n of samples. Its bias falls as 1 / n, so only values with equal n are comparable.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from torch import Tensor
 from kakusan.errors import InputError
 from kakusan.measure.metric import Column, Metric, Sets, Value, pair
 
-BLOCKS = 20  # of each set, left out in turn
+BLOCKS = 20  # largest number of jackknife blocks of each set
 
 
 @dataclass(frozen=True)
 class Moments:
-    """Mean (D,) and a root (r, D) of the covariance: covariance = root^T root."""
+    """Mean (D,) and a matrix root of the covariance, (r, D), with covariance = root^T root."""
 
     mean: Tensor
     root: Tensor
@@ -39,8 +39,8 @@ def moments(features: Tensor) -> Moments:
 def gaussian_distance(a: Moments, b: Moments) -> float:
     """Squared 2-Wasserstein distance of two Gaussians.
 
-    With A = R^T R and B = S^T S, tr (A^1/2 B A^1/2)^1/2 is the sum of the singular values of R S^T. No square root
-    of a matrix is taken, so that a covariance without full rank is no problem.
+    With A = R^T R and B = S^T S, tr (A^1/2 B A^1/2)^1/2 is the sum of the singular values of R S^T. This needs no
+    matrix square root, so the covariances need not have full rank.
     """
     overlap = torch.linalg.svdvals(a.root @ b.root.T).sum()
     traces = a.root.square().sum() + b.root.square().sum()
@@ -53,13 +53,12 @@ def frechet_distance(samples: Tensor, reference: Tensor) -> float:
 
 
 def frechet_distances(samples: Tensor, reference: Tensor) -> tuple[Value, Value]:
-    """Fréchet distance, and the same with its bias in N and M removed; both with one standard error.
+    """Fréchet distance, and the distance without its bias in N and M, with the same standard error.
 
-    The jackknife leaves out a block of either set in turn. The mean change estimates the bias of order 1 / N + 1 / M, and
-    the variance of the changes the error. For equal distributions the second number is about 0, of either sign, and
-    the standard error is conservative. Sources: Quenouille 1956; Tukey 1958; Busing, Meijer and van der Leeden 1999
-    for
-    blocks of unequal sizes; Chong and Forsyth 2020 for the bias.
+    The jackknife leaves out each block of either set in turn. The mean change of the distance estimates the bias of
+    order 1 / N + 1 / M, and the variance of the changes estimates the error. For equal distributions the second value
+    is about 0, of either sign, and the standard error is conservative. Sources: Quenouille 1956; Tukey 1958; Busing,
+    Meijer and van der Leeden 1999 for blocks of unequal sizes; Chong and Forsyth 2020 for the bias.
     """
     samples, reference = pair(samples, reference)
     ours, theirs = moments(samples), moments(reference)
@@ -86,7 +85,7 @@ def _num_blocks(size: int) -> int:
 
 
 def _jackknife(whole: float, parts: list[float], size: int) -> tuple[float, float]:
-    """Bias and variance of a statistic of `size` rows from its value `whole` and its values without each block."""
+    """Bias and variance of a statistic of `size` rows, from its value `whole` and its values without each block."""
     lengths = [len(block) for block in torch.arange(size).tensor_split(len(parts))]
     mean = len(parts) * whole - sum((1 - length / size) * part for length, part in zip(lengths, parts))
     variance = 0.0
@@ -105,5 +104,5 @@ class FrechetMetric(Metric):
     }
 
     def compute(self, sets: Sets) -> dict[str, Value]:
-        """Measure the samples' features."""
+        """Compare the features of the samples with those of held-out examples."""
         return dict(zip(self.columns, frechet_distances(sets.samples.features, sets.reference.features)))

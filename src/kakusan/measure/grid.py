@@ -1,8 +1,8 @@
-"""Power of images at the frequency of a 2 x 2 grid, which networks that fold pixels into channels may leave.
+"""Power of images at the frequency of a 2 x 2 grid, an artifact of networks that fold pixels into channels.
 
-The image is multiplied by (-1)^column, (-1)^row and their product, which moves the highest frequencies to zero. Means of
-neighbors, taken three times, remove what was smooth before. Means over 8 x 8 pixels then keep a band around zero. The
-power is the mean square of these, over all three.
+The image is multiplied by (-1)^column, (-1)^row and their product, which moves the highest frequencies to zero. Averaging
+neighbors three times then removes the smooth part of the original image, and averaging 8 x 8 pixels keeps a band around
+zero. The power is the mean square of the results of the three products.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from torch.nn import functional as F
 
 from kakusan.measure.metric import Column, Metric, Sets, Value
 
-SMOOTHED = 3  # times
-WINDOW = 8  # pixels of a side
+SMOOTHED = 3  # number of times that neighbors are averaged
+WINDOW = 8  # side of an averaged square in pixels
 VALUES_AT_ONCE = 2**22
 
 
 def grid_power(images: np.ndarray) -> Tensor:
-    """Power (N,) of images uint8 (N, H, W, C), in squared gray levels."""
+    """Power (N,) of images uint8 (N, H, W, C) at the grid's frequency, in squared gray levels."""
     batch = max(1, VALUES_AT_ONCE // max(1, int(np.prod(images.shape[1:]))))
     parts = [_power(images[start : start + batch]) for start in range(0, len(images), batch)]
     return torch.cat([torch.zeros(0), *parts])
@@ -50,7 +50,7 @@ class GridMetric(Metric):
     columns: ClassVar = {"grid_power": Column("power of a 2 x 2 grid", "1 if equal", "times real images")}
 
     def compute(self, sets: Sets) -> dict[str, Value]:
-        """Measure the samples' pixels."""
+        """Divide the mean power of the samples by that of held-out images."""
         ours, theirs = sets.samples.grid, sets.reference.grid
         if ours is None or theirs is None or not theirs.mean() > 0:
             return {}

@@ -18,8 +18,9 @@ BLOCKS = 20
 
 
 def kernel_distance(samples: Tensor, reference: Tensor) -> Value:
-    """Kernel distance of two sets of features (N, D) and (M, D), at least four each; 0 on average if equal, either sign.
+    """Kernel distance of two sets of features (N, D) and (M, D), at least four rows each.
 
+    For equal distributions its mean is 0, and it may be negative.
     Each block of the samples is compared with one block of the reference. The blocks' values are independent, and
     their variance gives the standard error.
     """
@@ -52,5 +53,5 @@ class KernelMetric(Metric):
     columns: ClassVar = {"kernel_distance": Column("kernel distance", "lower is better")}
 
     def compute(self, sets: Sets) -> dict[str, Value]:
-        """Measure the samples' features."""
+        """Compare the features of the samples with those of held-out examples."""
         return {"kernel_distance": kernel_distance(sets.samples.features, sets.reference.features)}

@@ -1,8 +1,8 @@
 """Precision, recall, density and coverage: overlap of the manifolds of samples and data.
 
-A set's manifold is the union of balls around its points; a ball's radius is the distance to the k-th nearest neighbor
-in the same set. Sources: Kynkaanniemi et al. 2019 for precision and recall with k = 3; Naeem et al. 2020 for density and
-coverage with k = 5. All four depend on the sizes of both sets: compare equal sizes.
+A set's manifold is the union of balls around its points. A ball's radius is the distance to the k-th nearest neighbor in
+the same set. Sources: Kynkaanniemi et al. 2019 for precision and recall with k = 3; Naeem et al. 2020 for density and
+coverage with k = 5. All four depend on the sizes of both sets, so only values for equal sizes are comparable.
 """
 
 from __future__ import annotations
@@ -20,11 +20,12 @@ K_PRECISION, K_DENSITY = 3, 5
 
 
 def precision_recall(samples: Tensor, reference: Tensor) -> dict[str, Value]:
-    """Precision, recall, density and coverage of features (N, D) and (M, D), more than five each.
+    """Precision, recall, density and coverage of features (N, D) and (M, D), more than five rows each.
 
-    precision: share of samples in the reference's manifold. recall: share of the reference in the samples' manifold.
-    density: mean number of the reference's balls around a sample, divided by k; about 1 for equal distributions.
-    coverage: share of the reference's balls that hold a sample. Each standard error takes the other set as given.
+    Precision is the share of samples in the reference's manifold, and recall the share of the reference in the samples'
+    manifold. Density is the mean number of the reference's balls that contain a sample, divided by k; it is about 1 for
+    equal distributions. Coverage is the share of the reference's balls that contain a sample. Each standard error takes
+    the other set as fixed.
     """
     samples, reference = pair(samples, reference)
     if min(len(samples), len(reference)) <= K_DENSITY:
@@ -48,7 +49,7 @@ def precision_recall(samples: Tensor, reference: Tensor) -> dict[str, Value]:
 
 
 def _radii(points: Tensor) -> Tensor:
-    """Squared distances (N, 2) of each point to its third and fifth neighbors; the nearest is the point itself."""
+    """Squared distances (N, 2) of each point to its third and fifth nearest neighbor, not counting itself."""
     return nearest(points, points, K_DENSITY + 1)[0][:, [K_PRECISION, K_DENSITY]].square()
 
 
@@ -63,6 +64,6 @@ class PrecisionRecallMetric(Metric):
     }
 
     def compute(self, sets: Sets) -> dict[str, Value]:
-        """Measure the samples' features."""
+        """Compare the features of the samples with those of held-out examples."""
         size = min(len(sets.samples), len(sets.reference))
         return precision_recall(sets.samples.features[:size], sets.reference.features[:size])

@@ -1,4 +1,4 @@
-"""Interface of a measure of samples: inputs, values and display."""
+"""Interface of a measure of samples: its inputs, values and display."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Value:
     Attributes:
         value: The number, in the measure's own unit.
         standard_error: Standard error of `value` over other draws of the same size; None if not estimated.
-        p_value: Probability of a value at least this far off if both distributions are equal; None if not tested.
+        p_value: Probability of a value at least this extreme for equal distributions; None if not tested.
     """
 
     value: float
@@ -43,7 +43,7 @@ class Value:
 
 
 def share(hits: Tensor) -> Value:
-    """Share of true ones among independent trials (N,), with its binomial standard error."""
+    """Share of true values among independent trials, bool (N,), with its binomial standard error."""
     part = hits.double().mean().item()
     return Value(part, sqrt(part * (1 - part) / len(hits)))
 
@@ -62,7 +62,7 @@ def rows(features: Any) -> Tensor:
 
 
 def pair(samples: Any, reference: Any) -> tuple[Tensor, Tensor]:
-    """Features of two sets, (N, D) and (M, D); InputError if they do not have the same D."""
+    """Convert the features of two sets to tensors (N, D) and (M, D); InputError if their D differ."""
     ours, theirs = rows(samples), rows(reference)
     if ours.shape[1] != theirs.shape[1]:
         raise InputError(f"both sets need the same features, got {ours.shape[1]} and {theirs.shape[1]} of them")
@@ -79,7 +79,7 @@ def probabilities(values: Any) -> Tensor:
 
 @dataclass(frozen=True)
 class Examples:
-    """Features (n, D) of a set of examples; of images also class probabilities (n, C), pixels (n, P) and grid power (n,)."""
+    """Features (n, D) of a set of examples; for images also class probabilities, pixels (n, P) and grid power (n,)."""
 
     features: Tensor
     probabilities: Tensor | None = None
@@ -120,10 +120,10 @@ class Column:
     """Display of one value.
 
     Attributes:
-        label: What it is.
-        better: Which direction is better, e.g. "lower".
-        unit: Its unit, if it has one.
-        depends_on_n: Whether values of different numbers of samples do not compare; a record then names the number.
+        label: Name of the value for people.
+        better: Direction of better values, e.g. "lower is better".
+        unit: Unit of the value, if it has one.
+        depends_on_n: Whether only values for equal numbers of samples are comparable; a record then names the number.
     """
 
     label: str
@@ -136,25 +136,25 @@ class Column:
 
 
 class Metric(abc.ABC):
-    """A measure of samples, shown by `kakusan evaluate --samples` once it stands in `kakusan.measure.METRICS`.
+    """A measure of samples; `kakusan evaluate --samples` shows those that are listed in `kakusan.measure.METRICS`.
 
     Attributes:
-        columns: For each name that `compute` returns, how its value is shown.
+        columns: Display of each value, by the names that `compute` returns.
     """
 
     columns: ClassVar[Mapping[str, Column]]
 
     @abc.abstractmethod
     def compute(self, sets: Sets) -> dict[str, Value]:
-        """Measure the samples; return nothing if these sets do not have what the metric needs."""
+        """Return the values by name; empty if these sets lack what the metric needs."""
 
     def floor(self, sets: Sets) -> dict[str, Value]:
-        """Measure real examples in place of the samples: by default as many training examples."""
-        assert sets.train is not None, "asked only if there are training examples"
+        """Return the scores of real examples: by default the same number of training examples as of samples."""
+        assert sets.train is not None, "called only with training examples"
         rows = shuffled(len(sets.train))[: len(sets.samples)]
         return self.compute(replace(sets, samples=sets.train[rows], _found={}))
 
 
 def shuffled(size: int) -> Tensor:
-    """Return a fixed permutation: data may be sorted, as the halves of MNIST's test split differ."""
+    """Return a fixed random order of `size` rows, because data may be sorted, e.g. the halves of MNIST's test split."""
     return torch.randperm(size, generator=stream(0, "measure"))

@@ -1,11 +1,11 @@
-"""Features of any images that need no download: fixed random convolutions of the image at several scales.
+"""Features of any images without a download: fixed random convolutions of the image at several scales.
 
-Each scale has two layers of random filters. The first gives the logarithm of its mean over the image, the second its means
-over quarters. The mean colors of a 3 x 3 grid are added. All filters come from one fixed seed, so that features of different runs compare.
-Features are centered and scaled by those of real images, so that each varies by about 1.
+Each scale has two layers of random filters. The first layer gives the logarithms of its means over the image, and the
+second its means over quarters of the image. The mean colors of a 3 x 3 grid are added. All filters come from one fixed
+seed, so features of different runs are comparable. Features are standardized by those of real images.
 
-Random filters respond to blur, noise, color and layout, and they do not know what an image shows. Naeem et al. 2020
-recommend them for images that differ from photographs. docs/measures.md gives the reasons and the alternatives.
+Random filters respond to blur, noise, color and layout, and not to the subject of an image. Naeem et al. 2020 recommend
+them for images that differ from photographs. docs/measures.md gives the reasons and the alternatives.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from kakusan.noise import stream
 
 NAME = "multiscale"
 SCALES = 3
-SMALLEST_SIDE = 8  # pixels: no scale is smaller
+SMALLEST_SIDE = 8  # smallest side of an image at any scale, in pixels
 WIDTH, INNER = 16, 8  # filters of the first and of the second layer
-FAINT = 0.01  # added before the logarithm
-GRID = 3  # cells of a side, of the mean colors
-FLOOR = 0.1  # of the median standard deviation: features that hardly vary are not enlarged
-VALUES_AT_ONCE = 2**21  # pixels: also the memory of one batch
-MOST_COMPARED = 1024  # numbers of an image that are compared for copies; larger images are averaged to 16 x 16
+FAINT = 0.01  # constant added before the logarithm
+GRID = 3  # cells per side of the grid of mean colors
+FLOOR = 0.1  # smallest scale relative to the median std, so that features that hardly vary are not enlarged
+VALUES_AT_ONCE = 2**21  # pixels in a batch, which bounds its memory
+MOST_COMPARED = 1024  # largest number of pixels compared for copies; larger images are averaged to 16 x 16
 COMPARED_SIDE = 16
 
 
 @cache
 def filters(channels: int) -> list[tuple[Tensor, Tensor, Tensor]]:
-    """First filters (16, C, 3, 3), second filters (8, 16, 3, 3) and the second's biases, for each scale.
+    """Filters of the first layer (16, C, 3, 3) and of the second (8, 16, 3, 3), and its biases (8,), for each scale.
 
-    Half of the first filters have mean zero: they see edges and no brightness. All have norm 1.
+    All filters have norm 1. Half of the first ones have mean zero, so they respond to edges and not to brightness.
     """
     layers = []
     for scale in range(SCALES):
@@ -77,13 +77,13 @@ def _features(x: Tensor) -> Tensor:
 
 
 def scaling(real: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean (D,) and scale (D,) of features of real images (N, D)."""
+    """Mean and standard deviation (D,) of features of real images (N, D); very small deviations are raised."""
     std = real.std(0)
     return real.mean(0), std.clamp_min(FLOOR * std.median().clamp_min(1e-6))
 
 
 def compared_pixels(images: np.ndarray) -> Tensor:
-    """Pixels (N, P) that copies are found by: all of small images, and means over a grid of at most 16 x 16 of others."""
+    """Pixels (N, P) for finding copies: all pixels of small images, averages over at most 16 x 16 cells of others."""
     count, height, width, channels = images.shape
     if height * width * channels <= MOST_COMPARED:
         return torch.from_numpy(np.ascontiguousarray(images)).flatten(1)

@@ -1,4 +1,4 @@
-"""Nearest neighbors among many points, in chunks of about 100 MB in addition to the points in float32."""
+"""Nearest neighbors among many points, in chunks that take about 100 MB in addition to the points in float32."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from kakusan.progress import progress
 
 CHUNK_ENTRIES = 8_000_000  # entries of one table of distances
 BLOCK = 64  # adjacent entries that are first reduced to their minimum
-SPARE = 4  # candidates beyond k, because float32 may order near ones wrongly
+SPARE = 4  # candidates beyond k, because float32 may order nearly equal distances wrongly
 
 
 def squared_distances(queries: Tensor, points: Tensor) -> Iterator[tuple[slice, Tensor]]:
     """Yield rows of queries (N, D) and their squared distances (rows, M) to points (M, D), chunk by chunk.
 
-    Computed as |q|^2 + |p|^2 - 2 q.p: exact to rounding in the dtype given, relative to the squared norms.
+    They are computed as |q|^2 + |p|^2 - 2 q.p, with rounding errors relative to the squared norms.
     """
     norms = points.square().sum(1)
     step = max(1, CHUNK_ENTRIES // max(len(points), 1))
@@ -31,7 +31,8 @@ def squared_distances(queries: Tensor, points: Tensor) -> Iterator[tuple[slice, 
 def nearest(queries: Tensor, points: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """Find the k nearest points of each query, nearest first: distances (N, k) in float64, and indices (N, k).
 
-    Candidates are found in float32, about the points' mean. Their distances are then recomputed from differences.
+    Candidates are found in float32 after subtracting the points' mean. Their distances are then recomputed in float64
+    from differences.
 
     Raises:
         InputError: If there are fewer than k points.
@@ -57,7 +58,7 @@ def nearest(queries: Tensor, points: Tensor, k: int) -> tuple[Tensor, Tensor]:
 
 
 def _smallest(table: Tensor, k: int) -> Tensor:
-    """Positions of each row's k smallest entries, in no order: they lie in the k blocks with the smallest minima."""
+    """Positions of each row's k smallest entries, unsorted; only the k blocks with the smallest minima are searched."""
     rows, width = table.shape
     if width <= k * BLOCK:
         return table.topk(k, largest=False, sorted=False).indices

@@ -1,7 +1,8 @@
-"""All measures of samples, each with its floor: the same measure of real examples in place of the samples.
+"""All measures of samples, each with the score of real examples: the same measure of training examples.
 
-Samples are compared with held-out examples. If a model has learned the distribution of its training examples, each value is distributed like its floor. This holds
-even if training and held-out examples differ slightly, as those of MNIST do.
+Samples are compared with held-out examples. If a model has learned the distribution of its training examples, its scores
+and those of real examples have the same distribution. This holds even if training and held-out examples differ slightly,
+as those of MNIST do. In names, the score of real examples is `floor`.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ from kakusan.measure.metric import Column, Examples, Sets, Value, pair, shuffled
 from kakusan.progress import progress
 
 ANY = multiscale.NAME
-MOST_TRAIN = 50_000  # training images compared, a fixed random choice
-FEWEST = 100  # examples of each set: with fewer a number says little
+MOST_TRAIN = 50_000  # largest number of training images compared; of more, a fixed random choice
+FEWEST = 100  # smallest size of each set, because values for fewer examples are too noisy
 
 
 @dataclass(frozen=True)
@@ -33,14 +34,14 @@ class Quality:
 
     Attributes:
         features: Name of the features.
-        num_samples: n; some measures do not compare across n.
+        num_samples: Number n of samples; some measures are comparable only for equal n.
         num_reference: Number of held-out examples.
-        num_floor: Number of training examples in place of samples; 0 without a floor.
-        values: Measured values, by name.
-        floor: The same of real examples: training examples, or held-out ones where training examples have an advantage.
-        columns: How each value is shown.
-        classes: Share of each class among samples, reference and floor.
-        closest: Samples most like copies.
+        num_floor: Number of training examples that are scored like samples; 0 without training examples.
+        values: Scores of the samples, by name.
+        floor: Scores of training examples, by name; of held-out ones where training examples have an advantage.
+        columns: Display of each value.
+        classes: Share of each class among the samples, the held-out and the training examples.
+        closest: Samples that most resemble copies.
     """
 
     features: str
@@ -54,7 +55,7 @@ class Quality:
     closest: list[Pair] = field(default_factory=list)
 
     def record(self) -> dict[str, Any]:
-        """Return plain JSON values; what depends on n has n in its name."""
+        """Return plain JSON values; names of values that depend on n end in the number n."""
         return {
             "features": self.features,
             "num_samples": self.num_samples,
@@ -95,16 +96,16 @@ class Quality:
 
 
 def measure_images(samples: np.ndarray, train: Tensor, test: Tensor, features: str = "digits") -> Quality:
-    """Measure images by features of theirs.
+    """Measure images by their features.
 
     Args:
         samples: Generated images, uint8 (n, H, W, C).
         train: Training images, uint8 (N, C, H, W); of more than 50,000 a fixed random choice is compared.
         test: Held-out images, uint8 (M, C, H, W).
-        features: "digits" or "fashion", of a classifier of gray images of 28 x 28, or "multiscale", of any images.
+        features: "digits" or "fashion", from a classifier of gray 28 x 28 images, or "multiscale", for any images.
 
     Raises:
-        InputError: If images have another shape, or there are fewer than 100 of a kind.
+        InputError: If images have another shape, or a set has fewer than 100.
     """
     _check_sizes(len(samples), len(test), len(train))
     chosen = shuffled(len(train))[:MOST_TRAIN].sort().values if len(train) > MOST_TRAIN else None
@@ -129,16 +130,16 @@ def measure_images(samples: np.ndarray, train: Tensor, test: Tensor, features: s
 
 
 def measure_features(name: str, samples: Tensor, reference: Tensor, train: Tensor | None = None) -> Quality:
-    """Measure features (n, D) of samples, of held-out examples and, for a floor, of training examples.
+    """Measure features (n, D) of samples against those of held-out examples.
 
     Args:
         name: Name of the features.
         samples: Features of the samples, in random order.
         reference: Features of held-out examples, in any order.
-        train: Features of training examples.
+        train: Features of training examples, for the score of real examples.
 
     Raises:
-        InputError: If there are fewer than 100 rows of a kind.
+        InputError: If a set has fewer than 100 rows.
     """
     _check_sizes(*(len(part) for part in (samples, reference, train) if part is not None))
     ours, held = map(Examples, pair(samples, reference))
@@ -165,7 +166,7 @@ def _images(images: np.ndarray, features: str) -> Examples:
 
 
 def _multiscale(samples: np.ndarray, train: np.ndarray, test: np.ndarray) -> list[Examples]:
-    """Features that need no classifier, scaled by those of the training images."""
+    """Examples with features that need no classifier, scaled by those of the training images."""
     if samples.shape[1:] != train.shape[1:] or samples.dtype != np.uint8:
         raise InputError(f"samples must be uint8 of shape {train.shape[1:]}, got {samples.dtype} {samples.shape[1:]}")
     sets = [np.asarray(part) for part in (samples, train, test)]
@@ -178,7 +179,7 @@ def _multiscale(samples: np.ndarray, train: np.ndarray, test: np.ndarray) -> lis
 
 
 def _last(images: Tensor) -> np.ndarray:
-    """Channels last, as samples have them."""
+    """Images with channels last, like samples, uint8 (N, H, W, C)."""
     return images.permute(0, 2, 3, 1).numpy()
 
 

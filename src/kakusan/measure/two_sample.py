@@ -1,7 +1,7 @@
 """Classifier two-sample test: accuracy of a classifier that distinguishes samples from data; 0.5 if equal.
 
-The classifier is a logistic regression, fitted to the first half of each set and tested on the second half. Given the
-fit, its answers are independent trials. Source: Lopez-Paz and Oquab 2017.
+The classifier is a logistic regression, fitted to the first half of each set and tested on the second half. For a fixed
+fit, its predictions are independent trials. Source: Lopez-Paz and Oquab 2017.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from torch.nn import functional as F
 from kakusan.errors import InputError
 from kakusan.measure.metric import Column, Metric, Sets, Value, pair, share
 
-RIDGE = 1e-3  # on the weights of standardized features, per example
-LARGEST_SQUARED = 256  # up to this many features, their squares are inputs too, to detect a wrong variance
+RIDGE = 1e-3  # ridge penalty per example on the weights of standardized features
+LARGEST_SQUARED = 256  # with at most this many features, their squares are inputs too, to detect a wrong variance
 MAX_STEPS, SMALL_STEP = 100, 1e-8
 
 
 def two_sample_accuracy(samples: Tensor, reference: Tensor) -> Value:
-    """Accuracy on unseen rows of features (N, D) and (M, D), equal numbers of both; 0.5 for equal distributions.
+    """Accuracy on test rows of features (N, D) and (M, D), with equal numbers of both; 0.5 for equal distributions.
 
-    The p-value is the probability of at least this accuracy by guessing, by the normal approximation of the binomial.
+    The p-value is the probability that guessing is at least as accurate, by the normal approximation of the binomial.
     """
     samples, reference = pair(samples, reference)
     size = min(len(samples), len(reference))
@@ -50,9 +50,9 @@ def _inputs(standardized: Tensor) -> Tensor:
 
 
 def logistic_regression(x: Tensor, is_one: Tensor) -> Tensor:
-    """Fit weights w (D,) of P(one | x) = sigmoid(x.w) to rows x (N, D), by Newton's method with a small ridge.
+    """Fit weights w (D,) of P(one | x) = sigmoid(x.w) to rows x (N, D), by Newton's method with a small ridge penalty.
 
-    A step that does not lower the loss is halved, as rows that a plane nearly separates need it.
+    A step is halved until it lowers the loss, which nearly separable rows need.
     """
 
     def loss(w: Tensor) -> float:
@@ -82,5 +82,5 @@ class TwoSampleMetric(Metric):
     columns: ClassVar = {"two_sample_accuracy": Column("samples distinguished from data", "0.5 if equal", "accuracy")}
 
     def compute(self, sets: Sets) -> dict[str, Value]:
-        """Measure the samples' features."""
+        """Compare the features of the samples with those of held-out examples."""
         return {"two_sample_accuracy": two_sample_accuracy(sets.samples.features, sets.reference.features)}

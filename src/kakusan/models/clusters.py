@@ -21,21 +21,22 @@ from kakusan.errors import InputError
 from kakusan.noise import Randomness, rand, stream
 from kakusan.progress import progress
 
-COARSE_SIDE = 16  # pixels per side, at most, of the features for k-means: detail would cost time and add little
-EXAMPLES_PER_CLUSTER = 50  # smallest average cluster size; with fewer the class would identify the example
-LEARNED_FROM = 128  # examples per cluster among which centroids are searched
-ROUNDS = 20  # of k-means: centroids hardly move any more
-EXAMPLES_AT_ONCE = 10_000  # whose distances from all centroids are held at a time
-SLACK = 1e-6  # of the sum of the probabilities, for rounding
+COARSE_SIDE = 16  # largest side in pixels of the features for k-means; more detail would cost time and add little
+EXAMPLES_PER_CLUSTER = 50  # smallest average cluster size; a smaller cluster would nearly identify its examples
+LEARNED_FROM = 128  # examples per cluster that k-means uses
+ROUNDS = 20  # iterations of k-means, after which centroids hardly move
+EXAMPLES_AT_ONCE = 10_000  # examples whose distances to all centroids are computed at a time
+SLACK = 1e-6  # allowed rounding error of the sum of the probabilities
 UNLABELED = -1  # class index of an example without a label; for training only
 
 
 class Classes(nn.Module):
-    """K classes with probabilities p(k), and q(k | x) by a function.
+    """K classes with probabilities p(k), and optionally a function that gives the class of x.
 
     Args:
         probs: p(k), shape (K,), sums to 1.
-        assign: x (b, *event) -> class indices, int64 (b,). None if classes are always given, or inferred from bounds.
+        assign: Function from x (b, *event) to class indices, int64 (b,). None if classes are always given, or inferred
+            from bounds.
     """
 
     share: Tensor
@@ -52,7 +53,7 @@ class Classes(nn.Module):
     def _apply(self, fn: Callable, recurse: bool = True) -> Classes:
         """Move to a device and keep float64, or stay on the CPU if the device has none.
 
-        So an example belongs to the same class in every precision.
+        As a result, an example belongs to the same class in every precision.
         """
         where = fn(torch.zeros(())).device
         if precise_device(where) != where:
@@ -72,7 +73,7 @@ class Classes(nn.Module):
 
     @property
     def labeled(self) -> bool:
-        """True if the classes are labels, which examples state and data do not determine."""
+        """True if the classes are labels, which come with the examples and are not a function of x."""
         return False
 
     @property
@@ -86,30 +87,32 @@ class Classes(nn.Module):
         return self.assign is None
 
     def of(self, x: Tensor) -> Tensor | None:
-        """The class of each example, int64 (b,); None if it is not a function of x."""
+        """Class of each example, int64 (b,); None if it is not a function of x."""
         return None if self.assign is None else self.assign(x)
 
     def probs_of(self, x: Tensor) -> Tensor | None:
-        """q(k | x) of unlabeled examples in training, float64 (b, K); None: responsibilities from the bounds."""
+        """q(k | x) of unlabeled examples in training, float64 (b, K); None for responsibilities from the bounds."""
         return None
 
     def completed(self, x: Tensor, k: Tensor, randomness: Randomness = None) -> Tensor:
-        """Class indices without unlabeled ones, for a loss that takes one class per example."""
+        """Return class indices in which unlabeled examples have a class, for a loss with one class per example."""
         return k
 
     def for_training(self, k: Tensor, randomness: Randomness = None) -> Tensor:
-        """Class indices as training uses them; `Labels` drops some."""
+        """Return class indices for a training step; `Labels` replaces some by the null class."""
         return k
 
     def certain(self, x: Tensor) -> Tensor:
-        """The class of each example, int64 (b,); InputError if it is not a function of x."""
+        """Class of each example, int64 (b,); InputError if it is not a function of x."""
         k = self.of(x)
         if k is None:
-            raise InputError("this estimator needs certain classes; pass assign= to the mixture, or use kakusan.elbo")
+            raise InputError(
+                "this estimator needs classes that are a function of x; pass assign= to the mixture, or use kakusan.elbo"
+            )
         return k
 
     def draw(self, n: int, randomness: Randomness = None) -> Tensor:
-        """k ~ p(k), int64 (n,)."""
+        """Draw n class indices k ~ p(k), int64 (n,)."""
         return draw_classes(self.share.double().expand(n, -1), randomness)
 
     def log_prob(self, k: Tensor) -> Tensor:
@@ -117,7 +120,7 @@ class Classes(nn.Module):
         return self.share.double().log()[k.to(self.share.device)]
 
     def validate(self, k: Tensor) -> None:
-        """InputError unless k are class indices, int64 (b,) in 0..K-1; values on a GPU are not read."""
+        """Raise an InputError unless k are class indices, int64 (b,) in 0..K-1; values on a GPU are not checked."""
         if not isinstance(k, Tensor) or k.dtype != torch.int64 or k.dim() != 1:
             found = f"{k.dtype} {tuple(k.shape)}" if isinstance(k, Tensor) else type(k).__name__
             raise InputError(f"class indices must be int64 of shape (b,), got {found}")
@@ -127,27 +130,27 @@ class Classes(nn.Module):
                 raise InputError(f"class indices lie in 0..{self.num - 1}, got {least if least < 0 else most}")
 
     def images(self) -> Tensor:
-        """Images that stand for the classes, the most common first, (n, C, H, W); by default none."""
+        """Images that represent the classes, the most common first, (n, C, H, W); by default none."""
         return torch.zeros(0)
 
     def lines(self) -> list[str]:
-        """Messages about what was found in the training data, one line each; by default none."""
+        """Messages about classes that were found in the training data, one line each; by default none."""
         return []
 
     def check_found(self) -> None:
-        """InputError if something must be found in the training data first; by default nothing."""
+        """Raise an InputError if classes must first be found in the training data; by default they need not."""
 
     def check(self, source: object) -> None:
-        """InputError that names `source` unless the shares are probabilities, e.g. those of a file from elsewhere."""
+        """Raise an InputError that names `source`, e.g. a file, unless the class shares are probabilities."""
         total = self.share.sum().item()
         if not self.num or not (self.share >= 0).all() or not abs(total - 1) < SLACK:
             raise InputError(f"{source}: class probabilities must be at least 0 and sum to 1, got a sum of {total:g}")
 
 
 class Clusters(Classes):
-    """k-means centroids, and the share of the data nearest to each; before `find` everything belongs to the first.
+    """k-means clusters: centroids, and the share of the data in each; before `find` all data belong to the first.
 
-    Everything is float64, whatever the network computes in: an example belongs to the same cluster everywhere.
+    Everything is float64, in whatever precision the network computes. So an example always belongs to the same cluster.
 
     Args:
         num: K, the largest number of clusters.
@@ -169,15 +172,15 @@ class Clusters(Classes):
 
     @torch.no_grad()
     def find(self, features: Tensor) -> None:
-        """Run k-means on features (n, f) as `coarse` makes them; the result is a function of the features.
+        """Run k-means on features (n, f) from `coarse`; the result is a function of the features.
 
-        At most one cluster per 50 examples is searched, and at most K. The share of the others is 0.
+        It looks for at most K clusters, and at most one per 50 examples. The remaining clusters have the share 0.
         """
         features, width = numbers(features, "features", torch.float64), self.centres.shape[1]
         if features.dim() != 2 or features.shape[1] != width or not len(features) or not features.isfinite().all():
             raise InputError(
                 f"k-means needs finite features (n, {width}), n > 0, got {tuple(features.shape)}; "
-                "clusters.find(coarse(x)) with coarse from kakusan.models.clusters"
+                "call clusters.find(coarse(x)) with coarse from kakusan.models.clusters"
             )
         num = max(1, min(self.num, len(features) // EXAMPLES_PER_CLUSTER))
         order = torch.randperm(len(features), generator=stream("clusters"))
@@ -215,7 +218,7 @@ class Clusters(Classes):
         return [f"{found} instead of {self.num:,}: {reason}"]
 
     def check_found(self) -> None:
-        """InputError before `find`."""
+        """Raise an InputError before `find`."""
         if self.num > 1 and not self.centres.any():
             raise InputError(
                 "the clusters have no centroids yet; find them first: chain.classes.find(coarse(x)) with coarse "
@@ -223,22 +226,22 @@ class Clusters(Classes):
             )
 
     def of(self, x: Tensor) -> Tensor:
-        """The nearest cluster of each example (b, *event), int64 (b,)."""
+        """Index of the nearest cluster of each example (b, *event), int64 (b,)."""
         return self.of_features(coarse(x)).to(x.device)
 
     def of_features(self, features: Tensor) -> Tensor:
-        """The nearest cluster of each row of `coarse(x)`, int64 (b,)."""
+        """Index of the nearest cluster of each row of `coarse(x)`, int64 (b,)."""
         return _nearest(features, self.centres.double(), self.share > 0)
 
     def check(self, source: object) -> None:
-        """InputError that names `source` unless shares are probabilities and centroids finite."""
+        """Raise an InputError that names `source` unless shares are probabilities and centroids are finite."""
         super().check(source)
         if "centres" in self._buffers and not self.centres.isfinite().all():
             raise InputError(f"{source}: cluster centroids must be finite")
 
 
 def where_unlabeled(k: Tensor, probs: Tensor) -> Tensor:
-    """One-hot rows for labeled examples, and those of `probs` (b, K) for unlabeled ones; float64 (b, K)."""
+    """One-hot rows for labeled examples, and rows of `probs` (b, K) for unlabeled ones; float64 (b, K)."""
     probs = precise(probs)
     k = k.to(probs.device)
     known = F.one_hot(k.clamp(min=0), probs.shape[1]).double()
@@ -246,14 +249,16 @@ def where_unlabeled(k: Tensor, probs: Tensor) -> Tensor:
 
 
 def draw_classes(probs: Tensor, randomness: Randomness = None) -> Tensor:
-    """Draw one class index per row of probabilities (n, K), float64; int64 (n,)."""
+    """Draw one class index for each row of probabilities, float64 (n, K); returns int64 (n,)."""
     ends = probs.cumsum(1)
     uniform = rand((len(ends), 1), randomness, torch.float64, ends.device)
-    return torch.searchsorted(ends, uniform * ends[:, -1:], right=True)[:, 0]  # the product is rounded to below the end
+    return torch.searchsorted(ends, uniform * ends[:, -1:], right=True)[
+        :, 0
+    ]  # the product rounds to less than the last end
 
 
 def coarse(x: Tensor) -> Tensor:
-    """Features for k-means: examples (b, *event) as float64 (b, f), images averaged down to at most 16 x 16."""
+    """Features for k-means, float64 (b, f), of examples (b, *event); images are averaged to at most 16 x 16."""
     x = x.to(precise_device(x.device))
     if x.dim() == 4:
         factors = _factors(x.shape[2:])
@@ -266,6 +271,6 @@ def _factors(size: Sequence[int]) -> list[int]:
 
 
 def _nearest(features: Tensor, centres: Tensor, among: Tensor) -> Tensor:
-    """Index of the nearest of those centroids (K, f) for which `among` (K,) is true, for features (n, f)."""
+    """Index of the nearest centroid of each row of features (n, f); only centroids with a true `among` (K,) count."""
     half_squares = (0.5 * centres.square().sum(1)).masked_fill(~among, math.inf)
     return torch.cat([(part @ centres.T - half_squares).argmax(1) for part in features.split(EXAMPLES_AT_ONCE)])

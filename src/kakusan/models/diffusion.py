@@ -1,7 +1,7 @@
 """The diffusion model: a hierarchical VAE whose latents are as large as the data and whose encoder is fixed noise.
 
-Those are the two changes (S32, S33). They give a closed form for q(z_t | x) and q(z_{t-1} | z_t, x), and with it
-estimates of one ELBO from T, two, or one drawn latents (M3, M4, M5).
+These two changes (S32, S33) give closed forms for q(z_t | x) and q(z_{t-1} | z_t, x). With these, the ELBO can be
+estimated from T, two or one drawn latents (M3, M4, M5).
 """
 
 from __future__ import annotations
@@ -31,17 +31,19 @@ from kakusan.timesteps import StepLaw
 
 Variance = Literal["unit", "beta", "beta_tilde", "fixed_large", "learned"]
 Objective = Literal["simple", "path", "pair", "single"]
-Denoiser = Callable[..., Any]  # of (z_t, t), or of (z_t, t, cond)
+Denoiser = Callable[..., Any]  # called as denoiser(z_t, t) or denoiser(z_t, t, cond)
 Time = Tensor | int  # int64 of shape (b,) in 1..T, or one step for all examples
 
 
 class Diffusion(nn.Module, LatentChain):
-    """z_t = sqrt(alpha_bar_t) x + sqrt(1 - alpha_bar_t) eps; only denoising is learned, by one network for all t (S34, S38).
+    """Diffusion model with z_t = sqrt(alpha_bar_t) x + sqrt(1 - alpha_bar_t) eps (S34).
+
+    Only denoising is learned, by one network for all t (S38).
 
     Args:
-        denoiser: (z_t, t) -> prediction, shape of z_t; t is int64 (b,) in 1..T. With cond it is called as
-            (z_t, t, cond). With learned variance it returns (prediction, v), v in [0, 1]. Pass the module itself:
-            a function of modules can be evaluated, but not trained by `kakusan.fit`.
+        denoiser: Network from (z_t, t) to a prediction in the shape of z_t; t is int64 (b,) in 1..T. With cond it is
+            called as (z_t, t, cond). With learned variance it returns (prediction, v), v in [0, 1]. Pass the module
+            itself, because `kakusan.fit` cannot train a function that calls modules.
         schedule: Noise tables.
         event_shape: Shape of one example; an int is the length of a vector.
         prediction: The network's output (M8): the noise "eps" (default), the data "x", "v" = sqrt(alpha_bar) eps -
@@ -55,7 +57,7 @@ class Diffusion(nn.Module, LatentChain):
         clip: Range to which the data estimate is clamped, in the bound as in sampling. Data outside it are refused.
 
     Raises:
-        InputError: For an unknown choice, or a prediction that the schedule cannot be used with.
+        InputError: For an unknown choice, or a prediction that does not suit the schedule.
 
     Source: Ho, Jain and Abbeel 2020, https://arxiv.org/abs/2006.11239; theory S32-S58.
     """
@@ -94,9 +96,9 @@ class Diffusion(nn.Module, LatentChain):
         cls, module: nn.Module, schedule: Schedule, event_shape: Sequence[int] | int, *, prediction: str,
         first: int, time_scale: float = 1.0, learned_range: bool = False, **choices: Any,
     ) -> Diffusion:  # fmt: skip
-        """A chain around the network of another library; `first`, `time_scale` and `learned_range`: see `Wrapped`.
+        """Return a chain around a network of another library.
 
-        The other arguments, e.g. variance and clip, are those of `Diffusion`.
+        See `Wrapped` for `first`, `time_scale` and `learned_range`, and `Diffusion` for the other arguments.
         """
         choices |= {"prediction": prediction, **({"variance": "learned"} if learned_range else {})}
         return cls(Wrapped(module, first, time_scale, learned_range), schedule, event_shape, **choices)
@@ -119,12 +121,12 @@ class Diffusion(nn.Module, LatentChain):
         return Normal.from_var((1 - beta).sqrt() * z, beta)
 
     def decode(self, z: Tensor, t: int, cond: Tensor | None = None) -> Distribution:
-        """p(z_{t-1} | z_t), a Gaussian; at t = 1 the likelihood of x."""
+        """Return p(z_{t-1} | z_t), a Gaussian; for t = 1 the likelihood p(x | z_1)."""
         down = self.reverse(z, t, cond)
         return self.likelihood.of_normal(down) if t == 1 else down
 
     def validate(self, x: Tensor, cond: Tensor | None = None) -> None:
-        """Check that x has the model's shape, and values of the likelihood within `clip`."""
+        """Check that x has the model's shape, and values that the likelihood and `clip` allow."""
         self.likelihood.validate(x, self.event_shape)
         if self.clip is not None:
             check_range(x, *self.clip)
@@ -133,19 +135,19 @@ class Diffusion(nn.Module, LatentChain):
     # The closed forms of the encoder
 
     def marginal(self, x: Tensor, t: Time) -> Normal:
-        """q(z_t | x) = N(sqrt(alpha_bar_t) x, (1 - alpha_bar_t) I) (S54); t = 0 is a point mass on x."""
+        """Return q(z_t | x) = N(sqrt(alpha_bar_t) x, (1 - alpha_bar_t) I) (S54); for t = 0 a point mass at x."""
         check_steps(t, x, self.event_shape, self.depth, lowest=0)
         return Normal.from_var(self.schedule.at("signal", t, x) * x, self.schedule.at("noise_var", t, x))
 
     def posterior(self, z_t: Tensor, x: Tensor, t: Time) -> Normal:
-        """q(z_{t-1} | z_t, x) = N(coef_x x + coef_z z_t, beta_tilde_t I) (M5); t = 1 is a point mass on x."""
+        """Return q(z_{t-1} | z_t, x) = N(coef_x x + coef_z z_t, beta_tilde_t I) (M5); for t = 1 a point mass at x."""
         check_together(x, z_t, self.event_shape)
         check_steps(t, x, self.event_shape, self.depth)
         mean = self.schedule.at("mean_coef_x", t, x) * x + self.schedule.at("mean_coef_z", t, x) * z_t
         return Normal.from_var(mean, self.schedule.at("beta_tilde", t, x))
 
     def prior_kl(self, x: Tensor) -> Tensor:
-        """KL(q(z_T | x) || N(0, I)) in nats, shape (b,); it has no parameters (M9)."""
+        """KL(q(z_T | x) || N(0, I)) in nats, shape (b,); it does not depend on parameters (M9)."""
         check_event(x, self.event_shape)
         # float64 and log1p, because in float32 noise_var rounds to 1 and the KL would be negative
         alpha_bar = self.schedule.alpha_bar[-1].item()
@@ -155,7 +157,7 @@ class Diffusion(nn.Module, LatentChain):
     # The reverse model
 
     def predict(self, z_t: Tensor, t: Time, cond: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-        """The network's prediction, and v if the variance is learned; InputError if it has another type or shape."""
+        """Return the network's prediction, and v if the variance is learned; InputError for a wrong type or shape."""
         check_event(z_t, self.event_shape, "z_t")
         if isinstance(t, int):
             t = torch.full((len(z_t),), t, device=z_t.device)
@@ -164,20 +166,20 @@ class Diffusion(nn.Module, LatentChain):
         return denoiser_output(output, z_t, self.variance == "learned", bounded)
 
     def data_estimate(self, z_t: Tensor, t: Time, cond: Tensor | None = None) -> Tensor:
-        """The model's estimate of x from z_t, shape of z_t; one network evaluation."""
+        """Estimate x from z_t with one network evaluation; returns the shape of z_t."""
         check_steps(t, z_t, self.event_shape, self.depth)
         return self.x_from(self.predict(z_t, t, cond)[0], z_t, t)
 
     def x_from(self, prediction: Tensor, z_t: Tensor, t: Time) -> Tensor:
-        """The estimate of x that a prediction at z_t stands for, clamped to `clip`."""
+        """Convert a prediction at z_t to an estimate of x, clamped to `clip`."""
         return self.clamp(self.parametrization.x_hat(prediction, z_t, Step(self.schedule, t, z_t)))
 
     def clamp(self, x: Tensor) -> Tensor:
-        """Values clamped to `clip`."""
+        """Clamp values to `clip`."""
         return x if self.clip is None else x.clamp(*self.clip)
 
     def reverse(self, z_t: Tensor, t: Time, cond: Tensor | None = None) -> Normal:
-        """p(z_{t-1} | z_t) as a Gaussian, also at t = 1; one network evaluation."""
+        """Return p(z_{t-1} | z_t) as a Gaussian, also for t = 1, with one network evaluation."""
         check_steps(t, z_t, self.event_shape, self.depth)
         prediction, v = self.predict(z_t, t, cond)
         if self.prediction == "mean" and self.clip is None:
@@ -185,7 +187,7 @@ class Diffusion(nn.Module, LatentChain):
         return self.reverse_of(self.x_from(prediction, z_t, t), z_t, t, v)
 
     def reverse_of(self, x_hat: Tensor, z_t: Tensor, t: Time, v: Tensor | None) -> Normal:
-        """p(z_{t-1} | z_t) = N(coef_x x_hat + coef_z z_t, variance) for a given estimate of x."""
+        """Return p(z_{t-1} | z_t) = N(coef_x x_hat + coef_z z_t, variance) for a given estimate of x."""
         mean = self.schedule.at("mean_coef_x", t, z_t) * x_hat + self.schedule.at("mean_coef_z", t, z_t) * z_t
         return Normal.from_log_var(mean, self._log_var(t, z_t, v))
 
@@ -201,7 +203,7 @@ class Diffusion(nn.Module, LatentChain):
 
     @property
     def known_log_var(self) -> Tensor:
-        """log variance of p(z_{t-1} | z_t) that no network decides, float64 (T + 1,); for learned the one of beta_tilde."""
+        """Log-variance of p(z_{t-1} | z_t) without a network, float64 (T + 1,); log beta_tilde if it is learned."""
         match self.variance:
             case "unit":
                 return torch.zeros_like(self.schedule.beta)
@@ -213,10 +215,10 @@ class Diffusion(nn.Module, LatentChain):
                 return log_var
         return self.schedule.log_beta_tilde
 
-    # Terms of the bound, pure in (x, z_t, t)
+    # Terms of the bound, as deterministic functions of x, z_t and t
 
     def step_log_prob(self, z_before: Tensor, z_t: Tensor, t: Time, cond: Tensor | None = None) -> Tensor:
-        """l_t = log p(z_{t-1} | z_t); nats, (b,). One network evaluation."""
+        """l_t = log p(z_{t-1} | z_t) in nats, (b,), with one network evaluation."""
         check_together(z_before, z_t, self.event_shape, ("z_{t-1}", "z_t"))
         down = self.reverse(z_t, t, cond)
         return self._with_likelihood(z_before, t, down, down.log_prob(z_before))
@@ -227,9 +229,9 @@ class Diffusion(nn.Module, LatentChain):
         return self._with_likelihood(x, t, down, -down.cross_entropy(q.mean, q.var))
 
     def step_cost(self, x: Tensor, z_t: Tensor, t: Time, cond: Tensor | None = None) -> Tensor:
-        """-log p(x | z_1) at t = 1, KL(q(z_{t-1} | z_t, x) || p(z_{t-1} | z_t)) above; nats, (b,).
+        """Cost of step t in nats, (b,): KL(q(z_{t-1} | z_t, x) || p(z_{t-1} | z_t)), or -log p(x | z_1) for t = 1.
 
-        ELBO(x) = -prior_kl(x) - sum_t E step_cost_t (M5, KL form). One network evaluation.
+        It takes one network evaluation, and ELBO(x) = -prior_kl(x) - sum_t E[step_cost_t] (M5, KL form).
         """
         return self.cost_of(self.reverse(z_t, t, cond), x, z_t, t)
 
@@ -237,13 +239,13 @@ class Diffusion(nn.Module, LatentChain):
         """`step_cost` for a given p(z_{t-1} | z_t)."""
         check_together(x, z_t, self.event_shape)
         first = torch.as_tensor(t, device=x.device).expand(len(x)) == 1
-        later = torch.where(first, 2, torch.as_tensor(t, device=x.device))  # q is a point mass at 1
+        later = torch.where(first, 2, torch.as_tensor(t, device=x.device))  # for t = 1, q is a point mass
         q = self.posterior(z_t, x, later if self.depth > 1 else 1)
         kl = normal_kl(q, down) if self.depth > 1 else torch.zeros_like(first, dtype=x.dtype)
         return torch.where(first, -self._with_likelihood(x, t, down, down.log_prob(x)), kl)
 
     def _with_likelihood(self, value: Tensor, t: Time, down: Normal, log_prob: Tensor) -> Tensor:
-        """log_prob, replaced at t = 1 by the likelihood's unless that is the Gaussian itself."""
+        """Return log_prob with its values for t = 1 replaced by log p(x | z_1), unless this is the same Gaussian."""
         if self.likelihood.of_normal(down) is down:
             return log_prob
         first = torch.as_tensor(t, device=value.device).expand(len(value)) == 1
@@ -256,16 +258,16 @@ class Diffusion(nn.Module, LatentChain):
     # Three estimators of one ELBO
 
     def elbo_path(self, x: Tensor, generator: Randomness = None, *, cond: Tensor | None = None) -> Tensor:
-        """ELBO estimate from one whole path: T latents, T network evaluations (S48-S51, M3); nats, (b,)."""
+        """ELBO estimate in nats, (b,), from one whole path: T latents, T network evaluations (S48-S51, M3)."""
         self.validate(x, cond)
         return estimators.from_path(self, x, generator, cond)
 
     def elbo_pair(
         self, x: Tensor, generator: Randomness = None, centered: bool = True, *, cond: Tensor | None = None
     ) -> Tensor:
-        """ELBO estimate from two neighboring latents at one random t: one evaluation (S56, M4); nats, (b,).
+        """ELBO estimate in nats, (b,), from two neighboring latents at one random t, with one evaluation (S56, M4).
 
-        `centered` sums the parameter-free part over all t exactly (M6.5): the same mean, less variance.
+        `centered` sums the parameter-free part over all t exactly (M6.5), which keeps the mean and lowers the variance.
         """
         self.validate(x, cond)
         return estimators.from_pair(self, x, generator, centered, cond)
@@ -273,7 +275,7 @@ class Diffusion(nn.Module, LatentChain):
     def elbo_single(
         self, x: Tensor, generator: Randomness = None, centered: bool = True, *, cond: Tensor | None = None
     ) -> Tensor:
-        """ELBO estimate from one latent at one random t: one evaluation (S57, M5); nats, (b,).
+        """ELBO estimate in nats, (b,), from one latent at one random t, with one evaluation (S57, M5).
 
         One draw is far too noisy to compare single examples; use `TrainedModel.score_samples`.
         """
@@ -281,7 +283,7 @@ class Diffusion(nn.Module, LatentChain):
         return estimators.from_single(self, x, generator, centered, cond)
 
     def draw_terms(self, x: Tensor, cond: Tensor | None = None, generator: Randomness = None) -> dict[str, Tensor]:
-        """Terms whose sum is an unbiased ELBO estimate from one latent at one random t (M5, KL form); nats, each (b,)."""
+        """Terms in nats, each (b,), whose sum is an unbiased ELBO estimate from one latent at one random t (M5)."""
         check_event(x, self.event_shape)
         return estimators.terms_of_single(self, x, generator, cond)
 
@@ -296,13 +298,13 @@ class Diffusion(nn.Module, LatentChain):
         *,
         cond: Tensor | None = None,
     ) -> Tensor:
-        """Per-example loss per dimension of x, shape (b,).
+        """Loss of each example divided by the number of dimensions of x, shape (b,).
 
         Args:
             x: Data, (b, *event).
-            generator: Source of t and of the noise.
-            objective: "simple" (default, see `models.simple_loss`), or minus the "path", "pair" or
-                "single" ELBO estimate.
+            generator: Random generator for t and the noise.
+            objective: "simple" (default, see `models.simple_loss`), or "path", "pair" or "single" for minus that
+                ELBO estimate.
             law: Timestep distribution of the simple loss; default: uniform.
             cond: Condition, or None.
 
@@ -324,16 +326,16 @@ class Diffusion(nn.Module, LatentChain):
     # Derived chains
 
     def with_network(self, denoiser: Denoiser, **changes: Any) -> Diffusion:
-        """The same chain with another network, and with changes to these arguments of `Diffusion`."""
+        """Return a copy of the chain with another network and with `changes` to arguments of `Diffusion`."""
         own = ("schedule", "event_shape", "prediction", "variance", "likelihood", "clip")
         other = Diffusion(denoiser, **{name: getattr(self, name) for name in own} | changes)
         other._zero = self._zero
         return other
 
     def respaced(self, steps: int | Sequence[int]) -> Diffusion:
-        """The same denoiser on a coarser chain: a number of evenly spaced steps that include T, or the listed steps.
+        """Return a coarser chain with the same denoiser, on evenly spaced steps that include T, or on listed steps.
 
-        It is a diffusion model of its own: it can be sampled, and its bound evaluated.
+        The result is a separate diffusion model that can be sampled and whose bound can be evaluated.
 
         Source: Nichol and Dhariwal 2021, https://arxiv.org/abs/2102.09672, section 4.
         """

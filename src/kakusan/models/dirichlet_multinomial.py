@@ -21,15 +21,15 @@ class DirichletMultinomial(nn.Module, LatentChain):
     """Counts over K >= 2 categories with a Dirichlet prior on their probabilities.
 
     Methods take counts of shape (K,) or (b, K) and return nats of shape () or (b,), in the dtype of the
-    concentration. As a `LatentChain` of depth 1 its encoder is the exact posterior, so that every path is tight.
+    concentration. As a `LatentChain` of depth 1 its encoder is the exact posterior, so the bound is tight on every path.
 
     Args:
         concentration: alpha, K positive numbers.
         total_count: n, needed only to draw counts.
 
     Raises:
-        InputError: For K < 2 (a simplex of one point: every gamma would be stationary, E26), a concentration that
-            is not positive and finite, or counts that are negative, fractional, or not K of them.
+        InputError: If K < 2, where the simplex is one point and every gamma would be stationary (E26). Also if the
+            concentration is not positive and finite, or counts are negative, fractional, or not K of them.
     """
 
     depth = 1
@@ -54,11 +54,11 @@ class DirichletMultinomial(nn.Module, LatentChain):
         return Dirichlet(self._alpha[None])
 
     def decode(self, z: Tensor, t: int, cond: Tensor | None = None) -> Multinomial:
-        """Multinomial(n, z)."""
+        """Return p(x | z) = Multinomial(n, z)."""
         return Multinomial(z, self.total_count)
 
     def encode(self, z: Tensor, t: int, cond: Tensor | None = None) -> Dirichlet:
-        """The exact posterior Dirichlet(x + alpha)."""
+        """Return the exact posterior Dirichlet(x + alpha)."""
         return Dirichlet(self._counts(z) + self._alpha)
 
     def validate(self, x: Tensor, cond: Tensor | None = None) -> None:
@@ -71,7 +71,7 @@ class DirichletMultinomial(nn.Module, LatentChain):
             raise InputError("a Dirichlet-multinomial model is unconditional; leave cond out")
 
     def draw_terms(self, x: Tensor, cond: Tensor | None = None, generator: Randomness = None) -> dict[str, Tensor]:
-        """Reconstruction and minus KL of the exact posterior to the prior, both in closed form; nats, each (b,)."""
+        """Reconstruction term and minus the KL of the exact posterior, both in closed form, in nats, each (b,)."""
         counts, gamma = self._counts(x), self._counts(x) + self._alpha
         reconstruction = _log_coefficient(counts) + (counts * _mean_log(gamma)).sum(-1)
         return {"reconstruction": reconstruction, "level 1": self._elbo(counts, gamma) - reconstruction}
@@ -90,10 +90,10 @@ class DirichletMultinomial(nn.Module, LatentChain):
         return self._out(self._counts(counts) + self._alpha)
 
     def map_estimate(self, counts: Tensor | Sequence[float]) -> Tensor:
-        """The z at the maximum of p(z | x), on the simplex.
+        """Mode of p(z | x), a point on the simplex.
 
-        (c_k - 1) / sum (c_j - 1) for c = counts + alpha where all c_k >= 1 (and one above); otherwise the density is
-        unbounded and there is no maximum.
+        It is (c_k - 1) / sum_j (c_j - 1) for c = counts + alpha if all c_k >= 1 and one is above 1. Otherwise the
+        density has no single maximum.
 
         Raises:
             InputError: If the posterior has no mode.
@@ -109,7 +109,7 @@ class DirichletMultinomial(nn.Module, LatentChain):
     # The bound of any Dirichlet(gamma)
 
     def elbo(self, counts: Tensor | Sequence[float], gamma: Tensor | Sequence[float]) -> Tensor:
-        """Exact ELBO of q = Dirichlet(gamma), constants included (S66); log_evidence at gamma = counts + alpha."""
+        """Exact ELBO for q = Dirichlet(gamma), constants included (S66); at gamma = counts + alpha, log_evidence."""
         return self._out(self._elbo(*self._pair(counts, gamma)))
 
     def _elbo(self, counts: Tensor, gamma: Tensor) -> Tensor:
@@ -119,7 +119,7 @@ class DirichletMultinomial(nn.Module, LatentChain):
         return ((counts + alpha - gamma) * _mean_log(gamma)).sum(-1) + entropy + constant
 
     def elbo_grad(self, counts: Tensor | Sequence[float], gamma: Tensor | Sequence[float]) -> Tensor:
-        """Gradient of `elbo` in gamma, shape (..., K) (S67)."""
+        """Gradient of `elbo` with respect to gamma, shape (..., K) (S67)."""
         return self._out(self._elbo_grad(*self._pair(counts, gamma)))
 
     def _elbo_grad(self, counts: Tensor, gamma: Tensor) -> Tensor:
@@ -130,9 +130,10 @@ class DirichletMultinomial(nn.Module, LatentChain):
     def natural_step(
         self, counts: Tensor | Sequence[float], gamma: Tensor | Sequence[float], size: float = 1.0
     ) -> Tensor:
-        """gamma + size * F^-1 grad, F the Fisher matrix of Dirichlet(gamma); size 1 lands on counts + alpha (S68).
+        """Natural-gradient step gamma + size * F^-1 grad; a step of size 1 ends at counts + alpha (S68).
 
-        F = diag(psi1(gamma)) - psi1(gamma_0) 11^T is inverted by the Sherman-Morrison formula, from the gradient.
+        F = diag(psi1(gamma)) - psi1(gamma_0) 11^T is the Fisher matrix of Dirichlet(gamma), inverted by the
+        Sherman-Morrison formula.
         """
         counts, gamma = self._pair(counts, gamma)
         gradient = self._elbo_grad(counts, gamma)
@@ -162,7 +163,7 @@ class DirichletMultinomial(nn.Module, LatentChain):
         return counts
 
     def _pair(self, counts: Tensor | Sequence[float], gamma: Tensor | Sequence[float]) -> tuple[Tensor, Tensor]:
-        """Counts and gamma, each one row or as many rows as the other."""
+        """Check and convert counts and gamma, which have equal numbers of rows, or one of them a single row."""
         x, g = self._counts(counts), self._gamma(gamma)
         if x.dim() == g.dim() == 2 and len(x) != len(g) and 1 not in (len(x), len(g)):
             raise InputError(f"counts and gamma must have the same number of rows, got {len(x)} and {len(g)}")
@@ -187,7 +188,7 @@ def _mean_log(gamma: Tensor) -> Tensor:
 
 
 def _trigamma(x: Tensor) -> Tensor:
-    """psi1; torch's polygamma(1, .) is right to 5e-10 only, the Hurwitz zeta function to rounding."""
+    """Trigamma function psi1 from the Hurwitz zeta function, because torch's polygamma(1, .) has errors of 5e-10."""
     return torch.special.zeta(torch.full_like(x, 2.0), x)
 
 

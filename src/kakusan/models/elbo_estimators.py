@@ -1,8 +1,8 @@
-"""The ELBO of a diffusion model from T, two, or one drawn latents: one mean, three costs (M3, M4, M5).
+"""Estimators of the ELBO of a diffusion model from T, two or one drawn latents, with equal means (M3, M4, M5).
 
 ELBO(x) = E[log p(z_T)] + H(q(z_1..z_T | x)) + sum_t E[l_t],   l_t = log p(z_{t-1} | z_t).
 
-The first two terms are known (M2); the estimators differ in how many l_t they evaluate.
+The first two terms are known (M2). The estimators differ in the number of l_t that they evaluate.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def from_path(model: Diffusion, x: Tensor, generator: Randomness, cond: Tensor | None) -> Tensor:
-    """C(x) + sum_t l_t on one path z_1..z_T ~ q (S48-S51, M3); nats, (b,). T network evaluations."""
+    """C(x) + sum_t l_t on one path z_1..z_T ~ q, in nats, (b,), with T network evaluations (S48-S51, M3)."""
     path = draw_path(model, x, generator, cond=cond)
     total = bound_constant(model, x)  # float64, as the sum of T terms of either sign
     for t in range(1, model.depth + 1):
@@ -31,7 +31,7 @@ def from_path(model: Diffusion, x: Tensor, generator: Randomness, cond: Tensor |
 
 
 def from_pair(model: Diffusion, x: Tensor, generator: Randomness, centered: bool, cond: Tensor | None) -> Tensor:
-    """C(x) + T l_t for t uniform, z_{t-1} ~ q(z_{t-1} | x), z_t ~ q(z_t | z_{t-1}) (S56, M4); nats, (b,)."""
+    """C(x) + T l_t in nats, (b,), for uniform t, z_{t-1} ~ q(z_{t-1} | x) and z_t ~ q(z_t | z_{t-1}) (S56, M4)."""
     t = _uniform_steps(model, x, generator)
     z_before = model.marginal(x, t - 1).sample(generator)
     beta = model.schedule.at("beta", t, x)
@@ -40,14 +40,14 @@ def from_pair(model: Diffusion, x: Tensor, generator: Randomness, centered: bool
 
 
 def from_single(model: Diffusion, x: Tensor, generator: Randomness, centered: bool, cond: Tensor | None) -> Tensor:
-    """C(x) + T E[l_t | z_t, x] for t uniform, z_t ~ q(z_t | x) (S57, M5); nats, (b,)."""
+    """C(x) + T E[l_t | z_t, x] in nats, (b,), for uniform t and z_t ~ q(z_t | x) (S57, M5)."""
     t = _uniform_steps(model, x, generator)
     z_t = model.marginal(x, t).sample(generator)
     return _total(model, x, t, model.step_cross_entropy(x, z_t, t, cond), centered, pair=False)
 
 
 def terms_of_single(model: Diffusion, x: Tensor, generator: Randomness, cond: Tensor | None) -> dict[str, Tensor]:
-    """-KL(q(z_T | x) || p(z_T)) - T cost_t for t uniform, z_t ~ q(z_t | x), by kind of term (M5, KL form)."""
+    """Named terms of -KL(q(z_T | x) || p(z_T)) - T cost_t, each (b,), for uniform t and z_t ~ q(z_t | x) (M5)."""
     t = _uniform_steps(model, x, generator)
     cost = model.depth * model.step_cost(x, model.marginal(x, t).sample(generator), t, cond)
     first = t == 1
@@ -59,8 +59,8 @@ def terms_of_single(model: Diffusion, x: Tensor, generator: Randomness, cond: Te
 
 
 def bound_constant(model: Diffusion, x: Tensor) -> Tensor:
-    """C(x) = E log p(z_T) + H(q(z_1..z_T | x)), which has no parameters (M2); nats, float64 (b,)."""
-    # the entropy of a thousand steps is a million nats: float32 would round the bound by a tenth
+    """C(x) = E log p(z_T) + H(q(z_1..z_T | x)) in nats, float64 (b,); it does not depend on parameters (M2)."""
+    # the entropy of a thousand steps is about a million nats, which float32 rounds by up to a tenth
     x = precise(x)
     at_t = [model.schedule.at(table, model.depth, x) for table in ("alpha_bar", "noise_var")]
     expected_prior = -model.num_dims * HALF_LOG_2PI - 0.5 * (at_t[0] * sum_event(x.square()) + model.num_dims * at_t[1])
@@ -69,17 +69,17 @@ def bound_constant(model: Diffusion, x: Tensor) -> Tensor:
 
 
 def _total(model: Diffusion, x: Tensor, t: Tensor, log_prob: Tensor, centered: bool, pair: bool) -> Tensor:
-    """C(x) + sum of the parameter-free parts + T (l_t - its parameter-free part)."""
+    """C(x) + sum of the parameter-free parts + T (l_t - its parameter-free part), in nats, (b,)."""
     free, free_sum = _parameter_free(model, t, pair) if centered else (0.0, 0.0)
     constant = bound_constant(model, x)
     return (constant + free_sum + model.depth * (log_prob.to(constant.device) - free)).to(x)
 
 
 def _parameter_free(model: Diffusion, t: Tensor, pair: bool) -> tuple[Tensor, float]:
-    """The part of l_t that no network changes, and its sum over all t (M6.5).
+    """Return the part of l_t that does not depend on the network, and its sum over all t (M6.5).
 
-    With a learned variance nothing is parameter-free. The entropy of q(z_{t-1} | z_t, x) then stands in, which
-    leaves -KL_t: any known function of t keeps the mean.
+    With a learned variance there is no such part. The entropy of q(z_{t-1} | z_t, x) then takes its role, so that
+    -KL_t remains. This is valid because any known function of t keeps the mean.
     """
     log_var = model.known_log_var
     free = -0.5 * log_var - HALF_LOG_2PI

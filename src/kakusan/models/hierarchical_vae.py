@@ -18,10 +18,10 @@ from kakusan.noise import Randomness
 
 
 class HierarchicalVAE(nn.Module, LatentChain):
-    """L levels: encoder l reads z_{l-1} and gives q(z_l | z_{l-1}), decoder l reads z_l and gives p(z_{l-1} | z_l).
+    """VAE with L levels: encoder l maps z_{l-1} to q(z_l | z_{l-1}), and decoder l maps z_l to p(z_{l-1} | z_l).
 
-    All lists run from the data upwards: 2 L networks, and no network sees more than one neighbor (S9, S10). Networks
-    may take a condition as a second argument, which they get where `cond` is given.
+    All lists are in the order from the data upward. There are 2 L networks, and each takes one neighboring level alone
+    (S9, S10). If `cond` is given, networks receive it as a second argument.
 
     Args:
         encoders: encoders[l](z_l) -> (mean, log_var) of z_{l+1}, with z_0 = x.
@@ -62,7 +62,7 @@ class HierarchicalVAE(nn.Module, LatentChain):
         return standard_normal(self.latent_shapes[-1], reference(self))
 
     def decode(self, z: Tensor, t: int, cond: Tensor | None = None) -> Distribution:
-        """p(x | z_1) for t = 1, a Gaussian p(z_{t-1} | z_t) above."""
+        """Return p(x | z_1) for t = 1, and the Gaussian p(z_{t-1} | z_t) for t > 1."""
         output = evaluate(self.decoders[t - 1], z, cond=cond)
         shape = self.event_shape if t == 1 else self.latent_shapes[t - 2]
         output = decoder_output(output, shape, len(z))
@@ -79,26 +79,26 @@ class HierarchicalVAE(nn.Module, LatentChain):
         check_cond(cond, len(x))
 
     def draw_terms(self, x: Tensor, cond: Tensor | None = None, generator: Randomness = None) -> dict[str, Tensor]:
-        """Terms of the ELBO on one drawn path (S20), in closed form where that is right; nats, each (b,)."""
+        """Terms of the ELBO in nats, each (b,), on one drawn path (S20); see `terms_on`."""
         check_event(x, self.event_shape)
         path, posteriors = self.draw(x, cond, generator)
         return self._terms(path, posteriors, cond)
 
     def terms_on(self, path: list[Tensor], cond: Tensor | None = None) -> dict[str, Tensor]:
-        """Terms of the ELBO on a given path [x, z_1, ..., z_L]; nats, each (b,).
+        """Terms of the ELBO in nats, each (b,), on a given path [x, z_1, ..., z_L].
 
-        The top level is -KL(q(z_L | z_{L-1}) || p(z_L)) (S17). A level below it is the entropy of q(z_l | z_{l-1})
-        plus log p(z_l | z_{l+1}) at the drawn z_l (S24), since z_{l+1} was drawn from it.
+        The term of the top level is -KL(q(z_L | z_{L-1}) || p(z_L)) (S17). The term of a lower level is the entropy of
+        q(z_l | z_{l-1}) plus log p(z_l | z_{l+1}) at the drawn z_l (S24), because z_{l+1} depends on that z_l.
 
-        With two levels these are the terms of the study notes (S15): "reconstruction" is J1 (S16), "level 2" is J2 (S17),
-        and "level 1" is J3 as it should be (S18). Their J3 is in `objectives.notes_third_term`.
+        With two levels these are the terms of the study notes (S15): "reconstruction" is J1 (S16), "level 2" is J2
+        (S17), and "level 1" is the corrected J3 (S18). The notes' own J3 is in `objectives.notes_third_term`.
         """
         return self._terms(path, [self.encode(z, t, cond) for t, z in enumerate(path[:-1], start=1)], cond)
 
     def draw(
         self, x: Tensor, cond: Tensor | None = None, generator: Randomness = None
     ) -> tuple[list[Tensor], list[Normal]]:
-        """A path [x, z_1, ..., z_L] ~ q, and the distributions q(z_l | z_{l-1}) that it was drawn from."""
+        """Draw a path [x, z_1, ..., z_L] from q; return it with the distributions q(z_l | z_{l-1})."""
         path, posteriors = [x], []
         for t in range(1, self.depth + 1):
             posteriors.append(self.encode(path[-1], t, cond))

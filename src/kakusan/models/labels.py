@@ -1,15 +1,15 @@
-"""Labels as the classes of a mixture: a null class for guidance, and few labels passed between clusters.
+"""Labels as the classes of a mixture, with a null class for guidance and propagation of few labels over clusters.
 
-An unlabeled example is summed over its class with a distribution q(k | x), which any choice makes a bound:
+The bound of an unlabeled example sums over its class with a distribution q(k | x). It is a bound for any q(k | x):
 
     ELBO(x) = sum_k q(k | x) [log p(k) - log q(k | x) + ELBO(x | k)] <= log p(x).
 
-Here q(k | x) is a table with one row per k-means cluster. Labels pass from the clusters of labeled examples to their
-neighbors, so a few labels name many clusters.
+Here q(k | x) is a table with one row per k-means cluster. Labels propagate from the clusters of labeled examples to
+neighboring clusters, so a few labels determine many rows.
 
 Sources: Ho and Salimans 2022, https://arxiv.org/abs/2207.12598, for the null class; Zhou et al. 2004, "Learning with
-Local and Global Consistency", for label propagation; Kingma et al. 2014, https://arxiv.org/abs/1406.5298, for bounds that are
-summed over missing labels.
+Local and Global Consistency", for label propagation; Kingma et al. 2014, https://arxiv.org/abs/1406.5298, for bounds
+that sum over missing labels.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ from kakusan.errors import InputError
 from kakusan.models.clusters import UNLABELED, Classes, Clusters, draw_classes, where_unlabeled
 from kakusan.noise import Randomness, rand
 
-NEIGHBORS = 4  # clusters that a label passes to directly
+NEIGHBORS = 4  # nearest clusters to which a label propagates directly
 NEIGHBOR_SHARE = 0.9  # share of a cluster's label that comes from its neighbors
-SHARPNESS = 2  # power of the propagated shares; it makes them about as certain as they are right (docs/log.md)
-FLOOR = 1e-3  # least probability of a class, relative to the likeliest
+SHARPNESS = 2  # power of the propagated shares; this value makes them approximately calibrated (docs/log.md)
+FLOOR = 1e-3  # smallest probability of a class, relative to the likeliest
 
 
 class Labels(Classes):
-    """K labeled classes, with a null class K for label dropout, and q(k | x) of unlabeled examples.
+    """K labeled classes, with a null class of index K for label dropout, and q(k | x) of unlabeled examples.
 
     Args:
-        num: K.
+        num: Number of classes K.
         event_shape: Shape of an example.
-        dropout: Probability that training replaces a class by the null class, in [0, 1); 0: no null class.
-        clusters: Number of k-means clusters that share labels; 0: every training example is labeled.
+        dropout: Probability in [0, 1) that training replaces a class by the null class; 0 for no null class.
+        clusters: Number of k-means clusters for label propagation; 0 if every training example is labeled.
     """
 
     named: Tensor
@@ -69,16 +69,16 @@ class Labels(Classes):
         return self.clusters is not None
 
     def probs_of(self, x: Tensor) -> Tensor | None:
-        """q(k | x) from the cluster of x, float64 (b, K); None without clusters."""
+        """q(k | x) by the cluster of x, float64 (b, K); None without clusters."""
         return None if self.clusters is None else self.named[self.clusters.of(x).to(self.named.device)]
 
     def completed(self, x: Tensor, k: Tensor, randomness: Randomness = None) -> Tensor:
-        """Class indices in which each unlabeled one is drawn from q(k | x), int64 (b,)."""
+        """Return class indices int64 (b,) in which each unlabeled example has a class drawn from q(k | x)."""
         probs = self.probs_of(x)
         return k if probs is None else draw_classes(where_unlabeled(k, probs), randomness).to(k.device)
 
     def for_training(self, k: Tensor, randomness: Randomness = None) -> Tensor:
-        """Class indices, each replaced by the null class with the probability `dropout`."""
+        """Replace each class index by the null class with probability `dropout`."""
         if self.null is None:
             return k
         dropped = rand((len(k), 1), randomness, torch.float64, precise_device(k.device))[:, 0] < self.dropout
@@ -88,11 +88,12 @@ class Labels(Classes):
     def observe(self, k: Tensor, features: Tensor | None = None) -> None:
         """Learn p(k), and with clusters q(k | x), from the training examples.
 
-        p(k) is the mean of q(k | x) over all of them, where a label makes q certain: the maximizer of the bound.
+        p(k) is the mean of q(k | x) over all of them, which maximizes the bound. For a labeled example, q(k | x) is 1 for
+        its label.
 
         Args:
-            k: Class of each training example, int64 (n,); -1: unlabeled.
-            features: As `coarse` makes them, float64 (n, f); needed with clusters.
+            k: Class of each training example, int64 (n,); -1 for unlabeled.
+            features: Features from `coarse`, float64 (n, f); needed with clusters.
 
         Raises:
             InputError: If no example is labeled, or one is unlabeled and there are no clusters.
@@ -116,9 +117,9 @@ class Labels(Classes):
         self.share.copy_(where_unlabeled(k, self.named[near]).mean(0))
 
     def check(self, source: object) -> None:
-        """InputError that names `source` unless all probabilities are some."""
+        """Raise an InputError that names `source` unless p(k) and every row of q(k | x) are probabilities."""
         super().check(source)
-        clusters: Clusters | None = getattr(self, "clusters", None)  # not there while the base class is made
+        clusters: Clusters | None = getattr(self, "clusters", None)  # not yet set while the base class is initialized
         if clusters is not None:
             clusters.check(source)
             total = self.named.sum(1)
@@ -127,18 +128,18 @@ class Labels(Classes):
 
 
 def propagate(counts: Tensor, centroids: Tensor, found: Tensor) -> Tensor:
-    """Class probabilities of each cluster from the labels of a few: (1 - a S)^-1 counts, normalized and sharpened.
+    """Propagate the labels of a few clusters to all: (1 - a S)^-1 counts, normalized and sharpened.
 
     S is the normalized graph of nearest centroids with Gaussian weights (Zhou et al. 2004, equation 4). A cluster that
-    no label reaches gets the classes' shares among the labels.
+    no label reaches gets the overall shares of the labels.
 
     Args:
         counts: Number of labels of each class in each cluster, float64 (clusters, K).
         centroids: Centroids (clusters, f).
-        found: Clusters that exist, bool (clusters,).
+        found: True for clusters that were found, bool (clusters,).
 
     Returns:
-        Rows that sum to 1, float64 (clusters, K).
+        Class probabilities of each cluster, float64 (clusters, K).
     """
     average = (counts.sum(0) / counts.sum()).expand_as(counts).clone()
     own, places = counts[found], centroids[found]

@@ -1,12 +1,12 @@
 """A mixture of chains: one discrete latent k above z_T, p(x) = sum_k p(k) p(x | k).
 
-The latents of the mixture are pairs (z_t, k): the prior draws k and then z_T, the encoder finds k from x and then
-z_1, and k stays as it is on the way between. So a mixture is a `LatentChain` like any other, and its ELBO is
+The latents of the mixture are pairs (z_t, k). The prior draws k and then z_T, the encoder draws k from q(k | x) and
+then z_1, and all other steps keep k. So a mixture is a `LatentChain`, and its ELBO is
 
     ELBO(x) = E_q(k|x)[ log p(k) - log q(k | x) + ELBO(x | k) ].
 
-q(k | x) is certain where the class is a function of x, as for k-means clusters or known labels. Otherwise it is the
-responsibility softmax_k(log p(k) + ELBO(x | k)), computed from the bounds themselves.
+The class is certain if it is a function of x, as for k-means clusters, or a known label. Otherwise q(k | x) is the
+responsibility softmax_k(log p(k) + ELBO(x | k)), computed from the bounds.
 """
 
 from __future__ import annotations
@@ -22,10 +22,12 @@ from torch import Tensor, nn
 from kakusan.chain import LatentChain
 from kakusan.checks import check_event
 from kakusan.devices import precise
-from kakusan.distributions import Distribution, add
+from kakusan.distributions import Distribution, add, copies
 from kakusan.errors import InputError
 from kakusan.models.clusters import UNLABELED, Classes, draw_classes, where_unlabeled
 from kakusan.noise import Randomness, stream
+
+ROWS_AT_ONCE = 1000  # examples of all classes in one batch of responsibilities
 
 
 class WithClass(NamedTuple):
@@ -37,7 +39,7 @@ class WithClass(NamedTuple):
 
 @dataclass(frozen=True)
 class KnownClass:
-    """Distribution of (z, k) for certain k."""
+    """Distribution of (z, k) with a known k."""
 
     latent: Distribution
     k: Tensor  # (b,)
@@ -48,24 +50,24 @@ class KnownClass:
         return self.latent.mean
 
     def sample(self, randomness: Randomness = None) -> WithClass:
-        """z drawn, k as it is."""
+        """Draw z, and return it with the known k."""
         return WithClass(self.latent.sample(randomness), self.k)
 
     def log_prob(self, value: WithClass) -> Tensor:
-        """log p(z), and -inf where k differs; nats, (b,)."""
+        """log p(z) in nats, (b,); -inf where k is not the known class."""
         log_prob = self.latent.log_prob(value.z)
         return log_prob.masked_fill(value.k != self.k, -math.inf)
 
     def expand(self, num_examples: int) -> KnownClass:
-        """The same for `num_examples` examples."""
+        """Return the distribution repeated for `num_examples` examples."""
         return KnownClass(self.latent.expand(num_examples), self.k.expand(num_examples))
 
 
 @dataclass(frozen=True)
 class ClassFirst:
-    """Distribution of (z, k): k from its probabilities, then z given k.
+    """Distribution of (z, k) in which k has given probabilities, and z is distributed given k.
 
-    It is the prior of a mixture (x is None), or its encoder for examples x whose class is uncertain.
+    It is the prior of a mixture (if x is None), or its encoder for examples x whose class is uncertain.
     """
 
     chain: LatentChain
@@ -78,37 +80,37 @@ class ClassFirst:
 
     @property
     def mean(self) -> Tensor:
-        """Mean of z under the likeliest class."""
+        """Mean of z given the likeliest class."""
         return self._given(self.probs.argmax(1)).mean
 
     def sample(self, randomness: Randomness = None) -> WithClass:
-        """k first, then z."""
+        """Draw k, and then z given k."""
         k = draw_classes(self.probs, randomness)
         z = self._given(k).sample(randomness)
         return WithClass(z, k.to(z.device))
 
     def log_prob(self, value: WithClass) -> Tensor:
-        """log p(k) + log p(z | k); nats, (b,)."""
+        """log p(k) + log p(z | k) in nats, (b,)."""
         log_prob = self._given(value.k).log_prob(value.z)
         rows = self.probs.log().expand(len(value.k), -1)
         return log_prob + rows.gather(1, value.k.to(rows.device)[:, None])[:, 0].to(log_prob)
 
     def expand(self, num_examples: int) -> ClassFirst:
-        """The same for `num_examples` examples."""
+        """Return the distribution repeated for `num_examples` examples."""
         x = None if self.x is None else self.x.expand(num_examples, *self.x.shape[1:])
         return ClassFirst(self.chain, self.probs.expand(num_examples, -1), x)
 
 
 class Mixture(nn.Module, LatentChain):
-    """One conditional chain for each class, sharing its networks.
+    """Mixture over classes k of one conditional chain, whose networks all classes share.
 
     If `cond` is given, it is the class of each example, and every method refers to p(x | k).
 
     Args:
         chain: A chain whose methods take cond = k, int64 (b,).
-        classes: `Clusters`, `Classes`, or a number K of classes.
-        probs: p(k) for a number of classes; default: uniform.
-        assign: x -> k for a number of classes, certain; default: responsibilities from K bounds.
+        classes: `Clusters`, `Classes`, or the number K of classes.
+        probs: p(k), if `classes` is a number; default: uniform.
+        assign: Function from x to k, if `classes` is a number; default: responsibilities from K bounds.
     """
 
     def __init__(
@@ -123,14 +125,14 @@ class Mixture(nn.Module, LatentChain):
             raise InputError(f"classes must be Clusters, Classes or a positive number of classes, got {classes!r}")
         if isinstance(classes, int):
             classes = Classes([1 / classes] * classes if probs is None else probs, assign)
-        # In a tuple, so that the chain itself is not registered: its parts are, under their names without classes.
+        # The tuple keeps the chain from being registered. _link registers its parts under the names they have without classes.
         self._chain = (chain,)
         self.clusters = classes  # the name in model files
         self.depth = chain.depth
         self._link()
 
     def _link(self) -> None:
-        """Register what the chain holds as the mixture's own, so that weights have one name with or without classes."""
+        """Register the chain's parts in the mixture, so that weights have the same names with and without classes."""
         for mine, held in ((self._modules, "_modules"), (self._parameters, "_parameters"), (self._buffers, "_buffers")):
             mine.update(getattr(self.chain, held, {}))
         self._non_persistent_buffers_set |= getattr(self.chain, "_non_persistent_buffers_set", set())
@@ -166,22 +168,22 @@ class Mixture(nn.Module, LatentChain):
 
     @property
     def classes(self) -> Classes:
-        """p(k), and q(k | x)."""
+        """Classes of the mixture, which hold p(k) and q(k | x)."""
         return self.clusters
 
     def prior(self, cond: Tensor | None = None) -> Distribution:
-        """p(z_T, k) = p(k) p(z_T | k)."""
+        """Return p(z_T, k) = p(k) p(z_T | k)."""
         if cond is not None:
             return KnownClass(self.chain.prior(cond).expand(len(cond)), self._known(cond))
         return ClassFirst(self.chain, self.classes.share.double()[None])
 
     def decode(self, z: WithClass, t: int, cond: Tensor | None = None) -> Distribution:
-        """p(z_{t-1}, k | z_t, k); at t = 1 p(x | z_1, k)."""
+        """Return p(z_{t-1}, k | z_t, k); for t = 1, p(x | z_1, k)."""
         down = self.chain.decode(z.z, t, z.k)
         return down if t == 1 else KnownClass(down, z.k)
 
     def encode(self, z: Any, t: int, cond: Tensor | None = None) -> Distribution:
-        """q(z_t, k | z_{t-1}, k); at t = 1 q(k | x) q(z_1 | x, k)."""
+        """Return q(z_t, k | z_{t-1}, k); for t = 1, q(k | x) q(z_1 | x, k)."""
         if t > 1:
             return KnownClass(self.chain.encode(z.z, t, z.k), z.k)
         k = self._known(cond) if cond is not None else self.classes.of(z)
@@ -190,22 +192,19 @@ class Mixture(nn.Module, LatentChain):
         return KnownClass(self.chain.encode(z, 1, k), k)
 
     def validate(self, x: Tensor, cond: Tensor | None = None) -> None:
-        """Check the data, and the class indices if they are given; -1 for unlabeled ones passes where training takes it."""
+        """Check the data, and class indices if given; -1 for unlabeled is allowed if the classes allow it in training."""
         self.chain.validate(x, cond)
         if cond is not None:
             self._known(cond.clamp(min=0) if self.classes.holes and (cond >= UNLABELED).all() else cond)
 
     @torch.no_grad()
     def responsibilities(self, x: Tensor, seed: int = 0) -> Tensor:
-        """log q(k | x) from one-draw bounds of all classes, float64 (b, K); a function of x and the seed."""
+        """log q(k | x) from one-draw bounds for all classes, float64 (b, K), a function of x and the seed."""
         check_event(x)
-        log_joint = torch.stack(
-            [precise(bound) + self.classes.share[k].log() for k, bound in enumerate(self._bounds(x, seed))], 1
-        )
-        return log_joint.log_softmax(1)
+        return (precise(self._bounds(x, seed)) + self.classes.share.log()).log_softmax(1)
 
     def draw_terms(self, x: Tensor, cond: Tensor | None = None, generator: Randomness = None) -> dict[str, Tensor]:
-        """Terms of the ELBO, nats (b,): "cluster" is log p(k) - log q(k | x); an uncertain class is summed over."""
+        """Terms of the ELBO in nats, each (b,), summed over an uncertain class; "cluster" is log p(k) - log q(k | x)."""
         if cond is not None:
             return self.chain.draw_terms(x, self._known(cond), generator)
         k = self.classes.of(x)
@@ -214,16 +213,15 @@ class Mixture(nn.Module, LatentChain):
         log_q = self.responsibilities(x)
         q = log_q.exp().to(x)
         each = [self.chain.draw_terms(x, self._all(k, x), generator) for k in range(self.classes.num)]
-        cluster = torch.special.entr(q).sum(1) + torch.xlogy(q, self.classes.share.to(x)).sum(1)
-        return {"cluster": cluster} | {
+        return {"cluster": log_prior(q, self.classes.share.to(x))} | {
             name: add(q[:, k] * part[name] for k, part in enumerate(each)) for name in each[0]
         }
 
     def loss(self, x: Tensor, generator: Randomness = None, *, cond: Tensor | None = None, **settings: Any) -> Tensor:
-        """The chain's own loss for the class of each example, shape (b,); minus the ELBO where classes are uncertain.
+        """The chain's loss given the class of each example, shape (b,); minus the ELBO for uncertain classes.
 
-        The class -1 in cond means unlabeled. If the chain's loss is minus its ELBO, such an example is summed over all
-        classes with q(k | x). For other losses one class is drawn from q(k | x), an unbiased estimate of that sum.
+        The class -1 in cond means unlabeled. If the chain's loss is minus its ELBO, the loss of such an example is a sum
+        over all classes with q(k | x). Other losses use one class drawn from q(k | x), an unbiased estimate of that sum.
         """
         check_event(x)
         k = cond if cond is not None else self.classes.of(x)
@@ -234,27 +232,30 @@ class Mixture(nn.Module, LatentChain):
             return self.chain.loss(x, generator, cond=k, **settings)
         if settings:
             raise InputError(
-                f"with uncertain classes the loss is minus the ELBO, got {', '.join(settings)}; pass cond=, or leave it out"
+                f"with uncertain classes the loss is minus the ELBO, got {', '.join(settings)}; pass cond=, or omit it"
             )
         return LatentChain.loss(self, x, generator)
 
     def _summed_loss(self, x: Tensor, k: Tensor, generator: Randomness) -> Tensor:
-        """Minus ELBO(x | k) of labeled and minus ELBO(x) of unlabeled examples per dimension, in one batch of pairs."""
+        """Minus ELBO(x | k) of labeled and minus ELBO(x) of unlabeled examples per dimension, from one batch of pairs."""
         probs = self.classes.probs_of(x)
         q = where_unlabeled(k, self.responsibilities(x).exp() if probs is None else probs)
         rows, classes = (index.to(x.device) for index in q.nonzero(as_tuple=True))
         bound = add(self.chain.draw_terms(x[rows], classes, generator).values())
         weighted = q[q > 0].to(bound) * bound
-        prior = torch.special.entr(q).sum(1) + torch.xlogy(q, self.classes.share).sum(1)
-        known = prior.masked_fill(k.to(q.device) != UNLABELED, 0.0).to(bound)
+        known = log_prior(q, self.classes.share).masked_fill(k.to(q.device) != UNLABELED, 0.0).to(bound)
         return -(known.index_add(0, rows, weighted)) / math.prod(x.shape[1:])
 
-    def _bounds(self, x: Tensor, seed: int) -> list[Tensor]:
-        def noise() -> Randomness:  # the same for each example, so that q(k | x) is a function of x alone
-            return [stream(seed, "responsibilities", device=x.device) for _ in x]
-
-        classes = range(self.classes.num)
-        return [add(self.chain.draw_terms(x, self._all(k, x), noise()).values()) for k in classes]
+    def _bounds(self, x: Tensor, seed: int) -> Tensor:
+        """One-draw bounds for all classes in nats, (b, K), with several classes in one batch."""
+        found = []
+        for classes in torch.arange(self.classes.num, device=x.device).split(max(1, ROWS_AT_ONCE // max(1, len(x)))):
+            k = classes.repeat_interleave(len(x))
+            # equal noise for all examples, so that q(k | x) depends on x alone
+            noise = [stream(seed, "responsibilities", device=x.device) for _ in k]
+            bound = add(self.chain.draw_terms(copies(x, len(classes)), k, noise).values())
+            found.append(bound.view(len(classes), len(x)))
+        return torch.cat(found).T
 
     def _all(self, k: int, x: Tensor) -> Tensor:
         return torch.full((len(x),), k, device=x.device)
@@ -264,6 +265,11 @@ class Mixture(nn.Module, LatentChain):
         return cond
 
 
+def log_prior(q: Tensor, share: Tensor) -> Tensor:
+    """sum_k q(k | x) (log p(k) - log q(k | x)) for rows q (b, K) and p(k) (K,); nats, (b,)."""
+    return torch.special.entr(q).sum(1) + torch.xlogy(q, share).sum(1)
+
+
 def split(model: Any) -> tuple[Any, Classes | None]:
-    """The conditional chain of a mixture and its classes; a chain without classes is returned with None."""
+    """Return the conditional chain and the classes of a mixture, or any other model and None."""
     return (model.chain, model.classes) if isinstance(model, Mixture) else (model, None)

@@ -1,4 +1,4 @@
-"""Networks that a model accepts, and one check of what a network returns.
+"""Conversion of networks to modules, and checks of their outputs.
 
 The output of a network is checked where it enters the model, because a wrong shape would broadcast to a meaningless
 result.
@@ -16,11 +16,16 @@ from torch import Tensor, nn
 
 from kakusan.errors import InputError
 
-WRONG_SHAPE = ("shapes cannot be multiplied", "expected input", "Expected input", "The size of tensor")  # torch's words
+WRONG_SHAPE = (
+    "shapes cannot be multiplied",
+    "expected input",
+    "Expected input",
+    "The size of tensor",
+)  # torch's messages
 
 
 class Function(nn.Module):
-    """A plain function where a module is expected; modules that it names are registered, so that `.to` moves them."""
+    """Module that calls a plain function; modules that the function refers to are registered, so `.to` moves them."""
 
     def __init__(self, function: Callable):
         super().__init__()
@@ -34,7 +39,7 @@ class Function(nn.Module):
         return self.function(*arguments)
 
     def __deepcopy__(self, memo: dict) -> Function:
-        """Copy the wrapper; refused where the function would still use the original network's weights."""
+        """Copy the wrapper; refused if the copied function would still use the original network's weights."""
         if any(True for _ in self.held.parameters()):
             raise InputError(
                 "a function cannot be copied together with the network that it calls; pass the network itself, or an "
@@ -44,7 +49,7 @@ class Function(nn.Module):
 
 
 def as_module(network: Callable) -> nn.Module:
-    """A network as a module, so that its parameters belong to the model."""
+    """Return a network as a module, so that its parameters belong to the model."""
     if isinstance(network, nn.Module):
         return network
     if not callable(network):
@@ -53,7 +58,7 @@ def as_module(network: Callable) -> nn.Module:
 
 
 def evaluate(network: nn.Module, *inputs: Tensor, cond: Tensor | None) -> Any:
-    """The network's output for its inputs, with cond as a last argument if there is one.
+    """Call a network with its inputs, and with cond as the last argument if it is not None; return its output.
 
     Raises:
         InputError: If the network does not take these inputs, or computes in another dtype.
@@ -71,7 +76,7 @@ def evaluate(network: nn.Module, *inputs: Tensor, cond: Tensor | None) -> Any:
 
 
 def _explained(error: Exception, network: nn.Module, inputs: tuple[Tensor, ...], cond: Tensor | None) -> str | None:
-    """Explanation of a network's error by the inputs it was given; None if they do not explain it."""
+    """Explanation of a network's error in terms of its inputs; None if they do not explain it."""
     arguments = inputs if cond is None else (*inputs, cond)
     if isinstance(error, TypeError):
         signature = inspect.signature(network.function if isinstance(network, Function) else network.forward)
@@ -81,7 +86,7 @@ def _explained(error: Exception, network: nn.Module, inputs: tuple[Tensor, ...],
             names = ", ".join([*(("z",) if len(inputs) == 1 else ("z_t", "t")), *(() if cond is None else ("cond",))])
             return f"the network is called as net({names}), and its signature is {signature}; wrap it in a module that takes these"
         return None
-    if isinstance(error, IndexError):  # of an embedding table
+    if isinstance(error, IndexError):  # raised by an embedding table
         given = [one for one in arguments[1:] if not one.is_floating_point() and one.numel()]
         if not given:
             return None
@@ -101,7 +106,7 @@ def _explained(error: Exception, network: nn.Module, inputs: tuple[Tensor, ...],
 
 
 def tensor_of(output: Any) -> Any:
-    """A network's output without the object, dict or tuple of one that other libraries put around it."""
+    """Unwrap a network's output from the object, dict or one-element tuple in which other libraries return it."""
     if isinstance(output, Mapping) and "sample" in output:
         output = output["sample"]
     elif not isinstance(output, Tensor | tuple) and hasattr(output, "sample"):
@@ -110,16 +115,16 @@ def tensor_of(output: Any) -> Any:
 
 
 def denoiser_output(output: Any, z_t: Tensor, learned: bool, bounded: bool = True) -> tuple[Tensor, Tensor | None]:
-    """The prediction, and v of a learned variance, from what a denoiser returned.
+    """Check the output of a denoiser; return the prediction, and v of a learned variance or None.
 
     Args:
         output: A tensor, an object or dict with `sample`, or with a learned variance a pair (prediction, v).
-        z_t: The denoiser's input, whose shape and dtype the prediction takes.
+        z_t: The denoiser's input, which sets the shape and dtype of the prediction.
         learned: Whether the variance is learned.
-        bounded: Whether v must lie in [0, 1]; default: yes.
+        bounded: Whether v must lie in [0, 1]; default: True.
 
     Raises:
-        InputError: If type or shape differs; the message names both and the usual cause.
+        InputError: If the type or shape is wrong; the message names the expected one, the given one and the usual cause.
     """
     output = tensor_of(output)
     pair = isinstance(output, tuple) and len(output) == 2
@@ -151,10 +156,10 @@ def _like(output: Any, z_t: Tensor, name: str) -> Tensor:
 
 
 def encoder_output(output: Any, shape: Sequence[int], batch: int) -> tuple[Tensor, Tensor]:
-    """(mean, log_var) from what an encoder returned, each (batch, *shape).
+    """Check the output of an encoder and return it: (mean, log_var), each (batch, *shape).
 
     Raises:
-        InputError: If it is no pair of tensors of that shape.
+        InputError: If it is not a pair of tensors of that shape.
     """
     if not isinstance(output, tuple) or len(output) != 2:
         raise InputError(f"an encoder returns a pair (mean, log_var), got {_described(output)}")
@@ -164,7 +169,7 @@ def encoder_output(output: Any, shape: Sequence[int], batch: int) -> tuple[Tenso
 
 
 def decoder_output(output: Any, shape: Sequence[int] | None, batch: int) -> Any:
-    """A decoder's output, one tensor or a pair, each (batch, *shape) if the shape is known.
+    """Check the output of a decoder and return it: one tensor or a pair, each (batch, *shape) if the shape is known.
 
     Raises:
         InputError: If it has another type or shape.
@@ -194,20 +199,22 @@ def _described(value: Any) -> str:
 
 
 def as_shape(shape: Sequence[int] | int) -> tuple[int, ...]:
-    """A shape; an int is a vector's length.
+    """Return a shape as a tuple; an int is the length of a vector.
 
     Raises:
         InputError: If a size is not a positive whole number.
     """
     sizes = (shape,) if isinstance(shape, int) else tuple(shape) if isinstance(shape, Sequence) else ()
     if not sizes or any(isinstance(size, bool) or not isinstance(size, int) or size < 1 for size in sizes):
-        raise InputError(f"a shape needs positive whole sizes, got {shape!r}; e.g. (20,)")
+        raise InputError(f"a shape needs positive whole numbers, got {shape!r}; e.g. (20,)")
     return sizes
 
 
 def reference(module: nn.Module) -> Tensor:
-    """A tensor with a module's dtype and device: its first floating-point parameter, else its first such buffer."""
-    for tensor in itertools.chain(module.parameters(), module.buffers()):  # a walk of the whole tree is slow
+    """Return a tensor with a module's dtype and device: its first floating-point parameter, or else buffer."""
+    for tensor in itertools.chain(
+        module.parameters(), module.buffers()
+    ):  # stops at the first one, because visiting all is slow
         if tensor.is_floating_point():
             return tensor
     return torch.zeros(())

@@ -1,4 +1,4 @@
-"""Predictions of a denoiser, one small class each: its regression target, and x from its output (M8)."""
+"""Parametrizations of a denoiser: for each, the regression target and the estimate of x from the output (M8)."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from kakusan.errors import InputError, ScheduleWarning
 from kakusan.registry import Registry
 from kakusan.schedule import Schedule, Step
 
-UNSTABLE_ALPHA_BAR = 1e-6  # below it, x from a predicted eps has 1,000 times the error of the network
+UNSTABLE_ALPHA_BAR = 1e-6  # below this, x from a predicted eps has more than 1,000 times the error of the network
 
 
 class Parametrization(Protocol):
-    """Translation between a network's output and the data estimate.
+    """Conversion between a network's output and the data estimate.
 
     Attributes:
         needs_signal: Whether x cannot be recovered where alpha_bar = 0.
@@ -24,81 +24,81 @@ class Parametrization(Protocol):
     needs_signal: ClassVar[bool]
 
     def x_hat(self, output: Tensor, z: Tensor, step: Step) -> Tensor:
-        """The estimate of x from the network's output at z_t."""
+        """Return the estimate of x from the network's output at z_t."""
         ...
 
     def target(self, x: Tensor, z: Tensor, eps: Tensor, step: Step) -> Tensor:
-        """The output of a network that knows x and eps: the regression target."""
+        """Return the regression target: the ideal output, given x and eps."""
         ...
 
 
 class Eps:
-    """The noise: eps = (z_t - signal x) / noise. Ho, Jain and Abbeel 2020, https://arxiv.org/abs/2006.11239."""
+    """Prediction of the noise eps = (z_t - signal x) / noise. Ho, Jain and Abbeel 2020, https://arxiv.org/abs/2006.11239."""
 
     needs_signal = True
 
     def x_hat(self, output: Tensor, z: Tensor, step: Step) -> Tensor:
-        """(z_t - noise eps) / signal."""
+        """Return the estimate (z_t - noise output) / signal of x."""
         return (z - step.noise * output) / step.signal
 
     def target(self, x: Tensor, z: Tensor, eps: Tensor, step: Step) -> Tensor:
-        """The noise itself."""
+        """Return the regression target, the noise eps."""
         return eps
 
 
 class X:
-    """The data x itself."""
+    """Prediction of the data x."""
 
     needs_signal = False
 
     def x_hat(self, output: Tensor, z: Tensor, step: Step) -> Tensor:
-        """The output itself."""
+        """Return the output, which is the estimate of x."""
         return output
 
     def target(self, x: Tensor, z: Tensor, eps: Tensor, step: Step) -> Tensor:
-        """The data itself."""
+        """Return the regression target, the data x."""
         return x
 
 
 class V:
-    """v = signal eps - noise x. Salimans and Ho 2022, https://arxiv.org/abs/2202.00512, appendix D."""
+    """Prediction of v = signal eps - noise x. Salimans and Ho 2022, https://arxiv.org/abs/2202.00512, appendix D."""
 
     needs_signal = False
 
     def x_hat(self, output: Tensor, z: Tensor, step: Step) -> Tensor:
-        """Signal z_t - noise v."""
+        """Return the estimate signal z_t - noise output of x."""
         return step.signal * z - step.noise * output
 
     def target(self, x: Tensor, z: Tensor, eps: Tensor, step: Step) -> Tensor:
-        """Signal eps - noise x."""
+        """Return the regression target v = signal eps - noise x."""
         return step.signal * eps - step.noise * x
 
 
 class Score:
-    """The score of q(z_t | x): -eps / noise. Song et al. 2021, https://arxiv.org/abs/2011.13456."""
+    """Prediction of the score of q(z_t | x), -eps / noise. Song et al. 2021, https://arxiv.org/abs/2011.13456."""
 
     needs_signal = True
 
     def x_hat(self, output: Tensor, z: Tensor, step: Step) -> Tensor:
-        """(z_t + noise^2 score) / signal."""
+        """Return the estimate (z_t + noise^2 output) / signal of x."""
         return (z + step.noise_var * output) / step.signal
 
     def target(self, x: Tensor, z: Tensor, eps: Tensor, step: Step) -> Tensor:
-        """-eps / noise."""
+        """Return the regression target, the score -eps / noise."""
         return -eps / step.noise
 
 
 class Mean:
-    """The mean of p(z_{t-1} | z_t), the prediction of the study notes: coef_x x + coef_z z_t."""
+    """Prediction of the mean coef_x x + coef_z z_t of p(z_{t-1} | z_t), as in the study notes."""
 
     needs_signal = False
 
     def x_hat(self, output: Tensor, z: Tensor, step: Step) -> Tensor:
-        """(mean - coef_z z_t) / coef_x."""
+        """Return the estimate (output - coef_z z_t) / coef_x of x."""
         return (output - step.mean_coef_z * z) / step.mean_coef_x
 
     def target(self, x: Tensor, z: Tensor, eps: Tensor, step: Step) -> Tensor:
-        """The mean of q(z_{t-1} | z_t, x)."""
+        """Return the regression target, the mean of q(z_{t-1} | z_t, x)."""
         return step.mean_coef_x * x + step.mean_coef_z * z
 
 
@@ -120,10 +120,10 @@ def check_last_step(
     """Check that a prediction can give x at t = T.
 
     Raises:
-        InputError: If it needs a signal, and alpha_bar_T = 0.
+        InputError: If alpha_bar_T = 0 and the prediction needs a signal.
 
     Warns:
-        ScheduleWarning: If alpha_bar_T is so small that x from the prediction is far off without clipping.
+        ScheduleWarning: If alpha_bar_T is so small that the estimate of x is inaccurate without clipping.
     """
     if not parametrization.needs_signal:
         return
@@ -135,7 +135,7 @@ def check_last_step(
     if left < UNSTABLE_ALPHA_BAR and clip is None:
         warnings.warn(
             f"prediction={prediction!r} multiplies the network's error by {left**-0.5:.0f} at t = T, where "
-            f"alpha_bar = {left:.1g}: samples of few steps may be far too large; use prediction='v', or clip=(-1, 1)",
+            f"alpha_bar = {left:.1g}: samples with few steps may be far too large; use prediction='v', or clip=(-1, 1)",
             ScheduleWarning,
             stacklevel=3,
         )

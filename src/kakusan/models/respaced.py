@@ -1,4 +1,4 @@
-"""The denoiser of a diffusion chain that visits only some steps of a finer one."""
+"""Denoiser of a diffusion chain that uses only some steps of a finer chain."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ if TYPE_CHECKING:
 
 
 class Respaced(nn.Module):
-    """Denoiser of a coarser chain: translates its steps to the finer chain's, and returns the estimate of x."""
+    """Denoiser of a coarser chain, which converts its steps to those of the finer chain and returns estimates of x."""
 
     def __init__(self, model: Diffusion, times: list[int]):
         super().__init__()
         self.model = model
-        device = reference(model).device  # so that an evaluation moves nothing there
+        device = reference(model).device  # the table is created on the model's device, so no evaluation has to move it
         self.register_buffer("times", torch.tensor([0, *times], device=device), persistent=False)
 
     def forward(self, z_t: Tensor, t: Tensor, cond: Tensor | None = None) -> Tensor | tuple[Tensor, Tensor]:
-        """The estimate of x, and v if the variance is learned."""
+        """Return the estimate of x, and v if the variance is learned."""
         own = self.times.to(t.device)[t]
         prediction, v = self.model.predict(z_t, own, cond)
         x_hat = self.model.x_from(prediction, z_t, own)

@@ -14,16 +14,16 @@ from kakusan.timesteps import StepLaw
 if TYPE_CHECKING:
     from kakusan.models.diffusion import Diffusion
 
-# Nichol and Dhariwal weigh the bound in bits by 1e-3; here it is in nats, so the same number weighs it by 1.44 times less.
+# Nichol and Dhariwal apply the weight 1e-3 to the bound in bits. Here the bound is in nats, so its weight is 1.44 times less.
 HYBRID_BOUND_WEIGHT = 1e-3
 
 
 def simple_loss(model: Diffusion, x: Tensor, generator: Randomness, law: StepLaw, cond: Tensor | None) -> Tensor:
-    """|prediction(z_t, t) - target|^2 / num_dims for t from `law`; shape (b,).
+    """Squared error |prediction(z_t, t) - target|^2 / num_dims with t drawn from `law`, shape (b,).
 
-    For the prediction eps this is equation 14 of Ho, Jain and Abbeel 2020, https://arxiv.org/abs/2006.11239: another
-    objective than the bound with the same minimizer over unrestricted functions (K7). With a learned variance, 1e-3
-    of the bound (in nats) is added, without a gradient into the mean: the hybrid loss of Nichol and Dhariwal 2021,
+    For the prediction eps this is equation 14 of Ho, Jain and Abbeel 2020, https://arxiv.org/abs/2006.11239. It differs
+    from the bound and has the same minimizer over unrestricted functions (K7). With a learned variance, 1e-3 times the
+    bound in nats is added, without a gradient into the mean. This is the hybrid loss of Nichol and Dhariwal 2021,
     https://arxiv.org/abs/2102.09672, equation 16, where the bound is in bits.
     """
     t = law.draw(len(x), generator, x.device)

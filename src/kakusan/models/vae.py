@@ -17,15 +17,15 @@ from kakusan.noise import Randomness
 
 
 class VAE(nn.Module, LatentChain):
-    """p(z) = N(0, I), p(x | z) by a decoder, q(z | x) = N(mean, diag(exp(log_var))) by an encoder.
+    """VAE with p(z) = N(0, I), a decoder for p(x | z) and an encoder for q(z | x) = N(mean, diag(exp(log_var))).
 
-    Both networks may take a condition as a second argument, which they get where `cond` is given.
+    If `cond` is given, both networks receive it as a second argument.
 
     Args:
-        encoder: x -> (mean, log_var), each (b, *latent_shape).
-        decoder: z -> the output that the likelihood needs: the mean, with unit variance unless it returns
-            (mean, log_var); for "bernoulli" the log-odds.
-        latent_shape: Shape of z without the batch, e.g. (20,); an int is one dimension.
+        encoder: Network from x to (mean, log_var), each (b, *latent_shape).
+        decoder: Network from z to the output that the likelihood needs: (mean, log_var), or the mean for unit
+            variance; for "bernoulli" the log-odds.
+        latent_shape: Shape of z without the batch, e.g. (20,); an int is the length of a vector.
         likelihood: "gaussian" (default), "bernoulli", "discretized", or a `Likelihood`.
         event_shape: Shape of one example; None accepts every shape that the networks take.
 
@@ -69,7 +69,7 @@ class VAE(nn.Module, LatentChain):
         check_cond(cond, len(x))
 
     def draw_terms(self, x: Tensor, cond: Tensor | None = None, generator: Randomness = None) -> dict[str, Tensor]:
-        """Terms whose sum is an unbiased one-draw ELBO with the KL in closed form (S7); nats, each (b,)."""
+        """Terms in nats, each (b,), whose sum is an unbiased one-draw ELBO estimate with the KL in closed form (S7)."""
         check_event(x, self.event_shape)
         q = self.encode(x, 1, cond)
         reconstruction = self.decode(q.sample(generator), 1, cond).log_prob(x)

@@ -1,7 +1,7 @@
 """Networks, which are independent of probability models.
 
-A denoiser of one's own is any module that keeps the protocol `Denoiser`. A built-in one is a file with a subclass of
-`ImageDenoiser`, and a line in `NETWORKS`.
+Any module that follows the protocol `Denoiser` can be used as a denoiser. A built-in one is a file with a subclass of
+`ImageDenoiser` and a line in `NETWORKS`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The protocol that every denoiser keeps, and the base class of the built-in ones."""
+"""The protocol of every denoiser, and the base class of the built-in denoisers."""
 
 from __future__ import annotations
 
@@ -13,29 +13,30 @@ from kakusan.nets.time import TimeKind, time_network
 
 
 class Denoiser(Protocol):
-    """A network that is called `net(z_t, t)`, or `net(z_t, t, cond)` if it is conditional.
+    """A network that is called as `net(z_t, t)`, or as `net(z_t, t, cond)` if it is conditional.
 
     z_t is (b, *event), t is int64 (b,) in 1..T, and cond is int64 (b,) class indices or float (b, ...) features. The
     output has the shape of z_t. With `variance="learned"` it is a pair (prediction, v), v in [0, 1] (M7).
 
-    A module may have a method `hidden_matrices() -> list[Tensor]`: the weights that the optimizer Muon orthogonalizes.
+    A module may have a method `hidden_matrices() -> list[Tensor]`. It returns the weights whose updates the optimizer
+    Muon orthogonalizes.
     """
 
     def __call__(self, z_t: Tensor, t: Tensor, cond: Tensor | None = None) -> Tensor | tuple[Tensor, Tensor]:
-        """Predict from z_t."""
+        """Return the prediction for z_t at t."""
         ...
 
 
 class ImageDenoiser(nn.Module):
-    """Base of the built-in denoisers of images (b, C, H, W); it embeds t and cond.
+    """Base class of the built-in denoisers of images (b, C, H, W); it embeds t and cond.
 
     Args:
-        time: How t is embedded: "sinusoidal" features, or a "table" with one row per t (M12).
-        time_width: Features that t and cond are embedded in.
+        time: Embedding of t: "sinusoidal" features, or a "table" with one row per t (M12).
+        time_width: Width of the embedding of t and cond.
         num_steps: T, for the table.
         num_classes: Number of classes if class-conditional, otherwise 0.
         cond_dim: Number of features if conditional on features, otherwise 0.
-        frequencies: Sinusoids of t.
+        frequencies: Number of sinusoids of t.
     """
 
     settings: ClassVar[tuple[str, ...]]  # constructor arguments that `from_config` reads from a config
@@ -78,7 +79,7 @@ class ImageDenoiser(nn.Module):
         return {name: getattr(config, name) for name in cls.settings}
 
     def embed(self, t: Tensor, cond: Tensor | None = None) -> Tensor:
-        """Embed t (b,) and cond, shape (b, time_width); InputError if cond does not fit this network."""
+        """Return the embedding of t (b,) and cond, (b, time_width); InputError if cond does not fit this network."""
         if self.num_classes:
             check_classes(cond, t.shape[0], self.num_classes)
         if self.cond_dim and (
@@ -93,19 +94,19 @@ class ImageDenoiser(nn.Module):
         return self.time(t) if cond is None else self.time(t, cond)
 
     def hidden_matrices(self) -> list[Tensor]:
-        """Weights between hidden layers, which the optimizer Muon orthogonalizes."""
+        """Weights between hidden layers, whose updates the optimizer Muon orthogonalizes."""
         return hidden_weights(*(part for name, part in self.named_children() if name not in self.not_hidden))
 
 
 def check_classes(cond: Tensor | None, num: int, num_classes: int) -> None:
-    """InputError unless cond is what a network of so many classes takes; with 0 classes that is None."""
+    """Raise an InputError unless cond holds `num` indices of `num_classes` classes; with 0 classes it must be None."""
     if num_classes and (cond is None or cond.is_floating_point() or cond.shape != (num,)):
         raise InputError(
             f"this network is class-conditional on {num_classes} classes: pass cond, int64 of shape (b,), "
             f"got {_described(cond)}"
         )
     if not num_classes and cond is not None:
-        raise InputError(f"this network is unconditional: leave out cond, got {_described(cond)}")
+        raise InputError(f"this network is unconditional: omit cond, got {_described(cond)}")
 
 
 def _described(cond: Tensor | None) -> str:

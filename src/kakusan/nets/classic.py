@@ -1,8 +1,8 @@
-"""The U-Net of the DDPM paper, made fast on a CPU without changing what it computes.
+"""The U-Net of the DDPM paper, made faster on a CPU without changing its results.
 
-Images stay in channels-last memory: convolutions of few channels run fastest there, and attention's list of positions
-is the same memory. A convolution of an image enlarged by two is computed from the small image. The shifts of all
-residual blocks are one matrix product.
+Images stay in channels-last memory, where convolutions with few channels are fastest and attention needs no copy. The
+convolution of an image enlarged by two is computed from the small image. The shifts of all residual blocks come from
+one matrix product.
 """
 
 from __future__ import annotations
@@ -21,32 +21,33 @@ from kakusan.nets.layers import GroupNorm, Modulation, attend, channels_last, ze
 from kakusan.nets.time import TimeKind
 
 KERNEL = 3
-# Row k of a transposed convolution's 4-tap kernel is a sum of rows of the 3-tap kernel that reads an enlarged image. Each
-# row of the small image stands twice there, and taps that meet the same row are added up.
+# Row k of a transposed convolution's 4-tap kernel is a sum of rows of the 3-tap kernel on the enlarged image. Each row of
+# the small image occurs twice in the enlarged one, and taps on the same row are added.
 ENLARGED = ((0.0, 0.0, 1.0), (0.0, 1.0, 1.0), (1.0, 1.0, 0.0), (1.0, 0.0, 0.0))
 
 
 class ClassicUNet(ImageDenoiser):
-    """U-Net of the DDPM paper: (z_t (b, C, H, W), t (b,)) -> prediction, and with `gate` also v in [0, 1], of z_t's shape.
+    """U-Net of the DDPM paper, from z_t (b, C, H, W) and t (b,) to a prediction, and with `gate` also v in [0, 1].
 
-    It takes any height and width. Kept for comparisons with published models; `UNet` learns more per minute on a CPU.
-    Source: Ho, Jain and Abbeel 2020, appendix B. The paper attends at 16 x 16; here each level has its own switch.
+    Both outputs have the shape of z_t, and any height and width is allowed. It serves comparisons with published models;
+    `UNet` learns more per minute on a CPU. Source: Ho, Jain and Abbeel 2020, appendix B. The paper has attention at
+    16 x 16; here it is an option of each level.
 
     Args:
         channels: C.
         size: (H, W).
         num_steps: T, for the time table.
         widths: Channels of each level, the finest first; each further level halves height and width.
-        blocks: Residual blocks per level on the way down; one more on the way up.
-        attention: Whether each level attends after its blocks; default: none does.
-        middle_attention: Whether the middle attends.
+        blocks: Residual blocks per level on the downward path; the upward path has one more.
+        attention: Whether each level has attention after its blocks; default: no level has.
+        middle_attention: Whether the middle has attention.
         head_width: Channels of an attention head; None for one head.
         groups: Groups of every normalization, a divisor of each width. With one channel per group a block ignores t,
-            because what is the same at all positions is normalized away.
+            because normalization then removes shifts that are equal at all positions.
         time: "sinusoidal" features of t, or a "table" with one row per t (M12).
         gate: Also return the learned variance's v (M7).
         num_classes: Number of classes if class-conditional, otherwise 0.
-        time_features: Sinusoids of t; default: widths[0].
+        time_features: Number of sinusoids of t; default: widths[0].
         cond_dim: Number of features if conditional on features, otherwise 0.
     """
 
@@ -116,7 +117,7 @@ class ClassicUNet(ImageDenoiser):
         return {"widths": (config.width, config.inner_width, config.inner_width), "blocks": config.blocks}
 
     def forward(self, z_t: Tensor, t: Tensor, cond: Tensor | None = None) -> Tensor | tuple[Tensor, Tensor]:
-        """Predict from z_t."""
+        """Return the prediction for z_t at t."""
         shifts = iter(self.shifts(self.embed(t, cond)).split(self.shift_widths, dim=1))
         # With one channel both layouts are the same memory, and the convolution would choose the other one.
         h = self.first(self.folding.into(z_t)).contiguous(memory_format=torch.channels_last)
@@ -137,7 +138,7 @@ class ClassicUNet(ImageDenoiser):
 
 
 class Block(nn.Module):
-    """Residual block of two 3 x 3 convolutions, shifted by t in between, and attention if `attends`."""
+    """Residual block of two 3 x 3 convolutions with a shift by t between them, then attention if `attends`."""
 
     def __init__(self, width_in: int, width: int, groups: int, head_width: int | None, attends: bool):
         super().__init__()
@@ -156,7 +157,7 @@ class Block(nn.Module):
 
 
 class Attention(nn.Module):
-    """Residual self-attention between all positions; starts as the identity."""
+    """Residual self-attention between all positions, initialized as the identity."""
 
     def __init__(self, width: int, groups: int, head_width: int):
         super().__init__()
@@ -167,7 +168,7 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map x (b, width, rows, columns)."""
-        rows = self.norm(x).permute(0, 2, 3, 1).flatten(1, 2)  # (b, positions, width), the same memory
+        rows = self.norm(x).permute(0, 2, 3, 1).flatten(1, 2)  # (b, positions, width), without a copy
         heads = self.queries_keys_values(rows).unflatten(2, (3, -1, self.head_width)).transpose(1, 3)
         found = attend(*heads.unbind(2))  # (b, heads, positions, head_width)
         y = self.out(found.transpose(1, 2).flatten(2))
@@ -175,9 +176,9 @@ class Attention(nn.Module):
 
 
 class EnlargedConv2d(nn.Conv2d):
-    """A 3 x 3 convolution of the image enlarged by two by repeating pixels, without the enlarged image.
+    """A 3 x 3 convolution of the image with each pixel repeated to 2 x 2, computed without the enlarged image.
 
-    Repeated pixels meet sums of taps, four instead of nine per output pixel, which is a transposed convolution.
+    Equal pixels are multiplied by sums of taps, four instead of nine per output pixel. This is a transposed convolution.
     """
 
     sums: Tensor

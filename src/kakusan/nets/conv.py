@@ -1,4 +1,4 @@
-"""Convolutional encoders and decoders between images of any size and latents: residual blocks at falling resolution."""
+"""Convolutional encoders and decoders between images of any size and latents, with residual blocks at several levels."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from torch.nn import functional as F
 
 from kakusan.nets.layers import zeroed
 
-COARSEST = 8  # pixels: a longer side is halved until it is at most this
-MOST_WIDER = 4  # widest level divided by the finest
-FINEST_SHARE = 2  # the level of single pixels is narrower by this factor, because it costs most
+COARSEST = 8  # pixels; images are halved until their longer side is at most this
+MOST_WIDER = 4  # largest ratio of a level's width to `width`
+FINEST_SHARE = 2  # the level of single pixels is narrower by this factor, because it costs the most
 
 
 def sizes(height: int, width: int) -> list[tuple[int, int]]:
@@ -25,7 +25,7 @@ def sizes(height: int, width: int) -> list[tuple[int, int]]:
 
 
 class Block(nn.Module):
-    """h + convolutions of h, which start at zero."""
+    """Residual block of two convolutions, initialized as the identity."""
 
     def __init__(self, width: int):
         super().__init__()
@@ -42,7 +42,7 @@ def _widths(levels: int, width: int) -> list[int]:
 
 
 class ConvEncoder(nn.Module):
-    """Images (b, C, H, W) -> (mean, log_var), each (b, *out_shape).
+    """Convolutional encoder from images (b, C, H, W) to (mean, log_var), each (b, *out_shape).
 
     Args:
         in_shape: (C, H, W), with sides of any size.
@@ -67,7 +67,7 @@ class ConvEncoder(nn.Module):
         self.out = nn.Conv2d(wide[-1], 2 * self.out_shape[0], 1) if maps else nn.Linear(grid, 2 * math.prod(out_shape))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Compute mean and log-variance."""
+        """Return mean and log-variance of the latents."""
         h = self.body(x)
         out = self.out(h if isinstance(self.out, nn.Conv2d) else h.flatten(1))
         mean, log_var = (part.reshape(-1, *self.out_shape) for part in out.chunk(2, dim=1))
@@ -75,10 +75,10 @@ class ConvEncoder(nn.Module):
 
 
 class ConvDecoder(nn.Module):
-    """Latents (b, *in_shape) -> (mean, log_var), or one tensor, each (b, C, H, W).
+    """Convolutional decoder from latents (b, *in_shape) to (mean, log_var) or one tensor, each (b, C, H, W).
 
     Args:
-        in_shape: Shape of the latents, as of `ConvEncoder`.
+        in_shape: Shape of the latents, like out_shape of `ConvEncoder`.
         out_shape: (C, H, W), with sides of any size.
         width: Channels of the level below the pixels.
         blocks: Residual blocks of each level.
@@ -113,7 +113,7 @@ class ConvDecoder(nn.Module):
         self.out = nn.Conv2d(wide[-1], out_shape[0] * (2 if has_log_var else 1), 3, padding=1)
 
     def forward(self, z: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        """Compute the output."""
+        """Return (mean, log_var), or one tensor without log-variances."""
         h = self.first(z).view(-1, *self.grid)
         for level, blocks in enumerate(self.levels):
             if level:

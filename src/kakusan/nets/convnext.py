@@ -1,4 +1,4 @@
-"""An isotropic ConvNeXt: depthwise convolutions between patches and a perceptron in each, at one width throughout."""
+"""An isotropic ConvNeXt: depthwise convolutions between patches and a perceptron per patch, with one constant width."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ EXPANSION = 4
 
 
 class ConvNeXt(ImageDenoiser):
-    """ConvNeXt denoiser: (z_t (b, C, H, W), t (b,)) -> prediction, and with `gate` also v in [0, 1], of z_t's shape.
+    """ConvNeXt denoiser, from z_t (b, C, H, W) and t (b,) to a prediction, and with `gate` also v in [0, 1].
 
-    It takes any height and width. On a CPU, `UNet` learned more per minute. This network is a convolutional baseline without levels, kept for
-    comparisons and for runs of version 0.3. Source: Liu et al. 2022, "A ConvNet for the 2020s", isotropic form.
+    Both outputs have the shape of z_t, and any height and width is allowed. This convolutional baseline without levels
+    is kept for comparisons and for runs of version 0.3. On a CPU, `UNet` learned more per minute. Source: Liu et al.
+    2022, "A ConvNet for the 2020s", isotropic form.
 
     Args:
         channels: C.
@@ -30,7 +31,7 @@ class ConvNeXt(ImageDenoiser):
         time: "sinusoidal" features of t, or a "table" with one row per t (M12).
         gate: Also return the learned variance's v (M7).
         num_classes: Number of classes if class-conditional, otherwise 0.
-        time_width: Features that t and cond are embedded in.
+        time_width: Width of the embedding of t and cond.
         cond_dim: Number of features if conditional on features, otherwise 0.
     """
 
@@ -59,7 +60,7 @@ class ConvNeXt(ImageDenoiser):
         channels_last(self)
 
     def forward(self, z_t: Tensor, t: Tensor, cond: Tensor | None = None) -> Tensor | tuple[Tensor, Tensor]:
-        """Predict from z_t."""
+        """Return the prediction for z_t at t."""
         e = self.embed(t, cond)
         h = self.first(self.folding.into(z_t).permute(0, 2, 3, 1))
         for block in self.blocks:
@@ -68,7 +69,7 @@ class ConvNeXt(ImageDenoiser):
 
 
 class Block(nn.Module):
-    """Residual block: mix positions within each channel, then channels within each position; starts as the identity."""
+    """Residual block that mixes positions, then channels, and is initialized as the identity."""
 
     def __init__(self, width: int, time_width: int):
         super().__init__()

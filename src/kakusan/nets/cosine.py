@@ -1,6 +1,6 @@
 """A residual perceptron on the image's cosine coefficients.
 
-In the cosine basis the pixels of images are nearly uncorrelated. A gain per coefficient and t is then nearly the best
+The cosine coefficients of images are nearly uncorrelated. So one gain for each coefficient and t is nearly the best
 linear denoiser. The perceptron adds the nonlinear part.
 """
 
@@ -18,7 +18,7 @@ from kakusan.nets.time import TimeKind
 
 
 def cosine_basis(size: int) -> Tensor:
-    """Orthonormal discrete cosine transform of type II as a matrix (frequency, position), float64.
+    """Matrix of the orthonormal discrete cosine transform of type II, (frequency, position), float64.
 
     Source: Ahmed, Natarajan and Rao 1974.
     """
@@ -30,9 +30,10 @@ def cosine_basis(size: int) -> Tensor:
 
 
 class CosineMLP(ImageDenoiser):
-    """Perceptron denoiser: (z_t (b, C, H, W), t (b,)) -> prediction, and with `gate` also v in [0, 1], of z_t's shape.
+    """Perceptron denoiser, from z_t (b, C, H, W) and t (b,) to a prediction, and with `gate` also v in [0, 1].
 
-    The cheapest of the networks, for small images and for tests of a pipeline; `UNet` learned more per minute.
+    Both outputs have the shape of z_t. It is the cheapest of the networks, for small images and for tests of a
+    pipeline; `UNet` learned more per minute.
 
     Args:
         channels: C.
@@ -41,9 +42,9 @@ class CosineMLP(ImageDenoiser):
         width: Units of every layer; 512 suits 28 x 28 images.
         blocks: Number of residual blocks.
         time: "sinusoidal" features of t, or a "table" with one row per t (M12).
-        gate: Also return the learned variance's v (M7), which is a sum of cosines too.
+        gate: Also return the learned variance's v (M7), made from cosine coefficients as well.
         num_classes: Number of classes if class-conditional, otherwise 0.
-        time_width: Features that t and cond are embedded in.
+        time_width: Width of the embedding of t and cond.
         cond_dim: Number of features if conditional on features, otherwise 0.
     """
 
@@ -76,7 +77,7 @@ class CosineMLP(ImageDenoiser):
         self.last = zeroed(nn.Linear(width, num_dims * (2 if gate else 1)))
 
     def forward(self, z_t: Tensor, t: Tensor, cond: Tensor | None = None) -> Tensor | tuple[Tensor, Tensor]:
-        """Predict from z_t."""
+        """Return the prediction for z_t at t."""
         e = self.embed(t, cond)
         coefficients = (self.vertical @ z_t @ self.horizontal.T).flatten(1)
         h = self.first(coefficients)
@@ -91,7 +92,7 @@ class CosineMLP(ImageDenoiser):
 
 
 class Block(nn.Module):
-    """Residual two-layer perceptron, modulated by t; starts as the identity."""
+    """Residual two-layer perceptron, modulated by t and initialized as the identity."""
 
     def __init__(self, width: int, time_width: int):
         super().__init__()

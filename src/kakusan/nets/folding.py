@@ -1,4 +1,4 @@
-"""Space-to-depth: an image of any height and width as a grid of patches whose pixels are channels, and back."""
+"""Space-to-depth: conversion of an image to a grid of patches whose pixels are channels, and back."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from torch.nn import functional as F
 
 
 class Folding:
-    """(b, C, H, W) -> (b, C fold^2, rows, columns), padded at the right and the bottom, and back.
+    """Conversion of images (b, C, H, W) to (b, C fold^2, rows, columns), padded at the right and the bottom, and back.
 
     Args:
         channels: C.
         size: (H, W).
-        fold: Pixels of a side that become channels.
-        multiple: Height and width are padded to a multiple of it; default: `fold`.
-        gate: The output has twice the channels: a prediction, and the learned variance's v as log-odds (M7).
+        fold: Side in pixels of a patch that becomes one position.
+        multiple: Number to a multiple of which height and width are padded; default: `fold`.
+        gate: True if the network's output has twice the channels: a prediction, and the log-odds of the learned
+            variance's v (M7).
     """
 
     def __init__(
@@ -29,19 +30,19 @@ class Folding:
         self.channels_out = self.channels_in * (2 if gate else 1)
 
     def into(self, z: Tensor) -> Tensor:
-        """(b, C, H, W) -> (b, channels_in, *grid)."""
+        """Fold images (b, C, H, W) to (b, channels_in, *grid)."""
         return F.pixel_unshuffle(F.pad(z, self.padding), self.fold)
 
     def back(self, h: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        """(b, channels_out, *grid) -> prediction (b, C, H, W), and with `gate` also v in [0, 1] of that shape."""
+        """Convert an output (b, channels_out, *grid) to the prediction (b, C, H, W), and with `gate` also v in [0, 1]."""
         return self.split(self.unfold(h))
 
     def unfold(self, h: Tensor) -> Tensor:
-        """(b, channels_out, *grid) -> (b, C or 2 C, H, W)."""
+        """Unfold an output (b, channels_out, *grid) to (b, C or 2 C, H, W)."""
         return F.pixel_shuffle(h, self.fold)[:, :, : self.size[0], : self.size[1]]
 
     def split(self, y: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        """(b, C or 2 C, H, W) -> prediction, and with `gate` also v in [0, 1]."""
+        """Split an unfolded output (b, C or 2 C, H, W) into the prediction, and with `gate` also v in [0, 1]."""
         if not self.gate:
             return y
         prediction, logit = y.chunk(2, dim=1)

@@ -16,14 +16,15 @@ class Modulation(nn.Linear):
 
 
 def modulate(h: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-    """h (1 + scale) + shift."""
+    """Return h (1 + scale) + shift."""
     return torch.addcmul(h + shift, h, scale)
 
 
 class GroupNorm(nn.GroupNorm):
-    """Group normalization that computes bfloat16 inputs in the precision of its weights, as autocast does on a GPU.
+    """Group normalization that converts bfloat16 inputs to the precision of its weights, as autocast does on a GPU.
 
-    On a CPU torch's own takes bfloat16 numbers one at a time, which costs more than the convolutions around it.
+    On a CPU, torch's own implementation processes bfloat16 values one at a time, which takes longer than the adjacent
+    convolutions.
     """
 
     def forward(self, input: Tensor) -> Tensor:
@@ -32,16 +33,16 @@ class GroupNorm(nn.GroupNorm):
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Softmax attention per head, softmax(query key^T / sqrt(width)) value; all (b, heads, positions, width)."""
+    """Compute attention softmax(query key^T / sqrt(width)) value per head; all are (b, heads, positions, width)."""
     if value.device.type == "cpu" and value.dtype == torch.bfloat16:
-        # On a CPU the gradients of torch's bfloat16 kernel need up to twelve times as long as those of float32.
+        # On a CPU, gradients of torch's bfloat16 kernel need up to twelve times as long as those of float32.
         with torch.autocast("cpu", enabled=False):
             return F.scaled_dot_product_attention(query.float(), key.float(), value.float()).to(value.dtype)
     return F.scaled_dot_product_attention(query, key, value)
 
 
 def zeroed(layer: Layer) -> Layer:
-    """Set the weights of a layer to zero, so that a residual block that ends in it starts as the identity."""
+    """Set the weights of a layer to zero, so that a residual block that ends in it starts as the identity; return it."""
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)
     return layer
@@ -55,9 +56,9 @@ def channels_last(module: nn.Module) -> None:
 
 
 def hidden_weights(*parts: nn.Module) -> list[Tensor]:
-    """Weights of the linear layers and convolutions in these parts.
+    """Return the weights of the linear layers and convolutions in these parts.
 
-    Left out are modulations, which read the embedding of t, and depthwise convolutions, which do not mix channels.
+    It omits modulations, whose input is the embedding of t, and depthwise convolutions, which do not mix channels.
     """
     layers = [layer for part in parts for layer in part.modules() if isinstance(layer, nn.Linear | nn.Conv2d)]
     return [layer.weight for layer in layers if not isinstance(layer, Modulation) and getattr(layer, "groups", 1) == 1]

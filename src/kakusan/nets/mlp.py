@@ -1,4 +1,4 @@
-"""Multi-layer perceptrons between shapes: encoders and decoders as in the study notes (S27), and deeper ones."""
+"""Multi-layer perceptrons as encoders and decoders: those of the study notes (S27), and deeper ones."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ ACTIVATIONS: dict[Activation, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Ta
 
 
 class GaussianMLP(nn.Module):
-    """Perceptron with two linear heads: (b, *in_shape) -> (mean, log_var), each (b, *out_shape).
+    """Perceptron with two linear heads, from (b, *in_shape) to (mean, log_var), each (b, *out_shape).
 
-    With `num_classes` it is class-conditional: called with cond, int64 (b,), whose one-hot vector joins the input.
+    With `num_classes` it is class-conditional. Then it takes cond, int64 (b,), and appends its one-hot vector to the
+    input.
     """
 
     def __init__(
@@ -38,13 +39,16 @@ class GaussianMLP(nn.Module):
         self.log_var = nn.Linear(hidden[-1], math.prod(out_shape))
 
     def forward(self, x: Tensor, cond: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Compute mean and log-variance."""
+        """Return mean and log-variance."""
         h = self.body(_input(x, cond, self.num_classes))
         return self.mean(h).unflatten(1, self.out_shape), self.log_var(h).unflatten(1, self.out_shape)
 
 
 class MLP(nn.Module):
-    """Perceptron (b, *in_shape) -> (b, *out_shape), with `sigmoid` into [0, 1]; `num_classes` as in `GaussianMLP`."""
+    """Perceptron from (b, *in_shape) to (b, *out_shape); `sigmoid` maps the output into [0, 1].
+
+    `num_classes` is as in `GaussianMLP`.
+    """
 
     def __init__(
         self,
@@ -62,7 +66,7 @@ class MLP(nn.Module):
         self.out = nn.Linear(hidden[-1], math.prod(out_shape))
 
     def forward(self, z: Tensor, cond: Tensor | None = None) -> Tensor:
-        """Compute the output."""
+        """Return the output (b, *out_shape)."""
         y = self.out(self.body(_input(z, cond, self.num_classes))).unflatten(1, self.out_shape)
         return y.sigmoid() if self.sigmoid else y
 
@@ -75,18 +79,18 @@ class Residual(nn.Module):
         self.layer = layer
 
     def forward(self, h: Tensor) -> Tensor:
-        """Add layer(h)."""
+        """Return h + layer(h)."""
         return h + self.layer(h)
 
 
 def _input(x: Tensor, cond: Tensor | None, num_classes: int) -> Tensor:
-    """The flattened input, joined by the one-hot class; InputError if cond does not fit this network."""
+    """Flatten the input and append the one-hot class; InputError if cond does not fit this network."""
     check_classes(cond, len(x), num_classes)
     return x.flatten(1) if cond is None else torch.cat([x.flatten(1), F.one_hot(cond, num_classes).to(x.dtype)], 1)
 
 
 def _body(size: int, hidden: Sequence[int], activation: Activation, residual: bool) -> nn.Sequential:
-    """Linear layers, each with its activation; with `residual`, a layer as wide as its input is added to it."""
+    """Build linear layers with activations; with `residual`, layers as wide as their input are residual."""
     layers: list[nn.Module] = []
     for width in hidden:
         layer = [nn.Linear(size, width), ACTIVATIONS[activation]()]

@@ -15,11 +15,11 @@ MOST_DILATION = 64
 
 
 class SeriesNet(ImageDenoiser):
-    """(z_t (b, C, L), t (b,)) -> prediction, and with `gate` also v in [0, 1], of z_t's shape.
+    """Denoiser of series, from z_t (b, C, L) and t (b,) to a prediction, and with `gate` also v in [0, 1].
 
-    Block k sees positions at distance 2^k, so 6 blocks see 127 positions. A learned vector for each position is added,
-    because series may begin in another way than they end. The idea of growing dilation is that of van den Oord et al.
-    2016, https://arxiv.org/abs/1609.03499.
+    Both outputs have the shape of z_t. Block k has the dilation 2^k, so the receptive field of 6 blocks has 127
+    positions. A learned vector is added at each position, because the start of a series may differ from its end.
+    Source of the growing dilation: van den Oord et al. 2016, https://arxiv.org/abs/1609.03499.
 
     Args:
         channels: C.
@@ -30,7 +30,7 @@ class SeriesNet(ImageDenoiser):
         time: "sinusoidal" features of t, or a "table" with one row per t.
         gate: Also return the learned variance's v.
         num_classes: Number of classes if class-conditional, otherwise 0.
-        time_width: Features that t and cond are embedded in.
+        time_width: Width of the embedding of t and cond.
         cond_dim: Number of features if conditional on features, otherwise 0.
     """
 
@@ -58,7 +58,7 @@ class SeriesNet(ImageDenoiser):
         self.last = zeroed(nn.Conv1d(width, channels * (2 if gate else 1), KERNEL, padding="same"))
 
     def forward(self, z_t: Tensor, t: Tensor, cond: Tensor | None = None) -> Tensor | tuple[Tensor, Tensor]:
-        """Predict from z_t."""
+        """Return the prediction for z_t at t."""
         e = self.embed(t, cond)
         h = self.first(z_t) + self.place
         for block in self.blocks:
@@ -71,7 +71,7 @@ class SeriesNet(ImageDenoiser):
 
 
 class Block(nn.Module):
-    """Residual block: a dilated convolution and one over channels, modulated by t; starts as the identity."""
+    """Residual block of a dilated and a pointwise convolution, modulated by t and initialized as the identity."""
 
     def __init__(self, width: int, time_width: int, dilation: int):
         super().__init__()

@@ -1,4 +1,4 @@
-"""Networks for rows of a table: a linear map plus a perceptron, which can start as a factor analyzer."""
+"""Networks for rows of a table: a linear map plus a perceptron, which can be initialized as a factor analyzer."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from torch import Tensor, nn
 from kakusan.nets.layers import zeroed
 from kakusan.nets.mlp import ACTIVATIONS, Activation
 
-LOWEST_VAR = 1e-6  # of a number given the factors
-LARGEST_RATIO = 1.5  # of log-variances to the constant ones: unlimited, rows unlike any other get endless variances
-ITERATIONS, TOLERANCE = 500, 1e-4  # of expectation maximization
+LOWEST_VAR = 1e-6  # lower limit of a variance given the factors
+LARGEST_RATIO = 1.5  # largest change of a log-variance by the perceptron; without it outliers get unbounded variances
+ITERATIONS, TOLERANCE = 500, 1e-4  # limits of expectation maximization
 
 
 class LinearPlusMLP(nn.Module):
-    """(b, inputs) -> (mean, log_var), each (b, outputs): a linear map, plus a perceptron that starts at zero.
+    """Linear map from (b, inputs) to (mean, log_var), each (b, outputs), plus a perceptron that is zero at first.
 
     Args:
-        inputs: Numbers of an input.
-        hidden: Widths of the hidden layers; none leaves the linear map and a constant log-variance.
-        outputs: Numbers of an output.
-        activation: Of the hidden layers.
-        dropout: Share of hidden units that training leaves out.
+        inputs: Size of an input.
+        hidden: Widths of the hidden layers; without any, only the linear map and a constant log-variance remain.
+        outputs: Size of an output.
+        activation: Activation of the hidden layers.
+        dropout: Probability of dropout for hidden units in training.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class LinearPlusMLP(nn.Module):
         self.head = zeroed(nn.Linear(size, 2 * outputs)) if hidden else None
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Compute mean and log-variance."""
+        """Return mean and log-variance."""
         mean, log_var = self.linear(x), self.log_var.expand(len(x), -1)
         if self.head is None:
             return mean, log_var
@@ -58,18 +58,18 @@ class LinearPlusMLP(nn.Module):
 
 @torch.no_grad()
 def factors(x: Tensor, num: int, weights: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
-    """Factor analysis x = W z + mean + noise by expectation maximization, in float64.
+    """Fit the factor analyzer x = W z + mean + noise by expectation maximization, in float64.
 
-    The columns of W are rotated so that W^T Psi^-1 W is diagonal. The posterior of z then has independent entries,
-    and a VAE with a diagonal encoder reaches the likelihood of the factor analyzer exactly.
+    The columns of W are rotated so that W^T Psi^-1 W is diagonal. Then the posterior of z has independent entries, and a
+    VAE with a diagonal encoder attains the likelihood of the factor analyzer exactly.
 
     Args:
         x: Examples (N, D).
         num: Number of factors, at most D.
-        weights: 1 for an observed number and 0 for a hole, whose number is taken at its mean; (N, D).
+        weights: 1 for an observed value and 0 for a missing one, which is replaced by its mean; (N, D).
 
     Returns:
-        W (D, num), the mean (D,) and the variance of the noise Psi (D,).
+        W (D, num), the mean (D,), and the variance of the noise, the diagonal (D,) of Psi.
 
     Source: Rubin and Thayer 1982, https://doi.org/10.1007/BF02293851.
     """
@@ -101,7 +101,7 @@ def factors(x: Tensor, num: int, weights: Tensor | None = None) -> tuple[Tensor,
 
 
 def _positive(cov: Tensor) -> Tensor:
-    """The nearest matrix without negative eigenvalues: covariances of pairs with holes may have some."""
+    """Nearest matrix without negative eigenvalues, which covariances from incomplete pairs may have."""
     values, vectors = torch.linalg.eigh(cov)
     return (vectors * values.clamp(min=0)) @ vectors.T
 
@@ -110,21 +110,21 @@ def _positive(cov: Tensor) -> Tensor:
 def start_at_factors(
     encoder: LinearPlusMLP, decoder: LinearPlusMLP, x: Tensor, at: list[int], weights: Tensor | None = None
 ) -> None:
-    """Set both networks to the factor analyzer of some numbers of x; the encoder does not read the others.
+    """Set both networks to the factor analyzer of some entries of x; the encoder ignores the other entries.
 
     Args:
-        encoder: Its output is the mean and log-variance of z.
-        decoder: Its output is the mean and log-variance of x. Numbers not in `at` get the mean 0 and variance 1.
+        encoder: Network whose output is the mean and log-variance of z.
+        decoder: Network whose output is the mean and log-variance of x. Entries not in `at` get mean 0 and variance 1.
         x: Examples (N, D).
-        at: Indices of the numbers that are analyzed.
-        weights: 1 for an observed number and 0 for a hole, (N, len(at)).
+        at: Indices of the analyzed entries.
+        weights: 1 for an observed value and 0 for a missing one, (N, len(at)).
     """
     num, size, used = encoder.linear.out_features, x.shape[1], min(encoder.linear.out_features, len(at))
     wide = torch.zeros(size, num, dtype=torch.float64, device=x.device)
     tall, log_var, mean, log_noise = wide.T.clone(), wide.new_zeros(num), wide.new_zeros(size), wide.new_zeros(size)
     if at:
         weight, mean[at], noise = factors(x[:, at], used, weights)
-        precision = 1 + (weight.square() / noise[:, None]).sum(0)  # of each latent, given x
+        precision = 1 + (weight.square() / noise[:, None]).sum(0)  # precision of each latent given x
         wide[at, :used] = weight
         tall[:used, at] = (weight / noise[:, None]).T / precision[:, None]
         log_var[:used], log_noise[at] = -precision.log(), noise.log()

@@ -1,4 +1,4 @@
-"""A denoiser of rows of a table: a residual perceptron."""
+"""A residual perceptron as a denoiser of the rows of a table."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from kakusan.nets.time import TimeKind
 
 
 class TableNet(ImageDenoiser):
-    """(z_t (b, D), t (b,)) -> prediction, and with `gate` also v in [0, 1], of z_t's shape.
+    """Denoiser of rows, from z_t (b, D) and t (b,) to a prediction, and with `gate` also v in [0, 1], each (b, D).
 
     Args:
-        channels: D, the numbers of a row.
-        size: Not used; rows have no further axes.
+        channels: Number D of model values of a row.
+        size: Unused, because rows have no further axes.
         num_steps: T, for the time table.
         width: Units of every layer.
         blocks: Number of residual blocks.
         time: "sinusoidal" features of t, or a "table" with one row per t.
         gate: Also return the learned variance's v.
         num_classes: Number of classes if class-conditional, otherwise 0.
-        time_width: Features that t and cond are embedded in.
+        time_width: Width of the embedding of t and cond.
         cond_dim: Number of features if conditional on features, otherwise 0.
     """
 
@@ -50,7 +50,7 @@ class TableNet(ImageDenoiser):
         self.last = zeroed(nn.Linear(width, channels * (2 if gate else 1)))
 
     def forward(self, z_t: Tensor, t: Tensor, cond: Tensor | None = None) -> Tensor | tuple[Tensor, Tensor]:
-        """Predict from z_t."""
+        """Return the prediction for z_t at t."""
         e = self.embed(t, cond)
         h = self.first(z_t)
         for block in self.blocks:

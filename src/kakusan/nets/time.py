@@ -1,4 +1,4 @@
-"""Embeddings of the step t, by sinusoids or a table (S39, S40, M12), and of a condition."""
+"""Embeddings of the step t by sinusoids or a table (S39, S40, M12), and of a condition."""
 
 from __future__ import annotations
 
@@ -9,25 +9,26 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 TimeKind = Literal["sinusoidal", "table"]
-# Initial std of a class's row. With 1 the bound is 0.1 bits/dim worse after a minute, with 0.15 samples are worse.
+# Initial std of the row of a class. With 1, the bound is 0.1 bits/dim worse after a minute; with 0.15, samples are worse.
 CLASS_STD = 0.3
 
 
 def time_network(
     kind: TimeKind, width: int, num_steps: int, num_classes: int = 0, cond_dim: int = 0, frequencies: int = 64
 ) -> nn.Module:
-    """Build the embedding of t (b,) -> (b, width): "sinusoidal", or a "table" with one row per t in 0..num_steps.
+    """Build an embedding from t (b,) to (b, width): "sinusoidal", or a "table" with one row per t in 0..num_steps.
 
-    With num_classes or cond_dim it is an embedding of (t, cond).
+    With num_classes or cond_dim it embeds both t and cond.
     """
     time = SinusoidalTime(width, frequencies) if kind == "sinusoidal" else TableTime(width, num_steps)
     return TimeAndCondition(time, width, num_classes, cond_dim) if num_classes or cond_dim else time
 
 
 def sinusoids(t: Tensor, width: int, dtype: torch.dtype = torch.float32) -> Tensor:
-    """e[2i] = sin(t w_i), e[2i+1] = cos(t w_i), w_i = 10000^(-2i/width); shape (b, width), squared norm width / 2.
+    """Return the sinusoids e[2i] = sin(t w_i) and e[2i+1] = cos(t w_i) with w_i = 10000^(-2i/width), (b, width).
 
-    Smooth in t, and inner products depend on t - s alone. Source: Vaswani et al. 2017, section 3.5.
+    They are smooth in t. Their squared norm is width / 2, and the inner product for t and s depends on t - s alone.
+    Source: Vaswani et al. 2017, section 3.5.
     """
     frequencies = 10_000.0 ** (-torch.arange(0, width, 2, device=t.device, dtype=dtype) / width)
     angles = t.to(dtype)[:, None] * frequencies
@@ -35,23 +36,23 @@ def sinusoids(t: Tensor, width: int, dtype: torch.dtype = torch.float32) -> Tens
 
 
 class SinusoidalTime(nn.Module):
-    """Embedding t (b,) -> (b, width): sinusoids, then a two-layer perceptron."""
+    """Embedding from t (b,) to (b, width) by sinusoids and a two-layer perceptron."""
 
     def __init__(self, width: int, frequencies: int = 64):
         super().__init__()
         self.first, self.second = nn.Linear(frequencies, width), nn.Linear(width, width)
 
     def forward(self, t: Tensor) -> Tensor:
-        """Embed t."""
+        """Return the embedding of t, (b, width)."""
         weight = self.first.weight
         return F.silu(self.second(F.silu(self.first(sinusoids(t, weight.shape[1], weight.dtype)))))
 
 
 class TableTime(nn.Module):
-    """Embedding t (b,) in 0..num_steps -> (b, width): one learned row per t.
+    """Embedding from t (b,) in 0..num_steps to (b, width) with one learned row per t.
 
-    It computes what a one-hot label through a linear layer does, which selects a column of the weights. Nothing is
-    shared between neighboring t, and a row learns only when its t is drawn (M12).
+    It equals a linear layer on one-hot vectors of t. Neighboring t share nothing, and a row is trained only when its t
+    is drawn (M12).
     """
 
     def __init__(self, width: int, num_steps: int):
@@ -59,12 +60,12 @@ class TableTime(nn.Module):
         self.table = nn.Embedding(num_steps + 1, width)
 
     def forward(self, t: Tensor) -> Tensor:
-        """Embed t."""
+        """Return the rows of t, (b, width)."""
         return self.table(t)
 
 
 class TimeAndCondition(nn.Module):
-    """Embedding (t (b,), cond) -> (b, width): that of t plus a learned row per class, or a linear map of the features."""
+    """Embedding of t (b,) and cond to (b, width): that of t plus a row per class, or plus a linear map of features."""
 
     def __init__(self, time: SinusoidalTime | TableTime, width: int, num_classes: int, cond_dim: int = 0):
         super().__init__()
@@ -73,5 +74,5 @@ class TimeAndCondition(nn.Module):
         nn.init.normal_(self.table.weight, std=CLASS_STD)
 
     def forward(self, t: Tensor, cond: Tensor) -> Tensor:
-        """Embed t and cond."""
+        """Return the embedding of t and cond, (b, width)."""
         return self.time(t) + self.table(cond)

@@ -1,7 +1,7 @@
-"""A transformer of patches, for GPUs: t scales, shifts and gates every block.
+"""A transformer on patches, for GPUs, in which t scales, shifts and gates every block.
 
-It compiles as one graph. Under bfloat16 autocast the residual stream and its normalization stay float32, and queries
-and keys are normalized in bfloat16.
+torch compiles it as one graph. Under bfloat16 autocast the residual stream and its normalization stay float32, and
+queries and keys are normalized in bfloat16.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from kakusan.nets.layers import Modulation, attend, zeroed
 from kakusan.nets.time import TimeKind
 
 HEAD_WIDTH = 64
-MULTIPLE = 32  # the perceptrons' hidden width is a multiple of it, for the matrix units of a GPU
+MULTIPLE = 32  # hidden widths of perceptrons are multiples of this, for the matrix units of a GPU
 
 
 class Transformer(ImageDenoiser):
-    """Transformer denoiser: (z_t (b, C, H, W), t (b,)) -> prediction, and with `gate` also v in [0, 1], of z_t's shape.
+    """Transformer denoiser, from z_t (b, C, H, W) and t (b,) to a prediction, and with `gate` also v in [0, 1].
 
-    It takes any height and width, and is for large batches on a GPU; on a CPU `UNet` learns more per minute. Sources:
-    Vaswani et al. 2017; Peebles and Xie 2023 for scale, shift and gate from t, all of them zero at the start; Henry et
-    al. 2020 for normalized queries and keys; Shazeer 2020 for the gated perceptron.
+    Both outputs have the shape of z_t, and any height and width is allowed. It suits large batches on a GPU; on a CPU
+    `UNet` learns more per minute. Sources: Vaswani et al. 2017; Peebles and Xie 2023 for scale, shift and gate from t,
+    initialized to zero; Henry et al. 2020 for normalized queries and keys; Shazeer 2020 for the gated perceptron.
 
     Args:
         channels: C.
@@ -37,7 +37,7 @@ class Transformer(ImageDenoiser):
         time: "sinusoidal" features of t, or a "table" with one row per t (M12).
         gate: Also return the learned variance's v (M7).
         num_classes: Number of classes if class-conditional, otherwise 0.
-        time_width: Features that t and cond are embedded in.
+        time_width: Width of the embedding of t and cond.
         cond_dim: Number of features if conditional on features, otherwise 0.
     """
 
@@ -72,7 +72,7 @@ class Transformer(ImageDenoiser):
         self.last = zeroed(nn.Linear(width, self.folding.channels_out))
 
     def forward(self, z_t: Tensor, t: Tensor, cond: Tensor | None = None) -> Tensor | tuple[Tensor, Tensor]:
-        """Predict from z_t."""
+        """Return the prediction for z_t at t."""
         e = self.embed(t, cond)
         patches = self.folding.into(z_t).flatten(2).transpose(1, 2)
         h = self.first(patches) + self.positions
@@ -84,7 +84,7 @@ class Transformer(ImageDenoiser):
 
 
 class Block(nn.Module):
-    """Attention, then a gated perceptron, each a residual modulated and gated by t; starts as the identity."""
+    """Residual attention and a residual gated perceptron, modulated and gated by t, initialized as the identity."""
 
     def __init__(self, width: int, time_width: int):
         super().__init__()

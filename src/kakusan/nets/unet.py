@@ -1,8 +1,8 @@
-"""A small U-Net for CPUs, the default denoiser: the finest pixels are folded into channels first.
+"""A small U-Net for CPUs, the default denoiser, which first folds pixels into channels.
 
-A CPU's cost is convolution at full size. Space-to-depth by two makes the finest level a quarter as large, and one
-further halving makes the coarse level cheap enough for most of the width. There a layer across all positions joins
-distant strokes, which so few convolutions cannot (measured in docs/log.md).
+On a CPU, convolutions at full resolution cost the most. Space-to-depth by two makes the finest level a quarter as large.
+One further halving makes the coarse level so cheap that it has most of the width. There, a layer across all positions
+connects distant parts of the image, for which the convolutions are too few (measured in docs/log.md).
 """
 
 from __future__ import annotations
@@ -20,34 +20,35 @@ from kakusan.nets.folding import Folding
 from kakusan.nets.layers import GroupNorm, Modulation, channels_last, modulate, zeroed
 from kakusan.nets.time import TimeKind
 
-HALVINGS = 1  # levels below the finest
-GROUPS = 8  # of the normalization
+HALVINGS = 1  # number of levels below the finest
+GROUPS = 8  # groups of every normalization
 
 
 class UNet(ImageDenoiser):
-    """U-Net denoiser: (z_t (b, C, H, W), t (b,)) -> prediction, and with `gate` also v in [0, 1], of z_t's shape.
+    """U-Net denoiser, from z_t (b, C, H, W) and t (b,) to a prediction, and with `gate` also v in [0, 1].
 
-    It takes any height and width: the image is padded to a multiple of four, and the padding is cut off the prediction.
+    Both outputs have the shape of z_t, and any height and width is allowed. The image is padded to a multiple of four,
+    and the padding is removed from the prediction.
 
     Args:
         channels: C.
         size: (H, W).
         num_steps: T, for the time table.
-        fold: Pixels of a side that become channels before the finest level.
-        refine: Channels of two convolutions on the unfolded image, which remove the grid of the folds. 0: none.
-        checkpointing: Compute the blocks of the coarse level again for the gradient, which saves their memory.
+        fold: Side in pixels of the patches that become channels before the finest level.
+        refine: Channels of two convolutions on the unfolded image, which remove grid artifacts; 0 for none.
+        checkpointing: Recompute the blocks of the coarse level for the gradient, which saves memory.
         width: Channels at the finest level, a multiple of 8; multiples of 16 are fastest on a CPU with AVX-512.
         inner_width: Channels at the coarse level, a multiple of 8.
         blocks: Number of residual blocks at the coarse level.
         time: "sinusoidal" features of t, or a "table" with one row per t (M12).
         gate: Also return the learned variance's v (M7).
         num_classes: Number of classes if class-conditional, otherwise 0.
-        time_width: Features that t and cond are embedded in.
+        time_width: Width of the embedding of t and cond.
         cond_dim: Number of features if conditional on features, otherwise 0.
     """
 
     settings = ("width", "inner_width", "blocks", "fold", "refine", "checkpointing")
-    # Orthogonalizing the whole-image layers would cost more than it gains: they are too large.
+    # Muon leaves out the whole-image layers, because orthogonalizing such large matrices costs more than it gains.
     not_hidden = (*ImageDenoiser.not_hidden, "wholes", "refine")
 
     def __init__(
@@ -96,7 +97,7 @@ class UNet(ImageDenoiser):
         channels_last(self)
 
     def forward(self, z_t: Tensor, t: Tensor, cond: Tensor | None = None) -> Tensor | tuple[Tensor, Tensor]:
-        """Predict from z_t."""
+        """Return the prediction for z_t at t."""
         e = self.embed(t, cond)
         h = self.first(self.folding.into(z_t).contiguous(memory_format=torch.channels_last))
         inner = self.down(h)
@@ -119,10 +120,10 @@ class UNet(ImageDenoiser):
 
 
 class Refine(nn.Module):
-    """Residual of two 3 x 3 convolutions on the unfolded prediction and z_t, modulated by t; starts as the identity.
+    """Residual block of two 3 x 3 convolutions on the unfolded prediction and z_t, initialized as the identity.
 
-    The last layer of a folded network draws the pixels of a fold by separate filters, which differ after a short training
-    and leave a grid. Here one filter draws every pixel.
+    The last layer of a folded network has separate filters for the pixels of a patch. After a short training these still
+    differ and leave a grid. Here one filter computes every pixel.
     """
 
     def __init__(self, channels: int, channels_out: int, width: int, time_width: int):
@@ -139,7 +140,7 @@ class Refine(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """Residual block of two 3 x 3 convolutions, modulated by t in between; starts as the identity."""
+    """Residual block of two 3 x 3 convolutions with modulation by t between them, initialized as the identity."""
 
     def __init__(self, width: int, time_width: int):
         super().__init__()
@@ -156,7 +157,7 @@ class ResidualBlock(nn.Module):
 
 
 class PositionMixer(nn.Module):
-    """Residual two-layer perceptron across all positions, the same for each channel; starts as the identity.
+    """Residual two-layer perceptron across all positions, equal for all channels, initialized as the identity.
 
     Source: Tolstikhin et al. 2021, the token mixing of the MLP-Mixer.
     """
@@ -174,9 +175,9 @@ class PositionMixer(nn.Module):
 
 
 class WholeImage(nn.Module):
-    """Residual perceptron on a few channels of all positions: the only layer that sees the whole image at once.
+    """Residual perceptron on a few channels of all positions, the only layer whose input is the whole image.
 
-    It costs one multiplication per weight and image, little compared with convolutions. It starts as the identity.
+    It takes one multiplication per weight and image, few compared with convolutions. It is initialized as the identity.
     """
 
     def __init__(self, width: int, positions: int, channels: int = 8, hidden: int = 256):

@@ -1,12 +1,12 @@
 """Distribution matching distillation: a student that samples in one network evaluation.
 
-The student maps noise to data in one step. Its distribution p_S is trained towards the teacher's p_T by minimizing
+The student maps noise to data in one step. Its distribution p_S is trained toward the teacher's p_T by minimizing
 
     sum_t w_t KL(q(z_t; p_S) || q(z_t; p_T)),
 
 with both distributions noised equally, so that they always overlap. The gradient needs only the two scores, which
-denoisers estimate. One is the teacher. The other, the fake-score network, is trained on the student's samples while the
-student learns. No image is compared with another, so nothing is blurred.
+denoisers estimate. One denoiser is the teacher. The other is the fake-score network, which is trained on the student's
+samples at the same time. No image is compared with another, so the loss does not favor blurred samples.
 
 Sources: Luo et al. 2023, "Diff-Instruct", for the distance; Yin et al. 2024, "One-step diffusion with distribution
 matching distillation", and "Improved distribution matching distillation" for the faster fake-score network.
@@ -29,9 +29,9 @@ from kakusan.timesteps import StepLaw
 
 
 class Losses(NamedTuple):
-    """Per-example losses per dimension, shape (b,); each moves the parameters of its own network alone."""
+    """Per-example losses per dimension, shape (b,); each has gradients for its own network alone."""
 
-    student: Tensor  # its gradient is that of the distance; its value is not the distance
+    student: Tensor  # has the gradient of the distance, but not its value
     fake_score: Tensor  # squared error of the denoiser, weighted as for the prediction v
 
 
@@ -39,9 +39,9 @@ class Distillation(nn.Module):
     """A student and its fake-score network, both initialized from the teacher.
 
     Args:
-        student: Chain that starts at a noise level where its network already sees shapes, see `first_step`.
+        student: Chain that starts at a noise level at which its network's output depends on the noise; see `first_step`.
         fake_score: Denoiser on the teacher's schedule.
-        student_rate: Learning rate of the student as a share of that of the fake-score network.
+        student_rate: Learning rate of the student divided by that of the fake-score network.
     """
 
     def __init__(self, student: Diffusion | Mixture, fake_score: Diffusion | Mixture, student_rate: float = 1.0):
@@ -51,7 +51,7 @@ class Distillation(nn.Module):
         self.add_module("follower", fake_chain.denoiser)  # its name in checkpoints since version 0.2
         self.clusters = classes
         self.rate_factors = {"student.": student_rate}
-        # clipping the data estimate would stop the gradient; a tuple, so that weights are registered once
+        # No clipping, which would stop the gradient. The tuple keeps weights from being registered twice.
         self._chains = (
             chain,
             chain.with_network(chain.denoiser, clip=None),
@@ -60,11 +60,11 @@ class Distillation(nn.Module):
 
     @property
     def fake_score(self) -> nn.Module:
-        """Denoiser of the student's samples."""
+        """Denoiser that is trained on the student's samples."""
         return self.get_submodule("follower")
 
     def chain(self) -> Diffusion | Mixture:
-        """The student's chain, to be sampled with `Renoise`."""
+        """Chain of the student; sample it with `Renoise`."""
         return self._chains[0] if self.clusters is None else Mixture(self._chains[0], self.clusters)
 
     def losses(
@@ -76,21 +76,21 @@ class Distillation(nn.Module):
         law: StepLaw | None = None,
         cond: Tensor | None = None,
     ) -> Losses:
-        """Losses of student and fake-score network, from one evaluation of each network and of the teacher.
+        """Compute the losses of both networks from one evaluation of each and one of the teacher.
 
         If the fake-score network is exact, the student's expected gradient is that of
         sum_t w_t KL(q(z_t; p_S) || q(z_t; p_T)) / D with w_t = P(t) (1 - alpha_bar_t) / alpha_bar_t. With clusters it is
-        the mean over them.
+        the mean over the clusters.
 
-        p_S is the distribution of the samples, which are clipped to the range of the data. The gradient passes the
-        clipping: a background is pushed beyond black until clipping removes its noise.
+        p_S is the distribution of the samples, which are clipped to the range of the data. The gradient ignores the
+        clipping, so a background moves beyond black until clipping removes its noise.
 
         Args:
-            teacher: Chain whose distribution is the target, conditional as the student; it gets no gradient.
+            teacher: Chain whose distribution is the target, with the same condition as the student; it gets no gradient.
             z: Input of the student, (b, *event).
             k: Step at which the student's network is evaluated, int64 (b,).
-            randomness: Source of the steps t and of the noise.
-            law: Distribution of the steps t of the teacher's chain (default: uniform).
+            randomness: Random generator for the steps t and the noise.
+            law: Distribution of the steps t of the teacher's chain; default: uniform.
             cond: Condition of each example, e.g. its cluster, int64 (b,).
         """
         clipped, student, fake_score = self._chains
@@ -99,7 +99,7 @@ class Distillation(nn.Module):
         t = (law or StepLaw.uniform(teacher.depth)).draw(len(x), randomness, x.device)
         z_t = teacher.marginal(x, t).sample(randomness)
         fake = fake_score.data_estimate(z_t, t, cond)
-        with torch.no_grad(), torch.autocast(x.device.type, enabled=False):  # guidance would amplify its rounding
+        with torch.no_grad(), torch.autocast(x.device.type, enabled=False):  # guidance would amplify rounding errors
             gap = teacher.clamp(fake) - teacher.data_estimate(z_t, t, cond)
         noise_var = teacher.schedule.noise_var.to(x.device)[t].to(x.dtype)
         return Losses(
@@ -109,10 +109,10 @@ class Distillation(nn.Module):
 
 
 def first_step(schedule: Schedule, log_snr: float) -> int:
-    """Last step with at least this log-SNR: the step at which a student starts from pure noise.
+    """Return the last step with at least this log-SNR, at which a student starts from pure noise.
 
-    At T a denoiser returns the mean image for any noise. At a step with less noise its output depends on the noise, so a
-    student that starts there is already close to a generator.
+    At T a denoiser returns the mean image for any noise. At a step with less noise its output depends on the noise. So a
+    student that is initialized from it and starts there already generates varied samples.
 
     Raises:
         InputError: If every step has a lower log-SNR.

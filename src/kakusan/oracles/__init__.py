@@ -1,8 +1,8 @@
 """Exactly solvable worlds for testing latent-variable models of any library.
 
-A world is a distribution of the data with its log-density and with the answers of a perfect model. Those are the best
-denoiser, the posterior, the exact ELBO and the distribution of the samples. They are plain formulas in float64, which
-share no code with the models; a schedule is a tensor of betas.
+A world is a distribution of data with its log-density and the exact results of a perfect model. Those are the best
+denoiser, the posterior, the ELBO and the distribution of the samples. All are plain formulas in float64 and share no
+code with the models. A schedule is given as a tensor of betas.
 """
 
 from kakusan.oracles.bound import Bound

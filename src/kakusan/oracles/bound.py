@@ -34,10 +34,10 @@ def reverse_var(choice: Choice | Numbers, tables: Noising, left: Tensor) -> Tens
     """Variance of p(z_{t-1} | z_t) for t = 1..T, shape (T, 1) or (T, D).
 
     Args:
-        choice: "unit", "beta", "beta_tilde" (beta_tilde_2 at t = 1, where beta_tilde is 0; beta_1 if T = 1), the best
-            for the denoiser, "optimal" (one number per step) or "optimal_diagonal" (one per dimension), or the numbers
-            themselves, (T,) or (T, D).
-        tables: Tables of the noising.
+        choice: "unit", "beta" or "beta_tilde" (with beta_tilde_2 at t = 1, where beta_tilde is 0; beta_1 if T = 1). The
+            variances with the highest ELBO are "optimal" (one per step) and "optimal_diagonal" (one per step and
+            dimension). Numbers (T,) or (T, D) are used as they are.
+        tables: Noise tables.
         left: E Var(x_d | z_t), shape (T, D).
     """
     between, from_x = tables.between_var[1:, None], tables.from_x[1:, None]
@@ -66,13 +66,13 @@ def reverse_var(choice: Choice | Numbers, tables: Noising, left: Tensor) -> Tens
 
 
 def exact_bound(tables: Noising, var: Tensor, squared_error: Tensor, power: Tensor) -> Bound:
-    """Bound of a chain from the expected errors of its denoiser.
+    """Compute the bound of a chain from the expected squared errors of its denoiser.
 
     Args:
-        tables: Tables of the noising.
+        tables: Noise tables.
         var: Variance of the reverse steps, shape (T, 1) or (T, D).
         squared_error: E (x - x_hat(z_t))_d^2 for t = 1..T, shape (T, D) or (T, n, D).
-        power: |x|^2, or its mean, shape () or (n,).
+        power: |x|^2 of each example (n,), or its mean ().
     """
     num_dims = squared_error.shape[-1]
     if squared_error.dim() == 3:

@@ -19,8 +19,8 @@ class DirichletWorld:
     """World of counts: probabilities ~ Dirichlet(concentration) over K >= 2 categories, counts ~ Multinomial(probabilities).
 
     Args:
-        concentration: K positive numbers, kept exactly. "0.1" and Fraction(1, 10) are a tenth; the float 0.1 is the
-            nearest binary number.
+        concentration: K positive numbers, kept exactly. "0.1" and Fraction(1, 10) are exactly a tenth, and the float
+            0.1 is the nearest binary number.
     """
 
     def __init__(self, concentration: Sequence[Rational]):
@@ -29,7 +29,7 @@ class DirichletWorld:
             raise InputError(f"concentration needs K >= 2 positive numbers, got {len(self.concentration)}")
 
     def evidence(self, counts: Sequence[int]) -> Fraction:
-        """Evidence p(counts), a fraction without rounding, from a Pólya urn draw by draw."""
+        """Evidence p(counts) as an exact fraction, computed draw by draw with a Pólya urn."""
         counts = self._counts(counts)
         balls, total = list(self.concentration), sum(self.concentration)
         probability, orders = Fraction(1), math.factorial(sum(counts))
@@ -50,7 +50,7 @@ class DirichletWorld:
         return tuple(alpha + count for alpha, count in zip(self.concentration, self._counts(counts)))
 
     def elbo(self, counts: Sequence[int], gamma: Sequence[Rational]) -> float:
-        """Exact ELBO of q = Dirichlet(gamma) in nats: the evidence minus KL(q || posterior)."""
+        """Exact ELBO of q = Dirichlet(gamma) in nats: the log-evidence minus KL(q || posterior)."""
         q = [float(g) for g in _fractions("gamma", gamma, len(self.concentration))]
         p = [float(g) for g in self.posterior(counts)]
         mean_logs = [digamma(g) - digamma(sum(q)) for g in q]
@@ -60,7 +60,7 @@ class DirichletWorld:
         return self.log_evidence(counts) - kl
 
     def sample(self, n: int, total_count: int, generator: torch.Generator | None = None) -> Tensor:
-        """Draw n counts with the given total, float64 (n, K), by the urn of `evidence`."""
+        """Draw n count vectors with the given total, float64 (n, K), from the urn of `evidence`."""
         balls = torch.tensor([float(alpha) for alpha in self.concentration], dtype=F64).repeat(n, 1)
         counts = torch.zeros_like(balls)
         for _ in range(total_count if n else 0):
@@ -76,12 +76,12 @@ class DirichletWorld:
 
 
 def digamma(x: float) -> float:
-    """Derivative of log Gamma for x > 0: by recurrence up to 20, then by the asymptotic series, exact to rounding."""
+    """Derivative of log Gamma for x > 0, exact to rounding: a recurrence up to 20, then the asymptotic series."""
     shift = 0.0
     while x < 20:
         shift, x = shift - 1 / x, x + 1
     y = 1 / (x * x)
-    # Bernoulli numbers B_2n / 2n; the first left out, 691/32760 y^6, is below 1e-17 at 20
+    # Bernoulli numbers B_2n / 2n; the first omitted term, 691/32760 y^6, is below 1e-17 at 20
     series = y * (1 / 12 - y * (1 / 120 - y * (1 / 252 - y * (1 / 240 - y / 132))))
     return shift + math.log(x) - 0.5 / x - series
 

@@ -15,12 +15,12 @@ from kakusan.oracles.world import NoisyWorld
 
 
 class GaussianWorld(NoisyWorld):
-    """World of Gaussian data, x ~ N(mean, cov) with D dimensions; with a singular cov only noisy densities exist."""
+    """World of Gaussian data, x ~ N(mean, cov) in D dimensions; with a singular cov, only noisy data have a density."""
 
     def __init__(self, mean: Numbers, cov: Numbers):
         self.mean = vector("mean", mean)
         self.num_dims = len(self.mean)
-        # Along its principal axes the world is D independent numbers.
+        # Along the principal axes the coordinates are independent.
         self.cov, self._var, self._axes = covariance("cov", cov, self.num_dims)
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
@@ -56,13 +56,13 @@ class GaussianWorld(NoisyWorld):
         return self.expected_var(a, b).expand(len(z), -1)
 
     def expected_var(self, a: Numbers, b: Numbers) -> Tensor:
-        """E Var[x | z] of each coordinate."""
+        """Mean of Var[x | z] over z for each coordinate, shape (L, D) for L levels."""
         return self._left(*level(a, b)) @ self._axes.square().T
 
     # The bound and the generated distribution
 
     def bound(self, x: Tensor, betas: Noising | Numbers, variance: Choice | Numbers = "beta") -> Bound:
-        """Exact ELBO of the perfect denoiser for each x, by term; arguments as in `mean_bound`."""
+        """Exact terms of the ELBO of the perfect denoiser for each x; arguments as in `mean_bound`."""
         x, tables = examples("x", x, self.num_dims), noising(betas)
         a, b = tables.a[1:, None], tables.b[1:, None]
         # x - x_hat(z) = (1 - a gain)(x - mean) - b gain eps along each axis, and its square per dimension
@@ -75,7 +75,7 @@ class GaussianWorld(NoisyWorld):
     def exact_elbo(
         self, betas: Noising | Numbers, variance: Choice | Numbers = "beta", x: Tensor | None = None
     ) -> Tensor:
-        """ELBO of the perfect denoiser in nats: for each x, shape (n,), or without x its mean over the data, ()."""
+        """Exact ELBO of the perfect denoiser in nats, for each x (n,), or without x its mean over the data ()."""
         return self.mean_bound(betas, variance).elbo if x is None else self.bound(x, betas, variance).elbo
 
     def generated_law(
@@ -85,8 +85,8 @@ class GaussianWorld(NoisyWorld):
 
         Args:
             betas: beta_1, ..., beta_T.
-            variance: Variance of the reverse steps: a name or numbers, see `reverse_var`.
-            last_noise: Whether the step from z_1 to x adds its noise; many samplers leave it out (M13).
+            variance: Variance of the reverse steps, a name or numbers; see `reverse_var`.
+            last_noise: Whether the step from z_1 to x adds noise; many samplers omit it (M13).
         """
         tables = noising(betas)
         var = reverse_var(variance, tables, self.expected_var(tables.a[1:], tables.b[1:])).expand(-1, self.num_dims)
@@ -103,10 +103,11 @@ class GaussianWorld(NoisyWorld):
         return GaussianWorld(mean, (cov + cov.T) / 2)
 
     def transport(self, z: Tensor, start: tuple[Numbers, Numbers], end: tuple[Numbers, Numbers]) -> Tensor:
-        """Solution of the probability-flow equation from z at the level `start` to the level `end`, shape (n, D).
+        """Solve the probability-flow equation exactly from z at the level `start` to the level `end`, shape (n, D).
 
-        It keeps every standardized coordinate, and is the limit of any consistent deterministic solver. Source: Song
-        et al. 2021, "Score-based generative modeling through stochastic differential equations", section 4.3.
+        The solution keeps every standardized coordinate constant. It is the limit of any consistent deterministic
+        solver. Source: Song et al. 2021, "Score-based generative modeling through stochastic differential equations",
+        section 4.3.
         """
         (a, b), (a_end, b_end) = level(*start), level(*end)
         ratio = (a_end.square() * self._var + b_end.square()) / self._with_density(a, b)
@@ -115,11 +116,11 @@ class GaussianWorld(NoisyWorld):
     # Along the principal axes
 
     def _along_axes(self, z: Tensor, a: Numbers, b: Numbers) -> Tensor:
-        """Coordinates of z around its mean a E[x], shape (n, D)."""
+        """Coordinates of z - a E[x] along the principal axes, shape (n, D)."""
         return (examples("z", z, self.num_dims) - level(a, b)[0] * self.mean) @ self._axes
 
     def _with_density(self, a: Tensor, b: Tensor) -> Tensor:
-        """Variances of z, all positive, shape (L, D)."""
+        """Variances of z along the principal axes, shape (L, D); InputError unless all are positive."""
         var = a.square() * self._var + b.square()
         if (var <= 0).any():
             raise InputError(
@@ -128,11 +129,11 @@ class GaussianWorld(NoisyWorld):
         return var
 
     def _gain(self, a: Tensor, b: Tensor) -> Tensor:
-        """Gain of E[x | z] around the mean, shape (L, D); 0 where z has variance 0."""
+        """Slope of E[x | z] in z along the principal axes, shape (L, D); 0 where z has variance 0."""
         var = a.square() * self._var + b.square()
         return torch.where(var > 0, a * self._var / var, 0.0)
 
     def _left(self, a: Tensor, b: Tensor) -> Tensor:
-        """Var(x | z), shape (L, D)."""
+        """Var(x | z) along the principal axes, shape (L, D)."""
         var = a.square() * self._var + b.square()
         return torch.where(var > 0, self._var * b.square() / var, 0.0)

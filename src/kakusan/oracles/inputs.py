@@ -1,4 +1,4 @@
-"""Checked arguments: float64 tensors of the expected shape, or an error that states what was expected."""
+"""Conversion of arguments to float64 tensors of the expected shape, with errors that name the expected form."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Numbers = Tensor | Sequence | float
 
 
 def numbers(name: str, value: Numbers) -> Tensor:
-    """Finite numbers in float64, on the CPU and without a gradient."""
+    """Convert finite numbers to float64 on the CPU, without a gradient."""
     try:
         tensor = torch.as_tensor(value, dtype=F64).detach().cpu()
     except (TypeError, ValueError) as error:
@@ -26,14 +26,14 @@ def numbers(name: str, value: Numbers) -> Tensor:
 
 
 def dtype_of(value: Numbers) -> torch.dtype:
-    """Floating-point dtype of the numbers as they were given, whose rounding they may carry; float64 for plain numbers."""
+    """Original floating-point dtype of numbers, which sets their rounding error; float64 for plain numbers."""
     if isinstance(value, np.ndarray | np.generic):
         value = torch.from_numpy(np.asarray(value))
     return value.dtype if isinstance(value, Tensor) and value.is_floating_point() else F64
 
 
 def vector(name: str, value: Numbers, length: int | None = None) -> Tensor:
-    """Vector (D,); a plain number is a vector of one."""
+    """Convert to a vector (D,); a plain number gives a vector of length one."""
     tensor = numbers(name, value)
     tensor = tensor.reshape(1) if tensor.dim() == 0 else tensor
     if tensor.dim() != 1 or len(tensor) < 1 or length not in (None, len(tensor)):
@@ -43,7 +43,7 @@ def vector(name: str, value: Numbers, length: int | None = None) -> Tensor:
 
 
 def matrix(name: str, value: Numbers, rows: int, columns: int | None = None) -> Tensor:
-    """Matrix (rows, columns); a plain number is a matrix of one entry."""
+    """Convert to a matrix (rows, columns); a plain number gives a 1 x 1 matrix."""
     tensor = numbers(name, value)
     tensor = tensor.reshape(1, 1) if tensor.dim() == 0 else tensor
     if tensor.dim() != 2 or len(tensor) != rows or columns not in (None, tensor.shape[1]):
@@ -53,9 +53,9 @@ def matrix(name: str, value: Numbers, rows: int, columns: int | None = None) -> 
 
 
 def covariance(name: str, value: Numbers, size: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Covariance (D, D), variances along its principal axes (D,), and the axes as columns (D, D).
+    """Return the covariance (D, D), its variances along the principal axes (D,), and the axes as columns (D, D).
 
-    Asymmetry and negative eigenvalues within the rounding of the given dtype are removed.
+    Asymmetry and negative eigenvalues within the rounding error of the original dtype are removed.
     """
     given = matrix(name, value, size, size)
     rounding = size * torch.finfo(dtype_of(value)).eps * given.abs().max()
@@ -75,7 +75,7 @@ def covariance(name: str, value: Numbers, size: int) -> tuple[Tensor, Tensor, Te
 
 
 def examples(name: str, value: Tensor, num_dims: int) -> Tensor:
-    """Batch of vectors (n, D)."""
+    """Convert to a batch of vectors (n, D)."""
     tensor = numbers(name, value)
     if tensor.dim() != 2 or tensor.shape[1] != num_dims:
         raise InputError(
@@ -86,7 +86,7 @@ def examples(name: str, value: Tensor, num_dims: int) -> Tensor:
 
 
 def level(a: Numbers, b: Numbers) -> tuple[Tensor, Tensor]:
-    """Noise level (a, b) of z = a x + b eps as columns (1, 1), or (n, 1) with one level per example."""
+    """Convert the noise level (a, b) of z = a x + b eps to columns (1, 1), or (n, 1) with one level per example."""
     a, b = (numbers(name, value).reshape(-1, 1) for name, value in (("a", a), ("b", b)))
     if min(len(a), len(b)) < 1 or (len(a) != len(b) and min(len(a), len(b)) > 1):
         raise InputError(f"a noise level is a pair a, b, or equally many of both, got {len(a)} and {len(b)}")

@@ -1,4 +1,4 @@
-"""Linear VAE of two levels, with both forms of its third term: that of the ELBO and that of the study notes (O4, E5)."""
+"""Linear VAE with two levels, whose third term has the form of the ELBO or of the study notes (O4, E5)."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class LinearHierarchyWorld:
         mean1 = x @ q.weight1.T + q.bias1
         mean2 = mean1 @ q.weight2.T + q.bias2
         var1, var2 = q.std1.square(), q.std2.square()
-        cov2 = (q.weight2 * var1) @ q.weight2.T + var2.diag()  # of z2 given x
+        cov2 = (q.weight2 * var1) @ q.weight2.T + var2.diag()  # covariance of z2 given x
         squared = (x - self.bias1 - mean1 @ self.weight1.T).square().sum(1) + var1 @ self.weight1.square().sum(0)
         kl2 = 0.5 * (mean2.square().sum(1) + cov2.trace() - len(var2) - var2.log().sum())
         off = (mean1 - mean2 @ self.weight2.T - self.bias2).square().sum(1)
@@ -83,17 +83,17 @@ class LinearHierarchyWorld:
         return terms["reconstruction"] + terms["level 2"] + terms["level 1"]
 
     def notes_form(self, x: Tensor, encoders: AffineEncoders) -> Tensor:
-        """Objective of the study notes in nats, shape (n,): also a bound of log p(x), but not the ELBO (S19)."""
+        """Objective of the study notes in nats, shape (n,); it is a bound of log p(x) but not the ELBO (S19)."""
         terms = self.terms(x, encoders)
         return terms["reconstruction"] + terms["level 2"] + terms["level 1, notes"]
 
     def covariance_with_reconstruction(self, encoders: AffineEncoders) -> Tensor:
-        """Covariance sum_h Cov_q(z1_h, E[z1_h | z2]), shape (): the ELBO minus the notes' form."""
+        """Covariance sum_h Cov_q(z1_h, E[z1_h | z2]), shape (), which is the ELBO minus the notes' form."""
         q = self._checked(encoders)
         return ((self.weight2 @ q.weight2).diag() * q.std1.square()).sum()
 
     def mutual_information(self, encoders: AffineEncoders) -> Tensor:
-        """Mutual information I_q(z1; z2 | x) in nats, shape ()."""
+        """Mutual information I_q(z1; z2 | x) in nats, shape (), equal for all x."""
         q = self._checked(encoders)
         cov2 = (q.weight2 * q.std1.square()) @ q.weight2.T + q.std2.square().diag()
         return 0.5 * (torch.logdet(cov2) - q.std2.square().log().sum())

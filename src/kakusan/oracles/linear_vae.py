@@ -13,9 +13,9 @@ from kakusan.oracles.inputs import F64, Numbers, examples, matrix, numbers, vect
 
 
 class LinearVAEWorld:
-    """World of a linear VAE: z ~ N(0, I) with H dimensions, x | z ~ N(weight z + bias, noise_var I) with D.
+    """World of a linear VAE: z ~ N(0, I) in H dimensions, and x | z ~ N(weight z + bias, noise_var I) in D dimensions.
 
-    Then x ~ N(bias, W W^T + noise_var I).
+    Then x ~ N(bias, W W^T + noise_var I) with W = weight.
 
     Args:
         weight: W, (D, H).
@@ -49,15 +49,18 @@ class LinearVAEWorld:
         return (examples("x", x, self.num_dims) - self.bias) @ self.weight @ cov / self.noise_var, cov
 
     def best_diagonal(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean (n, H) and variance (H,) of the best q with independent coordinates."""
+        """Mean (n, H) and variance (H,) of the q(z | x) with independent coordinates that has the highest ELBO."""
         return self.posterior(x)[0], 1 / self.precision.diag()
 
     def gap_of_the_best_diagonal(self) -> Tensor:
-        """Gap between log p(x) and the ELBO of `best_diagonal`, equal for all x; 0 if the columns of W are orthogonal."""
+        """Gap in nats between log p(x) and the ELBO of `best_diagonal`; 0 if the columns of W are orthogonal.
+
+        It is equal for all x.
+        """
         return 0.5 * (self.precision.diag().log().sum() - torch.logdet(self.precision))
 
     def terms(self, x: Tensor, mean: Tensor, var: Numbers) -> dict[str, Tensor]:
-        """Terms of the exact ELBO of q(z | x) = N(mean, diag(var)), nats, each (n,).
+        """Terms of the exact ELBO of q(z | x) = N(mean, diag(var)) in nats, each (n,).
 
         Args:
             x: (n, D).

@@ -10,15 +10,15 @@ from kakusan.oracles.gaussian import GaussianWorld
 from kakusan.oracles.inputs import F64, Numbers, dtype_of, level, numbers, vector
 from kakusan.oracles.world import NoisyWorld
 
-MAX_NODES = 400_000  # of a quadrature
-ROWS = 200_000  # of z at a time
+MAX_NODES = 400_000  # largest number of nodes of a quadrature
+ROWS = 200_000  # rows of z at a time
 
 
 class MixtureWorld(NoisyWorld):
-    """World of a Gaussian mixture, x ~ sum_k weights_k N(means_k, covs_k) with D dimensions.
+    """World of a Gaussian mixture, x ~ sum_k weights_k N(means_k, covs_k) in D dimensions.
 
-    With covs = 0 it is a list of points, and its denoiser is that of a network that memorized a data set. Averages over
-    z (`mmse`, `entropy`, `mean_bound`, ...) are computed by quadrature, in one dimension only.
+    With covs = 0 it is a list of points, and its denoiser is that of a network that has memorized a data set. Averages
+    over z (`mmse`, `entropy`, `mean_bound`, ...) are computed by quadrature, and only in one dimension.
 
     Args:
         weights: K positive numbers whose sum is 1.
@@ -67,7 +67,7 @@ class MixtureWorld(NoisyWorld):
         return torch.einsum("kn,knd->nd", self.responsibilities(z, a, b), x_hat)
 
     def denoise_cov(self, z: Tensor, a: Numbers, b: Numbers) -> Tensor:
-        """Cov(x | z) by the law of total covariance: within the components, and between them."""
+        """Cov[x | z], shape (n, D, D), as the sum of the covariances within and between components."""
         share = self.responsibilities(z, a, b)
         within = torch.stack([part.denoise_cov(z, a, b) for part in self.parts])
         x_hat = torch.stack([part.denoise(z, a, b) for part in self.parts])
@@ -87,7 +87,7 @@ class MixtureWorld(NoisyWorld):
         return torch.einsum("kn,knd->nd", share, within + off.square())
 
     def expected_var(self, a: Numbers, b: Numbers) -> Tensor:
-        """E Var[x | z] of each coordinate."""
+        """Mean of Var[x | z] over z for each coordinate, shape (L, D) for L levels."""
         a, b = torch.broadcast_tensors(*level(a, b))
         z, weights = self.nodes(a, b)
         rows = []
@@ -98,10 +98,10 @@ class MixtureWorld(NoisyWorld):
         return torch.cat(rows)
 
     def nodes(self, a: Numbers, b: Numbers) -> tuple[Tensor, Tensor]:
-        """Quadrature nodes z and weights, each (L, m): sum w f(z) = E f(z) at each of L levels, for smooth f.
+        """Quadrature nodes z and weights w, each (L, m), with sum w f(z) = E f(z) at each of L levels for smooth f.
 
-        The trapezoid rule over 12 standard deviations beyond the outermost means, in one dimension. It converges
-        exponentially: the step resolves the narrowest component, and the shift of responsibility between components.
+        This is the trapezoid rule in one dimension, up to 12 standard deviations beyond the outermost means. It converges
+        exponentially, because the step resolves the narrowest component and the transitions between components.
         """
         if self.num_dims != 1:
             raise InputError(
@@ -111,17 +111,17 @@ class MixtureWorld(NoisyWorld):
         mean = a * torch.cat([part.mean for part in self.parts])
         std = (a.square() * torch.cat([part.cov[0] for part in self.parts]) + b.square()).sqrt()
         low, high = (mean - 12 * std).amin(1), (mean + 12 * std).amax(1)
-        # A Gaussian, and a logistic function of slope apart / var, have no pole nearer than these steps resolve.
+        # Neither a Gaussian nor a logistic function of slope apart / var has a pole nearer than these steps resolve.
         apart = mean.amax(1) - mean.amin(1)
         step = torch.minimum(std.amin(1) / 3, std.amin(1).square() / (2 * apart))
         num = ((high - low) / step).max()
         if not num < MAX_NODES:
-            raise InputError("components this narrow have no quadrature; choose a level with more noise b")
+            raise InputError("components are too narrow for the quadrature; choose a level with more noise b")
         place = torch.linspace(0, 1, int(num) + 2, dtype=F64)
         z = low[:, None] + (high - low)[:, None] * place
         levels = (each.expand(-1, z.shape[1]).flatten() for each in (a, b))
         density = self.noisy_log_prob(z.reshape(-1, 1), *levels).exp().view_as(z)
-        return z, density * (z[:, 1:2] - z[:, :1])  # the ends carry nothing
+        return z, density * (z[:, 1:2] - z[:, :1])  # the density at both ends is negligible
 
     def _log_joint(self, z: Tensor, a: Numbers, b: Numbers) -> Tensor:
         """Log of weight times density of each component, shape (K, n)."""

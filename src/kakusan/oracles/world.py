@@ -1,4 +1,4 @@
-"""Distributions of data that are known at every noise level, with their perfect denoisers."""
+"""Interface of distributions of data that are known at every noise level, with their perfect denoisers."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ Prediction = Literal["eps", "x", "v", "score", "mean"]
 
 
 class NoisyWorld(abc.ABC):
-    """World of data x of D dimensions with z = a x + b eps, eps ~ N(0, I), at every noise level (a, b).
+    """World of data x in D dimensions with z = a x + b eps, eps ~ N(0, I), at every noise level (a, b).
 
-    a and b are numbers, or one of each for every row of z. In a chain they are sqrt(alpha_bar_t) and
-    sqrt(1 - alpha_bar_t); in a variance-exploding process a = 1. Batches are (n, D), and everything is float64.
+    a and b are numbers, or hold one number for each row of z. In a chain they are sqrt(alpha_bar_t) and
+    sqrt(1 - alpha_bar_t). In a variance-exploding process, a = 1. Batches are (n, D), and everything is float64.
     """
 
     num_dims: int
@@ -40,7 +40,7 @@ class NoisyWorld(abc.ABC):
 
     @abc.abstractmethod
     def entropy(self, a: float = 1.0, b: float = 0.0) -> Tensor:
-        """Entropy of z in nats, shape (); by default that of the data. No mean ELBO exceeds -entropy()."""
+        """Entropy of z in nats, shape (); default: that of the data. No mean ELBO exceeds -entropy()."""
 
     @abc.abstractmethod
     def denoise(self, z: Tensor, a: Numbers, b: Numbers) -> Tensor:
@@ -63,10 +63,10 @@ class NoisyWorld(abc.ABC):
         return self.noisy_log_prob(x, 1.0, 0.0)
 
     def mmse(self, a: Numbers, b: Numbers) -> Tensor:
-        """Least mean squared error E |x - E[x | z]|^2 at each of L levels, summed over the dimensions, shape (L,)."""
+        """Minimum mean squared error E |x - E[x | z]|^2 at each of L levels, summed over dimensions, shape (L,)."""
         return self.expected_var(a, b).sum(1)
 
-    # Other parametrizations of the perfect denoiser, theory M8
+    # Other parametrizations of the perfect denoiser (M8)
 
     def eps(self, z: Tensor, a: Numbers, b: Numbers) -> Tensor:
         """Perfect noise prediction E[eps | z] = (z - a E[x | z]) / b, shape (n, D)."""
@@ -87,11 +87,11 @@ class NoisyWorld(abc.ABC):
     def network(
         self, betas: Noising | Numbers, prediction: Prediction = "eps", first: int = 1
     ) -> Callable[[Tensor, Tensor], Tensor]:
-        """Build the perfect network of a chain, (z_t, t) -> prediction, in place of a trained one.
+        """Build the perfect network of a chain, a function from (z_t, t) to the prediction, to replace a trained one.
 
         Args:
             betas: beta_1, ..., beta_T.
-            prediction: Quantity that it predicts: "eps", "x", "v", "score", or the "mean" of z_{t-1}.
+            prediction: Predicted quantity: "eps", "x", "v", "score", or the "mean" of z_{t-1}.
             first: Number of the first noise step in the code under test: 1, or 0 if t runs over 0..T-1.
         """
         if prediction not in get_args(Prediction):
@@ -112,20 +112,20 @@ class NoisyWorld(abc.ABC):
 
         return predict
 
-    # Limits of training, theory M7, M14
+    # Limits of training (M7, M14)
 
     def floor_of_the_simple_loss(self, betas: Noising | Numbers) -> Tensor:
-        """Least simple loss E |eps - eps_hat(z_t)|^2 with t uniform over 1..T, summed over the dimensions, shape ()."""
+        """Minimum of the simple loss E |eps - eps_hat(z_t)|^2 for uniform t in 1..T, summed over dimensions, ()."""
         tables = noising(betas)
         a, b = tables.a[1:], tables.b[1:]
         return ((a / b).square() * self.mmse(a, b)).mean()
 
     def mean_bound(self, betas: Noising | Numbers, variance: Choice | Numbers = "beta") -> Bound:
-        """Mean over the data of the perfect denoiser's ELBO, by term; no network exceeds it with that variance.
+        """Terms of the perfect denoiser's ELBO, averaged over the data; with that variance no network exceeds it.
 
         Args:
             betas: beta_1, ..., beta_T.
-            variance: Variance of the reverse steps: a name or numbers, see `reverse_var`.
+            variance: Variance of the reverse steps, a name or numbers; see `reverse_var`.
         """
         tables = noising(betas)
         left = self.expected_var(tables.a[1:], tables.b[1:])

@@ -6,7 +6,7 @@ from kakusan.run.recipe import RECIPES, Recipe
 
 
 def find(name: str) -> Recipe:
-    """A recipe by its name; InputError names the nearest."""
+    """Return a recipe by its name; for an unknown name, an InputError suggests the nearest one."""
     return RECIPES[name]
 
 

@@ -1,7 +1,7 @@
-"""Two-level VAE with the best bound on binarized digits that was found for ten minutes of two CPU cores.
+"""Two-level VAE with the best bound on binarized digits found for ten minutes on two CPU cores.
 
-Residual perceptrons with SiLU units, large steps that fall linearly, averaged weights, and a second level of latents
-with learned variances; docs/log.md has the gain of each.
+It has residual perceptrons with SiLU units and a second level of latents with learned variances. Training uses a large
+learning rate with linear decay, and averaged weights. docs/log.md has the gain of each choice.
 """
 
 from kakusan.run.families.hierarchy import HierarchyConfig
@@ -10,7 +10,7 @@ from kakusan.training.settings import Optim
 
 RECIPE = Recipe(
     name="binary-best",
-    summary="Two-level VAE for binarized digits, the best bound that ten minutes gave",
+    summary="Two-level VAE for binarized digits, the best bound found for ten minutes",
     model=HierarchyConfig(
         hidden=400,
         upper_hidden=150,

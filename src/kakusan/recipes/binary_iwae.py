@@ -1,8 +1,9 @@
 """The one-layer network of the importance-weighted autoencoder on binarized digits: 784-200-200-50, tanh units.
 
-The paper trains in batches of 20 for 3,280 epochs with Adam and eight falling learning rates. Here batches of 128, a
-learning rate that falls linearly and averaged weights suit ten minutes of two CPU cores; K is --model.importance-samples
-(1, 5 and 50 in the paper's table). Source: Burda, Grosse and Salakhutdinov 2016, section 5.
+The paper trains with batches of 20 for 3,280 epochs with Adam and eight decreasing learning rates. Here batches of 128,
+linear decay of the learning rate and averaged weights suit ten minutes on two CPU cores. The number K of importance
+samples is --model.importance-samples (1, 5 and 50 in the paper's table). Source: Burda, Grosse and Salakhutdinov 2016,
+section 5.
 """
 
 from kakusan.run.families.vae import VAEConfig

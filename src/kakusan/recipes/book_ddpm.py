@@ -1,7 +1,8 @@
 """DDPM without additions: linear schedule, noise prediction, uniform timesteps, Adam, no clusters, no guidance.
 
-The study notes end before the training of a DDPM. Optimizer and epochs are those of their two-level VAE, the variance
-and the schedule those of Ho, Jain and Abbeel 2020, https://arxiv.org/abs/2006.11239, the network that of mnist-ddpm.
+The study notes end before the training of a DDPM. The optimizer and the number of epochs are those of their two-level
+VAE. The variance and the schedule are those of Ho, Jain and Abbeel 2020, https://arxiv.org/abs/2006.11239. The network is
+that of mnist-ddpm.
 """
 
 import dataclasses

@@ -1,4 +1,4 @@
-"""Two-level VAE of the study notes, the same settings as mnist-hvae."""
+"""Two-level VAE of the study notes, with the same settings as mnist-hvae."""
 
 import dataclasses
 

@@ -1,7 +1,7 @@
-"""Diffusion model of anyone's images, with a network that is chosen from their size, color and number.
+"""Diffusion model for your own images, with a network chosen from their size, colors and number.
 
-Sampling ends at twice the logarithm of the number of steps, the default of the family. Digits end at a lower one, which cleans
-their background and would blur the texture of photographs.
+Sampling ends at the log-SNR 2 log K for K steps, the default of the family. Recipes for digits end at a lower log-SNR,
+which cleans the background of digits but would blur the texture of photographs.
 """
 
 from kakusan.data.options import ImageOptions

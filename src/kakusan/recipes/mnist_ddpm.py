@@ -1,4 +1,4 @@
-"""DDPM of 8-bit digits, about three minutes on two quiet CPU cores; the recipe of the demo."""
+"""DDPM for 8-bit digits, about three minutes on two idle CPU cores; the recipe of the demo."""
 
 from kakusan.run.families.diffusion import DiffusionConfig
 from kakusan.run.recipe import Recipe

@@ -1,4 +1,4 @@
-"""Two-level VAE of the study notes with their settings: 784, 100, 20, 30 epochs, 1e-3, batch 32."""
+"""Two-level VAE with the settings of the study notes: sizes 784, 100, 20, 30 epochs, 1e-3, batch 32."""
 
 from kakusan.run.families.hierarchy import HierarchyConfig
 from kakusan.run.recipe import Recipe

@@ -1,4 +1,4 @@
-"""VAE of 8-bit digits about two minutes on two CPU cores."""
+"""VAE for 8-bit digits, about two minutes on two CPU cores."""
 
 from kakusan.run.families.vae import VAEConfig
 from kakusan.run.recipe import Recipe

@@ -1,4 +1,4 @@
-"""Diffusion model of series, with residual convolutions in one dimension."""
+"""Diffusion model for series, with residual convolutions in one dimension."""
 
 from kakusan.run.families.values import SeriesConfig
 from kakusan.run.recipe import Recipe

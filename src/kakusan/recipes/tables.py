@@ -1,4 +1,4 @@
-"""VAE of the rows of a table. It starts as the best linear model, and trains for about one minute on one CPU core."""
+"""VAE for the rows of a table, initialized as the best linear model; about one minute on one CPU core."""
 
 from kakusan.run.families.tables import TableConfig
 from kakusan.run.recipe import Recipe

@@ -1,4 +1,4 @@
-"""Diffusion model of the rows of a table without missing values, with a residual perceptron."""
+"""Diffusion model for the rows of a table without missing values, with a residual perceptron."""
 
 from kakusan.run.families.values import TableDiffusionConfig
 from kakusan.run.recipe import Recipe

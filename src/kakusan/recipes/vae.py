@@ -1,4 +1,4 @@
-"""Convolutional VAE of 8-bit images of any size, about ten minutes on two CPU cores."""
+"""Convolutional VAE for 8-bit images of any size, about ten minutes on two CPU cores."""
 
 from kakusan.run.families.conv import ConvVAEConfig
 from kakusan.run.recipe import Recipe

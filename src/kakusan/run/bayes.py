@@ -1,4 +1,4 @@
-"""Classes of examples by Bayes' rule with a trained model of labels, and how often they are right."""
+"""Classification of examples by Bayes' rule with a trained model of labels, and its accuracy."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from kakusan.run.source import open_source
 from kakusan.run.trained_model import load
 from kakusan.storage.arrays import csv_bytes
 
-CLASSIFIED = 200  # examples that an evaluation classifies
-SHOWN = 20  # examples that are listed in words
+CLASSIFIED = 200  # number of examples that an evaluation classifies
+SHOWN = 20  # number of examples in the printed table
 
 
 @dataclass(frozen=True)
 class Classified:
-    """Classes of examples by Bayes' rule.
+    """Result of classification by Bayes' rule.
 
     Attributes:
         classes: Names of the classes.
         names: Name of each example.
-        found: Their probabilities.
+        found: Class probabilities of each example.
         labels: Known class of each example, -1 for unknown; None without labels.
         bits: Bound on log p(x) in bits/dim with q(k | x) from Bayes' rule, and its standard error; None if not measured.
     """
@@ -43,12 +43,12 @@ class Classified:
 
     @property
     def accuracy(self) -> tuple[float, float, int] | None:
-        """Share of labeled examples whose likeliest class is the label, its standard error, and their number."""
+        """Share of labeled examples whose likeliest class is the label, its standard error, and the number of such examples."""
         known = None if self.labels is None else self.labels >= 0
         if self.labels is None or known is None or not known.any():
             return None
         right, num = int((self.found.k[known] == self.labels[known]).sum()), int(known.sum())
-        near = (right + 1) / (num + 2)  # Laplace's estimate, so that the error of 100 % is not 0
+        near = (right + 1) / (num + 2)  # Laplace's estimate, so that an accuracy of 100 % has an error above 0
         return right / num, math.sqrt(near * (1 - near) / num), num
 
     def record(self) -> dict[str, Any]:
@@ -66,7 +66,7 @@ class Classified:
         return record
 
     def examples(self) -> list[dict[str, Any]]:
-        """Plain JSON values of each example."""
+        """Return plain JSON values, one table for each example."""
         rows = zip(self.names, self.found.k.tolist(), self.found.probs.tolist(), self.found.stderr.tolist())
         return [
             {"name": name, "label": self.classes[k], "probabilities": probs, "log_odds_standard_error": stderr}
@@ -74,7 +74,7 @@ class Classified:
         ]
 
     def lines(self) -> list[str]:
-        """Accuracy and bound in words."""
+        """Return the accuracy and the bound as lines of text."""
         lines = []
         if self.bits is not None:
             lines.append(
@@ -89,7 +89,7 @@ class Classified:
         return lines
 
     def table(self) -> str:
-        """A table for people: name, likeliest label and its probability."""
+        """Return a readable table: name, likeliest label and its probability."""
         rows = [
             (name, self.classes[k], f"{probs[k].item():.4f}")
             for name, k, probs in zip(self.names, self.found.k.tolist(), self.found.probs)
@@ -112,9 +112,9 @@ def classify(
     Args:
         run: Run directory or exported file.
         data: Data of the same shape (default: the run's own).
-        split: Part of the run's own data, "test" (held out) or "train"; other data are taken whole.
-        limit: Number of examples, the first ones (default: all).
-        evaluations: Most network evaluations of each example for each class.
+        split: Part of the run's own data, "test" (held out) or "train". Other data are used whole.
+        limit: Number of examples, from the first one on (default: all).
+        evaluations: Largest number of network evaluations for each example and class.
         seed: Random seed.
         device: "auto", "cpu", "cuda" or "cuda:N".
     """
@@ -131,7 +131,7 @@ def classify(
 
 
 def given_labels(result: Evaluation, labels: Tensor) -> dict[str, Any]:
-    """Bits per dimension of p(x | label) if every example is labeled; otherwise nothing."""
+    """Return the bits per dimension of p(x | label) if every example is labeled; otherwise an empty table."""
     if "class" not in result.terms or not bool((labels >= 0).all()):
         return {}
     bits = result.bits_per_dim - result.terms["class"]
@@ -139,5 +139,5 @@ def given_labels(result: Evaluation, labels: Tensor) -> dict[str, Any]:
 
 
 def given_line(given: dict[str, Any]) -> str:
-    """The bound given labels in words."""
+    """Return the bound given the labels as a line of text."""
     return f"  given the label {given['bits_per_dim']:10.4f} ± {stderr_words(given['standard_error'])} bits/dim, without log p(label)"

@@ -1,4 +1,4 @@
-"""Module and training loss from settings, for every model family."""
+"""Modules and training losses from settings, for every model family."""
 
 from __future__ import annotations
 
@@ -25,29 +25,29 @@ MOST_PARAMETERS = 2_000_000_000
 
 
 def family_of(config: ModelConfig) -> Family:
-    """Model family of these settings."""
+    """Return the model family of these settings."""
     return FAMILIES[config.family]()
 
 
 def family_for(recipe: Recipe) -> Family:
-    """Model family of a recipe, with distillation settings that of its student."""
+    """Return the model family of a recipe; with distillation settings, the family of its student."""
     family = family_of(recipe.model)
     return family if recipe.distil is None else family.student()
 
 
 def build(config: ModelConfig, event_shape: tuple[int, ...]) -> nn.Module:
-    """Untrained module for examples of this shape; InputError before allocation if it would be too large."""
+    """Build an untrained module for examples of this shape. InputError, before allocation, if it would be too large."""
     blueprint(config, event_shape)
     return family_of(config).build(config, event_shape)
 
 
 @functools.lru_cache(maxsize=32)
 def blueprint(config: ModelConfig, event_shape: tuple[int, ...]) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
-    """Name, shape and dtype of each tensor of the module, found on torch's meta device: nothing is allocated."""
+    """Return shape and dtype of each tensor of the module by name. The meta device is used, so nothing is allocated."""
     if not 2 <= math.prod(event_shape) <= LARGEST_EVENT:
         raise InputError(f"an example must have 2 to {LARGEST_EVENT:,} numbers, got the shape {event_shape}")
     with torch.device("meta"), warnings.catch_warnings():
-        warnings.simplefilter("ignore", ScheduleWarning)  # the warning is shown when the model is built
+        warnings.simplefilter("ignore", ScheduleWarning)  # a warning is shown later, when the model is really built
         state = family_of(config).build(config, event_shape).state_dict()
     total = sum(tensor.numel() for tensor in state.values())
     if total > MOST_PARAMETERS:
@@ -58,25 +58,25 @@ def blueprint(config: ModelConfig, event_shape: tuple[int, ...]) -> dict[str, tu
 
 
 def event_shape_of(config: ModelConfig, values: Any) -> tuple[int, ...]:
-    """The shape of an example from a JSON record; InputError if the family has no such data."""
+    """Return the shape of an example from a JSON record; InputError if the family has no such data."""
     return family_of(config).event_shape(values)
 
 
 def with_weights(config: ModelConfig, event_shape: tuple[int, ...], weights: Mapping[str, Tensor]) -> nn.Module:
-    """A module of these settings with these weights; torch's global generator is left as it is."""
-    with torch.random.fork_rng(devices=[]):  # these weights replace the random ones
+    """Build a module of these settings with these weights. Torch's global generator does not change."""
+    with torch.random.fork_rng(devices=[]):  # skips random initialization, because the weights are given
         module = build(config, event_shape)
     module.load_state_dict(weights)
     return module
 
 
 def scale_of(config: ModelConfig) -> Any:
-    """The numbers that the model takes for stored values."""
+    """Return the scale that maps stored values to the model's values."""
     return family_of(config).scale(config)
 
 
 def check_kind(recipe: Recipe, dataset: Dataset) -> None:
-    """InputError if a recipe cannot use this kind of data."""
+    """Raise InputError if a recipe cannot use data of this kind."""
     needed = family_of(recipe.model).kind
     if dataset.kind != needed:
         other = dataset.form.recipe(dataset)
@@ -104,7 +104,7 @@ def start_at(
 def training_loss(
     module: nn.Module, config: ModelConfig, data: Tensor, augment: str = "none", labels: Tensor | None = None
 ) -> Loss:
-    """The training loss as a function of example indices.
+    """Return the training loss as a function of example indices.
 
     Args:
         module: The module to train.
@@ -132,7 +132,7 @@ def training_terms(
     augment: str = "none",
     labels: Tensor | None = None,
 ) -> dict[str, Tensor]:
-    """Terms of the bound in the loss of each example, in nats, (b,); empty where it is no sum of terms.
+    """Return the terms of the bound that make up the loss, each (b,), in nats; empty if the loss is not such a sum.
 
     A missing label is drawn from q(k | x).
     """
@@ -146,5 +146,5 @@ def training_terms(
 
 
 def count_parameters(module: nn.Module) -> int:
-    """Number of trainable parameters."""
+    """Return the number of trainable parameters."""
     return sum(p.numel() for p in module.parameters() if p.requires_grad)

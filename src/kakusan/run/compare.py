@@ -18,7 +18,7 @@ from kakusan.run.source import open_source
 from kakusan.run.trained_model import TrainedModel, load
 from kakusan.timesteps import StepLaw
 
-CLEAR = 2.0  # standard errors
+CLEAR = 2.0  # difference in standard errors above which one model is called better
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Compared:
         return {**self.comparison.record(), **looks, "runs": runs}
 
     def lines(self) -> list[str]:
-        """The result in words."""
+        """Return the result as lines of text."""
         found = self.comparison
         lines = [f"{path}: {result}" for path, result in zip(self.paths, self.evaluations)]
         far = (
@@ -70,11 +70,11 @@ def compare(
 
     Args:
         first: Run directory or exported file.
-        second: Another one, for the same kind of data.
+        second: Run directory or exported file to compare with, for the same kind of data.
         split: "test" (held out) or "train".
-        limit: Number of examples, the first ones (default: all).
+        limit: Number of examples, from the first one on (default: all).
         data: Other data of the same shape (default: the first run's own).
-        until_decided: Measure examples in random order, and stop when a confidence sequence excludes no difference.
+        until_decided: Measure examples in random order, and stop when a confidence sequence excludes a difference of 0.
         seed: Random seed.
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
     """
@@ -110,7 +110,7 @@ def compare(
 
 
 def _common_law(models: list[TrainedModel]) -> StepLaw | None:
-    """One timestep distribution for two diffusion models of one depth, so that both see the same noised examples."""
+    """Return one timestep distribution for two diffusion models of equal depth, so that both see the same noised examples."""
     first, second = (model.family.timestep_law(model) for model in models)
     if first is None or second is None or len(first.probs) != len(second.probs):
         return None

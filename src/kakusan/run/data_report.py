@@ -17,14 +17,14 @@ from kakusan.noise import stream
 from kakusan.run.build import build, family_of, training_loss
 from kakusan.run.recipe import RECIPES
 
-MOST_READ = 20_000  # images in which duplicates are searched
-MOST_SHOWN = 100  # in the figure
-TRIED = 8  # examples of the step whose time is measured
+MOST_READ = 20_000  # number of images that are searched for duplicates
+MOST_SHOWN = 100  # number of images in the figure
+TRIED = 8  # number of examples in the step whose time is measured
 STEPS = 2
 
 
 def image_lines(dataset: Dataset) -> list[str]:
-    """Duplicates, memory and the time of an epoch of the recipe images."""
+    """Return lines about duplicates, memory, and the time of an epoch with the recipe images."""
     parts = [dataset.train] if dataset.train is dataset.test else [dataset.train, dataset.test]
     total = sum(len(part) for part in parts)
     found = duplicates(torch.cat([part[: MOST_READ // len(parts)] for part in parts]))
@@ -39,7 +39,7 @@ def image_lines(dataset: Dataset) -> list[str]:
 
 
 def images_per_second(dataset: Dataset) -> float:
-    """Training speed of the recipe images for such data, measured by two steps after one."""
+    """Measure the training speed of the recipe images on such data: two steps after a warm-up step."""
     model: Any = dataclasses.replace(cast(Any, RECIPES["images"].model), clusters=0)
     model, _ = family_of(model).plan(model, dataset.event_shape, len(dataset.train))
     with torch.random.fork_rng(devices=[]):
@@ -55,6 +55,6 @@ def images_per_second(dataset: Dataset) -> float:
 
 
 def write_figure(dataset: Dataset, path: Path) -> None:
-    """Write evenly spaced training examples as one PNG; InputError if their form has no figure."""
+    """Write evenly spaced training examples as one PNG; InputError if data of this kind have no figure."""
     step = max(1, math.ceil(len(dataset.train) / MOST_SHOWN))
     dataset.form.save_figure(dataset.form.samples(dataset.train[::step]), path, {"figure": dataset.name})

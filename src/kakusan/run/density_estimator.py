@@ -1,4 +1,4 @@
-"""A density estimator of tables with the conventions of scikit-learn, which it does not import."""
+"""A density estimator for tables that follows scikit-learn's conventions. It does not import scikit-learn."""
 
 from __future__ import annotations
 
@@ -26,30 +26,30 @@ from kakusan.training.fit import fit
 from kakusan.training.loop import Trainer
 from kakusan.training.settings import Optim
 
-LATENTS = (1, 2, 3, 5, 8, 12, 16, 20, 24, 32)  # numbers of latents that are compared on held-out rows
-CHECK_EVERY = 25  # steps
-CHECK_DRAWS = 16  # of the latents of a held-out row
+LATENTS = (1, 2, 3, 5, 8, 12, 16, 20, 24, 32)  # latent dimensions that are compared on held-out rows
+CHECK_EVERY = 25  # steps between two checks on held-out rows
+CHECK_DRAWS = 16  # draws of the latents for a held-out row
 BATCH = 128
-HELD_OUT = 5  # a member alone leaves out every fifth row
+HELD_OUT = 5  # a single member leaves out every fifth row
 
 
 class DensityEstimator:
-    """Density of the rows of a table by an ensemble of VAEs, with the conventions of scikit-learn.
+    """Density of the rows of a table, as an ensemble of VAEs with scikit-learn's conventions.
 
-    Each member starts as a factor analyzer of transformed columns, whose number of factors suits held-out rows best. It is
-    then trained, and keeps the weights that suit its held-out rows best. The density of the ensemble is the mean of
-    those of its members. NaN is a missing value; scores are then those of the observed values.
+    Each member starts as a factor analyzer of transformed columns. Held-out rows choose the number of factors. The member
+    is then trained, and keeps the weights that score best on its held-out rows. The density of the ensemble is the mean
+    density of its members. NaN is a missing value; a score is the log-density of the observed values.
 
     Args:
         latent: Number of latent dimensions; default: chosen on held-out rows.
         hidden: Widths of the hidden layers.
-        members: Number of members; each leaves out another part of the rows.
+        members: Number of members; each leaves out a different part of the rows.
         steps: Training steps of each member; 0 keeps the factor analyzers.
         learning_rate: Peak learning rate.
         weight_decay: Decoupled weight decay.
         dropout: Share of hidden units that training leaves out.
         columns: Types of columns by number, e.g. {0: "integer", 3: "categorical"}; default: all real.
-        shapes: Fit skew and tail of real columns.
+        shapes: Whether to fit skew and tail of real columns.
         draws: K of the importance-weighted bound that `score_samples` returns.
         random_state: Random seed, or None for 0.
 
@@ -85,18 +85,18 @@ class DensityEstimator:
         self.learning_rate, self.weight_decay, self.dropout = learning_rate, weight_decay, dropout
         self.columns, self.shapes, self.draws, self.random_state = columns, shapes, draws, random_state
 
-    # Parameters, as scikit-learn's tools read and set them
+    # Parameters, which scikit-learn's tools read and set
 
     @classmethod
     def _names(cls) -> list[str]:
         return [name for name in inspect.signature(cls.__init__).parameters if name != "self"]
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """The arguments of the constructor by name."""
+        """Return the arguments of the constructor by name."""
         return {name: getattr(self, name) for name in self._names()}
 
     def set_params(self, **params: Any) -> Self:
-        """Set arguments of the constructor; InputError for an unknown name."""
+        """Set arguments of the constructor and return the estimator; InputError for an unknown name."""
         for name, value in params.items():
             if name not in self._names():
                 raise InputError(f"DensityEstimator has no parameter {shown(name)}; it has: {', '.join(self._names())}")
@@ -109,26 +109,26 @@ class DensityEstimator:
         return f"DensityEstimator({', '.join(f'{name}={value!r}' for name, value in changed.items())})"
 
     def __sklearn_tags__(self) -> Any:
-        """Tags for scikit-learn, which calls this."""
+        """Return tags for scikit-learn, which calls this method."""
         utils: Any = importlib.import_module("sklearn.utils")
         inputs = utils.InputTags(allow_nan=True)
         return utils.Tags("density_estimator", utils.TargetTags(required=False), input_tags=inputs)
 
     def __sklearn_is_fitted__(self) -> bool:
-        """True after `fit`."""
+        """Return whether `fit` has been called."""
         return hasattr(self, "members_")
 
     # Estimation
 
     def fit(self, X: Any, y: Any = None) -> Self:
-        """Fit to rows.
+        """Fit the density to rows, and return the estimator.
 
         Args:
             X: Numbers (n, columns), NaN where a value is missing; an array, a list of rows or a data frame.
             y: Not used.
 
         Raises:
-            InputError: If X is no table of numbers, or has fewer than 2 rows.
+            InputError: If X is not a table of numbers, or has fewer than 2 rows.
         """
         rows, names = _table(X)
         if len(rows) < 2:
@@ -141,7 +141,8 @@ class DensityEstimator:
             del self.feature_names_in_
         types = ",".join(f"column{k + 1}={kind}" for k, kind in (self.columns or {}).items())
         dataset = table_of_array("X", rows, None, types, True)
-        columns = tuple(dataclasses.replace(column, missing=True) for column in dataset.columns)  # later ones may be
+        # rows to be scored may have missing values, even if these have none
+        columns = tuple(dataclasses.replace(column, missing=True) for column in dataset.columns)
         self.columns_ = fitted(columns, dataset.train, self.shapes)
         categorical = [k for k, column in enumerate(self.columns_) if column.categories]
         self._values = {k: np.unique(rows[:, k][~np.isnan(rows[:, k])]) for k in categorical}
@@ -162,7 +163,7 @@ class DensityEstimator:
                 raise InputError(f"{name} must be a whole number of at least {least}, got {shown(value)}")
 
     def _member(self, x: Tensor, held_out: Tensor, seed: int, number: int) -> VAE:
-        """One VAE, trained on x, with the weights that suit held-out rows best."""
+        """Return a VAE trained on x, with the weights that score best on held-out rows."""
         x, held_out = (x, held_out) if len(x) and len(held_out) else (held_out, x)
         held_out = held_out if len(held_out) else x
         torch.manual_seed(stream(seed, "member", number).initial_seed())
@@ -196,12 +197,12 @@ class DensityEstimator:
         return vae.eval()
 
     def score_samples(self, X: Any) -> np.ndarray:
-        """Lower bound on the log-density of each row, in nats and in the units of the columns.
+        """Return a lower bound on the log-density of each row, in nats and in the units of the columns.
 
-        The importance-weighted bound with `draws` samples of the latents, the same for every row.
+        The bound is importance-weighted with `draws` samples of the latents; all rows share the noise.
 
         Args:
-            X: Numbers (n, columns); the score of a row with missing values is that of the others.
+            X: Numbers (n, columns). A row with missing values is scored by its observed values.
 
         Returns:
             float64 (n,).
@@ -221,7 +222,7 @@ class DensityEstimator:
         return (torch.stack(bounds).logsumexp(0) - math.log(len(bounds))).numpy()
 
     def score(self, X: Any, y: Any = None) -> float:
-        """Mean of `score_samples`, in nats per row; higher is better."""
+        """Return the mean of `score_samples`, in nats per row; higher is better."""
         return float(self.score_samples(X).mean())
 
     def sample(self, n_samples: int = 1, random_state: int | None = None) -> np.ndarray:
@@ -244,7 +245,7 @@ class DensityEstimator:
 
 @torch.no_grad()
 def _bound(vae: Any, x: Tensor, draws: int, seed: int) -> Tensor:
-    """Importance-weighted bound of each row with the same noise for all rows, so that a score depends on its row alone."""
+    """Return the importance-weighted bound of each row. All rows share the noise, so a score depends on its row alone."""
     q, prior, total = vae.encode(x, 1), vae.prior(), None
     noise = torch.randn(draws, *vae.latent_shape, generator=stream(seed, "score"), dtype=torch.float64).to(x)
     for eps in noise:
@@ -256,10 +257,10 @@ def _bound(vae: Any, x: Tensor, draws: int, seed: int) -> Tensor:
 
 
 def _table(X: Any) -> tuple[np.ndarray, np.ndarray | None]:
-    """Rows as float64 (n, columns), a copy, and the names of a data frame's columns.
+    """Return a copy of the rows as float64 (n, columns), and the column names of a data frame.
 
     Raises:
-        InputError: If X is no table of numbers, is empty, or holds infinite values. scikit-learn's checks ask for words.
+        InputError: If X is no table of numbers, is empty, or holds infinite values. scikit-learn checks these messages.
     """
     if hasattr(X, "toarray"):
         raise InputError("sparse input is not supported: a density needs all values; pass X.toarray()")
@@ -288,7 +289,7 @@ def _table(X: Any) -> tuple[np.ndarray, np.ndarray | None]:
 
 
 def _check_names(names: np.ndarray | None, known: np.ndarray | None) -> None:
-    """InputError unless the columns of a data frame are those of `fit`, in their order."""
+    """Raise InputError unless the columns of a data frame are those of `fit`, in their order."""
     if names is None or known is None or (len(names) == len(known) and (names == known).all()):
         return
     raise InputError(
@@ -298,7 +299,7 @@ def _check_names(names: np.ndarray | None, known: np.ndarray | None) -> None:
 
 
 def _coded(values: np.ndarray, known: np.ndarray, column: int) -> np.ndarray:
-    """Codes of categories; InputError for a value that `fit` has not seen."""
+    """Return the codes of categories; InputError for a value that `fit` has not seen."""
     codes = np.searchsorted(known, values).clip(0, len(known) - 1)
     unknown = ~np.isnan(values) & (known[codes] != values)
     if unknown.any():

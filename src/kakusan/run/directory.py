@@ -1,15 +1,15 @@
-"""A run directory: layout, records and single writer; imports no torch.
+"""A run directory: layout, records and lock of the single writer. Does not import torch.
 
 run.json        recipe with every setting, seed, versions, command line     written once
 data.json       shape, counts and digest of the data                        written once
-teacher.safetensors  a student's teacher                                    written once
+teacher.safetensors  the teacher of a student                               written once
 initial.safetensors  the model that fine-tuning started from                written once
-history.jsonl   one line for each measurement during training
+history.jsonl   one line per measurement during training
 checkpoints/    the newest two intact ones
 samples/        samples during training, always from the same noise
 *.png           figures of the finished run
-summary.json    numbers of the finished run; its presence says that the run is finished
-report.html     all of it on one page
+summary.json    numbers of the finished run; its presence means that the run is finished
+report.html     report of the run on one page
 lock            held by the process that writes here; owner.json names it while it is held
 """
 
@@ -29,7 +29,7 @@ from kakusan.storage.lock import LOCK, OWNER, Busy, WriterLock
 
 TEACHER = "teacher.safetensors"
 INITIAL = "initial.safetensors"
-# left by a run that was killed before it wrote run.json, in addition to empty folders
+# files, besides empty folders, that a run leaves if it is killed before it has written run.json
 BEGINNING = {name for one in (OWNER, "data.json", "run.json", TEACHER, INITIAL) for name in (one, f".{one}.draft")}
 BEGINNING = (BEGINNING | {LOCK}) - {"run.json"}
 MOST_RECORD_BYTES = 16 * files.MIB
@@ -48,7 +48,7 @@ class RunDirectory:
 
     @classmethod
     def create(cls, path: Path) -> RunDirectory:
-        """Create a run and lock it; InputError, and nothing is touched, if the path is taken."""
+        """Create a run and lock it. InputError if the path is taken; nothing changes then."""
         run = cls(path)
         if path.exists():
             run._check_free()
@@ -58,13 +58,13 @@ class RunDirectory:
         except OSError as error:
             raise InputError(f"cannot create the run {path} ({error.strerror}); choose another --out") from error
         run.lock()
-        if run.finished or run._file("run.json").exists():  # created by another process in the meantime
+        if run.finished or run._file("run.json").exists():  # another process has created it in the meantime
             run.unlock()
             run._check_free()
         return run
 
     def _check_free(self) -> None:
-        """InputError unless the existing path is empty or an abandoned beginning of a run."""
+        """Raise InputError unless the existing path is empty, or a run that was killed before it wrote run.json."""
         if not self.path.is_dir():
             raise InputError(f"{self.path} exists and is not a folder; choose another --out")
         names = {item.name for item in self.path.iterdir()}
@@ -98,7 +98,7 @@ class RunDirectory:
         return run
 
     def lock(self) -> None:
-        """Become the single writer and remove incomplete files of a killed one; InputError if there is a writer."""
+        """Become the single writer, and remove incomplete files of a killed writer. InputError if another process writes."""
         try:
             with files.writing(self._file(OWNER)):
                 self._lock.acquire()
@@ -114,11 +114,11 @@ class RunDirectory:
             raise
 
     def unlock(self) -> None:
-        """Let others write."""
+        """Release the lock."""
         self._lock.release()
 
     def owner(self) -> dict[str, Any] | None:
-        """Record of the process that writes here (pid, host, since, command; empty if unreadable), or None."""
+        """Return the record of the writer (pid, host, since, command; empty if unreadable), or None without a writer."""
         return self._lock.owner()
 
     def _in_use(self, owner: dict[str, Any]) -> InputError:
@@ -126,11 +126,11 @@ class RunDirectory:
 
     @property
     def finished(self) -> bool:
-        """True once training has used up its budget and all is measured."""
+        """Return whether training has used up its budget and everything is measured."""
         return self._file("summary.json").exists()
 
     def reopen(self) -> None:
-        """Make a finished run unfinished; its numbers are kept as summary-before.json."""
+        """Mark a finished run as unfinished; its summary is kept as summary-before.json."""
         if self.finished:
             with files.writing(self._file("summary.json")):
                 files.rename(self._file("summary.json"), self._file("summary-before.json"))
@@ -146,7 +146,7 @@ class RunDirectory:
             files.replace(self._file(name), content)
 
     def read(self, name: str) -> dict[str, Any]:
-        """Read run.json, data.json or summary.json; InputError if it is damaged."""
+        """Read and return run.json, data.json or summary.json; InputError if it is damaged."""
         try:
             return check_record(name, records.parse(self.read_bytes(name), name, MOST_RECORD_BYTES))
         except (OSError, InputError) as error:
@@ -154,19 +154,19 @@ class RunDirectory:
             raise InputError(f"{self._file(name)} cannot be read ({reason}); the run is damaged") from error
 
     def read_bytes(self, name: str, limit: int = MOST_RECORD_BYTES) -> bytes:
-        """Content of an ordinary file of the run; OSError for a link, a pipe, a device or a larger file."""
+        """Return the content of a regular file of the run. OSError for a link, a pipe, a device or a file above the limit."""
         folder = self._file(name).parent
         if not folder.resolve().is_relative_to(self.path.resolve()):
             raise OSError(0, f"{folder} lies outside the run")
         return files.read_regular(self._file(name), limit, follow=False)
 
     def append_history(self, line: dict[str, Any]) -> None:
-        """Add one measurement."""
+        """Append one measurement to history.jsonl."""
         with files.writing(self._file("history.jsonl")):
             journal.append(self._file("history.jsonl"), line)
 
     def history(self) -> list[dict[str, Any]]:
-        """All measurements so far; a DamageWarning if some lines are damaged and left out."""
+        """Return all measurements so far. Damaged lines are skipped with a DamageWarning."""
         file = self._file("history.jsonl")
         try:
             return journal.read(file, lambda value, where: check_record("history.jsonl", value, where))
@@ -174,7 +174,7 @@ class RunDirectory:
             raise InputError(f"{file} cannot be read ({error.strerror}); the run is damaged") from error
 
     def cut_history(self, step: int) -> None:
-        """Remove measurements and samples after a step, from which the run is resumed."""
+        """Remove measurements and samples after `step`, the step from which the run resumes."""
         kept = [line for line in self.history() if line["step"] <= step]
         with files.writing(self._file("history.jsonl")):
             for figure in sorted(self.samples.glob("step-*.png")):
@@ -187,20 +187,20 @@ class RunDirectory:
 
 
 def resume_command(run: Path, *moves: tuple[Path, Path]) -> str:
-    """Command that resumes a run, quoted for a shell; it first moves the first path to the second, if given."""
+    """Return the shell command that resumes a run, after renaming each given (old, new) pair of paths."""
     moved = [f"mv {quoted(old)} {quoted(new)}" for old, new in moves]
     return " && ".join([*moved, command("train", "--resume", run)])
 
 
 def owner_words(owner: dict[str, Any]) -> str:
-    """The holder of a run's lock in words; `owner` as `RunDirectory.owner` returns it."""
+    """Describe the process that holds a run's lock; `owner` as `RunDirectory.owner` returns it."""
     if not owner:
         return "another process"
     return f"another process: {owner['pid']} on {owner['host']} since {owner['since']} ({shlex.join(owner['command'])})"
 
 
 def _run_near(path: Path) -> Path | None:
-    """Suggested run: one that contains the path, or one next to it or in runs/ with a similar name."""
+    """Suggest a run: one that contains the path, or one with a similar name next to it or in runs/."""
     for folder in path.parents:
         if (folder / "run.json").is_file():
             return folder
@@ -212,14 +212,14 @@ def _run_near(path: Path) -> Path | None:
 
 
 def check_new(path: Path) -> None:
-    """InputError if there is something at this path, or writing to it would change a run."""
+    """Raise InputError if this path exists, or writing to it would change a run."""
     if os.path.lexists(path):
         raise InputError(f"{path} exists and is left unchanged; choose another --out")
     refuse_inside_a_run(path)
 
 
 def refuse_inside_a_run(path: Path) -> None:
-    """InputError if writing to this path would change a run."""
+    """Raise InputError if writing to this path would change a run."""
     absolute = path.resolve()
     for folder in (absolute, *absolute.parents):
         if (folder / "run.json").is_file():

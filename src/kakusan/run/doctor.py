@@ -1,4 +1,4 @@
-"""Read-only examination of a run or an exported file, with the command to continue."""
+"""Read-only examination of a run or an exported file, with the command to type next."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ RECORDS = ("run.json", "data.json", "summary.json")
 
 @dataclass
 class Findings:
-    """Result of an examination; the keys of `--json`."""
+    """Result of an examination. The fields are the keys of `--json`."""
 
     run: str
     finished: bool
     in_use_by: dict[str, Any] | None  # pid, host, since, command; empty if unknown
-    records: dict[str, str] = field(default_factory=dict)  # damaged ones, with the reason
-    checkpoints: dict[str, list[str]] = field(default_factory=dict)  # oldest first, each with its problems
+    records: dict[str, str] = field(default_factory=dict)  # name of each damaged record and the reason
+    checkpoints: dict[str, list[str]] = field(default_factory=dict)  # oldest first: name and problems of each
     data: str = ""
     data_changed: bool = False
-    set_aside: list[str] = field(default_factory=list)  # damaged checkpoints that were replaced
-    is_file: bool = False  # an exported file
+    set_aside: list[str] = field(default_factory=list)  # names of damaged checkpoints that were replaced
+    is_file: bool = False  # True for an exported file
     to_type: str | None = None  # command to continue; None while in use, or if nothing can be saved
 
     @property
     def damaged(self) -> bool:
-        """True if something differs from what the run wrote."""
+        """Return whether anything differs from what the run wrote."""
         return bool(self.records) or any(self.checkpoints.values()) or self.data_changed
 
     def record(self) -> dict[str, Any]:
@@ -44,7 +44,7 @@ class Findings:
         return asdict(self) | {"damaged": self.damaged}
 
     def lines(self) -> list[str]:
-        """The findings in words."""
+        """Return the findings as lines of text."""
         if self.is_file:
             damage = [f"DAMAGED: {reason}" for reason in self.records.values()]
             return damage or [f"{self.run}: exported model, intact", f"continue with: {self.to_type}"]
@@ -58,7 +58,7 @@ class Findings:
         if not self.checkpoints:
             lines.append("no checkpoint yet")
         lines += [
-            f"checkpoints/{name}: damaged, set aside and never used again; you may delete it" for name in self.set_aside
+            f"checkpoints/{name}: damaged, renamed and never used again; you may delete it" for name in self.set_aside
         ]
         lines.append(f"{'DAMAGED: ' if self.data_changed else ''}data: {self.data}")
         if self.data_changed:
@@ -71,7 +71,7 @@ class Findings:
 
 
 def examine(path: Path | str) -> Findings:
-    """Verify a run directory or an exported file: all checksums, the records, and the data."""
+    """Verify all checksums, the records and the data of a run directory or an exported file, and return the findings."""
     path = Path(path)
     if path.is_file() and path.suffix == ".safetensors":
         return _examine_file(path)
@@ -104,7 +104,7 @@ def _examine_file(path: Path) -> Findings:
 def _examine_checkpoints(findings: Findings, run: RunDirectory) -> None:
     for folder in commit.published(run.checkpoints):
         problems = commit.verify(folder)
-        if folder.exists():  # the writer may just have removed it
+        if folder.exists():  # the writer may have removed it in the meantime
             findings.checkpoints[folder.name] = problems
     findings.set_aside = sorted(folder.name for folder in run.checkpoints.glob("damaged-*"))
 

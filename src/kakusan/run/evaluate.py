@@ -30,17 +30,17 @@ from kakusan.run.source import open_source
 from kakusan.run.trained_model import TrainedModel, load
 
 NO_BOUND = "a student has no bound: it draws samples in few network evaluations and does not score given examples"
-SMALLEST_SHOWN = 0.00005  # bits/dim; four decimals show it as 0.0001
+SMALLEST_SHOWN = 0.00005  # bits/dim; the least value that four decimals do not round to 0
 
 
 @dataclass(frozen=True)
 class Measured:
-    """Bound of some examples, with the details of the model family.
+    """Bound of examples, with further measures of the model family.
 
     Attributes:
         result: The bound.
         details: Further measures by name, as plain JSON values.
-        lines: The details in words.
+        lines: The details as lines of text.
     """
 
     result: Evaluation
@@ -50,12 +50,12 @@ class Measured:
 
 @dataclass(frozen=True)
 class Evaluated:
-    """Result of `evaluate`; a student has no bound, and samples are measured only if asked for."""
+    """Result of `evaluate`. `measured` is None for a student; `quality` is None unless samples were requested."""
 
     data: str
     measured: Measured | None
     quality: Quality | None
-    form: Form = field(default_factory=ImageForm, compare=False)  # of the examples; it names the unit of the bound
+    form: Form = field(default_factory=ImageForm, compare=False)  # of the examples; defines the unit of the bound
 
     def record(self) -> dict[str, Any]:
         """Return plain JSON values."""
@@ -66,7 +66,7 @@ class Evaluated:
         return self.form.rate(bits_per_dim, standard_error, self.measured.result.num_dims if self.measured else 1)
 
     def lines(self) -> list[str]:
-        """The result in words."""
+        """Return the result as lines of text."""
         quality = self.quality.lines() if self.quality else []
         if self.measured is None:
             return [NO_BOUND, *quality]
@@ -108,15 +108,15 @@ def evaluate(
     Args:
         run: Run directory or exported file.
         split: "test" (held out) or "train".
-        limit: Number of examples, the first ones (default: all).
-        data: Other data of the same shape, measured whole (default: the run's own).
+        limit: Number of examples, from the first one on (default: all).
+        data: Other data of the same shape, all of which are measured (default: the run's own).
         repeats: Independent estimates to average (default: 1, more for fewer than 250 examples).
         importance: K of the importance-weighted bound of a VAE or hierarchical VAE (default: the ELBO).
         error: Wanted standard error in bits/dim; estimates are repeated until it is reached (default: none).
         estimators: Also estimate the ELBO of a few examples from paths, pairs and single latents.
-        classified: Number of examples that a model of labels classifies by Bayes' rule, the first ones.
+        classified: Number of examples, from the first one on, that a model of labels classifies by Bayes' rule.
         samples: Number of samples to draw and measure (default: none).
-        features: Features of the samples' measures: "digits", "fashion", "multiscale", or a file of features.
+        features: Features in which samples are measured: "digits", "fashion", "multiscale", or a file of features.
         seed: Random seed.
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
     """
@@ -127,7 +127,7 @@ def evaluate(
     if samples is None and features is None:
         model.check_bound()
     if estimators and model.family.has_bound and not model.family.estimators:
-        raise InputError(f"--estimators is for diffusion models; leave it out for {model.recipe.name}")
+        raise InputError(f"--estimators is for diffusion models; omit it for the model {model.recipe.name}")
     if not model.family.has_bound:
         other_split = None if split == "test" else split
         options = {"--importance": importance, "--limit": limit, "--repeats": repeats, "--split": other_split}
@@ -165,7 +165,7 @@ def _with_estimators(measured: Measured, model: TrainedModel, examples: Tensor, 
 def _with_classes(
     measured: Measured, model: TrainedModel, examples: Tensor, labels: Tensor | None, seed: int, repeats: int | None
 ) -> Measured:
-    """Add the accuracy of Bayes' rule, and the bound on log p(x) with q(k | x) from it and independent noise."""
+    """Add the accuracy of Bayes' rule, and the bound on log p(x) with q(k | x) from Bayes' rule with independent noise."""
     found = model.classify(examples, seed=seed)
     turns = range(repeats or model.family.repeats(len(examples)))
     summed = averaged([model.evaluate(examples, seed + _REPEAT * k, labels=found.probs) for k in turns])
@@ -184,13 +184,13 @@ def measure_bound(
     labels: Tensor | None = None,
     error: float | None = None,
 ) -> Measured:
-    """Bound of examples and everything that comes with it; arguments as `evaluate`, with the label of each example."""
+    """Measure the bound of examples, with details. Arguments as in `evaluate`; `labels` has the label of each example."""
     if repeats is None:
         repeats = model.family.repeats(len(data))
     estimates: list[Evaluation] = []
 
     def repeat(num: int) -> Evaluation:
-        """The average of `num` estimates, of which the first are there already."""
+        """Return the average of `num` estimates; earlier estimates are reused."""
         for k in progress(range(len(estimates), num), "measuring the bound"):
             estimates.append(model.evaluate(data, seed + _REPEAT * k, importance, labels=labels))
         return averaged(estimates)
@@ -205,13 +205,13 @@ def measure_bound(
     return Measured(result, details, lines)
 
 
-_REPEAT = 1_000_003  # between the seeds of repeated estimates
+_REPEAT = 1_000_003  # difference between the seeds of repeated estimates
 
 
 def averaged(estimates: Sequence[Evaluation]) -> Evaluation:
-    """Average of independent estimates for the same examples.
+    """Average independent estimates of the bound of the same examples.
 
-    The Monte Carlo variance comes from the variation of the estimates. The rest of their variance is due to the
+    The variation between the estimates gives the Monte Carlo part of the variance. The rest is due to the choice of
     examples.
     """
     first, count = estimates[0], len(estimates)
@@ -222,10 +222,10 @@ def averaged(estimates: Sequence[Evaluation]) -> Evaluation:
         return sum(values) / count
 
     def errors(values: Sequence[float], stated: Sequence[float | None]) -> tuple[float | None, float, float | None]:
-        """Standard error, its Monte Carlo part, and its part from the examples."""
+        """Return the standard error, its Monte Carlo part, and its part from the examples."""
         center = mean(values)
         noise = sum((value - center) ** 2 for value in values) / (count - 1)
-        if all(one is None for one in stated):  # one example
+        if all(one is None for one in stated):  # there is only one example
             return None, math.sqrt(noise / count), None
         examples = max(mean([(one or 0.0) ** 2 for one in stated]) - noise, 0.0)
         return math.sqrt(examples + noise / count), math.sqrt(noise / count), math.sqrt(examples)
@@ -262,16 +262,16 @@ def averaged(estimates: Sequence[Evaluation]) -> Evaluation:
 
 
 def _refuse_bound_options(options: dict[str, Any]) -> None:
-    """InputError for an option of the bound, which a student does not have."""
+    """Raise InputError if an option of the bound is set; a student has no bound."""
     for name, value in options.items():
         if value is not None:
             raise InputError(
-                f"{name} is an option of the bound, which a student does not have, got {value}; leave it out"
+                f"{name} is an option of the bound, which a student does not have, got {value}; omit {name}"
             )
 
 
 def _quality(model: TrainedModel, dataset: Any, samples: int | None, features: str | None, seed: int) -> Quality | None:
-    """Measure samples before the bound, so that mistakes show at once."""
+    """Measure samples. `evaluate` does so before the bound, so that mistakes show at once."""
     if features is not None and features not in (*SHIPPED, ANY):
         if samples is not None:
             raise InputError("give --samples, or --features with a file, which contains features of samples")
@@ -284,7 +284,7 @@ def _quality(model: TrainedModel, dataset: Any, samples: int | None, features: s
 
 
 def error_words(result: Evaluation, form: Form | None = None) -> str:
-    """Sources of the standard error, in words and in the unit of the examples' form; default: bits/dim."""
+    """Describe the sources of the standard error, in the unit of the form (default: bits/dim)."""
     form = form or ImageForm()
     if result.standard_error_monte_carlo is None:
         return "the Monte Carlo part of the error was not measured"
@@ -301,7 +301,7 @@ def error_words(result: Evaluation, form: Form | None = None) -> str:
 
 
 def _aligned(rate: str) -> str:
-    """A number and its unit, with the end of the number in column 10."""
+    """Pad a number and its unit so that the number ends in column 10."""
     return rate.rjust(len(rate) + 10 - rate.index(" "))
 
 

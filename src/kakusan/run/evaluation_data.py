@@ -1,4 +1,4 @@
-"""Data that a model is evaluated on."""
+"""Data on which a model is evaluated."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from kakusan.run.trained_model import TrainedModel
 
 
 def data_of(source: ModelSource, model: TrainedModel, other: str | None) -> Dataset:
-    """The data of a run, which must be unchanged, or `other` data that fit its model, whole.
+    """Return the data of a run, which must be unchanged; or all of `other`, which must fit the model.
 
-    An exported file cannot make us open a path: its own data are opened only if they are embedded in the package.
+    An exported file never causes a path to be opened: its own data are used only if the package contains them.
     """
     if other is None and source.run is None and model.recipe.data not in EMBEDDED:
         raise InputError(
@@ -46,10 +46,10 @@ def data_of(source: ModelSource, model: TrainedModel, other: str | None) -> Data
 
 
 def options_for(path: str, event_shape: tuple[int, ...], wanted: ImageOptions) -> ImageOptions | None:
-    """Options that bring images of any size to the model's shape; None for data that have one size."""
+    """Return options that bring images of any size to the model's shape; None for data of a fixed size."""
     if not takes(path, "size"):
         return None
     if len(event_shape) != 3:
-        return wanted  # a model of counts, which will refuse them
+        return wanted  # a model of counts, which will reject them
     channels, height, width = event_shape
     return ImageOptions((height, width), channels, wanted.bad)

@@ -27,7 +27,7 @@ MOST_CENTROIDS, CENTROIDS_PER_ROW = 128, 16
 
 
 def sample_grid(model: TrainedModel, path: Path) -> None:
-    """Write sixteen samples, always from the same noise, so that the eye can follow them over a run."""
+    """Write sixteen samples, always from the same noise, so that they can be compared over a run."""
     samples, columns = by_class(model, GRID_SAMPLES)
     _save(model, samples, path, columns=columns)
 
@@ -42,7 +42,7 @@ def final_figures(model: TrainedModel, dataset: Dataset, folder: Path) -> None:
 
 
 def by_class(model: TrainedModel, n: int) -> tuple[Any, int | None]:
-    """About n samples, and for a model of labels the number of columns, one for each class in order."""
+    """Return about n samples. For a model of labels, also return the number of columns: one per class, in order."""
     num = len(model.classes)
     if not 0 < num <= n:
         return model.sample(n, seed=0), None
@@ -50,7 +50,7 @@ def by_class(model: TrainedModel, n: int) -> tuple[Any, int | None]:
 
 
 def cluster_centroids(model: TrainedModel) -> dict[str, Figure]:
-    """The centroids of the most common clusters; empty without clusters."""
+    """Return a figure of the centroids of the most common clusters; empty without clusters."""
     clusters = split(model.chain)[1]
     if clusters is None:
         return {}
@@ -63,7 +63,7 @@ def cluster_centroids(model: TrainedModel) -> dict[str, Figure]:
 
 @torch.no_grad()
 def forward_strip(model: TrainedModel, held_out: torch.Tensor) -> Figure:
-    """Rows are test images, columns z_t for t from 0 to T; the noise of a row is one path, drawn step by step."""
+    """Return a figure of z_t with one row per test image and one column per t from 0 to T. Each row is one drawn path."""
     chain = split(model.chain)[0]
     x = model.batches(held_out)(torch.arange(min(STRIP_ROWS, len(held_out))))
     path = sample_path(chain, x, stream(0, "forward strip"))
@@ -72,7 +72,7 @@ def forward_strip(model: TrainedModel, held_out: torch.Tensor) -> Figure:
 
 
 def reverse_strip(model: TrainedModel) -> Figure:
-    """Two rows for each sample: above z_t from t = T to 0, below the estimate of x from that z_t (at t = 0, x itself)."""
+    """Return a figure with two rows per sample, for t = T to 0: z_t, and the estimate of x from it (at t = 0, x)."""
     states, estimates = [], []  # z_t, and the estimate of x from it
 
     def keep(step: SolverStep) -> None:
@@ -90,7 +90,7 @@ def reverse_strip(model: TrainedModel) -> Figure:
 
 @torch.no_grad()
 def reconstructions(model: TrainedModel, held_out: torch.Tensor) -> Figure:
-    """Pairs of rows: test images, and the mean of p(x | z_1) for z_1 drawn from q(z_1 | x)."""
+    """Return a figure of row pairs: test images, and the mean of p(x | z_1) for z_1 drawn from q(z_1 | x)."""
     x = model.batches(held_out)(torch.arange(min(2 * STRIP_COLUMNS, len(held_out))))
     again = model.chain.decode(model.chain.encode(x, 1).sample(stream(0, "reconstructions")), 1).mean
     pairs = [part for rows in zip(x.split(STRIP_COLUMNS), again.split(STRIP_COLUMNS)) for part in rows]
@@ -99,7 +99,7 @@ def reconstructions(model: TrainedModel, held_out: torch.Tensor) -> Figure:
 
 
 def closest_pairs(model: TrainedModel, dataset: Dataset, closest: list[dict[str, Any]], seed: int, path: Path) -> None:
-    """Write the samples most like copies, as `measure.samples` found them, above their nearest training images."""
+    """Write the samples most similar to training images, as `measure.samples` found them, above those images."""
     samples = [np.asarray(model.sample(1, seed, first=pair["sample"]))[0] for pair in closest]
     train = dataset.form.samples(dataset.train[[pair["train"] for pair in closest]])
     _save(model, np.stack([*samples, *train]), path, columns=len(closest))
@@ -114,6 +114,6 @@ def _save(
 
 
 def _rows(model: TrainedModel, columns: list[torch.Tensor]) -> Images:
-    """Columns of (rows, C, H, W) in reading order."""
+    """Turn columns, each (rows, C, H, W), into images in reading order."""
     stacked = torch.stack(columns, dim=1).flatten(0, 1)
     return Images(model.scale.to_pixels(stacked))

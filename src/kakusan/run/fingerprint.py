@@ -1,4 +1,4 @@
-"""Fingerprint of a run: settings, seed, data and versions, and what a change of each means for resuming."""
+"""Fingerprint of a run: settings, seed, data and versions, and the effect of a change of each on resuming."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ import kakusan
 from kakusan.errors import InputError
 from kakusan.run.recipe import Recipe
 
-# changes of these are refused; other changes only affect rounding
+# a run with changes of these is not resumed; other changes only affect rounding
 IDENTITY = {"recipe": "the settings in run.json", "seed": "the seed in run.json", "data": "the data"}
 
 A_GROUP = "threads a group"
 WORDS = {A_GROUP: "threads per micro-batch", "processes": "ranks"}
 
-# later settings, each with the value of its former behavior, for older runs
+# settings that older runs do not record, each with the value that has the old behavior
 LATER = {
     "": {"distil": None},
     "model": {
@@ -42,12 +42,12 @@ LATER = {
     "optim": {"augment": "none", "precision": "float32", "compile": "none"},
 }
 
-# settings that were removed, each with the value that is used now
+# removed settings, each with the value that is now always used
 FORMER = {"distil": {"calls": 1, "first_share": None}}
 
 
 def versions(device: torch.device) -> dict[str, str]:
-    """Versions and hardware that the bits of a run depend on."""
+    """Return the versions and the hardware on which the exact numbers of a run depend."""
     return {
         "kakusan": kakusan.__version__,
         "python": platform.python_version(),
@@ -68,16 +68,16 @@ def origin(
     parallel: int = 1,
     first_data: str = "",
 ) -> dict[str, str]:
-    """Fingerprint of a checkpoint: settings without the budget, seed, data and versions.
+    """Return the fingerprint of a checkpoint: settings without the budget, seed, data and versions.
 
-    The number of ranks belongs to it where it changes the order of a sum: with more than two micro-batches. So does the
-    number of threads that compute a micro-batch.
+    It includes the number of ranks only with more than two micro-batches, where ranks change the order of a sum. It also
+    includes the number of threads that compute a micro-batch.
 
     Args:
         recipe: Settings of the run.
         seed: Random seed of the run.
         data_digest: Digest of the data.
-        device: Where it is trained.
+        device: Device of training.
         processes: Number of ranks.
         parallel: Number of micro-batches computed in parallel.
         first_data: Path of the data when the run was started, if it has changed.
@@ -98,15 +98,15 @@ def origin(
 
 
 def check_origin(path: Path, before: dict[str, str], now: dict[str, str]) -> list[str]:
-    """List what has changed, in words: such a run resumes, but not bit-exactly.
+    """List the changes as text; a run with such changes resumes, but not bit-exactly.
 
     Raises:
-        InputError: If settings, seed or data have changed: that would be another run.
+        InputError: If settings, seed or data have changed, because that would be another run.
     """
     before = {
         A_GROUP: before.get("threads", "unknown"),
         **before,
-    }  # all threads, in versions that computed one micro-batch at a time
+    }  # older versions computed one micro-batch at a time, on all threads
     changed = [name for name in {**before, **now} if before.get(name) != now.get(name)]
     for name in changed:
         if name in IDENTITY:

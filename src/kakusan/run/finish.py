@@ -21,19 +21,19 @@ from kakusan.run.trained_model import TrainedModel
 from kakusan.storage.tensors import digest
 from kakusan.training.loop import Trainer
 
-MEASURED_IMAGES = 1000  # held-out examples at each mark, and the fewest at the end
-EVALUATIONS = 3  # cost of an example in training, in network evaluations: forward and backward
-BOUND_SHARE, QUALITY_SHARE = 0.1, 0.5  # of training's network evaluations, spent on measuring at the end
+MEASURED_IMAGES = 1000  # held-out examples measured at each mark, and least number at the end
+EVALUATIONS = 3  # cost of a training example in network evaluations: forward and backward
+BOUND_SHARE, QUALITY_SHARE = 0.1, 0.5  # share of training's network evaluations that measuring at the end may cost
 
 
 def draw(model: TrainedModel, trainer: Trainer, dataset: Dataset, run: RunDirectory) -> None:
-    """Write a figure of samples, always from the same noise; collective over all ranks."""
+    """Write a figure of samples, always from the same noise. All ranks must call it."""
     if dataset.form.has_figure:
         sample_grid(model, run.samples / f"step-{trainer.state.step:08d}.png")
 
 
 def measure(model: TrainedModel, trainer: Trainer, dataset: Dataset) -> dict[str, Any]:
-    """One line of the history, with the held-out bound from always the same noise; collective over all ranks."""
+    """Return a line of the history, with the held-out bound, always from the same noise. All ranks must call it."""
     rate = trainer.state.images(trainer.settings.batch) / max(trainer.state.seconds, 1e-9)
     bound: dict[str, Any] = {}
     if model.family.has_bound:
@@ -58,7 +58,7 @@ def measure(model: TrainedModel, trainer: Trainer, dataset: Dataset) -> dict[str
 
 
 def _training_bound(model: TrainedModel, dataset: Dataset, num: int) -> dict[str, Any]:
-    """The bound of as many training examples, evenly spaced over the training set and always the same."""
+    """Measure the bound of `num` training examples, always the same ones, evenly spaced over the training set."""
     if dataset.train is dataset.test:
         return {}
     num = min(num, len(dataset.train))
@@ -69,21 +69,21 @@ def _training_bound(model: TrainedModel, dataset: Dataset, num: int) -> dict[str
 
 
 def measured_words(line: dict[str, Any], dataset: Dataset) -> str:
-    """Bound of a line of the history in words; empty for a student."""
+    """Return the bound in a line of the history as text; empty for a student."""
     if "bits_per_dim" not in line:
         return ""
     return dataset.form.rate(line["bits_per_dim"], line["standard_error"], dataset.num_dims, digits=3)
 
 
 def averaged_model(trainer: Trainer, recipe: Recipe, dataset: Dataset) -> TrainedModel:
-    """The model with its averaged weights, with which it is used."""
+    """Return the trained model, which has the averaged weights."""
     return TrainedModel(recipe, trainer.ema.module, dataset.event_shape, trainer.device, trainer.early)
 
 
 def finish(run: RunDirectory, recipe: Recipe, dataset: Dataset, trainer: Trainer) -> None:
-    """Draw the figures and a first report, measure, then write the report and the summary; collective over all ranks.
+    """Write figures and a first report, measure, then write report and summary. All ranks must call it.
 
-    Measuring costs a share of what training has cost, so that a short run ends soon.
+    Measuring costs at most a share of the cost of training, so that a short run ends soon.
     """
     model = averaged_model(trainer, recipe, dataset)
     examples = trainer.state.images(trainer.settings.batch)
@@ -114,7 +114,7 @@ def finish(run: RunDirectory, recipe: Recipe, dataset: Dataset, trainer: Trainer
     summary["lines"] += lines
     _write_report(run, summary)
     if distributed.is_rank0():
-        run.write("summary.json", summary)  # last: its presence means that the run is finished
+        run.write("summary.json", summary)  # written last, because its presence means that the run is finished
 
 
 def _write_report(run: RunDirectory, summary: dict[str, Any]) -> None:
@@ -123,7 +123,7 @@ def _write_report(run: RunDirectory, summary: dict[str, Any]) -> None:
 
 
 def _affordable(model: TrainedModel, dataset: Dataset, trained: int) -> tuple[int, int]:
-    """Number of held-out examples and samples to measure after training with this many network evaluations."""
+    """Return how many held-out examples and samples to measure after `trained` network evaluations of training."""
     held_out = len(dataset.test)
     if not model.family.closed_form:
         held_out = min(held_out, max(MEASURED_IMAGES, int(BOUND_SHARE * trained)))

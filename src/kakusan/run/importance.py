@@ -23,9 +23,11 @@ if TYPE_CHECKING:
 def importance_estimate(
     model: TrainedModel, data: Tensor, samples: int, seed: int, labels: Tensor | None = None
 ) -> Estimate:
-    """Bound with `samples` draws of the latents per example; InputError for a family without it."""
+    """Estimate the bound with `samples` draws of the latents per example; InputError for a family without this bound."""
     if not model.family.draws_latents:
-        raise InputError("the importance-weighted bound is offered for VAE and hierarchical VAE; leave it out here")
+        raise InputError(
+            "the importance-weighted bound exists only for a VAE or hierarchical VAE; omit it for other models"
+        )
     batch, num, done = model.batches(data, seed), len(data), {}
     known = assigned(model.chain, batch, num, labels, seed)
     for number, part in enumerate(progress(torch.arange(num).split(BATCH), "measuring the bound")):
@@ -36,7 +38,7 @@ def importance_estimate(
                 bound = importance_bound(model.chain, batch(part), samples, generator, cond=cond)
                 done[number] = {"bound": bound.cpu()}
     bounds = torch.cat([one["bound"] for one in distributed.all_gather(done)]).double()
-    evaluations = num * (1 + (2 * model.chain.depth - 1) * samples)  # the lowest encoder once per example
+    evaluations = num * (1 + (2 * model.chain.depth - 1) * samples)  # the lowest encoder is evaluated once per example
     var = var_of_mean(bounds)
     estimate = Estimate(
         {"bound": bounds}, {"bound": var}, var, None, evaluations, f"importance-weighted, K = {samples}"

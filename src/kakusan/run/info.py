@@ -12,7 +12,7 @@ from kakusan.solvers import all_options
 from kakusan.storage import files
 
 MOST_FIGURE_BYTES = 64 * files.MIB
-LONGEST_FACT = 200  # characters
+LONGEST_FACT = 200  # characters shown of a fact
 
 
 def info(path: Path | str) -> list[str]:
@@ -61,7 +61,7 @@ def _weights(path: Path) -> list[str]:
 
 
 def _exported(path: Path) -> list[str]:
-    """Description of an exported file, which is read completely to detect damage."""
+    """Describe an exported file, which is read completely to detect damage."""
     from kakusan.run import model_file
     from kakusan.storage.tensors import digest
 

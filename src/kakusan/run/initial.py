@@ -1,7 +1,7 @@
 """Fine-tuning: a new run that starts from the weights of a trained model, on other data.
 
-The model is copied into the run, so that the first run may be deleted, and so that a run that ends before its first
-checkpoint starts again from the same weights.
+The model is copied into the run, so the original may be deleted. A run that ends before its first checkpoint starts again
+from the same weights.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from kakusan.run.model_file import ExportedModel
 from kakusan.run.recipe import RECIPES, Recipe
 from kakusan.run.source import open_source
 
-CLASSES = "clusters."  # prefix of the clusters of a mixture, which are found again in the new data
+CLASSES = "clusters."  # prefix of the clusters of a mixture, which are computed anew from the new data
 
 
 def read_initial(path: Path, recipe: Recipe) -> ExportedModel:
-    """Read the model that a run of this recipe starts from.
+    """Read the exported model from which a run of this recipe starts.
 
     Raises:
-        InputError: If it is a student or of another family, or settings of the model are given.
+        InputError: If the model is a student or of another family, or the recipe changes its settings.
     """
     initial = open_source(path).read_shareable()
     theirs = initial.facts.recipe
     if recipe.distil is not None or theirs.distil is not None:
-        raise InputError(f"--init is not for students, and {path} or recipe {recipe.name} is one; leave it out")
+        raise InputError(f"--init is not for students, and {path} or recipe {recipe.name} is one; omit --init")
     if type(theirs.model) is not type(recipe.model):
         raise InputError(f"{path} is a {theirs.family} model, and recipe {recipe.name} trains {recipe.family} models")
     if recipe.name in RECIPES and recipe.model != RECIPES[recipe.name].model:
@@ -39,33 +39,33 @@ def read_initial(path: Path, recipe: Recipe) -> ExportedModel:
 
 
 def fine_tuned(recipe: Recipe, initial: ExportedModel) -> Recipe:
-    """A recipe with the settings of the first model, whose images are brought to that model's size and channels.
+    """Return the recipe with the settings of the initial model, and its images at that model's size and channels.
 
     Raises:
-        InputError: If another size or other channels are asked for.
+        InputError: If the recipe requires another size or other channels.
     """
     shape, pictures = initial.facts.event_shape, recipe.pictures
     if len(shape) > 1:
         for name, wanted, own in (("size", pictures.size, shape[1:]), ("channels", pictures.channels, shape[0])):
             if wanted not in (None, own):
-                raise InputError(f"the model of --init has {name} {own}, got --{name} {wanted}; leave it out")
+                raise InputError(f"the model of --init has {name} {own}, got --{name} {wanted}; omit --{name}")
         pictures = dataclasses.replace(pictures, size=(shape[1], shape[2]), channels=shape[0], fit=False)
     return dataclasses.replace(recipe, model=initial.facts.recipe.model, pictures=pictures)
 
 
 def keep_initial(run: RunDirectory, initial: ExportedModel) -> None:
-    """Write the first model into the new run."""
+    """Write the initial model into the new run."""
     run.write_bytes(INITIAL, initial.to_bytes())
 
 
 def kept_initial(run: RunDirectory) -> ExportedModel | None:
-    """The first model in a run; None if the run started from random weights."""
+    """Return the initial model kept in a run; None if the run started from random weights."""
     path = run.path / INITIAL
     return model_file.read(path) if path.is_file() else None
 
 
 def start_from(module: nn.Module, initial: ExportedModel) -> None:
-    """Load the weights of the first model, except its clusters."""
+    """Load the weights of the initial model, except its clusters."""
     weights = {name: weight for name, weight in initial.weights.items() if not name.startswith(CLASSES)}
     missing, unexpected = module.load_state_dict(weights, strict=False)
     if unexpected or any(not name.startswith(CLASSES) for name in missing):

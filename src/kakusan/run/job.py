@@ -35,11 +35,11 @@ class Job:
     budget: Budget
     seed: int
     device: torch.device
-    teacher: ExportedModel | None = None  # of a student
-    initial: ExportedModel | None = None  # whose weights the run starts from
+    teacher: ExportedModel | None = None  # teacher of a student
+    initial: ExportedModel | None = None  # model whose weights the run starts from
     rollbacks: list[int] = field(default_factory=list)
-    earlier: list[tuple[int, Budget]] = field(default_factory=list)  # former budgets, each up to a step
-    first_data: str = ""  # path of the data when the run was started, if it has changed
+    earlier: list[tuple[int, Budget]] = field(default_factory=list)  # former budgets and the last step of each
+    first_data: str = ""  # original path of the data, if it has changed since
 
 
 def reopened(run: RunDirectory, record: dict[str, Any], device: torch.device) -> Job:
@@ -47,8 +47,8 @@ def reopened(run: RunDirectory, record: dict[str, Any], device: torch.device) ->
 
     Args:
         run: The run.
-        record: Content of its run.json, perhaps with another budget or another path of the same data.
-        device: Where to train.
+        record: Content of its run.json, possibly with another budget or another path of the same data.
+        device: Device of training.
     """
     recipe = from_record(record["recipe"])
     dataset = open_same_data(run, recipe)
@@ -71,7 +71,7 @@ def reopened(run: RunDirectory, record: dict[str, Any], device: torch.device) ->
 
 
 def open_same_data(run: RunDirectory, recipe: Recipe) -> Dataset:
-    """Open the data of a run, which are identified by their content."""
+    """Open the data of a run and verify by their digest that they are unchanged."""
     try:
         dataset = open_for(run.path, recipe.data, recipe.pictures)
     except InputError as error:
@@ -84,12 +84,12 @@ def open_same_data(run: RunDirectory, recipe: Recipe) -> Dataset:
 
 
 def untrained(recipe: Recipe, event_shape: tuple[int, ...], teacher: ExportedModel | None) -> nn.Module:
-    """Build what is to be trained; with a teacher, its student."""
+    """Build the module to train; with a teacher, its student."""
     return build(recipe.model, event_shape) if teacher is None else distillation(recipe, event_shape, teacher.weights)
 
 
 def trainer_of(job: Job) -> Trainer:
-    """Build the trainer of a run, untrained."""
+    """Build the trainer of a run, at step 0."""
     data = job.dataset.train.to(job.device)
     module = job.module.to(job.device)
     labels = labels_of(job.recipe.model, job.dataset, "train") if job.teacher is None else None
@@ -100,7 +100,7 @@ def trainer_of(job: Job) -> Trainer:
     groups = job.recipe.optim.num_groups
     batch = min(job.recipe.optim.batch, len(data) // groups * groups)
     if not batch:
-        raise InputError(f"{groups} micro-batches need as many training examples, got {len(data)}")
+        raise InputError(f"{groups} micro-batches need at least as many training examples, got {len(data)}")
     settings = dataclasses.replace(job.recipe.optim, batch=batch)
     if job.teacher is not None:
         loss = distillation_loss(

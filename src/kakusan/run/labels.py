@@ -1,4 +1,4 @@
-"""Labels by name for a trained model: for samples of a class, and for the evaluation of labeled examples."""
+"""Class indices from names of labels, for sampling a class and for evaluating labeled examples."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from kakusan.errors import InputError, printable, shown
 from kakusan.models.clusters import UNLABELED
 from kakusan.registry import did_you_mean
 
-EACH = "each"  # stands for all classes in turn
-LISTED = 20  # class names in an error
+EACH = "each"  # means all classes in turn
+LISTED = 20  # number of class names in an error
 
 
 def cond_of(classes: Sequence[str], label: str | int | Sequence[str], n: int, first: int = 0) -> Tensor:
-    """Class index of n samples, int64 (n,), from the name of a class, its index, "each", or n names.
+    """Return the class index of n samples, int64 (n,), from the name of a class, its index, "each", or n names.
 
     With "each" sample i has class i modulo K, so it depends on i alone.
 
     Raises:
-        InputError: If there is no such class, or the number of names is not n.
+        InputError: If a class does not exist, or the number of names is not n.
     """
     if isinstance(label, str) and label == EACH and EACH not in classes and classes:
         return (first + torch.arange(n)) % len(classes)
@@ -33,16 +33,16 @@ def cond_of(classes: Sequence[str], label: str | int | Sequence[str], n: int, fi
 
 
 def indices_of(classes: Sequence[str], labels: Tensor | Sequence[str]) -> Tensor:
-    """Class indices, int64 (n,), from names or indices; "" and -1 are unlabeled."""
+    """Return class indices, int64 (n,), from names or indices; "" and -1 mean unlabeled."""
     if isinstance(labels, Tensor):
         return labels
     return torch.tensor([UNLABELED if one == "" else index_of(classes, one) for one in labels], dtype=torch.int64)
 
 
 def index_of(classes: Sequence[str], label: str | int) -> int:
-    """Index of a class; InputError if there is none of that name or index."""
+    """Return the index of a class; InputError if no class has that name or index."""
     if not classes:
-        raise InputError("this model is not conditional on labels; leave the label out, or train with labels")
+        raise InputError("this model is not conditional on labels; omit the label, or train with labels")
     if isinstance(label, str) and label in classes:
         return classes.index(label)
     if isinstance(label, int) and not isinstance(label, bool) and 0 <= label < len(classes):

@@ -1,4 +1,4 @@
-"""Several processes on this machine, started by torch's launcher as `torchrun -m kakusan train ...` starts them."""
+"""Training in several processes on this machine, which torch's launcher starts as torchrun does."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from kakusan.signals import EXIT_STATUS, SIGNALS
 
 
 def launch(arguments: list[str], processes: int, restarts: int) -> int:
-    """Run `kakusan ARGUMENTS` in several processes that train together; returns the exit status.
+    """Run `kakusan ARGUMENTS` in several processes that train together, and return the exit status.
 
     Args:
         arguments: Command line without the launcher's own flags.
         processes: Number of processes on this machine.
         restarts: Number of restarts from the last checkpoint after a process has died.
     """
-    logging.disable(logging.CRITICAL)  # the launcher prints tables of exit codes
-    os.environ["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"  # a store for each attempt, see train.engine
+    logging.disable(logging.CRITICAL)  # otherwise the launcher prints tables of exit codes
+    os.environ["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"  # a new store for each attempt, see training.engine
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
     config = LaunchConfig(
         min_nodes=1,
@@ -52,7 +52,7 @@ def launch(arguments: list[str], processes: int, restarts: int) -> int:
 
 
 def verdict(codes: list[int]) -> tuple[int, int | None]:
-    """Exit status of a job from those of its processes, and the signal that killed one of them, if any.
+    """Return the exit status of a job from those of its processes, and the signal that killed one of them, if any.
 
     After the first process has ended, the launcher ends the others with SIGTERM.
     """

@@ -1,4 +1,4 @@
-"""A paired comparison that stops by itself: blocks of examples in random order, and a look after each."""
+"""A paired comparison that stops early: blocks of examples in random order, with an interim look after each block."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ class Stopped:
     """End of a sequence of looks.
 
     Attributes:
-        decided: Whether the interval excludes no difference, from at least 250 examples.
+        decided: Whether the interval, from at least 250 examples, excludes a difference of 0.
         low: Lower end of the interval of the difference, bits/dim, first minus second.
         high: Upper end.
-        confidence: Probability with which the intervals of all looks hold together.
+        confidence: Probability that the intervals of all looks contain the true difference.
         num_looks: Number of looks.
-        num_examples: Number of examples that there were.
+        num_examples: Number of available examples.
     """
 
     decided: bool
@@ -40,7 +40,7 @@ class Stopped:
     num_examples: int
 
     def words(self, paths: Sequence[str]) -> str:
-        """The decision for people."""
+        """Return the decision as text."""
         interval = f"{self.confidence:.0%} interval at every look, now {self.low:+.4f} to {self.high:+.4f} bits/dim"
         looks = f"{self.num_looks} look{'s' * (self.num_looks != 1)}"
         if self.decided:
@@ -57,11 +57,11 @@ def measure_until_decided(
 ) -> tuple[tuple[Evaluation, Evaluation], Stopped]:
     """Measure two models on blocks of examples in random order until the difference is decided, or all are used.
 
-    The differences of single examples count as independent. Stratified timesteps make their mean more precise than that,
+    The differences of single examples are treated as independent. Stratified timesteps make their mean more precise,
     so the interval is conservative.
 
     Args:
-        models: Two trained models of the same kind of data.
+        models: Two trained models for the same kind of data.
         examples: Stored examples, in any order.
         seed: Random seed of the order and of the noise.
         law: Timestep distribution of both, see `TrainedModel.evaluate`.
@@ -89,7 +89,7 @@ def measure_until_decided(
 
 
 def _interval(blocks: list[tuple[Evaluation, ...]]) -> tuple[float, float]:
-    """Ends of the interval of the difference in bits/dim, first minus second."""
+    """Return the ends of the interval of the difference in bits/dim, first minus second."""
     nats = torch.cat([first.per_example - second.per_example for first, second in blocks])
     center = bits_per_dim(nats.mean().item(), blocks[0][0].num_dims)
     width = -bits_per_dim(confidence_radius(nats.std(), len(nats)).item(), blocks[0][0].num_dims)
@@ -97,7 +97,7 @@ def _interval(blocks: list[tuple[Evaluation, ...]]) -> tuple[float, float]:
 
 
 def pooled(parts: Sequence[Evaluation]) -> Evaluation:
-    """One evaluation of the examples of all parts, whole instead of by term."""
+    """Combine the evaluations of all parts into one, without its terms."""
     nats = torch.cat([part.per_example for part in parts])
     var = var_of_mean(nats)
     evaluations = sum(part.network_evaluations for part in parts)

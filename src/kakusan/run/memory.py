@@ -14,13 +14,13 @@ from kakusan.noise import stream
 from kakusan.run.recipe import Recipe
 from kakusan.training.loop import Trainer, buffers_kept
 
-PROBED = 4  # examples whose stored activations are counted
-COPIES = 5  # weights, averages, gradients and two moments of an optimizer
+PROBED = 4  # number of examples in the batch whose stored activations are counted
+COPIES = 5  # copies of the weights: weights, averages, gradients and two optimizer moments
 WORDS = ("out of memory", "can't allocate memory", "not enough memory", "DefaultCPUAllocator")
 
 
 def available_bytes(device: torch.device | None = None) -> int | None:
-    """Free memory of a device or of the system; None if unknown."""
+    """Return the free memory of a device or of the system in bytes; None if unknown."""
     if device is not None and device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     try:
@@ -33,7 +33,7 @@ def available_bytes(device: torch.device | None = None) -> int | None:
 
 
 def step_bytes(trainer: Trainer) -> int:
-    """Lower estimate of the memory of a training step: weights, optimizer, and activations kept for the gradient."""
+    """Estimate from below the bytes of a training step: weights, optimizer, and activations kept for the gradient."""
     kept: dict[int, int] = {}
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
@@ -51,7 +51,7 @@ def step_bytes(trainer: Trainer) -> int:
 
 
 def memory_words(needed: int, free: int, recipe: Recipe) -> str:
-    """Needed and free memory, and the sizes to lower."""
+    """Describe needed and free memory, and the sizes to lower."""
     return f"{needed / 2**30:.1f} GiB of memory, and {free / 2**30:.1f} GiB are free; {_sizes(recipe)}"
 
 

@@ -1,4 +1,4 @@
-"""Exported model file: the weights and, in its metadata, everything needed to rebuild the model.
+"""Exported model file: the weights, and metadata with everything needed to rebuild the model.
 
 The file is in safetensors format. Its metadata holds JSON under "kakusan": format, recipe, shape of an example, name,
 kind and digest of the data, versions, and a SHA-256 of all of that and of every tensor. It contains no code, class name
@@ -25,10 +25,10 @@ from kakusan.storage import records, tensors
 
 FORMAT = 1
 KEY = "kakusan"
-CARD = "card"  # in the metadata: the model card, as text for people
+CARD = "card"  # key of the model card (readable text) in the metadata
 LONGEST_CARD = 20_000  # characters
 EARLY = "early."  # prefix of the weights from early in the run
-ROWS = "log_gamma"  # posterior of each row of the training counts; not exported
+ROWS = "log_gamma"  # posterior of each training row of counts; not exported
 
 if TYPE_CHECKING:
     Kind = str
@@ -39,7 +39,7 @@ Text = Annotated[str, Length(1, 200)]
 
 @dataclass(frozen=True)
 class Source:
-    """Data that a model was trained on."""
+    """Description of the data on which a model was trained."""
 
     name: Text
     kind: Kind
@@ -67,35 +67,35 @@ class Facts:
         return {**asdict(self), "event_shape": list(self.event_shape), "recipe": self.recipe.record()}
 
     def expected(self, with_early: bool) -> tensors.Expected:
-        """Name, shape and dtype of each tensor of its file."""
+        """Return name, shape and dtype of each tensor of the file."""
         plain = {name: kind for name, kind in blueprint(self.recipe.model, self.event_shape).items() if name != ROWS}
         return plain | ({EARLY + name: kind for name, kind in plain.items()} if with_early else {})
 
 
 @dataclass(frozen=True)
 class ExportedModel:
-    """Exported model."""
+    """Weights of an exported model with their description."""
 
     facts: Facts
     weights: dict[str, Tensor]
     early: dict[str, Tensor] | None = None
     """Averaged weights from early in the run, for autoguidance."""
     card: str = ""
-    """Model card, text for people; it is no part of the hash."""
+    """Model card as text. The hash does not include it."""
 
     @property
     def named(self) -> dict[str, Tensor]:
-        """The tensors of its file."""
+        """Return the tensors of the file by name."""
         shared = {name: tensor for name, tensor in self.weights.items() if name != ROWS}
         return shared | {EARLY + name: tensor for name, tensor in (self.early or {}).items()}
 
     def check(self, where: Path) -> None:
-        """InputError that names the source of the weights, unless `read` would accept the file."""
+        """Raise InputError unless `read` would accept the exported file; the message names the source `where`."""
         found = {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in self.named.items()}
         tensors.check_expected(found, self.facts.expected(self.early is not None), where)
 
     def to_bytes(self) -> bytes:
-        """Content of the file."""
+        """Return the content of the file."""
         named = self.named
         record = self.facts.record()
         card = {CARD: self.card} if self.card else {}
@@ -103,17 +103,17 @@ class ExportedModel:
 
 
 def is_exported(path: Path) -> bool:
-    """True if a safetensors file is an exported model; InputError if it is not safetensors."""
+    """Return whether a safetensors file is an exported model; InputError if it is not safetensors."""
     return KEY in tensors.header(path).metadata
 
 
 def read_facts(path: Path) -> Facts:
-    """Read the description of a file without its weights."""
+    """Read and return the description in a file, without the weights."""
     return _facts(tensors.header(path).metadata, path)[0]
 
 
 def read(path: Path) -> ExportedModel:
-    """Read a file; InputError unless every name, shape, dtype, number and the hash are as expected."""
+    """Read an exported model. InputError unless the hash and every name, shape, dtype and number are as expected."""
     named, metadata = tensors.read(path, lambda head: _expected(_facts(head.metadata, path)[0], head))
     facts, record, claimed = _facts(metadata, path)
     found = content_hash(record, named)
@@ -128,14 +128,14 @@ def read(path: Path) -> ExportedModel:
 
 
 def content_hash(record: Mapping[str, Any], named: Mapping[str, Tensor]) -> str:
-    """SHA-256 of the record, as JSON with sorted keys, and of every tensor with its name, dtype and shape."""
+    """Return the SHA-256 over the record (JSON with sorted keys) and every tensor with its name, dtype and shape."""
     kinds = {name: [str(tensor.dtype), list(tensor.shape)] for name, tensor in named.items()}
     text = json.dumps([record, kinds, tensors.digest(named)], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _facts(metadata: Mapping[str, str], path: Path) -> tuple[Facts, dict[str, Any], Any]:
-    """Description in the metadata, checked and verbatim, and the hash that it claims."""
+    """Return the checked description in the metadata, its verbatim record, and the hash that the metadata claim."""
     if KEY not in metadata:
         raise InputError(f"{path} holds weights without a description of the model; kakusan export RUN writes both")
     record = records.parse(metadata[KEY], f"{path}: its record")
@@ -157,6 +157,6 @@ def _facts(metadata: Mapping[str, str], path: Path) -> tuple[Facts, dict[str, An
 
 
 def _expected(facts: Facts, head: tensors.Header) -> tensors.Expected:
-    """The tensors that the file must have: all the early weights if it has one of them."""
+    """Return the tensors that the file must have. If it has one early weight, it must have all of them."""
     with_early = facts.recipe.model.guided and any(name.startswith(EARLY) for name in head.entries)
     return facts.expected(with_early)

@@ -1,4 +1,4 @@
-"""Data of a run: opened with the cache in the folder of the run, and settings completed from them."""
+"""Data of a run, opened with a cache next to the run, and the settings that depend on them."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from kakusan.run.recipe import Recipe
 
 
 def open_for(run: Path, data: str, pictures: ImageOptions | None, *, whole: bool = False) -> Dataset:
-    """Open the data of a run or of a file of a model; those that are larger than memory are cached next to it."""
+    """Open the data of a run or exported file. Data larger than memory are cached next to it."""
     options = dataclasses.replace(pictures or ImageOptions(), cache=str(run.absolute().parent / NAME))
     return open_data(data, options, tell, whole=whole)
 
 
 def planned(recipe: Recipe, dataset: Dataset) -> Recipe:
-    """A recipe whose size of images and network are chosen for these data, with a line for each choice."""
+    """Choose image size and network for these data; return the recipe, and print the choice of the network."""
     pictures = recipe.pictures
     if pictures.fit:
         size = pictures.size

@@ -1,4 +1,4 @@
-"""Planning of an evaluation with a wanted standard error: how many network evaluations it needs, or that none help."""
+"""Evaluation to a wanted standard error: the number of network evaluations it needs, or that no number suffices."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from kakusan.errors import InputError
 from kakusan.likelihood.evaluation import Evaluation, stderr_words
 
 MOST_REPEATS = 4096
-SMALLEST_SHARE = 0.1  # of the wanted variance, left to the Monte Carlo part
+SMALLEST_SHARE = 0.1  # least share of the wanted variance that must remain for the Monte Carlo part
 
 
 def repeated_until(
@@ -17,22 +17,22 @@ def repeated_until(
 ) -> tuple[Evaluation, list[str]]:
     """Double the number of averaged estimates until the standard error is reached.
 
-    The standard error has two parts. Repeated estimates lower the Monte Carlo part alone. Where the part from the examples
-    exceeds the wanted error, it ends after the plan, because only more examples help.
+    The standard error has two parts. Repeated estimates lower only the Monte Carlo part. If the part from the examples
+    exceeds the wanted error, nothing is repeated, because only more examples help.
 
     Args:
         error: Wanted standard error, bits/dim, positive.
-        repeat: Number -> average of that many estimates; it keeps those that were made.
-        repeats: Number of estimates to begin with.
-        tell: Takes the plan, for people.
+        repeat: Function from a number to the average of that many estimates; it reuses earlier estimates.
+        repeats: Initial number of estimates.
+        tell: Function that prints the plan.
 
     Returns:
-        The last average, and its result in words.
+        The last average, and lines of text about the outcome.
     """
     if not error > 0:
         raise InputError(f"--error must be positive bits/dim, got {error}")
     result = repeat(repeats)
-    if result.standard_error_monte_carlo is None:  # unknown from one estimate
+    if result.standard_error_monte_carlo is None:  # unknown after a single estimate
         repeats = 2
         result = repeat(repeats)
     wanted = _wanted_monte_carlo(error, result)
@@ -51,13 +51,13 @@ def _reached(result: Evaluation, error: float) -> bool:
 
 
 def _wanted_monte_carlo(error: float, result: Evaluation) -> float | None:
-    """Standard error that the Monte Carlo part must have; None if no number of evaluations reaches the wanted error."""
+    """Return the Monte Carlo error at which the wanted error is reached; None if no number of evaluations reaches it."""
     left = error**2 - (result.standard_error_images or 0.0) ** 2
     return math.sqrt(left) if left > SMALLEST_SHARE * error**2 else None
 
 
 def plan_words(error: float, wanted: float, result: Evaluation, repeats: int) -> str:
-    """The network evaluations that the wanted error needs, from the error so far."""
+    """Describe how many network evaluations the wanted error needs, judged from the error so far."""
     now = result.standard_error_monte_carlo or 0.0
     needed = max(repeats, math.ceil(repeats * (now / wanted) ** 2))
     evaluations = round(result.network_evaluations / repeats * needed)

@@ -18,17 +18,17 @@ from kakusan.measure.samples import ANY, FEWEST, Quality, measure_features, meas
 from kakusan.run.trained_model import TrainedModel
 from kakusan.storage import tensors
 
-ARRAYS = ("samples", "reference", "train")  # in a file of features; the last is optional
+ARRAYS = ("samples", "reference", "train")  # arrays in a file of features; the last is optional
 
 
 def can_measure(model: TrainedModel, dataset: Dataset, num: int) -> bool:
-    """True if these are images of which there are enough."""
+    """Return whether the data are images, and enough of them."""
     fits = dataset.form.has_pixels and dataset.event_shape == model.event_shape and not dataset.bits
     return fits and min(num, len(dataset.train), len(dataset.test)) >= FEWEST
 
 
 def features_for(event_shape: tuple[int, ...]) -> str:
-    """Features of images by default: those of the digits' classifier for gray images of its size."""
+    """Return the default features: those of the digit classifier for gray images of its size, else "multiscale"."""
     return "digits" if event_shape == (1, SIDE, SIDE) else ANY
 
 
@@ -38,7 +38,7 @@ def sample_quality(
     """Draw samples and compare them with real images, by default in the features of `features_for`.
 
     Raises:
-        InputError: If the features are not for such images, or there are too few examples.
+        InputError: If the features do not apply to such images, or there are too few examples.
     """
     features = features or features_for(dataset.event_shape)
     if num < FEWEST:
@@ -56,14 +56,14 @@ def sample_quality(
 
 
 def file_quality(path: Path) -> Quality:
-    """Measures of features that were computed elsewhere.
+    """Return the measures of features that were computed elsewhere.
 
     Args:
-        path: `.npz` or `.safetensors` file of arrays (N, D), a row for each image: samples, reference (held-out images)
+        path: `.npz` or `.safetensors` file of arrays (N, D), one row per image: samples, reference (held-out images)
             and optionally train.
 
     Raises:
-        InputError: If the file holds something else.
+        InputError: If the file has other content.
     """
     arrays = _read(path)
     if missing := [name for name in ARRAYS[:2] if name not in arrays]:

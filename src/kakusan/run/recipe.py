@@ -1,4 +1,4 @@
-"""Settings of a recipe: model, data, optimizer and budget. Imports no torch, so that help is instant."""
+"""Settings of a recipe: model, data, optimizer and budget. Does not import torch, so that help is instant."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Recipe:
         check(self, "recipe")
         if self.distil is not None and not self.model.guided:
             raise InputError(
-                f"recipe.distil makes a student of a diffusion model, got a {self.family} model; leave it out"
+                f"recipe.distil makes a student of a diffusion model, got a {self.family} model; omit recipe.distil"
             )
 
     @property
@@ -62,14 +62,14 @@ class Recipe:
     def record(self) -> dict[str, Any]:
         """Return plain JSON values that `from_record` reads back."""
         record: dict[str, Any] = {"family": self.family, **dataclasses.asdict(self)}
-        for name in ("fit", "cache"):  # of the first reading only, and a path of this machine
+        for name in ("fit", "cache"):  # only used when the data are first read, and a path of this machine
             if not record["pictures"][name] or name == "cache":
                 del record["pictures"][name]
         return record
 
 
 def without_label_path(recipe: Recipe) -> Recipe:
-    """The recipe without the path of a table of labels. A reader of a shared file must not open such a path."""
+    """Return the recipe without the path of a label table, because a reader of a shared file must not open such a path."""
     if recipe.pictures.labels in (None, *CHOICES):
         return recipe
     return dataclasses.replace(recipe, pictures=dataclasses.replace(recipe.pictures, labels=None))
@@ -91,6 +91,7 @@ RECIPES = Registry(
         "binary-best": "kakusan.recipes.binary_best:RECIPE",
         "vae": "kakusan.recipes.vae:RECIPE",
         "hvae": "kakusan.recipes.hvae:RECIPE",
+        "learned-noise": "kakusan.recipes.learned_noise:RECIPE",
         "tables": "kakusan.recipes.tables:RECIPE",
         "tables-diffusion": "kakusan.recipes.tables_diffusion:RECIPE",
         "series": "kakusan.recipes.series:RECIPE",

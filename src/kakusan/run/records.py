@@ -1,4 +1,4 @@
-"""Records of a run directory: each is checked once, when it is read. No torch here."""
+"""Records of a run directory: each is checked once, when it is read. Does not import torch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ TEXT, WHOLE, NUMBER, UNKNOWN, ANY = "text", "a whole number", "a number", "a num
 LONGEST_TEXT = 100_000
 MOST_WHOLE = 2**63
 
-# A record is a table: name -> kind. A name with "?" may be missing, "*" stands for every name, [kind] is a list.
+# A record is a table: name -> kind. A name with "?" may be missing, "*" means any name, [kind] is a list.
 _ERROR = {"bits_per_dim": NUMBER, "standard_error": UNKNOWN}
 _LIKELIHOOD = {
     **_ERROR,
@@ -28,7 +28,7 @@ _MEASURES = {"*": {"value": NUMBER, "standard_error?": UNKNOWN}}
 RECORDS: dict[str, dict[str, Any]] = {
     "run.json": {
         "recipe": {"*": ANY},
-        "seed": ANY,  # any whole number, however large
+        "seed": ANY,  # a whole number of any size
         "device": TEXT,
         "parameters": WHOLE,
         "command": [TEXT],
@@ -84,7 +84,7 @@ RECORDS: dict[str, dict[str, Any]] = {
 
 
 def check_record(name: str, value: Any, where: str = "") -> dict[str, Any]:
-    """Check a record of one of the `RECORDS`; an InputError names the first entry that does not fit."""
+    """Check and return a record by its name in `RECORDS`; an InputError names the first entry that does not fit."""
     _check(value, RECORDS[name], where or name)
     if name == "run.json" and type(value["seed"]) is not int:
         raise InputError(f"{where or name}: seed must be a whole number, got {shown(value['seed'])}")

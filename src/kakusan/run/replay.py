@@ -1,4 +1,4 @@
-"""Replay of one training step: its batch, loss and gradient. Nothing in the run is changed."""
+"""Replay of one training step: its batch, loss and gradient. The run does not change."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from kakusan.training import checkpoint
 from kakusan.training.device import device_named
 from kakusan.training.loop import Trainer
 
-BEYOND = 10_000  # steps after the last checkpoint of an unfinished run that can be replayed
-SHOWN = 16  # examples of a batch that are listed in words
+BEYOND = 10_000  # number of steps after the last checkpoint of an unfinished run that can be replayed
+SHOWN = 16  # number of examples of a batch in the printed list
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,8 @@ class Replayed:
     gradient_norm: float
     skipped: bool
     terms: dict[str, float]  # averages over the batch
-    batch: list[int]  # positions of its examples
-    losses: list[float]  # of each example
+    batch: list[int]  # indices of its examples
+    losses: list[float]  # loss of each example
     worst_example: int
 
     def record(self) -> dict[str, Any]:
@@ -44,7 +44,7 @@ class Replayed:
         return _finite(vars(self))
 
     def lines(self) -> list[str]:
-        """The step in words."""
+        """Return the step as lines of text."""
         more = f" and {len(self.batch) - SHOWN} more" if len(self.batch) > SHOWN else ""
         return [
             f"step {self.step:,}, {self.progress:.1%} of the budget, learning rates at "
@@ -57,12 +57,12 @@ class Replayed:
 
 
 def replay(run: Path | str, step: int, *, out: Path | None = None, device: str = "auto") -> Replayed:
-    """Redo one step from the last checkpoint before it.
+    """Repeat one training step from the last checkpoint before it.
 
     Args:
         run: Run directory.
-        step: Step, from 1 on.
-        out: `.png` file for the images of its batch (default: none).
+        step: Number of the step, starting at 1.
+        out: New `.png` file for the images of its batch (default: none).
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
     """
     directory = RunDirectory.open(Path(run))
@@ -94,7 +94,7 @@ def _check_out(job: Job, out: Path | None) -> None:
     if out is None:
         return
     if not job.dataset.form.has_figure:
-        raise InputError(f"{job.dataset.name} holds no images to write to {out}; leave --out away")
+        raise InputError(f"{job.dataset.name} holds no images to write to {out}; omit --out")
     if out.suffix != ".png":
         raise InputError(f"--out must end in .png, got {out}")
     refuse_inside_a_run(out)
@@ -103,7 +103,7 @@ def _check_out(job: Job, out: Path | None) -> None:
 
 
 def _before(job: Job, step: int) -> Trainer:
-    """A trainer that stands before a step (which counts from 1)."""
+    """Return a trainer that is about to take step number `step`, counted from 1."""
     run = job.run
     trainer = trainer_of(job)
     newest = checkpoint.latest(run.checkpoints) if checkpoint.exists(run.checkpoints) else None
@@ -117,7 +117,7 @@ def _before(job: Job, step: int) -> Trainer:
     else:
         checkpoint.restore(trainer, run.checkpoints, at_most=step - 1)
     if newest:
-        trainer.clock.readings = checkpoint.state_of(newest).readings  # those of later steps as well
+        trainer.clock.readings = checkpoint.state_of(newest).readings  # includes clock readings after this step
     tell(f"from step {trainer.state.step:,} to {step:,}")
     trainer.go_to(step - 1)
     trainer.optimizers.clear()
@@ -126,7 +126,7 @@ def _before(job: Job, step: int) -> Trainer:
 
 @torch.no_grad()
 def _per_example(job: Job, trainer: Trainer, step: int) -> tuple[torch.Tensor, dict[str, list[float]]]:
-    """Positions of a step's examples, and the loss and its terms for each of them."""
+    """Return the indices of a step's examples, and each example's loss and its terms."""
     batches, each = [], {}
     data, augment = job.dataset.train.to(job.device), job.recipe.optim.augment
     labels = labels_of(job.recipe.model, job.dataset, "train")

@@ -23,18 +23,18 @@ from kakusan.solvers.evaluations import counted
 from kakusan.storage import files
 from kakusan.storage.arrays import csv_bytes, npy_bytes
 
-MOST_SHOWN = 400  # images in samples.png
-MOST_COLUMNS = 20  # classes that get a column of samples.png
-GUESSED_BYTES = 16 * 1024 * files.MIB  # of memory, where the system does not tell
+MOST_SHOWN = 400  # largest number of images in samples.png
+MOST_COLUMNS = 20  # largest number of classes with one column each in samples.png
+GUESSED_BYTES = 16 * 1024 * files.MIB  # memory that is assumed if the system does not report it
 
 
 @dataclass(frozen=True)
 class Samples:
-    """Samples and where they were written (files are empty on all ranks but the first)."""
+    """Samples and the files they were written to; on ranks other than 0, `files` is empty."""
 
     array: np.ndarray
     files: list[Path]
-    network_evaluations: float  # per sample
+    network_evaluations: float  # network evaluations per sample
 
 
 def sample(
@@ -45,10 +45,10 @@ def sample(
     Args:
         run: Run directory or exported file.
         n: Number of samples.
-        out: Folder without samples in it (default: samples/RUN-CHOICES-seedS-nN, numbered where that is taken).
+        out: Folder without samples in it (default: samples/RUN-CHOICES-seedS-nN, with a number if that is taken).
         seed: Random seed; sample i depends on the seed and i alone.
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
-        choices: `sampler` (a name), the options of solvers, and keyword arguments of `TrainedModel.sample`.
+        choices: `sampler` (a solver's name), options of solvers, and keyword arguments of `TrainedModel.sample`.
     """
     if n < 1:
         raise InputError(f"-n must be at least 1, got {n}")
@@ -71,7 +71,7 @@ def sample(
 
 
 def _arguments(model: TrainedModel, choices: dict[str, Any]) -> dict[str, Any]:
-    """Keyword arguments of `TrainedModel.sample`: a solver made from its name and its options."""
+    """Return the keyword arguments of `TrainedModel.sample`, with a solver built from its name and options."""
     options = {name: choices[name] for name in all_options() if choices.get(name) is not None}
     others = {name: value for name, value in choices.items() if name not in all_options() and name != "sampler"}
     name = choices.get("sampler")
@@ -101,12 +101,12 @@ def _write(model: TrainedModel, samples: np.ndarray, out: Path, facts: dict[str,
 
 
 def choices_each(model: TrainedModel, facts: dict[str, Any]) -> bool:
-    """True if the figure has one column for each class."""
+    """Return whether the figure has one column for each class."""
     return facts.get("label") == EACH and len(model.classes) <= MOST_COLUMNS
 
 
 def _unused(out: Path) -> Path:
-    """The folder, or the first numbered one next to it that holds no samples."""
+    """Return the folder, or the first numbered folder next to it without samples."""
     return next(path for path in (out, *(out.with_name(f"{out.name}-{k}") for k in range(2, 10**6))) if not _held(path))
 
 
@@ -132,14 +132,15 @@ def _check_folder(out: Path) -> None:
     if distributed.is_rank0():
         with files.writing(out):
             files.make_folders(out)
-            draft = out / ".samples.npy.draft"  # a folder may be there and not writable
+            draft = out / ".samples.npy.draft"  # an existing folder may not be writable
             files.write(draft, b"")
             files.remove(draft)
 
 
 def _check_memory(model: TrainedModel, n: int) -> None:
-    """InputError if the samples cannot be held in memory."""
-    needed = n * math.prod(model.event_shape) * model.family.form.bytes_per_value * 3  # samples, file, working copy
+    """Raise InputError if the samples cannot be held in memory."""
+    # three copies: samples, file content, working copy
+    needed = n * math.prod(model.event_shape) * model.family.form.bytes_per_value * 3
     free = available_bytes() or GUESSED_BYTES
     if needed > free:
         raise InputError(
@@ -149,7 +150,7 @@ def _check_memory(model: TrainedModel, n: int) -> None:
 
 
 def _folder_name(name: str, n: int, seed: int, choices: dict[str, Any]) -> str:
-    """A folder for each different request."""
+    """Return a folder name that differs for each request."""
     words = "".join(f"-{_plain(choices[key])}" for key in ("sampler", "spacing", "label") if choices.get(key))
     given = [(key, choices.get(key)) for key in ("steps", *all_options(), "guidance", "autoguidance", "end_log_snr")]
     numbers = "".join(f"-{key.replace('_', '-')}{value:g}" for key, value in given if value is not None)
@@ -157,5 +158,5 @@ def _folder_name(name: str, n: int, seed: int, choices: dict[str, Any]) -> str:
 
 
 def _plain(text: str) -> str:
-    """Text as a part of a folder's name."""
+    """Return text that can be part of a folder's name."""
     return "".join(mark if mark.isalnum() or mark in "+-_." else "_" for mark in text)

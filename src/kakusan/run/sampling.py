@@ -29,7 +29,7 @@ class SamplingPolicy:
     """Defaults of sampling for a diffusion model.
 
     Attributes:
-        model: The chain, perhaps a mixture.
+        model: The chain, possibly a mixture.
         weaker: The same chain with weights from early in the run, if they were kept.
         recipe: The settings.
     """
@@ -44,12 +44,12 @@ class SamplingPolicy:
 
     @property
     def denoisers(self) -> list[nn.Module]:
-        """The networks that sampling evaluates, the guide's among them."""
+        """Return the networks that sampling evaluates, including the weaker one of guidance."""
         return [split(chain)[0].denoiser for chain in (self.model, self.weaker) if chain is not None]
 
     @property
     def evaluations_per_sample(self) -> int:
-        """Network evaluations of a sample by default, at most."""
+        """Return the largest number of network evaluations per sample with default settings."""
         return len(self.times()) * len(self.denoisers)
 
     def sampler(
@@ -61,20 +61,20 @@ class SamplingPolicy:
         callback: Callback | None = None,
         **grid: Any,
     ) -> Callable[..., Tensor]:
-        """`kakusan.sample` with this chain, solver and steps; arguments as in `TrainedModel.sample`."""
+        """Return `kakusan.sample` with chain, solver and steps set; arguments as in `TrainedModel.sample`."""
         chosen = {"solver": solver or self.solver, "times": self.times(**grid), "callback": callback}
         return functools.partial(sample, self.chain(guidance, autoguidance), **chosen)
 
     @property
     def has_null(self) -> bool:
-        """True if the model was trained with label dropout, so that classifier-free guidance is possible."""
+        """Return whether the model was trained with label dropout, so that classifier-free guidance is possible."""
         classes = split(self.model)[1]
         return classes is not None and classes.null is not None and self.recipe.distil is None
 
     def chain(self, guidance: float | None = None, autoguidance: float | None = None) -> Diffusion | Mixture:
-        """The chain that samples come from: guided by the early weights, with the recipe's weight by default.
+        """Return the chain to sample from: with autoguidance, by default at the recipe's weight.
 
-        For a model of labels, `guidance` is the scale of classifier-free guidance on top of that.
+        For a model of labels, `guidance` is the scale of additional classifier-free guidance.
         """
         if self.has_null:
             config: Any = self.recipe.model
@@ -94,14 +94,14 @@ class SamplingPolicy:
         if guidance not in (None, 1):
             raise InputError(
                 f"guidance {guidance} needs weights from early in the run, and this run kept none; "
-                "leave it out, or train with --optim.early 0.1"
+                "omit it, or train with --optim.early 0.1"
             )
         return self.model
 
     def times(
         self, steps: int | None = None, spacing: str | None = None, end_log_snr: float | None = None
     ) -> list[int]:
-        """The timesteps that sampling visits; arguments as in `TrainedModel.sample`."""
+        """Return the timesteps that sampling visits; arguments as in `TrainedModel.sample`."""
         config: Any = self.recipe.model
         schedule = split(self.model)[0].schedule
         num_steps = min(self.default_steps, schedule.depth) if steps is None else steps
@@ -109,21 +109,21 @@ class SamplingPolicy:
         return times(schedule, num_steps, spacing or self.default_spacing, end)
 
     def warning(self, solver: str | None, steps: int | None) -> str | None:
-        """A caution about such samples: the solver of students on another model."""
+        """Return a caution if the solver of students is used on another model, otherwise None."""
         if solver != STUDENT_SOLVER:
             return None
-        return f"{STUDENT_SOLVER} is for distilled students: samples of other models vary less than their data; leave it out"
+        return f"{STUDENT_SOLVER} is for distilled students: samples of other models vary less than their data; omit it"
 
 
 class StudentPolicy(SamplingPolicy):
-    """Defaults of sampling for a distilled student: one step, then fresh noise for each further one."""
+    """Defaults of sampling for a distilled student: one step. Each further step starts from fresh noise."""
 
     solver = STUDENT_SOLVER
     default_steps = 1
     default_spacing = STUDENT_SPACING
 
     def warning(self, solver: str | None, steps: int | None) -> str | None:
-        """A caution about steps that the student was not trained for."""
+        """Return a caution about steps for which the student was not trained, otherwise None."""
         if steps in (None, 1):
             return None
         return f"a student is trained for --steps 1; {steps} steps use noise levels that it was not trained at"
@@ -142,12 +142,12 @@ class OnePass:
     model: LatentChain
     recipe: Recipe
     mean_output: bool
-    solver: ClassVar[str] = DEFAULT_SOLVER  # named in errors only
+    solver: ClassVar[str] = DEFAULT_SOLVER  # appears in errors only
     denoisers: ClassVar[list[nn.Module]] = []
     evaluations_per_sample: ClassVar[int] = 1
 
     def sampler(self, **options: Any) -> Callable[..., Tensor]:
-        """Function of n, first, seed and cond; InputError for an option of diffusion models."""
+        """Return a function of n, first, seed and cond that samples; InputError for an option of diffusion models."""
         if any(value is not None for value in options.values()):
             *names, last = options
             raise InputError(
@@ -161,4 +161,4 @@ class OnePass:
         return draw
 
     def warning(self, solver: str | None, steps: int | None) -> None:
-        """None: there are no steps."""
+        """Return None, because such sampling has no steps."""

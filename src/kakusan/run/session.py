@@ -21,8 +21,8 @@ from kakusan.training.flops import effort_of
 from kakusan.training.loop import Trainer
 from kakusan.training.progress import ProgressLine
 
-MARKS = [0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0]  # shares of the budget at which the run is saved and measured
-NOTABLE_RISE = 1.02  # factor of bits/dim between two measurements
+MARKS = [0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0]  # shares of the budget after which the run is saved and measured
+NOTABLE_RISE = 1.02  # factor between two measurements of bits/dim above which the rise is explained
 MAY_RISE = "bits/dim rose: early in training it may, while samples improve; the report says why"
 
 
@@ -31,21 +31,21 @@ class Session:
 
     Args:
         job: What to train.
-        newest: Intact checkpoint to resume from; None if the run has none yet.
+        newest: Intact checkpoint from which to resume; None if the run has none yet.
         fresh: True for a new run.
     """
 
     def __init__(self, job: Job, newest: Path | None, fresh: bool):
         self.job, self.newest, self.fresh = job, newest, fresh
-        self.intact = {newest} if newest else set()  # checkpoints that need not be read again
+        self.intact = {newest} if newest else set()  # checkpoints known to be intact, which need not be read again
         self.failed: InputError | None = None  # error of the last save
-        self._rate_before: float | None = None  # bits/dim of the last measurement; infinite once a rise is explained
+        self._rate_before: float | None = None  # bits/dim of the last measurement; infinite once a rise was explained
         with memory_errors(job.recipe):
             self.trainer = trainer_of(job)
         self.progress = ProgressLine(self.trainer.settings.batch, job.dataset.form.unit)
 
     def train(self) -> int:
-        """Train until the budget is used up, then measure; returns 0, or the number of the signal that stopped it."""
+        """Train until the budget is used up, then measure. Return 0, or the number of the signal that stopped training."""
         with losses_named(), memory_errors(self.job.recipe):
             self._prepare()
             with self.progress:
@@ -59,7 +59,7 @@ class Session:
             return self.trainer.stopped_by
 
     def _prepare(self) -> None:
-        """Describe the data, restore the checkpoint, and compare its fingerprint with the present one."""
+        """Describe the data, restore the checkpoint, and compare its fingerprint with the current one."""
         job, trainer, run = self.job, self.trainer, self.job.run
         tell(job.dataset.describe())
         start = f"{count_parameters(job.module):,} parameters on {_place(job)}"
@@ -72,9 +72,9 @@ class Session:
             if self.newest:
                 checkpoint.load(trainer, self.newest)
             passed = sum(mark <= trainer.progress for mark in MARKS)
-            trainer.state.marks = min(trainer.state.marks, passed)  # a larger budget has passed fewer
+            trainer.state.marks = min(trainer.state.marks, passed)  # with a larger budget fewer marks have passed
             start = f"resuming from step {trainer.state.step:,}"
-        known = trainer.state.made_by.get("data")  # version 0.3 counted the names of files in
+        known = trainer.state.made_by.get("data")  # version 0.3 included file names in the digest
         now = origin(
             job.recipe,
             job.seed,
@@ -95,9 +95,9 @@ class Session:
         return family_of(self.job.recipe.model).is_cheap(self.job.recipe.model)
 
     def _check_memory(self) -> None:
-        """Caution if a training step needs most of the memory that is free."""
+        """Print a caution if a training step needs most of the free memory."""
         if not self._cheap_step or self.trainer.settings.compile != "none":
-            return  # T network evaluations, or the time of compiling, would be spent to find out
+            return  # finding out would take T network evaluations, or the time of compilation
         needed, free = step_bytes(self.trainer), available_bytes(self.job.device)
         if free is not None and needed > 0.9 * free:
             tell(f"caution: a step needs about {memory_words(needed, free, self.job.recipe)}")
@@ -128,11 +128,11 @@ class Session:
             draw(model, trainer, dataset, run)
         except PeerFailed:
             raise
-        except InputError as error:  # the disk, or samples that are not finite yet
+        except InputError as error:  # a full disk, or samples that are not finite yet
             tell(f"{error}; training continues")
 
     def _explain_a_rise(self, line: dict[str, Any]) -> None:
-        """Explain a rise of bits/dim, once."""
+        """Print an explanation of the first rise of bits/dim."""
         rate, before = line.get("bits_per_dim"), self._rate_before
         if rate is not None and before is not None and rate > before * NOTABLE_RISE:
             tell(MAY_RISE)

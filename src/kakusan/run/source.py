@@ -1,4 +1,4 @@
-"""A trained model on disk: a run directory or an exported file. Which of the two is decided here."""
+"""A trained model on disk: a run directory or an exported file. This module decides which of the two it is."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SHARED_VERSIONS = ("kakusan", "python", "torch", "numpy")
 
 @dataclass(frozen=True)
 class ModelSource:
-    """Origin of a model and its facts; the weights are not read yet.
+    """Source of a model and its facts; the weights are not read yet.
 
     Attributes:
         path: Run directory or file.
@@ -34,12 +34,12 @@ class ModelSource:
 
     @property
     def name(self) -> str:
-        """Name for files that are made from it."""
+        """Name for files that are derived from the model."""
         path = self.path.resolve()
         return path.stem if self.run is None else path.name
 
     def read(self) -> ExportedModel:
-        """The model: the averaged weights of a run's newest intact checkpoint, or the content of a file."""
+        """Read the model: the averaged weights of a run's newest intact checkpoint, or the content of a file."""
         if self.run is None:
             return model_file.read(self.path)
         recipe = self.facts.recipe
@@ -48,7 +48,7 @@ class ModelSource:
         return ExportedModel(self.facts, used_weights(recipe, checkpoint.averaged_weights(newest)), early)
 
     def read_shareable(self) -> ExportedModel:
-        """The model without paths of this machine; InputError unless `model_file.read` would accept its file."""
+        """Read the model without paths of this machine; InputError unless `model_file.read` would accept its file."""
         model = self.read()
         recipe = without_label_path(model.facts.recipe)
         recipe = dataclasses.replace(recipe, data=Path(recipe.data).name)

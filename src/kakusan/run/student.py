@@ -25,16 +25,18 @@ STUDENT = "student."  # prefix of the student's weights in a Distillation
 
 
 def student_recipe(recipe: Recipe, teacher: Recipe) -> Recipe:
-    """Complete a student's recipe with the settings of its teacher; InputError if that model cannot be a teacher."""
+    """Complete a student's recipe with the settings of its teacher; InputError if `teacher` cannot be one."""
     if not teacher.model.guided or teacher.distil is not None:
         kind = "a student itself" if teacher.distil is not None else f"a {teacher.family} model"
-        raise InputError(f"a teacher is a diffusion model, and {teacher.name} is {kind}; e.g. kakusan train mnist-ddpm")
+        raise InputError(
+            f"a teacher must be a diffusion model, and {teacher.name} is {kind}; e.g. kakusan train mnist-ddpm"
+        )
     settings = cast(DiffusionConfig, teacher.model)
     distil = _distil(recipe)
     if recipe.optim.early is not None:
         raise InputError(
             f"--optim.early keeps weights for autoguidance, and a student has learned its teacher's guidance, got "
-            f"{recipe.optim.early:g}; leave it out"
+            f"{recipe.optim.early:g}; omit it"
         )
     if recipe.optim.augment != "none":
         raise InputError(
@@ -48,7 +50,7 @@ def student_recipe(recipe: Recipe, teacher: Recipe) -> Recipe:
         guidance=1.0,
         end_log_snr=None,
     )
-    StepLaw.log_snr_normal(schedule, *distil.compare)  # InputError if no step is near
+    StepLaw.log_snr_normal(schedule, *distil.compare)  # raises InputError if no step lies near this log-SNR
     return dataclasses.replace(recipe, model=student)
 
 
@@ -60,7 +62,7 @@ def distillation(recipe: Recipe, event_shape: tuple[int, ...], weights: Mapping[
 
 
 def distillation_loss(module: Distillation, recipe: Recipe, data: Tensor, teacher: Diffusion | Mixture) -> Loss:
-    """Training loss as a function of example indices; see `build.training_loss`.
+    """Return the training loss as a function of example indices; see `build.training_loss`.
 
     Args:
         module: Student and fake-score network.
@@ -70,14 +72,14 @@ def distillation_loss(module: Distillation, recipe: Recipe, data: Tensor, teache
     """
     scale, (student, classes), target = scale_of(recipe.model), split(module.chain()), split(teacher)[0]
     law = StepLaw.log_snr_normal(target.schedule, *_distil(recipe).compare)
-    last = StepLaw.uniform(1)  # draws k = T, and as many random numbers as in version 0.3: its runs can be resumed
+    last = StepLaw.uniform(1)  # draws k = T, and as many random numbers as version 0.3, whose runs can be resumed
 
     def loss(indices: Tensor, randomness: Randomness) -> Tensor:
         x = scale.to_model(data[indices], randomness)
         k = last.draw(len(x), randomness, x.device) + (student.depth - 1)
         z = randn(x.shape, randomness, x.dtype, x.device)
         cond = None if classes is None else classes.of(x)
-        if classes is not None and cond is None:  # labels: the images do not matter
+        if classes is not None and cond is None:  # with labels, the images do not matter
             cond = classes.draw(len(x), randomness).to(x.device)
         losses = module.losses(target, z, k, randomness, law, cond)
         return losses.student + losses.fake_score
@@ -86,7 +88,7 @@ def distillation_loss(module: Distillation, recipe: Recipe, data: Tensor, teache
 
 
 def used_weights(recipe: Recipe, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Weights of the model that a run yields, by the model's names: of a student, those of the student alone."""
+    """Return the weights of a run's final model, by the model's names. For a distillation: only those of the student."""
     if recipe.distil is None:
         return dict(weights)
     own = {NETWORK + name.removeprefix(STUDENT): tensor for name, tensor in weights.items() if name.startswith(STUDENT)}

@@ -1,4 +1,4 @@
-"""Numbers of a finished run: its bound by term, and its samples compared with real images."""
+"""Numbers of a finished run: the terms of its bound, and its samples compared with real images."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from kakusan.run.quality import can_measure, sample_quality
 from kakusan.run.trained_model import TrainedModel
 
 SUMMARY_SAMPLES, SUMMARY_SEED = 1000, 1
-LEVELS_BITS = 8  # bits/dim of 256 gray levels drawn uniformly
+LEVELS_BITS = 8  # bits/dim of uniform noise over 256 gray levels
 
 
 @dataclass(frozen=True)
 class QualitySummary:
-    """Measures of samples: entries of the summary, and the same in words."""
+    """Measures of samples: entries of the summary, and the same as lines of text."""
 
     parts: dict[str, Any]
     lines: list[str]
 
 
 def summarize(model: TrainedModel, dataset: Dataset, held_out: int) -> dict[str, Any]:
-    """Bound on the first held-out examples with its details, and the same in words."""
+    """Measure the bound of the first held-out examples; return entries of the summary, and the same as lines of text."""
     if not model.family.has_bound:
         return {"lines": [NO_BOUND]}
     measured = measure_bound(
@@ -51,7 +51,7 @@ def summarize(model: TrainedModel, dataset: Dataset, held_out: int) -> dict[str,
 
 
 def floor_lines(model: TrainedModel, result: Evaluation) -> list[str]:
-    """Distance of a bound from its floor, or a caution if it is worse than uniform noise."""
+    """Compare a bound with the least value that its model can reach, or caution that it is worse than uniform noise."""
     floor = floor_bits(model)
     if floor is not None:
         above = result.bits_per_dim - floor
@@ -62,7 +62,7 @@ def floor_lines(model: TrainedModel, result: Evaluation) -> list[str]:
 
 
 def floor_bits(model: TrainedModel) -> float | None:
-    """Least bits/dim that a model with fixed unit variance can reach on 8-bit images; None for other models.
+    """Return the least bits/dim that a model with fixed unit variance can reach on 8-bit images; None for other models.
 
     A density N(x; mean, 1) is at most (2 pi)^{-1/2}, and the width of a gray level turns it into a probability. For a
     diffusion model with unit variance the reverse steps add a cost that the network cannot reduce.
@@ -77,7 +77,7 @@ def floor_bits(model: TrainedModel) -> float | None:
 
 
 def quality_of(model: TrainedModel, dataset: Dataset, num: int) -> QualitySummary:
-    """Measures of samples of images; empty for other data, and for too few images."""
+    """Draw and measure samples of images; the result is empty for other data, and for too few images."""
     if not can_measure(model, dataset, num):
         return QualitySummary({}, [])
     if model.recipe.data != "mnist":
@@ -93,7 +93,7 @@ def quality_of(model: TrainedModel, dataset: Dataset, num: int) -> QualitySummar
 
 
 def any_lines(quality: Quality) -> list[str]:
-    """The main measures of any images in words."""
+    """Return the main measures of any images as lines of text."""
     distance, real = quality.values["frechet_distance"], quality.floor["frechet_distance"]
     lines = [
         f"Fréchet distance in {quality.features} features, n = {quality.num_samples:,}: {distance.value:.2f} ± "
@@ -105,7 +105,7 @@ def any_lines(quality: Quality) -> list[str]:
 
 
 def quality_lines(quality: Quality) -> list[str]:
-    """The main measures in words."""
+    """Return the main measures as lines of text."""
     sure, distance = quality.values["recognized"], quality.values["frechet_distance"]
     real = quality.floor
     return [

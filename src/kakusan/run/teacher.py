@@ -21,11 +21,11 @@ from kakusan.run.student import student_recipe
 from kakusan.run.trained_model import of_file
 from kakusan.storage import files
 
-DIGEST = "teacher_sha256"  # key of run.json
+DIGEST = "teacher_sha256"  # key of the teacher's digest in run.json
 
 
 def read_teacher(path: Path | None) -> tuple[ExportedModel, Recipe]:
-    """Read a teacher; returns the model to keep, and its recipe with the path of its data."""
+    """Read a teacher; return the model to keep, and its recipe with the path of its data."""
     if path is None:
         raise InputError("a student needs a teacher, a run or an exported file: add --teacher runs/demo")
     source = open_source(path)
@@ -33,7 +33,7 @@ def read_teacher(path: Path | None) -> tuple[ExportedModel, Recipe]:
 
 
 def student_of(recipe: Recipe, teacher: ExportedModel) -> Recipe:
-    """Complete a recipe for students with the settings of its teacher; InputError if it cannot teach."""
+    """Complete a student's recipe with the settings of its teacher; InputError if the model cannot be a teacher."""
     student = student_recipe(recipe, teacher.facts.recipe)
     if teacher.early is not None or student.distil is None or student.distil.guidance == 1:
         return student
@@ -44,14 +44,14 @@ def student_of(recipe: Recipe, teacher: ExportedModel) -> Recipe:
 
 
 def keep_teacher(run: RunDirectory, teacher: ExportedModel) -> dict[str, str]:
-    """Write the teacher into a student's run; returns its entry in run.json."""
+    """Write the teacher into a student's run, and return its entry in run.json."""
     content = teacher.to_bytes()
     run.write_bytes(TEACHER, content)
     return {DIGEST: hashlib.sha256(content).hexdigest()}
 
 
 def kept_teacher(run: RunDirectory) -> ExportedModel:
-    """Read the teacher in a student's run; InputError if it is damaged, missing, or another one."""
+    """Read the teacher in a student's run; InputError if it is damaged, missing or a different model."""
     path, known = run.path / TEACHER, run.read("run.json").get(DIGEST)
     teacher = model_file.read(path)
     found = hashlib.sha256(b"".join(files.chunks(path))).hexdigest()
@@ -64,7 +64,7 @@ def kept_teacher(run: RunDirectory) -> ExportedModel:
 
 
 def teacher_chain(teacher: ExportedModel, recipe: Recipe, device: torch.device) -> Diffusion | Mixture:
-    """The teacher's chain with all steps, guided as the student's recipe says."""
+    """Return the teacher's chain with all steps, guided according to the student's recipe."""
     assert recipe.distil is not None, "a recipe for a student"
     model = of_file(teacher, device, Path(TEACHER))
     return model.sampling.chain(recipe.distil.guidance).requires_grad_(False)

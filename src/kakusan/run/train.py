@@ -1,4 +1,4 @@
-"""Training a recipe into a run directory, and resuming it: what `kakusan train` does, and `kakusan.train` in Python."""
+"""Training of a recipe in a run directory, and resuming: the work of `kakusan train` and `kakusan.train`."""
 
 from __future__ import annotations
 
@@ -36,31 +36,31 @@ from kakusan.training.settings import Budget
 from kakusan.training.state import State
 from kakusan.training.threads import allows_threads
 
-PARALLEL = 2  # of a small network: each has half of the cores
+PARALLEL = 2  # micro-batches in parallel for a small network; each has half of the cores
 
 
 @dataclass(frozen=True)
 class Start:
-    """A new run."""
+    """Request for a new run."""
 
     recipe: Recipe
     out: Path
     seed: int = 0
     device: str = "auto"
-    teacher: Path | None = None  # run or exported file that a student learns from
+    teacher: Path | None = None  # run or exported file of a student's teacher
     data: str | None = None  # a student's data (default: its teacher's)
-    init: Path | None = None  # run or exported file whose weights it starts from
+    init: Path | None = None  # run or exported file from whose weights the run starts
 
 
 @dataclass(frozen=True)
 class Resume:
-    """A run to resume, perhaps with a larger budget, which counts from its beginning."""
+    """Request to resume a run, possibly with a larger budget, which counts from the run's beginning."""
 
     run: Path
     minutes: float | None = None
     steps: int | None = None
     device: str | None = None
-    rollback: bool = False  # use other noise and another order of the data
+    rollback: bool = False  # whether to use other noise and another order of the data
     data: str | None = None  # new path of the same data
 
 
@@ -70,19 +70,20 @@ class Outcome:
 
     run: RunDirectory
     stopped_by: int
-    is_rank0: bool  # known here alone: the process group has ended when a session is over
+    is_rank0: bool  # stored here, because the process group has ended by now
 
 
 def start(wanted: Start, command: list[str]) -> Outcome:
-    """Train a new run; after a restart of the same job, resume the run that it started.
+    """Train a new run. After a restart of the same job, resume the run that the job started.
 
     Args:
         wanted: The run.
-        command: Command line for its record.
+        command: Command line to record in run.json.
     """
     device = device_named(wanted.device)
     with process_group(device):
-        out = Path(distributed.all_gather_bytes(str(wanted.out).encode())[0].decode())  # a default name has the time
+        # a default name contains the time, so all ranks use that of rank 0
+        out = Path(distributed.all_gather_bytes(str(wanted.out).encode())[0].decode())
         if distributed.broadcast([float(_is_of_this_job(out))])[0]:
             return _resume(Resume(out), device)
         initial = None if wanted.init is None else read_initial(wanted.init, wanted.recipe)
@@ -120,7 +121,7 @@ def start(wanted: Start, command: list[str]) -> Outcome:
 
 
 def _prepared(wanted: Start, device: torch.device) -> tuple[ExportedModel | None, Dataset, Recipe]:
-    """Teacher, data and complete recipe of a new run."""
+    """Return teacher, data and complete recipe of a new run."""
     recipe, teacher = wanted.recipe, None
     if recipe.distil is not None:
         teacher, its_recipe = read_teacher(wanted.teacher)
@@ -128,7 +129,7 @@ def _prepared(wanted: Start, device: torch.device) -> tuple[ExportedModel | None
         recipe = dataclasses.replace(
             student_of(recipe, teacher), data=data, pictures=without_label_path(its_recipe).pictures
         )
-    Budget(recipe.minutes, recipe.steps)  # InputError before a long reading
+    Budget(recipe.minutes, recipe.steps)  # raises InputError before the data are read, which may take long
     dataset = open_for(wanted.out, recipe.data, recipe.pictures)
     own_data = recipe.name not in RECIPES or recipe.data != RECIPES[recipe.name].data
     recipe = dataclasses.replace(recipe, model=family_of(recipe.model).for_data(recipe.model, dataset, own_data))
@@ -150,7 +151,7 @@ def _prepared(wanted: Start, device: torch.device) -> tuple[ExportedModel | None
 
 
 def _job_id() -> str:
-    """Job id of the launcher, the same in all attempts; empty without a launcher."""
+    """Return the launcher's job id, which is the same in all attempts; empty without a launcher."""
     given = os.environ.get("TORCHELASTIC_RUN_ID", "none")
     return "" if given == "none" else given
 
@@ -164,11 +165,11 @@ def _write_records(run: RunDirectory, record: dict[str, Any], dataset: Dataset, 
     if teacher is not None:
         record = {**record, **keep_teacher(run, teacher)}
     run.write("data.json", data_record(dataset))
-    run.write("run.json", record)  # last: from here on the run can be resumed
+    run.write("run.json", record)  # written last: from here on the run can be resumed
 
 
 def data_record(dataset: Dataset) -> dict[str, Any]:
-    """Content of a run's data.json."""
+    """Return the content of a run's data.json."""
     return {
         "name": dataset.name,
         "kind": dataset.kind,
@@ -187,7 +188,7 @@ def resume(wanted: Resume) -> Outcome:
     record = RunDirectory.open(wanted.run).read("run.json")
     device = device_named(wanted.device or record["device"].split(":")[0])
     with process_group(device):
-        if _is_of_this_job(wanted.run):  # an earlier attempt has changed the record already
+        if _is_of_this_job(wanted.run):  # an earlier attempt has already changed the record
             wanted = Resume(wanted.run)
         return _resume(wanted, device)
 
@@ -221,7 +222,7 @@ def _has_budget(wanted: Resume) -> bool:
 
 
 def _changed_record(record: dict[str, Any], wanted: Resume, state: State) -> dict[str, Any]:
-    """The record of run.json after resuming, with the new budget and the new path of the data."""
+    """Return the record of run.json for a resumed run, with the new budget and the new path of the data."""
     recipe = from_record(record["recipe"])
     record = {**record, "job": _job_id()}
     typed = []
@@ -243,7 +244,7 @@ def _changed_record(record: dict[str, Any], wanted: Resume, state: State) -> dic
 
 
 def _check_budget(run: RunDirectory, state: State, budget: Budget) -> None:
-    """InputError if a budget is used up already."""
+    """Raise InputError if a budget is already used up."""
     if budget.progress(state.step, state.seconds) < 1:
         return
     twice = f"--steps {2 * state.step}" if budget.steps else f"--minutes {2 * max(1, round(state.seconds / 60))}"
@@ -255,10 +256,10 @@ def _check_budget(run: RunDirectory, state: State, budget: Budget) -> None:
 
 
 def with_groups(recipe: Recipe, device: torch.device, num_examples: int) -> Recipe:
-    """Choose the number of micro-batches, unless the recipe has one: those that can be computed in parallel."""
+    """Return the recipe with a number of micro-batches; default: as many as can be computed in parallel."""
     optim = recipe.optim
     if optim.groups is not None:
-        Engine(optim.groups)  # InputError if the ranks cannot divide them
+        Engine(optim.groups)  # raises InputError if the ranks cannot divide them
         return recipe
     groups = distributed.world_size()
     over = optim.batch % groups

@@ -1,4 +1,4 @@
-"""A trained model for users: load, sample, evaluate and score."""
+"""Trained models: loading, sampling, evaluation and scores."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ from kakusan.units import grid_nats
 
 
 class TrainedModel:
-    """Trained chain that takes and returns pixels or counts.
+    """Trained chain with pixels, counts or table rows as input and output.
 
     Attributes:
-        chain: The `LatentChain`, in evaluation mode; a `Mixture` if it has clusters.
-        recipe: The settings that it was built and trained with.
+        chain: The `LatentChain`, in evaluation mode; a `Mixture` for a conditional model.
+        recipe: The settings with which it was built and trained.
         weaker: The same chain with weights from early in the run, if they were kept; it guides sampling.
         family: Its model family.
     """
@@ -66,27 +66,27 @@ class TrainedModel:
 
     @property
     def diffusion(self) -> Diffusion | None:
-        """The diffusion chain, without its clusters if there are some; None for other models."""
+        """The diffusion chain without its classes; None for other models."""
         chain = split(self.chain)[0]
         return chain if isinstance(chain, Diffusion) else None
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Names of the classes of a model of labels, in the order of their indices; empty for other models."""
+        """Class names of a model of labels, in the order of the class indices; empty for other models."""
         classes = split(self.chain)[1]
         config: Any = self.recipe.model
         return config.classes if classes is not None and classes.labeled else ()
 
     def classify(self, data: Tensor | np.ndarray | Images, evaluations: int = MOST, seed: int = 0) -> Posterior:
-        """Class probabilities by Bayes' rule, p(label | x) proportional to p(label) p(x | label).
+        """Return class probabilities by Bayes' rule, p(label | x) proportional to p(label) p(x | label).
 
         Args:
             data: As in `evaluate`.
-            evaluations: Most network evaluations of each example for each class; clearly worse classes get fewer.
+            evaluations: Largest number of network evaluations for each example and class; clearly worse classes get fewer.
             seed: Random seed of the noise, which all classes share.
 
         Returns:
-            `probs` (n, K) in the order of `classes`, `k` the likeliest class of each, `stderr` of the log-odds.
+            `probs` (n, K) in the order of `classes`, `k` (n,) the likeliest class, `stderr` of the log-odds.
 
         Raises:
             InputError: If the model is not conditional on labels, or the examples do not fit it.
@@ -101,7 +101,7 @@ class TrainedModel:
 
     @property
     def scale(self) -> Any:
-        """The numbers that the model takes for stored values, a `kakusan.data.Scale` for images."""
+        """The scale that maps stored values to the model's values, a `kakusan.data.Scale` for images."""
         return self.family.scale(self.recipe.model)
 
     @property
@@ -127,7 +127,7 @@ class TrainedModel:
         label: str | int | Sequence[str] | None = None,
         autoguidance: float | None = None,
     ) -> Images | np.ndarray:
-        """Draw n examples. Example i depends on (seed, first + i) alone: not on n, nor on any batch.
+        """Draw n examples. Example i depends only on (seed, first + i), not on n or any batch size.
 
         Args:
             n: Number of examples; default: the number of labels, else 1.
@@ -136,7 +136,7 @@ class TrainedModel:
             solver: A solver or its name, diffusion only; default: "dpm++2m-sde", or "renoise" for a student.
             first: Index of the first example.
             guidance: Scale of classifier-free guidance for a model of labels: 0 unconditional, 1 (default) the model
-                itself, above 1 nearer to the class. For other diffusion models the same as `autoguidance`.
+                itself, above 1 closer to the class. For other diffusion models the same as `autoguidance`.
             spacing: "karras" (default), "log-snr" or "uniform" (default of a student), diffusion only.
             end_log_snr: Log SNR at which few-step sampling returns the estimate of x, -100 to 100, diffusion only;
                 default: the recipe's. 100 keeps the finest detail and the remaining noise.
@@ -172,25 +172,25 @@ class TrainedModel:
         return self.stored([one["x"] for one in distributed.all_gather(done)])
 
     def encode(self, data: Any, steps: int | None = None, solver: Solver | str | None = None) -> np.ndarray:
-        """Latents of given examples, see `run.tools.encode.encode`."""
+        """Return the latents of given examples, see `run.tools.encode.encode`."""
         from kakusan.run.tools.encode import encode
 
         return encode(self, data, steps=steps, solver=solver)
 
     def reconstruct(self, data: Any, t: int | None = None, **choices: Any) -> Images | np.ndarray:
-        """Examples after a way to their latents and back, see `run.tools.reconstruct.reconstruct`."""
+        """Encode given examples and decode their latents, see `run.tools.reconstruct.reconstruct`."""
         from kakusan.run.tools.reconstruct import reconstruct
 
         return reconstruct(self, data, t, **choices)
 
     def interpolate(self, a: Any, b: Any, n: int = 8, **choices: Any) -> Images | np.ndarray:
-        """Examples between pairs of others, see `run.tools.interpolate.interpolate`."""
+        """Interpolate between pairs of examples, see `run.tools.interpolate.interpolate`."""
         from kakusan.run.tools.interpolate import interpolate
 
         return interpolate(self, a, b, n, **choices)
 
     def stored(self, parts: list[Tensor]) -> Images | np.ndarray:
-        """Batches of samples in the form of stored data."""
+        """Convert batches of samples to the form of stored data."""
         if not all(part.isfinite().all() for part in parts):
             raise InputError("this model's samples are not finite numbers: its weights are damaged or too large")
         return self.family.form.from_model(parts, self.event_shape, self.scale)
@@ -203,7 +203,7 @@ class TrainedModel:
     # Evaluation
 
     def check_bound(self) -> None:
-        """InputError if there is no bound to evaluate."""
+        """Raise InputError if the model has no bound, e.g. a student."""
         if not self.family.has_bound:
             raise InputError(
                 "a student has no bound, because it cannot score given examples; measure its samples "
@@ -218,17 +218,17 @@ class TrainedModel:
         law: StepLaw | None = None,
         labels: Tensor | Sequence[str] | None = None,
     ) -> Evaluation:
-        """Bits per dimension of examples, each counted once.
+        """Measure the bits per dimension of examples.
 
         Args:
             data: uint8 images (n, C, H, W) or (n, H, W, C) as `sample` returns them, or counts (n, K).
             seed: Random seed of the noise.
             importance_samples: K of the importance-weighted bound, for VAE and hierarchical VAE; default: the ELBO.
-            law: Timestep distribution for a diffusion model; default: made from the data.
+            law: Timestep distribution for a diffusion model; default: adapted to the data.
             labels: Label of each example for a model of labels, names or indices; -1 or "": unknown.
 
         Raises:
-            InputError: If there is no example, or they do not fit the model.
+            InputError: If there are no examples, or they do not fit the model.
         """
         self.check_bound()
         examples = self.examples(data)
@@ -243,13 +243,13 @@ class TrainedModel:
     def score_samples(
         self, data: Tensor | np.ndarray | Images, error: float | None = None, seed: int = 0, evaluations: int = 128
     ) -> Any:
-        """Log-likelihood bound of each example with its standard error; see `likelihood.scores.score_examples`.
+        """Return the log-likelihood bound of each example and its standard error; see `likelihood.scores.score_examples`.
 
         Args:
             data: As in `evaluate`.
             error: Wanted standard error of each example in nats; evaluations are added until it is reached.
             seed: Random seed.
-            evaluations: Draws per example to begin with, at least 2.
+            evaluations: Initial number of draws per example, at least 2.
         """
         from kakusan.likelihood.scores import score_examples
 
@@ -261,7 +261,7 @@ class TrainedModel:
         )  # fmt: skip
 
     def batches(self, data: Tensor, seed: int = 0) -> GetBatch:
-        """Function from indices to examples in the model's scale, on its device; bits are drawn from the seed."""
+        """Return a function from indices to examples on the model's scale and device; the seed determines random bits."""
 
         def batch(indices: Tensor) -> Tensor:
             randomness = [stream(seed, "binarise", int(i)) for i in indices] if self.scale.binary else None
@@ -270,7 +270,7 @@ class TrainedModel:
         return batch
 
     def grid_nats(self) -> float:
-        """Correction from a density of scaled pixels to a probability of gray levels, approximately (M11); else 0."""
+        """Offset in nats from a density of scaled pixels to an approximate probability of gray levels (M11); 0 otherwise."""
         width = self.family.density_bin_width(self.recipe.model)
         return 0.0 if width is None else grid_nats(self.num_dims, width)
 
@@ -280,7 +280,7 @@ class TrainedModel:
         return self.scale.measured_in
 
     def examples(self, data: Tensor | np.ndarray | Images) -> Tensor:
-        """Examples as stored data: uint8 (n, C, H, W) or counts (n, K).
+        """Convert examples to stored data: uint8 (n, C, H, W) or counts (n, K).
 
         Raises:
             InputError: If type or shape does not fit the model.
@@ -289,7 +289,7 @@ class TrainedModel:
         return self.family.form.stored(examples, self.event_shape)
 
     def check_data(self, dataset: Dataset) -> None:
-        """InputError unless the examples have the model's shape and kind of values."""
+        """Raise InputError unless the examples have the model's shape and kind of values."""
         if dataset.event_shape != self.event_shape:
             raise InputError(
                 f"the model was trained on examples of shape {self.event_shape}, and {dataset.name} has "
@@ -305,7 +305,7 @@ class TrainedModel:
 
 
 def load(source: Path | str, device: str = "auto") -> TrainedModel:
-    """The model of a run directory, with its averaged weights, or of a file that `kakusan export` wrote.
+    """Load the model of a run directory, with its averaged weights, or of a file that `kakusan export` wrote.
 
     The model is rebuilt from the record of the run or file. Untrusted files are safe: nothing in them is executed, and an
     invalid file is refused before memory is allocated (see SECURITY.md).
@@ -322,7 +322,7 @@ def load(source: Path | str, device: str = "auto") -> TrainedModel:
 
 
 def of_file(shared: ExportedModel, device: torch.device, source: Path) -> TrainedModel:
-    """The model of a file or a run that has been read; `source` names it in errors."""
+    """Build the model of a file or run that has been read; `source` names it in errors."""
     return _rebuilt(shared.facts.recipe, shared.facts.event_shape, shared.weights, shared.early, device, source)
 
 

@@ -1,4 +1,4 @@
-"""Runs from Python: `kakusan.train` and `kakusan.Run`."""
+"""Runs in Python: `kakusan.train` and `kakusan.Run`."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from kakusan.run.recipe import RECIPES, Recipe, from_record
 if TYPE_CHECKING:
     from kakusan.run.trained_model import TrainedModel
 
-FLAGS = {"pictures.bad": "bad-images"}  # settings whose flag has another name
-PARTS = ("model", "optim", "pictures", "distil")  # of a recipe, whose settings may be given
+FLAGS = {"pictures.bad": "bad-images"}  # settings whose flags have other names
+PARTS = ("model", "optim", "pictures", "distil")  # sections of a recipe whose settings may be given
 
 
 class Run:
@@ -54,7 +54,7 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        """True once the budget is used up and everything is measured."""
+        """True if the budget is used up and everything is measured."""
         return self._directory.finished
 
     @property
@@ -79,9 +79,9 @@ class Run:
 
         Args:
             minutes: New budget, counted from the run's beginning (default: the run's own).
-            steps: New budget in steps, in place of minutes.
+            steps: New budget in steps, instead of minutes.
             data: New path of the same data, if they have moved.
-            device: "cpu", "cuda", "cuda:N" or "mps" (default: the kind of the run's start).
+            device: "cpu", "cuda", "cuda:N" or "mps" (default: the device type on which the run was started).
 
         Returns:
             The run with its new model.
@@ -121,13 +121,13 @@ def train(
         recipe: Name of a recipe, or a `Recipe`.
         data: Data to train on (default: the recipe's).
         steps: Budget in steps (default: the recipe's).
-        minutes: Budget in minutes, in place of steps.
+        minutes: Budget in minutes, instead of steps.
         out: Run directory, which must not exist (default: runs/RECIPE-DATE-TIME).
         seed: Random seed.
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
-        teacher: Run or exported file that a student learns from.
-        init: Run or exported file whose weights and model settings the new run starts from.
-        resume: A run to resume, in place of a recipe.
+        teacher: Run or exported file of a student's teacher.
+        init: Run or exported file from whose weights and model settings the new run starts.
+        resume: A run to resume, instead of a recipe.
         settings: Settings of the recipe.
 
     Returns:
@@ -137,7 +137,9 @@ def train(
 
     if resume is not None:
         if recipe is not None or settings or out is not None or teacher is not None or init is not None:
-            raise InputError("a run keeps its recipe, settings, teacher and place: give train a recipe, or resume=RUN")
+            raise InputError(
+                "a run keeps its recipe, settings, teacher and directory: give train a recipe, or resume=RUN"
+            )
         where = None if device == "auto" else device
         return Run(resume).resume(minutes=minutes, steps=steps, data=data, device=where)
     if recipe is None:
@@ -147,7 +149,7 @@ def train(
     named = RECIPES[recipe] if isinstance(recipe, str) else recipe
     chosen = _chosen(named, settings, data, steps, minutes)
     path = default_out(chosen.name) if out is None else Path(out)
-    words = _as_typed(named, settings, data=data, steps=steps, minutes=minutes, teacher=teacher, init=init, seed=seed)
+    words = typed_words(named, settings, data=data, steps=steps, minutes=minutes, teacher=teacher, init=init, seed=seed)
     first, weights = (None if each is None else Path(each) for each in (teacher, init))
     wanted = Start(chosen, path, seed, device, first, None if data is None else str(data), weights)
     with quiet(), showing_progress():
@@ -158,7 +160,7 @@ def train(
 def _chosen(
     recipe: Recipe, settings: Mapping[str, Any], data: Path | str | None, steps: int | None, minutes: float | None
 ) -> Recipe:
-    """The recipe with other settings, data and budget."""
+    """Return the recipe with the given settings, data and budget."""
     chosen = with_settings(recipe, settings)
     if minutes is not None or steps is not None:
         chosen = dataclasses.replace(chosen, minutes=minutes, steps=steps)
@@ -166,7 +168,7 @@ def _chosen(
 
 
 def default_out(name: str) -> Path:
-    """A new run directory in runs/, named after the recipe and the time."""
+    """Return a new run directory in runs/, named after the recipe and the time."""
     wanted = Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
     number, path = 1, wanted
     while path.exists():
@@ -176,7 +178,7 @@ def default_out(name: str) -> Path:
 
 
 def with_settings(recipe: Recipe, settings: Mapping[str, Any]) -> Recipe:
-    """A recipe with other settings, named as `train` takes them; InputError for an unknown or ambiguous name."""
+    """Return a recipe with other settings, named as in `train`; InputError for an unknown or ambiguous name."""
     changes: dict[str, dict[str, Any]] = {}
     for part, name, value in _resolved(recipe, settings):
         if (part, name) == ("pictures", "size") and value is not None:
@@ -187,7 +189,7 @@ def with_settings(recipe: Recipe, settings: Mapping[str, Any]) -> Recipe:
 
 
 def _resolved(recipe: Recipe, settings: Mapping[str, Any]) -> list[tuple[str, str, Any]]:
-    """(part, name, value) of each setting."""
+    """Return (section, name, value) of each setting."""
     fields = {
         part: [field.name for field in dataclasses.fields(getattr(recipe, part))]
         for part in PARTS
@@ -212,13 +214,13 @@ def _resolved(recipe: Recipe, settings: Mapping[str, Any]) -> list[tuple[str, st
             raise InputError(f"recipe {recipe.name} has no setting {given!r}; {hint}{all_of_them} lists all")
         if len(homes) > 1:
             choices = " or ".join(f"{part}={{{name!r}: ...}}" for part, name in homes)
-            raise InputError(f"{given!r} is a setting of several parts; give {choices}")
+            raise InputError(f"{given!r} is a setting of several sections; give {choices}")
         resolved.append((*homes[0], value))
     return resolved
 
 
-def _as_typed(recipe: Recipe, settings: Mapping[str, Any], **flags: Any) -> list[str]:
-    """The command line that trains the same run."""
+def typed_words(recipe: Recipe, settings: Mapping[str, Any], **flags: Any) -> list[str]:
+    """Return the command line that trains the same run."""
     pairs = [*flags.items()]
     for part, name, value in _resolved(recipe, settings):
         pairs.append((FLAGS.get(f"{part}.{name}", name) if part == "pictures" else f"{part}.{name}", value))

@@ -1,6 +1,6 @@
-"""Solvers: from noise to data in K steps. A new one is a file here and a line in SOLVERS.
+"""Solvers, which take latents from noise to data in K steps. A new one is a file here and a line in SOLVERS.
 
-Importing this package imports no torch, so that the command line can list solvers and their options.
+This package imports no torch, so that the command line can list solvers and their options quickly.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ __getattr__, __dir__ = lazy_names(__name__, _HOMES, __all__)
 
 
 def solver_options(name: str) -> dict[str, dataclasses.Field]:
-    """The options of a solver by name: fields of its class that the name does not fix."""
+    """Options of a solver by their names: the fields of its class that the solver's name does not fix."""
     factory = SOLVERS[name]
     fixed = factory.keywords if isinstance(factory, functools.partial) else {}
     kind: Any = factory.func if isinstance(factory, functools.partial) else factory
@@ -90,10 +90,10 @@ def all_options() -> list[str]:
 
 
 def solver_named(name: str, **options: Any) -> Solver:
-    """A solver by its name in `SOLVERS`, with its options; those that are None keep their default.
+    """Build a solver by its name in `SOLVERS`; options that are None keep their default.
 
     Raises:
-        InputError: For an unknown name, an option that this solver does not have, or a value outside its range.
+        InputError: For an unknown name, an option that this solver lacks, or a value outside its range.
     """
     factory, known = SOLVERS[name], solver_options(name)
     given = {key: value for key, value in options.items() if value is not None}
@@ -101,7 +101,7 @@ def solver_named(name: str, **options: Any) -> Solver:
         if key not in known:
             able = [other for other in SOLVERS if key in solver_options(other)]
             raise InputError(
-                f"{key} is an option of {', '.join(able) or 'no solver'}, and {name} has none of that name; "
-                f"choose another solver or leave {key} out"
+                f"{key} is an option of {', '.join(able) or 'no solver'}, and {name} does not have it; "
+                f"choose another solver or omit {key}"
             )
     return factory(**given)

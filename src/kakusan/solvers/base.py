@@ -20,13 +20,13 @@ Noise = Callable[["Tensor"], "Tensor"]  # z -> fresh N(0, I) of its shape
 
 @dataclass(frozen=True)
 class Level:
-    """A noise level of a chain: z = signal x + noise eps, in plain floats from float64 tables.
+    """Noise level of a chain with z = signal x + noise eps, as Python floats from float64 tables.
 
     Attributes:
-        index: t, 0 is the data.
+        index: Step t; 0 is the data.
         signal: sqrt(alpha_bar_t).
         noise: sqrt(1 - alpha_bar_t).
-        half_log_snr: log(signal / noise): inf at the data, -inf where alpha_bar_t = 0.
+        half_log_snr: log(signal / noise); inf at the data, -inf where alpha_bar_t = 0.
     """
 
     index: int
@@ -41,7 +41,7 @@ class Level:
 
     @property
     def angle(self) -> float:
-        """arctan(noise / signal), from 0 at the data to pi / 2."""
+        """Angle arctan(noise / signal), from 0 at the data to pi / 2."""
         return math.atan2(self.noise, self.signal)
 
 
@@ -52,14 +52,14 @@ def levels(schedule: Schedule) -> list[Level]:
 
 
 class Denoise:
-    """The data estimate of a chain at the current level, which the step of a solver calls.
+    """Function that a solver calls to estimate the data.
 
-    `denoise(z)` is the estimate of x from z at the level t of the step, `denoise(z, level)` at another level. Each
-    call is one network evaluation.
+    `denoise(z)` returns the estimate of x from z at the level t of the step, and `denoise(z, level)` at another level.
+    Each call is one network evaluation.
 
     Attributes:
-        levels: All levels of the chain, by t.
-        num_steps: Number of steps of the whole solve.
+        levels: All levels of the chain; the index is t.
+        num_steps: Number of steps from noise to data.
     """
 
     def __init__(self, chain: Diffusion, cond: Tensor | None, times: list[int]):
@@ -70,7 +70,7 @@ class Denoise:
         self._chain, self._cond, self._times = chain, cond, times
 
     def __call__(self, z: Tensor, level: Level | None = None) -> Tensor:
-        """The estimate of x, shape of z."""
+        """Return the estimate of x in the shape of z."""
         level = level or self.level
         x_hat = self._chain.data_estimate(z, level.index, self._cond)
         self.estimates.setdefault(level.index, x_hat)
@@ -78,11 +78,11 @@ class Denoise:
 
     @functools.cached_property
     def _coarse(self) -> Diffusion:
-        """The chain that visits only the levels of this solve."""
+        """Coarser chain that has only the selected steps."""
         return self._chain.respaced(self._times)
 
     def reverse(self, z: Tensor) -> Normal:
-        """p(z_s | z_t = z) of the chain that visits only the levels of this solve; one network evaluation."""
+        """Return p(z_s | z_t = z) of the coarser chain that has only the selected steps; one network evaluation."""
         place = self._times.index(self.level.index) + 1
         prediction, v = self._coarse.predict(z, place, self._cond)
         x_hat = self._coarse.x_from(prediction, z, place)
@@ -90,17 +90,17 @@ class Denoise:
         return self._coarse.reverse_of(x_hat, z, place, v)
 
     def begin(self, level: Level) -> None:
-        """Start the step from this level."""
+        """Set the level at which the next step starts."""
         self.estimates = {t: x_hat for t, x_hat in self.estimates.items() if t == level.index}
         self.level = level
 
 
 class Solver(Protocol):
-    """Numerical method that takes a chain from noise to data, one pair of levels at a time.
+    """Numerical method that takes latents from noise to data, one pair of levels at a time.
 
-    A solver is a frozen dataclass. Its fields are its options, and appear in the command line by themselves. With K
-    steps, uniform in log SNR, and a perfect network, the error of the sample distribution is of order K^-order. The
-    suite of laws verifies `order`.
+    A solver is a frozen dataclass. Its fields are its options, and the command line has a flag for each. With a perfect
+    network and K steps that are uniform in log-SNR, the error of the sample distribution is of order K^-order. The suite
+    of laws verifies `order`.
     """
 
     @property
@@ -109,18 +109,18 @@ class Solver(Protocol):
         ...
 
     def init(self) -> Any:
-        """The state before the first step."""
+        """Return the state before the first step."""
         ...
 
     def step(self, denoise: Denoise, z: Tensor, t: Level, s: Level, state: Any, noise: Noise) -> tuple[Tensor, Any]:
-        """One step from z at level t to level s < t; returns z_s and the next state.
+        """Step from z at level t to level s < t; return z_s and the next state.
 
         Args:
-            denoise: Gives the estimate of x; `denoise(z)` is the one at t.
+            denoise: Function that returns the estimate of x; `denoise(z)` is the estimate at t.
             z: The latent at t, (b, *event).
-            t: The level of z.
-            s: The level to go to; at the data the result is the estimate of x.
-            state: What `init` or the step before returned.
-            noise: z -> fresh standard normal noise of its shape.
+            t: Level of z.
+            s: Level of the result; at the data the result is the estimate of x.
+            state: State returned by `init` or by the previous step.
+            noise: Function that returns fresh standard normal noise in the shape of its argument.
         """
         ...

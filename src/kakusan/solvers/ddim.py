@@ -1,4 +1,4 @@
-"""DDIM: keep the predicted noise instead of drawing new noise."""
+"""DDIM, which keeps the predicted noise instead of drawing new noise."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class DDIM:
-    """z_s = a_s x + sqrt(b_s^2 - v) eps + sqrt(v) noise,  v = eta^2 b_s^2 (1 - (a_t b_s / (a_s b_t))^2).
+    """DDIM with the step z_s = a_s x + sqrt(b_s^2 - v) eps + sqrt(v) noise.
 
-    One network evaluation per step. eta = 0 is deterministic given z_T; eta = 1 equals ancestral sampling with the
-    variance beta_tilde.
+    Here v = eta^2 b_s^2 (1 - (a_t b_s / (a_s b_t))^2), a = signal and b = noise. Each step takes one network evaluation.
+    eta = 0 is deterministic given z_T, and eta = 1 equals ancestral sampling with the variance beta_tilde.
 
     Source: Song, Meng and Ermon 2021, https://arxiv.org/abs/2010.02502, equation 12.
     """
@@ -31,18 +31,18 @@ class DDIM:
 
     @property
     def order(self) -> int:
-        """Order of convergence: 1."""
+        """Order of convergence, 1."""
         return 1
 
     def init(self) -> None:
-        """Initial state: none."""
+        """Return no initial state."""
         return
 
     def step(self, denoise: Denoise, z: Tensor, t: Level, s: Level, state: None, noise: Noise) -> tuple[Tensor, None]:
-        """One step of the formula above."""
+        """Return z_s by the formula of the class, and no state."""
         x = denoise(z)
         eps = (z - t.signal * x) / t.noise
         fresh_var = self.eta**2 * s.noise**2 * (1 - (t.signal * s.noise / (s.signal * t.noise)) ** 2)
-        kept = max(s.noise**2 - fresh_var, 0.0) ** 0.5  # not below 0 by rounding at eta = 1
+        kept = max(s.noise**2 - fresh_var, 0.0) ** 0.5  # rounding at eta = 1 could make it negative
         z = s.signal * x + kept * eps
         return (z + fresh_var**0.5 * noise(z) if fresh_var > 0 else z), None

@@ -1,4 +1,4 @@
-"""DPM-Solver++, multistep: it extrapolates earlier data estimates, with one network evaluation per step."""
+"""Multistep DPM-Solver++, which extrapolates earlier data estimates, with one network evaluation per step."""
 
 from __future__ import annotations
 
@@ -20,31 +20,32 @@ State = tuple[Known, ...]  # newest first
 
 @dataclass(frozen=True)
 class DPMSolver:
-    """DPM-Solver++ of order 1, 2 or 3, deterministic given z_T, or with `sde` as much fresh noise as ancestral steps.
+    """DPM-Solver++ of order 1, 2 or 3, deterministic given z_T.
 
-    The first steps have fewer estimates and a lower order. They begin in pure noise, where the estimate hardly changes.
-    The last step returns the data estimate. Order 1 without noise equals DDIM. Order 3 uses weights that are exact for a
-    quadratic. The published multistep form of order 3 takes half the second difference and converges with order 2.
+    With `sde` it adds as much fresh noise as ancestral sampling. The first steps have fewer estimates and a lower order.
+    They begin in nearly pure noise, where the estimate hardly changes. The last step returns the data estimate. Order 1
+    without noise equals DDIM. Order 3 uses weights that are exact for a quadratic. The published multistep form of
+    order 3 takes half the second difference and converges with order 2.
 
     Source: Lu et al. 2022, https://arxiv.org/abs/2211.01095, algorithm 2; section 5 for the SDE form.
     """
 
     order: Annotated[int, Between(1, 3)] = 2
-    """Order of convergence: number of estimates per step."""
+    """Order of convergence, which is the number of estimates that a step uses."""
     sde: bool = False
     """Draw fresh noise in each step; order 1 or 2."""
 
     def __post_init__(self):
         check(self, "dpm-solver")
         if self.sde and self.order == 3:
-            raise InputError("the SDE form of DPM-Solver++ has order 1 or 2, got order 3; leave sde out")
+            raise InputError("the SDE form of DPM-Solver++ has order 1 or 2, got order 3; omit sde")
 
     def init(self) -> State:
-        """Initial state: no estimates."""
+        """Return the initial state, which has no estimates."""
         return ()
 
     def step(self, denoise: Denoise, z: Tensor, t: Level, s: Level, state: State, noise: Noise) -> tuple[Tensor, State]:
-        """One multistep update."""
+        """Return z_s after a multistep update, and the estimates for the next step."""
         x_hat = denoise(z)
         if s.is_data:
             return x_hat, state
@@ -58,7 +59,7 @@ class DPMSolver:
         h = s.half_log_snr - t.half_log_snr
         estimates = usable(t, known)
         nodes = [0.0, *[(level.half_log_snr - t.half_log_snr) / h for level, _ in estimates[1:]]]
-        # the old noise loses an additional factor exp(-2 h) of its variance, and fresh noise replaces it
+        # the old noise's variance shrinks by a further factor exp(-2 h), and fresh noise replaces the difference
         z = t.signal * s.noise**2 / (s.signal * t.noise**2) * z
         for weight, (_, estimate) in zip(published_weights(2 * h, nodes), estimates):
             z = z + s.signal * weight * estimate

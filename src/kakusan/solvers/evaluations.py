@@ -18,7 +18,7 @@ class Evaluations:
 
 @contextmanager
 def counted(*networks: nn.Module) -> Iterator[Evaluations]:
-    """Count the evaluations of these networks while the block runs; their first argument is a batch."""
+    """Count the evaluations of these networks inside a `with` block; their first argument is a batch."""
     evaluations = Evaluations()
 
     def count(network: nn.Module, arguments: tuple) -> None:

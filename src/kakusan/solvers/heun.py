@@ -1,4 +1,4 @@
-"""Heun's method, with or without churn: each step uses the mean of the slopes at its two ends."""
+"""Heun's method, with or without churn; each step uses the mean of the slopes at its two ends."""
 
 from __future__ import annotations
 
@@ -13,36 +13,36 @@ if TYPE_CHECKING:
 
     from kakusan.solvers.base import Denoise, Level, Noise
 
-LARGEST_GROWTH = math.sqrt(2)  # largest growth of the noise in a step, which doubles its variance
+LARGEST_GROWTH = math.sqrt(2)  # largest growth of the noise in a step; it doubles the variance
 
 
 @dataclass(frozen=True)
 class Heun:
-    """Heun's method of order 2: 2 K - 1 network evaluations for K steps; the last step is the data estimate.
+    """Heun's method of order 2, with 2 K - 1 network evaluations for K steps; the last step returns the data estimate.
 
-    The integration variable is the angle arctan(noise / signal), in which a variance-preserving chain has bounded slopes
-    and a finite range. In EDM's variable, the ratio noise / signal, such a chain begins at infinity.
+    The integration variable is the angle arctan(noise / signal). In it, a variance-preserving chain has bounded slopes
+    and a finite range. In EDM's variable, the ratio noise / signal, such a chain starts at infinity.
 
     Source: Karras et al. 2022, https://arxiv.org/abs/2206.00364, algorithms 1 and 2.
     """
 
     churn: Annotated[float, Between(0, 1e9)] = 0.0
-    """Amount of fresh noise, S_churn of EDM. 0: deterministic. Before each step but the first, noise grows by churn / K."""
+    """Amount of fresh noise (S_churn of EDM); 0 is deterministic. Before each step but the first, noise grows by churn / K."""
 
     def __post_init__(self):
         check(self, "heun")
 
     @property
     def order(self) -> int:
-        """Order of convergence: 2."""
+        """Order of convergence, 2."""
         return 2
 
     def init(self) -> bool:
-        """Initial state before any step."""
+        """Return the initial state, False before the first step."""
         return False
 
     def step(self, denoise: Denoise, z: Tensor, t: Level, s: Level, state: bool, noise: Noise) -> tuple[Tensor, bool]:
-        """One step with the mean of the slopes at t and s."""
+        """Return z_s by the mean of the slopes at t and s, and True as the next state."""
         if self.churn and state:
             raised = self._raised(denoise, t)
             z, t = _noised(z, t, raised, noise), raised
@@ -55,19 +55,19 @@ class Heun:
         return z + way / 2 * (slope + _slope(there, denoise(there, s), s)), True
 
     def _raised(self, denoise: Denoise, t: Level) -> Level:
-        """Level at or above t whose noise-to-signal ratio is nearest to the wanted growth."""
+        """Level at or above t whose noise-to-signal ratio is nearest to the wanted one."""
         growth = min(1 + self.churn / denoise.num_steps, LARGEST_GROWTH)
         aim = t.half_log_snr - math.log(growth)
         return min(denoise.levels[t.index :], key=lambda level: abs(level.half_log_snr - aim))
 
 
 def _slope(z: Tensor, x_hat: Tensor, t: Level) -> Tensor:
-    """dz / d angle = signal eps - noise x, with eps from z = signal x + noise eps."""
+    """Slope dz / d angle = signal eps - noise x, with eps from z = signal x + noise eps."""
     return (t.signal * z - x_hat) / t.noise
 
 
 def _noised(z: Tensor, t: Level, raised: Level, noise: Noise) -> Tensor:
-    """z_raised ~ q(z_raised | z_t)."""
+    """Draw z_raised ~ q(z_raised | z_t)."""
     if raised.index == t.index:
         return z
     share = raised.signal / t.signal

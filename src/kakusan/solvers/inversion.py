@@ -1,4 +1,4 @@
-"""Inversion of deterministic sampling: from an example up to its latent z_T."""
+"""Inversion of deterministic sampling, from an example to its latent z_T."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from kakusan.solvers.time_grid import checked_times
 
 @torch.no_grad()
 def invert(chain: Diffusion, x: Tensor, solver: Solver, times: Sequence[int], *, cond: Tensor | None = None) -> Tensor:
-    """Take examples up to the level max(times) with the steps of a deterministic solver, run from the data upwards.
+    """Map examples to latents at the level max(times) by the steps of a deterministic solver in reverse order.
 
-    It integrates the probability-flow equation of the chain. Its error has the order of the solver. It starts at
-    min(times) with sqrt(alpha_bar) x, so the first of `times` should be a low noise level.
+    This integrates the probability-flow equation of the chain, with an error of the solver's order. It starts at
+    min(times) with sqrt(alpha_bar) x, so min(times) should be a low noise level.
 
     Args:
         chain: The diffusion chain.
-        x: Examples in the chain's own scale, (b, *event).
+        x: Examples in model values, (b, *event).
         solver: A solver without fresh noise, e.g. `DDIM()` or `Heun()`.
         times: Different steps in 1..T, in any order.
         cond: Condition of each example.
 
     Returns:
-        Latents at max(times), shape of x; `solve` with the same solver and times leads back to about x.
+        Latents at max(times) in the shape of x; `solve` with the same solver and times returns approximately x.
 
     Source: Song, Meng and Ermon 2021, https://arxiv.org/abs/2010.02502, equation 14.
 
@@ -47,7 +47,7 @@ def invert(chain: Diffusion, x: Tensor, solver: Solver, times: Sequence[int], *,
             f"only a solver without fresh noise can be inverted, got {solver!r}; give 'ddim', 'heun' or 'dpm++2m'"
         )
 
-    if len(steps) > 1:  # a step down tells whether the solver draws noise: upwards its variance would be negative
+    if len(steps) > 1:  # a step down shows if the solver draws noise; in a step up its variance would be negative
         top, below = denoise.levels[steps[-1]], denoise.levels[steps[-2]]
         probe = Denoise(chain, None if cond is None else cond[:1], steps)
         probe.begin(top)

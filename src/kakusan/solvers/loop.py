@@ -33,12 +33,12 @@ DEFAULT_SPACING = "karras"
 
 @dataclass(frozen=True)
 class SolverStep:
-    """One step of the loop, as a callback sees it.
+    """One step of the loop, the argument of a callback.
 
     Attributes:
-        number: 1 for the first step from noise.
+        number: Number of the step; 1 is the first, from noise.
         t, s: Levels at which the step begins and ends.
-        z_t, z_s: Latents there, (b, *event).
+        z_t, z_s: Latents at t and s, (b, *event).
         x_hat: The data estimate from z_t.
     """
 
@@ -64,19 +64,19 @@ def solve(
     randomness: Randomness = None,
     callback: Callback | None = None,
 ) -> Tensor:
-    """Take latents z from the last of `times` down to the data.
+    """Solve from latents z at the level max(times) to the data.
 
     Args:
         chain: The diffusion chain.
         z: Latents at level max(times), (b, *event).
-        solver: The method.
+        solver: The solver.
         times: Different steps in 1..T, in any order.
         cond: Condition of each example.
-        randomness: Source of fresh noise: one generator, or one per example.
+        randomness: Random generator of fresh noise, or one per example.
         callback: Called after each step.
 
     Returns:
-        Estimates of x, shape of z.
+        Estimates of x in the shape of z.
     """
     check_event(z, chain.event_shape, "z")
     steps = checked_times(times, chain.depth)
@@ -111,24 +111,24 @@ def sample(
     end_log_snr: float | None = None,
     first: int = 0,
 ) -> Tensor:
-    """Draw examples from any chain. Example i depends on (seed, first + i) alone: not on n, nor on any batch.
+    """Draw examples from any chain; example i depends on (seed, first + i) alone, and not on n or the batch size.
 
     Args:
         chain: A diffusion model, a mixture of them, or any other `LatentChain`.
         n: Number of examples; default: the length of z or cond.
-        z: Start from these latents instead of n draws from the prior; with `times` they are at level max(times).
+        z: Latents from which to start instead of n draws from the prior; with `times` they are at level max(times).
         solver: A solver, or its name in `kakusan.solvers.SOLVERS`; diffusion only; default: "dpm++2m-sde".
         steps: Number of steps; diffusion only; default: 20, or T if smaller.
         times: The steps themselves, different numbers in 1..T; replaces `steps` and `spacing`.
-        cond: Condition of each example; one class index stands for all. A mixture draws classes by default.
+        cond: Condition of each example, or one class index for all; by default a mixture draws classes.
         seed: Random seed.
         callback: Called after each step of each batch of 250 with a `SolverStep`; diffusion only.
         spacing: "karras" (default), "log-snr" or "uniform"; diffusion only.
-        end_log_snr: See `kakusan.solvers.times`.
+        end_log_snr: Log-SNR at which the grid of steps ends, see `kakusan.solvers.times`.
         first: Index of the first example.
 
     Returns:
-        Shape (n, *event), on the model's device; for diffusion models the last step is the estimate of x.
+        Examples (n, *event) on the model's device; for diffusion models, the estimates of x in the last step.
 
     Raises:
         InputError: If arguments do not fit each other or the chain.
@@ -163,14 +163,14 @@ def _on_cores(
     streams: list[torch.Generator],
     callback: Callback | None,
 ) -> Tensor:
-    """`solve` for each example, split over the cores; a callback sees whole batches instead."""
+    """Call `solve` on parts of the batch, one per core, or on the whole batch if there is a callback."""
     if callback is not None:
         return solve(z, cond=cond, randomness=streams, callback=callback)
     return by_rows(lambda z, cond, streams: solve(z, cond=cond, randomness=streams), z, cond, streams)
 
 
 def _cond(cond: Tensor | int | None, n: int, classes: Classes | None) -> Tensor | None:
-    """The condition of each of n examples; InputError if it does not fit."""
+    """Return the condition of each of n examples; InputError if it does not fit."""
     if isinstance(cond, int):
         cond = torch.full((n,), cond)
     check_cond(cond, n)
@@ -206,7 +206,7 @@ def _plan(chain: LatentChain, given: dict[str, Any]) -> tuple[Solver, Sequence[i
 
 
 def _number(n: int | None, z: Tensor | None, cond: Any) -> int:
-    """Number of examples, which all arguments must agree on."""
+    """Return the number of examples; InputError if the arguments disagree on it."""
     lengths = {len(value) for value in (z, cond) if isinstance(value, Tensor) and value.dim() > 0}
     if n is None and lengths:
         n = max(lengths)

@@ -1,4 +1,4 @@
-"""Renoise: estimate the data, add new noise and repeat; the sampler of distilled students."""
+"""Renoise, the solver of distilled students: estimate the data, add new noise, and repeat."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Renoise:
-    """Draw z_s ~ q(z_s | x_hat) with the data estimate x_hat from z_t; the last step returns the estimate.
+    """Solver that draws z_s ~ q(z_s | x_hat) with the data estimate x_hat from z_t; the last step returns x_hat.
 
-    It takes one network evaluation per step. The estimates of the network must have the distribution of the data at every
-    level, as those of a distilled student do. A perfect denoiser returns the posterior mean, so samples would vary less
-    than the data.
+    Each step takes one network evaluation. At every level the estimates must have the distribution of the data, like
+    those of a distilled student. A perfect denoiser returns the posterior mean, so its samples would vary less than the
+    data.
 
     Source: Song et al. 2023, "Consistency models", https://arxiv.org/abs/2303.01469, algorithm 1.
     """
 
     @property
     def order(self) -> int:
-        """0: it does not converge for a perfect denoiser."""
+        """Order of convergence, 0, because it does not converge for a perfect denoiser."""
         return 0
 
     def init(self) -> None:
-        """Initial state: none."""
+        """Return no initial state."""
         return
 
     def step(self, denoise: Denoise, z: Tensor, t: Level, s: Level, state: None, noise: Noise) -> tuple[Tensor, None]:
-        """The estimate of x with fresh noise of level s."""
+        """Return the estimate of x with fresh noise of level s, and no state."""
         x_hat = denoise(z)
         return (x_hat if s.is_data else s.signal * x_hat + s.noise * noise(z)), None

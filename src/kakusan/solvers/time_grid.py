@@ -1,4 +1,4 @@
-"""Choice of K of the T steps of a chain for a solver."""
+"""Time grids, which select K of the T steps of a chain for a solver."""
 
 from __future__ import annotations
 
@@ -12,22 +12,23 @@ if TYPE_CHECKING:
     from kakusan.schedule import Schedule
 
 Spacing = Literal["uniform", "log-snr", "karras"]
-RHO = 7  # of Karras et al. 2022, equation 5
+RHO = 7  # exponent in equation 5 of Karras et al. 2022
 
 
 def times(schedule: Schedule, num_steps: int, spacing: str = "uniform", end_log_snr: float | None = None) -> list[int]:
-    """K different steps out of 1..T, increasing; the last is T, where the latents start.
+    """Select K different steps from 1..T, in increasing order; the last is T, where the latents start.
 
     "uniform" steps are equally spaced. For the other two, K - 1 steps lie between the noise-to-signal ratios 1 / K and
-    2 K / pi, equally spaced in its logarithm ("log-snr") or in its seventh root ("karras"), each moved to the nearest
-    free step. The first step, in nearly pure noise, and the last step, the data estimate, shrink as K grows.
+    2 K / pi. They are equally spaced in the logarithm of the ratio ("log-snr") or in its seventh root ("karras"), and
+    moved to the nearest free step. The first step, in nearly pure noise, and the last step, to the data estimate, become
+    smaller as K grows.
 
     Args:
         schedule: The chain's schedule.
-        num_steps: K, 1 to T.
+        num_steps: Number K of steps, 1 to T.
         spacing: "uniform" (default), "log-snr" or "karras".
-        end_log_snr: Largest log SNR of the grid, -100 to 100; default: none. A network may leave some noise at high
-            log SNR. Ending earlier removes it.
+        end_log_snr: Largest log-SNR of the grid, -100 to 100; default: no limit. A network may leave some noise at high
+            log-SNR, which a lower end removes.
 
     Source: Karras et al. 2022, https://arxiv.org/abs/2206.00364, equation 5.
 
@@ -35,7 +36,7 @@ def times(schedule: Schedule, num_steps: int, spacing: str = "uniform", end_log_
         InputError: For an unknown spacing, or numbers outside their ranges.
     """
     if spacing not in get_args(Spacing):
-        raise InputError(f"no spacing {spacing!r}; there are {', '.join(get_args(Spacing))}")
+        raise InputError(f"unknown spacing {spacing!r}; expected one of {', '.join(get_args(Spacing))}")
     depth = schedule.depth
     if isinstance(num_steps, bool) or not isinstance(num_steps, int) or not 1 <= num_steps <= depth:
         raise InputError(f"steps must lie in 1..{depth}, the model's own number, got {num_steps}")
@@ -58,7 +59,7 @@ def times(schedule: Schedule, num_steps: int, spacing: str = "uniform", end_log_
 
 
 def checked_times(given: Sequence[int], depth: int) -> list[int]:
-    """Validate given steps in any order and return them in increasing order.
+    """Check steps in any order and return them in increasing order.
 
     Raises:
         InputError: If steps repeat or lie outside 1..T.
@@ -70,11 +71,11 @@ def checked_times(given: Sequence[int], depth: int) -> list[int]:
 
 
 def _apart(wanted: list[int], depth: int) -> list[int]:
-    """Increasing distinct numbers in 1..depth, each as near as possible to the wanted one."""
+    """Return increasing, different numbers in 1..depth, each as near as possible to the wanted one."""
     free, out = 1, []
     for t in wanted:
         out.append(max(t, free))
         free = out[-1] + 1
-    for k in range(len(out)):  # then downwards from the upper end, where there is no room left
+    for k in range(len(out)):  # then downward from the upper end, where no numbers are left
         out[-1 - k] = min(out[-1 - k], depth - k)
     return out

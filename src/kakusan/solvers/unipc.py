@@ -1,4 +1,4 @@
-"""UniPC: predict from known estimates, then correct with the estimate at the predicted point."""
+"""UniPC, which predicts z_s from known estimates and corrects it with the estimate at the predicted point."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ if TYPE_CHECKING:
 
 
 class State(NamedTuple):
-    """Estimates, newest first."""
+    """Known estimates, newest first."""
 
     known: tuple[Known, ...]
 
 
 @dataclass(frozen=True)
 class UniPC:
-    """Predictor of order p from p estimates; corrected, the method has order p + 1. One evaluation per step.
+    """UniPC with a predictor of order p from p estimates and a corrector, which together have order p + 1.
 
-    The estimate at a predicted latent corrects that step, and the next step uses it too. The first steps have fewer
-    estimates and a lower order. The last step returns the data estimate.
+    Each step takes one network evaluation: the estimate at a predicted latent corrects that step, and the next step uses
+    it too. The first steps have fewer estimates and a lower order. The last step returns the data estimate.
 
-    Source: Zhao et al. 2023, https://arxiv.org/abs/2302.04867, algorithms 5 to 8, in data prediction. All conditions
-    on the weights are solved exactly here, so the function B(h) of the paper cancels.
+    Source: Zhao et al. 2023, https://arxiv.org/abs/2302.04867, algorithms 5 to 8, with data prediction. Here all
+    conditions on the weights are solved exactly, so the function B(h) of the paper cancels.
     """
 
     predictor_order: Annotated[int, Between(1, 3)] = 2
@@ -40,15 +40,15 @@ class UniPC:
 
     @property
     def order(self) -> int:
-        """Order of the predictor plus one."""
+        """Order of convergence, that of the predictor plus one."""
         return self.predictor_order + 1
 
     def init(self) -> State:
-        """Initial state: no estimates."""
+        """Return the initial state, which has no estimates."""
         return State(())
 
     def step(self, denoise: Denoise, z: Tensor, t: Level, s: Level, state: State, noise: Noise) -> tuple[Tensor, State]:
-        """Predict z_s, evaluate there, correct."""
+        """Return the corrected z_s, and the estimates for the next step."""
         known = state.known or ((t, denoise(z)),)
         if s.is_data:
             return known[0][1], state

@@ -11,14 +11,14 @@ import numpy as np
 
 
 def npy_bytes(array: Any) -> bytes:
-    """Content of a .npy file."""
+    """Return the content of a .npy file."""
     content = io.BytesIO()
     np.save(content, np.asarray(array))
     return content.getvalue()
 
 
 def csv_bytes(rows: Iterable[Iterable[Any]]) -> bytes:
-    """Content of a .csv file in UTF-8, one line for each row; cells are quoted where they must be."""
+    """Return the content of a .csv file in UTF-8, one line per row; cells are quoted only if necessary."""
     text = io.StringIO(newline="")
     csv.writer(text, lineterminator="\n").writerows(rows)
     return text.getvalue().encode()

@@ -1,9 +1,11 @@
-"""Folders that appear complete or not at all, and whose damage is detected.
+"""Folders that appear completely or not at all, and whose damage is detected.
 
-A draft is written under a hidden name, and every file is synced. Then `manifest.json` with name, size and SHA-256 of
-each file is written and the folder synced. The content is verified, the folder renamed, and the parent synced. A visible folder is complete, and
-one that `publish` returned survives a power cut. A folder to be removed is hidden first, durably, so that a power cut
-never leaves half of it visible. This relies only on what POSIX guarantees for fsync and rename.
+A draft is written under a hidden name, and every file is synced. Then `manifest.json`, with name, size and SHA-256 of
+each file, is written, and the folder is synced. The content is verified, the folder renamed, and its parent synced.
+
+A visible folder is complete. A folder that `publish` has returned survives a power failure. A folder to be removed is
+durably hidden first, so that a power failure never leaves half of it visible. This relies only on what POSIX guarantees
+for fsync and rename.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ MANIFEST = "manifest.json"
 FORMAT = 1
 PUBLISHED = re.compile(r"step-(\d{8,})")
 LEFT_OVER = (".tmp-*", ".dead-*", ".draft-*")
-FEWEST_KEPT = 2  # with a single one, damage would leave none
+FEWEST_KEPT = 2  # with only one, damage would leave no intact folder
 MOST_MANIFEST_BYTES = 4 * 1024 * 1024
 
 
@@ -48,15 +50,15 @@ class Draft:
         files.make_folder(self.path)
 
     def write(self, name: str, content: bytes) -> None:
-        """Add a file, synced."""
+        """Add a file and sync it."""
         files.write(self.path / name, content)
         self.entries[name] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
 
     def publish(self) -> Path:
-        """Make the folder visible, durably.
+        """Make the folder visible, durably, and return its path.
 
         Raises:
-            OSError: If the disk does not hold what was written; the folder has not appeared then.
+            OSError: If the disk does not hold what was written; the folder does not appear then.
         """
         files.write(self.path / MANIFEST, _manifest(self.name, self.entries))
         files.sync_folder(self.path)
@@ -81,7 +83,7 @@ class Draft:
         except OSError as second:
             if error is None:
                 raise
-            error.add_note(f"{self.path} could not be removed either ({second})")  # `sweep` will
+            error.add_note(f"{self.path} could not be removed either ({second})")  # `sweep` removes it later
 
 
 def verify(
@@ -91,13 +93,13 @@ def verify(
     from_device: bool = False,
     contents: bool = True,
 ) -> list[str]:
-    """Problems of a published folder, one sentence for each file; empty if it is intact.
+    """Return the problems of a published folder, one sentence for each file; empty if it is intact.
 
     Args:
         folder: The folder.
         name: Name that its manifest must have (default: the folder's own name).
         entries: Entries that its manifest must have, if they are known.
-        from_device: Read from the device, past the system's cache.
+        from_device: Read from the device, bypassing the system's cache.
         contents: Read the files; otherwise only names, types and sizes are checked.
     """
     try:
@@ -121,19 +123,19 @@ def verify(
 
 
 def published(root: Path) -> list[Path]:
-    """Published folders in the order of their steps, damaged ones included."""
+    """Return published folders in the order of their steps, including damaged ones."""
     numbered = [(PUBLISHED.fullmatch(path.name), path) for path in root.iterdir()] if root.is_dir() else []
     found = [(int(match[1]), path) for match, path in numbered if match and path.is_dir()]
     return [path for _, path in sorted(found)]
 
 
 def step_of(folder: Path) -> int:
-    """Step in the name of a published folder."""
+    """Return the step in the name of a published folder."""
     return int(folder.name.removeprefix("step-"))
 
 
 def newest_good(root: Path, at_most: int | None = None) -> tuple[Path | None, list[tuple[Path, str]]]:
-    """The newest intact folder up to step `at_most`, and the newer damaged ones with their problems."""
+    """Return the newest intact folder up to step `at_most`, and the newer damaged ones with their problems."""
     damaged = []
     for folder in reversed(published(root)):
         if at_most is not None and step_of(folder) > at_most:
@@ -146,9 +148,9 @@ def newest_good(root: Path, at_most: int | None = None) -> tuple[Path | None, li
 
 
 def prune(root: Path, keep: int, known: Collection[Path] = ()) -> None:
-    """Remove all but the newest `keep` intact folders; damaged ones are neither counted nor touched.
+    """Remove all but the newest `keep` intact folders; damaged folders are neither counted nor changed.
 
-    The contents of `known` folders were verified before and are not read again.
+    The contents of `known` folders have been verified before and are not read again.
     """
     if keep < FEWEST_KEPT:
         raise ValueError(f"keep must be at least {FEWEST_KEPT}, got {keep}: damage to a single one would leave none")
@@ -156,7 +158,7 @@ def prune(root: Path, keep: int, known: Collection[Path] = ()) -> None:
     hidden = []
     for folder in good[keep:]:
         grave = root / f".dead-{folder.name}"
-        if grave.exists():  # an earlier removal was cut short
+        if grave.exists():  # an earlier removal was interrupted
             files.remove(grave)
         files.rename(folder, grave)
         hidden.append(grave)
@@ -167,7 +169,7 @@ def prune(root: Path, keep: int, known: Collection[Path] = ()) -> None:
 
 
 def set_aside(folder: Path) -> Path:
-    """Rename a damaged folder, so that an intact one can take its place; nothing is removed."""
+    """Rename a damaged folder, so that an intact one can replace it, and return the new path. Nothing is removed."""
     number = 1
     while (aside := folder.with_name(f"damaged-{number}-{folder.name}")).exists():
         number += 1
@@ -176,7 +178,7 @@ def set_aside(folder: Path) -> Path:
 
 
 def sweep(root: Path) -> None:
-    """Remove leftovers of a killed process; only for the single writer of a root."""
+    """Remove leftovers of a killed process. Only the single writer of a root may call this."""
     for pattern in LEFT_OVER:
         for path in sorted(root.glob(pattern)):
             files.remove(path)
@@ -188,7 +190,7 @@ def _manifest(name: str, entries: dict[str, Entry]) -> bytes:
 
 
 def _entries(content: bytes, name: str) -> dict[str, Entry]:
-    """Entries of a manifest; ValueError, worded to follow the file's name, if `_manifest` did not write it."""
+    """Return the entries of a manifest. ValueError if `_manifest` did not write it; its text follows the file's name."""
     try:
         record = json.loads(content)
         entries = record["files"]
@@ -201,7 +203,7 @@ def _entries(content: bytes, name: str) -> dict[str, Entry]:
         )
     except (json.JSONDecodeError, UnicodeDecodeError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise ValueError("is damaged") from error
-    if not whole or not fits:  # a changed byte changes a value or its spelling by _manifest
+    if not whole or not fits:  # any changed byte changes a value or the exact text that _manifest writes
         raise ValueError("is damaged")
     if record["name"] != name:
         raise ValueError(f"belongs to {record['name']!r}")
@@ -213,7 +215,7 @@ def _is_plain(path: Path) -> bool:
 
 
 def _problem(path: Path, entry: Entry, from_device: bool, contents: bool) -> str | None:
-    """The problem of one file, or None."""
+    """Return the problem of one file, or None."""
     try:
         if not _is_plain(path):
             return f"{path.name} is not a plain file"

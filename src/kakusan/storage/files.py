@@ -1,8 +1,7 @@
 """All reads and writes in a run directory.
 
 A name is durable once its folder is synced, and content once its file is synced. POSIX guarantees no more. `watch` is
-called
-before each operation, so that a test can record it, fail it or end the process there.
+called before each operation, so that a test can record it, make it fail, or end the process there.
 """
 
 from __future__ import annotations
@@ -23,10 +22,11 @@ try:
 except ImportError:  # Windows
     fcntl = None
 
-READ_BYTES = 2**16  # at a time: a read of a whole limit would allocate it
+READ_BYTES = 2**16  # bytes per read; a single read up to the limit would allocate the whole limit
 CHUNK_BYTES = 1 << 22
 MIB = 1 << 20
-READ_FLAGS = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)  # opening a FIFO would wait for a writer
+# without O_NONBLOCK, opening a FIFO would wait for a writer
+READ_FLAGS = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
 SPECIAL = {  # descriptions of files that are not regular
     stat.S_IFIFO: "a FIFO, not a file",
@@ -35,20 +35,20 @@ SPECIAL = {  # descriptions of files that are not regular
     stat.S_IFBLK: "a device, not a file",
     stat.S_IFDIR: "a folder, not a file",
 }
-FULL_SYNC: int | None = getattr(fcntl, "F_FULLFSYNC", None)  # macOS, where fsync leaves bytes in the cache of the drive
-# (operation, path, the content written or the new name or nothing); operations are the strings of _about_to below
+FULL_SYNC: int | None = getattr(fcntl, "F_FULLFSYNC", None)  # macOS, whose fsync leaves bytes in the drive's cache
+# (operation, path, content or new name or None); the operations are the strings passed to _about_to below
 watch: Callable[[str, Path, bytes | Path | None], None] | None = None
 
 
 def write(path: Path, content: bytes) -> None:
-    """Write a file, synced; its name is durable once its folder is synced."""
+    """Write and sync a file; its name is durable once its folder is synced."""
     _about_to("create", path)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
     _write_and_close(descriptor, "write", path, content)
 
 
 def append(path: Path, content: bytes) -> None:
-    """Append to a file, synced; create it with a durable name if it is missing."""
+    """Append to a file and sync it; create it with a durable name if it is missing."""
     if not path.exists():
         write(path, b"")
         sync_folder(path.parent)
@@ -57,7 +57,7 @@ def append(path: Path, content: bytes) -> None:
 
 
 def replace(path: Path, content: bytes) -> None:
-    """Create or replace a file atomically, so that readers find the old or the new content, even after a power cut.
+    """Create or replace a file atomically: readers find the old or the new content, even after a power failure.
 
     If writing fails, the draft is removed.
     """
@@ -66,7 +66,7 @@ def replace(path: Path, content: bytes) -> None:
         write(draft, content)
         rename(draft, path)
     except OSError:
-        with contextlib.suppress(OSError):  # the first error is the one to report
+        with contextlib.suppress(OSError):  # report the first error
             draft.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
@@ -134,10 +134,10 @@ def open_regular(path: Path, limit: int | None = None, *, follow: bool = True) -
     """
     if not follow and path.is_symlink():
         raise OSError(errno.ELOOP, "a symbolic link, which is not followed here", str(path))
-    _check_regular(path, os.stat(path), limit)  # before opening: opening a device may already have an effect
+    _check_regular(path, os.stat(path), limit)  # before opening, because opening a device may already have an effect
     descriptor = os.open(path, os.O_RDONLY | READ_FLAGS | (0 if follow else NO_FOLLOW))
     try:
-        _check_regular(path, os.fstat(descriptor), limit)  # another file may have taken its place
+        _check_regular(path, os.fstat(descriptor), limit)  # checked again, because another file may have replaced it
         return os.fdopen(descriptor, "rb")
     except BaseException:
         os.close(descriptor)
@@ -145,12 +145,12 @@ def open_regular(path: Path, limit: int | None = None, *, follow: bool = True) -
 
 
 def read_regular(path: Path, limit: int, *, follow: bool = True) -> bytes:
-    """All bytes of a regular file of at most `limit` bytes; raises as `open_regular` does."""
+    """Return all bytes of a regular file of at most `limit` bytes. Errors are those of `open_regular`."""
     content = bytearray()
     with open_regular(path, limit, follow=follow) as file:
         while piece := file.read(READ_BYTES):
             content += piece
-            if len(content) > limit:  # it grows while it is read
+            if len(content) > limit:  # the file grows while it is read
                 raise OSError(errno.EFBIG, f"larger than {limit:,} bytes", str(path))
     return bytes(content)
 
@@ -167,7 +167,7 @@ def _size(size: int) -> str:
 
 
 def chunks(path: Path, from_device: bool = False) -> Iterator[bytes]:
-    """Read a file in chunks; `from_device` first drops its cached pages, if the system allows it."""
+    """Yield the chunks of a file; `from_device` first drops its cached pages, if the system allows it."""
     _about_to("read", path)
     with open_regular(path) as file:
         if from_device and hasattr(os, "posix_fadvise"):
@@ -177,7 +177,7 @@ def chunks(path: Path, from_device: bool = False) -> Iterator[bytes]:
 
 
 def ends_in_newline(path: Path) -> bool:
-    """True if a file is empty or its last line is complete."""
+    """Return whether a file is empty or its last line is complete."""
     with open_regular(path) as file:
         if not file.seek(0, os.SEEK_END):
             return True
@@ -195,12 +195,12 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def free_bytes(folder: Path) -> int:
-    """Number of bytes that this user may still write on the disk of a folder."""
+    """Return the number of bytes that this user may still write on the disk of a folder."""
     return shutil.disk_usage(folder).free
 
 
 def free_words(folder: Path) -> str:
-    """Free space in words, also if the disk does not answer."""
+    """Describe the free space, or state that it is unknown."""
     try:
         return f"{free_bytes(folder):,} bytes are free"
     except OSError as error:

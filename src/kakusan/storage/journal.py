@@ -1,4 +1,4 @@
-"""Append-only file of JSON lines; an incomplete last line is dropped, a damaged line is reported and skipped."""
+"""Append-only file of JSON lines. An incomplete last line is dropped; a damaged line is reported and skipped."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from kakusan.errors import DamageWarning, InputError
 from kakusan.storage import files, records
 
 MOST_BYTES = 16 * files.MIB
-MOST_DAMAGED = 100  # lines
+MOST_DAMAGED = 100  # largest number of damaged lines
 
 
 def append(path: Path, line: dict[str, Any]) -> None:
-    """Add one line, synced."""
+    """Append one line and sync the file."""
     if path.exists() and not files.ends_in_newline(path):  # a crash or a full disk left the last line incomplete
         files.replace(path, b"".join(one for one in _lines(path) if one.endswith(b"\n")))
     files.append(path, _encoded(line))
 
 
 def read(path: Path, check: Callable[[Any, str], dict[str, Any]]) -> list[dict[str, Any]]:
-    """Complete lines of a file, none if it is missing; a DamageWarning if `check` refuses some.
+    """Return the complete lines of a file; a missing file has none. Lines that `check` rejects cause a DamageWarning.
 
     Args:
         path: The file.
-        check: (value, its name in messages) -> the line; raises InputError.
+        check: (value, its name in messages) -> the line; raises InputError for a damaged line.
 
     Raises:
         InputError: If too many lines are damaged.
@@ -50,7 +50,7 @@ def read(path: Path, check: Callable[[Any, str], dict[str, Any]]) -> list[dict[s
 
 
 def replace(path: Path, lines: list[dict[str, Any]]) -> None:
-    """Replace all lines."""
+    """Replace all lines of a file by these."""
     files.replace(path, b"".join(map(_encoded, lines)))
 
 

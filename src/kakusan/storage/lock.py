@@ -1,4 +1,4 @@
-"""Lock for the single writer of a folder, freed by the system when its process ends, with a record of the holder."""
+"""Lock for the single writer of a folder, with a record of the holder. The system frees it when the process ends."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ class WriterLock:
         """Become the single writer.
 
         Raises:
-            Busy: If another process is.
-            SaveError: If the folder cannot be written.
+            Busy: If another process is the writer.
+            SaveError: If the folder is not writable.
         """
         lock = FileLock(self.folder / LOCK)
         try:
@@ -59,7 +59,7 @@ class WriterLock:
             raise
 
     def release(self) -> None:
-        """Let others write; nothing happens if the lock is not held."""
+        """Release the lock; nothing happens if it is not held."""
         if self._lock is None:
             return
         lock, self._lock = self._lock, None
@@ -73,7 +73,7 @@ class WriterLock:
             lock.release()
 
     def owner(self) -> dict[str, Any] | None:
-        """Record of the process that holds the lock (empty if unreadable), or None if nobody does; changes nothing."""
+        """Return the record of the process that holds the lock (empty if unreadable), or None; the lock does not change."""
         path = self.folder / LOCK
         if path.is_symlink() or not path.is_file():
             return None
@@ -82,13 +82,13 @@ class WriterLock:
             probe.acquire(timeout=0)
         except Timeout:
             return self._record()
-        except OSError:  # a folder of another user, who alone can write here
+        except OSError:  # a folder of another user, and only that user can write here
             return None
         probe.release()
         return None
 
     def _record(self) -> dict[str, Any]:
-        """The record, or an empty one if its process is just starting or ending."""
+        """Return the record, or an empty one while the process is starting or ending."""
         try:
             content = files.read_regular(self.folder / OWNER, records.MOST_BYTES, follow=False)
             owner = records.parse(content, OWNER)

@@ -13,7 +13,7 @@ MOST_BYTES = 64 * 1024
 
 
 def parse(content: bytes | str, what: str, most_bytes: int = MOST_BYTES) -> Any:
-    """Parse a JSON text.
+    """Parse and return a JSON text.
 
     Args:
         content: UTF-8 without a byte-order mark.
@@ -21,7 +21,7 @@ def parse(content: bytes | str, what: str, most_bytes: int = MOST_BYTES) -> Any:
         most_bytes: Largest size; longer texts are not parsed.
 
     Raises:
-        InputError: If it is too long, nested too deep, not JSON, has a key twice, or a number that is not finite.
+        InputError: If it is too long, nested too deeply, not JSON, or contains a repeated key or a non-finite number.
     """
     if len(content) > most_bytes:
         raise InputError(f"{what} must be JSON of at most {most_bytes:,} bytes, got {len(content):,}")
@@ -30,17 +30,17 @@ def parse(content: bytes | str, what: str, most_bytes: int = MOST_BYTES) -> Any:
         return json.loads(text, object_pairs_hook=_table, parse_constant=_no_constant, parse_float=_finite)
     except RecursionError:
         raise InputError(f"{what} is nested too deep") from None
-    except ValueError as error:  # from decoding, JSON, numbers with thousands of digits, and our own checks
+    except ValueError as error:  # of decoding, of JSON, of numbers with thousands of digits, or of our own checks
         raise InputError(f"{what} is not valid JSON ({_words(error)})") from error
 
 
 def to_bytes(content: Mapping[str, Any]) -> bytes:
-    """Readable JSON text of a record."""
+    """Return a record as readable JSON text."""
     return (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode()
 
 
 def _words(error: ValueError) -> str:
-    """Reason of an error in one line."""
+    """Return the reason of an error on one line."""
     return error.reason if isinstance(error, UnicodeDecodeError) else str(error).splitlines()[0]
 
 

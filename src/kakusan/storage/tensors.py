@@ -1,6 +1,6 @@
-"""Reading and writing of weights as safetensors; a file is read only after its header has been checked.
+"""Reading and writing of weights in safetensors files. A file is read only after its header has been checked.
 
-A file has three parts: 8 bytes with the length of the header, the header as JSON, and the bytes of the tensors without
+A file has three parts: the length of the header in 8 bytes, the header as JSON, and the bytes of the tensors without
 gaps. The safetensors library accepts headers of 100 MB, which take a gigabyte to read, and does not detect flipped bits.
 Source: the format's description at https://github.com/huggingface/safetensors.
 """
@@ -58,7 +58,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Header:
-    """Header of a file; checked, and in the order of the bytes."""
+    """Checked header of a file, with the tensors in the order of their bytes."""
 
     entries: dict[str, Entry]
     metadata: dict[str, str]
@@ -66,7 +66,7 @@ class Header:
 
 
 def header(path: Path) -> Header:
-    """Read and check the header alone; InputError says what is wrong."""
+    """Read, check and return the header of a file; InputError if it is invalid."""
     with _open(path) as file:
         return _header(file, path)
 
@@ -74,7 +74,7 @@ def header(path: Path) -> Header:
 def read(
     path: Path, expected: Expected | Callable[[Header], Expected] | None = None, device: torch.device | str = "cpu"
 ) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The tensors and the metadata of a file. Nothing is allocated before the header has been checked.
+    """Read the tensors and the metadata of a file. Nothing is allocated before the header has been checked.
 
     Args:
         path: A .safetensors file.
@@ -82,7 +82,7 @@ def read(
         device: Device of the tensors.
 
     Raises:
-        InputError: If the file is not safetensors within our limits, not what is expected, cut short, or not finite.
+        InputError: If the file exceeds our limits, is not valid safetensors, is incomplete, not as expected, or not finite.
     """
     with _open(path) as file:
         head = _header(file, path)
@@ -95,7 +95,7 @@ def read(
 
 
 def to_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> bytes:
-    """Content of a file for `read`; InputError for a name that `read` would refuse, or a non-finite number."""
+    """Return the content of a file for `read`; InputError for a name that `read` would reject, or a non-finite number."""
     for name in tensors:
         _check_name(name, "these tensors")
     check_finite(tensors, "these tensors")
@@ -105,7 +105,7 @@ def to_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None =
 
 
 def _ordered(content: bytes) -> bytes:
-    """The same file with its metadata in alphabetic order; safetensors writes them in a random one."""
+    """Return the same file with its metadata in alphabetical order, because safetensors writes them in random order."""
     start = 8 + int.from_bytes(content[:8], "little")
     table = json.loads(content[8:start])
     table[METADATA] = dict(sorted(table[METADATA].items()))
@@ -115,7 +115,7 @@ def _ordered(content: bytes) -> bytes:
 
 
 def digest(tensors: Mapping[str, Tensor]) -> str:
-    """SHA-256 over names and bytes: two models with the same digest have the same weights."""
+    """Return the SHA-256 over names and bytes; two models with the same digest have the same weights."""
     total = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):
         total.update(name.encode())
@@ -124,7 +124,7 @@ def digest(tensors: Mapping[str, Tensor]) -> str:
 
 
 def check_expected(found: Expected, expected: Expected, where: Any) -> None:
-    """InputError, naming the first difference, unless both have the same names, shapes and dtypes."""
+    """Raise InputError that names the first difference, unless both have the same names, shapes and dtypes."""
     missing = [name for name in expected if name not in found]
     extra = [name for name in found if name not in expected]
     if missing or extra:
@@ -143,7 +143,7 @@ def check_expected(found: Expected, expected: Expected, where: Any) -> None:
 
 
 def check_finite(tensors: Mapping[str, Tensor], where: Any) -> None:
-    """InputError, naming the first tensor that holds NaN or infinity."""
+    """Raise InputError that names the first tensor with NaN or infinity, if there is one."""
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not tensor.isfinite().all():
             raise InputError(f"{where}: {name} holds numbers that are not finite; the model cannot be used")
@@ -160,7 +160,9 @@ def _header(file: BufferedReader, path: Path) -> Header:
     size = os.fstat(file.fileno()).st_size
     length = int.from_bytes(file.read(LENGTH_BYTES), "little")
     if size < LENGTH_BYTES or length > size - LENGTH_BYTES:
-        raise InputError(f"{path}: not a whole safetensors file: {size:,} bytes, and its header should have {length:,}")
+        raise InputError(
+            f"{path}: not a complete safetensors file: it has {size:,} bytes, and its header alone should have {length:,}"
+        )
     if length > MOST_HEADER_BYTES:
         raise InputError(f"{path}: the header may have at most {MOST_HEADER_BYTES:,} bytes, got {length:,}")
     table = records.parse(file.read(length), f"{path}: the header", MOST_HEADER_BYTES)
@@ -185,7 +187,7 @@ def _header(file: BufferedReader, path: Path) -> Header:
 
 
 def _entry(name: str, values: Any, path: Path) -> Entry:
-    """Checked entry of the header."""
+    """Check and return an entry of the header."""
     _check_name(name, path)
     if not isinstance(values, dict) or values.keys() != {"dtype", "shape", "data_offsets"}:
         raise InputError(f"{path}: {name} must have dtype, shape and data_offsets, got {shown(values)}")
@@ -198,12 +200,12 @@ def _entry(name: str, values: Any, path: Path) -> Entry:
         raise InputError(f"{path}: the offsets of {name} must be two positions, got {shown(offsets)}")
     begin, end = offsets
     if end - begin != math.prod(shape) * DTYPES[dtype].itemsize:
-        raise InputError(f"{path}: {name} has {shown(end - begin)} bytes, and not those of {dtype} {shown(shape)}")
+        raise InputError(f"{path}: {name} has {shown(end - begin)} bytes, which do not fit {dtype} {shown(shape)}")
     return Entry(DTYPES[dtype], tuple(shape), begin, end)
 
 
 def _whole_numbers(values: Any) -> bool:
-    """True for a list of whole numbers that fit into 64 bits."""
+    """Return whether a value is a list of whole numbers that fit into 64 bits."""
     return isinstance(values, list) and all(type(value) is int and 0 <= value < 2**63 for value in values)
 
 

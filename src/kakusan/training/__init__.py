@@ -1,1 +1,1 @@
-"""Optimization of a loss: the loop, optimizers, averages, precision, checkpoints, several processes."""
+"""Minimization of a loss: the loop, optimizers, weight averages, precision, checkpoints and distributed training."""

@@ -1,4 +1,4 @@
-"""Examples of each step: a pure function of (seed, step, micro-batch), so that resuming needs no generator state."""
+"""Example indices of each step, a pure function of (seed, step, micro-batch), so that resuming needs no generator state."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from kakusan.noise import stream
 class Batches:
     """Batches of an endless sequence of shuffled epochs; step k takes positions k * batch to (k + 1) * batch - 1.
 
-    Every example occurs once per epoch, all batches have one size, and step k costs the same for any k.
+    Every example occurs once per epoch, all batches have the same size, and step k costs the same for any k.
 
     Args:
         num_examples: Number of training examples.
@@ -19,7 +19,7 @@ class Batches:
         seed: Random seed of the shuffles.
         device: Device of the indices.
         micro_batches: Number of micro-batches per batch.
-        salt: Number that selects other shuffles of the same seed.
+        salt: Number that selects different shuffles for the same seed.
     """
 
     def __init__(
@@ -30,7 +30,7 @@ class Batches:
         self._orders: dict[int, Tensor] = {}
 
     def indices(self, step: int, micro_batch: int = 0) -> Tensor:
-        """Indices of the examples of one micro-batch, int64 (batch / micro_batches,); steps start at 0."""
+        """Return the example indices of one micro-batch, int64 (batch / micro_batches,); steps start at 0."""
         first = step * self.batch + micro_batch * self.slice
         parts, needed = [], self.slice
         while needed:
@@ -42,7 +42,7 @@ class Batches:
 
     def _order(self, epoch: int) -> Tensor:
         if epoch not in self._orders:
-            if len(self._orders) > 1:  # a batch spans at most two epochs, or many tiny ones
+            if len(self._orders) > 1:  # a batch spans at most two epochs, or many epochs of very few examples
                 self._orders.clear()
             generator = stream(self.seed, "order", self.salt, epoch)
             order = torch.randperm(self.num_examples, generator=generator)

@@ -1,9 +1,9 @@
 """Checkpoints: safetensors and JSON in folders that appear complete or not at all; no pickle.
 
-The newest intact one is used. A damaged one is reported and left unchanged; `kakusan doctor` lists what is wrong.
-A run that resumes from before a damaged one renames it first, so that it is never used again.
+The newest intact checkpoint is used. A damaged one is reported and left unchanged; `kakusan doctor` lists the damage.
+A run that resumes from an earlier checkpoint renames a damaged one first, so that it is never used again.
 
-Verifying a checkpoint means reading all of it, so each is read once. `latest` returns an intact one, and functions that
+To verify a checkpoint, all of it must be read, so each is verified once. `latest` returns an intact one; functions that
 take a `checkpoint` do not verify it again. A save receives the checkpoints `known` to be intact.
 """
 
@@ -29,11 +29,11 @@ from kakusan.training.loop import Trainer
 from kakusan.training.state import State
 
 KEPT = 2
-MOST_COPIES = 5  # copies of a module in a checkpoint: weights, averaged, early, and two moments of an optimizer
+MOST_COPIES = 5  # of a module in a checkpoint: weights, averaged weights, early weights and two optimizer moments
 SUFFIX = ".safetensors"
-SHARD = re.compile(r"(?P<stem>\w+)\.(?P<rank>\d+)-of-\d+")  # files of runs that were sharded (version 0.3)
+SHARD = re.compile(r"(?P<stem>\w+)\.(?P<rank>\d+)-of-\d+")  # files of sharded runs (version 0.3)
 STATE = "state.json"
-Tensors = dict[str, dict[str, Tensor]]  # file without its ending -> name -> tensor
+Tensors = dict[str, dict[str, Tensor]]  # file name without its ending -> tensor name -> tensor
 
 
 def write(folder: Path, step: int, tensors: Tensors, state: Mapping[str, Any], known: Collection[Path] = ()) -> Path:
@@ -49,7 +49,7 @@ def write(folder: Path, step: int, tensors: Tensors, state: Mapping[str, Any], k
         known: Checkpoints that this process has verified or written.
 
     Raises:
-        SaveError: If writing fails; the message has the bytes needed and free. Earlier checkpoints are unchanged.
+        SaveError: If writing fails; the message states the bytes needed and free. Earlier checkpoints are unchanged.
         InputError: If a tensor is not finite; nothing is written then.
     """
     distributed.on_rank0(lambda: _write(folder, _path(folder, step), tensors, state, known))
@@ -59,7 +59,7 @@ def write(folder: Path, step: int, tensors: Tensors, state: Mapping[str, Any], k
 def _write(folder: Path, final: Path, tensors: Tensors, state: Mapping[str, Any], known: Collection[Path]) -> None:
     try:
         files.make_folders(folder)
-        if _has_its_place(final):  # the same step, hence the same state
+        if _has_its_place(final):  # it has the same step, hence the same state
             files.sync_folder(folder)
         else:
             with commit.Draft(folder, final.name) as draft:
@@ -87,18 +87,18 @@ def _prune(folder: Path, final: Path, known: Collection[Path]) -> None:
 
 
 def save(trainer: Trainer, folder: Path, known: Collection[Path] = ()) -> Path:
-    """Write the state of a trainer; see `write`."""
+    """Write the state of a trainer, and return its folder; see `write`."""
     tensors, state = trainer.snapshot()
     return write(folder, trainer.state.step, tensors, state, known)
 
 
 def restore(trainer: Trainer, folder: Path, at_most: int | None = None) -> None:
-    """Load the newest intact checkpoint; InputError, and the trainer is unchanged, if it does not fit.
+    """Load the newest intact checkpoint. InputError if it does not fit; the trainer is then unchanged.
 
     Args:
         trainer: A trainer with the settings of the one that was saved.
         folder: Folder of all checkpoints.
-        at_most: Latest step to load. If there is no such checkpoint, the trainer stays at step 0.
+        at_most: Largest step to load. If there is no such checkpoint, the trainer stays at step 0.
     """
     newest = latest(folder) if at_most is None else commit.newest_good(folder, at_most)[0]
     if newest is not None:
@@ -106,7 +106,7 @@ def restore(trainer: Trainer, folder: Path, at_most: int | None = None) -> None:
 
 
 def load(trainer: Trainer, checkpoint: Path) -> None:
-    """Load an intact checkpoint; InputError, and the trainer is unchanged, if it does not fit."""
+    """Load an intact checkpoint. InputError if it does not fit; the trainer is then unchanged."""
     expected = {
         "model": _kinds(trainer.module.state_dict()),
         "ema": _kinds(trainer.ema.tensors),
@@ -121,8 +121,8 @@ def load(trainer: Trainer, checkpoint: Path) -> None:
 def rename_newer(checkpoint: Path) -> None:
     """Rename the damaged checkpoints that are newer than this intact one; nothing is removed.
 
-    Only the writer of a run calls it, before it resumes. Otherwise a file that becomes readable again could count as the
-    newest checkpoint, after other steps were trained.
+    Only the writer of a run calls this, before it resumes. Otherwise a file that becomes readable again could count as
+    the newest checkpoint, although other steps have been trained since.
     """
     folder = checkpoint.parent
     newer = [path for path in commit.published(folder) if commit.step_of(path) > commit.step_of(checkpoint)]
@@ -139,22 +139,22 @@ def rename_newer(checkpoint: Path) -> None:
 
 
 def averaged_weights(checkpoint: Path) -> dict[str, Tensor]:
-    """Averaged weights of a checkpoint from `latest`; sampling and evaluation use them."""
+    """Read the averaged weights of a checkpoint from `latest`, which sampling and evaluation use."""
     return _read(checkpoint, "ema")
 
 
 def early_weights(checkpoint: Path) -> dict[str, Tensor] | None:
-    """Averaged weights from early in the run, if the checkpoint has them."""
+    """Read the averaged weights from early in the run; None if the checkpoint has none."""
     return _read(checkpoint, "early") if (checkpoint / f"early{SUFFIX}").exists() else None
 
 
 def exists(folder: Path) -> bool:
-    """True if there is a checkpoint, intact or damaged; a run killed before its first save has none."""
+    """Return whether there is a checkpoint, intact or damaged. A run killed before its first save has none."""
     return bool(commit.published(folder))
 
 
 def latest(folder: Path) -> Path:
-    """The newest intact checkpoint, with a DamageWarning for each newer one; InputError if there is none."""
+    """Return the newest intact checkpoint, and warn (DamageWarning) of newer damaged ones; InputError if none is intact."""
     newest, damaged_ones = commit.newest_good(folder)
     if newest is None and not damaged_ones:
         raise InputError(f"{folder.parent} holds no checkpoint; resume with: {resume_command(folder.parent)}")
@@ -167,17 +167,17 @@ def latest(folder: Path) -> Path:
     for path, problem in damaged_ones:
         words = f"the checkpoint {path} is damaged ({problem}) and left as it is; using {newest.name}; "
         words += f"to see how to resume, type: {command('doctor', folder.parent)}"
-        warnings.warn(words, DamageWarning, stacklevel=1)  # one call site, so that Python shows it once
+        warnings.warn(words, DamageWarning, stacklevel=1)  # one call site, so that Python shows each warning once
     return newest
 
 
 def restart_command(folder: Path) -> str:
-    """Command that restarts a run without an intact checkpoint and keeps the damaged ones under another name."""
+    """Return the command that restarts a run without an intact checkpoint. It keeps damaged ones under another name."""
     return resume_command(folder.parent, (folder, folder.with_name("damaged")))
 
 
 def check_room(folder: Path, module: nn.Module) -> None:
-    """InputError unless the disk of an existing folder has room for one checkpoint more than a run keeps."""
+    """Raise InputError unless the disk of an existing folder has room for one more checkpoint than a run keeps."""
     largest = MOST_COPIES * _size({"model": module.state_dict()})
     there = sum(file.stat().st_size for path in commit.published(folder) for file in path.iterdir())
     needed, free = (KEPT + 1) * largest - there, files.free_bytes(folder)
@@ -189,7 +189,7 @@ def check_room(folder: Path, module: nn.Module) -> None:
 
 
 def _has_its_place(final: Path) -> bool:
-    """True if this checkpoint exists and is intact; a damaged one is renamed."""
+    """Return whether this checkpoint exists and is intact; a damaged one is renamed."""
     if final.exists() and commit.verify(final):
         aside = commit.set_aside(final)
         warnings.warn(f"the checkpoint {final} is damaged; it is kept as {aside.name}", DamageWarning, stacklevel=3)
@@ -208,7 +208,7 @@ def _size(tensors: Tensors) -> int:
 
 
 def state_of(checkpoint: Path) -> State:
-    """State of an intact checkpoint."""
+    """Read the state of an intact checkpoint."""
     try:
         return State(**json.loads(files.read_regular(checkpoint / STATE, 16 * files.MIB)))
     except (ValueError, TypeError) as error:
@@ -224,7 +224,7 @@ def _paths(checkpoint: Path, stem: str) -> list[Path]:
 
 
 def _read(checkpoint: Path, stem: str, expected: storage.Expected | None = None) -> dict[str, Tensor]:
-    """Tensors of one file, or merged from its shards."""
+    """Read the tensors of one file, or of its shards merged."""
     paths = _paths(checkpoint, stem)
     if len(paths) == 1:
         return storage.read(paths[0], expected)[0]
@@ -235,13 +235,13 @@ def _read(checkpoint: Path, stem: str, expected: storage.Expected | None = None)
 
 
 def _files_of(stem: str, names: Iterable[str]) -> list[str]:
-    """The files that hold a stem: one, or several in the order of the ranks of a sharded run of version 0.3."""
+    """Return the names of the files of a stem: one, or one per rank of a sharded run (version 0.3)."""
     matches = [match for match in map(SHARD.fullmatch, names) if match and match["stem"] == stem]
     return [match[0] for match in sorted(matches, key=lambda match: int(match["rank"]))] or [stem]
 
 
 def _joined(shards: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """Merge shards of consecutive rows; tensors that were not sharded are in the first file only."""
+    """Merge shards of consecutive rows; tensors that were not sharded are only in the first file."""
     first, *others = shards
     return {
         name: torch.cat([tensor, *(other[name] for other in others)]) if others and name in others[0] else tensor
@@ -254,7 +254,7 @@ def _kinds(tensors: Mapping[str, Tensor]) -> storage.Expected:
 
 
 def _kinds_in_optimizer(checkpoint: Path, module: nn.Module) -> storage.Expected:
-    """Expected shapes in a file of optimizer state: slot.weight has the shape of the trained weight."""
+    """Return the expected shapes in a file of optimizer state: slot.weight has the shape of the trained weight."""
     trained = _kinds({name: p for name, p in module.named_parameters() if p.requires_grad})
     kinds = {}
     for name in storage.header(_paths(checkpoint, "optimizer")[0]).entries:

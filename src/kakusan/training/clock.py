@@ -1,8 +1,7 @@
 """Training time as a function of the step, for learning rates that follow a budget in minutes.
 
-The clock is read from time to time, and readings are kept in the checkpoint and interpolated linearly. So the learning
-rate
-of every step up to a checkpoint can be computed again.
+The clock is read occasionally. Readings are stored in the checkpoint and interpolated linearly, so the learning rate of
+every step up to a checkpoint can be computed again.
 """
 
 from __future__ import annotations
@@ -13,8 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-LEAST_SECONDS = 0.5  # least time between two readings
-LEAST_SHARE = 0.01  # the same as a share of the run so far, which limits the number of readings
+LEAST_SECONDS = 0.5  # least number of seconds between two readings
+LEAST_SHARE = 0.01  # least interval as a share of the run so far, which limits the number of readings
 
 
 class Reading(NamedTuple):
@@ -36,30 +35,30 @@ class Clock:
 
     readings: list[Reading] = field(default_factory=lambda: [Reading(0, 0.0, 0.0)])
     now: Callable[[], float] = time.monotonic
-    stopped: bool = False  # no new readings
+    stopped: bool = False  # whether new readings are suspended
 
     def __post_init__(self):
         self.start(0)
 
     def start(self, step: int) -> None:
-        """Start or resume the run before this step."""
+        """Start or resume the clock before this step."""
         self._last_step = step
         self._zero = self.now() - self.seconds(step)
         self._read_at = self.now()
 
     def seconds(self, step: int) -> float:
-        """Time of the run in seconds before this step; steps start at 0."""
+        """Return the seconds that the run has taken before this step; steps start at 0."""
         latest = self.readings[-1]
-        if step < latest.step:  # the step is in the past
+        if step < latest.step:  # the step lies between two readings
             latest = self.readings[bisect.bisect_right(self.readings, step, key=lambda reading: reading.step) - 1]
         return latest.seconds + (step - latest.step) * latest.pace
 
     def wanted(self, step: int, paused: bool = False) -> Reading | None:
-        """A new reading if one is due; `take` records it.
+        """Return a new reading if one is due, otherwise None; `take` records it.
 
         Args:
             step: The next step.
-            paused: True if other work than steps has taken time since the last reading.
+            paused: Whether work other than steps has taken time since the last reading.
         """
         if self.stopped:
             return None

@@ -1,4 +1,4 @@
-"""Device of a run."""
+"""Devices by name."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from kakusan.errors import InputError
 
 
 def device_named(name: str) -> torch.device:
-    """Device of a name auto, cpu, cuda, cuda:N or mps; each process on a machine gets its own. InputError if missing."""
+    """Return the device named auto, cpu, cuda, cuda:N or mps; each process gets its own GPU. InputError if missing."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
@@ -23,7 +23,7 @@ def device_named(name: str) -> torch.device:
         raise InputError(f"device {name!r} is not available: torch finds no Apple GPU; use --device cpu")
     if device.type == "cuda" and not torch.cuda.is_available():
         raise InputError(f"device {name!r} is not available: torch finds no GPU; use --device cpu")
-    if device.type == "cuda":  # torch lets convolutions round to TF32 by default; training may ask for it
+    if device.type == "cuda":  # by default torch lets convolutions round to TF32; only optim.precision may allow that
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     if device.type == "cuda" and device.index is None and "LOCAL_RANK" in os.environ:
         return torch.device("cuda", int(os.environ["LOCAL_RANK"]))

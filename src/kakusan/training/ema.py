@@ -1,4 +1,4 @@
-"""Averaged weights whose memory grows with the run."""
+"""Weight averages over a fixed share of the run."""
 
 from __future__ import annotations
 
@@ -24,28 +24,28 @@ class Ema:
     def __init__(self, module: nn.Module, share: float):
         self.share = share
         self._module = copy.deepcopy(module).eval().requires_grad_(False)
-        # listed once: walking a module's tree costs more than averaging a small one
+        # listed once, because walking a module's tree costs more than averaging a small module
         self._averages: list[Tensor] = list(self._module.parameters())
         self._weights = [p.detach() for p in module.parameters()]
         self._buffers = list(zip(self._module.buffers(), module.buffers()))
         self._tensors: dict[str, Tensor] = dict(self._module.state_dict())
-        self._current = True  # False if the last weights are still to be copied
+        self._current = True  # False while the last weights have not been copied
 
     @property
     def module(self) -> nn.Module:
-        """Copy of the module with the averaged weights, in evaluation mode."""
+        """A copy of the module with the averaged weights, in evaluation mode."""
         self._catch_up()
         return self._module
 
     @property
     def tensors(self) -> dict[str, Tensor]:
-        """Averaged weights and buffers by name."""
+        """Return the averaged weights and buffers by name."""
         self._catch_up()
         return self._tensors
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        """Average the weights after optimizer step number `step` >= 1."""
+        """Include the weights after optimizer step number `step` >= 1 in the average."""
         self._current = self.share > 0
         if self._current:
             self._average((1 - 1 / step) ** (1 / self.share - 1))

@@ -1,6 +1,6 @@
-"""Process groups and gradient averaging over the ranks of a job, by torch's DistributedDataParallel.
+"""Process groups, and gradient averaging over the ranks of a job with torch's DistributedDataParallel.
 
-One process starts no process group. Several ranks hold copies of the weights and average the gradients.
+A single process starts no process group. Several ranks hold copies of the weights and average the gradients.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from kakusan import distributed, signals
 from kakusan.errors import InputError, PeerFailed, Stopped
 
 PEER_LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe")  # messages of gloo
-PATIENCE = timedelta(minutes=30)  # for the slowest process, which may be measuring or saving
+PATIENCE = timedelta(minutes=30)  # longest wait for the slowest process, which may be measuring or saving
 
 
 @contextmanager
 def process_group(device: torch.device) -> Iterator[None]:
-    """Process group of the job that torchrun or `--devices` describes in the environment; none for one process."""
+    """Join the process group that torchrun or `--devices` describes in the environment; one process joins none."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield
         return
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    with signals.left_to_the_system():  # there is nothing to save yet, and a wait in C++ cannot run a Python handler
+    with signals.left_to_the_system():  # nothing is to be saved yet, and a wait in C++ cannot run a Python handler
         _join(device)
     try:
         with losses_named():
@@ -59,8 +59,8 @@ def _join(device: torch.device) -> None:
     if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
         dist.init_process_group(backend, timeout=PATIENCE)
         return
-    # The launcher's store outlives its workers. After a restart torch 2.13 read the addresses of the earlier attempt there
-    # and failed with "Connection refused". So each attempt has its own prefix.
+    # The launcher's store outlives its workers. After a restart, torch 2.13 read the addresses of the earlier attempt in
+    # it and failed with "Connection refused". So each attempt has its own prefix.
     rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     store = dist.TCPStore(
         os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), world, is_master=False, timeout=PATIENCE
@@ -88,13 +88,13 @@ class Engine:
         self.micro_batches = range(distributed.rank() * share, (distributed.rank() + 1) * share)
 
     def wrap(self, objective: nn.Module) -> nn.Module:
-        """The objective, wrapped in DistributedDataParallel if there are several ranks."""
+        """Return the objective, wrapped in DistributedDataParallel if there are several ranks."""
         if distributed.world_size() == 1:
             return objective
         return DistributedDataParallel(objective, forward_sync_buffers=False, gradient_as_bucket_view=True)
 
     def backward(self, wrapped: nn.Module, last: bool) -> AbstractContextManager[None]:
-        """Context for the gradients of a micro-batch; only the last micro-batch triggers the all-reduce."""
+        """Return a context for the gradients of a micro-batch; only the last micro-batch triggers the all-reduce."""
         if not last and isinstance(wrapped, DistributedDataParallel):
             return wrapped.no_sync()
         return nullcontext()

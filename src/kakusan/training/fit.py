@@ -19,20 +19,20 @@ from kakusan.noise import Randomness
 from kakusan.training.loop import Trainer
 from kakusan.training.settings import Budget, Optim
 
-CHECKED = 64  # examples that are validated at entry
-WIDTH, HEIGHT, MOST_POINTS = 320, 80, 200  # of the curve in a notebook: pixels, and points
+CHECKED = 64  # number of examples that are validated at the start
+WIDTH, HEIGHT, MOST_POINTS = 320, 80, 200  # size of the curve in a notebook in pixels, and number of its points
 
 
 @dataclass
 class History:
-    """Losses over a fit: after each recorded step its number, the seconds so far and the running mean of the loss."""
+    """Losses over a fit: for each recorded step its number, the seconds so far and the running mean of the loss."""
 
     step: list[int] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
     loss: list[float] = field(default_factory=list)
 
     def add(self, trainer: Trainer) -> None:
-        """Record the step that the trainer has just taken, unless it was skipped."""
+        """Record the step that the trainer has just taken; a skipped step is not recorded."""
         state = trainer.state
         if state.loss is not None:
             self.step.append(state.step)
@@ -40,15 +40,15 @@ class History:
             self.loss.append(state.loss)
 
     def to_dict(self) -> dict[str, list[float]]:
-        """Columns by name, e.g. for a data frame."""
+        """Return the columns by name, e.g. for a data frame."""
         return dataclasses.asdict(self)
 
     def _repr_html_(self) -> str:
-        """The words of repr above a small curve of the loss, for notebooks."""
+        """Return the text of repr above a small curve of the loss, for notebooks."""
         return f"<div>{html.escape(repr(self))}{self._curve()}</div>"
 
     def _curve(self) -> str:
-        """The loss over the steps as SVG; empty for fewer than two steps or values that are not finite."""
+        """Return the loss over the steps as SVG; empty with fewer than two steps or non-finite values."""
         every = math.ceil(len(self.loss) / MOST_POINTS) or 1
         loss = [*self.loss[::every], *self.loss[-1:]]
         low, high = min(loss, default=0.0), max(loss, default=0.0)
@@ -87,20 +87,20 @@ def fit(
 
     Args:
         chain: A chain that is an `nn.Module` with trainable parameters.
-        x: Training examples in the chain's own scale, (N, *event).
+        x: Training examples on the chain's scale, (N, *event).
         cond: Condition of each example, (N,) or (N, ...), for a conditional chain.
         steps: Budget in steps.
         minutes: Budget in minutes, instead of steps.
         seed: Random seed of batches and noise.
-        optim: Optimizer settings (default: `Optim()`); a batch has at most N examples.
-        average: Leave the averaged weights in the chain (default), which are usually better than the last ones.
-        on_step: Called with the trainer after each step; must be cheap.
+        optim: Optimizer settings (default: `Optim()`, with batches of at most N examples).
+        average: Whether to leave the averaged weights in the chain (default); they are usually better than the last ones.
+        on_step: Function that is called with the trainer after each step; it must be fast.
 
     Returns:
         The losses over the run.
 
     Raises:
-        InputError: If the data cannot be data of this chain, or no budget is given.
+        InputError: If the chain cannot be trained on these data, or not exactly one budget is given.
 
     Example:
         >>> import kakusan as kk, torch
@@ -131,20 +131,20 @@ def fit(
 
 
 def _budget(steps: int | None, minutes: float | None) -> Budget:
-    """The budget; InputError unless exactly one is given."""
+    """Return the budget; InputError unless exactly one is given."""
     if (steps is None) == (minutes is None):
         raise InputError("fit needs a budget: give either steps=1000 or minutes=5")
     return Budget(minutes, steps)
 
 
 def _fitting(settings: Optim, num_examples: int) -> Optim:
-    """The settings with a batch of at most all examples, in equal micro-batches."""
+    """Return the settings with a batch no larger than the data, in equal micro-batches."""
     batch = max(1, min(settings.batch, num_examples) // settings.num_groups) * settings.num_groups
     return dataclasses.replace(settings, batch=batch)
 
 
 def _checked(chain: Any, x: Tensor, cond: Tensor | None) -> Any:
-    """The chain, which is also an nn.Module; InputError unless it can be trained on these examples."""
+    """Return the chain, which is also an nn.Module; InputError unless it can be trained on these examples."""
     if not isinstance(chain, LatentChain) or not isinstance(chain, nn.Module):
         raise InputError(f"fit trains a LatentChain that is an nn.Module, got {type(chain).__name__}")
     parameters = [p for p in chain.parameters() if p.requires_grad]

@@ -1,4 +1,4 @@
-"""Floating-point operations of a training step, and peak rate of the device.
+"""Floating-point operations of a training step, and the peak rate of the device.
 
 Matrix products, convolutions and attention are counted, forward and backward; a multiply-add is two operations.
 Recomputation, elementwise operations and the optimizer are not counted. This is the usual definition of model FLOPs.
@@ -18,20 +18,20 @@ from kakusan import distributed
 from kakusan.noise import stream
 from kakusan.training.loop import Trainer, buffers_kept
 
-COUNTED = 16  # examples
-SIDE = 8192  # side of the square matrices whose product measures a GPU's peak
+COUNTED = 16  # number of examples on which operations are counted
+SIDE = 8192  # size of the square matrices whose products measure a GPU's peak
 PRODUCTS = 20
 
 
 @dataclass(frozen=True)
 class Effort:
-    """Cost of an example in training, and peak of the devices."""
+    """Training cost of an example, and peak rate of the devices."""
 
-    flops: float | None = None  # per example; None if not counted
-    peak: float | None = None  # total FLOP/s of all devices; None if unknown
+    flops: float | None = None  # operations per example; None if not counted
+    peak: float | None = None  # peak FLOP/s of all devices together; None if unknown
 
     def words(self, rate: float) -> str:
-        """Text for a rate in examples per second, e.g. "85 GFLOP/s" or "400,000 GFLOP/s, 51 % of the peak"."""
+        """Describe a rate in examples per second, e.g. as "85 GFLOP/s" or "400,000 GFLOP/s, 51 % of the peak"."""
         if not self.flops:
             return ""
         share = f", {rate * self.flops / self.peak:.0%} of the peak" if self.peak else ""
@@ -46,7 +46,7 @@ def effort_of(trainer: Trainer) -> Effort:
 
 
 def per_example(trainer: Trainer) -> float:
-    """FLOPs of loss and gradient per example.
+    """Count the FLOPs of loss and gradient per example.
 
     They are counted on a few examples without compilation. Weights, gradients and random streams do not change.
     """
@@ -64,7 +64,7 @@ def per_example(trainer: Trainer) -> float:
 
 
 def measured_peak(device: torch.device, dtype: torch.dtype, side: int = SIDE, products: int = PRODUCTS) -> float:
-    """Peak FLOP/s of the device: the fastest of several products of two random square matrices."""
+    """Measure the peak FLOP/s of the device: the fastest of several products of two random square matrices."""
     noise = torch.Generator(device).manual_seed(0)
     left, right = (torch.randn(side, side, generator=noise, device=device, dtype=torch.float32).to(dtype) for _ in "ab")
     seconds = []
@@ -78,7 +78,7 @@ def measured_peak(device: torch.device, dtype: torch.dtype, side: int = SIDE, pr
 
 
 def peak_of(trainer: Trainer) -> float | None:
-    """Measured peak FLOP/s of the trainer's GPU at its precision; None on a CPU."""
+    """Measure the peak FLOP/s of the trainer's GPU at its precision; None on a CPU."""
     if trainer.device.type != "cuda":
         return None
     dtype = torch.bfloat16 if trainer.settings.precision == "bfloat16" else torch.float32

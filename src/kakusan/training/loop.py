@@ -1,4 +1,4 @@
-"""Training loop: draw a batch, differentiate, agree across ranks, step, average."""
+"""Training loop. Each step draws a batch, differentiates, agrees across ranks, steps and averages weights."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ Loss = Callable[[Tensor, Randomness], Tensor]  # (indices, randomness) -> losses
 
 @contextmanager
 def buffers_kept(module: nn.Module) -> Iterator[None]:
-    """Restore the buffers of a module afterwards."""
+    """Restore the buffers of a module after the block."""
     buffers = [(buffer, buffer.clone()) for buffer in module.buffers()]
     yield
     for buffer, before in buffers:
@@ -48,7 +48,7 @@ class Objective(nn.Module):
         self.module, self.loss = module, loss
 
     def forward(self, indices: Tensor, randomness: Randomness) -> Tensor:
-        """Mean over the examples."""
+        """Return the mean loss of the examples."""
         return self.loss(indices, randomness).mean()
 
 
@@ -56,8 +56,8 @@ class Objective(nn.Module):
 class Trainer:
     """Trainer of `module` on `loss` until the budget is used up.
 
-    `run` does everything; a loop of one's own calls `step` until `progress` is 1. Every rank of a job creates a
-    trainer and makes the same calls. Each computes its share of the micro-batches.
+    `run` does everything; your own loop calls `step` until `progress` is 1. Every rank of a job creates a
+    trainer and makes the same calls. Each rank computes its share of the micro-batches.
 
     Args:
         module: Module to train, in place.
@@ -67,9 +67,9 @@ class Trainer:
         budget: Minutes or steps.
         seed: Random seed; batches and noise are functions of it, the step and the micro-batch.
         device: Device of the module, the indices and the noise.
-        rollbacks: Steps at which the run was rolled back; other noise is used from there on.
+        rollbacks: Steps to which the run was rolled back; the noise changes from each of them on.
         earlier: Former budgets of a resumed run, each with the step until which it counted.
-        save_seconds: Seconds between saves that no mark asks for.
+        save_seconds: Seconds between saves, apart from those at marks.
     """
 
     module: nn.Module
@@ -87,7 +87,7 @@ class Trainer:
         self.state = State()
         self.clock = Clock(self.state.readings)
         self.engine = Engine(self.settings.num_groups)
-        self.ema = Ema(self.module, self.settings.ema)  # copied before networks are compiled
+        self.ema = Ema(self.module, self.settings.ema)  # copies the module before networks are compiled
         self.computing = Computing(self.module, self.settings, self.device)
         self.objective = self.engine.wrap(
             Objective(self.module, lambda indices, randomness: self.losses(indices, randomness))
@@ -114,13 +114,13 @@ class Trainer:
         on_step: Callable[[Trainer], None],
         on_save: Callable[[Trainer], None] = lambda trainer: None,
     ) -> bool:
-        """Train; True when the budget is used up, False when a signal asked to stop and all is saved.
+        """Train. Return True if the budget is used up, and False if a signal requested a stop and everything is saved.
 
         Args:
             marks: Increasing shares of the budget at which `on_save` and then `on_mark` are called; 1.0 is the end.
-            on_mark: Called at each mark; its time counts. A signal interrupts it at once.
-            on_step: Called after each step; must be cheap.
-            on_save: Called at marks, every `save_seconds`, and when a signal asks to stop.
+            on_mark: Called at each mark; its time counts toward the budget. A signal interrupts it at once.
+            on_step: Called after each step; it must be fast.
+            on_save: Called at marks, every `save_seconds`, and when a signal requests a stop.
         """
         self.module.train()
         self._start()
@@ -128,7 +128,7 @@ class Trainer:
         with stop_requests() as requests:
             while True:
                 passed = sum(mark <= self.progress for mark in marks)
-                reached = passed > self.state.marks  # a short run may pass several marks at once
+                reached = passed > self.state.marks  # in a short run, one step may pass several marks
                 if reached or outcome.save or outcome.stop:
                     on_save(self)
                     saved_at = time.monotonic()
@@ -158,10 +158,10 @@ class Trainer:
             self.step()
 
     def step(self, stop: int = 0, save: bool = False) -> StepOutcome:
-        """Take one step; with several ranks, all of them get the same outcome.
+        """Take one step and return its outcome, which is the same on all ranks.
 
         Args:
-            stop: Number of the signal that asks this rank to stop (0: none).
+            stop: Number of the signal that requests this rank to stop (0: none).
             save: Whether this rank wants to save.
         """
         step = self.state.step
@@ -192,19 +192,19 @@ class Trainer:
 
     @property
     def progress(self) -> float:
-        """Share of the budget that is used up."""
+        """Share of the budget that is used up; it may exceed 1."""
         step = self.state.step
         budget = next((budget for until, budget in self.earlier if step < until), self.budget)
         return budget.progress(step, self.state.seconds)
 
     def settle(self) -> None:
-        """Read the checks that are still on the device; NonFiniteLossError if too many steps were skipped."""
+        """Process the checks that are still on the device; NonFiniteLossError if too many steps were skipped."""
         if self._deferred is not None:
             for step, bad, loss in self._deferred.read():
                 self.state.note(step, bad, loss)
 
     def snapshot(self) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
-        """Tensors by file and name, and the state as plain values: what `restore` needs."""
+        """Return what `restore` needs: tensors by file and name, and the state as plain values."""
         self.settle()
         tensors = {
             "model": dict(self.module.state_dict()),
@@ -227,22 +227,22 @@ class Trainer:
         self.clock.readings = state.readings
 
     def salt(self, step: int) -> int:
-        """Number of the noise stream at a step: how often the run was rolled back before it."""
+        """Return the number of the noise stream at a step: how many rollbacks apply to it."""
         return sum(back <= step for back in self.rollbacks)
 
     def draws(self, step: int, micro_batch: int) -> tuple[Tensor, torch.Generator]:
-        """Example indices and noise of one micro-batch of a step."""
+        """Return example indices and a noise generator of one micro-batch of a step."""
         salt = self.salt(step)
         noise = stream(self.seed, "step", salt, step, micro_batch, device=self.device)
         return self._batches(salt).indices(step, micro_batch), noise
 
     def losses(self, indices: Tensor, randomness: Randomness) -> Tensor:
-        """Per-example losses in the precision of training."""
+        """Return per-example losses in the precision of training."""
         with self.computing.forward():
             return self.loss(indices, randomness)
 
     def gradients(self, step: int) -> Tensor:
-        """Leave a step's gradients in the parameters; return the mean loss of this rank's micro-batches."""
+        """Compute a step's gradients in the parameters; return the mean loss of this rank's micro-batches."""
         shares = [partial(self._share, *self.draws(step, number)) for number in self.engine.micro_batches]
         if self._threads is not None:
             losses = self._threads.gradients(shares)
@@ -256,29 +256,29 @@ class Trainer:
         return sum(losses[1:], losses[0])
 
     def _share(self, indices: Tensor, randomness: torch.Generator) -> Tensor:
-        """Contribution of one micro-batch to this rank's mean loss."""
+        """Return the contribution of one micro-batch to this rank's mean loss."""
         loss = self.objective(indices, randomness)
         return loss / len(self.engine.micro_batches) if len(self.engine.micro_batches) > 1 else loss
 
     def norm(self) -> Tensor:
-        """Euclidean norm of all gradients; NaN or infinite if one of them is not finite."""
+        """Return the Euclidean norm of all gradients; NaN or infinite if one of them is not finite."""
         gradients = [p.grad for p in self._parameters if p.grad is not None]
         if self.device.type != "cpu" or not gradients:
             return nn.utils.get_total_norm(gradients)
-        # the same number, without an overhead of 2 % of a step of a small network
+        # gives the same number, and saves 2 % of a step of a small network
         return torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(one) for one in gradients]))
 
     def is_bad(self, loss: Tensor, norm: Tensor) -> bool:
-        """True if a step with this loss and gradient norm must change nothing."""
-        return not (math.isfinite(loss.item()) and norm.item() <= self._largest_norm)  # no NaN is
+        """Return whether a step with this loss and gradient norm must be skipped."""
+        return not (math.isfinite(loss.item()) and norm.item() <= self._largest_norm)  # false for NaN
 
     def scale(self) -> float:
-        """Learning rate at the present step divided by its peak."""
+        """Return the learning rate at the current step divided by its peak."""
         warm = min(1.0, (self.state.step + 1) / self.settings.warmup) if self.settings.warmup else 1.0
         return warm * (1 - self.progress if self.settings.decay == "linear" else 1.0)
 
     def _start(self) -> None:
-        """Start the clock; the time of compilation counts once, at the beginning of a run."""
+        """Start the clock. Compilation counts toward the budget once, at the beginning of a run."""
         new = self.state.step == 0
         if not new:
             self._warm_up()
@@ -288,7 +288,7 @@ class Trainer:
             self._resume_clock()
 
     def _warm_up(self) -> bool:
-        """Compile the networks by gradients that change nothing; False if there is nothing to compile."""
+        """Compile the networks by computing gradients that are discarded. Return whether there was anything to compile."""
         with buffers_kept(self.module):
             for _ in range(self.computing.warm_up_calls):
                 self.gradients(self.state.step)
@@ -296,7 +296,7 @@ class Trainer:
         return self.computing.warm_up_calls > 0
 
     def _resume_clock(self) -> None:
-        """Read the clock after other work than a step."""
+        """Read the clock after work other than a step."""
         reading = self.clock.wanted(self.state.step, paused=True) if distributed.is_rank0() else None
         self.clock.take(agree_on_reading(reading))
         self.state.seconds = self.clock.seconds(self.state.step)

@@ -1,7 +1,7 @@
 """Muon: momentum whose update is the nearest orthogonal matrix, for hidden weights.
 
-torch.optim.Muon computes in bfloat16 and accepts 2-D parameters only, and convolutions are 4-D. On a CPU without
-bfloat16 units it took four times as long as this float32 form, a third of a training step (docs/log.md).
+torch.optim.Muon computes in bfloat16 and accepts only 2-D parameters, but convolutions are 4-D. On a CPU without
+bfloat16 units it took four times as long as this float32 version: a third of a training step (docs/log.md).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from torch import Tensor
 
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 ITERATIONS = 5
-MOST_AT_ONCE = 2**24  # numbers
+MOST_AT_ONCE = 2**24  # values in a batch of matrices
 
 
 class Muon(torch.optim.Optimizer):
@@ -40,7 +40,7 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
-        """One update of every parameter that has a gradient, unless `found_inf` is set; a closure is not supported."""
+        """Update every parameter that has a gradient, unless `found_inf` is set. A closure is not supported."""
         assert closure is None
         skip: Tensor | None = getattr(self, "found_inf", None)  # the name that torch's fused optimizers use
         for group in self.param_groups:
@@ -69,12 +69,12 @@ class Muon(torch.optim.Optimizer):
         if skip is not None:  # replacing the gradient by the mean leaves the mean unchanged
             gradient.copy_(torch.where(skip > 0, mean, gradient))
         mean.lerp_(gradient, 1 - momentum)
-        # columns of a kernel in memory order, input channels last
+        # puts the columns of a kernel in memory order, with input channels last
         return gradient.lerp(mean, momentum).movedim(1, -1).flatten(1)
 
 
 def batches(parameters: list[Tensor]) -> list[list[Tensor]]:
-    """Group parameters by matrix shape, up to transposition.
+    """Group parameters by matrix shape, up to transposition, and return the groups.
 
     A batch holds at most `MOST_AT_ONCE` numbers, so that the copies stay small compared with a model.
     """
@@ -90,12 +90,12 @@ def batches(parameters: list[Tensor]) -> list[list[Tensor]]:
 
 
 def _lying(matrix: Tensor) -> Tensor:
-    """The matrix, transposed if it has more rows than columns."""
+    """Return the matrix, transposed if it has more rows than columns."""
     return matrix if matrix.shape[-2] <= matrix.shape[-1] else matrix.mT
 
 
 def orthogonalised(matrix: Tensor) -> Tensor:
-    """Approximate U V^T of the singular value decomposition U S V^T by a quintic Newton-Schulz iteration.
+    """Approximate U V^T of a singular value decomposition U S V^T by a quintic Newton-Schulz iteration.
 
     The argument is a matrix (rows, columns) or a batch of matrices. The iteration X <- (a + b G + c G^2) X with G = X X^T
     multiplies X from the left by polynomials of the first G. So only the small square matrix is iterated, and X is

@@ -1,4 +1,4 @@
-"""Optimizers from settings, and their state as flat tensors."""
+"""Optimizers from settings, and their state as named tensors."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from kakusan.training.settings import Optim
 
 
 class Optimizers:
-    """Torch optimizers with one step and one learning-rate factor.
+    """Torch optimizers that share one step and one learning-rate factor.
 
-    A module may have `rate_factors`: for a prefix of parameter names the factor of their peak learning rates.
+    A module may have `rate_factors`, which maps a prefix of parameter names to a factor of their peak learning rates.
     """
 
     def __init__(self, module: nn.Module, settings: Optim):
@@ -45,11 +45,11 @@ class Optimizers:
             self._all.append((muon, settings.matrix_lr * factor, list(matrices)))
 
     def step(self, scale: float, skip: Tensor | None = None) -> None:
-        """One step at `scale` times the peak learning rates, then clear the gradients.
+        """Take one step at `scale` times the peak learning rates, then clear the gradients.
 
         Args:
             scale: Factor of the peak learning rates.
-            skip: Number on the device; 1 skips this step without synchronization.
+            skip: Scalar on the device; 1 skips this step without synchronization.
         """
         for optimizer, peak, _ in self._all:
             optimizer.found_inf = skip  # type: ignore[attr-defined]
@@ -64,7 +64,7 @@ class Optimizers:
             optimizer.zero_grad()
 
     def tensors(self) -> dict[str, Tensor]:
-        """All tensors of the state, named slot.parameter."""
+        """Return all tensors of the state, named slot.parameter."""
         return {
             f"{slot}.{name}": value if value.dim() else value[None]
             for optimizer, _, names in self._all
@@ -77,7 +77,7 @@ class Optimizers:
         """Load a state from `tensors`, on any device."""
         for optimizer, _, names in self._all:
             full = optimizer.state_dict()
-            # in the memory layout of the parameters, because the fused step reads both as flat memory
+            # uses the memory layout of the parameters, because the fused step reads both as flat memory
             parameters = [p for group in optimizer.param_groups for p in group["params"]]
             state: dict[int, dict[str, Tensor]] = {}
             for index, name in enumerate(names):

@@ -1,7 +1,7 @@
-"""Outcome of a step: finite or not, agreed across ranks, with requests to stop or save.
+"""Outcome of a step: whether it was finite, agreed across ranks, and requests to stop or save.
 
 A step whose loss or gradient is not finite changes nothing. On a CPU, and with several ranks, that is checked before the
-optimizer steps. On a single GPU the check stays on the device, which skips the step itself. It is read later.
+optimizer steps. On a single GPU the check stays on the device, which skips the step by itself; the host reads it later.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from kakusan import distributed
 from kakusan.devices import precise
 from kakusan.training.clock import Reading
 
-# Steps between two reads of deferred checks. A GPU idles for one launch at each read, less than 0.1 % of 32 steps of a millisecond.
-# Divergence is noticed up to 32 steps late, and those steps change nothing.
+# Steps between two reads of deferred checks. At each read a GPU idles for one kernel launch, which is less than 0.1 % of
+# 32 steps of 1 ms. Divergence is noticed up to 32 steps late, and those steps change nothing.
 DEFERRED_STEPS = 32
 
 
 class StepOutcome(NamedTuple):
-    """Step result agreed across ranks; requests are followed before the next step."""
+    """Step result agreed across ranks; requests take effect before the next step."""
 
-    bad: bool = False  # False as well while the check is deferred
+    bad: bool = False  # also False while the check is deferred
     loss: float = 0.0  # mean over all ranks; 0 while the check is deferred
-    stop: int = 0  # number of the signal that asked to stop
+    stop: int = 0  # number of the signal that requested a stop
     save: bool = False
     reading: Reading | None = None  # reading of the clock of rank 0
 
@@ -38,18 +38,18 @@ class DeferredCheck:
         self._pending: list[tuple[int, Tensor, Tensor]] = []
 
     def add(self, step: int, loss: Tensor, norm: Tensor) -> Tensor:
-        """Check a step; returns a number on the device, 1 if the step must change nothing and 0 otherwise."""
+        """Check a step. Return a scalar on the device: 1 if the step must be skipped, 0 otherwise."""
         bad = ~(loss.isfinite() & norm.isfinite() & (norm <= self._largest_norm))
         self._pending.append((step, bad, loss))
         return bad.float()
 
     @property
     def is_full(self) -> bool:
-        """True if a read is due."""
+        """Return whether the checks must be read now."""
         return len(self._pending) >= DEFERRED_STEPS
 
     def read(self) -> list[tuple[int, bool, float]]:
-        """Read all checks with one wait: step, whether it was bad, and loss."""
+        """Read all checks with one wait, and return for each: step, whether it was bad, and loss."""
         pending, self._pending = self._pending, []
         if not pending:
             return []
@@ -58,9 +58,9 @@ class DeferredCheck:
 
 
 def agree(own: StepOutcome) -> StepOutcome:
-    """The outcome that all ranks act on, by one all-reduce: bad if bad on any, stopped if any was asked to stop.
+    """Return the common outcome of all ranks, by one all-reduce: bad or stopped if that holds on any rank.
 
-    Saves and clock readings are those of rank 0.
+    Saves and clock readings come from rank 0.
     """
     if distributed.world_size() == 1:
         return own
@@ -78,6 +78,6 @@ def agree(own: StepOutcome) -> StepOutcome:
 
 
 def agree_on_reading(reading: Reading | None) -> Reading:
-    """Broadcast the clock reading of rank 0."""
+    """Broadcast the clock reading of rank 0, and return it."""
     step, seconds, pace = distributed.broadcast([float(value) for value in reading or (0, 0.0, 0.0)])
     return Reading(int(step), seconds, pace)

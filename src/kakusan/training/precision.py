@@ -1,6 +1,6 @@
-"""Precision and compilation of the networks.
+"""Precision and compilation of networks.
 
-Both apply to the networks of a model and not to the loss around them. Network outputs are converted to float32.
+Both apply only to the networks of a model, not to the loss around them. Network outputs are converted to float32.
 The bound, the weights, their averages and the optimizer's moments are always float32. Noise is drawn outside the compiled
 graph from the step's own generator, so compilation does not change it.
 """
@@ -22,18 +22,18 @@ from kakusan.errors import InputError
 from kakusan.training.settings import Optim
 
 GRAPHS = ("reduce-overhead", "max-autotune")  # torch's modes that replay a step's launches as CUDA graphs
-GRAPH_CALLS = 3  # torch runs a graph once normally and once to record it
+GRAPH_CALLS = 3  # torch runs a graph once normally, and once to record it
 COMPILERS = ("c++", "g++", "clang++")
 
 
 def networks(module: nn.Module) -> list[nn.Module]:
-    """Networks of a model: its direct submodules, with lists expanded."""
+    """Return the networks of a model: its direct submodules, with lists expanded."""
     parts = [one for part in module.children() for one in (part if isinstance(part, nn.ModuleList) else (part,))]
     return [part for part in parts if any(True for _ in part.parameters())]
 
 
 def check_computing(module: nn.Module, settings: Optim, device: torch.device) -> None:
-    """InputError if the precision or the compile mode does not work for this model on this device."""
+    """Raise InputError if the precision or the compile mode does not work for this model on this device."""
     if settings.precision == "tf32" and device.type != "cuda":
         raise InputError(f"optim.precision tf32 needs a GPU, and this run is on {device}; choose float32")
     if settings.precision == "bfloat16":
@@ -86,13 +86,13 @@ class Computing:
                 part.compile(mode=settings.compile, dynamic=False)
 
     def step(self) -> AbstractContextManager[None]:
-        """Context for the gradients of a step; it rounds float32 products to TF32 only if the setting is tf32."""
+        """Return a context for the gradients of a step. It rounds float32 products to TF32 only if the setting is tf32."""
         if self._graphs:
             torch.compiler.cudagraph_mark_step_begin()
         return _rounding(self.precision == "tf32") if self.device.type == "cuda" else nullcontext()
 
     def forward(self) -> AbstractContextManager[Any]:
-        """Context for a loss: bfloat16 autocast if the setting is bfloat16."""
+        """Return a context for a loss: bfloat16 autocast if the setting is bfloat16."""
         if self.precision != "bfloat16":
             return nullcontext()
         # on a CPU micro-batches may run in parallel, and threads would share the weight cache of autocast
@@ -100,7 +100,7 @@ class Computing:
 
 
 def _widened(network: nn.Module, inputs: Any, output: Any) -> Any:
-    """The same in float32, if it is bfloat16; other outputs than tensors and tuples are converted by the model."""
+    """Convert a bfloat16 output to float32. The model itself converts outputs other than tensors and tuples."""
     if isinstance(output, Tensor):
         return output.float() if output.dtype == torch.bfloat16 else output
     return tuple(_widened(network, inputs, one) for one in output) if isinstance(output, tuple) else output

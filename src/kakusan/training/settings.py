@@ -1,4 +1,4 @@
-"""Settings of the trainer. Imports no torch, so that `kakusan train RECIPE --help` is instant."""
+"""Settings of the trainer. Does not import torch, so that `kakusan train RECIPE --help` is instant."""
 
 from __future__ import annotations
 

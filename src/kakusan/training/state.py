@@ -7,29 +7,29 @@ from dataclasses import dataclass, field
 from kakusan.errors import InputError
 from kakusan.training.clock import Reading
 
-IN_A_ROW = 10  # skipped steps in a row after which a run stops
+IN_A_ROW = 10  # consecutive skipped steps after which a run stops
 LOSS_MEMORY = 0.02  # weight of the newest step in the running mean of the loss
-WINDOW, SHARE = 1000, 0.05  # a run also gives up if this share of the last steps was skipped
+WINDOW, SHARE = 1000, 0.05  # a run also stops if this share of the last steps was skipped
 
 
 @dataclass
 class State:
-    """Plain values, as state.json keeps them."""
+    """State of a run as plain values, as in state.json."""
 
-    step: int = 0  # steps done
+    step: int = 0  # number of steps done
     seconds: float = 0.0
-    marks: int = 0  # number of marks that were measured
-    skipped: list[int] = field(default_factory=list)  # of the last 1,000 steps, those that changed nothing
-    num_skipped: int = 0  # of all steps
-    loss: float | None = None  # running mean
+    marks: int = 0  # number of marks already measured
+    skipped: list[int] = field(default_factory=list)  # skipped steps among the last 1,000
+    num_skipped: int = 0  # number of skipped steps in the whole run
+    loss: float | None = None  # running mean of the loss
     made_by: dict[str, str] = field(default_factory=dict)  # fingerprint of the run
-    readings: list[Reading] = field(default_factory=lambda: [Reading(0, 0.0, 0.0)])  # of the clock
+    readings: list[Reading] = field(default_factory=lambda: [Reading(0, 0.0, 0.0)])  # readings of the clock
 
     def __post_init__(self):
         self.readings = [Reading(*reading) for reading in self.readings]
 
     def images(self, batch: int) -> int:
-        """Examples seen so far."""
+        """Return the number of examples seen so far."""
         return self.step * batch
 
     def note(self, step: int, bad: bool, loss: float) -> None:
@@ -51,12 +51,12 @@ class State:
 
 
 class NonFiniteLossError(InputError):
-    """Loss or gradient was not finite in too many steps; none of them reached the weights."""
+    """Error: loss or gradient was not finite in too many steps. Those steps did not change the weights."""
 
     def __init__(self, step: int, row: int, recent: int):
         often = f"{row} steps in a row" if row >= IN_A_ROW else f"{recent} of the last {WINDOW:,} steps"
         super().__init__(
             f"the loss or its gradient was not finite at {often}, the last of them step {step + 1}; the weights are "
-            "whole: resume from the last checkpoint with other noise (--resume RUN --rollback), or start again with "
+            "intact: resume from the last checkpoint with other noise (--resume RUN --rollback), or start again with "
             "smaller learning rates (--optim.lr, --optim.matrix-lr)"
         )

@@ -1,4 +1,4 @@
-"""Signals during training: the first one stops after the current step, the second one stops at once."""
+"""Signals during training: the first one stops after the current step, the second one at once."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class StopRequests:
     """Stop requests so far.
 
     Attributes:
-        asked: Number of the signal that asked to stop; 0 if none did.
+        asked: Number of the signal that requested a stop; 0 if none did.
     """
 
     def __init__(self):

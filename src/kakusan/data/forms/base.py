@@ -23,7 +23,7 @@ class Form(abc.ABC):
     Attributes:
         name: Name in records, the `kind` of a data set.
         unit: Plural noun for examples in progress lines.
-        shape_words: Shape of one example as a record has it, in words.
+        shape_words: Shape of one example in words, e.g. "[length, channels]".
         values: Type of the stored values, in words.
         bytes_per_value: Memory of one value of samples.
         augmentable: Whether examples can be shifted and mirrored in training.
@@ -44,7 +44,7 @@ class Form(abc.ABC):
 
     @abc.abstractmethod
     def fits(self, event_shape: tuple[int, ...]) -> bool:
-        """Check the shape of an example, whose sizes are positive whole numbers."""
+        """True if examples of this form can have this shape, whose sizes are positive whole numbers."""
 
     @abc.abstractmethod
     def describe(self, total: int, event_shape: tuple[int, ...], bits: bool) -> str:
@@ -56,7 +56,7 @@ class Form(abc.ABC):
 
     @abc.abstractmethod
     def from_model(self, parts: list[Tensor], event_shape: tuple[int, ...], scale: Any) -> np.ndarray:
-        """Batches of samples in the model's numbers as one array, in the form that `samples.npy` has.
+        """Join batches of samples in model values into one array in the format of `samples.npy`.
 
         Args:
             parts: Batches, each (b, *event_shape).
@@ -65,11 +65,11 @@ class Form(abc.ABC):
         """
 
     def prepare(self, parts: list[Tensor]) -> tuple[list[Tensor], str]:
-        """Parts of a data set as they are used, and the change in words; by default none."""
+        """Return the parts of a data set with their values adjusted, and the change in words; default: no change."""
         return parts, ""
 
     def samples(self, examples: Tensor) -> np.ndarray:
-        """Stored examples in the form of `samples.npy`."""
+        """Convert stored examples to the format of `samples.npy`."""
         return examples.numpy()
 
     def stored(self, examples: Tensor, event_shape: tuple[int, ...]) -> Tensor:
@@ -78,7 +78,7 @@ class Form(abc.ABC):
         return examples
 
     def check(self, examples: Tensor, event_shape: tuple[int, ...], fits: bool) -> None:
-        """InputError that names the expected form unless the examples fit."""
+        """Raise an InputError that names the expected form unless `fits` is true."""
         if not fits:
             raise InputError(
                 f"the model takes {self.values} of shape (n, {', '.join(map(str, event_shape))}), got {examples.dtype} "
@@ -92,7 +92,7 @@ class Form(abc.ABC):
         return [f"values from {values.min().item():g} to {values.max().item():g}, mean {total / values.numel():.4g}"]
 
     def files(self, samples: np.ndarray, scale: Any) -> dict[str, bytes]:
-        """Contents of further files of samples, by name; by default none.
+        """Contents of additional files to write with samples, by file name; default: none.
 
         Args:
             samples: As `from_model` returns them.
@@ -101,7 +101,7 @@ class Form(abc.ABC):
         return {}
 
     def in_unit(self, bits_per_dim: float, num_dims: int) -> float:
-        """Bits/dim in the unit of `rate`, without its sign."""
+        """Convert bits/dim to the unit of `rate`, lower still being better."""
         return bits_per_dim
 
     def rate(self, bits_per_dim: float, standard_error: float | None, num_dims: int, digits: int = 4) -> str:
@@ -124,4 +124,4 @@ class Form(abc.ABC):
             facts: Facts about their origin, for the file's metadata.
             columns: Number of examples in a row; default: as square as possible.
         """
-        raise InputError(f"{self.name} have no figure; leave {path} out")
+        raise InputError(f"{self.name} have no figure; omit {path}")

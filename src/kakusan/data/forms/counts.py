@@ -26,24 +26,24 @@ class CountForm(Form):
     values = "counts"
 
     def fits(self, event_shape: tuple[int, ...]) -> bool:
-        """Number of categories."""
+        """True for one size, the number of categories."""
         return len(event_shape) == 1
 
     def describe(self, total: int, event_shape: tuple[int, ...], bits: bool) -> str:
-        """Number of examples and of categories."""
+        """Number of examples and of categories, in words."""
         return f"{total:,} count vectors of {event_shape[0]} categories"
 
     def recipe(self, dataset: Dataset) -> str:
-        """The recipe for counts."""
+        """Name of the recipe for counts."""
         return "counts-dirichlet"
 
     def from_model(self, parts: list[Tensor], event_shape: tuple[int, ...], scale: Any) -> np.ndarray:
-        """Whole numbers, int64 (n, K)."""
+        """Join batches of samples into whole numbers, int64 (n, K)."""
         counts = torch.cat(parts) if parts else torch.zeros((0, *event_shape))
         return counts.cpu().numpy().astype(np.int64)
 
     def cautions(self, dataset: Dataset, high: float) -> list[str]:
-        """Counts that look like flattened images."""
+        """Warn about counts that look like flattened images."""
         if high != TOP or dataset.event_shape[0] < PIXELS_LIKE:
             return []
         return [

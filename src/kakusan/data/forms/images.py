@@ -36,38 +36,38 @@ class ImageForm(Form):
     shows_mean = True
 
     def fits(self, event_shape: tuple[int, ...]) -> bool:
-        """Channels, height and width."""
+        """True for three sizes: channels (1, 3 or 4), height and width."""
         return len(event_shape) == 3 and event_shape[0] in CHANNELS
 
     def describe(self, total: int, event_shape: tuple[int, ...], bits: bool) -> str:
-        """Number, color and size of the images."""
+        """Number, color and size of the images, in words."""
         channels, height, width = event_shape
         color = COLORS.get(channels, f"{channels}-channel")
         return f"{total:,} {color} images, {height} x {width}, {'bits' if bits else '8-bit'}"
 
     def recipe(self, dataset: Dataset) -> str:
-        """A recipe for black and white images, or for gray levels and colors."""
+        """Name of a recipe for black and white images, for digits, or for other images."""
         binary = dataset.bits or bool(((dataset.train == 0) | (dataset.train == WHITE)).all())
         return "binary-best" if binary else "mnist-ddpm" if dataset.event_shape == DIGITS else "images"
 
     def from_model(self, parts: list[Tensor], event_shape: tuple[int, ...], scale: Any) -> np.ndarray:
-        """Pixels as `Images`, uint8 (n, H, W, C)."""
+        """Join batches of samples into pixels as `Images`, uint8 (n, H, W, C)."""
         channels, height, width = event_shape
         empty = np.zeros((0, height, width, channels), np.uint8)
         return Images(np.concatenate([empty, *(scale.to_pixels(part) for part in parts)]))
 
     def prepare(self, parts: list[Tensor]) -> tuple[list[Tensor], str]:
-        """Images whose only values are 0 and 1 with 1 as white."""
+        """Turn the value 1 into white, 255, in images whose only values are 0 and 1."""
         if max((int(part.max()) for part in parts if part.numel()), default=0) != 1:
             return parts, ""
         return [part * WHITE for part in parts], "values 0 and 1 taken as black and white (0 and 255)"
 
     def samples(self, examples: Tensor) -> np.ndarray:
-        """Channels last."""
+        """Convert images to channels last, uint8 (n, H, W, C)."""
         return examples.permute(0, 2, 3, 1).numpy()
 
     def stored(self, examples: Tensor, event_shape: tuple[int, ...]) -> Tensor:
-        """uint8 images with channels first or last."""
+        """Convert uint8 images with channels first or last to channels first."""
         channels_last = (*event_shape[1:], *event_shape[:1])
         if channels_last != event_shape and tuple(examples.shape[1:]) == channels_last:
             examples = examples.permute(0, 3, 1, 2)
@@ -76,7 +76,7 @@ class ImageForm(Form):
         return examples
 
     def cautions(self, dataset: Dataset, high: float) -> list[str]:
-        """Nearly black images."""
+        """Warn about nearly black images."""
         if high >= LOW:
             return []
         return [

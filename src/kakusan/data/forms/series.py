@@ -30,34 +30,34 @@ class SeriesForm(Form):
     has_figure = True
 
     def fits(self, event_shape: tuple[int, ...]) -> bool:
-        """Length and channels."""
+        """True for two sizes, length and channels."""
         return len(event_shape) == 2
 
     def describe(self, total: int, event_shape: tuple[int, ...], bits: bool) -> str:
-        """Number, length and channels."""
+        """Number, length and channels of the series, in words."""
         length, channels = event_shape
         return f"{total:,} series of length {length:,} with {channels} channel{'s' if channels > 1 else ''}"
 
     def recipe(self, dataset: Dataset) -> str:
-        """The recipe for series."""
+        """Name of the recipe for series."""
         return "series"
 
     def from_model(self, parts: list[Tensor], event_shape: tuple[int, ...], scale: Any) -> np.ndarray:
-        """Stored series, float64 (n, length, channels)."""
+        """Join batches of samples into series in stored units, float64 (n, length, channels)."""
         series = [scale.to_series(part.cpu()) for part in parts]
         return (torch.cat(series) if series else torch.zeros((0, *event_shape))).numpy()
 
     def stored(self, examples: Tensor, event_shape: tuple[int, ...]) -> Tensor:
-        """Series as float64."""
+        """Convert series to float64."""
         self.check(examples, event_shape, tuple(examples.shape[1:]) == event_shape)
         return examples.double()
 
     def in_unit(self, bits_per_dim: float, num_dims: int) -> float:
-        """Nats per example."""
+        """Convert bits/dim to nats per example."""
         return nats(bits_per_dim, num_dims)
 
     def rate(self, bits_per_dim: float, standard_error: float | None, num_dims: int, digits: int = 4) -> str:
-        """The bound on log p(series) in nats; higher is better."""
+        """Bound on log p(series) in nats with its standard error, in words; higher is better."""
         return nats_of(bits_per_dim, standard_error, num_dims, "series")
 
     def save_figure(

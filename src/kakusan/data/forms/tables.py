@@ -31,29 +31,29 @@ class TableForm(Form):
     values = "rows"
 
     def fits(self, event_shape: tuple[int, ...]) -> bool:
-        """Number of columns."""
+        """True for one size, the number of columns."""
         return len(event_shape) == 1 and event_shape[0] <= MOST_COLUMNS
 
     def describe(self, total: int, event_shape: tuple[int, ...], bits: bool) -> str:
-        """Number of rows and of columns."""
+        """Number of rows and of columns, in words."""
         return f"{total:,} rows of {event_shape[0]} column{'s' if event_shape[0] > 1 else ''}"
 
     def recipe(self, dataset: Dataset) -> str:
-        """The recipe for tables."""
+        """Name of the recipe for tables."""
         return "tables"
 
     def from_model(self, parts: list[Tensor], event_shape: tuple[int, ...], scale: Any) -> np.ndarray:
-        """Stored rows, float64 (n, columns)."""
+        """Join batches of samples into stored rows, float64 (n, columns)."""
         rows = [scale.to_rows(part.cpu()) for part in parts]
         return (torch.cat(rows) if rows else torch.zeros((0, *event_shape))).numpy()
 
     def stored(self, examples: Tensor, event_shape: tuple[int, ...]) -> Tensor:
-        """Rows as float64."""
+        """Convert rows to float64."""
         self.check(examples, event_shape, tuple(examples.shape[1:]) == event_shape)
         return examples.double()
 
     def files(self, samples: np.ndarray, scale: Any) -> dict[str, bytes]:
-        """The same table as text, with the columns, types and categories of the training data."""
+        """Contents of samples.csv: the samples as text, with the names and categories of the training data."""
         from kakusan.data.column_types import cells_of
         from kakusan.storage.arrays import csv_bytes
 
@@ -62,11 +62,11 @@ class TableForm(Form):
         return {"samples.csv": csv_bytes([names, *rows])}
 
     def in_unit(self, bits_per_dim: float, num_dims: int) -> float:
-        """Nats per example."""
+        """Convert bits/dim to nats per example."""
         return nats(bits_per_dim, num_dims)
 
     def rate(self, bits_per_dim: float, standard_error: float | None, num_dims: int, digits: int = 4) -> str:
-        """The bound on log p(row) in nats; higher is better."""
+        """Bound on log p(row) in nats with its standard error, in words; higher is better."""
         return nats_of(bits_per_dim, standard_error, num_dims, "row")
 
     def facts(self, dataset: Dataset) -> list[str]:
@@ -87,13 +87,13 @@ class TableForm(Form):
         return lines
 
     def cautions(self, dataset: Dataset, high: float) -> list[str]:
-        """Columns with one value only."""
+        """Warn about columns that have only one value."""
         lines = []
         for index, column in enumerate(dataset.columns):
             values = dataset.train[:, index]
             if len(values[~values.isnan()].unique()) == 1 and not column.categories:
                 lines.append(
-                    f"caution: column {column.name} of {dataset.name} has one value only, which has no density; "
+                    f"caution: column {column.name} of {dataset.name} has only one value, so its density is not defined; "
                     f"leave it out with --columns {column.name}=skip"
                 )
         return lines

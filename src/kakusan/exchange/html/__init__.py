@@ -1,1 +1,1 @@
-"""A model in one HTML file: the network as a program, the solver as numbers, and the page that runs both."""
+"""A model in one HTML file: the network as a program, the solver as coefficients, and the page that runs both."""

@@ -1,4 +1,4 @@
-"""Export as one HTML file that draws samples offline, in any browser, from a double click."""
+"""Export as one HTML file that draws samples offline in any browser. A double click opens it."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ from kakusan.run.source import ModelSource
 from kakusan.run.trained_model import TrainedModel
 from kakusan.solvers import solver_named
 
-COUNTS = (5, 10, 20, 50, 100)  # numbers of steps offered, besides the default
-FEW_COUNTS = (1, 2, 4)  # of a student
-LARGEST = 12_000_000  # bytes that the format promises for the built-in recipes
+COUNTS = (5, 10, 20, 50, 100)  # numbers of steps to choose from, besides the default
+FEW_COUNTS = (1, 2, 4)  # numbers of steps for a student
+LARGEST = 12_000_000  # largest size in bytes of a page for a built-in recipe
 CHANNELS = (1, 3, 4)
 
 
 class HTMLPage(ExportFormat):
-    """A page with the weights and the code that runs them; it loads nothing and sends nothing."""
+    """Page with the weights and the code that runs them. It makes no network requests."""
 
     suffix = ".html"
 
     def make(self, source: ModelSource) -> Exported:
-        """The page.
+        """Return the page.
 
         Raises:
-            InputError: If the model is no diffusion model of images, or its network has an operation that the page lacks.
+            InputError: If the model is not a diffusion model of images, or the page lacks an operation of its network.
         """
         model = shared_model(source)
         parts = parts_of(model, source.path)
@@ -50,18 +50,16 @@ class HTMLPage(ExportFormat):
         page = _page(model, source, settings, weights).encode()
         lines = [f"{len(settings['program']['ops'])} operations, {len(weights):,} characters of weights"]
         if len(page) > LARGEST:
-            lines.append(
-                f"caution: the page has {len(page) / 1e6:.0f} MB, and opens slowly; a smaller network fits better"
-            )
+            lines.append(f"caution: the page has {len(page) / 1e6:.0f} MB and opens slowly; use a smaller network")
         return Exported(page, lines)
 
     def use(self, out: Any) -> str:
-        """The way to open it."""
+        """Return a line of text that tells how to open the page."""
         return f"open it with a double click, or type: python -m webbrowser {out.resolve().as_uri()}"
 
 
 def contents(model: TrainedModel, parts: Parts) -> tuple[dict[str, Any], str]:
-    """Content for the page's engine: settings as plain JSON values, and the weights as text."""
+    """Return the input of the page's engine: settings as plain JSON values, and the weights as text."""
     policy, chain, classes = model.sampling, parts.chain, parts.classes
     example = [torch.zeros(1, *model.event_shape), torch.ones(1, dtype=torch.int64)]
     if classes is not None:
@@ -78,6 +76,7 @@ def contents(model: TrainedModel, parts: Parts) -> tuple[dict[str, Any], str]:
         "num_weights": num_weights(programs[0]),
         "class_ends": None if classes is None else classes.share.double().cumsum(0).tolist(),
         "class_word": _word(classes),
+        "class_names": list(model.classes),
         "default_steps": min(policy.default_steps, chain.depth),
         "plans": {
             str(count): steps_of(chain, solver, policy.times(count), parts.guided)
@@ -99,7 +98,8 @@ def _page(model: TrainedModel, source: ModelSource, settings: dict[str, Any], we
     offered = []
     if classes is not None:
         order = classes.share.argsort(descending=True, stable=True).tolist()
-        offered = [(k, f"{k} ({classes.share[k]:.1%} of the data)") for k in order if classes.share[k] > 0]
+        words = model.classes or tuple(map(str, range(classes.num)))
+        offered = [(k, f"{words[k]} ({classes.share[k]:.1%} of the data)") for k in order if classes.share[k] > 0]
     text = json.dumps(settings, separators=(",", ":")).replace("<", "\\u003c")
     scripts = {
         f"{name}_js": Markup(

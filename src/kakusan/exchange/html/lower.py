@@ -1,8 +1,8 @@
-"""A network as a list of a dozen operations on float32 arrays, which the page's engine runs.
+"""Translation of a network into a program of a dozen operations on float32 arrays, which the page's engine runs.
 
-torch.export writes the network as a graph of torch's core operators, for one example. Here each becomes one of the
-operations of `engine.js`, with all shapes known. What depends on weights alone is computed here. Permutations, slices
-and expansions are strides, and become a copy only where an operation needs its input contiguous.
+torch.export turns the network into a graph of torch's core operators, for one example. Each operator becomes one of the
+operations of `engine.js`, with all shapes known. Values that depend only on weights are computed here. Permutations,
+slices and expansions change only strides. They become a copy only if an operation needs contiguous input.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from kakusan.errors import InputError
 UNARY = {"sin": "sin", "cos": "cos", "sigmoid": "sigmoid", "tanh": "tanh", "exp": "exp", "rsqrt": "rsqrt", "gelu": "gelu",
          "relu": "relu", "neg": "neg", "sqrt": "sqrt", "silu": "silu"}  # fmt: skip
 BINARY = {"add": "add", "sub": "sub", "mul": "mul", "div": "div"}
-SAME = {"alias", "_to_copy", "detach", "lift_fresh_copy"}  # one input, passed on
+SAME = {"alias", "_to_copy", "detach", "lift_fresh_copy"}  # operators that return their input
 RESHAPED = {"view", "unsqueeze", "squeeze", "clone", "_unsafe_view", "reshape"}
 
 
@@ -37,7 +37,7 @@ class Array:
 
     @property
     def contiguous(self) -> bool:
-        """True if it is a whole buffer in row-major order."""
+        """Return whether this is a whole buffer in row-major order."""
         return self.offset == 0 and self.strides == row_major(self.shape)
 
 
@@ -61,25 +61,25 @@ class Program:
 
 
 def row_major(shape: Sequence[int]) -> tuple[int, ...]:
-    """Strides of a contiguous array."""
+    """Return the strides of a contiguous array."""
     return tuple(math.prod(shape[k + 1 :]) for k in range(len(shape)))
 
 
 @torch.no_grad()
 def lower(network: nn.Module, example: tuple[Tensor, ...]) -> Program:
-    """The program of a network for inputs like `example`, a batch of one.
+    """Translate a network into a program for inputs like `example`, a batch of one.
 
     Raises:
         InputError: If the network has an operation that the page's engine lacks.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch's, about its own modules
+        warnings.simplefilter("ignore")  # warnings of torch about its own modules
         exported = torch.export.export(network, example).run_decompositions()
     return _Lowering(exported).program
 
 
 class _Lowering:
-    """Translation of one graph; `values` holds an `Array`, a constant tensor, or a tuple of them by node."""
+    """Translation of one graph. `values` maps a node to an `Array`, a constant tensor, or a tuple of them."""
 
     def __init__(self, exported: Any):
         self.program = Program()
@@ -95,7 +95,7 @@ class _Lowering:
                 else:
                     self.values[node] = constants[target].detach()
             elif node.op == "output":
-                first = node.args[0][0]  # a learned variance follows, which sampling of the page does not use
+                first = node.args[0][0]  # a learned variance would be the second output; the page does not use it
                 self.program.output = self._whole(self.values[first]).buffer
             else:
                 self.values[node] = self._call(node)
@@ -130,7 +130,7 @@ class _Lowering:
         return Array(len(self.program.sizes) - 1, tuple(shape), row_major(shape))
 
     def _array(self, value: Any) -> Array:
-        """A value as an array; a constant becomes a buffer of weights."""
+        """Return a value as an array; a constant becomes a buffer of weights."""
         if isinstance(value, Array):
             return value
         tensor = torch.as_tensor(value).detach().float().contiguous()
@@ -156,7 +156,7 @@ class _Lowering:
     # Shapes
 
     def _reshaped(self, value: Array, shape: tuple[int, ...]) -> Array:
-        if [n for n in value.shape if n != 1] == [n for n in shape if n != 1]:  # only sizes of 1 come or go
+        if [n for n in value.shape if n != 1] == [n for n in shape if n != 1]:  # only sizes of 1 are added or removed
             strides = iter([s for n, s in zip(value.shape, value.strides) if n != 1])
             plain = row_major(shape)
             return Array(value.buffer, shape, tuple(plain[k] if n == 1 else next(strides) for k, n in enumerate(shape)), value.offset)  # fmt: skip
@@ -203,7 +203,7 @@ class _Lowering:
         if not any(padding):
             return value
         if number:
-            raise InputError("the page pads with zeros alone; choose another --format")
+            raise InputError("the page pads only with zeros; choose another --format")
         amounts = [(0, 0)] * (len(value.shape) - len(padding) // 2)
         amounts += list(zip(padding[::2], padding[1::2]))[::-1]
         out = inner = self._new([n + before + after for n, (before, after) in zip(value.shape, amounts)])
@@ -226,7 +226,7 @@ class _Lowering:
 
     def _unary(self, name: str, value: Array, keywords: dict[str, Any]) -> Array:
         if name == "gelu" and keywords.get("approximate", "none") != "none":
-            raise InputError("the page has the exact GELU alone; choose another --format")
+            raise InputError("the page has only the exact GELU; choose another --format")
         return self._emit(name, self._new(value.shape), self._whole(value).buffer)
 
     def _binary(self, name: str, one: Any, other: Any, alpha: float = 1) -> Array:
@@ -263,7 +263,7 @@ class _Lowering:
     ) -> Array:  # fmt: skip
         if any(one != 1 for one in dilation) or any(extra):
             raise InputError("the page has no dilated convolution; choose another --format")
-        if transposed:  # a convolution of the image with zeros between its pixels
+        if transposed:  # equals a convolution of the image with zeros between its pixels
             b, c, h, w = value.shape
             wide = self._new((b, c, (h - 1) * stride[0] + 1, (w - 1) * stride[1] + 1))
             self._copy(value, self._slice(self._slice(wide, 2, 0, None, stride[0]), 3, 0, None, stride[1]))
@@ -292,19 +292,19 @@ class _Lowering:
 
     def _mean(self, value: Array, dims: Sequence[int], keepdim: bool = False) -> Array:
         if [d % len(value.shape) for d in dims] != [len(value.shape) - 1]:
-            raise InputError("the page has means over the last dimension alone; choose another --format")
+            raise InputError("the page has only means over the last dimension; choose another --format")
         shape = value.shape[:-1] + ((1,) if keepdim else ())
         return self._emit("mean", self._new(shape), self._whole(value).buffer, value.shape[-1])
 
     def _softmax(self, value: Array, dim: int, half: bool = False) -> Array:
         if dim % len(value.shape) != len(value.shape) - 1:
-            raise InputError("the page has a softmax over the last dimension alone; choose another --format")
+            raise InputError("the page has only a softmax over the last dimension; choose another --format")
         return self._emit("softmax", self._new(value.shape), self._whole(value).buffer, value.shape[-1])
 
     def _embedding(self, table: Tensor, index: Array, *rest: Any) -> Array:
         return self._emit("row", self._new((*index.shape, table.shape[1])), self._array(table).buffer, index.buffer)
 
-    # torch's attention gives rows of -inf alone the value 0; scores of a finite network are finite
+    # torch's attention maps rows of only -inf to 0; scores of a finite network are finite
 
     def _eq(self, value: Array, number: float) -> Tensor:
         if number != -math.inf:

@@ -11,11 +11,11 @@ import torch
 
 from kakusan.exchange.html.lower import Program
 
-KEPT = 3  # bytes of 4; the relative error of a weight is at most 2^-17
+KEPT = 3  # bytes kept of each 4; the relative error of a weight is at most 2^-17
 
 
 def table(program: Program) -> dict[str, Any]:
-    """The program as the engine reads it; weights are given by their offset."""
+    """Return the program in the form that the engine reads; weights are given by their offset."""
     offsets, at = {}, 0
     for buffer, tensor in program.weights.items():
         offsets[buffer] = at
@@ -30,13 +30,13 @@ def table(program: Program) -> dict[str, Any]:
 
 
 def num_weights(program: Program) -> int:
-    """Number of constants."""
+    """Return the number of weights of a program."""
     return sum(tensor.numel() for tensor in program.weights.values())
 
 
 def packed(*programs: Program) -> str:
-    """The weights of one or two networks, in the order of their tables."""
+    """Return the weights of one or two networks as text, in the order of their tables."""
     flat = torch.cat([tensor.flatten() for program in programs for tensor in program.weights.values()])
-    words = flat.numpy().astype("<f4").view("<u4").astype(np.uint64) + 0x80  # rounded to the nearest
+    words = flat.numpy().astype("<f4").view("<u4").astype(np.uint64) + 0x80  # rounds to the nearest
     planes = np.stack([(words >> shift).astype(np.uint8) for shift in (24, 16, 8)])
     return base64.b64encode(gzip.compress(planes.tobytes(), 9, mtime=0)).decode()

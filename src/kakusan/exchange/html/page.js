@@ -23,7 +23,7 @@ function showStep() {
   show(at("latent"), z);
   show(at("estimate"), x);
   const where = step ? `t = ${step.t}, log SNR ${step.log_snr.toFixed(2)}` : "t = 0, the sample";
-  const drawn = cond === null ? "" : `; ${state.model.facts.class_word} ${cond}`;
+  const drawn = cond === null ? "" : `; ${state.model.facts.class_word} ${state.model.facts.class_names[cond] ?? cond}`;
   at("level").value = `Sample ${state.chosen}: step ${at("place").value} of ${path.length - 1}, ${where}${drawn}`;
 }
 

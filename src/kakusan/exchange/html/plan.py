@@ -1,7 +1,7 @@
-"""Steps of a solver as numbers: z_s = c_z z_t + sum_k c_k x_k + c_n noise, with the solver itself as their source.
+"""Steps of a solver as coefficients: z_s = c_z z_t + sum_k c_k x_k + c_n noise.
 
-Every solver with one evaluation per step is linear in z, in its estimates of x and in fresh noise. So it is run once on
-the unit vectors of that space, and what it returns are the coefficients. The page needs no solver of its own.
+A solver with one evaluation per step is linear in z, in its estimates of x and in fresh noise. So the solver itself runs
+once on the unit vectors of that space, and its results are the coefficients. The page needs no solver of its own.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from kakusan.models.diffusion import Diffusion
 from kakusan.schedule import Step
 from kakusan.solvers.base import Solver, levels
 
-NEGLIGIBLE = 1e-12  # coefficients relative to values in [-1, 1]
+NEGLIGIBLE = 1e-12  # coefficients below this are 0; values lie in [-1, 1]
 
 
-REFUSAL = "the page has solvers that are linear in one evaluation per step; choose another --sampler"
+REFUSAL = "the page supports only solvers that are linear in one evaluation per step; choose another --sampler"
 
 
 class _Unit:
-    """Stands for the denoiser: each evaluation returns the unit vector of its step."""
+    """Substitute for the denoiser, whose every evaluation returns the unit vector of its step."""
 
     def __init__(self, num_steps: int):
         self.num_steps = num_steps
-        self.basis = torch.eye(num_steps + 2, dtype=torch.float64)  # z_t, noise, then the estimate of each step
+        self.basis = torch.eye(num_steps + 2, dtype=torch.float64)  # z_t, noise, then the estimate of x at each step
         self.place = 0
         self.evaluations = 0
 
@@ -38,18 +38,18 @@ class _Unit:
         return self.basis[self.place + 2][None]
 
     def reverse(self, z: Tensor) -> Any:
-        """Refused: a learned variance is not linear."""
+        """Raise InputError, because a learned variance is not linear."""
         raise InputError(REFUSAL)
 
 
 def steps_of(chain: Diffusion, solver: Solver, times: list[int], guided: list[bool]) -> list[dict[str, Any]]:
-    """The steps of a solve, from noise to data.
+    """Return the steps of a solver from noise to data.
 
     Args:
         chain: The chain, for its levels and its parametrization.
         solver: A solver with one evaluation per step.
         times: Increasing timesteps, as `solvers.times` gives them.
-        guided: By t, whether the weaker network is evaluated.
+        guided: For each t, whether the weaker network is evaluated.
 
     Returns:
         One table per step: "t"; "guided"; "from_z" and "from_output", which give x from the prediction; "z", "x" (newest
@@ -73,7 +73,7 @@ def steps_of(chain: Diffusion, solver: Solver, times: list[int], guided: list[bo
 
 
 def parametrized(chain: Diffusion, t: int) -> tuple[float, float]:
-    """Coefficients (of z_t, of the network's output) of the estimate of x, which is linear in both."""
+    """Return the coefficients of z_t and of the network's output in the estimate of x, which is linear in both."""
     zero, one = torch.zeros(1, 1, dtype=torch.float64), torch.ones(1, 1, dtype=torch.float64)
     step = Step(chain.schedule, t, one)
     x_hat = chain.parametrization.x_hat

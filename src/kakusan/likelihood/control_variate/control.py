@@ -20,7 +20,7 @@ from kakusan.likelihood.control_variate.wiener import Wiener
 from kakusan.parallel import by_rows
 from kakusan.progress import progress
 
-FARTHEST = 8.0  # standard deviations of a feature
+FARTHEST = 8.0  # features are clipped at this many standard deviations
 RIDGE = 1.0  # ridge penalty, in evaluations, that pulls a group's coefficients to the shared ones
 SHARED_RIDGE = 1e-3 * RIDGE  # ridge penalty that pulls the shared coefficients to 0
 
@@ -33,11 +33,11 @@ def _standardised(columns: Tensor) -> Tensor:
 
 
 class Predictors:
-    """u(x, t, eps) for all examples of a data set, and sums over t of their means: the columns of the regression.
+    """Columns u(x, t, eps) of the regression for all examples of a data set, and sums over t of their means.
 
-    Columns that do not depend on the noise: a constant, features of the example, a slope over the group's steps, and
-    the mean cost of a Wiener filter. Columns with mean 0 over the noise: the deviation of the filter's cost from its
-    mean, and features of the noise. Features are in units of the step's typical cost.
+    Some columns do not depend on the noise: a constant, features of the example, a slope over the group's steps, and
+    the mean cost of a Wiener filter. The others have mean 0 over the noise: the deviation of the filter's cost from
+    its mean, and features of the noise. Features are in units of the step's typical cost.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Predictors:
         Args:
             wiener: Best affine denoiser of the data.
             typical: Approximate cost of each step, (T,).
-            slope: Place of each step in its group, (T,).
+            slope: Position of each step in its group, in [-1, 1], (T,).
             group: Group of each step, (T,).
             num_groups: Number of groups.
             batch: Function that returns examples on the CPU.
@@ -71,7 +71,7 @@ class Predictors:
         self.own = torch.cat([constant, scaled], 1)  # (N, k)
 
     def at(self, rows: Tensor, x: Tensor, t: Tensor, eps: Tensor) -> Tensor:
-        """u of the examples x = batch(rows) at steps t with noise eps, (n, columns); all on the CPU."""
+        """Columns u of the examples x = batch(rows) at steps t with noise eps, (n, columns); all on the CPU."""
         return by_rows(self._at, rows, x, t, eps)
 
     def _at(self, rows: Tensor, x: Tensor, t: Tensor, eps: Tensor) -> Tensor:
@@ -82,7 +82,10 @@ class Predictors:
         return torch.cat([typical * self.own[rows], self.slope[t - 1, None], mean, noise, typical * centred], 1)
 
     def sums(self, rows: Tensor, coefficients: Tensor) -> Tensor:
-        """Sum over the steps of each group of the mean of u . coefficients (groups, columns): (n, groups)."""
+        """Mean of u . coefficients over the noise, summed over each group's steps: (n, groups).
+
+        The coefficients have shape (groups, columns).
+        """
         known = self.own.shape[1]
         own = self.own[rows] @ coefficients[:, :known].T * self._typical_sums
         return own + self._slope_sums * coefficients[:, known] + self._wiener_sums[rows] * coefficients[:, known + 1]
@@ -100,10 +103,10 @@ class Calls:
 
 
 def fit(calls: Calls, group: Tensor, num_groups: int) -> Tensor:
-    """Coefficients (groups, columns) that make (cost - u . coefficients) / prob small in the mean square.
+    """Fit coefficients (groups, columns) that minimize the mean square of (cost - u . coefficients) / prob.
 
-    Ridge regression with coefficients for all steps and deviations from them for each group. Given the shared ones, a
-    group's deviations are a regression of its own, so they are eliminated group by group.
+    The ridge regression has coefficients shared by all steps, and each group's deviations from them. Given the shared
+    ones, each group's deviations are a separate regression, so they are eliminated group by group.
     """
     scale = (calls.cost / calls.prob).square().mean().sqrt()
     if not scale > 0:

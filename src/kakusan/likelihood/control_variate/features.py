@@ -16,14 +16,19 @@ from torch.nn import functional as F
 from kakusan.likelihood.chains import GetBatch
 from kakusan.likelihood.control_variate.surroundings import Surroundings
 
-ENDS = 0.01  # least share of values at an end of the scale for it to count as a boundary, as black does for digits
+ENDS = 0.01  # an end of the scale is a boundary if at least this share of values lies there, e.g. black for digits
 
 
 class Features:
-    """Features of the examples of one data set; images (n, C, H, W) have more than other examples (n, *event)."""
+    """Features of the examples of one data set; images (n, C, H, W) have additional ones."""
 
     def __init__(self, batch: GetBatch, parts: Sequence[Tensor]):
-        """batch: Gives examples on the CPU; parts: indices of all of them, one part or more."""
+        """Learn the range of values, and for images the prediction from the surroundings.
+
+        Args:
+            batch: Function that returns examples on the CPU.
+            parts: Indices of all examples, in one part or more.
+        """
         first = batch(parts[0])
         self._surroundings = Surroundings(first) if first.dim() == 4 else None
         self._walls = _walls(batch(part) for part in parts)
@@ -31,8 +36,8 @@ class Features:
     def own(self, x: Tensor) -> Tensor:
         """Features of each example, float64 (n, k).
 
-        They are level, energy and numbers of values in each range. Images add first and second differences of neighbors,
-        and differences from the surroundings.
+        The features are level, energy and numbers of values in each range. Images add first and second differences of
+        neighbors, and differences from the surroundings.
         """
         low, inner, high = self._kinds(x)
         axes = range(2, x.dim())
@@ -51,10 +56,9 @@ class Features:
         return means(maps)
 
     def of_noise(self, x: Tensor, eps: Tensor) -> Tensor:
-        """Features of each example's noise with mean 0 over eps for any x: its size and sign, by range of values.
+        """Size and sign of each example's noise by range of values, float64 (n, k), with mean 0 over eps for any x.
 
-        The sign matters because no value lies below the low end, which a network knows. Returns float64 (n, k); eps has the
-        shape of x.
+        The sign matters because a network knows that no value lies below the low end. eps has the shape of x.
         """
         kinds = self._kinds(x)
         size_on, upwards_on = [*kinds], [*kinds, x * kinds[1]]
@@ -81,7 +85,7 @@ def _above_surroundings(x: Tensor) -> Tensor:
 
 
 def _walls(chunks: Iterable[Tensor]) -> tuple[float, float]:
-    """Both ends of the scale of the values; NaN for an end at which few values lie."""
+    """Smallest and largest value; NaN for an end at which few values lie."""
     least, most, at_least, at_most, number = math.inf, -math.inf, 0, 0, 0
     for x in chunks:
         low, high = x.min().item(), x.max().item()

@@ -7,8 +7,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 REACH = 2  # pixels to each side: 24 neighbors
-ENOUGH = 400_000  # values to learn the prediction from
-AT_ONCE = 100_000  # values, whose surroundings take 25 times their room
+ENOUGH = 400_000  # values that suffice to fit the prediction
+AT_ONCE = 100_000  # values at a time; their surroundings take 25 times their memory
 RIDGE = 1e-6  # share of the mean square added to each direction, for directions in which all examples are equal
 
 
@@ -16,7 +16,7 @@ class Surroundings:
     """Best affine prediction of a value from its neighbors by least squares, the same at every position."""
 
     def __init__(self, images: Tensor):
-        """Fit the prediction to images (n, C, H, W), n >= 1; only as many are used as needed."""
+        """Fit the prediction to images (n, C, H, W), n >= 1, or to as many of them as suffice."""
         width = (2 * REACH + 1) ** 2
         self._centre = width // 2
         squares = torch.zeros(width + 1, width + 1, dtype=torch.float64)
@@ -39,5 +39,5 @@ class Surroundings:
 
 
 def _padded(x: Tensor) -> Tensor:
-    """One image per channel, its border repeated: (n * C, 1, H + 2 REACH, W + 2 REACH)."""
+    """Images with one channel each and a repeated border, (n * C, 1, H + 2 REACH, W + 2 REACH)."""
     return F.pad(x.flatten(0, 1)[:, None], [REACH] * 4, mode="replicate")

@@ -1,4 +1,4 @@
-"""Best affine denoiser of a data set, whose cost is known exactly: a predictor of a network's cost.
+"""Best affine denoiser of a data set; its cost is known exactly and predicts a network's cost.
 
 For x ~ N(m, S) the optimal denoiser is the Wiener filter. In the eigenvectors of S its error at z_t = a x + b eps is
 (1 - g a) y - g b e, coordinate by coordinate, with y and e the coordinates of x - m and eps, g = a lam / (a^2 lam +
@@ -12,13 +12,13 @@ from torch import Tensor
 
 from kakusan.models.diffusion import Diffusion
 
-LARGEST_COVARIANCE = 1200  # dimensions; above, each coordinate is filtered alone
-SEEN = 3000  # examples that the covariance is taken from
-FLOOR = 0.01  # of the mean variance, added to that of each direction
+LARGEST_COVARIANCE = 1200  # dimensions; with more, each coordinate is filtered separately
+SEEN = 3000  # largest number of examples from which the covariance is estimated
+FLOOR = 0.01  # share of the mean variance that is added to the variance of each direction
 
 
 class Wiener:
-    """Cost of step t under the filter: kappa_t |x - x_hat(z_t)|^2, in nats, as the model's own step_cost would be."""
+    """Cost of step t with the Wiener filter as the denoiser: kappa_t |x - x_hat(z_t)|^2 in nats."""
 
     def __init__(self, model: Diffusion, examples: Tensor):
         """Fit the filter to examples (n, *event). A poor fit increases the variance and adds no bias."""
@@ -38,7 +38,7 @@ class Wiener:
         kappa = step_weight(model)[1:]
         self._left, self._noise = (1 - gain * a), gain * b  # (T, D)
         self._kappa = kappa[:, None]
-        self._per_square = kappa[:, None] * self._left.square()  # of y^2, (T, D)
+        self._per_square = kappa[:, None] * self._left.square()  # factor of y^2, (T, D)
         self._per_noise = kappa * self._noise.square().sum(1)  # (T,)
         self.typical = self._per_square @ power + self._per_noise  # (T,), the mean cost of these examples
 
@@ -47,7 +47,7 @@ class Wiener:
         return self._turned(x.flatten(1).double() - self.mean)
 
     def cost(self, y: Tensor, eps: Tensor, t: Tensor) -> Tensor:
-        """Cost for the noise eps (n, *event) of the network evaluation, (n,)."""
+        """Cost of examples with coordinates y at steps t for the noise eps (n, *event), in nats (n,)."""
         error = self._left[t - 1] * y - self._noise[t - 1] * self._turned(eps.flatten(1).double())
         return (self._kappa[t - 1] * error.square()).sum(1)
 

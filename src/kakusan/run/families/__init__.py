@@ -1,4 +1,4 @@
-"""Model families by name. A new one is a file here and a line in FAMILIES."""
+"""Model families by name. A new family is a file here and a line in FAMILIES."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ FAMILIES = Registry(
         "diffusers": "kakusan.run.families.diffusers:DiffusersFamily",
         "vae": "kakusan.run.families.vae:VAEFamily",
         "hierarchy": "kakusan.run.families.hierarchy:HierarchyFamily",
+        "learned-noise": "kakusan.run.families.learned_noise:LearnedNoiseFamily",
         "conv-vae": "kakusan.run.families.conv:ConvVAEFamily",
         "conv-hierarchy": "kakusan.run.families.conv:ConvHierarchyFamily",
         "table-vae": "kakusan.run.families.tables:TableFamily",

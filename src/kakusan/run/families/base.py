@@ -1,4 +1,4 @@
-"""Interface between recipes and a model family. Imports no torch, so that help is instant."""
+"""Interface between recipes and a model family. Does not import torch, so that help is instant."""
 
 from __future__ import annotations
 
@@ -28,10 +28,11 @@ if TYPE_CHECKING:
 
 Units = Annotated[int, Between(1, 65_536)]
 LogSNR = Annotated[float, Between(-100, 100)]
-LARGEST_EVENT = 2**24  # numbers in one example
-DRAWS = 2  # of the latents of each example, in an evaluation by terms
-TrainingLoss = Callable[..., "Tensor"]  # (module, x, indices, randomness), or with cond=labels -> (b,)
-Figure = tuple["Images", int | None]  # images in reading order, and how many form a row (None: as wide as high)
+LARGEST_EVENT = 2**24  # largest number of values in one example
+DRAWS = 2  # draws of the latents of each example in an evaluation by terms
+# (module, x, indices, randomness) -> (b,); the loss of a conditional model also takes cond=labels
+TrainingLoss = Callable[..., "Tensor"]
+Figure = tuple["Images", int | None]  # images in reading order, and their number per row (None: a square grid)
 
 
 class ModelConfig:
@@ -39,7 +40,7 @@ class ModelConfig:
 
     Attributes:
         conditional: Whether the model can be conditional on labels or clusters.
-        guided: Whether samples can be guided by weights from early in the run, and the model distilled.
+        guided: Whether the model can be autoguided by weights from early in the run, and distilled.
     """
 
     family = ""
@@ -48,27 +49,27 @@ class ModelConfig:
 
     @property
     def kind_of_condition(self) -> Literal["none", "clusters", "labels"]:
-        """The condition of the model."""
+        """Return what the model is conditional on."""
         return "none"
 
     def for_labels(self, dataset: Dataset) -> Any:
-        """The settings for the labels of these data."""
+        """Return the settings adapted to the labels of these data."""
         return self
 
 
 class Family(abc.ABC):
-    """One kind of model: its settings, how it is built, trained, evaluated and shown.
+    """Family of models: its settings, and how a model is built, trained, evaluated and shown.
 
-    Every method has a default that suits an image model whose ELBO comes as `LatentChain.terms`, except `build`.
+    Every method except `build` has a default, which suits an image model with `LatentChain.terms`.
 
     Attributes:
         name: Name in recipes and records.
         config: Settings, a subclass of `ModelConfig`.
-        kind: Kind of data, the name of their form in `kakusan.data.forms.FORMS`.
+        kind: Kind of data, a name in `kakusan.data.forms.FORMS`.
         draws_latents: Whether an importance-weighted bound and figures of reconstructions make sense.
         closed_form: Whether the bound is computed without network evaluations, so that all examples are measured.
         has_bound: Whether given examples can be scored.
-        estimators: Names of the further estimators of the ELBO.
+        estimators: Names of additional estimators of the ELBO.
         splits_over_threads: Whether micro-batches on several threads are faster than one.
     """
 
@@ -83,27 +84,29 @@ class Family(abc.ABC):
 
     @abc.abstractmethod
     def build(self, config: Any, event_shape: tuple[int, ...]) -> nn.Module:
-        """An untrained module of these settings."""
+        """Build an untrained module of these settings."""
 
     @property
     def form(self) -> Form:
-        """Form of the data."""
+        """The form of the data, see `kakusan.data.forms`."""
         return FORMS[self.kind]()
 
     def student(self) -> Family:
-        """The family of a student that was distilled from such a model; InputError if there is none."""
-        raise InputError(f"recipe.distil makes a student of a diffusion model, got a {self.name} model; leave it out")
+        """The family of students distilled from such a model; InputError if it cannot be distilled."""
+        raise InputError(
+            f"recipe.distil makes a student of a diffusion model, got a {self.name} model; omit recipe.distil"
+        )
 
     def for_data(self, config: Any, dataset: Dataset, own_data: bool) -> Any:
-        """The settings with their defaults for these data; own_data: other data than the recipe's were given."""
+        """Return the settings completed for these data; `own_data` is true if they are not the recipe's default data."""
         return config
 
     def plan(self, config: Any, event_shape: tuple[int, ...], num_examples: int) -> tuple[Any, str]:
-        """The settings with a network chosen for the shape and number of examples, and the choice in words."""
+        """Choose a network for the shape and number of examples; return the settings, and the choice as text."""
         return config, ""
 
     def observe(self, module: Any, config: Any, data: Tensor, augment: str, labels: Tensor | None) -> None:
-        """Take from the training data the clusters or the labels that the model is conditional on."""
+        """Compute the clusters, or the distribution of the labels, on which the model is conditional."""
         from kakusan.models.mixture import split
         from kakusan.run.families.conditional import observe
 
@@ -111,22 +114,22 @@ class Family(abc.ABC):
             observe(module, self.scale(config), data, augment, labels)
 
     def conform(self, config: Any, dataset: Dataset) -> Dataset:
-        """Other data than the run's own, in the form of the training data; InputError if they do not fit."""
+        """Convert data other than the run's own to the form of the training data; InputError if they do not fit."""
         return dataset
 
     def reading(self, config: Any, options: ImageOptions) -> ImageOptions:
-        """Options of reading other data than the run's own."""
+        """Return the options for reading data other than the run's own."""
         return options
 
     def chain(self, module: Any) -> Any:
-        """The `LatentChain` that a trained module is used as."""
+        """Return the `LatentChain` of a trained module."""
         return module
 
     def event_shape(self, values: Any) -> tuple[int, ...]:
-        """The shape of an example, as a JSON record has it.
+        """Return the shape of an example from its value in a JSON record.
 
         Raises:
-            InputError: If examples of this form cannot have it.
+            InputError: If examples of this form cannot have that shape.
         """
         whole = isinstance(values, list) and all(type(value) is int and 0 < value <= LARGEST_EVENT for value in values)
         if not whole or not self.form.fits(tuple(values)):
@@ -134,7 +137,7 @@ class Family(abc.ABC):
         return tuple(values)
 
     def scale(self, config: Any) -> Any:
-        """The numbers that the model takes for stored values."""
+        """Return the scale that maps stored values to the model's values."""
         from kakusan.data.scale import Scale
         from kakusan.likelihoods import as_likelihood
 
@@ -142,53 +145,53 @@ class Family(abc.ABC):
         return Scale(likelihood.low, likelihood.high, likelihood.binary)
 
     def inputs(self, config: Any, examples: Tensor, augment: str, randomness: Randomness) -> Tensor:
-        """Stored examples in the model's numbers, augmented as in training."""
+        """Convert stored examples to the model's values, augmented as in training."""
         from kakusan.data.augment import augmented
 
         return self.scale(config).to_model(augmented(examples, augment, randomness), randomness)
 
     def prepare(self, module: Any, data: Tensor, augment: str) -> None:  # noqa: B027 - most families do nothing here
-        """Take from the training data what an untrained module needs, e.g. clusters or mean pixels."""
+        """Initialize an untrained module from the training data, e.g. with mean pixels."""
 
     def loss(self, config: Any) -> TrainingLoss:
-        """The training loss: (module, x, indices, randomness) -> loss of each example, shape (b,).
+        """Return the training loss: (module, x, indices, randomness) -> loss of each example, shape (b,).
 
-        A conditional model gets the labels as a keyword cond.
+        A conditional model receives the labels as the keyword `cond`.
         """
         return lambda module, x, indices, randomness, **known: module.loss(x, randomness, **known)
 
     def terms(
         self, config: Any, module: Any, x: Tensor, randomness: Randomness, cond: Tensor | None = None
     ) -> dict[str, Tensor]:
-        """Terms of the bound in nats, each (b,), if the loss is made of them."""
+        """Return the terms of the bound in nats, each (b,); empty if the loss is not their sum."""
         return module.draw_terms(x, cond, randomness)
 
     def is_cheap(self, config: Any) -> bool:
-        """True if a training step is cheap enough to be tried before training, for its memory and its operations."""
+        """Return whether a training step is cheap enough to measure its memory and operations before training."""
         return True
 
     def start_lines(self, module: Any) -> list[str]:
-        """Messages about a module that has seen the training data, e.g. the number of clusters found."""
+        """Return messages about a module initialized from the training data, e.g. the number of clusters found."""
         from kakusan.models.mixture import split
 
         classes = split(self.chain(module))[1]
         return [] if classes is None else classes.lines()
 
     def sampling(self, chain: Any, weaker: Any, recipe: Recipe) -> SamplingPolicy | OnePass:
-        """Sampling with its defaults; by default one pass from the latents to the data."""
+        """Return the sampling policy; by default one pass from the latents to the data."""
         from kakusan.run.sampling import OnePass
 
         return OnePass(chain, recipe, self.form.shows_mean)
 
     def latents(self, model: TrainedModel, steps: int | None = None, solver: Any = None) -> MeanLatents:
-        """Latents of given examples; by default means of the encoder. steps and solver are for diffusion models."""
+        """Return a `MeanLatents` by default. Only diffusion models use `steps` and `solver`."""
         from kakusan.run.tools.latents import MeanLatents, refuse_solver
 
         refuse_solver(model, steps, solver)
         return MeanLatents(model.chain)
 
     def density_bin_width(self, config: Any) -> float | None:
-        """Width of a gray level if the bound is one of a density, to be turned into a probability; else None."""
+        """Return the width of a gray level, which turns a density into a probability; None if the bound needs no width."""
         from kakusan.likelihoods import as_likelihood
 
         return self.scale(config).bin_width if as_likelihood(config.likelihood).is_density else None
@@ -196,7 +199,7 @@ class Family(abc.ABC):
     def estimate(
         self, model: TrainedModel, data: Tensor, seed: int, law: Any, labels: Tensor | None = None
     ) -> Estimate:
-        """The bound of each example of stored data, given its label if it has one."""
+        """Estimate the bound of each stored example, given its label if it has one."""
         from kakusan.likelihood.chains import of_terms
         from kakusan.likelihood.classes import assigned, with_classes
 
@@ -218,35 +221,35 @@ class Family(abc.ABC):
         return estimate if known is None else with_classes(estimate, known)
 
     def repeats(self, num: int) -> int:
-        """Number of estimates to average by default for this many examples."""
+        """Return the default number of estimates to average for this many examples."""
         return 1
 
     def timestep_law(self, model: TrainedModel) -> StepLaw | None:
-        """Timestep distribution of an evaluation that does not depend on its data; None without timesteps."""
+        """Return a timestep distribution for evaluation that does not depend on the data; None without timesteps."""
         return None
 
     def least_nats(self, model: TrainedModel) -> float | None:
-        """Cost per dimension besides the likelihood that no network can lower; None if the variance is not fixed."""
+        """Return the least nats per dimension of all terms but the likelihood; None if the variance is not fixed."""
         return 0.0
 
     def figures(self, model: TrainedModel, held_out: Tensor) -> dict[str, Figure]:
-        """Figures of how the model works, by file name; by default reconstructions."""
+        """Return figures that show how the model works, by file name; by default reconstructions."""
         from kakusan.run.figures import reconstructions
 
         return {"reconstructions.png": reconstructions(model, held_out)}
 
     def details(self, model: TrainedModel, data: Tensor, seed: int) -> dict[str, Any]:
-        """Further measures of these examples as plain JSON values, by name."""
+        """Return additional measures of these examples by name, as plain JSON values."""
         return {}
 
     def detail_lines(self, details: dict[str, Any]) -> list[str]:
-        """The further measures, one line each, for people."""
+        """Return the additional measures as lines of text."""
         return []
 
     def finish(self, module: Any, data: Tensor) -> tuple[dict[str, Any], list[str]]:
-        """Results at the end of training: values for the summary, and lines for people."""
+        """Return results at the end of training: values for the summary, and lines of text."""
         return {}, []
 
     def optional_weights(self, event_shape: tuple[int, ...]) -> dict[str, torch.Tensor]:
-        """Weights that only training needs, as empty tensors by name."""
+        """Return the weights that only training needs, by name, as empty tensors."""
         return {}

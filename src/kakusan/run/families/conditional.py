@@ -1,4 +1,4 @@
-"""Conditions of a model family: labels of the data, or k-means clusters. Imports no torch, so that help is instant."""
+"""Conditions of a model family: labels of the data, or k-means clusters. Does not import torch, so that help is instant."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from kakusan.data.dataset import Dataset
 
 MOST_CLASSES = 4096
-SHOWN = 10  # names in a message
-CLUSTERS_OF_LABELS = 1024  # through which few labels reach the unlabeled examples
-VALUES_AT_ONCE = 2**22  # of images whose clusters are searched
-SEEN_FOR_CLUSTERS = 2**15  # examples: with 128 clusters a share then has a relative error of 6 %
+SHOWN = 10  # number of names in a message
+CLUSTERS_OF_LABELS = 1024  # clusters through which a few labels are passed on to unlabeled examples
+VALUES_AT_ONCE = 2**22  # values in one batch of images for clustering
+SEEN_FOR_CLUSTERS = 2**15  # least number of images for clustering; 1 of 128 clusters then has a relative error of 6 %
 ClassName = Annotated[str, Length(1, 200)]
 
 
@@ -32,13 +32,13 @@ class ConditionalConfig(ModelConfig):
     condition: Literal["none", "clusters", "labels"] | None = None
     """Condition of the model. labels: the data's classes. clusters: k-means clusters, see model.clusters. Default: labels if they come from subfolders or --labels, otherwise clusters if model.clusters is positive."""
     clusters: Annotated[int, Between(0, 4096)] = 0
-    """Number of k-means clusters used for conditioning, at most one for every 50 examples. 0: unconditional. With labels of some examples: clusters that pass them on to the others."""
+    """Number of k-means clusters used for conditioning, at most one for every 50 examples. 0: unconditional. If only some examples have labels, clusters pass the labels on to the others."""
     classes: Annotated[tuple[ClassName, ...], Length(0, MOST_CLASSES)] = ()
     """Names of the classes in order. Default: those of the data's labels, sorted."""
 
     @property
     def kind_of_condition(self) -> Literal["none", "clusters", "labels"]:
-        """The condition with its default."""
+        """Return what the model is conditional on, with the default resolved."""
         return self.condition or ("clusters" if self.clusters else "none")
 
     @property
@@ -48,16 +48,16 @@ class ConditionalConfig(ModelConfig):
 
     @property
     def num_conditions(self) -> int:
-        """Number of classes that the networks distinguish, a null class included; 0: unconditional."""
+        """Number of classes that the networks distinguish, including a null class; 0: unconditional."""
         if self.kind_of_condition == "labels":
             return len(self.classes) + (self.dropout > 0)
         return self.clusters if self.kind_of_condition == "clusters" else 0
 
     def for_labels(self, dataset: Dataset) -> Any:
-        """The settings for these data, with labels if they are wanted.
+        """Return the settings for these data, with the class names if the model is conditional on labels.
 
         Raises:
-            InputError: If labels are wanted and the data have none, or others than `classes`.
+            InputError: If labels are required and the data have none, or labels not in `classes`.
         """
         wanted = self.condition or ("labels" if dataset.labeled_by and len(dataset.classes) > 1 else None)
         if wanted == "clusters" and not self.clusters:
@@ -80,7 +80,7 @@ class ConditionalConfig(ModelConfig):
 
 
 def conditioned(chain: Any, config: ConditionalConfig, event_shape: tuple[int, ...]) -> Any:
-    """The chain as a mixture over its labels or clusters; without a condition the chain itself."""
+    """Return the chain as a mixture over labels or clusters; without a condition, the chain itself."""
     from kakusan.models.clusters import Clusters
     from kakusan.models.labels import Labels
     from kakusan.models.mixture import Mixture
@@ -94,7 +94,7 @@ def conditioned(chain: Any, config: ConditionalConfig, event_shape: tuple[int, .
 
 
 def labels_of(config: Any, dataset: Dataset, part: str) -> Tensor | None:
-    """Index of each example's label among the model's classes, -1 for unlabeled; None if labels are not its condition.
+    """Return the index of each example's label in the model's classes, -1 for unlabeled; None if it takes no labels.
 
     Args:
         config: Settings of the model.
@@ -112,15 +112,15 @@ def labels_of(config: Any, dataset: Dataset, part: str) -> Tensor | None:
 
 
 def known_labels(config: Any, dataset: Dataset, part: str, limit: int | None = None) -> Tensor | None:
-    """`labels_of` the first examples."""
+    """Return `labels_of` for the first `limit` examples."""
     labels = labels_of(config, dataset, part)
     return labels if labels is None else labels[:limit]
 
 
 def observe(module: Any, scale: Any, data: Tensor, augment: str, labels: Tensor | None) -> None:
-    """Find clusters in the examples as training sees them, or learn the distribution of the labels.
+    """Find clusters in the training examples, or learn the distribution of the labels.
 
-    Clusters are found in augmented examples, so that they are drawn as often as learned.
+    Clusters are found in augmented examples, so that their probabilities match the examples of training.
     """
     import torch
 
@@ -149,7 +149,7 @@ def observe(module: Any, scale: Any, data: Tensor, augment: str, labels: Tensor 
 
 
 def label_lines(config: Any, dataset: Dataset, own_data: bool) -> list[str]:
-    """Messages about the labels of the training data: how they are used, or that they are not."""
+    """Return messages about the labels of the training data: how they are used, or that they are not used."""
     if config.kind_of_condition == "labels":
         names = ", ".join(map(printable, config.classes[:SHOWN])) + (", ..." * (len(config.classes) > SHOWN))
         lines = [f"conditional on {len(config.classes):,} classes: {names}"]

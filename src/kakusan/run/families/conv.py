@@ -1,4 +1,4 @@
-"""Convolutional VAE and hierarchical VAE of images of any size."""
+"""Convolutional VAE and hierarchical VAE for images of any size."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Channels = Annotated[int, Between(8, 1024)]
 
 @dataclass(frozen=True)
 class ConvConfig(ModelConfig):
-    """Settings that convolutional VAEs have in common."""
+    """Settings shared by the convolutional VAEs."""
 
     width: Channels = 32
     """Number of channels at half the resolution. Coarser levels have up to four times as many."""
@@ -55,7 +55,7 @@ class ConvHierarchyConfig(ConvConfig):
     family = "conv-hierarchy"
 
     maps: Annotated[int, Between(1, 256)] = 4
-    """Number of maps of z_1, which has the size of the coarsest level."""
+    """Number of channels of z_1, whose resolution is that of the coarsest level."""
     latents: Annotated[tuple[Units, ...], Length(1, 15)] = (64,)
     """Dimensions of z_2, z_3, ..."""
     upper_hidden: Units = 256
@@ -63,20 +63,20 @@ class ConvHierarchyConfig(ConvConfig):
 
 
 class ConvFamily(PerceptronFamily):
-    """Common part of convolutional VAEs: images enter and leave through convolutions."""
+    """Base of the convolutional VAE families, whose encoder and decoder of images are convolutional."""
 
     def prepare(self, module: Any, data: Tensor, augment: str) -> None:
-        """Nothing: the decoder learns the mean pixel from its positions."""
+        """Do nothing: the decoder learns the mean image by itself."""
 
 
 class ConvVAEFamily(ConvFamily):
-    """Convolutional VAEs."""
+    """Family of convolutional VAEs."""
 
     name = "conv-vae"
     config = ConvVAEConfig
 
     def build(self, config: ConvVAEConfig, event_shape: tuple[int, ...]) -> nn.Module:
-        """A VAE with a vector of latents."""
+        """Build a VAE with a vector of latents."""
         from kakusan.models.vae import VAE
 
         shape = (config.latent,)
@@ -85,13 +85,13 @@ class ConvVAEFamily(ConvFamily):
 
 
 class ConvHierarchyFamily(ConvFamily):
-    """Convolutional hierarchical VAEs: maps z_1, and perceptrons with learned variances above them."""
+    """Family of convolutional hierarchical VAEs: z_1 is a feature map, and perceptrons with learned variances lie above."""
 
     name = "conv-hierarchy"
     config = ConvHierarchyConfig
 
     def build(self, config: ConvHierarchyConfig, event_shape: tuple[int, ...]) -> nn.Module:
-        """A hierarchical VAE with two levels or more."""
+        """Build a hierarchical VAE with two or more levels."""
         from kakusan.models.hierarchical_vae import HierarchicalVAE
         from kakusan.nets.conv import sizes
         from kakusan.nets.mlp import GaussianMLP
@@ -104,14 +104,14 @@ class ConvHierarchyFamily(ConvFamily):
         return HierarchicalVAE(encoders, decoders, shapes, config.likelihood, event_shape)
 
     def lowest_decoder(self, module: Any) -> Any:
-        """The network that gives the data."""
+        """Return the network of p(x | z_1)."""
         return module.decoders[0]
 
 
 def networks(
     config: ConvConfig, event_shape: tuple[int, ...], latent_shape: tuple[int, ...]
 ) -> tuple[nn.Module, nn.Module]:
-    """Encoder and decoder between images and the lowest latents, with the head that the likelihood needs."""
+    """Build encoder and decoder between images and the lowest latents, with the head that the likelihood needs."""
     from kakusan.likelihoods import as_likelihood
     from kakusan.nets.conv import ConvDecoder, ConvEncoder
 

@@ -1,7 +1,7 @@
-"""The diffusers family: a diffusion model whose network is diffusers' UNet2DModel, as its pipelines hold it.
+"""The diffusers family: a diffusion model whose network is a UNet2DModel, as in pipelines of diffusers.
 
-The record of such a model has the settings of the network and of the scheduler. diffusers itself builds both, so that
-their meaning is its own. Only the names below are accepted, each with its range, and nothing else reaches diffusers.
+The record of such a model has the settings of the network and of the scheduler. diffusers builds both, so that
+settings mean the same as there. Only the names below are accepted, each with its range; nothing else reaches diffusers.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class SchedulerSettings:
 
 @dataclass(frozen=True)
 class DiffusersConfig(DiffusionConfig):
-    """Settings of a diffusion model around a UNet2DModel; of the inherited ones, those of our networks are not used."""
+    """Settings of a diffusion model with a UNet2DModel. Inherited settings of kakusan's own networks are not used."""
 
     family = "diffusers"
 
@@ -103,12 +103,12 @@ class DiffusersConfig(DiffusionConfig):
 
     def __post_init__(self):
         for name, kind in (("unet", UNetSettings), ("scheduler", SchedulerSettings)):
-            if isinstance(getattr(self, name), dict):  # of a JSON record
+            if isinstance(getattr(self, name), dict):  # lists of a JSON record become tuples
                 object.__setattr__(self, name, from_values(kind, getattr(self, name), f"model.{name}"))
         check(self, "model")
 
     def all_steps(self) -> Schedule:
-        """The schedule that the scheduler of diffusers has."""
+        """Return the schedule of the diffusers scheduler."""
         from kakusan.schedule import Schedule
 
         scheduler = library().DDPMScheduler(**dataclasses.asdict(self.scheduler))
@@ -116,13 +116,13 @@ class DiffusersConfig(DiffusionConfig):
 
 
 class DiffusersFamily(DiffusionFamily):
-    """Diffusion models with diffusers' network."""
+    """Family of diffusion models with a network of diffusers."""
 
     name = "diffusers"
     config = DiffusersConfig
 
     def build(self, config: DiffusersConfig, event_shape: tuple[int, ...]) -> nn.Module:  # type: ignore[override]
-        """A `Diffusion` on pixels in [-1, 1]."""
+        """Build a `Diffusion` on pixels in [-1, 1]."""
         from kakusan.models.diffusion import Diffusion
         from kakusan.run.families.diffusion import schedule_of, timestep_distribution
 
@@ -141,18 +141,18 @@ class DiffusersFamily(DiffusionFamily):
 
 
 def unet_of(settings: UNetSettings) -> nn.Module:
-    """An untrained UNet2DModel; InputError if its settings do not fit each other."""
+    """Build an untrained UNet2DModel; InputError if its settings contradict each other."""
     try:
         return library().UNet2DModel(**dataclasses.asdict(settings))
     except (ValueError, TypeError, RuntimeError, ZeroDivisionError, IndexError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(
-            f"diffusers builds no UNet2DModel of these settings ({reason}); use those it was saved with"
+            f"diffusers cannot build a UNet2DModel with these settings ({reason}); use those it was saved with"
         ) from error
 
 
 def library() -> Any:
-    """The module diffusers; InputError that names the extra if it is missing."""
+    """Import and return the module diffusers; InputError that names the extra if it is missing."""
     try:
         import diffusers
     except ImportError as error:

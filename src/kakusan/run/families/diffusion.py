@@ -31,14 +31,14 @@ else:
 
 Channels = Annotated[int, Between(8, 4096)]
 FEW, ENOUGH = 250, 1000  # below FEW examples, estimates are repeated up to about ENOUGH network evaluations
-# Largest number of pixels, and the U-Net for images of up to that many. Larger folds keep the coarse level small.
+# Largest number of pixels, and the U-Net for images up to that size. A larger fold keeps the coarse level small.
 UNET_PLANS: tuple[tuple[float, dict[str, int]], ...] = (
     (80 * 80, {"fold": 2, "width": 32, "inner_width": 64, "refine": 16}),
     (160 * 160, {"fold": 4, "width": 64, "inner_width": 96, "refine": 16}),
     (float("inf"), {"fold": 8, "width": 96, "inner_width": 128, "refine": 16}),
 )
 COLOR_WIDTHS = {"width": 48, "inner_width": 96}
-FEW_IMAGES = 1_000  # fewer do not need wider layers
+FEW_IMAGES = 1_000  # fewer images do not need wider layers
 
 
 @dataclass(frozen=True)
@@ -92,22 +92,22 @@ class DiffusionConfig(ConditionalConfig):
     refine: Annotated[int, Between(0, 256)] = 0
     """Number of channels of two convolutions on the unfolded image, for a unet. They remove the grid of the folds."""
     checkpointing: bool = False
-    """Compute the coarse blocks of a unet again for the gradient. Saves memory, and costs a third of the time."""
+    """Recompute the coarse blocks of a unet for the gradient. Saves memory, and makes a step a third slower."""
     plan: Literal["fixed", "data"] = "fixed"
-    """Choice of widths and fold of a unet. data: from the size, color and number of the images, where not given."""
+    """Choice of widths and fold of a unet. data: from size, color and number of the images, unless they are set."""
 
     def __post_init__(self):
         check(self, "model")
 
     def all_steps(self) -> Schedule:
-        """The schedule over all T steps."""
+        """Return the schedule over all T steps."""
         from kakusan.schedule import Schedule
 
         return getattr(Schedule, self.schedule)(self.depth)
 
 
 class DiffusionFamily(Family):
-    """Diffusion models."""
+    """Family of diffusion models."""
 
     name = "diffusion"
     config = DiffusionConfig
@@ -116,11 +116,11 @@ class DiffusionFamily(Family):
     splits_over_threads = True
 
     def build(self, config: DiffusionConfig, event_shape: tuple[int, ...]) -> nn.Module:
-        """A `Diffusion` on pixels in [-1, 1], in a `Mixture` if there are labels or clusters."""
+        """Build a `Diffusion` on pixels in [-1, 1], in a `Mixture` if there are labels or clusters."""
         from kakusan.guidance import check_guidance
         from kakusan.models.diffusion import Diffusion
 
-        timestep_distribution(config)  # bad settings show now, not when training starts
+        timestep_distribution(config)  # invalid settings raise an error now, not when training starts
         check_guidance(config.guidance, config.guidance_range)
         chain = Diffusion(
             NETWORKS[config.network].from_config(config, event_shape),
@@ -136,7 +136,7 @@ class DiffusionFamily(Family):
     def plan(
         self, config: DiffusionConfig, event_shape: tuple[int, ...], num_examples: int
     ) -> tuple[DiffusionConfig, str]:
-        """Widths and fold of a U-Net that suit a CPU: those of `UNET_PLANS`, where the settings have the defaults."""
+        """Choose widths and fold of a U-Net that suit a CPU, from `UNET_PLANS`, for settings that have their defaults."""
         if config.plan == "fixed":
             return config, ""
         config = dataclasses.replace(config, plan="fixed")
@@ -159,23 +159,23 @@ class DiffusionFamily(Family):
         )
 
     def chain(self, module: Any) -> Any:
-        """The module itself, or the student of a distillation."""
+        """Return the module itself, or the student of a distillation."""
         from kakusan.objectives.distillation import Distillation
 
         return module.chain() if isinstance(module, Distillation) else module
 
     def student(self) -> Family:
-        """A student, which draws samples in few network evaluations."""
+        """The family of students, which sample in few network evaluations."""
         return StudentFamily()
 
     def scale(self, config: DiffusionConfig) -> Any:
-        """Pixels in [-1, 1], whatever the likelihood."""
+        """Return the scale to pixels in [-1, 1], which does not depend on the likelihood."""
         from kakusan.data.scale import SIGNED
 
         return SIGNED
 
     def loss(self, config: DiffusionConfig) -> TrainingLoss:
-        """The objective of the settings, at timesteps of their distribution."""
+        """Return the loss of the settings, with their timestep distribution."""
         law = timestep_distribution(config)
         own = {"objective": config.objective, "law": law}
         return lambda module, x, indices, randomness, **known: module.loss(x, randomness, **own, **known)
@@ -183,38 +183,38 @@ class DiffusionFamily(Family):
     def terms(
         self, config: DiffusionConfig, module: Any, x: Tensor, randomness: Randomness, cond: Tensor | None = None
     ) -> dict[str, Tensor]:
-        """Nothing: the simple loss is no sum of terms of the bound."""
+        """Return no terms, because the simple loss is not a sum of terms of the bound."""
         return {}
 
     def is_cheap(self, config: DiffusionConfig) -> bool:
-        """False for the path estimator, whose step has T evaluations."""
+        """Return False for the path estimator, whose training step has T network evaluations."""
         return config.objective != "path"
 
     def sampling(self, chain: Any, weaker: Any, recipe: Recipe) -> SamplingPolicy:
-        """Sampling with a solver, by default with autoguidance from the weaker chain."""
+        """Return sampling with a solver, by default with autoguidance from the weaker chain."""
         from kakusan.run.sampling import SamplingPolicy
 
         return SamplingPolicy(chain, weaker, recipe)
 
     def latents(self, model: TrainedModel, steps: int | None = None, solver: Any = None) -> NoiseLatents:
-        """z_T by inversion of a deterministic solver."""
+        """Return latents z_T by inversion of a deterministic solver."""
         from kakusan.run.tools.latents import NoiseLatents
 
         return NoiseLatents(model.chain, steps, solver)
 
     def repeats(self, num: int) -> int:
-        """More for few examples, because each is evaluated at one timestep."""
+        """Return more estimates for few examples, because one estimate evaluates each example at one timestep."""
         return math.ceil(ENOUGH / num) if 0 < num < FEW else 1
 
     def timestep_law(self, model: TrainedModel) -> StepLaw:
-        """The distribution for data of unit variance."""
+        """Return the timestep distribution for data of unit variance."""
         from kakusan.likelihood.step_groups import default_law
         from kakusan.models.mixture import split
 
         return default_law(split(model.chain)[0])
 
     def least_nats(self, model: TrainedModel) -> float | None:
-        """The cost of the reverse steps with unit variance."""
+        """Return the nats per dimension that reverse steps of unit variance cost; None for other variances."""
         from kakusan.likelihood.step_groups import free_cost
         from kakusan.models.mixture import split
 
@@ -224,7 +224,7 @@ class DiffusionFamily(Family):
     def estimate(
         self, model: TrainedModel, data: Tensor, seed: int, law: StepLaw | None, labels: Tensor | None = None
     ) -> Estimate:
-        """One network evaluation per example, with a control variate."""
+        """Estimate the bound with one network evaluation per example and a control variate."""
         from kakusan.likelihood.classes import assigned
         from kakusan.likelihood.diffusion import of_diffusion
 
@@ -236,7 +236,7 @@ class DiffusionFamily(Family):
         return dataclasses.replace(found, evaluations=found.evaluations + known.evaluations)
 
     def figures(self, model: TrainedModel, held_out: Tensor) -> dict[str, Figure]:
-        """Both directions of the chain, and the centroids of the clusters."""
+        """Return figures of both directions of the chain, and of the centroids of the clusters."""
         from kakusan.run.figures import cluster_centroids, forward_strip, reverse_strip
 
         figures = {"forward.png": forward_strip(model, held_out), "reverse.png": reverse_strip(model)}
@@ -244,31 +244,31 @@ class DiffusionFamily(Family):
 
 
 class StudentFamily(DiffusionFamily):
-    """Students of diffusion models: they sample in few network evaluations, and have no bound."""
+    """Family of students of diffusion models, which sample in few network evaluations and have no bound."""
 
     has_bound = False
     estimators = ()
 
     def latents(self, model: TrainedModel, steps: int | None = None, solver: Any = None) -> NoiseLatents:
-        """InputError: a student maps noise to examples in one step, which has no inverse."""
+        """Raise InputError, because a student maps noise to examples in one step that has no inverse."""
         raise InputError("a student has no latents of given examples; use the model that it was distilled from")
 
     def figures(self, model: TrainedModel, held_out: Tensor) -> dict[str, Figure]:
-        """Draw no figures: noise in, image out."""
+        """Return no figures, because a single step has no chain to show."""
         return {}
 
     def sampling(self, chain: Any, weaker: Any, recipe: Recipe) -> SamplingPolicy:
-        """One step with fresh noise."""
+        """Return sampling in one step; each further step starts from fresh noise."""
         from kakusan.run.sampling import StudentPolicy
 
         return StudentPolicy(chain, weaker, recipe)
 
 
 def schedule_of(config: Any) -> Schedule:
-    """The schedule of the settings, up to the step where sampling begins."""
+    """Return the schedule of the settings, up to the step where sampling begins."""
     import torch
 
-    with torch.device("cpu"):  # its tables are numbers, also where the networks are but shapes
+    with torch.device("cpu"):  # the tables have values, even if the networks are built on the meta device
         whole = config.all_steps()
         if config.begin is None:
             return whole
@@ -278,7 +278,7 @@ def schedule_of(config: Any) -> Schedule:
 
 
 def timestep_distribution(config: Any) -> StepLaw:
-    """Timesteps of the simple loss: a share around the focus, the others uniform."""
+    """Return the timestep distribution of the simple loss: a share around the focus, the rest uniform."""
     import torch
 
     from kakusan.timesteps import StepLaw

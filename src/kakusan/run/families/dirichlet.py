@@ -1,4 +1,4 @@
-"""The Dirichlet-multinomial family: counts, fitted by gradient ascent to a known answer."""
+"""The Dirichlet-multinomial family: a model of counts, fitted by gradient ascent, whose posterior is known exactly."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from kakusan.run.tools.latents import SimplexLatents
     from kakusan.run.trained_model import TrainedModel
 
-POSTERIORS = "log_gamma"  # of the training rows: not needed to use the model
+POSTERIORS = "log_gamma"  # posteriors of the training rows, which only training needs
 
 
 @dataclass(frozen=True)
@@ -32,14 +32,14 @@ class DirichletConfig(ModelConfig):
     concentration: Annotated[float, Between(1e-6, 1e6)] = 2.0
     """Concentration of the prior, the same for every category."""
     learn_concentration: bool | None = None
-    """Fit the concentration of the prior, one number for each category. Default: yes for data given by --data."""
+    """Fit the concentration of the prior, one number for each category. Default: yes with --data, otherwise no."""
 
     def __post_init__(self):
         check(self, "model")
 
 
 class DirichletFamily(Family):
-    """Dirichlet-multinomial models of counts."""
+    """Family of Dirichlet-multinomial models of counts."""
 
     name = "dirichlet"
     config = DirichletConfig
@@ -48,23 +48,23 @@ class DirichletFamily(Family):
     closed_form = True
 
     def build(self, config: DirichletConfig, event_shape: tuple[int, ...]) -> nn.Module:
-        """A fit whose posteriors are learned by gradient ascent."""
+        """Build a model with a learned posterior for each training row."""
         from kakusan.models.dirichlet_fit import ConjugateFit
 
         return ConjugateFit(config.concentration, bool(config.learn_concentration), event_shape)
 
     def for_data(self, config: DirichletConfig, dataset: Dataset, own_data: bool) -> DirichletConfig:
-        """Learn the concentration of data given by --data: samples then have their frequencies."""
+        """Return the settings with a fitted concentration for data of --data, so that samples have the data's frequencies."""
         if config.learn_concentration is not None:
             return config
         return dataclasses.replace(config, learn_concentration=own_data)
 
     def chain(self, module: Any) -> Any:
-        """The fitted model, with its exact posterior."""
+        """Return the fitted model with its exact posterior."""
         return module.chain()
 
     def scale(self, config: DirichletConfig) -> Unscaled:
-        """The counts themselves."""
+        """Return the identity scale: the model takes the counts themselves."""
         from kakusan.data.scale import COUNTS
 
         return COUNTS
@@ -74,29 +74,29 @@ class DirichletFamily(Family):
         module.start_at(data)
 
     def loss(self, config: DirichletConfig) -> TrainingLoss:
-        """Minus the exact ELBO of each row under its own posterior."""
+        """Return the loss: minus the exact ELBO of each row under its learned posterior."""
         return lambda module, x, indices, randomness: -module.elbo(x, indices)
 
     def terms(
         self, config: DirichletConfig, module: Any, x: Tensor, randomness: Randomness, cond: Tensor | None = None
     ) -> dict[str, Tensor]:
-        """Nothing: the bound is computed whole."""
+        """Return no terms, because the bound is computed as a whole."""
         return {}
 
     def latents(self, model: TrainedModel, steps: int | None = None, solver: Any = None) -> SimplexLatents:
-        """Posterior means of the category probabilities."""
+        """Return the posterior means of the category probabilities as latents."""
         from kakusan.run.tools.latents import SimplexLatents, refuse_solver
 
         refuse_solver(model, steps, solver)
         return SimplexLatents(model.chain)
 
     def density_bin_width(self, config: DirichletConfig) -> None:
-        """None: counts have probabilities."""
+        """Return None, because counts have probabilities, not densities."""
 
     def estimate(
         self, model: TrainedModel, data: Tensor, seed: int, law: Any, labels: Tensor | None = None
     ) -> Estimate:
-        """The log-likelihood itself, in closed form."""
+        """Return the exact log-likelihood, in closed form."""
         import torch
 
         from kakusan.likelihood.chains import in_closed_form
@@ -104,17 +104,17 @@ class DirichletFamily(Family):
         return in_closed_form(model.chain, model.batches(data, seed)(torch.arange(len(data))))
 
     def figures(self, model: TrainedModel, held_out: Tensor) -> dict:
-        """Draw no figures."""
+        """Return no figures."""
         return {}
 
     def finish(self, module: Any, data: Tensor) -> tuple[dict[str, Any], list[str]]:
-        """Distance of the end of gradient ascent from the exact posterior."""
+        """Return the distance between the learned posteriors and the exact ones."""
         distance = module.distance_to_exact(data.to(module.log_gamma.device))
         line = f"gradient ascent ended at gamma = (x + alpha)(1 ± {distance:.1e})"
         return {"largest_relative_distance_to_exact_posterior": distance}, [line]
 
     def optional_weights(self, event_shape: tuple[int, ...]) -> dict[str, torch.Tensor]:
-        """The posteriors of no rows."""
+        """Return posteriors of zero rows, because only training needs them."""
         import torch
 
         return {POSTERIORS: torch.zeros((0, *event_shape), dtype=torch.float64)}

@@ -47,7 +47,7 @@ class HierarchyConfig(ConditionalConfig):
     residual: bool = False
     """Add a skip connection around each hidden layer whose input has the same width."""
     third_term: Literal["exact", "notes"] = "exact"
-    """Training objective. exact: the ELBO. notes: the study notes' form of the terms between levels, another bound."""
+    """Training objective. exact: the ELBO. notes: a different bound, with the study notes' form of the terms between levels."""
     importance_samples: Annotated[int, Between(1, 10_000)] = 1
     """Number of samples K of the importance-weighted training bound. 1: the ELBO with its top KL in closed form."""
 
@@ -56,13 +56,13 @@ class HierarchyConfig(ConditionalConfig):
 
 
 class HierarchyFamily(PerceptronFamily):
-    """Hierarchical VAEs of images."""
+    """Family of hierarchical VAEs of images."""
 
     name = "hierarchy"
     config = HierarchyConfig
 
     def build(self, config: HierarchyConfig, event_shape: tuple[int, ...]) -> nn.Module:
-        """A hierarchical VAE of perceptrons."""
+        """Build a hierarchical VAE of perceptrons."""
         from kakusan.models.hierarchical_vae import HierarchicalVAE
 
         upper_hidden = config.hidden if config.upper_hidden is None else config.upper_hidden
@@ -90,11 +90,11 @@ class HierarchyFamily(PerceptronFamily):
         return conditioned(chain, config, event_shape)
 
     def lowest_decoder(self, module: Any) -> Any:
-        """The network that gives the data."""
+        """Return the network of p(x | z_1)."""
         return module.decoders[0]
 
     def loss(self, config: HierarchyConfig) -> TrainingLoss:
-        """Minus the ELBO, the notes' form of it, or the importance-weighted bound, per dimension."""
+        """Return the loss: minus the ELBO, its form in the notes, or the importance-weighted bound, per dimension."""
         from kakusan.distributions import add
         from kakusan.objectives.notes_third_term import notes_third_term
 
@@ -107,14 +107,14 @@ class HierarchyFamily(PerceptronFamily):
     def terms(
         self, config: HierarchyConfig, module: Any, x: Tensor, randomness: Randomness, cond: Tensor | None = None
     ) -> dict[str, Tensor]:
-        """Terms of the form that is trained."""
+        """Return the terms of the bound in the form that is trained."""
         from kakusan.objectives.notes_third_term import notes_third_term
 
         exact = config.third_term == "exact"
         return super().terms(config, module, x, randomness, cond) if exact else notes_third_term(module, x, randomness)
 
     def details(self, model: TrainedModel, data: Tensor, seed: int) -> dict[str, Any]:
-        """Bits that each latent carries; with two levels or more, the ELBO and the notes' form of it (S19)."""
+        """Return the bits that each latent carries; with two or more levels, also the ELBO and its form in the notes (S19)."""
         details = super().details(model, data, seed)
         if model.chain.depth < 2 or not details:
             return details
@@ -137,7 +137,7 @@ class HierarchyFamily(PerceptronFamily):
         return details | {"third_term": forms}
 
     def detail_lines(self, details: dict[str, Any]) -> list[str]:
-        """One line for each level of latents, and for each form of the terms between the levels."""
+        """Return one line for each level of latents, and for each form of the terms between levels."""
         from kakusan.likelihood.evaluation import stderr_words
 
         words = {"exact": "the ELBO", "notes": "the study notes' form of the third term"}

@@ -1,4 +1,4 @@
-"""The family of tables: a VAE of rows that starts as a factor analyzer."""
+"""The table family: a VAE of table rows, initialized as a factor analyzer."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from kakusan.data.table_scale import TableScale
     from kakusan.models.vae import VAE
 
-FEWEST_ROWS = 4  # for each latent: more factors than that memorize the rows
+FEWEST_ROWS = 4  # least rows per latent dimension; with fewer rows, the factors memorize them
 
 
 @dataclass(frozen=True)
@@ -30,31 +30,31 @@ class TableConfig(ModelConfig):
     family = "table-vae"
 
     latent: Units | None = None
-    """Number of latent dimensions. Default: as many as the row has numbers, at most 20 and a quarter of the rows."""
+    """Number of latent dimensions. Default: the length of a row's vector, at most 20 and at most a quarter of the rows."""
     hidden: Annotated[tuple[Units, ...], Length(1, 32)] = (64,)
     """Widths of the hidden layers of the encoder, and of the decoder in reverse order."""
     activation: Literal["relu", "tanh", "silu"] = "tanh"
     """Activation function of the hidden layers."""
     dropout: Annotated[float, Between(0, 1, "[)")] = 0.1
-    """Share of hidden units that training leaves out."""
+    """Dropout rate of the hidden units in training."""
     importance_samples: Annotated[int, Between(1, 10_000)] = 1
     """Number of samples K of the importance-weighted training bound. 1: the ELBO with its KL in closed form."""
     columns: Annotated[tuple[Record, ...], Length(0, MOST_COLUMNS)] = ()
-    """Columns of the training data, recorded by training. Their types are set by --columns."""
+    """Columns of the training data, recorded by training. Set their types with --columns."""
 
     def __post_init__(self):
         check(self, "model")
 
 
 class TableFamily(PerceptronFamily):
-    """VAEs of tables."""
+    """Family of VAEs of tables."""
 
     name = "table-vae"
     config = TableConfig
     kind = "tables"
 
     def for_data(self, config: TableConfig, dataset: Dataset, own_data: bool) -> TableConfig:
-        """Columns with their transformations, and the number of latents."""
+        """Return the settings with the transformed columns of these data and the number of latents."""
         config = dataclasses.replace(config, columns=records_of(dataset))
         if config.latent is not None:
             return config
@@ -62,48 +62,48 @@ class TableFamily(PerceptronFamily):
         return dataclasses.replace(config, latent=most)
 
     def build(self, config: TableConfig, event_shape: tuple[int, ...]) -> nn.Module:
-        """A VAE between the numbers of a row and its latents."""
+        """Build a VAE between a row's vector and its latents."""
         return table_vae(columns_of(config), config)
 
     def scale(self, config: TableConfig) -> TableScale:
-        """Transformed values, categories as unit vectors, and flags of missing values."""
+        """Return the scale to row vectors: transformed values, one-hot categories, and flags of missing values."""
         from kakusan.data.table_scale import TableScale
 
         return TableScale(columns_of(config))
 
     def inputs(self, config: TableConfig, examples: Tensor, augment: str, randomness: Any) -> Tensor:
-        """Rows in the model's numbers."""
+        """Convert stored rows to row vectors."""
         return self.scale(config).to_model(examples).to(examples.device)
 
     def conform(self, config: TableConfig, dataset: Dataset) -> Dataset:
-        """Columns by name, in the model's order, with its codes of categories."""
+        """Return the data with the model's columns, matched by name, in its order and with its category codes."""
         from kakusan.data.table_file import with_columns
 
         return with_columns(dataset, columns_of(config)) if dataset.columns else dataset
 
     def reading(self, config: TableConfig, options: ImageOptions) -> ImageOptions:
-        """The model's types of columns."""
+        """Return reading options with the model's column types."""
         from kakusan.data.column_types import written_types
 
         return dataclasses.replace(options, size=None, channels=None, columns=written_types(columns_of(config)))
 
     def prepare(self, module: VAE, data: Tensor, augment: str) -> None:
-        """Start as the factor analyzer of the training rows."""
+        """Initialize the VAE as the factor analyzer of the training rows."""
         from kakusan.data.table_scale import TableScale
 
         likelihood: Any = module.likelihood
         start_at_rows(module, TableScale(likelihood.columns).to_model(data.cpu()))
 
     def density_bin_width(self, config: TableConfig) -> None:
-        """None: the density is one of the values in their own units."""
+        """Return None, because the bound is a density in the units of the columns."""
 
     def figures(self, model: Any, held_out: Tensor) -> dict:
-        """Draw no figures."""
+        """Return no figures."""
         return {}
 
 
 def records_of(dataset: Dataset) -> tuple[str, ...]:
-    """The columns of the training rows with their transformations, as a run records them."""
+    """Return the records of the training rows' columns with their transformations."""
     from kakusan.data.table_columns import fitted
 
     if dataset.columns:
@@ -112,10 +112,10 @@ def records_of(dataset: Dataset) -> tuple[str, ...]:
 
 
 def columns_of(config: Any) -> tuple[Column, ...]:
-    """Columns of recorded settings.
+    """Return the columns from recorded settings.
 
     Raises:
-        InputError: If there are none.
+        InputError: If the settings have no columns.
     """
     if not config.columns:
         raise InputError("this model needs the columns of a table; train it with --data TABLE.csv")
@@ -123,7 +123,7 @@ def columns_of(config: Any) -> tuple[Column, ...]:
 
 
 def table_vae(columns: tuple[Column, ...], config: Any) -> VAE:
-    """Untrained VAE of rows with these columns; config has latent, hidden, activation and dropout."""
+    """Build an untrained VAE of rows with these columns; config has latent, hidden, activation and dropout."""
     from kakusan.likelihoods.table import Table
     from kakusan.models.vae import VAE
     from kakusan.nets.table import LinearPlusMLP
@@ -136,11 +136,11 @@ def table_vae(columns: tuple[Column, ...], config: Any) -> VAE:
 
 
 def start_at_rows(vae: VAE, x: Tensor) -> None:
-    """Start a VAE of rows as the factor analyzer of its numbers; categories begin at their frequencies.
+    """Initialize a VAE of rows as the factor analyzer of their vectors; categories start at their frequencies.
 
     Args:
         vae: A VAE of `table_vae`.
-        x: Training rows in the model's numbers.
+        x: Vectors of the training rows.
     """
     import torch
 

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 else:
     LikelihoodName = Literal[*LIKELIHOODS]
 
-MEAN_RANGE = (1e-3, 1 - 1e-3)  # beyond it log-odds say that a pixel is never or always set; training may find so
+# Clamp of the initial pixel means: only training may decide that a pixel is never or always set.
+MEAN_RANGE = (1e-3, 1 - 1e-3)
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class VAEConfig(ConditionalConfig):
     family = "vae"
 
     hidden: Annotated[tuple[Units, ...], Length(1, 32)] = (512, 256)
-    """Widths of the encoder's hidden layers. The decoder has them in reverse order."""
+    """Widths of the encoder's hidden layers. The decoder has the same widths in reverse order."""
     latent: Units = 32
     """Number of latent dimensions."""
     likelihood: LikelihoodName = "discretized"
@@ -49,10 +50,10 @@ class VAEConfig(ConditionalConfig):
 
 
 class PerceptronFamily(Family):
-    """Common part of VAE and hierarchical VAE."""
+    """Base of the VAE and hierarchical VAE families."""
 
     def prepare(self, module: Any, data: Tensor, augment: str) -> None:
-        """Start a binary decoder at the log-odds of each pixel's mean, whatever z is: it need not learn them."""
+        """Initialize a binary decoder at the log-odds of each pixel's mean for every z, so that it need not learn them."""
         from kakusan.data.scale import TOP
         from kakusan.models.mixture import split
 
@@ -61,11 +62,11 @@ class PerceptronFamily(Family):
             self.lowest_decoder(module).out.bias.data.copy_(mean.logit().flatten())
 
     def lowest_decoder(self, module: Any) -> Any:
-        """The network that gives the data."""
+        """Return the network of p(x | z_1)."""
         return module.decoder
 
     def loss(self, config: Any) -> TrainingLoss:
-        """Minus the ELBO, or minus the importance-weighted bound, per dimension."""
+        """Return the loss: minus the ELBO, or minus the importance-weighted bound, per dimension."""
         from kakusan.bound import importance_bound
 
         num = config.importance_samples
@@ -80,7 +81,7 @@ class PerceptronFamily(Family):
         return loss
 
     def details(self, model: TrainedModel, data: Tensor, seed: int) -> dict[str, Any]:
-        """Bits that each latent carries, of a model without classes."""
+        """Return the bits that each latent carries; empty for a model with classes."""
         from kakusan.likelihood.information import of_latents
         from kakusan.models.mixture import split
 
@@ -91,20 +92,20 @@ class PerceptronFamily(Family):
         }
 
     def detail_lines(self, details: dict[str, Any]) -> list[str]:
-        """One line for each level of latents."""
+        """Return one line for each level of latents."""
         from kakusan.likelihood.information import latent_line
 
         return [latent_line(level) for level in details.get("latents", [])]
 
 
 class VAEFamily(PerceptronFamily):
-    """VAEs of images."""
+    """Family of VAEs of images."""
 
     name = "vae"
     config = VAEConfig
 
     def build(self, config: VAEConfig, event_shape: tuple[int, ...]) -> nn.Module:
-        """A VAE of perceptrons."""
+        """Build a VAE of perceptrons."""
         from kakusan.models.vae import VAE
 
         check_sizes(hidden=config.hidden, latent=(config.latent,), importance_samples=(config.importance_samples,))
@@ -118,19 +119,19 @@ class VAEFamily(PerceptronFamily):
 def data_decoder(
     config: Any, latent: tuple[int, ...], hidden: tuple[int, ...], event_shape: tuple[int, ...]
 ) -> nn.Module:
-    """The decoder of the data, with the head that its likelihood needs."""
+    """Build the decoder of the data, with the head that its likelihood needs."""
     from kakusan.likelihoods import as_likelihood
 
     likelihood = as_likelihood(config.likelihood)
     gaussian_mlp, mlp = perceptrons(config)
-    # 8-bit digits need a standard deviation for each pixel: the background is certain, the edges are not.
+    # 8-bit digits need one standard deviation per pixel: the background is certain, the edges are not.
     if likelihood.has_log_var:
         return gaussian_mlp(latent, hidden, event_shape)
     return mlp(latent, hidden, event_shape, sigmoid=likelihood.squashed)
 
 
 def perceptrons(config: Any) -> tuple[Callable[..., nn.Module], Callable[..., nn.Module]]:
-    """Perceptrons with two heads and with one, with the settings' hidden layers."""
+    """Return two constructors of perceptrons, with two heads and with one, that use the settings' hidden layers."""
     from kakusan.nets.mlp import MLP, GaussianMLP
 
     layers = {"activation": config.activation, "residual": config.residual, "num_classes": config.num_conditions}
@@ -138,7 +139,7 @@ def perceptrons(config: Any) -> tuple[Callable[..., nn.Module], Callable[..., nn
 
 
 def check_sizes(**sizes: tuple[int, ...]) -> None:
-    """InputError unless there is a size, and each is at least 1."""
+    """Raise InputError unless each name has one or more sizes, all at least 1."""
     for name, values in sizes.items():
         if not values or min(values) < 1:
             raise InputError(f"{name} needs one or more sizes of at least 1, got {values}")

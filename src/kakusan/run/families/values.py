@@ -1,4 +1,4 @@
-"""Diffusion models of real values: rows of tables, and series."""
+"""Diffusion models of real values: table rows and series."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Number = Annotated[float, Between(-1e150, 1e150)]
 
 @dataclass(frozen=True)
 class ValuesConfig(ModelConfig):
-    """Settings that diffusion models of real values have in common."""
+    """Settings shared by the diffusion models of real values."""
 
     depth: Annotated[int, Between(1, 100_000)] = 1000
     """Number of timesteps T."""
@@ -43,7 +43,7 @@ class ValuesConfig(ModelConfig):
     focus_share: Annotated[float, Between(0, 1)] = 0.8
     """Share of timesteps drawn around the focus. The others are drawn uniformly."""
     end_log_snr: LogSNR | None = 100.0
-    """Log-SNR at which few-step sampling stops and returns the network's estimate of x. 100: keep the finest detail."""
+    """Log-SNR at which few-step sampling stops and returns the network's estimate of x. 100: never, which keeps the finest detail."""
     time: Literal["sinusoidal", "table"] = "sinusoidal"
     """Embedding of the timestep. table: one learned vector for each timestep."""
     width: Channels = 64
@@ -52,7 +52,7 @@ class ValuesConfig(ModelConfig):
     """Number of residual blocks of the network."""
 
     plan = "fixed"
-    begin = None  # without an annotation it is no setting
+    begin = None  # has no annotation, so it is not a setting
     clusters = 0
     num_conditions = 0
     guidance = 1.0
@@ -61,7 +61,7 @@ class ValuesConfig(ModelConfig):
         check(self, "model")
 
     def all_steps(self) -> Schedule:
-        """The schedule over all T steps."""
+        """Return the schedule over all T steps."""
         from kakusan.schedule import Schedule
 
         return getattr(Schedule, self.schedule)(self.depth)
@@ -90,18 +90,18 @@ class TableDiffusionConfig(ValuesConfig):
     blocks: Annotated[int, Between(1, 32)] = 3
     """Number of residual blocks of the network."""
     columns: Annotated[tuple[Record, ...], Length(0, MOST_COLUMNS)] = ()
-    """Columns of the training data, recorded by training. Their types are set by --columns."""
+    """Columns of the training data, recorded by training. Set their types with --columns."""
 
 
 class SeriesFamily(DiffusionFamily):
-    """Diffusion models of series."""
+    """Family of diffusion models of series."""
 
     name = "series"
     config = SeriesConfig
     kind = "series"
 
     def for_data(self, config: SeriesConfig, dataset: Dataset, own_data: bool) -> SeriesConfig:
-        """Mean and standard deviation of each channel of the training series."""
+        """Return the settings with mean and standard deviation of each channel of the training series."""
         if dataset.kind != self.kind:
             return config
         values = dataset.train.flatten(0, 1)
@@ -109,47 +109,47 @@ class SeriesFamily(DiffusionFamily):
         return dataclasses.replace(config, centers=tuple(values.mean(0).tolist()), scales=scales)
 
     def build(self, config: Any, event_shape: tuple[int, ...]) -> nn.Module:
-        """A `Diffusion` of standardized channels."""
+        """Build a `Diffusion` of standardized channels."""
         from kakusan.nets.series import SeriesNet
 
         shape = (event_shape[1], event_shape[0])
         return diffusion_of(config, SeriesNet.from_config(config, shape), shape, "gaussian")
 
     def scale(self, config: Any) -> SeriesScale:
-        """Standardized channels."""
+        """Return the scale to standardized channels."""
         from kakusan.data.series_scale import SeriesScale
 
         return SeriesScale(config.centers, config.scales)
 
     def inputs(self, config: SeriesConfig, examples: Tensor, augment: str, randomness: Any) -> Tensor:
-        """Series in the model's numbers."""
+        """Convert stored series to standardized channels."""
         return self.scale(config).to_model(examples)
 
     def density_bin_width(self, config: SeriesConfig) -> float:
-        """Length of a stored unit in the model's numbers."""
+        """Return the length of one stored unit on the model's scale."""
         return self.scale(config).bin_width
 
     def prepare(self, module: Any, data: Tensor, augment: str) -> None:
-        """Nothing: there are no clusters."""
+        """Do nothing, because there are no clusters."""
 
     def figures(self, model: Any, held_out: Tensor) -> dict:
-        """No figures but the samples."""
+        """Return no figures; a run has only those of its samples."""
         return {}
 
 
 class TableDiffusionFamily(DiffusionFamily):
-    """Diffusion models of tables without missing values."""
+    """Family of diffusion models of tables without missing values."""
 
     name = "table-diffusion"
     config = TableDiffusionConfig
     kind = "tables"
 
     def for_data(self, config: TableDiffusionConfig, dataset: Dataset, own_data: bool) -> TableDiffusionConfig:
-        """Columns with their transformations."""
+        """Return the settings with the transformed columns of these data."""
         return dataclasses.replace(config, columns=records_of(dataset))
 
     def build(self, config: Any, event_shape: tuple[int, ...]) -> nn.Module:
-        """A `Diffusion` of the numbers of a row."""
+        """Build a `Diffusion` of row vectors."""
         from kakusan.likelihoods.table import Table
         from kakusan.nets.table_denoiser import TableNet
 
@@ -159,38 +159,38 @@ class TableDiffusionFamily(DiffusionFamily):
         return diffusion_of(config, TableNet.from_config(config, shape), shape, likelihood)
 
     def scale(self, config: Any) -> TableScale:
-        """Transformed values, and categories as unit vectors."""
+        """Return the scale to row vectors: transformed values and one-hot categories."""
         from kakusan.data.table_scale import TableScale
 
         return TableScale(columns_of(config))
 
     def inputs(self, config: TableDiffusionConfig, examples: Tensor, augment: str, randomness: Any) -> Tensor:
-        """Rows in the model's numbers."""
+        """Convert stored rows to row vectors."""
         return self.scale(config).to_model(examples)
 
     def conform(self, config: TableDiffusionConfig, dataset: Dataset) -> Dataset:
-        """Columns by name, in the model's order, with its codes of categories."""
+        """Return the data with the model's columns, matched by name, in its order and with its category codes."""
         return TableFamily().conform(config, dataset)  # type: ignore[arg-type]
 
     def reading(self, config: TableDiffusionConfig, options: ImageOptions) -> ImageOptions:
-        """The model's types of columns."""
+        """Return reading options with the model's column types."""
         return TableFamily().reading(config, options)  # type: ignore[arg-type]
 
     def density_bin_width(self, config: TableDiffusionConfig) -> None:
-        """None: the density is one of the values in their own units."""
+        """Return None, because the bound is a density in the units of the columns."""
 
     def prepare(self, module: Any, data: Tensor, augment: str) -> None:
-        """Nothing: there are no clusters."""
+        """Do nothing, because there are no clusters."""
 
     def figures(self, model: Any, held_out: Tensor) -> dict:
-        """Draw no figures."""
+        """Return no figures."""
         return {}
 
 
 def diffusion_of(config: ValuesConfig, network: nn.Module, shape: tuple[int, ...], likelihood: Any) -> nn.Module:
-    """An untrained `Diffusion` of these settings, whose data estimate is not clipped."""
+    """Build an untrained `Diffusion` of these settings, whose data estimate is not clipped."""
     from kakusan.models.diffusion import Diffusion
 
-    timestep_distribution(config)  # bad settings show now, not when training starts
+    timestep_distribution(config)  # invalid settings raise an error now, not when training starts
     schedule = schedule_of(config)
     return Diffusion(network, schedule, shape, config.prediction, config.variance, likelihood)

@@ -1,5 +1,6 @@
-"""HTML report of a run, made from its directory alone."""
+"""HTML report of a run, computed only from the run directory."""
 
 import logging
 
-logging.getLogger("matplotlib").setLevel(logging.ERROR)  # without a home it advises where to keep its cache
+# hides matplotlib's advice about its cache, which it prints if there is no home folder
+logging.getLogger("matplotlib").setLevel(logging.ERROR)

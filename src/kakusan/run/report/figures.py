@@ -13,7 +13,7 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
-LONGEST_NAME = 60  # characters
+LONGEST_NAME = 60  # characters shown of a name
 INK, ACCENT, SECOND = "#7a7f87", "#2f81c5", "#d1743a"
 STYLE = {
     "font.size": 11,
@@ -30,7 +30,7 @@ STYLE = {
 
 
 def bound_curve(history: list[dict[str, Any]]) -> bytes:
-    """Held-out bits/dim against training examples, with two standard errors, and that of training examples if measured."""
+    """Plot held-out bits/dim, with two standard errors, against examples seen; also that of training examples if measured."""
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(6.4, 3.2))
         seen = [max(line["examples"], 1) for line in history]
@@ -59,7 +59,7 @@ def bound_curve(history: list[dict[str, Any]]) -> bytes:
 
 
 def loss_curve(history: list[dict[str, Any]]) -> bytes:
-    """Training loss against training examples."""
+    """Plot the training loss against examples seen."""
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(6.4, 3.2))
         seen, loss = [max(line["examples"], 1) for line in history], [line["loss"] for line in history]
@@ -72,7 +72,7 @@ def loss_curve(history: list[dict[str, Any]]) -> bytes:
 
 
 def term_bars(terms: dict[str, float]) -> bytes:
-    """One bar for each term of the bound."""
+    """Plot one bar for each term of the bound."""
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(6.4, 0.5 + 0.45 * len(terms)))
         values = list(terms.values())[::-1]
@@ -84,8 +84,28 @@ def term_bars(terms: dict[str, float]) -> bytes:
         return _svg(figure)
 
 
+def stacked_bars(models: dict[str, dict[str, float]]) -> bytes:
+    """One bar for each model, of the terms of its bound; terms below 0 extend to the left."""
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(figsize=(7.2, 1.2 + 0.45 * len(models)))
+        names = list(dict.fromkeys(name for terms in models.values() for name in terms))
+        rows = [_plain(model) for model in models]
+        right, left = [0.0] * len(rows), [0.0] * len(rows)
+        for number, name in enumerate(names):
+            values = [terms.get(name, 0.0) for terms in models.values()]
+            starts = [r if value >= 0 else n for value, r, n in zip(values, right, left)]
+            color = ACCENT if number == 0 else plt.get_cmap("YlOrBr")(0.35 + 0.5 * number / len(names))
+            axes.barh(rows, values, left=starts, color=color, height=0.6, label=_plain(name), edgecolor="white", lw=0.4)
+            right = [r + max(value, 0.0) for r, value in zip(right, values)]
+            left = [n + min(value, 0.0) for n, value in zip(left, values)]
+        axes.invert_yaxis()
+        axes.set_xlabel("bits/dim")
+        axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+        return _svg(figure)
+
+
 def level_bars(levels: list[dict[str, Any]]) -> bytes:
-    """Bits/dim of each range of noise levels, from the data to pure noise, with two standard errors."""
+    """Plot bits/dim of each range of noise levels, from the data to pure noise, with two standard errors."""
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(6.4, 0.6 + 0.3 * len(levels)))
         names = [_level_name(level) for level in levels][::-1]
@@ -106,7 +126,7 @@ def _level_name(level: dict[str, Any]) -> str:
 
 
 def latent_bars(levels: list[dict[str, Any]]) -> bytes:
-    """Bits of each latent, in descending order; one panel for each level of the hierarchy."""
+    """Plot the bits of each latent in descending order, with one panel for each level of the hierarchy."""
     with plt.rc_context(STYLE):
         figure, panels = plt.subplots(len(levels), 1, figsize=(6.4, 0.4 + 1.7 * len(levels)), squeeze=False)
         for axes, level in zip(panels[:, 0], levels):
@@ -120,7 +140,7 @@ def latent_bars(levels: list[dict[str, Any]]) -> bytes:
 
 
 def _plain(text: str) -> str:
-    """Name from a record, escaped so that it is not read as a formula."""
+    """Escape a name from a record, so that it is not read as a formula."""
     return text[:LONGEST_NAME].replace("$", r"\$")
 
 

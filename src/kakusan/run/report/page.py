@@ -1,4 +1,4 @@
-"""report.html: one self-contained page, readable without scripts, a pure function of the run directory."""
+"""report.html: one self-contained page without scripts, a pure function of the run directory."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from PIL import Image
 
 from kakusan.errors import DamageWarning, InputError
@@ -21,17 +21,17 @@ from kakusan.run.report.words import WORDS
 from kakusan.storage import files
 
 SHOWN_STAGES = 6
-SMALLEST_LEVEL = 1e-4  # bits/dim
-WEAK_NOISE, LARGE_SHARE = 3, 0.25  # t at which noise cannot be seen, and the share of the bits worth a sentence
-LAST_STEP = re.compile(r"\d+$")  # of a range of steps
-SMALLEST_ERROR = 0.00005  # bits/dim
+SMALLEST_LEVEL = 1e-4  # bits/dim below which a noise level is left out
+WEAK_NOISE, LARGE_SHARE = 3, 0.25  # largest t of invisible noise, and the share of its bits that the page mentions
+LAST_STEP = re.compile(r"\d+$")  # last step in the name of a range of steps
+SMALLEST_ERROR = 0.00005  # bits/dim below which a standard error is not shown
 MOST_PIXELS = 100_000_000
 STAGE = re.compile(r"step-(\d{1,18})\.png")
-SIZE = re.compile(r"_n\d+$")  # of a measure that depends on the number of samples
+SIZE = re.compile(r"_n\d+$")  # ending of the name of a measure that depends on the number of samples
 
 
 def write_report(run: Path | str, out: Path | None = None, lang: str = "en") -> Path:
-    """Write the page of a finished run outside of it.
+    """Write the report of a finished run to a file outside of the run, and return its path.
 
     Args:
         run: Run directory.
@@ -53,16 +53,13 @@ def write_report(run: Path | str, out: Path | None = None, lang: str = "en") -> 
 
 
 def render(run: RunDirectory, summary: dict[str, Any], lang: str = "en") -> str:
-    """The page as text; `summary` has no likelihood before the run is measured."""
+    """Return the page as text; `summary` has no likelihood before the run is measured."""
     words = WORDS[lang]
     record, data = run.read("run.json"), run.read("data.json")
     history = [line for line in run.history() if line["step"] <= summary["steps"]]
-    environment = Environment(
-        loader=PackageLoader("kakusan.run", "report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
     likelihood = summary.get("likelihood")  # a student has none
     curves = [_bound_curve(history, words), _loss_curve(history, words)] if likelihood else []
-    return environment.get_template("page.html.j2").render(
+    return template("page.html.j2").render(
         w=words,
         lang=lang,
         name=str(record["recipe"].get("name")),
@@ -73,12 +70,12 @@ def render(run: RunDirectory, summary: dict[str, Any], lang: str = "en") -> str:
         likelihood=likelihood,
         minutes=summary["seconds"] / 60,
         command="\n".join(map(shlex.join, [record["command"], *record.get("resumed", [])])),
-        samples=_png(run, "samples.png"),
+        samples=png(run, "samples.png"),
         stages=_stages(run, history),
         figures=[
             {"title": title, "caption": caption, "source": source}
             for name, (title, caption) in words["figures"].items()
-            if (source := _png(run, f"{name}.png"))
+            if (source := png(run, f"{name}.png"))
         ],
         tiles=_tiles(summary, words),
         notes=_notes(summary, words),
@@ -86,14 +83,20 @@ def render(run: RunDirectory, summary: dict[str, Any], lang: str = "en") -> str:
         curves=[curve for curve in curves if curve],
         simple_loss=bool(likelihood and likelihood.get("levels")),
         profile=_profile(likelihood, summary.get("latents") or [], words) if likelihood else None,
-        bars=_data_url(term_bars(likelihood["terms"]), "svg+xml") if likelihood else None,
+        bars=data_url(term_bars(likelihood["terms"]), "svg+xml") if likelihood else None,
         measures=_measures(summary["samples"], words) if "samples" in summary else [],
         settings=_flat({part: record["recipe"].get(part) or {} for part in ("model", "distil", "optim")}),
     )
 
 
+def template(name: str) -> Template:
+    """A page of this folder, which escapes what it shows."""
+    loader = PackageLoader("kakusan.run", "report")
+    return Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True).get_template(name)
+
+
 def _tiles(summary: dict[str, Any], words: dict[str, Any]) -> list[dict[str, str]]:
-    """Quality, distance to real images and bits/dim: those that were measured."""
+    """Return the tiles for quality, distance to real images and bits/dim, if they were measured."""
     tiles, samples, likelihood = [], summary.get("samples", {}), summary.get("likelihood")
     values, real = (
         {SIZE.sub("", name): e for name, e in samples.get(part, {}).items()} for part in ("measures", "floor")
@@ -115,14 +118,14 @@ def _tiles(summary: dict[str, Any], words: dict[str, Any]) -> list[dict[str, str
 
 
 def _numbers(entry: dict[str, Any], digits: int) -> dict[str, str]:
-    """A value and its standard error as text; the error is empty if it is unknown."""
+    """Return a value and its standard error as text; the error is empty if it is unknown."""
     error = entry.get("standard_error")
     precise = digits + 1 if error is not None and error < 0.5 * 10**-digits else digits
     return {"value": f"{entry['value']:.{digits}f}", "error": "" if error is None else f"{error:.{precise}f}"}
 
 
 def _notes(summary: dict[str, Any], words: dict[str, Any]) -> list[str]:
-    """Sentences for numbers that look wrong."""
+    """Return sentences that explain surprising numbers."""
     notes, likelihood = [], summary.get("likelihood")
     if likelihood and "floor_bits_per_dim" in summary:
         floor = summary["floor_bits_per_dim"]
@@ -139,7 +142,7 @@ def _notes(summary: dict[str, Any], words: dict[str, Any]) -> list[str]:
 
 
 def _small_notes(likelihood: dict[str, Any] | None, words: dict[str, Any]) -> list[str]:
-    """Nats, bits per example, the estimator and the parts of the standard error."""
+    """Return small print: nats, bits per example, the estimator and the parts of the standard error."""
     if not likelihood:
         return []
     nats, bits = f"{likelihood['nats']:.1f}", f"{likelihood['bits_per_example']:.0f}"
@@ -154,7 +157,7 @@ def _small_notes(likelihood: dict[str, Any] | None, words: dict[str, Any]) -> li
 
 
 def _measures(samples: dict[str, Any], words: dict[str, Any]) -> list[dict[str, str]]:
-    """One row for each measure: samples, standard error, real images, meaning."""
+    """Return one row for each measure: samples, standard error, real images, meaning."""
     rows, real = [], {SIZE.sub("", name): e for name, e in samples["floor"].items()}
     for name, entry in samples["measures"].items():
         plain = SIZE.sub("", name).replace("recognised", "recognized")  # spelling of version 0.3
@@ -171,7 +174,7 @@ def _measures(samples: dict[str, Any], words: dict[str, Any]) -> list[dict[str, 
 
 
 def _bound_curve(history: list[dict[str, Any]], words: dict[str, Any]) -> dict[str, str] | None:
-    """Figure of the held-out bound during training; None if it was not measured."""
+    """Return the figure of the held-out bound during training; None if it was not measured."""
     lines = [line for line in history if {"bits_per_dim", "standard_error", "examples"} <= line.keys()]
     if not lines:
         return None
@@ -180,7 +183,7 @@ def _bound_curve(history: list[dict[str, Any]], words: dict[str, Any]) -> dict[s
 
 
 def _loss_curve(history: list[dict[str, Any]], words: dict[str, Any]) -> dict[str, str] | None:
-    """Figure of the training loss; None with fewer than two values."""
+    """Return the figure of the training loss; None with fewer than two values."""
     lines = [line for line in history if line.get("loss") is not None and "examples" in line]
     if len(lines) < 2:
         return None
@@ -189,7 +192,7 @@ def _loss_curve(history: list[dict[str, Any]], words: dict[str, Any]) -> dict[st
 
 
 def _profile(likelihood: dict[str, Any], latents: list[dict[str, Any]], words: dict[str, Any]) -> dict[str, str] | None:
-    """Figure of the noise levels or the latents; None for other models."""
+    """Return the figure of the noise levels or of the latents; None for other models."""
     levels = [level for level in likelihood.get("levels", []) if abs(level["bits_per_dim"]) >= SMALLEST_LEVEL]
     if levels:
         alt = ", ".join(f"{level['name']} {level['bits_per_dim']:.4f}" for level in levels)
@@ -201,11 +204,11 @@ def _profile(likelihood: dict[str, Any], latents: list[dict[str, Any]], words: d
 
 
 def _figure(svg: bytes, alt: str, caption: str) -> dict[str, str]:
-    return {"source": _data_url(svg, "svg+xml"), "alt": alt, "caption": caption}
+    return {"source": data_url(svg, "svg+xml"), "alt": alt, "caption": caption}
 
 
 def _stages(run: RunDirectory, history: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Some of the figures of samples during training, the last one among them."""
+    """Return some of the figures of samples during training, including the last one."""
     rates = {line["step"]: line for line in history}
     names = [path.name for path in run.samples.iterdir()] if run.samples.is_dir() else []
     found = sorted((int(match[1]), name) for name in names if (match := STAGE.fullmatch(name)))
@@ -215,12 +218,12 @@ def _stages(run: RunDirectory, history: list[dict[str, Any]]) -> list[dict[str, 
     return [
         {"step": step, "source": source, "bits_per_dim": rates.get(step, {}).get("bits_per_dim")}
         for step, name in found
-        if (source := _png(run, f"samples/{name}"))
+        if (source := png(run, f"samples/{name}"))
     ]
 
 
-def _png(run: RunDirectory, name: str) -> str | None:
-    """A figure of the run to embed; None, with a warning, for anything but an image of reasonable size."""
+def png(run: RunDirectory, name: str) -> str | None:
+    """Return a figure of the run as a data URL; None, with a warning, if it is not an image of reasonable size."""
     try:
         content = run.read_bytes(name, MOST_FIGURE_BYTES)
         with warnings.catch_warnings():
@@ -236,13 +239,14 @@ def _png(run: RunDirectory, name: str) -> str | None:
         words = f"{run.path / name} is left out: not an image that kakusan wrote ({reason})"
         warnings.warn(words, DamageWarning, stacklevel=2)
         return None
-    return _data_url(content, "png")
+    return data_url(content, "png")
 
 
 _BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 
 
-def _data_url(content: bytes, kind: str) -> str:
+def data_url(content: bytes, kind: str) -> str:
+    """An image as the address of itself."""
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 

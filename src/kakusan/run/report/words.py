@@ -1,4 +1,4 @@
-"""Text of the report in English and Japanese: sentences by name, with the same names in both."""
+"""Text of the report in English and Japanese: sentences by name, with the same names in both languages."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ ENGLISH: dict[str, Any] = {
     "curves": "Is it learning?",
     "bound_alt": "Held-out bits per dimension against training examples, from {first} to {last}",
     "bound_curve": "Bound on a fixed part of the held-out data; lower is better. The band is two standard errors. "
-    "Dashed: as many training examples; a growing gap is a sign of memorization.",
+    "Dashed: the bound of as many training examples. A growing gap is a sign of memorization.",
     "loss_alt": "Training loss against training examples, from {first} to {last}",
     "loss_curve": "Training loss; lower is better. It is what training minimizes.",
-    "may_rise": "Why bits/dim may rise while samples improve: the training loss gives weak noise little weight, and the "
-    "bound counts every bit, most of which describe weak noise that no eye sees.",
+    "may_rise": "Why bits/dim may rise while samples improve: the training loss gives little weight to weak noise. The "
+    "bound counts every bit, and most bits describe weak noise that no eye sees.",
     "floor": "A density with unit variance cannot go below {floor} bits/dim on 8-bit images, however good the "
-    "reconstruction. This model is {above} above that floor. Compare it with the floor, not with the 8 bits of a raw image.",
+    "reconstruction. This model is {above} above that limit. Compare it with the limit, not with the 8 bits of a raw image.",
     "weak_noise": "{share} of these bits are spent at t <= {t}, on noise too weak to be seen. After a short training that "
     "is typical, and it says little about how samples look.",
     "stages": "Samples during training",
@@ -67,28 +67,28 @@ ENGLISH: dict[str, Any] = {
     "above or below the ELBO.",
     "compared": "Samples compared with real images",
     "compared_are": "{n} samples and {reference} held-out images, in {features} features. The last "
-    "column is the score of real images, measured in the same way: the best to expect.",
+    "column is the score of real images, measured in the same way: the best score to expect.",
     "measure": "measure",
     "value": "samples",
     "stderr": "standard error",
     "real": "real images score",
     "meaning": "meaning, and what is better",
     "meanings": {
-        "frechet_distance": "difference of two clouds of features; lower is better",
+        "frechet_distance": "distance between the feature distributions of samples and real images; lower is better",
         "frechet_distance_unbiased": "the same, extrapolated to infinitely many samples; lower is better",
-        "kernel_distance": "another difference of the clouds, without bias; lower is better",
+        "kernel_distance": "another distance between the two distributions, without bias; lower is better",
         "precision": "share of samples that lie among real images; higher is better",
         "recall": "share of real images that lie among samples; higher is better",
-        "density": "how densely real images surround samples; 1 if equal",
+        "density": "density of real images around samples; 1 if equal",
         "coverage": "share of real images with a sample nearby; higher is better",
-        "two_sample_accuracy": "how often a classifier separates samples from real images; 0.5 if equal",
+        "two_sample_accuracy": "accuracy of a classifier that separates samples from real images; 0.5 if equal",
         "class_chi_square": "imbalance of the ten classes; lower is better",
         "recognized": "share that the classifier labels with at least 90 % confidence; higher is better",
-        "grid_power": "strength of a pattern of 2 x 2 pixels; 1 if equal",
-        "nearer_features": "share of samples nearer to training than to held-out images; 0.5 without copying",
+        "grid_power": "strength of a 2 x 2 pixel pattern compared with real images; 1 if equal",
+        "nearer_features": "share of samples closer to training than to held-out images; 0.5 without copying",
         "copied_features": "share of samples suspiciously close to one training image; lower is better",
-        "nearer_pixels": "the same as nearer features, by pixels; 0.5 without copying",
-        "copied_pixels": "the same as copied features, by pixels; lower is better",
+        "nearer_pixels": "share of samples closer to training than to held-out images, by pixels; 0.5 without copying",
+        "copied_pixels": "share of samples suspiciously close to one training image, by pixels; lower is better",
     },
     "figures": {
         "forward": (

@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 def encode(
     model: TrainedModel, data: Any, *, steps: int | None = None, solver: Solver | str | None = None, seed: int = 0
 ) -> np.ndarray:
-    """Latents of given examples, the same for the same example whatever the batch.
+    """Return latents of given examples. The latents of an example do not depend on the batch.
 
     | model | latents |
     |---|---|
     | VAE | mean of q(z given x), (n, latent size) |
-    | hierarchical VAE | means of q(z_l given the mean below), z_1 to z_L joined, (n, sum of sizes) |
-    | diffusion | z_T by DDIM inversion, (n, C, H, W) in the model's numbers; Gaussian noise for a good model |
+    | hierarchical VAE | means of q(z_l given the mean below), z_1 to z_L concatenated, (n, sum of sizes) |
+    | diffusion | z_T by DDIM inversion, (n, C, H, W) on the model's scale; Gaussian noise for a good model |
     | Dirichlet-multinomial | posterior mean of the category probabilities, (n, K) |
 
     Args:
@@ -35,7 +35,7 @@ def encode(
         data: As in `TrainedModel.evaluate`.
         steps: Steps of the inversion, diffusion only; default: 50, or T if smaller.
         solver: A deterministic solver or its name, diffusion only; default: "ddim".
-        seed: Seed of the bits, if the model draws bits from gray levels.
+        seed: Random seed; matters only if the model draws bits from gray levels.
 
     Returns:
         Floating-point array in the order of the examples.
@@ -59,7 +59,7 @@ def encode_file(
 
     Args:
         run: Run directory or exported file.
-        path: Data of the model's shape, taken whole.
+        path: Data of the model's shape, all of which are used.
         out: New .npy file.
         device: "auto", "cpu", "cuda" or "cuda:N".
         seed: See `encode`.

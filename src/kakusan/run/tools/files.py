@@ -1,4 +1,4 @@
-"""Files that the tools read and write: data of a model's shape, one example, and new files that overwrite nothing."""
+"""Files that the tools read and write: data of a model's shape, one example, and new files without overwriting."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ if TYPE_CHECKING:
 
 
 def examples_of(run: Path | str, path: str, device: str) -> tuple[TrainedModel, Dataset]:
-    """The model of a run, and data of its shape, taken whole."""
+    """Load the model of a run, and all data of a file or folder in its shape."""
     source = open_source(run)
     model = load(run, device)
     dataset = data_of(source, model, path)
-    if not dataset.prepared:  # otherwise described already
+    if not dataset.prepared:  # otherwise already described
         tell(f"on {dataset.describe()}")
     return model, dataset
 
 
 def one_example(model: TrainedModel, run: Path | str, word: str) -> Tensor:
-    """One stored example, (1, *event): a whole number names a held-out one of the run, another word an image file.
+    """Return one stored example, (1, *event). A whole number means a held-out example of the run; other words name a file.
 
     Raises:
         InputError: If there is no such example, or the file is not an image.
@@ -55,20 +55,20 @@ def one_example(model: TrainedModel, run: Path | str, word: str) -> Tensor:
 
 
 def check_file(path: Path, suffixes: tuple[str, ...]) -> None:
-    """InputError unless this can be the path of a new file with one of these endings."""
+    """Raise InputError unless this can be the path of a new file with one of these endings."""
     if path.suffix.lower() not in suffixes:
         raise InputError(f"--out must end in {' or '.join(suffixes)}, got {path}")
     check_new(path)
 
 
 def write_new(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all, in folders that are made if needed."""
+    """Write a file completely or not at all; missing folders are created."""
     make_folder_of(path)
     with files.writing(path):
         files.replace(path, content)
 
 
 def make_folder_of(path: Path) -> None:
-    """Make the folder of a file and its missing parents."""
+    """Create the folder of a file and its missing parents."""
     with files.writing(path):
         files.make_folders(path.parent)

@@ -1,4 +1,4 @@
-"""Interpolations between given examples through the latents."""
+"""Interpolation between given examples in latent space."""
 
 from __future__ import annotations
 
@@ -31,23 +31,23 @@ def interpolate(
     solver: Solver | str | None = None,
     seed: int = 0,
 ) -> Images | np.ndarray:
-    """Decode n latents between those of a and b, both ends among them.
+    """Decode n latents on the path from the latent of a to the latent of b, including both ends.
 
-    The way is straight for a VAE, in z_1 for a hierarchical VAE, and along the great circle in z_T for a diffusion model.
+    The path is a straight line for a VAE (in z_1 if hierarchical), and a great circle in z_T for a diffusion model.
     The first and the last result are the reconstructions of a and b. In a model with classes the first half has the class
     of a and the second that of b.
 
     Args:
         model: A trained model of images.
-        a: One stored example, or m of them.
-        b: As many.
+        a: One stored example, or a batch of m.
+        b: As many examples as a.
         n: Number of examples from a to b, at least 2.
         steps: See `run.tools.reconstruct.reconstruct`.
         solver: See `run.tools.reconstruct.reconstruct`.
-        seed: Seed of the bits, if the model draws bits from gray levels.
+        seed: Random seed; matters only if the model draws bits from gray levels.
 
     Returns:
-        m * n examples in the form that `TrainedModel.sample` returns, one pair after the other.
+        m * n examples in the form that `TrainedModel.sample` returns, one pair after another.
 
     Raises:
         InputError: If n is below 2, or a and b do not fit the model or each other.
@@ -70,7 +70,7 @@ def interpolate(
 
 
 def _batch(model: TrainedModel, given: Any) -> Tensor:
-    """Stored examples; a single one becomes a batch."""
+    """Return stored examples as a batch; a single example becomes a batch of one."""
     array = given if isinstance(given, Tensor) else np.asarray(given)
     return model.examples(array[None] if array.ndim == len(model.event_shape) else array)
 
@@ -83,7 +83,7 @@ def interpolate_file(
     Args:
         run: Run directory or exported file.
         a: Image file, or the number of a held-out example of the run's data.
-        b: The same.
+        b: The other end, in the same form.
         out: New .png or .npy file.
         n: See `interpolate`.
         device: "auto", "cpu", "cuda" or "cuda:N".

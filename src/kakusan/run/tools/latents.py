@@ -1,4 +1,4 @@
-"""Latents of given examples: how each model family finds them, connects them, and returns to the data."""
+"""Latents of given examples: how each model family encodes, interpolates and decodes them."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 INVERSION_STEPS = 50
 INVERSION_SOLVER = "ddim"
 NO_EARLY_END = 100.0  # log SNR
-PARALLEL = 1e-6  # sine of the angle below which two latents have one direction
+PARALLEL = 1e-6  # sine of an angle below which two latents count as parallel
 
 
 class MeanLatents:
-    """Means of q(z_t | z_{t-1}) of a chain with learned latents, from the data upwards.
+    """Latents of a chain with a learned encoder: the means of q(z_t | z_{t-1}), from the data upward.
 
     Attributes:
-        chain: The chain, without its classes if it has some.
+        chain: The chain without its classes.
         classes: Its classes, or None.
     """
 
@@ -38,7 +38,7 @@ class MeanLatents:
         self._model = model
 
     def cond_of(self, x: Tensor) -> Tensor | None:
-        """The class of each example, int64 (b,): the certain one, or the one of largest responsibility."""
+        """Return the class of each example, int64 (b,): the known one, or the one of largest responsibility."""
         if self.classes is None:
             return None
         k = self.classes.of(x)
@@ -46,7 +46,7 @@ class MeanLatents:
 
     @torch.no_grad()
     def encode(self, x: Tensor, cond: Tensor | None = None) -> Tensor:
-        """z_1 for depth 1; otherwise z_1, ..., z_L flattened and joined along the last axis."""
+        """Encode x. Returns z_1 for depth 1; otherwise z_1, ..., z_L flattened and concatenated along the last axis."""
         means = [x]
         for t in range(1, self.chain.depth + 1):
             means.append(self.chain.encode(means[-1], t, cond).mean)
@@ -54,14 +54,14 @@ class MeanLatents:
 
     @torch.no_grad()
     def decode(self, z: Tensor, cond: Tensor | None = None) -> Tensor:
-        """Mean of p(x | z_1), in the model's numbers."""
+        """Return the mean of p(x | z_1), on the model's scale."""
         if self.chain.depth > 1:
             shape = self.chain.latent_shapes[0]
             z = z[:, : torch.Size(shape).numel()].unflatten(1, shape)
         return self.chain.decode(z, 1, cond).mean
 
     def through(self, x: Tensor, t: int, streams: list[torch.Generator], cond: Tensor | None = None) -> Tensor:
-        """Mean of p(x | z_1) after a draw up to z_t and the means down again."""
+        """Draw z_1, ..., z_t from q, go back to z_1 through the decoder's means, and return the mean of p(x | z_1)."""
         if not 1 <= t <= self.chain.depth:
             raise InputError(f"t must lie in 1..{self.chain.depth}, the model's levels, got {t}")
         with torch.no_grad():
@@ -73,27 +73,27 @@ class MeanLatents:
         return z
 
     def estimates(self, x: Tensor, num: int, generator: torch.Generator, cond: Tensor | None = None) -> list[Tensor]:
-        """Estimates of x from `num` draws of z_1."""
+        """Return estimates of x from `num` draws of z_1."""
         first = self.chain.encode(x, 1, cond)
         return [self.chain.decode(first.sample(generator), 1, cond).mean for _ in range(num)]
 
     def between(self, a: Tensor, b: Tensor, share: float) -> Tensor:
-        """Latents on the straight line from a (share 0) to b (share 1)."""
+        """Return latents on the straight line from a (share 0) to b (share 1)."""
         return (1 - share) * a + share * b
 
 
 class SimplexLatents(MeanLatents):
-    """Posterior means of the category probabilities of counts, from which no image can be decoded."""
+    """Latents of counts: posterior means of the category probabilities. They cannot be decoded."""
 
     def decode(self, z: Tensor, cond: Tensor | None = None) -> Tensor:
-        """InputError: the number of counts is not a latent."""
+        """Raise InputError, because the total count is not part of the latents."""
         raise InputError(
             "counts are encoded, not reconstructed or interpolated: their latents are category probabilities; "
             "use encode, or sample"
         )
 
     def through(self, x: Tensor, t: int, streams: list[torch.Generator], cond: Tensor | None = None) -> Tensor:
-        """Raise InputError: counts have no reconstruction."""
+        """Raise InputError, because counts have no reconstruction."""
         return self.decode(x)
 
 
@@ -116,15 +116,15 @@ class NoiseLatents(MeanLatents):
         self.times = grid(self.chain.schedule, num, "karras", NO_EARLY_END)
 
     def encode(self, x: Tensor, cond: Tensor | None = None) -> Tensor:
-        """z_T, shape of x."""
+        """Return z_T, in the shape of x."""
         return invert(self.chain, x, self.solver, self.times, cond=cond)
 
     def decode(self, z: Tensor, cond: Tensor | None = None) -> Tensor:
-        """Solution from z_T, the last step being the estimate of x."""
+        """Solve from z_T to the data; the last step returns the estimate of x."""
         return solve(self.chain, z, self.solver, self.times, cond=cond)
 
     def through(self, x: Tensor, t: int, streams: list[torch.Generator], cond: Tensor | None = None) -> Tensor:
-        """Noise to z_t ~ q(z_t | x), and the solution from there.
+        """Draw z_t ~ q(z_t | x), and solve from there to the data.
 
         Source: Meng et al. 2022, SDEdit, https://arxiv.org/abs/2108.01073, algorithm 1.
         """
@@ -134,7 +134,7 @@ class NoiseLatents(MeanLatents):
         return solve(self.chain, z, self.solver, [*(s for s in self.times if s < t), t], cond=cond)
 
     def estimates(self, x: Tensor, num: int, generator: torch.Generator, cond: Tensor | None = None) -> list[Tensor]:
-        """Estimates of x at `num` noise levels, at which the bound has about equal shares of its cost."""
+        """Return estimates of x at `num` noise levels, whose intervals each cost about equally many nats of the bound."""
         chain, eps = self.chain, randn((1, *x.shape[1:]), generator, x.dtype, x.device)
         found = []
         for t in default_law(chain).draw(num, generator).tolist():
@@ -143,7 +143,7 @@ class NoiseLatents(MeanLatents):
         return found
 
     def between(self, a: Tensor, b: Tensor, share: float) -> Tensor:
-        """Latents on the great circle from a to b, which keeps the length of Gaussian noise.
+        """Return latents on the great circle from a to b, which preserves the norm of Gaussian noise.
 
         Source: Shoemake 1985, https://doi.org/10.1145/325165.325242, equation 2.
         """
@@ -156,6 +156,6 @@ class NoiseLatents(MeanLatents):
 
 
 def refuse_solver(model: Any, steps: int | None, solver: Any) -> None:
-    """InputError if options of diffusion models are given for another one."""
+    """Raise InputError if options of diffusion models are given for another model."""
     if steps is not None or solver is not None:
-        raise InputError(f"steps and solver are for diffusion models; leave them out for {model.recipe.name}")
+        raise InputError(f"steps and solver are for diffusion models; omit them for {model.recipe.name}")

@@ -21,7 +21,7 @@ from kakusan.storage.arrays import npy_bytes
 if TYPE_CHECKING:
     from kakusan.run.trained_model import TrainedModel
 
-MOST_SHOWN = 100  # examples in the figure
+MOST_SHOWN = 100  # largest number of examples in the figure
 PAIRS_PER_ROW = 10
 ARRAY, FIGURE = "reconstructions.npy", "reconstructions.png"
 
@@ -35,11 +35,11 @@ def reconstruct(
     solver: Solver | str | None = None,
     seed: int = 0,
 ) -> Images | np.ndarray:
-    """Take given examples to their latents and back to the data.
+    """Encode given examples and decode their latents.
 
-    Without t the way is deterministic: the decoder's mean at the encoder's mean, or for a diffusion model DDIM inversion
-    and DDIM. With t noise is drawn up to z_t, and the way back is deterministic: the larger t, the less of the example is
-    kept.
+    Without t the result is deterministic: the decoder's mean at the encoder's mean, or for a diffusion model DDIM
+    inversion and DDIM. With t, latents up to z_t are drawn and then decoded deterministically. A larger t keeps less of the
+    example.
 
     Args:
         model: A trained model of images.
@@ -53,7 +53,7 @@ def reconstruct(
         Examples in the form that `TrainedModel.sample` returns.
 
     Raises:
-        InputError: If the examples do not fit the model, which is one of images, or t is outside 1..T.
+        InputError: If the model is not one of images, the examples do not fit it, or t is outside 1..T.
     """
     examples, latents = model.examples(data), model.family.latents(model, steps, solver)
     batch, parts = model.batches(examples, seed), []
@@ -76,10 +76,10 @@ def reconstruct_files(
 
     Args:
         run: Run directory or exported file.
-        path: Data of the model's shape, taken whole.
+        path: Data of the model's shape, all of which are used.
         out: Folder without such files in it.
         t: See `reconstruct`.
-        limit: Number of examples, the first ones; default: all.
+        limit: Number of examples, from the first one on; default: all.
         device: "auto", "cpu", "cuda" or "cuda:N".
         seed: See `reconstruct`.
         choices: See `reconstruct`.
@@ -102,9 +102,9 @@ def reconstruct_files(
 
 
 def in_pairs(upper: np.ndarray, lower: np.ndarray, columns: int = PAIRS_PER_ROW) -> np.ndarray:
-    """Images in reading order whose rows alternate between `upper` and `lower`."""
+    """Return images in reading order whose rows alternate between `upper` and `lower`."""
     rows = [part[k : k + columns] for k in range(0, len(upper), columns) for part in (upper, lower)]
     short = len(upper) % columns
-    if short and len(upper) > columns:  # the upper part of a short last pair is filled, so that the lower starts a row
+    if short and len(upper) > columns:  # pad the upper row of a short last pair, so that the lower row lines up
         rows[-2] = np.concatenate([rows[-2], np.zeros((columns - short, *upper.shape[1:]), upper.dtype)])
     return np.concatenate(rows)

@@ -1,4 +1,4 @@
-"""Scores of single examples: nats and bits per dimension with standard errors, and the strangest examples."""
+"""Scores of individual examples in nats and bits per dimension with standard errors, and the strangest examples."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from kakusan.run.trained_model import TrainedModel
 
 TOP = 20
-MAP_LEVELS = 8  # noise levels of a diffusion model, or draws of the latents
+MAP_LEVELS = 8  # number of noise levels of a diffusion model, or of draws of the latents
 WHITE = 255
 
 
@@ -32,7 +32,7 @@ class Scored:
     Attributes:
         data: Its name.
         ranking: The scores and the strangest examples.
-        names: File of each example; empty where examples have only numbers.
+        names: File name of each example; empty if examples have only numbers.
     """
 
     data: str
@@ -40,7 +40,7 @@ class Scored:
     names: tuple[str, ...]
 
     def rows(self) -> list[dict[str, Any]]:
-        """One table row for each example, in the order of the data."""
+        """Return one table row for each example, in the order of the data."""
         scores, names = self.ranking.scores, self.names
         columns = zip(*(column.tolist() for column in (scores.nats, scores.stderr, scores.bits_per_dim,
                                                         scores.bits_per_dim_stderr, self.ranking.draws)))  # fmt: skip
@@ -58,7 +58,7 @@ class Scored:
         ]
 
     def record(self) -> dict[str, Any]:
-        """Plain JSON values: the mean, and the strangest examples."""
+        """Return plain JSON values: the mean, and the strangest examples."""
         rows = self.rows()
         return {
             "num_examples": len(rows),
@@ -69,7 +69,7 @@ class Scored:
         }
 
     def lines(self) -> list[str]:
-        """The strangest examples for people."""
+        """Return the strangest examples as lines of text."""
         rows, ranking = self.rows(), self.ranking
         picked = [rows[index] for index in ranking.rows.tolist()]
         lines = [
@@ -85,7 +85,7 @@ class Scored:
         return lines
 
     def table(self) -> bytes:
-        """All rows as CSV."""
+        """Return all rows as CSV."""
         rows = self.rows()
         return csv_bytes([rows[0], *(row.values() for row in rows)])
 
@@ -106,10 +106,10 @@ def score(
 
     Args:
         run: Run directory or exported file.
-        path: Data of the model's shape, taken whole.
+        path: Data of the model's shape, all of which are used.
         top: Number of strangest examples.
         error: Wanted standard error of each example in nats; default: none.
-        evaluations: Draws per example to begin with, at least 2.
+        evaluations: Initial number of draws per example, at least 2.
         out: New .csv file for all scores; default: none.
         map: New .png file with the strangest images above maps of their squared errors; default: none.
         seed: Random seed.
@@ -121,7 +121,7 @@ def score(
     model, dataset = examples_of(run, path, device)
     model.check_bound()
     if map is not None and not model.family.form.has_pixels:
-        raise InputError(f"--map draws images, and {dataset.name} has none; leave it out")
+        raise InputError(f"--map draws images, and {dataset.name} has none; omit --map")
     ranking = rank_examples(
         model.chain, model.batches(dataset.test, seed), len(dataset.test), model.num_dims, top, evaluations, error,
         seed, model.grid_nats(),
@@ -138,15 +138,15 @@ def score(
 
 
 def error_map(model: TrainedModel, data: Any, seed: int = 0) -> Tensor:
-    """Squared error of the model's estimate of each pixel of given images, in the model's numbers.
+    """Return the squared error of the model's estimate of each pixel of given images, on the model's scale.
 
-    For a diffusion model it is the mean over noise levels that cost about equally many nats; otherwise over draws of the
+    For a diffusion model it is the mean over noise levels that cost about equally many nats; otherwise, over draws of the
     latents.
 
     Args:
         model: A trained model of images.
         data: As in `TrainedModel.evaluate`.
-        seed: Random seed; all images share noise.
+        seed: Random seed; all images share the noise.
 
     Returns:
         Shape (n, H, W), averaged over the channels.
@@ -162,7 +162,7 @@ def error_map(model: TrainedModel, data: Any, seed: int = 0) -> Tensor:
 
 
 def as_gray(model: TrainedModel, errors: Tensor) -> np.ndarray:
-    """Maps as images of the model's number of channels, each scaled to its own largest error."""
+    """Return maps as images with the model's number of channels, each scaled to its own largest error."""
     share = errors / errors.flatten(1).amax(1).clamp(min=1e-12)[:, None, None]
     gray = (share * WHITE).round().to(torch.uint8).numpy()[..., None]
     return np.broadcast_to(gray, (*gray.shape[:3], model.event_shape[0])).copy()

@@ -1,0 +1,96 @@
+"""The family between hierarchy and diffusion: latents as large as the data, and a learned or a fixed encoder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from kakusan.nets import NETWORKS
+from kakusan.run.families.base import Family, Figure, ModelConfig
+from kakusan.run.families.diffusion import Channels
+from kakusan.settings import Between, check
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from kakusan.run.trained_model import TrainedModel
+    from kakusan.schedule import Schedule
+
+    Network = str
+else:
+    Network = Literal[*NETWORKS]
+
+LOG_SNR = (10.0, -8.0)  # of the lowest and of the highest latent; at 10 the noise is as wide as a gray level
+
+
+@dataclass(frozen=True)
+class LearnedNoiseConfig(ModelConfig):
+    """Settings of a hierarchical VAE whose latents have the shape of the data."""
+
+    family = "learned-noise"
+
+    depth: Annotated[int, Between(2, 100)] = 8
+    """Number of levels L. A training step evaluates encoder and decoder once for each."""
+    encoder: Literal["learned", "noise"] = "learned"
+    """Encoder. learned: a network that starts as fixed noise. noise: fixed noise, which is a diffusion model of L steps."""
+    network: Network = "cosine"
+    """Network of the decoders, and one of the same kind for the encoders. cosine: a perceptron on the cosine transform of the image. unet: small, for a CPU."""
+    width: Channels = 256
+    """Number of units of each layer, or of channels."""
+    inner_width: Channels = 64
+    """Number of channels at the coarse level of a unet."""
+    blocks: Annotated[int, Between(1, 32)] = 2
+    """Number of residual blocks."""
+    patch: Annotated[int, Between(1, 64)] = 4
+    """Side of a patch in pixels, for convnext and transformer."""
+
+    # Choices of the networks that are no settings here
+    variance, likelihood, prediction = "learned", "discretized", "v"
+    time, num_conditions, fold, refine, checkpointing = "sinusoidal", 0, 2, 0, False
+
+    def __post_init__(self):
+        check(self, "model")
+
+
+class LearnedNoiseFamily(Family):
+    """Hierarchical VAEs of images with latents as large as the data."""
+
+    name = "learned-noise"
+    config = LearnedNoiseConfig
+
+    def build(self, config: LearnedNoiseConfig, event_shape: tuple[int, ...]) -> nn.Module:
+        """A `LearnedNoise` around a diffusion model of L steps."""
+        import torch
+
+        from kakusan.models.diffusion import Diffusion
+        from kakusan.models.learned_noise import LearnedNoise
+
+        network = NETWORKS[config.network]
+        with torch.device("cpu"):  # its tables are numbers, also where the networks are but shapes
+            schedule = schedule_of(config.depth)
+        chain = Diffusion(
+            network.from_config(config, event_shape),
+            schedule,
+            event_shape,
+            config.prediction,
+            config.variance,  # type: ignore[arg-type]
+            config.likelihood,
+        )
+        return LearnedNoise(chain, network.from_config(config, event_shape) if config.encoder == "learned" else None)
+
+    def figures(self, model: TrainedModel, held_out: Tensor) -> dict[str, Figure]:
+        """The latents of a few images, level by level."""
+        from kakusan.run.figures import forward_strip
+
+        return {"forward.png": forward_strip(model, held_out)}
+
+
+def schedule_of(depth: int) -> Schedule:
+    """Fixed noise of L levels, evenly spaced in the log-SNR."""
+    import torch
+
+    from kakusan.schedule import Schedule
+
+    alpha_bar = torch.linspace(*LOG_SNR, depth, dtype=torch.float64).sigmoid()
+    before = torch.cat([torch.ones(1, dtype=torch.float64), alpha_bar[:-1]])
+    return Schedule.from_betas(1 - alpha_bar / before)

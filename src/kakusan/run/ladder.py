@@ -1,0 +1,292 @@
+"""The notes' "only two changes", executed: one run for each rung from a VAE to a DDPM, on the same data with the same budget."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from kakusan import __version__
+from kakusan.console import command, counted, tell, tell_measuring
+from kakusan.errors import InputError
+from kakusan.likelihood.compare import Comparison, compare
+from kakusan.likelihood.evaluation import Evaluation, stderr_words
+from kakusan.measure.samples import Quality
+from kakusan.run.directory import MOST_RECORD_BYTES, RunDirectory, check_new
+from kakusan.run.evaluate import measure_bound
+from kakusan.run.evaluation_data import data_of
+from kakusan.run.quality import can_measure, sample_quality
+from kakusan.run.recipe import RECIPES, Recipe
+from kakusan.run.source import open_source
+from kakusan.run.trained_model import load
+from kakusan.run.trained_run import typed_words, with_settings
+from kakusan.storage import files, records
+
+PLAN, RECORD = "plan.json", "ladder.json"
+SAMPLE_SEED = 1
+DEFAULT_MINUTES = 2.0
+OBSERVED = "the probability of the same 8-bit pixels: a Gaussian, integrated over the bin of each of 256 gray levels (discretized)"
+TALL = {"lr": 5e-4, "weight_decay": 0.01, "warmup": 100, "decay": "linear", "clip": 1.0, "batch": 128, "ema": 0.1}
+SMALL: dict[str, Any] = {
+    "likelihood": "discretized",
+    "variance": "learned",
+    "hidden": 512,
+    "upper_hidden": 128,
+    "layers": 2,
+}
+WIDE = {"method": "adam", "lr": 2e-3, "warmup": 100, "batch": 64}
+
+
+@dataclass(frozen=True)
+class Rung:
+    """One rung: a recipe with some other settings.
+
+    Attributes:
+        name: Name of the run's folder, after its number.
+        recipe: Name of the recipe.
+        settings: Settings that differ from the recipe's, as `kakusan.train` takes them.
+        latents: Number and size of the latents, in words.
+    """
+
+    name: str
+    recipe: str
+    settings: dict[str, Any]
+    latents: str
+
+    def chosen(self) -> Recipe:
+        """The recipe with these settings."""
+        return with_settings(RECIPES[self.recipe], self.settings)
+
+
+RUNGS = (
+    Rung("vae", "mnist-vae", {"hidden": (512, 512)}, "1 of 32"),
+    Rung("two-levels", "mnist-hvae", {**SMALL, **TALL, "latents": (32, 16)}, "2, of 32 and 16"),
+    Rung("levels", "mnist-hvae", {**SMALL, **TALL, "latents": (32, 28, 24, 20, 16, 12, 8, 4)}, "8, of 32 down to 4"),
+    Rung("learned-noise", "learned-noise", {}, "8, each as large as the data"),
+    Rung("fixed-noise", "learned-noise", {"encoder": "noise"}, "8, each as large as the data"),
+    Rung(
+        "ddpm",
+        "mnist-ddpm",
+        {**WIDE, "network": "cosine", "width": 256, "blocks": 2, "clusters": 0, "guidance": 1.0, "end_log_snr": 6.0},
+        "1,000, each as large as the data",
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A ladder to climb; exactly one of `minutes` and `steps`, for each rung."""
+
+    out: Path
+    data: str = "mnist"
+    size: tuple[int, int] | None = None
+    minutes: float | None = None
+    steps: int | None = None
+    limit: int = 1000  # held-out examples on which all rungs are measured
+    samples: int = 1000  # of each rung that are compared with real images; 0: none
+    seed: int = 0
+    device: str = "auto"
+
+    @property
+    def budget(self) -> str:
+        """Budget of a rung in words."""
+        return f"{self.minutes:g} minutes" if self.steps is None else counted(self.steps, "step")
+
+    def plan(self) -> dict[str, Any]:
+        """Settings that an interrupted ladder must have when it is continued, as plain JSON values."""
+        kept = {name: value for name, value in vars(self).items() if name not in ("out", "device")}
+        kept["size"] = None if self.size is None else list(self.size)
+        kept["rungs"] = {rung.name: rung.chosen().record() for rung in RUNGS}
+        return records.parse(records.to_bytes(kept), PLAN, MOST_RECORD_BYTES)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A finished rung and its measures.
+
+    Attributes:
+        rung: The rung.
+        path: Its run directory.
+        result: Bound of the examples that all rungs share.
+        step: Paired difference to the rung below; None for the first.
+        quality: Samples compared with real images; None where they were not.
+        summary: Content of the run's summary.json.
+        parameters: Number of trained parameters.
+    """
+
+    rung: Rung
+    path: Path
+    result: Evaluation
+    step: Comparison | None
+    quality: Quality | None
+    summary: dict[str, Any] = field(repr=False)
+    parameters: int = 0
+
+    def record(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return {
+            "name": self.rung.name,
+            "run": self.path.name,
+            "latents": self.rung.latents,
+            "parameters": self.parameters,
+            "steps": self.summary["steps"],
+            "seconds": self.summary["seconds"],
+            "examples": self.summary["examples"],
+            "likelihood": self.result.record(),
+            "latent_bits_per_dim": latent_bits(self.result.terms),
+            "change": None if self.step is None else self.step.record(),
+            "samples": None if self.quality is None else self.quality.record(),
+        }
+
+
+def latent_bits(terms: dict[str, float]) -> float:
+    """Bits per dimension of all terms but the reconstruction: the KL terms of the latents."""
+    return sum(value for name, value in terms.items() if name != "reconstruction")
+
+
+def climb(wanted: Wanted) -> dict[str, Any] | int:
+    """Train and measure every rung, then write ladder.json; a finished or half-finished ladder is continued.
+
+    Returns:
+        The content of ladder.json, or the number of the signal that stopped it.
+
+    Raises:
+        InputError: If the folder holds something else, or a ladder with other settings.
+    """
+    _begin(wanted)
+    if (wanted.out / RECORD).exists():
+        tell(f"{wanted.out} is finished; delete it to train again")
+        return read(wanted.out)
+    done: list[Measured] = []
+    tell(f"{counted(len(RUNGS), 'rung')}, {wanted.budget} each{_in_all(wanted)}; all rungs give {OBSERVED}")
+    for number, rung in enumerate(RUNGS, 1):
+        path = wanted.out / f"{number}-{rung.name}"
+        tell(f"rung {number} of {len(RUNGS)}: {rung.name}, latents: {rung.latents}")
+        if stopped_by := _trained(rung, path, wanted):
+            tell(f"the ladder continues with: {command('ladder', *_flags(wanted))}")
+            return stopped_by
+        done.append(_measured(rung, path, wanted, done[-1] if done else None))
+        tell(f"  {done[-1].result}")
+    record = {
+        "version": __version__,
+        "data": done[0].summary["data"],
+        "budget": wanted.budget,
+        "observation": OBSERVED,
+        "command": ["kakusan", "ladder", *_flags(wanted)],
+        "seed": wanted.seed,
+        "rungs": [one.record() for one in done],
+    }
+    with files.writing(wanted.out / RECORD):
+        files.replace(wanted.out / RECORD, records.to_bytes(record))  # last: its presence means that all is measured
+    return record
+
+
+def read(out: Path) -> dict[str, Any]:
+    """Content of a finished ladder's ladder.json; InputError if it is damaged."""
+    return _read(out / RECORD)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        found = records.parse(files.read_regular(path, MOST_RECORD_BYTES), path.name, MOST_RECORD_BYTES)
+    except (OSError, InputError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{path} cannot be read ({reason}); choose another --out") from error
+    if not isinstance(found, dict):
+        raise InputError(f"{path} must hold a table, got {type(found).__name__}; choose another --out")
+    return found
+
+
+def _begin(wanted: Wanted) -> None:
+    """Make the folder with its plan, or check that the folder is this ladder's."""
+    if (wanted.minutes is None) == (wanted.steps is None):
+        raise InputError("expected --minutes or --steps for each rung, got both or none; give one")
+    plan = wanted.out / PLAN
+    if not plan.exists():
+        check_new(wanted.out)
+        with files.writing(wanted.out):
+            files.make_folders(wanted.out)
+            files.replace(plan, records.to_bytes(wanted.plan()))
+        return
+    before, now = _read(plan), wanted.plan()
+    for name, value in now.items():
+        if before.get(name) != value:
+            words = "" if name == "rungs" else f": {name} was {before.get(name)}, now {value}"
+            raise InputError(f"{wanted.out} holds a ladder with other settings{words}; choose another --out")
+
+
+def _in_all(wanted: Wanted) -> str:
+    """Time of the whole ladder in words, where it is known."""
+    if wanted.minutes is None:
+        return ""
+    return f", about {len(RUNGS) * wanted.minutes:.0f} minutes of training, and about a tenth more of measuring"
+
+
+def _trained(rung: Rung, path: Path, wanted: Wanted) -> int:
+    """Train a rung, or resume it; return the number of the signal that stopped it."""
+    from kakusan.run.train import Resume, Start, resume, start
+
+    if (path / "run.json").exists():
+        if RunDirectory.open(path).finished:
+            return 0
+        return resume(Resume(path)).stopped_by
+    recipe = rung.chosen()
+    pictures = dataclasses.replace(recipe.pictures, size=wanted.size, labels="none")
+    recipe = dataclasses.replace(
+        recipe, data=wanted.data, pictures=pictures, minutes=wanted.minutes, steps=wanted.steps
+    )
+    size = None if wanted.size is None else "x".join(map(str, wanted.size))
+    given = {"data": wanted.data, "labels": "none", "size": size, "minutes": wanted.minutes, "steps": wanted.steps}
+    words = typed_words(RECIPES[rung.recipe], rung.settings, **given, seed=wanted.seed, out=path)
+    return start(Start(recipe, path, wanted.seed, wanted.device), words).stopped_by
+
+
+def _measured(rung: Rung, path: Path, wanted: Wanted, below: Measured | None) -> Measured:
+    """Bound and samples of a finished rung, on the examples that all rungs share."""
+    model, directory = load(path, wanted.device), RunDirectory.open(path)
+    dataset = data_of(open_source(path), model, None)
+    examples = dataset.test[: wanted.limit]
+    tell_measuring(len(examples))
+    result = measure_bound(model, examples, wanted.seed).result
+    num = wanted.samples if wanted.samples and can_measure(model, dataset, wanted.samples) else 0
+    quality = sample_quality(model, dataset, num, SAMPLE_SEED) if num else None
+    step = compare(result, below.result) if below and len(examples) > 1 else None
+    summary = directory.read("summary.json") | {"data": dataset.name}
+    return Measured(rung, path, result, step, quality, summary, directory.read("run.json")["parameters"])
+
+
+def _flags(wanted: Wanted) -> list[str]:
+    """Flags that continue this ladder."""
+    size = None if wanted.size is None else "x".join(map(str, wanted.size))
+    given = {**vars(wanted), "size": size}
+    plain = {item.name: item.default for item in dataclasses.fields(Wanted)}
+    return [
+        word
+        for name, value in given.items()
+        if value is not None and value != plain[name]
+        for word in (f"--{name}", f"{value:g}" if isinstance(value, float) else str(value))
+    ]
+
+
+def lines(record: dict[str, Any]) -> Iterator[str]:
+    """The ladder as a table for a terminal; `record` is the content of ladder.json."""
+    yield f"{'rung':<17}{'bits/dim':>18}{'reconstruction':>16}{'latents':>9}{'change':>19}{'distance':>16}"
+    for number, rung in enumerate(record["rungs"], 1):
+        bound, change = rung["likelihood"], rung["change"]
+        rate = f"{bound['bits_per_dim']:.3f} ± {stderr_words(bound['standard_error'])}"
+        moved = "" if change is None else f"{change['difference']:+.3f} ± {change['standard_error']:.4f}"
+        parts = f"{bound['terms']['reconstruction']:>16.3f}{rung['latent_bits_per_dim']:>9.3f}"
+        yield f"{number} {rung['name']:<15}{rate:>18}{parts}{moved:>19}{distance_words(rung['samples']):>16}".rstrip()
+    yield f"on the first {bound['num_images']:,} held-out examples; {record['budget']} each; lower is better"
+
+
+def distance_words(samples: dict[str, Any] | None) -> str:
+    """Fréchet distance with its standard error; empty if samples were not measured."""
+    found = (
+        []
+        if samples is None
+        else [e for name, e in samples["measures"].items() if name.startswith("frechet_distance_n")]
+    )
+    return f"{found[0]['value']:.2f} ± {found[0]['standard_error']:.2f}" if found else ""

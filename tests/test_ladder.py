@@ -1,0 +1,379 @@
+"""The ladder from a VAE to a DDPM: each rung is the model that it says, its bound is exact, and the last is `Diffusion`."""
+
+import dataclasses
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch.testing import assert_close
+
+import kakusan as kk
+from harness.faults import catches
+from harness.support import F64, SMALL_BETAS, assert_mean, call, f64, seeded, status
+from kakusan.bound import sample_path
+from kakusan.models.learned_noise import LearnedNoise
+from kakusan.oracles import GaussianWorld
+from kakusan.run.build import build, scale_of
+from kakusan.run.families.learned_noise import LearnedNoiseConfig, schedule_of
+from kakusan.run.ladder import RUNGS, Wanted, distance_words, latent_bits, lines
+from kakusan.run.recipe import from_record
+from kakusan.run.report.ladder_words import ENGLISH, JAPANESE
+
+SHAPE = (1, 4, 4)
+EXACT = {"rtol": 0.0, "atol": 1e-12}
+FLAGS = ["--steps", "1", "--limit", "20", "--samples", "0"]
+
+
+def pixels(n):
+    """Values on the 256-level grid of [-1, 1]."""
+    return torch.randint(0, 256, (n, *SHAPE), generator=seeded(1)).double() / 127.5 - 1
+
+
+def small(**changes):
+    """Rung four with random weights, also in the layers that start at 0."""
+    model = build(LearnedNoiseConfig(width=8, blocks=1, **changes), SHAPE).double()
+    for number, parameter in enumerate(model.parameters()):
+        torch.nn.init.normal_(parameter, std=0.2, generator=seeded(number))
+    return model
+
+
+# Each rung is its model
+
+
+def test_all_rungs_give_probabilities_of_the_same_pixels():
+    configs = [rung.chosen().model for rung in RUNGS]
+    assert {config.likelihood for config in configs} == {"discretized"}
+    scales = [scale_of(config) for config in configs]
+    assert {(scale.low, scale.high, scale.binary) for scale in scales} == {(-1.0, 1.0, False)}
+
+
+def test_the_latents_of_each_rung_are_those_that_its_words_say():
+    models = [build(rung.chosen().model, (1, 8, 8)) for rung in RUNGS]
+    assert [type(model).__name__ for model in models] == [
+        "VAE", "HierarchicalVAE", "HierarchicalVAE", "LearnedNoise", "LearnedNoise", "Diffusion",
+    ]  # fmt: skip
+    assert [model.depth for model in models] == [1, 2, 8, 8, 8, 1000]
+    for model, rung in zip(models, RUNGS):
+        x = torch.ones(1, 1, 8, 8)
+        if model.depth < 1000:
+            sizes = [z[0].numel() for z in sample_path(model, x)[1:]]
+            assert all(size == 64 for size in sizes) == ("as large as the data" in rung.latents)
+    assert [model.encoder is None for model in models[3:5]] == [False, True]
+
+
+@pytest.mark.parametrize("rung", RUNGS, ids=lambda rung: rung.name)
+def test_a_rung_is_a_recipe_that_a_record_brings_back(rung):
+    recipe = rung.chosen()
+    assert from_record(json.loads(json.dumps(recipe.record()))) == recipe
+
+
+# Its bound
+
+
+def scalar_hierarchy(depth):
+    """A chain z_{t-1} = w_t z_t + c_t + noise of two independent coordinates, with its exact encoders, and its data."""
+    weights, shifts = (torch.randn(depth, 2, generator=seeded(k), dtype=F64) for k in (1, 2))
+    noise = f64([0.3 + 0.1 * t for t in range(depth)])  # variances of x, z_1, ..., z_{L-1}
+    mean, var, encoders, decoders = torch.zeros(2, dtype=F64), torch.ones(2, dtype=F64), [], []
+    for w, c, v in reversed(list(zip(weights, shifts, noise))):
+        total = w.square() * var + v
+        gain, left, above, below = var * w / total, var * v / total, mean, w * mean + c
+
+        def encoder(z, gain=gain, left=left, above=above, below=below):
+            return above + gain * (z - below), left.log().expand_as(z)
+
+        def decoder(z, w=w, c=c, v=v):
+            return w * z + c, v.log().expand_as(z)
+
+        encoders.insert(0, encoder)
+        decoders.insert(0, decoder)
+        mean, var = below, total
+    return encoders, decoders, GaussianWorld(mean, var.diag())
+
+
+@catches("""models/hierarchical_vae.py: an encoder gets the latent of its own level
+- output = evaluate(self.encoders[t - 1], z, cond=cond)
++ output = evaluate(self.encoders[max(t - 2, 0)], z, cond=cond)""")
+@pytest.mark.parametrize("depth", [1, 2, 8])
+def test_the_bound_of_the_first_three_rungs_is_log_p_of_x_in_a_linear_world(depth):
+    encoders, decoders, world = scalar_hierarchy(depth)
+    chain = (
+        kk.VAE(encoders[0], decoders[0], 2) if depth == 1 else kk.HierarchicalVAE(encoders, decoders, [2] * depth)
+    ).double()
+    x = world.sample(5, seeded(3))
+    for seed in range(3):  # every path of an exact chain
+        assert_close(kk.elbo(chain, x, seeded(seed)), world.log_prob(x), rtol=0, atol=1e-9)
+
+
+@catches("""models/learned_noise.py: the fixed encoder keeps the whole signal
+- noise = self.chain.encode(z, t, cond)
++ noise = Normal(z, self.chain.encode(z, t, cond).std)""")
+def test_the_bound_of_fixed_noise_is_the_exact_one_of_a_gaussian_world():
+    betas, world = f64(SMALL_BETAS), GaussianWorld([0.3, -0.2], [[0.25, 0.1], [0.1, 0.4]])
+    chain = LearnedNoise(kk.Diffusion(world.network(betas, "v"), kk.Schedule.from_betas(betas), 2, "v").double())
+    x = f64([[0.7, -1.0]])
+    draws = kk.elbo(chain, x.expand(20_000, 2), seeded(4))
+    assert_mean(draws[:, None], world.bound(x, betas).elbo)  # 4.5 s.e.
+
+
+# The hinge
+
+
+def by_hand(model, noise_only):
+    """The chain written out as lists of functions."""
+    chain, schedule = model.chain, model.chain.schedule
+
+    def encoder(t):
+        beta = schedule.beta[t]
+        if noise_only:
+            return lambda z: ((1 - beta).sqrt() * z, beta.log().expand_as(z))
+
+        def up(z):
+            shift, v = model.encoder(z, torch.full((len(z),), t))
+            return (1 - beta).sqrt() * z + beta.sqrt() * shift, beta.log() + (2 * v - 1) * math.log(100)
+
+        return up
+
+    def decoder(t):
+        def down(z):
+            prediction, v = chain.denoiser(z, torch.full((len(z),), t))
+            x = schedule.signal[t] * z - schedule.noise[t] * prediction
+            low, high = schedule.log_beta_tilde[t], schedule.log_beta[t]
+            mean = schedule.mean_coef_x[t] * x + schedule.mean_coef_z[t] * z
+            return mean, v * high + (1 - v) * low
+
+        return down
+
+    levels = range(1, model.depth + 1)
+    nets = [encoder(t) for t in levels], [decoder(t) for t in levels]
+    return kk.HierarchicalVAE(*nets, [SHAPE] * model.depth, "discretized", SHAPE).double()
+
+
+@catches("""models/learned_noise.py: the encoder's variance has half of its range
+- noise.log_var + (2 * v - 1) * WIDEST
++ noise.log_var + (v - 0.5) * WIDEST""")
+@pytest.mark.parametrize("encoder", ["learned", "noise"])
+def test_both_rungs_as_large_as_the_data_are_hierarchical_vaes(encoder):
+    model, x = small(depth=3, encoder=encoder), pixels(3)
+    other = by_hand(model, encoder == "noise")
+    path = sample_path(model, x, seeded(2))
+    assert_close(sample_path(other, x, seeded(2)), path, **EXACT)
+    assert_close(kk.log_weight(other, path), kk.log_weight(model, path), rtol=1e-13, atol=1e-12)
+
+
+@pytest.mark.proves("S32", "S33", "S34")
+@catches("""run/families/learned_noise.py: the levels run from noise to data
+- alpha_bar = torch.linspace(*LOG_SNR, depth, dtype=torch.float64).sigmoid()
++ alpha_bar = torch.linspace(*LOG_SNR, depth + 1, dtype=torch.float64).sigmoid()[1:]""")
+def test_the_rung_of_fixed_noise_is_a_diffusion_model_of_the_same_weights():
+    model, x = small(depth=4, encoder="noise"), pixels(3)
+    log_snr = f64([10.0, 4.0, -2.0, -8.0])
+    alpha_bar = 1 / (1 + (-log_snr).exp())
+    betas = 1 - alpha_bar / torch.cat([f64([1.0]), alpha_bar[:-1]])
+    diffusion = kk.Diffusion(
+        model.chain.denoiser, kk.Schedule.from_betas(betas), SHAPE, "v", "learned", "discretized"
+    ).double()
+    path = sample_path(diffusion, x, seeded(2))
+    assert_close(sample_path(model, x, seeded(2)), path, **EXACT)
+    assert_close(kk.log_weight(model, path), kk.log_weight(diffusion, path), rtol=1e-13, atol=1e-12)
+
+
+def test_the_last_rung_is_a_hierarchical_vae_with_fixed_noise():
+    config = dataclasses.replace(RUNGS[-1].chosen().model, depth=100)
+    diffusion = build(config, SHAPE).double()
+    for number, parameter in enumerate(diffusion.parameters()):
+        torch.nn.init.normal_(parameter, std=0.05, generator=seeded(number))
+    schedule, beta = diffusion.schedule, diffusion.schedule.beta
+
+    def encoder(t):
+        return lambda z: ((1 - beta[t]).sqrt() * z, beta[t].log().expand_as(z))
+
+    def decoder(t):
+        def down(z):
+            prediction = diffusion.denoiser(z, torch.full((len(z),), t))
+            x = (schedule.signal[t] * z - schedule.noise[t] * prediction).clamp(-1, 1)
+            mean = schedule.mean_coef_x[t] * x + schedule.mean_coef_z[t] * z
+            return mean, schedule.log_beta_tilde[t].expand_as(z)
+
+        return down
+
+    levels = range(1, 101)
+    nets = [encoder(t) for t in levels], [decoder(t) for t in levels]
+    hierarchy = kk.HierarchicalVAE(*nets, [SHAPE] * 100, config.likelihood, SHAPE).double()
+    path = sample_path(diffusion, pixels(2), seeded(5))
+    assert_close(sample_path(hierarchy, pixels(2), seeded(5)), path, **EXACT)
+    for t in (1, 2, 50, 100):
+        one, other = (chain.decode(path[t], t).log_prob(path[t - 1]) for chain in (diffusion, hierarchy))
+        assert_close(other, one, rtol=1e-12, atol=1e-12)
+    # a sum of 200 terms of up to 100 nats
+    assert_close(kk.log_weight(hierarchy, path), kk.log_weight(diffusion, path), rtol=1e-13, atol=1e-11)
+
+
+@catches("""models/learned_noise.py: an encoder may be a denoiser without a variance
+- shift, v = denoiser_output(output, z, True)
++ shift, v = denoiser_output(output, z, isinstance(output, tuple))
++ v = torch.zeros_like(z) if v is None else v""")
+def test_an_encoder_of_one_tensor_is_refused():
+    chain = LearnedNoise(small(depth=2).chain, lambda z, t: z)
+    with pytest.raises(kk.InputError, match="pair"):
+        chain.encode(pixels(1), 1)
+
+
+def test_the_learned_encoder_starts_as_fixed_noise():
+    torch.manual_seed(0)
+    model = build(LearnedNoiseConfig(width=8, blocks=1, depth=3), SHAPE).double()
+    for t in (1, 2, 3):
+        up, noise = model.encode(pixels(2), t), model.chain.encode(pixels(2), t)
+        assert_close(up.mean, noise.mean, **EXACT)
+        assert_close(up.log_var, noise.log_var.expand_as(up.log_var), **EXACT)
+
+
+def test_levels_are_evenly_spaced_in_the_log_snr():
+    assert_close(schedule_of(4).log_snr[1:], f64([10.0, 4.0, -2.0, -8.0]), rtol=1e-10, atol=1e-10)
+
+
+# The command
+
+
+@pytest.fixture(scope="module")
+def ladder(tmp_path_factory):
+    """A finished ladder of one step a rung, and the words that made it."""
+    home = tmp_path_factory.mktemp("ladder")
+    images = np.random.default_rng(0).integers(0, 256, (120, 4, 4), dtype=np.uint8)
+    np.save(home / "tiny.npy", images)
+    words = ["ladder", "--data", str(home / "tiny.npy"), "--out", str(home / "out"), *FLAGS]
+    assert status(*words) == 0
+    return home / "out", words
+
+
+def test_every_rung_is_a_run_that_can_be_sampled_evaluated_and_reported(ladder, capsys, tmp_path):
+    out, _ = ladder
+    record = json.loads((out / "ladder.json").read_text())
+    for rung in record["rungs"]:
+        run = out / rung["run"]
+        assert kk.Run(run).finished
+        assert call(capsys, "report", str(run), "--out", str(tmp_path / f"{rung['name']}.html"))[0] == 0
+    run = str(out / "4-learned-noise")
+    assert call(capsys, "sample", run, "-n", "2", "--out", str(tmp_path / "samples"))[0] == 0
+    code, text, _ = call(capsys, "evaluate", run, "--limit", "12", "--json")
+    assert code == 0
+    assert json.loads(text)["bits_per_dim"] == pytest.approx(
+        record["rungs"][3]["likelihood"]["bits_per_dim"], rel=1e-12
+    )
+
+
+def test_the_record_holds_all_terms_and_paired_changes(ladder):
+    record = json.loads((ladder[0] / "ladder.json").read_text())
+    assert [rung["name"] for rung in record["rungs"]] == [rung.name for rung in RUNGS]
+    for rung in record["rungs"]:
+        bound = rung["likelihood"]
+        assert sum(bound["terms"].values()) == pytest.approx(bound["bits_per_dim"], abs=1e-9)
+        assert latent_bits(bound["terms"]) + bound["terms"]["reconstruction"] == pytest.approx(bound["bits_per_dim"])
+        assert bound["num_images"] == 12
+        assert bound["standard_error"] > 0
+    rates = [rung["likelihood"]["bits_per_dim"] for rung in record["rungs"]]
+    assert record["rungs"][0]["change"] is None
+    assert [rung["change"]["difference"] for rung in record["rungs"][1:]] == pytest.approx(np.diff(rates).tolist())
+
+
+def test_the_table_has_a_row_for_each_rung(ladder):
+    table = list(lines(json.loads((ladder[0] / "ladder.json").read_text())))
+    assert len(table) == len(RUNGS) + 2
+    assert max(map(len, table)) < 100
+    assert "first 12 held-out examples; 1 step each" in table[-1]
+
+
+def test_the_page_is_one_file_with_every_rung_in_both_languages(ladder, capsys):
+    out, words = ladder
+    for lang, texts, name in (("en", ENGLISH, "ladder.html"), ("ja", JAPANESE, "ladder-ja.html")):
+        assert call(capsys, *words, "--lang", lang)[0] == 0
+        page = (out / name).read_text()
+        assert f'<html lang="{lang}">' in page
+        assert "http" not in page.replace("http://www.w3.org", "")
+        assert page.count("data:image/png;base64,") == len(RUNGS)
+        for rung in RUNGS:
+            assert texts["changes"][rung.name] in page
+
+
+def test_both_languages_have_the_same_words():
+    assert ENGLISH.keys() == JAPANESE.keys()
+    for name in ("changes", "pays"):
+        assert ENGLISH[name].keys() == JAPANESE[name].keys()
+
+
+@catches("""run/ladder.py: a finished ladder is measured again
+- if (wanted.out / RECORD).exists():
++ if not wanted.out.exists():""")
+def test_a_finished_ladder_is_shown_and_left_as_it_is(ladder, capsys):
+    out, words = ladder
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()}
+    code, text, err = call(capsys, *words, "--json")
+    assert code == 0
+    assert json.loads(text) == json.loads((out / "ladder.json").read_text())
+    assert "is finished" in err
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_an_interrupted_ladder_continues_with_the_same_numbers(ladder, capsys):
+    out, words = ladder
+    record = (out / "ladder.json").read_text()
+    (out / "ladder.json").unlink()
+    (out / "6-ddpm" / "summary.json").rename(out / "6-ddpm" / "summary-kept.json")  # as if killed while measuring
+    assert call(capsys, *words)[0] == 0
+    one, other = json.loads(record), json.loads((out / "ladder.json").read_text())
+    for rung in (*one["rungs"], *other["rungs"]):
+        del rung["seconds"]
+    assert other == one
+
+
+@catches("""run/ladder.py: a ladder with another budget is continued
+- if before.get(name) != value:
++ if name not in before:""")
+@pytest.mark.parametrize(
+    ("flags", "reason"),
+    [
+        (["--steps", "2", *FLAGS[2:]], "steps was 1, now 2"),
+        ([*FLAGS, "--minutes", "1"], "--minutes or --steps"),
+        ([*FLAGS, "--seed", "1"], "seed was 0, now 1"),
+        ([*FLAGS[:2], "--limit", "0"], "--limit"),
+    ],
+)
+def test_another_ladder_in_the_same_folder_is_refused_on_one_line(ladder, capsys, flags, reason):
+    _, words = ladder
+    code, text, err = call(capsys, *words[: -len(FLAGS)], *flags)
+    assert (code, text) == (2, "")
+    assert reason in err
+    assert len(err.strip().splitlines()) == 1
+
+
+@catches("""run/ladder.py: a folder of something else becomes a ladder
+- check_new(wanted.out)
++ pass""")
+def test_a_folder_of_something_else_is_left_as_it_is(tmp_path, capsys):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("mine")
+    code, _, err = call(capsys, "ladder", "--out", str(tmp_path / "mine"), *FLAGS)
+    assert code == 2
+    assert "exists and is left unchanged" in err
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["notes.txt"]
+
+
+def test_data_that_are_no_images_are_refused_by_the_first_rung(tmp_path, capsys):
+    (tmp_path / "table.csv").write_text("a,b\n1,2\n3,4\n5,6\n")
+    code, _, err = call(capsys, "ladder", "--data", str(tmp_path / "table.csv"), "--out", str(tmp_path / "out"), *FLAGS)
+    assert code == 2
+    assert "needs images" in err
+
+
+def test_a_plan_depends_on_no_device_and_no_place(tmp_path):
+    one, other = Wanted(tmp_path / "a", steps=1), Wanted(tmp_path / "b", steps=1, device="cpu")
+    assert one.plan() == other.plan()
+    assert one.plan() != Wanted(tmp_path / "a", steps=2).plan()
+
+
+def test_a_distance_is_shown_with_its_error_and_nothing_without_one():
+    assert distance_words(None) == ""
+    found = {"measures": {"frechet_distance_n100": {"value": 1.5, "standard_error": 0.25}}}
+    assert distance_words(found) == "1.50 ± 0.25"
