@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -93,7 +94,7 @@ def scalar_hierarchy(depth):
     return encoders, decoders, GaussianWorld(mean, var.diag())
 
 
-@catches("""models/hierarchical_vae.py: an encoder gets the latent of its own level
+@catches("""models/hierarchical_vae.py: an encoder gets the latent of its own level [8]
 - output = evaluate(self.encoders[t - 1], z, cond=cond)
 + output = evaluate(self.encoders[max(t - 2, 0)], z, cond=cond)""")
 @pytest.mark.parametrize("depth", [1, 2, 8])
@@ -151,7 +152,7 @@ def by_hand(model, noise_only):
     return kk.HierarchicalVAE(*nets, [SHAPE] * model.depth, "discretized", SHAPE).double()
 
 
-@catches("""models/learned_noise.py: the encoder's variance has half of its range
+@catches("""models/learned_noise.py: the encoder's variance has half of its range [learned]
 - noise.log_var + (2 * v - 1) * WIDEST
 + noise.log_var + (v - 0.5) * WIDEST""")
 @pytest.mark.parametrize("encoder", ["learned", "noise"])
@@ -213,8 +214,7 @@ def test_the_last_rung_is_a_hierarchical_vae_with_fixed_noise():
 
 @catches("""models/learned_noise.py: an encoder may be a denoiser without a variance
 - shift, v = denoiser_output(output, z, True)
-+ shift, v = denoiser_output(output, z, isinstance(output, tuple))
-+ v = torch.zeros_like(z) if v is None else v""")
++ shift, v = output if isinstance(output, tuple) else (output, torch.zeros_like(z))""")
 def test_an_encoder_of_one_tensor_is_refused():
     chain = LearnedNoise(small(depth=2).chain, lambda z, t: z)
     with pytest.raises(kk.InputError, match="pair"):
@@ -328,7 +328,7 @@ def test_an_interrupted_ladder_continues_with_the_same_numbers(ladder, capsys):
     assert other == one
 
 
-@catches("""run/ladder.py: a ladder with another budget is continued
+@catches("""run/ladder.py: a ladder with another budget is continued [flags0-steps was 1, now 2]
 - if before.get(name) != value:
 + if name not in before:""")
 @pytest.mark.parametrize(
@@ -371,6 +371,11 @@ def test_a_plan_depends_on_no_device_and_no_place(tmp_path):
     one, other = Wanted(tmp_path / "a", steps=1), Wanted(tmp_path / "b", steps=1, device="cpu")
     assert one.plan() == other.plan()
     assert one.plan() != Wanted(tmp_path / "a", steps=2).plan()
+
+
+def test_a_budget_and_its_time_are_told_in_words():
+    assert [Wanted(Path("a"), minutes=m).budget for m in (1, 2.5)] == ["1 minute", "2.5 minutes"]
+    assert [Wanted(Path("a"), steps=n).budget for n in (1, 2000)] == ["1 step", "2,000 steps"]
 
 
 def test_a_distance_is_shown_with_its_error_and_nothing_without_one():
