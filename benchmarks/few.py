@@ -91,7 +91,7 @@ def page(record: dict[str, Any]) -> str:
         f"Written by `benchmarks/few.py` on {record['date']}; {record['machine']}; n = {record['n']:,} samples each, seed "
         f"{record['seed']}, one student. It was trained by `{record['recipe']}` in {record['steps']:,} steps of "
         f"{record['batch']} ({record['seconds'] / 60:.1f} minutes of wall-clock time on a busy machine) from "
-        f"a teacher of `{record['teacher_recipe']}`, with guidance {record['distil']['guidance']:g} in distillation, and "
+        f"a teacher of `{record['teacher_recipe']}`. Distillation used guidance {record['distil']['guidance']:g}, and was made "
         f"{'with' if record['distil'].get('data_weight') else 'without'} a discriminator of noised data. The student "
         "samples with `renoise` on equal steps, and the teacher with the command's defaults (dpm++2m-sde, guidance of its own "
         "recipe). Samples are compared with all test digits by the 64 features of the shipped digit classifier, which is "

@@ -273,8 +273,8 @@ def written(rows: list[dict[str, Any]]) -> None:
     """Write docs/benchmarks/throughput.json; this machine's rows of other cases and threads are kept."""
     path, new = FOLDER / "throughput.json", {(row["case"], row["threads"]) for row in rows}
     notes = [
-        "The columns theirs, ours, bfloat16 (also ours) and compiled are in images per second, of processor time with one "
-        "thread and of wall-clock time with two. Values are medians and quartiles of interleaved rounds, and ratios are "
+        "The columns theirs, ours, bfloat16 (also ours) and compiled are in images per second. With one thread, seconds are "
+        "processor time; with two, they are wall-clock time. Values are medians and quartiles of interleaved rounds, and ratios are "
         "computed within each round. The bfloat16 ratio is to the faster of theirs in float32 and theirs in bfloat16. Seconds "
         "to compile are processor time, measured once per run, and include the first step.",
         "Each library runs in its own process. Ours keeps memory that a step has freed, as the command does "

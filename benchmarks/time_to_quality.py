@@ -142,8 +142,9 @@ def main() -> None:
             "A second of two cores is two processor seconds of a process with one thread. Importing, reading data and "
             "setup are included and count twice, because they keep one core busy. Drawing the measured samples is not "
             "included.",
-            "The other libraries have networks small enough to learn something in that time, data in memory, Adam with "
-            "linear decay of the learning rate over their half hour, averaged weights, and the best of their own samplers.",
+            "The other libraries have networks small enough to learn something in that time, data in memory, averaged "
+            "weights, and the best of their own samplers. They use Adam with linear decay of the learning rate over their "
+            "half hour.",
             NOTE,
         ],
         [Figure("seconds of two cores", "without bias", "library", x_log=True, y_log=True, points=True)],

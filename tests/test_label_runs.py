@@ -17,6 +17,7 @@ from kakusan.models.mixture import Mixture
 from kakusan.recipes import find
 from kakusan.run.build import build, start_at, training_loss
 from kakusan.run.families.conditional import label_lines, labels_of
+from kakusan.run.families.conv import ConvHierarchyConfig, ConvVAEConfig
 from kakusan.run.families.diffusion import DiffusionConfig
 from kakusan.run.families.hierarchy import HierarchyConfig
 from kakusan.run.families.vae import VAEConfig
@@ -147,13 +148,17 @@ def test_a_label_or_scale_that_makes_no_sense_is_refused(run, choices, words):
 @catches("""run/families/conditional.py: a family without labels leaves them out in silence
 - if not dataset.classes or not own_data:
 + if not dataset.classes or not own_data or not config.conditional:""")
+@catches("""run/families/conv.py: a convolutional VAE takes no labels
+- class ConvConfig(ConditionalConfig):
++ class ConvConfig(__import__("kakusan.run.families.base").run.families.base.ModelConfig):""")
 def test_the_recipes_own_data_keep_their_clusters_and_other_labels_are_named():
     digits, config = open_data("mnist"), find("mnist-ddpm").model
     assert config.for_labels(digits) is config
     assert label_lines(config, digits, own_data=False) == []
     assert "--model.condition labels" in label_lines(config, digits, own_data=True)[0]
-    unused = label_lines(find("vae").model, digits, own_data=True)
-    assert [line[:51] for line in unused] == ["labels of 10 classes are not used: this model takes"]
+    assert "--model.condition labels" in label_lines(find("vae").model, digits, own_data=True)[0]
+    unused = label_lines(find("counts-dirichlet").model, digits, own_data=True)
+    assert unused == ["labels of 10 classes are not used: this model takes none"]
     chosen = DiffusionConfig(clusters=128, condition="labels").for_labels(digits)
     assert (chosen.classes, chosen.clusters, chosen.num_conditions) == (tuple("0123456789"), 0, 11)
 
@@ -173,6 +178,8 @@ SMALL = {
     "vae": VAEConfig(hidden=(16,), latent=3),
     "weighted vae": VAEConfig(hidden=(16,), latent=3, importance_samples=3),
     "hierarchy": HierarchyConfig(hidden=16, latents=(4, 3)),
+    "convolutional vae": ConvVAEConfig(width=8, latent=3),
+    "convolutional hierarchy": ConvHierarchyConfig(width=8, maps=1, latents=(3,), upper_hidden=8),
 }
 
 

@@ -201,7 +201,7 @@ class Data:
     columns: str | None = None
     """Types of columns of a table, e.g. age=integer,id=skip. Types: real, integer, categorical, skip. Default: from their values."""
     labels: str | None = None
-    """Labels. folders: class subfolders. none: no labels. PATH: a .csv file with name and label. Default: automatic."""
+    """Labels. folders: class subfolders. none: no labels. A column of a table. PATH: a .csv file with name and label. Default: automatic."""
     figure: Path | None = None
     """PNG file that shows up to 100 of the images."""
     cache: Path | None = None
@@ -291,8 +291,9 @@ class Train(NewRun):
     bad_images: Literal["refuse", "skip"] = "refuse"
     """Action for files that are not usable images."""
     labels: str | None = None
-    """Labels to condition on. folders: class subfolders. none: no labels. PATH: a .csv file with the columns name and label;
-    rows of an array are numbered from 0. Default: labels.csv in a folder of images, else its class subfolders."""
+    """Labels to condition on. folders: class subfolders. none: no labels. The name of a column of a table, which is then no
+    feature. PATH: a .csv file with the columns name and label; rows of an array are numbered from 0. Default: labels.csv in a
+    folder of images, else its class subfolders."""
     init: Path | None = None
     """Run, or a file written by kakusan export, whose weights and settings the new run starts from."""
     model: Any = None

@@ -154,7 +154,7 @@ def dataset_of(
     kind = kind_of_array(name, train, columns)
     convert = {"images": _images, "counts": _counts, "series": series_of}.get(kind)
     if convert is None:
-        return table_of_array(name, train, test, columns, whole)
+        return table_of_array(name, train, test, columns, whole, labels=labels, test_labels=test_labels)
     if test is not None and kind_of_array(name, test, columns) != kind:
         raise InputError(f"{name}: training and test arrays must be of one kind, got {train.dtype} and {test.dtype}")
     converted = convert(name, train), None if test is None else convert(name, test)

@@ -51,6 +51,7 @@ class Dataset:
     test_cond: Tensor | None = None
     classes: tuple[str, ...] = ()  # names of the classes
     labeled_by: str = ""  # subfolders or a table that gives the labels; empty for labels in the data's own files
+    label_column: str = ""  # name of the column of a table that was taken out as its labels
     names: tuple[str, ...] = ()  # file of each example of a folder that is taken whole
     columns: tuple[Column, ...] = ()  # of a table
     contents: str = ""  # number, colors and sizes of the files of a folder
@@ -71,7 +72,7 @@ class Dataset:
         return math.prod(self.event_shape)
 
     def digest(self) -> str:
-        """SHA-256 over the examples of both parts; equal digests mean equal data, whatever their names."""
+        """SHA-256 over the examples of both parts; equal digests mean equal data, even under different names."""
         return self._digests[0]
 
     def matches(self, digest: object) -> bool:

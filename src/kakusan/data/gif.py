@@ -1,4 +1,4 @@
-"""The first frame of a GIF, cut out before decoding, so that no decoder walks through the others."""
+"""The first frame of a GIF, extracted before decoding, so that no decoder reads the other frames."""
 
 from __future__ import annotations
 

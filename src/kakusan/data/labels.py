@@ -19,7 +19,9 @@ import numpy as np
 import torch
 
 from kakusan.data.dataset import OWN_TEST_PART, WHOLE, Dataset, class_indices, split_rows
-from kakusan.errors import InputError, printable
+from kakusan.data.label_column import has_column, of_column
+from kakusan.errors import InputError, printable, shown
+from kakusan.registry import did_you_mean
 from kakusan.storage.files import read_regular
 
 FOLDERS, NONE = "folders", "none"  # values of --labels besides a path
@@ -110,15 +112,18 @@ def _found(path: Path, values: list[str], left: list[str], what: str) -> Found:
 
 
 def of_rows(dataset: Dataset, choice: str | None) -> Dataset:
-    """Return a data set with the labels of a table that names examples by number, or without labels.
+    """Return a data set with the labels of a column, or of a table that names examples by number, or without labels.
 
-    A table replaces the labels of the training examples. The labels of a separate test part are kept.
+    A column is removed from the features. A table of labels replaces the labels of the training examples. The labels of a
+    separate test part are kept.
 
     Raises:
         InputError: If the choice does not fit such data, or a table is damaged.
     """
     if choice is None:
         return dataset
+    if has_column(dataset, choice):
+        return of_column(dataset, choice)
     if choice == NONE:
         return dataclasses.replace(dataset, train_cond=None, test_cond=None, classes=(), labeled_by="")
     if choice == FOLDERS:
@@ -126,6 +131,12 @@ def of_rows(dataset: Dataset, choice: str | None) -> Dataset:
             f"--labels folders is for a folder of images, and {dataset.name} is not one; give a table, or --labels none"
         )
     path = Path(choice)
+    if dataset.columns and not path.is_file():
+        names = [column.name for column in dataset.columns]
+        raise InputError(
+            f"{dataset.name}: --labels {shown(choice)} is no column and no file; {did_you_mean(choice, names)}there "
+            f"are the columns {', '.join(names[:12])}"
+        )
     own = dataset.source == OWN_TEST_PART
     num = len(dataset.train) + (0 if own or dataset.source == WHOLE else len(dataset.test))
     table = read_table(path)

@@ -34,7 +34,15 @@ def series_of(name: str, array: np.ndarray) -> Tensor:
     return torch.from_numpy(np.array(array, dtype=np.float64, order="C"))
 
 
-def table_of_array(name: str, train: np.ndarray, test: np.ndarray | None, types: str | None, whole: bool) -> Dataset:
+def table_of_array(
+    name: str,
+    train: np.ndarray,
+    test: np.ndarray | None,
+    types: str | None,
+    whole: bool,
+    labels: np.ndarray | None = None,
+    test_labels: np.ndarray | None = None,
+) -> Dataset:
     """Table of an array of numbers (N, columns), whose columns are named column1, column2, ...
 
     Columns are real, or integer if the array has a type of whole numbers; NaN is a missing value.
@@ -45,6 +53,8 @@ def table_of_array(name: str, train: np.ndarray, test: np.ndarray | None, types:
         test: Held-out rows.
         types: Types of columns as --columns has them.
         whole: Hold out nothing.
+        labels: Class of each row of `train`.
+        test_labels: Class of each row of `test`.
     """
     if train.shape[1] > MOST_COLUMNS:
         raise InputError(f"{name}: a table has at most {MOST_COLUMNS:,} columns, got {train.shape[1]:,}")
@@ -64,7 +74,8 @@ def table_of_array(name: str, train: np.ndarray, test: np.ndarray | None, types:
         columns.append(column)
     rows = torch.from_numpy(both)
     held_out = None if test is None else rows[len(train) :]
-    dataset = from_arrays(name, "tables", rows[: len(train)], held_out, whole=whole)
+    known = {"labels": labels, "test_labels": test_labels}
+    dataset = from_arrays(name, "tables", rows[: len(train)], held_out, **known, whole=whole)
     return dataclasses.replace(dataset, columns=tuple(columns))
 
 

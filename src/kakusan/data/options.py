@@ -28,7 +28,7 @@ class ImageOptions:
     cache: str | None = None
     """Folder for data that are larger than memory (default: none; such data are refused)."""
     labels: str | None = None
-    """Labels. folders: class subfolders. none: no labels. PATH: a .csv file with name and label; default: automatic."""
+    """Labels. folders: class subfolders. none: no labels. A column of a table. PATH: a .csv file with name and label; default: automatic."""
 
     columns: Annotated[str, Length(1, 200_000)] | None = None
     """Types of columns of a table, e.g. age=integer,id=skip (default: from their values)."""
@@ -44,7 +44,7 @@ class ImageOptions:
 
 
 def size_named(words: str | None) -> tuple[int, int] | None:
-    """(height, width) from "64" or "48x40", height first."""
+    """Parse "64" or "48x40" into (height, width)."""
     if words is None:
         return None
     sides = words.lower().split("x")

@@ -22,7 +22,7 @@ class Unscaled:
     bin_width = None  # such values have probabilities, not densities
 
     def to_model(self, examples: Tensor, randomness: Randomness = None) -> Tensor:
-        """The values themselves."""
+        """Return the values unchanged."""
         return examples
 
 

@@ -61,7 +61,7 @@ class Posterior:
 
 @torch.no_grad()
 def posterior(model: Mixture, batch: GetBatch, num: int, most: int = MOST, seed: int = 0) -> Posterior:
-    """p(k | x) of each example, from at most `most` evaluations per class.
+    """Compute p(k | x) of each example from at most `most` evaluations per class.
 
     Args:
         model: A mixture over classes.
@@ -113,10 +113,10 @@ def _posterior(model: Mixture, x: Tensor, most: int, seed: int) -> Posterior:
 
 
 def _pairs(model: Mixture, undecided: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Classes and examples that are evaluated in one batch, each int64 (m,).
+    """Return the classes and examples of each batch as index tensors, int64 (m,) each.
 
-    The noise of a diffusion model is the same for every row of a batch. That of other models belongs to a place in it, so
-    each class has a batch of its own.
+    The noise of a diffusion model is equal for all rows of a batch. In other models it depends on the row, so each class
+    has a separate batch.
     """
     pairs = undecided.T.nonzero()
     parts = pairs.split(CHUNK if by_timesteps(model.chain) else undecided.sum(0).tolist())

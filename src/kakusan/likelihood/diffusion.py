@@ -150,7 +150,7 @@ def of_diffusion(
 
 
 def check_law(law: StepLaw | None, depth: int) -> None:
-    """InputError unless the timestep distribution gives each of T steps a positive probability."""
+    """Raise an InputError unless the timestep distribution gives each of T steps a positive probability."""
     if law is not None and (law.probs.shape != (depth,) or not (law.probs > 0).all()):
         raise InputError(
             f"the timestep distribution needs a positive probability for each of the {depth} steps, got "

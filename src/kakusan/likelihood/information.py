@@ -84,7 +84,7 @@ def of_latents(chain: LatentChain, batch: GetBatch, num: int, seed: int = 0) -> 
 
 
 def _log_ratio(q: Normal, p: Normal, z: Tensor) -> Tensor:
-    """log q - log p of each latent at the drawn z, shape of z; equal distributions differ by exactly 0."""
+    """Compute log q - log p of each latent at the drawn z, in the shape of z; exactly 0 for equal distributions."""
     from_q, from_p = (z - q.mean).square() * (-q.log_var).exp(), (z - p.mean).square() * (-p.log_var).exp()
     return 0.5 * (p.log_var - q.log_var + from_p - from_q).expand_as(z)
 

@@ -70,7 +70,7 @@ def score_examples(
         num: Number of examples.
         num_dims: Number of scalars in one example.
         evaluations: Initial number of draws per example, at least 2.
-        error: Wanted standard error in nats; draws are doubled until every example reaches it, or 65,536 are made.
+        error: Wanted standard error in nats; draws are doubled until every example reaches it, up to 65,536.
         seed: Random seed.
         offset_nats: Nats added to each bound, see `likelihood.evaluation.summarize`.
 
@@ -106,7 +106,7 @@ def stderr_of(draws: Tensor) -> Tensor:
 
 
 def by_timesteps(chain: LatentChain) -> bool:
-    """True if draws are costs at timesteps, with the same noise for each row of a batch; False if they are sums of terms."""
+    """True if draws of the bound are costs at timesteps, with equal noise for all rows; False for sums of terms."""
     return isinstance(chain, Diffusion)
 
 
@@ -155,7 +155,7 @@ def cost_of_perfect_estimates(chain: Diffusion, x: Tensor) -> Tensor:
 def _by_terms(
     model: Any, x: Tensor, evaluations: int, generator: torch.Generator, k: Tensor | None, cond: Tensor | None
 ) -> Tensor:
-    """Draws of the sum of terms, float64 (b, evaluations); an uncertain class is summed over."""
+    """Draws of the bound as a sum of terms, float64 (b, evaluations), summed over an uncertain class."""
     chain, classes = split(model)
     if classes is None or k is not None:
         draws = bounds_in_turn(chain, x, [k] * evaluations, generator).T
@@ -167,10 +167,10 @@ def _by_terms(
 
 
 def bounds_in_turn(chain: LatentChain, x: Tensor, conds: Sequence[Tensor | None], generator: torch.Generator) -> Tensor:
-    """Bounds of x from draws of its terms for each condition in turn, with the numbers of one generator.
+    """One-draw bounds of x for each condition in turn, with noise from one generator.
 
-    Several draws form one batch. They have the noise that they would have one after another: the first draw shows how many
-    numbers a draw takes. A chain that draws past `kakusan.noise` is evaluated one draw at a time.
+    Several draws form one batch, with the noise that they would have one after another. For this, the first draw counts
+    the random numbers that a draw takes. If a chain draws noise without `kakusan.noise`, each draw is a separate batch.
 
     Returns:
         Nats, float64 (len(conds), b).

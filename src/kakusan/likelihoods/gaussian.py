@@ -22,7 +22,7 @@ class Gaussian(Likelihood):
         check_finite(x)
 
     def distribution(self, output: Output) -> Distribution:
-        """N(mean, exp(log_var)), or N(mean, 1)."""
+        """Return N(mean, exp(log_var)), or N(mean, 1)."""
         return gaussian(output)
 
     def of_normal(self, normal: Normal) -> Distribution:

@@ -48,7 +48,7 @@ def _kernel(x: Tensor, y: Tensor) -> Tensor:
 
 
 class KernelMetric(Metric):
-    """Kernel distance."""
+    """Kernel distance between the features of samples and of held-out examples."""
 
     columns: ClassVar = {"kernel_distance": Column("kernel distance", "lower is better")}
 

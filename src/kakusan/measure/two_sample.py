@@ -77,7 +77,7 @@ def logistic_regression(x: Tensor, is_one: Tensor) -> Tensor:
 
 
 class TwoSampleMetric(Metric):
-    """Classifier two-sample test."""
+    """Accuracy of a classifier that distinguishes samples from held-out examples."""
 
     columns: ClassVar = {"two_sample_accuracy": Column("samples distinguished from data", "0.5 if equal", "accuracy")}
 

@@ -111,11 +111,11 @@ class Diffusion(nn.Module, LatentChain):
     # The chain
 
     def prior(self, cond: Tensor | None = None) -> Normal:
-        """N(0, I)."""
+        """Return N(0, I)."""
         return standard_normal(self.event_shape, reference(self))
 
     def encode(self, z: Tensor, t: int, cond: Tensor | None = None) -> Normal:
-        """q(z_t | z_{t-1}) = N(sqrt(1 - beta_t) z_{t-1}, beta_t I)."""
+        """Return q(z_t | z_{t-1}) = N(sqrt(1 - beta_t) z_{t-1}, beta_t I)."""
         check_steps(t, z, self.event_shape, self.depth)
         beta = self.schedule.at("beta", t, z)
         return Normal.from_var((1 - beta).sqrt() * z, beta)
@@ -224,7 +224,7 @@ class Diffusion(nn.Module, LatentChain):
         return self._with_likelihood(z_before, t, down, down.log_prob(z_before))
 
     def step_cross_entropy(self, x: Tensor, z_t: Tensor, t: Time, cond: Tensor | None = None) -> Tensor:
-        """E[l_t | z_t, x]: l_t with z_{t-1} integrated out under q(z_{t-1} | z_t, x) (M5); nats, (b,)."""
+        """E[l_t | z_t, x] in nats, (b,): l_t averaged over z_{t-1} ~ q(z_{t-1} | z_t, x) (M5)."""
         q, down = self.posterior(z_t, x, t), self.reverse(z_t, t, cond)
         return self._with_likelihood(x, t, down, -down.cross_entropy(q.mean, q.var))
 

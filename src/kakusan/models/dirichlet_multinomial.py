@@ -50,7 +50,7 @@ class DirichletMultinomial(nn.Module, LatentChain):
     # The chain
 
     def prior(self, cond: Tensor | None = None) -> Dirichlet:
-        """Dirichlet(alpha)."""
+        """Return Dirichlet(alpha)."""
         return Dirichlet(self._alpha[None])
 
     def decode(self, z: Tensor, t: int, cond: Tensor | None = None) -> Multinomial:

@@ -58,7 +58,7 @@ class HierarchicalVAE(nn.Module, LatentChain):
         self.register_buffer("_zero", torch.zeros(()), persistent=False)
 
     def prior(self, cond: Tensor | None = None) -> Normal:
-        """N(0, I) over z_L."""
+        """Return N(0, I), the prior of z_L."""
         return standard_normal(self.latent_shapes[-1], reference(self))
 
     def decode(self, z: Tensor, t: int, cond: Tensor | None = None) -> Distribution:
@@ -69,7 +69,7 @@ class HierarchicalVAE(nn.Module, LatentChain):
         return self.likelihood.distribution(output) if t == 1 else gaussian(output)
 
     def encode(self, z: Tensor, t: int, cond: Tensor | None = None) -> Normal:
-        """q(z_t | z_{t-1})."""
+        """Return q(z_t | z_{t-1})."""
         output = evaluate(self.encoders[t - 1], z, cond=cond)
         return gaussian(encoder_output(output, self.latent_shapes[t - 1], len(z)))
 

@@ -55,7 +55,7 @@ class Labels(Classes):
 
     @property
     def labeled(self) -> bool:
-        """True."""
+        """True, because the classes are labels."""
         return True
 
     @property

@@ -266,7 +266,7 @@ class Mixture(nn.Module, LatentChain):
 
 
 def log_prior(q: Tensor, share: Tensor) -> Tensor:
-    """sum_k q(k | x) (log p(k) - log q(k | x)) for rows q (b, K) and p(k) (K,); nats, (b,)."""
+    """Compute sum_k q(k | x) (log p(k) - log q(k | x)) in nats, (b,), for rows q (b, K) and p(k) (K,)."""
     return torch.special.entr(q).sum(1) + torch.xlogy(q, share).sum(1)
 
 

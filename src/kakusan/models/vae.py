@@ -50,16 +50,16 @@ class VAE(nn.Module, LatentChain):
         self.register_buffer("_zero", torch.zeros(()), persistent=False)
 
     def prior(self, cond: Tensor | None = None) -> Normal:
-        """N(0, I)."""
+        """Return N(0, I)."""
         return standard_normal(self.latent_shape, reference(self))
 
     def decode(self, z: Tensor, t: int, cond: Tensor | None = None) -> Distribution:
-        """p(x | z)."""
+        """Return p(x | z)."""
         output = evaluate(self.decoder, z, cond=cond)
         return self.likelihood.distribution(decoder_output(output, self.event_shape, len(z)))
 
     def encode(self, z: Tensor, t: int, cond: Tensor | None = None) -> Normal:
-        """q(z | x)."""
+        """Return q(z | x)."""
         output = evaluate(self.encoder, z, cond=cond)
         return gaussian(encoder_output(output, self.latent_shape, len(z)))
 

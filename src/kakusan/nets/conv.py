@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from kakusan.nets.class_shift import ClassShift
 from kakusan.nets.layers import zeroed
 
 COARSEST = 8  # pixels; images are halved until their longer side is at most this
@@ -49,9 +50,17 @@ class ConvEncoder(nn.Module):
         out_shape: Shape of the latents: a vector (D,), or maps (channels, rows, columns) of the coarsest level's size.
         width: Channels of the level below the pixels.
         blocks: Residual blocks of each level.
+        num_classes: Number of classes if class-conditional, otherwise 0.
     """
 
-    def __init__(self, in_shape: Sequence[int], out_shape: Sequence[int], width: int = 32, blocks: int = 1):
+    def __init__(
+        self,
+        in_shape: Sequence[int],
+        out_shape: Sequence[int],
+        width: int = 32,
+        blocks: int = 1,
+        num_classes: int = 0,
+    ):
         super().__init__()
         self.out_shape = tuple(out_shape)
         self.sizes = sizes(*in_shape[1:])
@@ -62,13 +71,14 @@ class ConvEncoder(nn.Module):
             if level + 1 < len(wide):
                 layers += [nn.SiLU(), nn.Conv2d(here, wide[level + 1], 3, stride=2, padding=1)]
         self.body = nn.Sequential(*layers, nn.SiLU())
+        self.shift = ClassShift(num_classes, (wide[0], 1, 1))
         grid = wide[-1] * math.prod(self.sizes[-1])
         maps = len(self.out_shape) == 3
         self.out = nn.Conv2d(wide[-1], 2 * self.out_shape[0], 1) if maps else nn.Linear(grid, 2 * math.prod(out_shape))
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, cond: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return mean and log-variance of the latents."""
-        h = self.body(x)
+        h = self.body[1:](self.shift(self.body[0](x), cond))
         out = self.out(h if isinstance(self.out, nn.Conv2d) else h.flatten(1))
         mean, log_var = (part.reshape(-1, *self.out_shape) for part in out.chunk(2, dim=1))
         return mean, log_var
@@ -84,6 +94,7 @@ class ConvDecoder(nn.Module):
         blocks: Residual blocks of each level.
         has_log_var: Also return log-variances.
         sigmoid: Map the mean into [0, 1].
+        num_classes: Number of classes if class-conditional, otherwise 0.
     """
 
     def __init__(
@@ -94,6 +105,7 @@ class ConvDecoder(nn.Module):
         blocks: int = 1,
         has_log_var: bool = True,
         sigmoid: bool = False,
+        num_classes: int = 0,
     ):
         super().__init__()
         self.sizes = sizes(*out_shape[1:])[::-1]
@@ -104,6 +116,7 @@ class ConvDecoder(nn.Module):
         self.first = (
             nn.Conv2d(in_shape[0], wide[0], 1) if maps else nn.Linear(math.prod(in_shape), math.prod(self.grid))
         )
+        self.shift = ClassShift(num_classes, (wide[0], 1, 1) if maps else self.grid)
         finest = len(wide) - 1
         self.levels = nn.ModuleList(
             nn.Sequential(*(Block(here) for _ in range(1 if level == finest else blocks)))
@@ -112,9 +125,9 @@ class ConvDecoder(nn.Module):
         self.up = nn.ModuleList(nn.Conv2d(here, above, 3, padding=1) for here, above in itertools.pairwise(wide))
         self.out = nn.Conv2d(wide[-1], out_shape[0] * (2 if has_log_var else 1), 3, padding=1)
 
-    def forward(self, z: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+    def forward(self, z: Tensor, cond: Tensor | None = None) -> Tensor | tuple[Tensor, Tensor]:
         """Return (mean, log_var), or one tensor without log-variances."""
-        h = self.first(z).view(-1, *self.grid)
+        h = self.shift(self.first(z).view(-1, *self.grid), cond)
         for level, blocks in enumerate(self.levels):
             if level:
                 h = F.interpolate(self.up[level - 1](h), size=self.sizes[level])

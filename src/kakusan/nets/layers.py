@@ -28,7 +28,7 @@ class GroupNorm(nn.GroupNorm):
     """
 
     def forward(self, input: Tensor) -> Tensor:
-        """Normalize."""
+        """Return the normalized input, in the dtype of the weights if it is bfloat16."""
         return super().forward(input.to(self.weight.dtype) if input.dtype == torch.bfloat16 else input)
 
 

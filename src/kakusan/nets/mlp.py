@@ -40,7 +40,7 @@ class GaussianMLP(nn.Module):
 
     def forward(self, x: Tensor, cond: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return mean and log-variance."""
-        h = self.body(_input(x, cond, self.num_classes))
+        h = self.body(joined(x, cond, self.num_classes))
         return self.mean(h).unflatten(1, self.out_shape), self.log_var(h).unflatten(1, self.out_shape)
 
 
@@ -67,7 +67,7 @@ class MLP(nn.Module):
 
     def forward(self, z: Tensor, cond: Tensor | None = None) -> Tensor:
         """Return the output (b, *out_shape)."""
-        y = self.out(self.body(_input(z, cond, self.num_classes))).unflatten(1, self.out_shape)
+        y = self.out(self.body(joined(z, cond, self.num_classes))).unflatten(1, self.out_shape)
         return y.sigmoid() if self.sigmoid else y
 
 
@@ -83,7 +83,7 @@ class Residual(nn.Module):
         return h + self.layer(h)
 
 
-def _input(x: Tensor, cond: Tensor | None, num_classes: int) -> Tensor:
+def joined(x: Tensor, cond: Tensor | None, num_classes: int) -> Tensor:
     """Flatten the input and append the one-hot class; InputError if cond does not fit this network."""
     check_classes(cond, len(x), num_classes)
     return x.flatten(1) if cond is None else torch.cat([x.flatten(1), F.one_hot(cond, num_classes).to(x.dtype)], 1)

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from kakusan.nets.class_shift import ClassShift
 from kakusan.nets.layers import zeroed
-from kakusan.nets.mlp import ACTIVATIONS, Activation
+from kakusan.nets.mlp import ACTIVATIONS, Activation, joined
 
 LOWEST_VAR = 1e-6  # lower limit of a variance given the factors
 LARGEST_RATIO = 1.5  # largest change of a log-variance by the perceptron; without it outliers get unbounded variances
@@ -24,28 +25,36 @@ class LinearPlusMLP(nn.Module):
         outputs: Size of an output.
         activation: Activation of the hidden layers.
         dropout: Probability of dropout for hidden units in training.
+        num_classes: Number of classes if class-conditional, otherwise 0.
     """
 
     def __init__(
-        self, inputs: int, hidden: Sequence[int], outputs: int, activation: Activation = "silu", dropout: float = 0.0
+        self,
+        inputs: int,
+        hidden: Sequence[int],
+        outputs: int,
+        activation: Activation = "silu",
+        dropout: float = 0.0,
+        num_classes: int = 0,
     ):
         super().__init__()
         layers: list[nn.Module] = []
-        size = inputs
+        size = inputs + num_classes
         for width in hidden:
             layers += [nn.Linear(size, width), ACTIVATIONS[activation](), nn.Dropout(dropout)]
             size = width
         self.linear = nn.Linear(inputs, outputs)
+        self.shift = ClassShift(num_classes, (outputs,))
         self.log_var = nn.Parameter(torch.zeros(outputs))
         self.body = nn.Sequential(*layers)
         self.head = zeroed(nn.Linear(size, 2 * outputs)) if hidden else None
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, cond: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return mean and log-variance."""
-        mean, log_var = self.linear(x), self.log_var.expand(len(x), -1)
+        mean, log_var = self.shift(self.linear(x), cond), self.log_var.expand(len(x), -1)
         if self.head is None:
             return mean, log_var
-        more, log_ratio = self.head(self.body(x)).chunk(2, dim=1)
+        more, log_ratio = self.head(self.body(joined(x, cond, self.shift.num_classes))).chunk(2, dim=1)
         return mean + more, log_var + LARGEST_RATIO * torch.tanh(log_ratio / LARGEST_RATIO)
 
     @torch.no_grad()
@@ -54,6 +63,12 @@ class LinearPlusMLP(nn.Module):
         self.linear.weight.copy_(weight)
         self.linear.bias.copy_(bias)
         self.log_var.copy_(log_var)
+
+    @torch.no_grad()
+    def set_shift(self, shift: Tensor) -> None:
+        """Set the shift of the mean of each class, (num_classes, outputs)."""
+        assert self.shift.table is not None, "there are classes"
+        self.shift.table.weight.copy_(shift)
 
 
 @torch.no_grad()

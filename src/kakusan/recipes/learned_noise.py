@@ -1,4 +1,4 @@
-"""Hierarchical VAE of 8-bit images with latents as large as the data: the first of the two changes alone."""
+"""Hierarchical VAE for 8-bit images with latents as large as the data: the first of the two changes alone."""
 
 from kakusan.run.families.learned_noise import LearnedNoiseConfig
 from kakusan.run.recipe import Recipe

@@ -12,7 +12,7 @@ from torch import Tensor
 from kakusan.console import counted
 from kakusan.errors import InputError
 from kakusan.likelihood.classes import MOST, Posterior
-from kakusan.likelihood.evaluation import Evaluation, stderr_words
+from kakusan.likelihood.evaluation import Evaluation
 from kakusan.run.evaluation_data import data_of
 from kakusan.run.families.conditional import known_labels
 from kakusan.run.source import open_source
@@ -33,6 +33,7 @@ class Classified:
         found: Class probabilities of each example.
         labels: Known class of each example, -1 for unknown; None without labels.
         bits: Bound on log p(x) in bits/dim with q(k | x) from Bayes' rule, and its standard error; None if not measured.
+        rate: The same in words, in the unit of the data.
     """
 
     classes: tuple[str, ...]
@@ -40,6 +41,7 @@ class Classified:
     found: Posterior
     labels: Tensor | None = None
     bits: tuple[float, float | None] | None = None
+    rate: str = ""
 
     @property
     def accuracy(self) -> tuple[float, float, int] | None:
@@ -78,7 +80,7 @@ class Classified:
         lines = []
         if self.bits is not None:
             lines.append(
-                f"  bound on p(x)   {self.bits[0]:10.4f} ± {stderr_words(self.bits[1])} bits/dim, summed over the classes "
+                f"  bound on p(x)   {aligned(self.rate)}, summed over the classes "
                 f"of the first {counted(len(self.names), 'example')}"
             )
         if self.accuracy is not None:
@@ -138,6 +140,11 @@ def given_labels(result: Evaluation, labels: Tensor) -> dict[str, Any]:
     return {"bits_per_dim": bits, "standard_error": result.standard_error}
 
 
-def given_line(given: dict[str, Any]) -> str:
-    """Return the bound given the labels as a line of text."""
-    return f"  given the label {given['bits_per_dim']:10.4f} ± {stderr_words(given['standard_error'])} bits/dim, without log p(label)"
+def given_line(rate: str) -> str:
+    """Return the bound given the labels as a line of text, from its rate in the unit of the data."""
+    return f"  given the label {aligned(rate)}, without log p(label)"
+
+
+def aligned(rate: str) -> str:
+    """Pad a number and its unit so that the number ends in column 10."""
+    return rate.rjust(len(rate) + 10 - rate.index(" "))

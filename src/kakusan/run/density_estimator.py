@@ -191,7 +191,9 @@ class DensityEstimator:
         return best.double().eval()
 
     def _start(self, columns: tuple[Column, ...], latent: int, x: Tensor) -> VAE:
-        settings = SimpleNamespace(latent=latent, hidden=tuple(self.hidden), activation="tanh", dropout=self.dropout)
+        settings = SimpleNamespace(
+            latent=latent, hidden=tuple(self.hidden), activation="tanh", dropout=self.dropout, num_conditions=0
+        )
         vae = table_vae(columns, settings)
         start_at_rows(vae, x)
         return vae.eval()

@@ -21,7 +21,7 @@ from kakusan.likelihood.three import three_estimates
 from kakusan.measure.classifier import SHIPPED
 from kakusan.measure.samples import ANY, Quality
 from kakusan.progress import progress
-from kakusan.run.bayes import CLASSIFIED, Classified, given_labels, given_line
+from kakusan.run.bayes import CLASSIFIED, Classified, aligned, given_labels, given_line
 from kakusan.run.evaluation_data import data_of
 from kakusan.run.families.conditional import known_labels
 from kakusan.run.precision import repeated_until
@@ -78,7 +78,7 @@ class Evaluated:
             f"{counted(result.num_images, 'example')} of {self.data}, "
             f"{counted(result.network_evaluations, 'network evaluation')}; {result.estimator}",
             *(
-                f"  {name:<16}{_aligned(self._rate(value, result.term_errors[name]))}"
+                f"  {name:<16}{aligned(self._rate(value, result.term_errors[name]))}"
                 for name, value in result.terms.items()
             ),
             *[_level_line(level) for level in result.levels[1:] if level.evaluated],
@@ -171,7 +171,9 @@ def _with_classes(
     summed = averaged([model.evaluate(examples, seed + _REPEAT * k, labels=found.probs) for k in turns])
     names = tuple(map(str, range(len(examples))))
     known = None if labels is None else labels[: len(examples)]
-    found = Classified(model.classes, names, found, known, (summed.bits_per_dim, summed.standard_error))
+    bits = (summed.bits_per_dim, summed.standard_error)
+    rate = model.family.form.rate(*bits, model.num_dims)
+    found = Classified(model.classes, names, found, known, bits, rate)
     return Measured(measured.result, measured.details | {"classes": found.record()}, measured.lines + found.lines())
 
 
@@ -201,7 +203,8 @@ def measure_bound(
     details = model.family.details(model, data, seed)
     lines = [*reached, *model.family.detail_lines(details)]
     if labels is not None and (given := given_labels(result, labels)):
-        details, lines = details | {"given_labels": given}, [given_line(given), *lines]
+        rate = model.family.form.rate(given["bits_per_dim"], given["standard_error"], model.num_dims)
+        details, lines = details | {"given_labels": given}, [given_line(rate), *lines]
     return Measured(result, details, lines)
 
 
@@ -298,11 +301,6 @@ def error_words(result: Evaluation, form: Form | None = None) -> str:
         return words + "error from the examples too small to tell"
     own = form.in_unit(result.standard_error_images, result.num_dims)
     return words + f"error from the examples {own:.4f} (more examples lower it)"
-
-
-def _aligned(rate: str) -> str:
-    """Pad a number and its unit so that the number ends in column 10."""
-    return rate.rjust(len(rate) + 10 - rate.index(" "))
 
 
 def _level_line(part: Part) -> str:

@@ -89,13 +89,17 @@ def _write(model: TrainedModel, samples: np.ndarray, out: Path, facts: dict[str,
             columns = len(model.classes) if choices_each(model, facts) else None
             model.family.form.save_figure(samples[:MOST_SHOWN], out / "samples.png", known, columns)
             written.insert(0, out / "samples.png")
-        for name, more in model.family.form.files(samples, model.scale).items():
-            files.replace(out / name, more)
-            written.insert(0, out / name)
+        names: list[str] = []
         if facts.get("label") is not None:
             cond = cond_of(model.classes, facts["label"], len(samples), facts.get("first") or 0).tolist()
-            rows = [(row, model.classes[k]) for row, k in enumerate(cond)]
-            files.replace(out / "labels.csv", csv_bytes([("name", "label"), *rows]))
+            names = [model.classes[k] for k in cond]
+        column = model.recipe.model.column_of_labels
+        labels = (column, names) if column and names else None
+        for name, more in model.family.form.files(samples, model.scale, labels).items():
+            files.replace(out / name, more)
+            written.insert(0, out / name)
+        if names:
+            files.replace(out / "labels.csv", csv_bytes([("name", "label"), *enumerate(names)]))
             written.append(out / "labels.csv")
     return written
 

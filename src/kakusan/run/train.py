@@ -137,7 +137,9 @@ def _prepared(wanted: Start, device: torch.device) -> tuple[ExportedModel | None
         recipe = dataclasses.replace(recipe, model=recipe.model.for_labels(dataset))
         for line in label_lines(recipe.model, dataset, own_data):
             tell(line)
-    pictures = dataclasses.replace(recipe.pictures, labels=lasting_labels(recipe.pictures.labels))
+    pictures = recipe.pictures
+    if not dataset.label_column:
+        pictures = dataclasses.replace(pictures, labels=lasting_labels(pictures.labels))
     recipe = dataclasses.replace(recipe, data=lasting(recipe.data), pictures=pictures)
     recipe = with_groups(recipe, device, len(dataset.train))
     check_kind(recipe, dataset)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -29,6 +30,7 @@ class Form(abc.ABC):
         augmentable: Whether examples can be shifted and mirrored in training.
         has_figure: Whether examples can be written as a figure.
         has_pixels: Whether examples are images, among which duplicates can be searched.
+        how_to_label: Ways to give examples labels, for errors.
         shows_mean: Whether a sample of a model without solver steps is the mean of p(x | z_1), not a draw.
     """
 
@@ -41,6 +43,9 @@ class Form(abc.ABC):
     has_figure: ClassVar[bool] = False
     has_pixels: ClassVar[bool] = False
     shows_mean: ClassVar[bool] = False
+    how_to_label: ClassVar[str] = (
+        "add --labels FILE.csv with the columns name and label; names are numbers of rows from 0"
+    )
 
     @abc.abstractmethod
     def fits(self, event_shape: tuple[int, ...]) -> bool:
@@ -91,12 +96,15 @@ class Form(abc.ABC):
         total = sum(part.double().sum().item() for part in values.flatten().split(NUMBERS_AT_ONCE))
         return [f"values from {values.min().item():g} to {values.max().item():g}, mean {total / values.numel():.4g}"]
 
-    def files(self, samples: np.ndarray, scale: Any) -> dict[str, bytes]:
+    def files(
+        self, samples: np.ndarray, scale: Any, labels: tuple[str, Sequence[str]] | None = None
+    ) -> dict[str, bytes]:
         """Contents of additional files to write with samples, by file name; default: none.
 
         Args:
             samples: As `from_model` returns them.
             scale: The model's scale.
+            labels: Name of the column of labels in the data, and the label of each sample; None without such a column.
         """
         return {}
 

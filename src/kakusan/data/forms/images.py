@@ -34,6 +34,9 @@ class ImageForm(Form):
     has_figure = True
     has_pixels = True
     shows_mean = True
+    how_to_label = (
+        "put images into one subfolder for each class, or add --labels FILE.csv with the columns name and label"
+    )
 
     def fits(self, event_shape: tuple[int, ...]) -> bool:
         """True for three sizes: channels (1, 3 or 4), height and width."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,6 +30,7 @@ class TableForm(Form):
     unit = "rows"
     shape_words = "[columns]"
     values = "rows"
+    how_to_label = "add --labels COLUMN with the name of a column of classes"
 
     def fits(self, event_shape: tuple[int, ...]) -> bool:
         """True for one size, the number of columns."""
@@ -52,14 +54,16 @@ class TableForm(Form):
         self.check(examples, event_shape, tuple(examples.shape[1:]) == event_shape)
         return examples.double()
 
-    def files(self, samples: np.ndarray, scale: Any) -> dict[str, bytes]:
-        """Contents of samples.csv: the samples as text, with the names and categories of the training data."""
+    def files(
+        self, samples: np.ndarray, scale: Any, labels: tuple[str, Sequence[str]] | None = None
+    ) -> dict[str, bytes]:
+        """Contents of samples.csv: the samples as text, with the names and categories of the training data; labels last."""
         from kakusan.data.column_types import cells_of
         from kakusan.storage.arrays import csv_bytes
 
-        names = [column.name for column in scale.columns]
-        rows = zip(*(cells_of(column, samples[:, k]) for k, column in enumerate(scale.columns)))
-        return {"samples.csv": csv_bytes([names, *rows])}
+        table = {column.name: cells_of(column, samples[:, k]) for k, column in enumerate(scale.columns)}
+        table |= {} if labels is None else {labels[0]: labels[1]}
+        return {"samples.csv": csv_bytes([tuple(table), *zip(*table.values())])}
 
     def in_unit(self, bits_per_dim: float, num_dims: int) -> float:
         """Convert bits/dim to nats per example."""

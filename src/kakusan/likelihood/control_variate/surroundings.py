@@ -34,7 +34,7 @@ class Surroundings:
         self._kernel, self._constant = kernel.view(1, 1, 2 * REACH + 1, -1), weights[-1].item()
 
     def off(self, x: Tensor) -> Tensor:
-        """x minus its prediction, in the shape of x (n, C, H, W)."""
+        """Return x minus its prediction, in the shape of x (n, C, H, W)."""
         return x - (F.conv2d(_padded(x), self._kernel.to(x)) + self._constant).view_as(x)
 
 

@@ -52,6 +52,11 @@ class ModelConfig:
         """Return what the model is conditional on."""
         return "none"
 
+    @property
+    def column_of_labels(self) -> str:
+        """Return the name of the column of a table that holds the labels; empty without one."""
+        return ""
+
     def for_labels(self, dataset: Dataset) -> Any:
         """Return the settings adapted to the labels of these data."""
         return self

@@ -42,15 +42,20 @@ class ConditionalConfig(ModelConfig):
         return self.condition or ("clusters" if self.clusters else "none")
 
     @property
-    def dropout(self) -> float:
+    def null_share(self) -> float:
         """Label dropout; 0 for families without classifier-free guidance."""
         return getattr(self, "label_dropout", 0.0)
+
+    @property
+    def column_of_labels(self) -> str:
+        """Return the recorded column of labels."""
+        return getattr(self, "label", "")
 
     @property
     def num_conditions(self) -> int:
         """Number of classes that the networks distinguish, including a null class; 0: unconditional."""
         if self.kind_of_condition == "labels":
-            return len(self.classes) + (self.dropout > 0)
+            return len(self.classes) + (self.null_share > 0)
         return self.clusters if self.kind_of_condition == "clusters" else 0
 
     def for_labels(self, dataset: Dataset) -> Any:
@@ -67,8 +72,7 @@ class ConditionalConfig(ModelConfig):
         if len(dataset.classes) < 2 or dataset.train_cond is None:
             raise InputError(
                 f"model.condition labels needs labels of two classes or more, and {dataset.name} has "
-                f"{dataset.labels() or 'none'}; put images into one subfolder for each class, or add --labels FILE.csv "
-                "with the columns name and label"
+                f"{dataset.labels() or 'none'}; {dataset.form.how_to_label}"
             )
         classes = self.classes or dataset.classes
         unknown = sorted(set(dataset.classes) - set(classes))
@@ -87,7 +91,7 @@ def conditioned(chain: Any, config: ConditionalConfig, event_shape: tuple[int, .
 
     match config.kind_of_condition:
         case "labels":
-            return Mixture(chain, Labels(len(config.classes), event_shape, config.dropout, config.clusters))
+            return Mixture(chain, Labels(len(config.classes), event_shape, config.null_share, config.clusters))
         case "clusters":
             return Mixture(chain, Clusters(config.clusters, event_shape))
     return chain
@@ -148,6 +152,20 @@ def observe(module: Any, scale: Any, data: Tensor, augment: str, labels: Tensor 
         classes.observe(labels.to(where), found)
 
 
+def shares_of(classes: Any, x: Tensor, labels: Tensor | None) -> Tensor:
+    """q(k | x) of training examples, float64 (n, K): certain for a label or a cluster, else that of `Labels`."""
+    import torch
+    from torch.nn import functional as F
+
+    from kakusan.models.clusters import where_unlabeled
+
+    if labels is None:
+        return F.one_hot(classes.certain(x), classes.num).double()
+    probs = classes.probs_of(x)
+    probs = classes.share.double().expand(len(x), -1) if probs is None else probs
+    return where_unlabeled(labels.cpu(), torch.as_tensor(probs).cpu())
+
+
 def label_lines(config: Any, dataset: Dataset, own_data: bool) -> list[str]:
     """Return messages about the labels of the training data: how they are used, or that they are not used."""
     if config.kind_of_condition == "labels":
@@ -164,5 +182,4 @@ def label_lines(config: Any, dataset: Dataset, own_data: bool) -> list[str]:
     unused = f"labels of {len(dataset.classes):,} classes are not used"
     if config.conditional:
         return [f"{unused}; condition on them with --model.condition labels"]
-    others = "; the recipes images, mnist-vae and mnist-hvae take them" if dataset.form.has_pixels else ""
-    return [f"{unused}: this model takes none{others}"]
+    return [f"{unused}: this model takes none"]

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from kakusan.likelihoods import LIKELIHOODS
-from kakusan.run.families.base import ModelConfig, Units
+from kakusan.run.families.base import Units
+from kakusan.run.families.conditional import ConditionalConfig, conditioned
 from kakusan.run.families.vae import PerceptronFamily
 from kakusan.settings import Between, Length, check
 
@@ -22,7 +23,7 @@ Channels = Annotated[int, Between(8, 1024)]
 
 
 @dataclass(frozen=True)
-class ConvConfig(ModelConfig):
+class ConvConfig(ConditionalConfig):
     """Settings shared by the convolutional VAEs."""
 
     width: Channels = 32
@@ -81,7 +82,7 @@ class ConvVAEFamily(ConvFamily):
 
         shape = (config.latent,)
         encoder, decoder = networks(config, event_shape, shape)
-        return VAE(encoder, decoder, shape, config.likelihood, event_shape)
+        return conditioned(VAE(encoder, decoder, shape, config.likelihood, event_shape), config, event_shape)
 
 
 class ConvHierarchyFamily(ConvFamily):
@@ -97,11 +98,12 @@ class ConvHierarchyFamily(ConvFamily):
         from kakusan.nets.mlp import GaussianMLP
 
         shapes = [(config.maps, *sizes(*event_shape[1:])[-1]), *((size,) for size in config.latents)]
-        pairs, hidden = list(itertools.pairwise(shapes)), (config.upper_hidden,)
+        pairs, hidden, num = list(itertools.pairwise(shapes)), (config.upper_hidden,), config.num_conditions
         encoder, decoder = networks(config, event_shape, shapes[0])
-        encoders = [encoder, *(GaussianMLP(below, hidden, above, "silu") for below, above in pairs)]
-        decoders = [decoder, *(GaussianMLP(above, hidden, below, "silu") for below, above in pairs)]
-        return HierarchicalVAE(encoders, decoders, shapes, config.likelihood, event_shape)
+        encoders = [encoder, *(GaussianMLP(low, hidden, high, "silu", num_classes=num) for low, high in pairs)]
+        decoders = [decoder, *(GaussianMLP(high, hidden, low, "silu", num_classes=num) for low, high in pairs)]
+        chain = HierarchicalVAE(encoders, decoders, shapes, config.likelihood, event_shape)
+        return conditioned(chain, config, event_shape)
 
     def lowest_decoder(self, module: Any) -> Any:
         """Return the network of p(x | z_1)."""
@@ -115,8 +117,9 @@ def networks(
     from kakusan.likelihoods import as_likelihood
     from kakusan.nets.conv import ConvDecoder, ConvEncoder
 
-    likelihood, size = as_likelihood(config.likelihood), {"width": config.width, "blocks": config.blocks}
+    likelihood = as_likelihood(config.likelihood)
+    own = {"width": config.width, "blocks": config.blocks, "num_classes": config.num_conditions}
     decoder = ConvDecoder(
-        latent_shape, event_shape, **size, has_log_var=likelihood.has_log_var, sigmoid=likelihood.squashed
+        latent_shape, event_shape, **own, has_log_var=likelihood.has_log_var, sigmoid=likelihood.squashed
     )
-    return ConvEncoder(event_shape, latent_shape, **size), decoder
+    return ConvEncoder(event_shape, latent_shape, **own), decoder

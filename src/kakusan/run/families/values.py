@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from kakusan.columns import MOST_COLUMNS, Record, num_numbers
-from kakusan.run.families.base import LogSNR, ModelConfig
+from kakusan.run.families.base import LogSNR
+from kakusan.run.families.conditional import ConditionalConfig, conditioned
 from kakusan.run.families.diffusion import Channels, DiffusionFamily, schedule_of, timestep_distribution
-from kakusan.run.families.tables import TableFamily, columns_of, records_of
+from kakusan.run.families.tables import LabelColumn, TableFamily, columns_of, records_of
 from kakusan.settings import Between, Length, check
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ Number = Annotated[float, Between(-1e150, 1e150)]
 
 
 @dataclass(frozen=True)
-class ValuesConfig(ModelConfig):
+class ValuesConfig(ConditionalConfig):
     """Settings shared by the diffusion models of real values."""
 
     depth: Annotated[int, Between(1, 100_000)] = 1000
@@ -42,6 +43,10 @@ class ValuesConfig(ModelConfig):
     """Mean and standard deviation of the log-SNR at which the simple loss trains most."""
     focus_share: Annotated[float, Between(0, 1)] = 0.8
     """Share of timesteps drawn around the focus. The others are drawn uniformly."""
+    label_dropout: Annotated[float, Between(0, 1, "[)")] = 0.1
+    """Share of labels that training replaces by a null class, for classifier-free guidance (Ho and Salimans 2022). Ignored without labels."""
+    guidance_range: tuple[LogSNR, LogSNR] = (-100.0, 100.0)
+    """Lowest and highest log-SNR at which sampling is guided."""
     end_log_snr: LogSNR | None = 100.0
     """Log-SNR at which few-step sampling stops and returns the network's estimate of x. 100: never, which keeps the finest detail."""
     time: Literal["sinusoidal", "table"] = "sinusoidal"
@@ -53,8 +58,6 @@ class ValuesConfig(ModelConfig):
 
     plan = "fixed"
     begin = None  # has no annotation, so it is not a setting
-    clusters = 0
-    num_conditions = 0
     guidance = 1.0
 
     def __post_init__(self):
@@ -91,6 +94,8 @@ class TableDiffusionConfig(ValuesConfig):
     """Number of residual blocks of the network."""
     columns: Annotated[tuple[Record, ...], Length(0, MOST_COLUMNS)] = ()
     """Columns of the training data, recorded by training. Set their types with --columns."""
+    label: LabelColumn = ""
+    """Column of the labels, recorded by training. Empty: the labels are in no column."""
 
 
 class SeriesFamily(DiffusionFamily):
@@ -129,9 +134,6 @@ class SeriesFamily(DiffusionFamily):
         """Return the length of one stored unit on the model's scale."""
         return self.scale(config).bin_width
 
-    def prepare(self, module: Any, data: Tensor, augment: str) -> None:
-        """Do nothing, because there are no clusters."""
-
     def figures(self, model: Any, held_out: Tensor) -> dict:
         """Return no figures; a run has only those of its samples."""
         return {}
@@ -146,7 +148,7 @@ class TableDiffusionFamily(DiffusionFamily):
 
     def for_data(self, config: TableDiffusionConfig, dataset: Dataset, own_data: bool) -> TableDiffusionConfig:
         """Return the settings with the transformed columns of these data."""
-        return dataclasses.replace(config, columns=records_of(dataset))
+        return dataclasses.replace(config, columns=records_of(dataset), label=dataset.label_column)
 
     def build(self, config: Any, event_shape: tuple[int, ...]) -> nn.Module:
         """Build a `Diffusion` of row vectors."""
@@ -179,18 +181,15 @@ class TableDiffusionFamily(DiffusionFamily):
     def density_bin_width(self, config: TableDiffusionConfig) -> None:
         """Return None, because the bound is a density in the units of the columns."""
 
-    def prepare(self, module: Any, data: Tensor, augment: str) -> None:
-        """Do nothing, because there are no clusters."""
-
     def figures(self, model: Any, held_out: Tensor) -> dict:
         """Return no figures."""
         return {}
 
 
 def diffusion_of(config: ValuesConfig, network: nn.Module, shape: tuple[int, ...], likelihood: Any) -> nn.Module:
-    """Build an untrained `Diffusion` of these settings, whose data estimate is not clipped."""
+    """Build an untrained `Diffusion` whose data estimate is not clipped; with labels in a `Mixture`."""
     from kakusan.models.diffusion import Diffusion
 
     timestep_distribution(config)  # invalid settings raise an error now, not when training starts
-    schedule = schedule_of(config)
-    return Diffusion(network, schedule, shape, config.prediction, config.variance, likelihood)
+    chain = Diffusion(network, schedule_of(config), shape, config.prediction, config.variance, likelihood)
+    return conditioned(chain, config, shape)
