@@ -260,7 +260,7 @@ def demo(command: arguments.Demo) -> int:
 
 
 def ladder(command: Ladder) -> int:
-    """Train the rungs, or continue them, and print their table and the page."""
+    """Train or resume the rungs, and print their table and the path of the page."""
     from kakusan.data.options import size_named
     from kakusan.run.ladder import DEFAULT_MINUTES, Wanted, climb, lines
     from kakusan.run.report.ladder import write_page

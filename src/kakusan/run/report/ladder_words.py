@@ -1,4 +1,4 @@
-"""Text of the ladder's page in English and Japanese: sentences by name, with the same names in both."""
+"""Text of the ladder's page in English and Japanese: sentences by name, with the same names in both languages."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from typing import Any
 
 ENGLISH: dict[str, Any] = {
     "title": "From VAE to diffusion model: only two changes",
-    "intro": "One model for each rung, on the same data with the same budget ({budget} each). All of them are measured by one bound, on "
-    "the first {n} held-out examples of {data}. bits/dim: lower is better.",
+    "intro": "One model per rung, trained on the same data with the same budget ({budget} each). All models are measured by the "
+    "same bound, on the first {n} held-out examples of {data}. Fewer bits/dim are better.",
     "comparable": "The numbers can be compared because all rungs give {observation}.",
     "rung": "rung",
     "new": "what is new",
@@ -22,31 +22,31 @@ ENGLISH: dict[str, Any] = {
     "distance": "distance",
     "changes": {
         "vae": "One level of latents, smaller than the data.",
-        "two-levels": "A second level: the prior of the first is learned.",
+        "two-levels": "A second level, which learns the prior of the first level.",
         "levels": "Eight levels.",
         "learned-noise": "First change: every latent is as large as the data. The encoder is learned, and starts as fixed noise.",
         "fixed-noise": "Second change: the encoder stays fixed noise. This is a diffusion model of eight steps.",
-        "ddpm": "The same with 1,000 steps. Fixed noise has a closed form, so that one step of training needs one level.",
+        "ddpm": "The same with 1,000 steps. Fixed noise has a closed form, so a training step needs only one level.",
     },
     "pays": {
         "reconstruction": "Compared with the rung above, the reconstruction changes by {reconstruction} bits/dim and the latents by {kl}.",
         "first": "The reconstruction costs {reconstruction} bits/dim, the latents {kl}.",
     },
-    "bars": "Which term pays",
+    "bars": "Where the bits go",
     "bars_alt": "Terms of the bound of each rung in bits per dimension",
     "bars_are": "The bars of a rung sum to its bits/dim. Reconstruction: bits of an image given the first latent. Level l: bits by which "
-    "z_l differs from what the level above predicts. Diffusion: the same of all steps. Prior: bits of the last latent.",
+    "z_l differs from the prediction of the level above. Diffusion: the same for all steps. Prior: bits of the last latent.",
     "samples": "Samples",
     "samples_are": "Samples of each rung, not selected. Distance: Fréchet distance between samples and real images, lower is better.",
     "samples_alt": "Samples of the rung {name}",
     "reading": "How to read it",
-    "reading_is": "Fewer bits do not imply better samples. A learned encoder can hide what the decoder finds hard, and has low cost with "
-    "few levels. Fixed noise costs more for each level, and makes levels free: with a closed form for z_t, training draws one of 1,000 "
-    "levels at a time. Changes with their standard errors are paired: the same examples, both models.",
+    "reading_is": "Fewer bits do not imply better samples. A learned encoder can hide what the decoder finds hard, so a few levels have "
+    "low cost. Fixed noise costs more bits per level, but more levels take no more training time: with a closed form for z_t, a training "
+    "step draws one of 1,000 levels. A change and its standard error compare both models on the same examples.",
     "terms": "All terms",
     "term": "term",
     "reproduce": "How to reproduce it",
-    "runs": "Each rung is an ordinary run: {runs}. Sample, evaluate or report them as any other.",
+    "runs": "Each rung is an ordinary run: {runs}. Sample, evaluate or report it like any other run.",
 }
 
 JAPANESE: dict[str, Any] = {

@@ -90,7 +90,7 @@ def render(run: RunDirectory, summary: dict[str, Any], lang: str = "en") -> str:
 
 
 def template(name: str) -> Template:
-    """A page of this folder, which escapes what it shows."""
+    """Load a template of this folder, which escapes all inserted text."""
     loader = PackageLoader("kakusan.run", "report")
     return Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True).get_template(name)
 
@@ -246,7 +246,7 @@ _BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 
 
 def data_url(content: bytes, kind: str) -> str:
-    """An image as the address of itself."""
+    """Return an image as a data URL."""
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 
