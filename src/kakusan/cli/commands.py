@@ -172,7 +172,7 @@ def recipes(command: arguments.Recipes) -> int:
         budget = f"{recipe.steps:,} steps" if recipe.steps is not None else f"{recipe.minutes:g} minutes"
         text = f"{recipe.summary}. Model: {recipe.family}. Data: {recipe.data}. Budget: {budget}."
         say(*entry(recipe.name, text).splitlines())
-    say("", "kakusan train RECIPE --help lists all settings of a recipe.")
+    say("", f"{typed('train', 'RECIPE', '--help')} lists all settings of a recipe.")
     return 0
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from torch import Tensor
 
+from kakusan.checks import shape_advice
 from kakusan.errors import InputError
 
 if TYPE_CHECKING:
@@ -83,9 +84,10 @@ class Form(abc.ABC):
     def check(self, examples: Tensor, event_shape: tuple[int, ...], fits: bool) -> None:
         """Raise an InputError that names the expected form unless `fits` is true."""
         if not fits:
+            hint = shape_advice("x", examples.shape, event_shape, "kakusan.data.open_data(path).test has that form")
             raise InputError(
                 f"the model takes {self.values} of shape (n, {', '.join(map(str, event_shape))}), got {examples.dtype} "
-                f"{tuple(examples.shape)}; kakusan.data.open_data(path).test has that form"
+                f"{tuple(examples.shape)}; {hint}"
             )
 
     def facts(self, dataset: Dataset) -> list[str]:
@@ -113,7 +115,7 @@ class Form(abc.ABC):
     def rate(self, bits_per_dim: float, standard_error: float | None, num_dims: int, digits: int = 4) -> str:
         """A bound with its standard error in the unit of this form, in words; by default bits/dim, lower is better."""
         stderr = "unknown" if standard_error is None else f"{standard_error:.4f}"
-        return f"{bits_per_dim:.{digits}f} ± {stderr} bits/dim"
+        return f"{bits_per_dim:z.{digits}f} ± {stderr} bits/dim"
 
     def cautions(self, dataset: Dataset, high: float) -> list[str]:
         """Warnings about values that are unusual for this form; `high` is the largest."""
