@@ -36,7 +36,7 @@ RANDOM = np.random.default_rng(0).integers(0, 256, (200, 4))
         (RANDOM, []),
         (RANDOM[:50], ["only 45 training examples"]),
         (np.tile(RANDOM[:1], (200, 1)), ["all training examples in mine.npy are equal"]),
-        (RANDOM[:2], ["only 1 training example: a model is likely to memorize it"]),
+        (RANDOM[:2], ["only 1 training example, so a model is likely to memorize it"]),
         (np.full((200, 4), 7), ["has only one value, 7"]),
         (
             RANDOM % 17,

@@ -298,3 +298,14 @@ def test_a_log_weight_is_the_ratio_of_two_joint_gaussians(case):
     log_p = normal_log_prob(torch.cat([path[2], path[1], path[0]], 1), mean, joint @ joint.T)
     log_q = normal_log_prob(torch.cat([path[1], path[2]], 1), q_mean, posterior @ posterior.T)
     assert_close(log_weight(model, path), log_p - log_q, rtol=1e-10, atol=1e-10)
+
+
+@catches("""bound.py: the bound validates its data twice
+- return weigh(chain, sample_path(chain, x, generator, cond=cond), cond)
++ return __import__("kakusan.chain").chain.log_weight(chain, sample_path(chain, x, generator, cond=cond), cond=cond)""")
+def test_a_bound_validates_its_data_once():
+    world, seen = GaussianWorld(), []
+    world.validate = lambda x, cond=None: seen.append(len(x))
+    x = torch.zeros(3, 1, dtype=F64)
+    assert_close(elbo(world, x, seeded(1)), log_weight(world, sample_path(world, x, seeded(1))))
+    assert seen == [3, 3, 3]  # one of the bound, one of the path, one of its weight

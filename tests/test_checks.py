@@ -10,9 +10,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from harness.faults import catches
 from kakusan import oracles
 from kakusan.bound import elbo, importance_bound, sample_path
 from kakusan.chain import LatentChain, log_weight
+from kakusan.checks import shape_advice
 from kakusan.distributions import Bernoulli, DiscretizedNormal, Normal, normal_kl
 from kakusan.errors import InputError
 from kakusan.likelihood.chains import of_terms
@@ -358,3 +360,24 @@ def test_arrays_of_pictures_say_what_they_must_be():
     for wrong in (np.zeros((2, 4, 4), np.uint8), np.zeros((2, 4, 4, 1)), np.zeros((2, 4, 4, 2), np.uint8)):
         with pytest.raises(ValueError, match=re.escape(str(wrong.shape))):
             Images(wrong)
+
+
+@catches("""checks.py: the way to a missing channel is not told [channel]
+- found[1:] == wanted[1:]
++ found[1:] == wanted""")
+@pytest.mark.parametrize(
+    ("shape", "event", "advice"),
+    [
+        pytest.param((3, 8, 7), (1, 8, 7), "x[:, None] has one channel", id="channel"),
+        pytest.param((1, 8, 7), (1, 8, 7), "x[None] is a batch of one", id="batch"),
+        pytest.param((3, 8, 7, 3), (3, 8, 7), "use x.permute(0, 3, 1, 2)", id="channels last"),
+        pytest.param((3, 8, 7), (3, 8, 7, 2), "reshape it", id="else"),
+        pytest.param((3, 8, 7), (3, 8, 8), "reshape it", id="no color"),
+    ],
+)
+def test_arrays_of_other_usual_shapes_are_answered_with_the_way_to_the_right_one(shape, event, advice):
+    model = Diffusion(lambda z, t: z, Schedule.cosine(5), event, "v")
+    with pytest.raises(InputError) as caught:
+        model.loss(torch.zeros(shape))
+    assert str(caught.value).endswith(f"got {shape}; {advice}")
+    assert shape_advice("x", shape, event) == advice

@@ -322,15 +322,16 @@ def test_a_finished_run_goes_on_with_a_larger_budget(capsys, pictures, tmp_path)
         ),
         (["evaluate", "x", "--split", "tset"], "--split must be one of test, train, got 'tset'; did you mean 'test'?"),
         (["sample", "x", "--wolf", "3"], "no flag --wolf; kakusan sample --help"),
-        (["sample", "x", "-n"], "needs a value"),
+        (["sample", "x", "-n"], "needs a value (a whole number of at least 1); "),
+        (["evaluate", "x", "--features"], "--features needs a value (text); kakusan evaluate --help lists all flags"),
         (["doctor", "a", "b"], "unexpected argument 'b'; kakusan doctor --help lists all flags"),
         (["sample", "--hlep"], "kakusan sample has no flag --hlep; "),
         (["sample", "x", "-n", "ten"], "-n must be a whole number of at least 1, got 'ten'"),
         (
             ["compare", "x"],
-            "kakusan compare needs OTHER: Second run, of the same kind of data; kakusan compare --help lists",
+            "kakusan compare needs OTHER (second run, of the same kind of data); kakusan compare --help lists",
         ),
-        (["replay", "x"], "kakusan replay needs --step: Number of the step, starting at 1; "),
+        (["replay", "x"], "kakusan replay needs --step (number of the step, starting at 1); "),
         (["evaluate", "x", "--importance", "0"], "--importance must be a whole number of at least 1, got '0'"),
         (["data", "x", "--channels", "2"], "--channels must be one of 1, 3, 4, got '2'"),
         (["data", "mnist", "--size", "0"], "kakusan: --size must be"),
@@ -382,6 +383,8 @@ def test_a_mistake_is_one_line_and_exit_2(capsys, tmp_path, monkeypatch, argumen
         (["evaluate", "ddpm", "--limit", "0"], "--limit"),
         (["replay", "ddpm", "--step", "2", "--out", "x.jpg"], "must end in .png"),
         (["replay", "ddpm", "--step", "2", "--out", "file/x.png"], "choose another --out"),
+        (["replay", "ddpm", "--step", "2", "--out", "file"], "must end in .png"),
+        (["replay", "ddpm", "--step", "2", "--out", "taken/x.png"], "taken/x.png exists and is left unchanged; choose"),
         (["sample", "vae", "--out", "file"], "file exists and is not a folder; choose another --out"),
         (["sample", "vae", "--out", "taken"], "taken/samples.npy exists and is left unchanged; choose another --out"),
         (
@@ -395,6 +398,7 @@ def test_a_mistake_about_a_run_is_one_line_and_exit_2(capsys, runs, tmp_path, mo
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").touch()
     (tmp_path / "taken" / "samples.npy").mkdir(parents=True)
+    (tmp_path / "taken" / "x.png").touch()
     verb, family, *rest = arguments
     code, _, err = call(capsys, verb, runs / family, *rest)
     assert code == 2

@@ -1,6 +1,8 @@
 """What is printed can be read by a person, typed in a shell, and does nothing to a terminal."""
 
+import ast
 import io
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -109,3 +111,35 @@ def test_a_message_clears_the_line_of_progress_and_stands_alone(monkeypatch):
     status.end(keep=True)
     tell("the end")
     assert stream.getvalue() == "\r50%\033[K\r\033[Ka message\n\r60%\033[K\nthe end\n"
+
+
+VERBS = [
+    "train",
+    "sample",
+    "evaluate",
+    "compare",
+    "classify",
+    "score",
+    "encode",
+    "reconstruct",
+    "interpolate",
+    "report",
+    "export",
+    "doctor",
+    "replay",
+]
+
+
+def test_a_command_in_a_message_is_printed_as_it_can_be_typed_here():
+    """`command` quotes it and finds the program, which need not be on the path; help of the command line may name it."""
+    package = Path(console.__file__).parent
+    plain = []
+    for path in sorted(package.rglob("*.py")):
+        tree = ast.parse(path.read_text())
+        docs = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+        for node in ast.walk(tree):
+            text = node.value if isinstance(node, ast.Constant) and id(node) not in docs else ""
+            if isinstance(text, str) and re.search(rf"\bkakusan ({'|'.join(VERBS)})\b", text):
+                plain.append(f"{path.relative_to(package)}: {text}")
+    elsewhere = ("cli/", "exchange/card.py")  # help; the card of a file, which is read on another machine
+    assert [line for line in plain if not line.startswith(elsewhere)] == []

@@ -137,8 +137,8 @@ def test_features_of_the_examples_are_standardized_and_cut_off():
 
 
 @catches("""likelihood/control_variate/surroundings.py: a pixel is predicted from itself
-- others = [k for k in range(width + 1) if k != self._centre]
-+ others = [k for k in range(width + 1) if k != self._centre + 1]""")
+- others = [k for k in range(width + 1) if k != self._center]
++ others = [k for k in range(width + 1) if k != self._center + 1]""")
 @catches("""likelihood/control_variate/surroundings.py: the prediction of a pixel lacks its constant
 - + self._constant).view_as(x)
 + ).view_as(x)""")

@@ -120,7 +120,7 @@ def test_every_parameter_has_a_gradient(name):
     assert [name for name, p in network.named_parameters() if p.grad is None or not p.grad.any()] == []
 
 
-@catches("""nets/layers.py: depthwise convolutions are orthogonalised [convnext]
+@catches("""nets/layers.py: depthwise convolutions are orthogonalized [convnext]
 - and getattr(layer, "groups", 1) == 1]
 + ]""")
 @every_network

@@ -113,7 +113,7 @@ def test_labels_may_be_whole_numbers_and_missing(tmp_path):
     ("labels", "words"),
     [
         ("x", "labels are text or whole numbers"),
-        ("kin", "is no column and no file; did you mean 'kind'"),
+        ("kin", "is neither a column nor a file; did you mean 'kind'"),
         ("folders", "is for a folder of images"),
     ],
 )

@@ -60,7 +60,7 @@ def test_the_latents_of_each_rung_are_those_that_its_words_say():
         x = torch.ones(1, 1, 8, 8)
         if model.depth < 1000:
             sizes = [z[0].numel() for z in sample_path(model, x)[1:]]
-            assert all(size == 64 for size in sizes) == ("as large as the data" in rung.latents)
+            assert all(size == 64 for size in sizes) == ("data-sized" in rung.latents)
     assert [model.encoder is None for model in models[3:5]] == [False, True]
 
 

@@ -1,5 +1,6 @@
 """Estimators of bits per dimension against worlds where the answer is known, and their stated errors against what they vary by."""
 
+import json
 import math
 
 import pytest
@@ -8,6 +9,7 @@ from torch.testing import assert_close
 
 from harness.faults import catches
 from harness.support import F64, LIMIT, f64, gauss_hermite, seeded
+from kakusan.data.forms.images import ImageForm
 from kakusan.distributions import add
 from kakusan.errors import InputError
 from kakusan.likelihood.chains import of_terms
@@ -21,6 +23,7 @@ from kakusan.models.diffusion import Diffusion
 from kakusan.models.hierarchical_vae import HierarchicalVAE
 from kakusan.models.vae import VAE
 from kakusan.oracles import GaussianWorld, LinearVAEWorld, MixtureWorld
+from kakusan.run.evaluate import averaged
 from kakusan.schedule import Schedule
 from kakusan.timesteps import StepLaw
 
@@ -186,7 +189,7 @@ def test_a_handful_of_examples_can_be_measured(num):
     x, model = MIXTURE.sample(num, seeded(10)), model_of(MIXTURE, betas_of(60))
     found = summarize(of_diffusion(model, lambda rows: x[rows], num), 1)
     assert math.isfinite(found.bits_per_dim)
-    assert (found.standard_error is None) == (found.standard_error_monte_carlo is None) == (num == 1)
+    assert (found.standard_error is None) == (found.standard_error_monte_carlo is None) == (num < 10)
 
 
 @pytest.mark.parametrize("law", [StepLaw.uniform(59), StepLaw(torch.cat([torch.zeros(1), torch.full((59,), 1 / 59)]))])
@@ -407,3 +410,32 @@ def test_a_chain_of_one_step_into_pure_noise_is_measured():
     x = torch.randn(40, 3, dtype=F64, generator=seeded(0))
     estimate = of_diffusion(chain, lambda rows: x[rows], len(x))
     assert_close(add(estimate.terms.values()), chain.elbo_single(x), rtol=0, atol=1e-12)
+
+
+@catches("""likelihood/diffusion.py: two evaluations tell an error
+- if len(values) >= FEWEST
++ if len(values) >= 2""")
+def test_too_few_evaluations_state_no_error_and_repeated_ones_the_right_one():
+    betas, num = betas_of(60), 4
+    model, x = model_of(GAUSSIAN, betas), GAUSSIAN.sample(num, seeded(12))
+    right = GAUSSIAN.exact_elbo(betas, "beta", x)
+    once = [summarize(of_diffusion(model, lambda rows: x[rows], num, seed), 2) for seed in range(200)]
+    for name in ("standard_error", "standard_error_monte_carlo", "standard_error_images", "nats_standard_error"):
+        assert {getattr(one, name) for one in once} == {None}
+    assert all(error is None for one in once for error in one.term_errors.values())
+    found = averaged(once)
+    assert abs(found.nats + right.mean().item()) < LIMIT * found.standard_error_monte_carlo * 2 * math.log(2)
+    stated = torch.tensor([stratified_var(one.per_example, one.strata) for one in once], dtype=F64).mean().item()
+    noise = torch.tensor([one.nats for one in once], dtype=F64).var().item()
+    assert found.nats_standard_error == pytest.approx((max(stated - noise, 0.0) + noise / len(once)) ** 0.5, rel=1e-9)
+    assert found.standard_error == pytest.approx(found.nats_standard_error / (2 * math.log(2)), rel=1e-9)
+    assert averaged(once[:1]).standard_error is None
+
+
+@catches("""likelihood/evaluation.py: zero bits are written as -0
+- return bits_per_dim(nats.mean().item(), num_dims) + 0.0  # 0 is never written as -0
++ return bits_per_dim(nats.mean().item(), num_dims)""")
+def test_no_bits_are_zero_and_not_minus_zero():
+    estimate = Estimate({"prior": torch.zeros(3), "rest": torch.ones(3)}, {"prior": 0.0, "rest": 0.1}, 0.1, 0.0, 0, "")
+    assert "-0.0" not in json.dumps(summarize(estimate, 2).record())
+    assert ImageForm().rate(-1e-9, None, 2) == "0.0000 ± unknown bits/dim"

@@ -11,6 +11,7 @@ import torch
 import kakusan
 from harness.faults import catches
 from harness.support import call
+from kakusan import __main__, nets, solvers
 from kakusan.cli import commands
 from kakusan.images import Images
 
@@ -133,14 +134,45 @@ def test_arrays_that_no_figure_can_show_are_refused(shape):
         Images(np.zeros(shape, np.uint8))
 
 
-@pytest.mark.parametrize(("name", "words"), [("Difusion", "; did you mean 'Diffusion'?"), ("qqq", "")])
-def test_a_name_that_is_nearly_right_is_answered_with_the_right_one(name, words):
+@catches("""registry.py: a name of a module of solvers or networks is not answered [solvers]
+- raise AttributeError(missing(package, name, public))
++ raise AttributeError(missing(package, name, ()))""")
+@pytest.mark.parametrize(
+    ("module", "name", "words"),
+    [
+        pytest.param(kakusan, "Difusion", "; did you mean 'Diffusion'?", id="package"),
+        pytest.param(kakusan, "qqq", "", id="nothing near"),
+        pytest.param(solvers, "DDMI", "; did you mean 'DDIM'?", id="solvers"),
+        pytest.param(nets, "Unet", "; did you mean 'UNet'?", id="networks"),
+    ],
+)
+def test_a_name_that_is_nearly_right_is_answered_with_the_right_one(module, name, words):
     with pytest.raises(AttributeError) as caught:
-        getattr(kakusan, name)
-    assert str(caught.value) == f"module 'kakusan' has no attribute {name!r}{words}"
+        getattr(module, name)
+    assert str(caught.value) == f"module {module.__name__!r} has no attribute {name!r}{words}"
 
 
 def test_sampling_without_a_number_says_what_is_missing():
     chain = kakusan.Diffusion(torch.nn.Identity(), kakusan.Schedule.cosine(5), 2, prediction="x")
     with pytest.raises(kakusan.InputError, match="number of samples is missing; give n"):
         kakusan.sample(chain)
+
+
+@catches("""__main__.py: Ctrl-C while modules are imported is a traceback
+- except KeyboardInterrupt:
++ except ImportError:""")
+def test_ctrl_c_while_the_modules_of_the_command_are_imported_is_one_line(monkeypatch, capsys):
+    class Interrupted:
+        def find_spec(self, name, path=None, target=None):
+            if name == "kakusan.cli":
+                raise KeyboardInterrupt
+
+    monkeypatch.delitem(sys.modules, "kakusan.cli")
+    monkeypatch.setattr(sys, "meta_path", [Interrupted(), *sys.meta_path])
+    ended = None
+    try:
+        __main__.main()
+    except BaseException as error:
+        ended = error
+    assert getattr(ended, "code", None) == 130
+    assert capsys.readouterr() == ("", "kakusan: interrupted\n")

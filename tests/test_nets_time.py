@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from harness.faults import catches
 from harness.support import F64, SMALL_BETAS, f64, gauss_hermite, mean_of, oracle
+from kakusan.errors import InputError
 from kakusan.models.diffusion import Diffusion
 from kakusan.nets import NETWORKS
 from kakusan.nets.time import SinusoidalTime, TableTime
@@ -154,3 +155,19 @@ def test_with_either_embedding_of_the_timestep_a_network_reaches_the_best_bound(
 def test_a_network_without_the_timestep_stays_below(variance, key):
     known = oracle("diffusion_linear_T5_D2")["data_average"]["outputs"][key]["mean_elbo"]
     assert best_mean_bound(Deaf(), variance) < known - 0.01
+
+
+@catches("""models/networks.py: a table of fewer rows than the schedule has steps is found at the first large step only
+- if rows is not None and rows < depth:
++ if rows is not None and rows < 0:""")
+def test_a_network_for_fewer_steps_than_the_schedule_is_refused_with_both_numbers():
+    def model(time, num_steps):
+        net = UNet(1, (8, 8), num_steps=num_steps, width=8, inner_width=16, time=time)
+        return Diffusion(net, Schedule.cosine(50), (1, 8, 8), "v")
+
+    with pytest.raises(
+        InputError, match="built with num_steps=40, and the schedule has 50 steps; build both with the same"
+    ):
+        model("table", 40)
+    for time, num_steps in (("table", 50), ("table", 51), ("sinusoidal", 40)):
+        assert model(time, num_steps).depth == 50

@@ -12,7 +12,7 @@ from harness.support import F64, f64, seeded
 from kakusan.errors import InputError
 from kakusan.training import muon
 from kakusan.training.loop import Trainer
-from kakusan.training.muon import Muon, orthogonalised
+from kakusan.training.muon import Muon, orthogonalized
 from kakusan.training.optimizers import Optimizers
 from kakusan.training.settings import Budget, Optim
 
@@ -112,11 +112,11 @@ def test_a_gradient_is_cut_to_the_norm_that_was_asked_for(clip, norm):
 @catches("""training/muon.py: matrices of one shape get one size together
 - torch.linalg.vector_norm(x, dim=(-2, -1), keepdim=True)
 + torch.linalg.vector_norm(x)""")
-def test_matrices_of_one_shape_are_orthogonalised_together_as_they_are_alone():
+def test_matrices_of_one_shape_are_orthogonalized_together_as_they_are_alone():
     batch = torch.randn(3, 6, 20, dtype=torch.float64, generator=seeded(0))
     for matrices in (batch, batch.mT):
-        alone = torch.stack([orthogonalised(matrix) for matrix in matrices])
-        torch.testing.assert_close(orthogonalised(matrices), alone, rtol=0, atol=1e-12)  # float64, fifteen products
+        alone = torch.stack([orthogonalized(matrix) for matrix in matrices])
+        torch.testing.assert_close(orthogonalized(matrices), alone, rtol=0, atol=1e-12)  # float64, fifteen products
 
 
 @pytest.mark.parametrize("skip", [None, torch.zeros(()), torch.ones(())])
@@ -147,15 +147,15 @@ def test_muon_moves_matrices_together_as_one_by_one(skip, monkeypatch):
 - ITERATIONS = 5
 + ITERATIONS = 1""")
 @pytest.mark.parametrize("shape", [(6, 20), (20, 6), (8, 8)])
-def test_an_orthogonalised_update_keeps_directions_and_levels_their_sizes(shape):
+def test_an_orthogonalized_update_keeps_directions_and_levels_their_sizes(shape):
     torch.manual_seed(0)
     matrix = torch.randn(shape, dtype=torch.float64)
     u, _, v = torch.linalg.svd(matrix, full_matrices=False)
-    sizes = torch.diagonal(u.T @ orthogonalised(matrix) @ v.T)
+    sizes = torch.diagonal(u.T @ orthogonalized(matrix) @ v.T)
     # the quintic iteration is tuned for speed: after five rounds singular values lie between 0.7 and 1.2
     assert sizes.min() > 0.6
     assert sizes.max() < 1.3
-    off = u.T @ orthogonalised(matrix) @ v.T - torch.diag(sizes)
+    off = u.T @ orthogonalized(matrix) @ v.T - torch.diag(sizes)
     assert off.abs().max() < 1e-9
 
 
@@ -163,23 +163,23 @@ def test_an_update_of_single_precision_is_that_of_double_though_singular_values_
     noise = torch.Generator().manual_seed(0)
     u, _, v = torch.linalg.svd(torch.randn(32, 200, dtype=torch.float64, generator=noise), full_matrices=False)
     matrix = (u * torch.logspace(0, -6, 32, dtype=torch.float64)) @ v
-    off = torch.linalg.matrix_norm(orthogonalised(matrix.float()) - orthogonalised(matrix), ord=2)
+    off = torch.linalg.matrix_norm(orthogonalized(matrix.float()) - orthogonalized(matrix), ord=2)
     # a square of the matrix in float32 loses what is below 3e-4, and five rounds enlarge that by up to 3.4^5 = 480
     assert off < 0.01
-    sizes = torch.diagonal(u.T @ orthogonalised(matrix) @ v.T)
+    sizes = torch.diagonal(u.T @ orthogonalized(matrix) @ v.T)
     assert sizes[0] > 0.6
     assert sizes[-1] < 1e-3  # too small for five rounds, in any precision
 
 
-@catches("""training/muon.py: matrices of half precision are orthogonalised in it
+@catches("""training/muon.py: matrices of half precision are orthogonalized in it
 - lying.to(torch.promote_types(lying.dtype, torch.float32))
 + lying""")
-def test_matrices_in_half_precision_are_orthogonalised_in_single():
+def test_matrices_in_half_precision_are_orthogonalized_in_single():
     matrix = torch.outer(torch.arange(1.0, 9), torch.arange(1.0, 20)).bfloat16()  # of rank 1: nothing else may grow
-    update = orthogonalised(matrix)
+    update = orthogonalized(matrix)
     assert update.dtype == torch.bfloat16
     # rounding to 8 bits, and the noise of rounding the matrix, which single precision enlarges by 3.4^5 at most
-    assert torch.linalg.matrix_norm(update.float() - orthogonalised(matrix.float()), ord=2) < 0.01
+    assert torch.linalg.matrix_norm(update.float() - orthogonalized(matrix.float()), ord=2) < 0.01
 
 
 @catches("""training/muon.py: Muon steps uphill

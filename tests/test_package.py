@@ -48,7 +48,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(built):
     assert {name for name in names if ".dist-info/" not in name} == sources()
     assert {"kakusan/py.typed", "kakusan/data/mnist.npz", "kakusan/measure/digits.safetensors"} <= names
     assert any(name.endswith("licenses/LICENSE") for name in names)
-    assert "kakusan = kakusan.cli:main" in scripts
+    assert "kakusan = kakusan.__main__:main" in scripts
     assert metadata["Requires-Python"] == ">=3.11"
     assert set(metadata.get_all("Provides-Extra")) == EXTRAS
 

@@ -10,13 +10,15 @@ import torch
 
 import kakusan as kk
 from harness.faults import catches
+from harness.support import call
 from kakusan import console
+from kakusan.cli import commands
 from kakusan.likelihood import diffusion
 from kakusan.likelihood.chains import of_terms
 from kakusan.likelihood.scores import score_examples
 from kakusan.measure import measure_features
 from kakusan.models.clusters import Clusters
-from kakusan.progress import Work, progress, showing_progress
+from kakusan.progress import Work, progress, showing_progress, stages
 
 
 class Clock:
@@ -151,3 +153,34 @@ def test_work_that_may_be_long_shows_its_progress(name, monkeypatch, stderr):
     with showing_progress():
         LONG[name]()
     assert re.search(r": \d+%, \d+:\d\d left", stderr())
+
+
+@catches("""cli/__init__.py: commands show no progress
+- with warnings.catch_warnings(), handled_by(stop), showing_progress():
++ with warnings.catch_warnings(), handled_by(stop):""")
+def test_a_command_shows_the_progress_of_long_work(monkeypatch, capsys, stderr):
+    def work(command):
+        return [list(progress(range(40), "looking")), 0][1]
+
+    monkeypatch.setattr(commands, "info", work)
+    assert call(capsys, "info", "x")[2].startswith("looking: ")
+
+
+@catches("""progress.py: a stage that is done is not counted
+- yield lambda: work.advance(level, level.done + 1)
++ yield lambda: work.advance(level, level.done)""")
+def test_different_stages_show_the_share_that_is_done_and_refine_each_other(stderr):
+    with showing_progress():
+        with stages("exporting", 4) as done:
+            done()
+            shares = [Work.shown.share()]
+            for _ in progress(range(2), "inside"):
+                shares.append(Work.shown.share())
+            done()
+            shares.append(Work.shown.share())
+        assert Work.shown.levels == []
+    assert shares == [1 / 4, 1 / 4, 3 / 8, 1 / 2]
+    assert "exporting: 25%" in stderr()
+    with stages("exporting", 4) as done:
+        done()
+    assert stderr() == ""

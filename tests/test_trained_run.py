@@ -139,6 +139,8 @@ def test_settings_are_named_nested_with_a_dot_or_alone():
     ("settings", "words"),
     [
         ({"widht": 3}, "did you mean 'width'"),
+        ({"step": 3}, "did you mean 'steps'"),
+        ({"minute": 3}, "did you mean 'minutes'"),
         ({"model": {"nope": 1}}, "no setting 'model.nope'"),
         ({"optim.lr": -1}, "optim.lr must be"),
         ({"width": "wide"}, "model.width must be"),
@@ -186,3 +188,11 @@ def test_a_command_that_a_signal_stopped_exits_with_its_number(data, tmp_path, m
         code, err = "no summary", ""
     assert code == 128 + signal.SIGTERM
     assert "stopped; resume with: " in err
+
+
+def test_an_array_in_place_of_a_path_is_answered_with_what_to_do(tmp_path):
+    with pytest.raises(
+        kk.InputError, match=r"got ndarray; save it, numpy.save\('data.npy', x\), and pass data='data.npy'"
+    ):
+        kk.train("images", data=np.zeros((30, 8, 8), np.uint8), steps=2, out=tmp_path / "run")
+    assert list(tmp_path.iterdir()) == []

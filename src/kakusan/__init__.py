@@ -106,9 +106,9 @@ def __getattr__(name: str) -> Any:
     if name in _MODULES:
         return importlib.import_module(f"kakusan.{name}")
     if name not in _HOMES:
-        from kakusan.registry import did_you_mean
+        from kakusan.registry import missing
 
-        raise AttributeError(f"module 'kakusan' has no attribute {name!r}; {did_you_mean(name, __all__)}".rstrip("; "))
+        raise AttributeError(missing("kakusan", name, __all__))
     return getattr(importlib.import_module(f"kakusan.{_HOMES[name]}"), name)
 
 

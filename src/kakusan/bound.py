@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from kakusan.chain import Latent, LatentChain, log_weight
+from kakusan.chain import Latent, LatentChain, weigh
 from kakusan.distributions import Distribution, copies, repeat
 from kakusan.errors import InputError
 from kakusan.noise import Randomness
@@ -49,7 +49,7 @@ def elbo(chain: LatentChain, x: Tensor, generator: Randomness = None, *, cond: T
     Raises:
         InputError: If x cannot be data of this chain (`LatentChain.validate`).
     """
-    return log_weight(chain, sample_path(chain, x, generator, cond=cond), cond=cond)
+    return weigh(chain, sample_path(chain, x, generator, cond=cond), cond)
 
 
 def importance_bound(

@@ -102,6 +102,11 @@ def log_weight(chain: LatentChain, path: list[Latent], *, cond: Tensor | None = 
     rows = [len(z[0] if isinstance(z, tuple) else z) for z in path]
     if len(set(rows)) > 1:
         raise InputError(f"all entries of a path must have the same number of rows, got {', '.join(map(str, rows))}")
+    return weigh(chain, path, cond)
+
+
+def weigh(chain: LatentChain, path: list[Latent], cond: Tensor | None) -> Tensor:
+    """The same as `log_weight`, without validating the path."""
     total = chain.prior(cond).log_prob(path[-1])
     for t in range(1, chain.depth + 1):
         total = total + chain.decode(path[t], t, cond).log_prob(path[t - 1])

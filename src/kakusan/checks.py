@@ -40,6 +40,16 @@ def numbers(values: Any, name: str, dtype: torch.dtype | None = None) -> Tensor:
     return tensor.to(dtype) if isinstance(values, Tensor) else torch.as_tensor(values, dtype=dtype)  # rounds only once
 
 
+def shape_advice(name: str, shape: Sequence[int], wanted: tuple[int, ...], otherwise: str = "reshape it") -> str:
+    """The usual way from an array of this shape to a batch of events of the wanted shape."""
+    found = tuple(shape)
+    if found == wanted:
+        return f"{name}[None] is a batch of one"
+    if wanted[:1] == (1,) and found[1:] == wanted[1:]:
+        return f"{name}[:, None] has one channel"
+    return f"use {name}.permute(0, 3, 1, 2)" if found[1:] == (*wanted[1:], wanted[0]) != wanted else otherwise
+
+
 def check_event(x: Tensor, event_shape: Sequence[int] | None = None, name: str = "x") -> None:
     """Raise InputError unless x is a batch of floating-point examples (b, *event); the event shape may be None."""
     if not isinstance(x, Tensor):
@@ -56,7 +66,7 @@ def check_event(x: Tensor, event_shape: Sequence[int] | None = None, name: str =
     wanted = None if event_shape is None else tuple(event_shape)
     if x.dim() < 2 if wanted is None else x.shape[1:] != wanted or x.dim() == 0:
         expected = "(b, *event)" if wanted is None else f"(b, {', '.join(map(str, wanted))})"
-        advice = f"{name}[None] is a batch of one" if tuple(x.shape) == wanted or wanted is None else "reshape it"
+        advice = f"{name}[None] is a batch of one" if wanted is None else shape_advice(name, x.shape, wanted)
         raise InputError(f"{name} must have shape {expected}, one row per example, got {tuple(x.shape)}; {advice}")
 
 

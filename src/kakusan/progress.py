@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import ClassVar, TypeVar
@@ -82,6 +82,26 @@ def showing_progress() -> Iterator[None]:
         Work.shown = before
 
 
+@contextmanager
+def _loop(work: Work, label: str, total: int) -> Iterator[Level]:
+    level = work.begin(label, total)
+    try:
+        yield level
+    finally:
+        work.end(level)
+
+
+@contextmanager
+def stages(label: str, number: int) -> Iterator[Callable[[], None]]:
+    """Progress of work in different stages: call what is yielded after each of them."""
+    work = Work.shown
+    if work is None:
+        yield lambda: None
+        return
+    with _loop(work, label, number) as level:
+        yield lambda: work.advance(level, level.done + 1)
+
+
 def progress(items: Iterable[Item], label: str, total: int | None = None) -> Iterator[Item]:
     """Yield the items; within `showing_progress`, show the share done and the time left after two seconds.
 
@@ -95,10 +115,7 @@ def progress(items: Iterable[Item], label: str, total: int | None = None) -> Ite
     if work is None or not total:
         yield from items
         return
-    level = work.begin(label, total)
-    try:
+    with _loop(work, label, total) as level:
         for done, item in enumerate(items):
             work.advance(level, done)
             yield item
-    finally:
-        work.end(level)

@@ -62,10 +62,15 @@ def lazy_names(
 
     def load(name: str) -> Any:
         if name not in homes:
-            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+            raise AttributeError(missing(package, name, public))
         return getattr(importlib.import_module(f"{package}.{homes[name]}"), name)
 
     return load, lambda: list(public)
+
+
+def missing(module: str, name: str, public: Iterable[str]) -> str:
+    """Message of an AttributeError, with the nearest public name."""
+    return f"module {module!r} has no attribute {name!r}; {did_you_mean(name, public)}".rstrip("; ")
 
 
 def nearest(word: str, choices: Iterable[str]) -> str | None:

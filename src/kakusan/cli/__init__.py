@@ -15,8 +15,10 @@ from kakusan.cli import commands, train
 from kakusan.cli.allocator import keep_freed_memory
 from kakusan.cli.arguments import COMMANDS
 from kakusan.cli.parser import Parser
+from kakusan.console import command as as_typed
 from kakusan.console import entry, say, tell
 from kakusan.errors import MISTAKE, InputError, PeerFailed, Stopped, shown
+from kakusan.progress import showing_progress
 from kakusan.registry import did_you_mean
 from kakusan.signals import EXIT_STATUS, handled_by, stop
 
@@ -41,7 +43,7 @@ def main(arguments: list[str] | None = None) -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # waiting threads of torch do not occupy cores
     try:
         os.getcwd()  # without a current folder, libraries would end the process before our message
-        with warnings.catch_warnings(), handled_by(stop):
+        with warnings.catch_warnings(), handled_by(stop), showing_progress():
             warnings.showwarning = _show_warning
             status = _dispatch(arguments)
             sys.stdout.flush()
@@ -99,7 +101,7 @@ def _dispatch(arguments: list[str]) -> int:
         parsers = [Parser(kind, f"kakusan {verb}") for verb, kind in COMMANDS.items()]
         for typed, summary in [*TRAIN.items(), *((parser.usage, parser.summary) for parser in parsers)]:
             say(*entry(typed, summary).splitlines())
-        say("", "Every command has --help. kakusan train RECIPE --help lists all settings of a recipe.")
+        say("", f"Every command has --help. {as_typed('train', 'RECIPE', '--help')} lists all settings of a recipe.")
         return 0
     verb, *rest = arguments
     if verb == "--version":

@@ -172,7 +172,7 @@ def recipes(command: arguments.Recipes) -> int:
         budget = f"{recipe.steps:,} steps" if recipe.steps is not None else f"{recipe.minutes:g} minutes"
         text = f"{recipe.summary}. Model: {recipe.family}. Data: {recipe.data}. Budget: {budget}."
         say(*entry(recipe.name, text).splitlines())
-    say("", "kakusan train RECIPE --help lists all settings of a recipe.")
+    say("", f"{typed('train', 'RECIPE', '--help')} lists all settings of a recipe.")
     return 0
 
 
@@ -260,7 +260,7 @@ def demo(command: arguments.Demo) -> int:
 
 
 def ladder(command: Ladder) -> int:
-    """Train the rungs, or continue them, and print their table and the page."""
+    """Train or resume the rungs, and print their table and the path of the page."""
     from kakusan.data.options import size_named
     from kakusan.run.ladder import DEFAULT_MINUTES, Wanted, climb, lines
     from kakusan.run.report.ladder import write_page

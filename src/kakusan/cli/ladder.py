@@ -1,4 +1,4 @@
-"""Arguments of `kakusan ladder`; imports no torch."""
+"""Arguments of `kakusan ladder`. Does not import torch."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ class Ladder(Printed, OnDevice):
     size: str | None = None
     """Size that images of a folder are cropped and resized to: pixels, or height x width, e.g. 48x40."""
     out: Path = Path("runs/ladder")
-    """Folder of the runs, of ladder.json and ladder.html. An unfinished ladder there is continued, a finished one is shown."""
+    """Folder of the runs, of ladder.json and ladder.html. An unfinished ladder there is resumed, a finished one is shown."""
     minutes: Minutes | None = None
-    """Training time of each model in minutes. Default: 2, without --steps."""
+    """Training time of each model in minutes. Default: 2, unless --steps is given."""
     steps: Steps | None = None
     """Training steps of each model, instead of minutes."""
     limit: Count = 1000
-    """Number of held-out examples from the start on which all models are measured."""
+    """Number of held-out examples, from the first one on, on which all models are measured."""
     samples: Annotated[int, Between(0)] = 1000
     """Number of samples of each model to compare with real images. 0: none."""
     lang: Literal["en", "ja"] = "en"

@@ -155,7 +155,8 @@ class Parser:
         for argument in self.arguments:
             if argument.setting.default is dataclasses.MISSING and argument not in given:
                 name = argument.metavar if argument in self.places else argument.flags[0]
-                raise InputError(f"{self.program} needs {name}: {argument.setting.help.rstrip('.')}; {self._see()}")
+                text = argument.setting.help.rstrip(".")
+                raise InputError(f"{self.program} needs {name} ({text[:1].lower()}{text[1:]}); {self._see()}")
         return self._command(given)
 
     def _split(self, word: str) -> tuple[str, list[str]]:
@@ -175,7 +176,8 @@ class Parser:
         while rest and not _is_flag(rest[0]) and (not values or argument.takes_many):
             values.append(rest.popleft())
         if not values:
-            raise InputError(f"{flag} needs a value: {words(argument.setting.hint)}; {self._see()}")
+            wanted = words(argument.setting.hint).removesuffix(" or None")  # no value means None
+            raise InputError(f"{flag} needs a value ({wanted}); {self._see()}")
         return read(flag, argument.setting.hint, values)
 
     def _command(self, given: dict[Argument, Any]) -> Any:

@@ -28,7 +28,8 @@ def main(words: list[str]) -> int:
             say(*entry(recipe.name, recipe.summary).splitlines())
         say(
             "",
-            "kakusan train RECIPE --help lists all settings of a recipe, kakusan train --resume --help those of a run.",
+            f"{typed_command('train', 'RECIPE', '--help')} lists all settings of a recipe, and "
+            f"{typed_command('train', '--resume', '--help')} those of a run.",
         )
         return 0
     return _start(words)

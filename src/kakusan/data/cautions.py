@@ -16,14 +16,14 @@ def cautions(dataset: Dataset) -> list[str]:
     low, high = data.min().item(), data.max().item()
     lines = []
     if low == high:
-        lines.append(f"caution: {name} has only one value, {high:g}: there is nothing to learn")
+        lines.append(f"caution: {name} has only one value, {high:g}, so there is nothing to learn")
     elif len(data) > 1 and _all_equal(data):
-        lines.append(f"caution: all training examples in {name} are equal: a model can only memorize this one")
+        lines.append(f"caution: all training examples in {name} are equal, so a model can only memorize this one")
     else:
         lines += dataset.form.cautions(dataset, high)
     if len(data) < FEW:
         examples, them = ("1 training example", "it") if len(data) == 1 else (f"{len(data)} training examples", "them")
-        lines.append(f"caution: only {examples}: a model is likely to memorize {them}; a few thousand are usual")
+        lines.append(f"caution: only {examples}, so a model is likely to memorize {them}; a few thousand are usual")
     return lines
 
 

@@ -53,7 +53,7 @@ class Dataset:
     labeled_by: str = ""  # subfolders or a table that gives the labels; empty for labels in the data's own files
     label_column: str = ""  # name of the column of a table that was taken out as its labels
     names: tuple[str, ...] = ()  # file of each example of a folder that is taken whole
-    columns: tuple[Column, ...] = ()  # of a table
+    columns: tuple[Column, ...] = ()  # columns of a table
     contents: str = ""  # number, colors and sizes of the files of a folder
 
     @property

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kakusan.console import command, counted
 from kakusan.data.cache import Cache, state_of_files
 from kakusan.data.dataset import OWN_TEST_PART, RANDOM_TENTH, Dataset, Tell, from_arrays, split_rows
 from kakusan.data.labels import of_folder as labels_of_folder
@@ -79,7 +80,7 @@ def _refusal(folder: Path, found: Scan) -> InputError:
     for name, reason in list(found.bad.items())[:MOST_LINES]:
         error.add_note(f"  {name}: {reason}")
     if len(found.bad) > MOST_LINES:
-        error.add_note(f"  and {len(found.bad) - MOST_LINES:,} more; kakusan data lists them all")
+        error.add_note(f"  and {len(found.bad) - MOST_LINES:,} more; {command('data', folder)} lists them all")
     return error
 
 
@@ -180,7 +181,7 @@ def _preparation(found: Scan, options: ImageOptions, channels: int) -> str:
     if found.parts:
         done.append(f"only the folders {' and '.join(map(printable, found.parts))} are read")
     if found.others:
-        done.append(f"{found.others:,} other files passed over")
+        done.append(f"{counted(found.others, 'other file')} passed over")
     if found.made_here:
         done.append(f"{found.made_here:,} figures or runs of kakusan passed over")
     return "; ".join(done)

@@ -25,14 +25,14 @@ from kakusan.data import gif
 from kakusan.data.options import ImageOptions
 from kakusan.storage.files import MIB, read_regular
 
-MOST_BYTES = 32 * MIB  # of a file
+MOST_BYTES = 32 * MIB  # largest file
 MOST_PIXELS = 64 * MIB
 MOST_DECODING = 160 * MIB  # bytes of memory
-MOST_METADATA = 4 * MIB  # of a PNG
-MOST_CHUNKS = 20_000  # of a PNG; normal writers make chunks of 4 KiB or more
+MOST_METADATA = 4 * MIB  # largest metadata of a PNG
+MOST_CHUNKS = 20_000  # chunks of a PNG; normal writers make chunks of 4 KiB or more
 MOST_PACKED = 16  # compressed texts and profiles of a PNG, each of up to 1 MiB when unpacked
-MOST_SEGMENTS = 1_000  # of a JPEG before its pixels
-MOST_SCANS = 100  # of a JPEG; progressive ones have about 10, and each takes a pass over all pixels
+MOST_SEGMENTS = 1_000  # segments of a JPEG before its pixels
+MOST_SCANS = 100  # scans of a JPEG; progressive ones have about 10, and each takes a pass over all pixels
 MOST_SCANNED = 512 * MIB  # pixels, over all scans
 SHRINKS = (8, 4, 2)  # a JPEG may be decoded at these fractions of its size
 WHITE = 255
@@ -54,7 +54,7 @@ BYTES_PER_PIXEL = {"1": 2.0, "L": 2.0, "RGB": 4.0}
 BYTES_PER_PIXEL_ALPHA = 8.0
 BYTES_PER_PIXEL_PALETTE = 12.0
 BYTES_PER_PIXEL_WEBP = 18.5
-LOW_BITS = 8  # of a 16-bit value, which are dropped
+LOW_BITS = 8  # lower bits of a 16-bit value, which are dropped
 ORIENTATION, SHORT = 0x0112, 3  # an EXIF tag and its type
 # operation that undoes each EXIF orientation; EXIF 2.3, section 4.6.4
 TURNS = {
@@ -82,9 +82,9 @@ class DecodedImage:
 
     pixels: np.ndarray  # uint8 (C, H, W), C = 1, 3 or 4
     size: tuple[int, int]  # (height, width) in the file, upright
-    color: bool  # in the file
+    color: bool  # True if the file has colors
     blended: bool  # it has an alpha channel and was put on white
-    num_bytes: int  # of the file
+    num_bytes: int  # size of the file
     digest: str  # SHA-256 of the file
     deep: bool = False  # 16 bits a channel in the file, of which the upper 8 are kept
     animated: bool = False  # the first of several frames

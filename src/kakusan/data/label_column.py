@@ -1,4 +1,4 @@
-"""Labels from a column of a table, which is then no feature."""
+"""Labels from a column of a table, which is then not a feature."""
 
 from __future__ import annotations
 
@@ -20,15 +20,17 @@ def has_column(dataset: Dataset, name: str | None) -> bool:
 
 
 def of_column(dataset: Dataset, name: str) -> Dataset:
-    """The table without a column, whose values are the labels; a missing value is unlabeled.
+    """Return a table without one column, whose values become the labels; a missing value means unlabeled.
 
     Raises:
-        InputError: If it is the only column, or holds numbers that are not whole.
+        InputError: If it is the only column, or has numbers that are not whole.
     """
     columns = dataset.columns
     place = [column.name for column in columns].index(name)
     if len(columns) == 1:
-        raise InputError(f"{dataset.name} has no column besides the labels {name}; nothing is left to model")
+        raise InputError(
+            f"{dataset.name}: expected columns other than the labels {name}, got none; add a column to model"
+        )
     kept = [k for k in range(len(columns)) if k != place]
     cells = [_cells(dataset, columns[place], part[:, place]) for part in (dataset.train, dataset.test)]
     whole = dataset.train is dataset.test
@@ -48,13 +50,13 @@ def of_column(dataset: Dataset, name: str) -> Dataset:
 
 
 def _cells(dataset: Dataset, column: Column, values: Tensor) -> np.ndarray:
-    """Text of each label, empty where it is missing."""
+    """Text of each label, empty where it is missing; InputError for numbers that are not whole."""
     present = values[~values.isnan()]
     if column.type == "real":
         broken = present[present != present.round()]
         if len(broken):
             raise InputError(
-                f"{dataset.name}: labels are text or whole numbers, and column {column.name} holds {broken[0]:g}; "
+                f"{dataset.name}: labels are text or whole numbers, and column {column.name} has {broken[0]:g}; "
                 f"add --columns {column.name}=categorical to take each number as a class"
             )
         column = dataclasses.replace(column, type="integer")

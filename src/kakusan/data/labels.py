@@ -134,7 +134,7 @@ def of_rows(dataset: Dataset, choice: str | None) -> Dataset:
     if dataset.columns and not path.is_file():
         names = [column.name for column in dataset.columns]
         raise InputError(
-            f"{dataset.name}: --labels {shown(choice)} is no column and no file; {did_you_mean(choice, names)}there "
+            f"{dataset.name}: --labels {shown(choice)} is neither a column nor a file; {did_you_mean(choice, names)}there "
             f"are the columns {', '.join(names[:12])}"
         )
     own = dataset.source == OWN_TEST_PART

@@ -13,7 +13,7 @@ from kakusan.data.column_types import SKIP, read_types
 from kakusan.data.dataset import Dataset, from_arrays
 from kakusan.errors import InputError
 
-SHORTEST, MOST_CHANNELS = 8, 16  # of a series; other arrays of three axes are images
+SHORTEST, MOST_CHANNELS = 8, 16  # limits of series; other arrays with three axes are images
 
 
 def is_series(array: np.ndarray) -> bool:

@@ -9,7 +9,7 @@ from kakusan.errors import InputError, shown
 from kakusan.settings import Between, Length, check
 
 LONGEST_SIDE = 4096  # pixels
-CHOICES = ("folders", "none")  # of labels, besides a path
+CHOICES = ("folders", "none")  # values of --labels other than a path
 Side = Annotated[int, Between(1, LONGEST_SIDE)]
 
 

@@ -30,7 +30,7 @@ RUN_RECORD = "run.json"  # marks a run directory, whose figures are not data
 class Scan:
     """Contents of a folder, with names relative to it and "/" as separator."""
 
-    names: list[str] = field(default_factory=list)  # of the usable images, in the order of `pixels`
+    names: list[str] = field(default_factory=list)  # names of the usable images, in the order of `pixels`
     pixels: list[np.ndarray] = field(default_factory=list)  # uint8 (C, H, W); none if sizes differ, or if stored
     stored: StoredPixels | None = None  # the pixels, if they are too many for memory
     sizes: Counter[tuple[int, int]] = field(default_factory=Counter)  # (height, width) in the files
@@ -134,7 +134,7 @@ def list_images(folder: Path, found: Scan) -> list[str]:
     found.parts = splits.pair(tops, str(folder))
     files: list[str] = []
     waiting = list(found.parts) if found.parts else [""]
-    while waiting:  # not by recursion: folders may lie deeper than Python's stack
+    while waiting:  # no recursion, because folders may be nested deeper than Python's stack allows
         inside = waiting.pop()
         try:
             with os.scandir(folder / inside) as entries:

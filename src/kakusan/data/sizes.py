@@ -11,8 +11,8 @@ from kakusan.data.image_file import Unusable, read_size
 MOST_READ = 1_000  # files, evenly spaced in the order of their names
 LARGEST_SHORT_SIDE = 64  # pixels: larger images need hours on a CPU
 SMALLEST_SIDE = 8  # pixels
-SHARE_OF_ONE_SHAPE = 0.9  # of the files, so that their aspect ratio is kept
-TOLERANCE = 0.03  # of an aspect ratio
+SHARE_OF_ONE_SHAPE = 0.9  # share of files with one aspect ratio from which on it is kept
+TOLERANCE = 0.03  # relative difference of aspect ratios that count as one
 
 
 def choose_size(folder: Path, names: list[str]) -> tuple[tuple[int, int], str] | None:

@@ -18,6 +18,7 @@ from kakusan.exchange.classic_unet import as_unet
 from kakusan.exchange.diffusers_import import PREDICTIONS
 from kakusan.models.mixture import split
 from kakusan.noise import example_streams, randn, stream
+from kakusan.progress import stages
 from kakusan.run.families.diffusers import DiffusersConfig, UNetSettings, library, unet_of
 from kakusan.run.source import ModelSource
 from kakusan.run.trained_model import TrainedModel, of_file
@@ -58,11 +59,13 @@ class DiffusersFolder(ExportFormat):
                 f"diffusers samples diffusion models, and {source.path} is {kind}; choose another --format"
             )
         pipeline = pipeline_of(model)
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory() as folder, stages("exporting", 3) as done:
+            done()
             pipeline.save_pretrained(folder)
             _own_names_only(Path(folder))
             with quiet_library():
                 loaded = library().DDPMPipeline.from_pretrained(folder, low_cpu_mem_usage=False)
+            done()
             lines = [_kind(pipeline), *agreement(model, loaded)]
             content = {path.relative_to(folder).as_posix(): path.read_bytes() for path in _files(Path(folder))}
         return Exported(content, lines)

@@ -9,6 +9,7 @@ from pathlib import Path
 from kakusan.errors import InputError
 from kakusan.exchange import EXPORTS
 from kakusan.exchange.base import ExportFormat
+from kakusan.progress import stages
 from kakusan.run.directory import check_new
 from kakusan.run.source import open_source
 from kakusan.storage import files
@@ -48,7 +49,8 @@ def export(run: Path | str, out: Path | str | None = None, format: str = "safete
     if target.suffix and out.suffix != target.suffix:
         raise InputError(f"--out must end in {target.suffix}, got {out}")
     check_new(out)
-    made = target.make(source)
+    with stages("exporting", 1):  # the formats have stages of their own
+        made = target.make(source)
     content = made.content
     with files.writing(out):
         files.make_folders(out.parent)

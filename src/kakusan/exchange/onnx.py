@@ -23,6 +23,7 @@ from kakusan.exchange.base import Exported, ExportFormat
 from kakusan.exchange.card import card_of
 from kakusan.exchange.parts import Parts, parts_of, shared_model
 from kakusan.noise import randn, stream
+from kakusan.progress import stages
 from kakusan.run.source import ModelSource
 from kakusan.run.trained_model import TrainedModel
 
@@ -42,17 +43,21 @@ class ONNXFile(ExportFormat):
         Raises:
             InputError: If the extra is missing, the model is not a diffusion model, or the outputs differ.
         """
-        onnx = _libraries()["onnx"]
-        model = shared_model(source)
-        parts = parts_of(model, source.path)
-        network = _Outputs(parts).eval()
-        graph = _exported(network, model, parts)
-        for name, value in metadata(model, parts, source).items():
-            entry = graph.metadata_props.add()
-            entry.key, entry.value = name, value if isinstance(value, str) else json.dumps(value)
-        onnx.checker.check_model(graph)
-        content = graph.SerializeToString()
-        return Exported(content, [_check(content, network, model, parts)])
+        with stages("exporting", 4) as done:
+            onnx = _libraries()["onnx"]
+            model = shared_model(source)
+            parts = parts_of(model, source.path)
+            network = _Outputs(parts).eval()
+            done()
+            graph = _exported(network, model, parts)
+            done()
+            for name, value in metadata(model, parts, source).items():
+                entry = graph.metadata_props.add()
+                entry.key, entry.value = name, value if isinstance(value, str) else json.dumps(value)
+            onnx.checker.check_model(graph)
+            content = graph.SerializeToString()
+            done()
+            return Exported(content, [_check(content, network, model, parts)])
 
     def use(self, out: Any) -> str:
         """Return the Python code that loads the file."""

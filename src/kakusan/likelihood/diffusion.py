@@ -33,6 +33,7 @@ from kakusan.progress import progress
 from kakusan.timesteps import StepLaw
 
 ENOUGH_FOR_CONTROL = 1000  # examples; with 400 examples, 26 predictors and 5 folds, 95 % intervals covered 92.8 %
+FEWEST = 10  # evaluations from which a variance is estimated
 FOLDS = 10  # the control variate of each fold is fitted to the others
 CHUNK = 250  # examples at a time
 KNOWN_CHUNK = 1000  # examples at a time without a network
@@ -101,7 +102,7 @@ def of_diffusion(
 
     The variance of the mean is estimated from neighbors in the order of the steps, so it includes the gain of
     stratification. The Monte Carlo part also contains prediction errors that all steps of an example share, so it is
-    conservative, i.e. an overestimate.
+    conservative, i.e. an overestimate. With fewer than 10 evaluations it is None: by chance it may be far too small.
 
     Args:
         model: A `Diffusion`, or a `Mixture` of them whose classes are determined by x.
@@ -133,7 +134,7 @@ def of_diffusion(
     terms = source.class_term(log_share)
     terms |= {"prior": -prior, "diffusion": -by_group[:, 1:].sum(1), "reconstruction": -by_group[:, 0]}
     columns = torch.stack([*terms.values(), log_share - prior - by_group.sum(1), residual], 1)
-    *term_vars, var, var_monte_carlo = stratified_vars(columns, order_of_steps)
+    *term_vars, var, var_monte_carlo = _vars(columns, order_of_steps)
     steps = torch.cat([block.t for block in blocks])
     return Estimate(
         terms=terms,
@@ -144,9 +145,14 @@ def of_diffusion(
         words="one evaluation per example at stratified steps"
         + (", with a fitted control variate" if predictors else ""),
         strata=order_of_steps,
-        levels=list(zip(groups.names, groups.limits, (-by_group).unbind(1), stratified_vars(by_group, order_of_steps))),
+        levels=list(zip(groups.names, groups.limits, (-by_group).unbind(1), _vars(by_group, order_of_steps))),
         evaluated=groups.of_step[steps - 1].bincount(minlength=groups.num).tolist(),
     )
+
+
+def _vars(values: Tensor, blocks: list[Tensor]) -> list[float | None]:
+    """`stratified_vars`, or None where too few values would give a far too small one by chance."""
+    return stratified_vars(values, blocks) if len(values) >= FEWEST else [None] * values.shape[1]
 
 
 def check_law(law: StepLaw | None, depth: int) -> None:

@@ -70,7 +70,8 @@ class Evaluation:
 
     Attributes:
         bits_per_dim: Negative bound in bits per dimension.
-        standard_error: Standard error of bits_per_dim from examples and noise together; None for one example.
+        standard_error: Standard error of bits_per_dim from examples and noise together; None (null in JSON) for one
+            example, and for fewer than 10 network evaluations of a diffusion model.
         standard_error_monte_carlo: Its part from noise, for these examples; more network evaluations lower it. It is
             conservative (`likelihood.diffusion`); None where it was not measured.
         standard_error_images: Its part from the choice of examples; only more examples lower it.
@@ -137,6 +138,9 @@ def summarize(estimate: Estimate, num_dims: int, offset_nats: float = 0.0) -> Ev
     mean = total.mean().item()
     whole, noise = estimate.var, estimate.var_monte_carlo
 
+    def rate(nats: Tensor) -> float:
+        return bits_per_dim(nats.mean().item(), num_dims) + 0.0  # 0 is never written as -0
+
     def error(variance: float | None) -> float | None:
         return None if variance is None else -bits_per_dim(math.sqrt(variance), num_dims)
 
@@ -152,12 +156,12 @@ def summarize(estimate: Estimate, num_dims: int, offset_nats: float = 0.0) -> Ev
         num_images=len(total),
         num_dims=num_dims,
         network_evaluations=estimate.evaluations,
-        terms={name: bits_per_dim(value.mean().item(), num_dims) for name, value in terms.items()},
+        terms={name: rate(value) for name, value in terms.items()},
         term_errors={name: error(variances[name]) for name in terms},
         levels=[
             Part(
                 name,
-                bits_per_dim(value.mean().item(), num_dims),
+                rate(value),
                 error(variance) if count else None,
                 _closed(log_snr),
                 evaluated=count > 0,

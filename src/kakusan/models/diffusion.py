@@ -20,7 +20,7 @@ from kakusan.errors import InputError
 from kakusan.likelihoods import as_likelihood
 from kakusan.likelihoods.base import Likelihood
 from kakusan.models import elbo_estimators as estimators
-from kakusan.models.networks import as_module, as_shape, denoiser_output, evaluate, reference
+from kakusan.models.networks import as_denoiser, as_shape, denoiser_output, evaluate, reference
 from kakusan.models.parametrization import PREDICTIONS, Parametrization, check_last_step
 from kakusan.models.respaced import Respaced
 from kakusan.models.simple_loss import simple_loss
@@ -81,7 +81,7 @@ class Diffusion(nn.Module, LatentChain):
             raise InputError(f"variance must be one of {', '.join(get_args(Variance))}, got {variance!r}")
         if clip is not None and not (len(clip) == 2 and -math.inf < clip[0] < clip[1] < math.inf):
             raise InputError(f"clip must be a finite range (low, high) with low < high, got {clip}; e.g. (-1, 1)")
-        self.denoiser = as_module(denoiser)
+        self.denoiser = as_denoiser(denoiser, schedule.depth)
         self.schedule = schedule
         self.depth = schedule.depth
         self.event_shape = as_shape(event_shape)

@@ -57,6 +57,17 @@ def as_module(network: Callable) -> nn.Module:
     return Function(network)
 
 
+def as_denoiser(network: Callable, depth: int) -> nn.Module:
+    """A network as a module; InputError if it has a table of fewer steps than the schedule (time="table")."""
+    net = as_module(network)
+    rows = getattr(net, "most_steps", None)
+    if rows is not None and rows < depth:
+        raise InputError(
+            f"the network was built with num_steps={rows}, and the schedule has {depth} steps; build both with the same"
+        )
+    return net
+
+
 def evaluate(network: nn.Module, *inputs: Tensor, cond: Tensor | None) -> Any:
     """Call a network with its inputs, and with cond as the last argument if it is not None; return its output.
 

@@ -57,6 +57,7 @@ class ImageDenoiser(nn.Module):
                 f"a network is conditional on classes or on features; choose num_classes={num_classes} or cond_dim={cond_dim}"
             )
         self.num_classes, self.cond_dim = num_classes, cond_dim
+        self.most_steps = num_steps if time == "table" else None
         self.time = time_network(time, time_width, num_steps, num_classes, cond_dim, frequencies)
 
     @classmethod

@@ -1,4 +1,4 @@
-"""The class embedding of encoders and decoders: a learned vector for each class."""
+"""The class embedding of encoders and decoders, a learned vector for each class."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from kakusan.nets.time import CLASS_STD
 
 
 class ClassShift(nn.Module):
-    """h + a learned tensor of the class; without classes h itself.
+    """Addition of a learned tensor for the class to h; without classes, h is unchanged.
 
-    Behind a linear layer it is what a one-hot class next to that layer's input gives.
+    After a linear layer, this equals appending a one-hot class to that layer's input.
 
     Args:
-        num_classes: Number of classes; 0: unconditional.
-        shape: Shape that broadcasts against an h without its batch, e.g. (channels, 1, 1).
+        num_classes: Number of classes; 0 for unconditional.
+        shape: Shape of the tensor, which broadcasts against one example of h, e.g. (channels, 1, 1).
     """
 
     def __init__(self, num_classes: int, shape: Sequence[int]):
@@ -29,6 +29,6 @@ class ClassShift(nn.Module):
             nn.init.normal_(self.table.weight, std=CLASS_STD)
 
     def forward(self, h: Tensor, cond: Tensor | None = None) -> Tensor:
-        """Shift h (b, ...) by the classes cond, int64 (b,); InputError if cond does not fit."""
+        """Return h (b, ...) shifted by the classes cond, int64 (b,); InputError if cond does not fit."""
         check_classes(cond, len(h), self.num_classes)
         return h if self.table is None else h + self.table(cond).view(-1, *self.shape)

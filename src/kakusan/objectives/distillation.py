@@ -101,7 +101,7 @@ class Distillation(nn.Module):
         fake = fake_score.data_estimate(z_t, t, cond)
         with torch.no_grad(), torch.autocast(x.device.type, enabled=False):  # guidance would amplify rounding errors
             gap = teacher.clamp(fake) - teacher.data_estimate(z_t, t, cond)
-        noise_var = teacher.schedule.noise_var.to(x.device)[t].to(x.dtype)
+        noise_var = teacher.schedule.at("noise_var", t, x).flatten()  # its table is moved to the device once
         return Losses(
             0.5 * sum_event((made - (made.detach() - gap)).square()) / student.num_dims,
             sum_event((fake - x).square()) / noise_var / student.num_dims,

@@ -94,7 +94,9 @@ class RunDirectory:
         if not run._file("run.json").exists():
             near = _run_near(path)
             hint = f"; did you mean {near}?" if near else ""
-            raise InputError(f"no run at {path}: expected a directory with run.json, as kakusan train makes it{hint}")
+            raise InputError(
+                f"no run at {path}: expected a directory with run.json, as {command('train')} makes it{hint}"
+            )
         return run
 
     def lock(self) -> None:

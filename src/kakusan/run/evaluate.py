@@ -16,7 +16,7 @@ from kakusan.data.forms.base import Form
 from kakusan.data.forms.images import ImageForm
 from kakusan.distributions import add
 from kakusan.errors import InputError
-from kakusan.likelihood.evaluation import Evaluation, Part, stderr_words
+from kakusan.likelihood.evaluation import Evaluation, Part, stderr_words, stratified_var
 from kakusan.likelihood.three import three_estimates
 from kakusan.measure.classifier import SHIPPED
 from kakusan.measure.samples import ANY, Quality
@@ -28,8 +28,10 @@ from kakusan.run.precision import repeated_until
 from kakusan.run.quality import file_quality, sample_quality
 from kakusan.run.source import open_source
 from kakusan.run.trained_model import TrainedModel, load
+from kakusan.units import bits_per_dim
 
 NO_BOUND = "a student has no bound: it draws samples in few network evaluations and does not score given examples"
+NOT_SPLIT = "the Monte Carlo part of the error was not measured"
 SMALLEST_SHOWN = 0.00005  # bits/dim; the least value that four decimals do not round to 0
 
 
@@ -237,6 +239,12 @@ def averaged(estimates: Sequence[Evaluation]) -> Evaluation:
         return errors([value(one) for one in estimates], [stated(one) for one in estimates])
 
     whole, noise, examples = of(lambda e: e.bits_per_dim, lambda e: e.standard_error)
+    nats_error = of(lambda e: e.nats, lambda e: e.nats_standard_error)[0]
+    if whole is None:  # one estimate has too few evaluations to tell, and many of them have enough
+        nats_error, _, nats_examples = of(lambda e: e.nats, _by_strata)
+        whole, examples = (
+            None if one is None else -bits_per_dim(one, first.num_dims) for one in (nats_error, nats_examples)
+        )
     levels = []
     for k, level in enumerate(first.levels):
         error = of(lambda e, k=k: e.levels[k].bits_per_dim, lambda e, k=k: e.levels[k].standard_error)[0]
@@ -250,7 +258,7 @@ def averaged(estimates: Sequence[Evaluation]) -> Evaluation:
         standard_error_monte_carlo=noise,
         standard_error_images=examples,
         nats=mean([e.nats for e in estimates]),
-        nats_standard_error=of(lambda e: e.nats, lambda e: e.nats_standard_error)[0],
+        nats_standard_error=nats_error,
         bits_per_example=mean([e.bits_per_example for e in estimates]),
         network_evaluations=sum(e.network_evaluations for e in estimates),
         terms={name: mean([e.terms[name] for e in estimates]) for name in first.terms},
@@ -262,6 +270,12 @@ def averaged(estimates: Sequence[Evaluation]) -> Evaluation:
         estimator=f"{first.estimator}; average of {count} estimates",
         per_example=add(e.per_example for e in estimates) / count,
     )
+
+
+def _by_strata(estimate: Evaluation) -> float | None:
+    """Standard error of the nats of one estimate, however few its evaluations are; None without strata."""
+    var = stratified_var(estimate.per_example, estimate.strata) if estimate.strata else None
+    return None if var is None else math.sqrt(var)
 
 
 def _refuse_bound_options(options: dict[str, Any]) -> None:
@@ -290,7 +304,8 @@ def error_words(result: Evaluation, form: Form | None = None) -> str:
     """Describe the sources of the standard error, in the unit of the form (default: bits/dim)."""
     form = form or ImageForm()
     if result.standard_error_monte_carlo is None:
-        return "the Monte Carlo part of the error was not measured"
+        few = result.standard_error is None and result.num_images > 1
+        return "too few network evaluations to tell the error (--repeats adds some)" if few else NOT_SPLIT
     if result.standard_error_monte_carlo == 0:
         return "no Monte Carlo error"
     noise = form.in_unit(result.standard_error_monte_carlo, result.num_dims)
@@ -305,7 +320,7 @@ def error_words(result: Evaluation, form: Form | None = None) -> str:
 
 def _level_line(part: Part) -> str:
     levels = f"   log SNR {part.log_snr[0]:+.1f} to {part.log_snr[1]:+.1f}" if part.log_snr else ""
-    return f"    {part.name:<14}{part.bits_per_dim:10.4f} ± {stderr_words(part.standard_error)}{levels}"
+    return f"    {part.name:<14}{part.bits_per_dim:z10.4f} ± {stderr_words(part.standard_error)}{levels}"
 
 
 def _estimator_lines(estimates: dict[str, dict[str, float]]) -> list[str]:

@@ -26,7 +26,13 @@ def info(path: Path | str) -> list[str]:
         return _weights(path)
     if path.suffix == ".png":
         return _figure(path)
-    raise InputError(f"{path}: expected a run directory, a .safetensors file or a .png figure")
+    raise InputError(f"{path}: expected a run directory, a .safetensors file or a .png figure{_hint(path)}")
+
+
+def _hint(path: Path) -> str:
+    if (path.parent / "run.json").is_file():
+        return f"; for the run type: {command('info', path.parent)}"
+    return f"; for data type: {command('data', path)}"
 
 
 def _run(path: Path) -> list[str]:

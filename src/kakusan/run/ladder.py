@@ -1,4 +1,4 @@
-"""The notes' "only two changes", executed: one run for each rung from a VAE to a DDPM, on the same data with the same budget."""
+"""The "only two changes" of the notes as runs: one per rung from a VAE to a DDPM, with the same data and budget."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ WIDE = {"method": "adam", "lr": 2e-3, "warmup": 100, "batch": 64}
 
 @dataclass(frozen=True)
 class Rung:
-    """One rung: a recipe with some other settings.
+    """One rung: a recipe with changed settings.
 
     Attributes:
         name: Name of the run's folder, after its number.
         recipe: Name of the recipe.
-        settings: Settings that differ from the recipe's, as `kakusan.train` takes them.
-        latents: Number and size of the latents, in words.
+        settings: Settings that differ from the recipe's, named as in `kakusan.train`.
+        latents: Number and size of the latents as text.
     """
 
     name: str
@@ -54,7 +54,7 @@ class Rung:
     latents: str
 
     def chosen(self) -> Recipe:
-        """The recipe with these settings."""
+        """Return the recipe with these settings."""
         return with_settings(RECIPES[self.recipe], self.settings)
 
 
@@ -62,40 +62,40 @@ RUNGS = (
     Rung("vae", "mnist-vae", {"hidden": (512, 512)}, "1 of 32"),
     Rung("two-levels", "mnist-hvae", {**SMALL, **TALL, "latents": (32, 16)}, "2, of 32 and 16"),
     Rung("levels", "mnist-hvae", {**SMALL, **TALL, "latents": (32, 28, 24, 20, 16, 12, 8, 4)}, "8, of 32 down to 4"),
-    Rung("learned-noise", "learned-noise", {}, "8, each as large as the data"),
-    Rung("fixed-noise", "learned-noise", {"encoder": "noise"}, "8, each as large as the data"),
+    Rung("learned-noise", "learned-noise", {}, "8, data-sized"),
+    Rung("fixed-noise", "learned-noise", {"encoder": "noise"}, "8, data-sized"),
     Rung(
         "ddpm",
         "mnist-ddpm",
         {**WIDE, "network": "cosine", "width": 256, "blocks": 2, "clusters": 0, "guidance": 1.0, "end_log_snr": 6.0},
-        "1,000, each as large as the data",
+        "1,000, data-sized",
     ),
 )
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """A ladder to climb; exactly one of `minutes` and `steps`, for each rung."""
+    """Request for a ladder. Exactly one of `minutes` and `steps` is the budget of each rung."""
 
     out: Path
     data: str = "mnist"
     size: tuple[int, int] | None = None
     minutes: float | None = None
     steps: int | None = None
-    limit: int = 1000  # held-out examples on which all rungs are measured
-    samples: int = 1000  # of each rung that are compared with real images; 0: none
+    limit: int = 1000  # number of held-out examples on which all rungs are measured
+    samples: int = 1000  # number of samples of each rung that are compared with real images; 0: none
     seed: int = 0
     device: str = "auto"
 
     @property
     def budget(self) -> str:
-        """Budget of a rung in words."""
+        """Return the budget of a rung as text."""
         if self.steps is not None:
             return counted(self.steps, "step")
         return "1 minute" if self.minutes == 1 else f"{self.minutes:g} minutes"
 
     def plan(self) -> dict[str, Any]:
-        """Settings that an interrupted ladder must have when it is continued, as plain JSON values."""
+        """Return the settings that must not change when a ladder is resumed, as plain JSON values."""
         kept = {name: value for name, value in vars(self).items() if name not in ("out", "device")}
         kept["size"] = None if self.size is None else list(self.size)
         kept["rungs"] = {rung.name: rung.chosen().record() for rung in RUNGS}
@@ -110,8 +110,8 @@ class Measured:
         rung: The rung.
         path: Its run directory.
         result: Bound of the examples that all rungs share.
-        step: Paired difference to the rung below; None for the first.
-        samples: Record of the samples compared with real images; None where they were not.
+        step: Paired difference from the rung below; None for the first rung.
+        samples: Record of the samples compared with real images; None if they were not measured.
         summary: Content of the run's summary.json.
         parameters: Number of trained parameters.
     """
@@ -142,12 +142,12 @@ class Measured:
 
 
 def latent_bits(terms: dict[str, float]) -> float:
-    """Bits per dimension of all terms but the reconstruction: the KL terms of the latents."""
+    """Return the bits per dimension of all terms but the reconstruction, i.e. the KL terms of the latents."""
     return sum(value for name, value in terms.items() if name != "reconstruction")
 
 
 def climb(wanted: Wanted) -> dict[str, Any] | int:
-    """Train and measure every rung, then write ladder.json; a finished or half-finished ladder is continued.
+    """Train and measure every rung, then write ladder.json. An unfinished ladder is resumed, a finished one is read.
 
     Returns:
         The content of ladder.json, or the number of the signal that stopped it.
@@ -179,12 +179,13 @@ def climb(wanted: Wanted) -> dict[str, Any] | int:
         "rungs": [one.record() for one in done],
     }
     with files.writing(wanted.out / RECORD):
-        files.replace(wanted.out / RECORD, records.to_bytes(record))  # last: its presence means that all is measured
+        # written last, because its presence means that everything is measured
+        files.replace(wanted.out / RECORD, records.to_bytes(record))
     return record
 
 
 def read(out: Path) -> dict[str, Any]:
-    """Content of a finished ladder's ladder.json; InputError if it is damaged."""
+    """Read ladder.json of a finished ladder; InputError if it is damaged."""
     return _read(out / RECORD)
 
 
@@ -200,7 +201,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _begin(wanted: Wanted) -> None:
-    """Make the folder with its plan, or check that the folder is this ladder's."""
+    """Create the folder with its plan, or check that an existing folder has the same plan."""
     if (wanted.minutes is None) == (wanted.steps is None):
         raise InputError("expected --minutes or --steps for each rung, got both or none; give one")
     plan = wanted.out / PLAN
@@ -218,7 +219,7 @@ def _begin(wanted: Wanted) -> None:
 
 
 def _in_all(wanted: Wanted) -> str:
-    """Time of the whole ladder in words, where it is known."""
+    """Return the time of the whole ladder as text; empty if it is unknown."""
     if wanted.minutes is None:
         return ""
     return f", about {len(RUNGS) * wanted.minutes:.0f} minutes of training; measuring takes about half as long"
@@ -244,7 +245,7 @@ def _trained(rung: Rung, path: Path, wanted: Wanted) -> int:
 
 
 def _measured(rung: Rung, path: Path, wanted: Wanted, below: Measured | None) -> Measured:
-    """Bound and samples of a finished rung, on the examples that all rungs share."""
+    """Measure bound and samples of a finished rung, on the examples that all rungs share."""
     model, directory = load(path, wanted.device), RunDirectory.open(path)
     dataset = data_of(open_source(path), model, None)
     examples = dataset.test[: wanted.limit]
@@ -259,7 +260,7 @@ def _measured(rung: Rung, path: Path, wanted: Wanted, below: Measured | None) ->
 
 
 def _flags(wanted: Wanted) -> list[str]:
-    """Flags that continue this ladder."""
+    """Return the flags that resume this ladder."""
     size = None if wanted.size is None else "x".join(map(str, wanted.size))
     given = {**vars(wanted), "size": size}
     plain = {item.name: item.default for item in dataclasses.fields(Wanted)}
@@ -272,7 +273,7 @@ def _flags(wanted: Wanted) -> list[str]:
 
 
 def lines(record: dict[str, Any]) -> Iterator[str]:
-    """The ladder as a table for a terminal; `record` is the content of ladder.json."""
+    """Yield the lines of the ladder's table for a terminal; `record` is the content of ladder.json."""
     yield f"{'rung':<17}{'bits/dim':>18}{'reconstruction':>16}{'latents':>9}{'change':>19}{'distance':>16}"
     for number, rung in enumerate(record["rungs"], 1):
         bound, change = rung["likelihood"], rung["change"]
@@ -284,7 +285,7 @@ def lines(record: dict[str, Any]) -> Iterator[str]:
 
 
 def distance_words(samples: dict[str, Any] | None) -> str:
-    """Fréchet distance with its standard error; empty if samples were not measured."""
+    """Return the Fréchet distance with its standard error as text; empty if samples were not measured."""
     found = (
         []
         if samples is None

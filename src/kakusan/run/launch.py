@@ -12,6 +12,7 @@ from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+from kakusan.console import command
 from kakusan.errors import MISTAKE
 from kakusan.signals import EXIT_STATUS, SIGNALS
 
@@ -45,7 +46,7 @@ def launch(arguments: list[str], processes: int, restarts: int) -> int:
     except ChildFailedError as failed:
         status, killed_by = verdict([failure.exitcode for failure in failed.failures.values()])
         if killed_by is not None:
-            words = f"kakusan: a process was killed by signal {killed_by}; resume with: kakusan train --resume RUN"
+            words = f"kakusan: a process was killed by signal {killed_by}; resume with: {command('train', '--resume', 'RUN')}"
             print(words, file=sys.stderr)
         return status
     return 0

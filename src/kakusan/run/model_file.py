@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from torch import Tensor
 
+from kakusan.console import command
 from kakusan.data.forms import FORMS
 from kakusan.errors import InputError, shown
 from kakusan.run.build import blueprint, event_shape_of, family_of
@@ -120,7 +121,7 @@ def read(path: Path) -> ExportedModel:
     if found != claimed:
         raise InputError(
             f"{path} is damaged: its content has the SHA-256 {found}, expected {shown(claimed)}; get the file again, "
-            "or write it again with kakusan export RUN"
+            f"or write it again with: {command('export', 'RUN')}"
         )
     early = {name.removeprefix(EARLY): tensor for name, tensor in named.items() if name.startswith(EARLY)}
     weights = {name: tensor for name, tensor in named.items() if not name.startswith(EARLY)}
@@ -137,7 +138,9 @@ def content_hash(record: Mapping[str, Any], named: Mapping[str, Tensor]) -> str:
 def _facts(metadata: Mapping[str, str], path: Path) -> tuple[Facts, dict[str, Any], Any]:
     """Return the checked description in the metadata, its verbatim record, and the hash that the metadata claim."""
     if KEY not in metadata:
-        raise InputError(f"{path} holds weights without a description of the model; kakusan export RUN writes both")
+        raise InputError(
+            f"{path} holds weights without a description of the model; {command('export', 'RUN')} writes both"
+        )
     record = records.parse(metadata[KEY], f"{path}: its record")
     if not isinstance(record, dict):
         raise InputError(f"{path}: its record must be a table, got {shown(record)}")

@@ -13,7 +13,7 @@ import torch
 from kakusan.console import tell, writing
 from kakusan.errors import InputError
 from kakusan.run.build import training_terms
-from kakusan.run.directory import RunDirectory, refuse_inside_a_run
+from kakusan.run.directory import RunDirectory, check_new
 from kakusan.run.families.conditional import labels_of
 from kakusan.run.job import Job, reopened, trainer_of
 from kakusan.training import checkpoint
@@ -97,7 +97,7 @@ def _check_out(job: Job, out: Path | None) -> None:
         raise InputError(f"{job.dataset.name} holds no images to write to {out}; omit --out")
     if out.suffix != ".png":
         raise InputError(f"--out must end in .png, got {out}")
-    refuse_inside_a_run(out)
+    check_new(out)
     with writing(out):
         out.parent.mkdir(parents=True, exist_ok=True)
 

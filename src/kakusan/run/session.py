@@ -22,6 +22,7 @@ from kakusan.training.loop import Trainer
 from kakusan.training.progress import ProgressLine
 
 MARKS = [0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0]  # shares of the budget after which the run is saved and measured
+CANNOT_FIT = 1.5  # needed memory as a multiple of the free memory, above which a step is refused
 NOTABLE_RISE = 1.02  # factor between two measurements of bits/dim above which the rise is explained
 MAY_RISE = "bits/dim rose: early in training it may, while samples improve; the report says why"
 
@@ -95,12 +96,15 @@ class Session:
         return family_of(self.job.recipe.model).is_cheap(self.job.recipe.model)
 
     def _check_memory(self) -> None:
-        """Print a caution if a training step needs most of the free memory."""
+        """Print a caution if a training step needs most of the free memory; InputError if it cannot fit."""
         if not self._cheap_step or self.trainer.settings.compile != "none":
             return  # finding out would take T network evaluations, or the time of compilation
         needed, free = step_bytes(self.trainer), available_bytes(self.job.device)
         if free is not None and needed > 0.9 * free:
-            tell(f"caution: a step needs about {memory_words(needed, free, self.job.recipe)}")
+            words = f"a step needs about {memory_words(needed, free, self.job.recipe)}"
+            if needed > CANNOT_FIT * free:
+                raise InputError(words)
+            tell(f"caution: {words}")
 
     def _on_save(self, trainer: Trainer) -> None:
         try:

@@ -8,6 +8,7 @@ from typing import Any, cast
 
 from torch import Tensor
 
+from kakusan.console import command
 from kakusan.errors import InputError
 from kakusan.models.diffusion import Diffusion
 from kakusan.models.mixture import Mixture, split
@@ -29,7 +30,7 @@ def student_recipe(recipe: Recipe, teacher: Recipe) -> Recipe:
     if not teacher.model.guided or teacher.distil is not None:
         kind = "a student itself" if teacher.distil is not None else f"a {teacher.family} model"
         raise InputError(
-            f"a teacher must be a diffusion model, and {teacher.name} is {kind}; e.g. kakusan train mnist-ddpm"
+            f"a teacher must be a diffusion model, and {teacher.name} is {kind}; e.g. {command('train', 'mnist-ddpm')}"
         )
     settings = cast(DiffusionConfig, teacher.model)
     distil = _distil(recipe)

@@ -44,7 +44,7 @@ def summarize(model: TrainedModel, dataset: Dataset, held_out: int) -> dict[str,
         *floor_lines(model, result),
     ]
     if held_out < len(dataset.test):
-        lines.append(f"  the first {held_out:,} of {len(dataset.test):,}; kakusan evaluate RUN measures all")
+        lines.append(f"  the first {held_out:,} of {len(dataset.test):,}; the command evaluate measures all")
     found = {"likelihood": result.record(), **measured.details, "lines": lines}
     floor = floor_bits(model)
     return found if floor is None else {**found, "floor_bits_per_dim": floor}
@@ -57,7 +57,7 @@ def floor_lines(model: TrainedModel, result: Evaluation) -> list[str]:
         above = result.bits_per_dim - floor
         return [f"  {above:.4f} bits/dim above {floor:.4f}, the least that a density of unit variance can reach"]
     if model.measured_in == "gray levels" and result.bits_per_dim > LEVELS_BITS:
-        return [f"caution: above the {LEVELS_BITS} bits/dim of uniform noise: train longer"]
+        return [f"caution: above the {LEVELS_BITS} bits/dim of uniform noise; train longer"]
     return []
 
 

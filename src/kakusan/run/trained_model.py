@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from kakusan import distributed
 from kakusan.checks import check_count
+from kakusan.console import command
 from kakusan.data.dataset import Dataset
 from kakusan.errors import InputError
 from kakusan.images import Images
@@ -207,7 +208,7 @@ class TrainedModel:
         if not self.family.has_bound:
             raise InputError(
                 "a student has no bound, because it cannot score given examples; measure its samples "
-                "with kakusan evaluate RUN --samples 1000"
+                f"with: {command('evaluate', 'RUN', '--samples', 1000)}"
             )
 
     def evaluate(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from kakusan.run.trained_model import TrainedModel
 
 FLAGS = {"pictures.bad": "bad-images"}  # settings whose flags have other names
+ARGUMENTS = ("data", "steps", "minutes", "out", "seed", "device", "teacher", "init", "resume")  # of `train` itself
 PARTS = ("model", "optim", "pictures", "distil")  # sections of a recipe whose settings may be given
 
 
@@ -161,6 +163,11 @@ def _chosen(
     recipe: Recipe, settings: Mapping[str, Any], data: Path | str | None, steps: int | None, minutes: float | None
 ) -> Recipe:
     """Return the recipe with the given settings, data and budget."""
+    if data is not None and not isinstance(data, str | os.PathLike):
+        raise InputError(
+            f"data must be a path or a name, got {type(data).__name__}; save it, numpy.save('data.npy', x), and pass "
+            "data='data.npy'; or train a model of your own on it with kakusan.fit"
+        )
     chosen = with_settings(recipe, settings)
     if minutes is not None or steps is not None:
         chosen = dataclasses.replace(chosen, minutes=minutes, steps=steps)
@@ -209,7 +216,7 @@ def _resolved(recipe: Recipe, settings: Mapping[str, Any]) -> list[tuple[str, st
     for given, value in found:
         homes = [known[given]] if given in known else alone.get(given, [])
         if not homes:
-            hint = did_you_mean(given, [*alone, *known])
+            hint = did_you_mean(given, [*alone, *known, *ARGUMENTS])
             all_of_them = command("train", recipe.name, "--help")
             raise InputError(f"recipe {recipe.name} has no setting {given!r}; {hint}{all_of_them} lists all")
         if len(homes) > 1:

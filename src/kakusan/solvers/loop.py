@@ -49,6 +49,9 @@ class SolverStep:
     z_s: Tensor
     x_hat: Tensor
 
+    def __repr__(self) -> str:
+        return f"SolverStep({self.number}: t = {self.t.index} to {self.s.index}, latents {tuple(self.z_t.shape)})"
+
 
 Callback = Callable[[SolverStep], None]
 

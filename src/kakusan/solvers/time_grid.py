@@ -66,7 +66,8 @@ def checked_times(given: Sequence[int], depth: int) -> list[int]:
     """
     found = sorted(int(t) for t in given)
     if not found or len(set(found)) < len(found) or found[0] < 1 or found[-1] > depth:
-        raise InputError(f"times must be different steps within 1..{depth}, got {list(given)}")
+        data = "; leave out 0: the last step always leads to the data" if found[:1] == [0] else ""
+        raise InputError(f"times must be different steps within 1..{depth}, got {list(given)}{data}")
     return found
 
 

@@ -161,7 +161,7 @@ def _header(file: BufferedReader, path: Path) -> Header:
     length = int.from_bytes(file.read(LENGTH_BYTES), "little")
     if size < LENGTH_BYTES or length > size - LENGTH_BYTES:
         raise InputError(
-            f"{path}: not a complete safetensors file: it has {size:,} bytes, and its header alone should have {length:,}"
+            f"{path}: not a complete safetensors file; it has {size:,} bytes, and its header alone should have {length:,}"
         )
     if length > MOST_HEADER_BYTES:
         raise InputError(f"{path}: the header may have at most {MOST_HEADER_BYTES:,} bytes, got {length:,}")

@@ -50,7 +50,7 @@ class Muon(torch.optim.Optimizer):
                     self.state[p]["momentum"] = torch.zeros_like(p)
             for alike in batches(moving):
                 aheads = [self._ahead(p, group["momentum"], skip) for p in alike]
-                updates = orthogonalised(torch.stack([_lying(ahead) for ahead in aheads]))
+                updates = orthogonalized(torch.stack([_lying(ahead) for ahead in aheads]))
                 moves = 1.0
                 if skip is not None:
                     moves = 1.0 - skip
@@ -94,7 +94,7 @@ def _lying(matrix: Tensor) -> Tensor:
     return matrix if matrix.shape[-2] <= matrix.shape[-1] else matrix.mT
 
 
-def orthogonalised(matrix: Tensor) -> Tensor:
+def orthogonalized(matrix: Tensor) -> Tensor:
     """Approximate U V^T of a singular value decomposition U S V^T by a quintic Newton-Schulz iteration.
 
     The argument is a matrix (rows, columns) or a batch of matrices. The iteration X <- (a + b G + c G^2) X with G = X X^T

@@ -6,7 +6,7 @@ import time
 from types import TracebackType
 from typing import Self
 
-from kakusan.console import Status, minutes, tell
+from kakusan.console import Status, counted, minutes, tell
 from kakusan.training.flops import Effort
 from kakusan.training.loop import Trainer
 
@@ -51,7 +51,8 @@ class ProgressLine:
         """State once how long a budget of steps takes on this machine."""
         state, steps = trainer.state, trainer.budget.steps
         if steps is not None and state.seconds > 0:
-            tell(f"{steps:,} steps take about {minutes(state.seconds * steps / state.step)} on this machine")
+            verb = "takes" if steps == 1 else "take"
+            tell(f"{counted(steps, 'step')} {verb} about {minutes(state.seconds * steps / state.step)} on this machine")
 
     def _text(self, trainer: Trainer) -> str:
         done, seconds = trainer.progress, trainer.state.seconds

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
+from kakusan.console import counted
 from kakusan.errors import InputError
 from kakusan.settings import Between, check
 
@@ -84,4 +85,8 @@ class Budget:
         return seconds / (60 * self.minutes)
 
     def __str__(self) -> str:
-        return f"{self.steps:,} steps" if self.steps is not None else f"{self.minutes:g} minutes"
+        return (
+            counted(self.steps, "step")
+            if self.steps is not None
+            else f"{self.minutes:g} minute{'' if self.minutes == 1 else 's'}"
+        )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from torch import Tensor
 
+from kakusan.checks import shape_advice
 from kakusan.errors import InputError
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ class Form(abc.ABC):
         augmentable: Whether examples can be shifted and mirrored in training.
         has_figure: Whether examples can be written as a figure.
         has_pixels: Whether examples are images, among which duplicates can be searched.
-        how_to_label: Ways to give examples labels, for errors.
+        how_to_label: Advice in errors on how to label the examples.
         shows_mean: Whether a sample of a model without solver steps is the mean of p(x | z_1), not a draw.
     """
 
@@ -43,9 +44,7 @@ class Form(abc.ABC):
     has_figure: ClassVar[bool] = False
     has_pixels: ClassVar[bool] = False
     shows_mean: ClassVar[bool] = False
-    how_to_label: ClassVar[str] = (
-        "add --labels FILE.csv with the columns name and label; names are numbers of rows from 0"
-    )
+    how_to_label: ClassVar[str] = "add --labels FILE.csv with the columns name and label; names are row numbers from 0"
 
     @abc.abstractmethod
     def fits(self, event_shape: tuple[int, ...]) -> bool:
@@ -85,9 +84,10 @@ class Form(abc.ABC):
     def check(self, examples: Tensor, event_shape: tuple[int, ...], fits: bool) -> None:
         """Raise an InputError that names the expected form unless `fits` is true."""
         if not fits:
+            hint = shape_advice("x", examples.shape, event_shape, "kakusan.data.open_data(path).test has that form")
             raise InputError(
                 f"the model takes {self.values} of shape (n, {', '.join(map(str, event_shape))}), got {examples.dtype} "
-                f"{tuple(examples.shape)}; kakusan.data.open_data(path).test has that form"
+                f"{tuple(examples.shape)}; {hint}"
             )
 
     def facts(self, dataset: Dataset) -> list[str]:
@@ -115,7 +115,7 @@ class Form(abc.ABC):
     def rate(self, bits_per_dim: float, standard_error: float | None, num_dims: int, digits: int = 4) -> str:
         """A bound with its standard error in the unit of this form, in words; by default bits/dim, lower is better."""
         stderr = "unknown" if standard_error is None else f"{standard_error:.4f}"
-        return f"{bits_per_dim:.{digits}f} ± {stderr} bits/dim"
+        return f"{bits_per_dim:z.{digits}f} ± {stderr} bits/dim"
 
     def cautions(self, dataset: Dataset, high: float) -> list[str]:
         """Warnings about values that are unusual for this form; `high` is the largest."""

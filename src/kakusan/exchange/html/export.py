@@ -19,6 +19,7 @@ from kakusan.exchange.html.plan import steps_of
 from kakusan.exchange.parts import Parts, parts_of, shared_model
 from kakusan.models.clusters import Classes
 from kakusan.models.mixture import split
+from kakusan.progress import progress, stages
 from kakusan.run.source import ModelSource
 from kakusan.run.trained_model import TrainedModel
 from kakusan.solvers import solver_named
@@ -46,8 +47,10 @@ class HTMLPage(ExportFormat):
             raise InputError(
                 f"a page draws images, and {source.path} has examples of shape {model.event_shape}; choose another --format"
             )
-        settings, weights = contents(model, parts)
-        page = _page(model, source, settings, weights).encode()
+        with stages("exporting", 2) as done:
+            settings, weights = contents(model, parts)
+            done()
+            page = _page(model, source, settings, weights).encode()
         lines = [f"{len(settings['program']['ops'])} operations, {len(weights):,} characters of weights"]
         if len(page) > LARGEST:
             lines.append(f"caution: the page has {len(page) / 1e6:.0f} MB and opens slowly; use a smaller network")
@@ -64,7 +67,7 @@ def contents(model: TrainedModel, parts: Parts) -> tuple[dict[str, Any], str]:
     example = [torch.zeros(1, *model.event_shape), torch.ones(1, dtype=torch.int64)]
     if classes is not None:
         example.append(torch.zeros(1, dtype=torch.int64))
-    programs = [lower(one, tuple(example)) for one in parts.networks]
+    programs = [lower(one, tuple(example)) for one in progress(parts.networks, "exporting")]
     solver = solver_named(policy.solver)
     offered = {policy.default_steps, *(FEW_COUNTS if policy.default_steps == 1 else COUNTS)}
     settings = {

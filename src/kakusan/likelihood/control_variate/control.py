@@ -25,7 +25,7 @@ RIDGE = 1.0  # ridge penalty, in evaluations, that pulls a group's coefficients 
 SHARED_RIDGE = 1e-3 * RIDGE  # ridge penalty that pulls the shared coefficients to 0
 
 
-def _standardised(columns: Tensor) -> Tensor:
+def _standardized(columns: Tensor) -> Tensor:
     """Standardize to mean 0 and std 1, and clip, so that a single outlier does not extrapolate."""
     spread = columns.std(0)
     scaled = torch.where(spread > 1e-12, (columns - columns.mean(0)) / spread.clamp(min=1e-12), 0.0)
@@ -66,7 +66,7 @@ class Predictors:
             plain.append(by_rows(self._features.own, x))
             sums.append(by_rows(lambda x: wiener.summed(wiener.coordinates(x), group, num_groups), x))
         self._wiener_sums = torch.cat(sums)  # (N, groups)
-        scaled = _standardised(torch.cat(plain))
+        scaled = _standardized(torch.cat(plain))
         constant = torch.ones(num, 1, dtype=torch.float64)
         self.own = torch.cat([constant, scaled], 1)  # (N, k)
 

@@ -18,19 +18,19 @@ class Surroundings:
     def __init__(self, images: Tensor):
         """Fit the prediction to images (n, C, H, W), n >= 1, or to as many of them as suffice."""
         width = (2 * REACH + 1) ** 2
-        self._centre = width // 2
+        self._center = width // 2
         squares = torch.zeros(width + 1, width + 1, dtype=torch.float64)
         each = images[0].numel()
         for part in images[: max(1, ENOUGH // each)].split(max(1, AT_ONCE // each)):
             patches = F.unfold(_padded(part), 2 * REACH + 1).transpose(1, 2).reshape(-1, width).double()
             known = torch.cat([patches, torch.ones(len(patches), 1, dtype=torch.float64)], 1)
             squares += known.T @ known
-        others = [k for k in range(width + 1) if k != self._centre]
-        gram, right = squares[others][:, others], squares[others, self._centre]
+        others = [k for k in range(width + 1) if k != self._center]
+        gram, right = squares[others][:, others], squares[others, self._center]
         penalty = RIDGE * (squares.diag()[:-1].mean() + squares[-1, -1])
         weights = torch.linalg.solve(gram + penalty * torch.eye(width, dtype=torch.float64), right)
         kernel = torch.zeros(width, dtype=torch.float64)
-        kernel[: self._centre], kernel[self._centre + 1 :] = weights[: self._centre], weights[self._centre : -1]
+        kernel[: self._center], kernel[self._center + 1 :] = weights[: self._center], weights[self._center : -1]
         self._kernel, self._constant = kernel.view(1, 1, 2 * REACH + 1, -1), weights[-1].item()
 
     def off(self, x: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The family between hierarchy and diffusion: latents as large as the data, and a learned or a fixed encoder."""
+"""The learned-noise family, between hierarchical VAE and diffusion: latents as large as the data, and a learned or fixed encoder."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 else:
     Network = Literal[*NETWORKS]
 
-LOG_SNR = (10.0, -8.0)  # of the lowest and of the highest latent; at 10 the noise is as wide as a gray level
+LOG_SNR = (10.0, -8.0)  # log-SNR of z_1 and z_L; at 10 the std of the noise is about the width of a gray level
 
 
 @dataclass(frozen=True)
@@ -30,11 +30,11 @@ class LearnedNoiseConfig(ModelConfig):
     family = "learned-noise"
 
     depth: Annotated[int, Between(2, 100)] = 8
-    """Number of levels L. A training step evaluates encoder and decoder once for each."""
+    """Number of levels L. A training step evaluates encoder and decoder once per level."""
     encoder: Literal["learned", "noise"] = "learned"
     """Encoder. learned: a network that starts as fixed noise. noise: fixed noise, which is a diffusion model of L steps."""
     network: Network = "cosine"
-    """Network of the decoders, and one of the same kind for the encoders. cosine: a perceptron on the cosine transform of the image. unet: small, for a CPU."""
+    """Network of the decoders. The encoders have a second network of this kind. cosine: a perceptron on the cosine transform of the image. unet: small, for a CPU."""
     width: Channels = 256
     """Number of units of each layer, or of channels."""
     inner_width: Channels = 64
@@ -44,7 +44,7 @@ class LearnedNoiseConfig(ModelConfig):
     patch: Annotated[int, Between(1, 64)] = 4
     """Side of a patch in pixels, for convnext and transformer."""
 
-    # Choices of the networks that are no settings here
+    # fixed choices of the networks, which are not settings here
     variance, likelihood, prediction = "learned", "discretized", "v"
     time, num_conditions, fold, refine, checkpointing = "sinusoidal", 0, 2, 0, False
 
@@ -53,20 +53,20 @@ class LearnedNoiseConfig(ModelConfig):
 
 
 class LearnedNoiseFamily(Family):
-    """Hierarchical VAEs of images with latents as large as the data."""
+    """Family of hierarchical VAEs of images with latents as large as the data."""
 
     name = "learned-noise"
     config = LearnedNoiseConfig
 
     def build(self, config: LearnedNoiseConfig, event_shape: tuple[int, ...]) -> nn.Module:
-        """A `LearnedNoise` around a diffusion model of L steps."""
+        """Build a `LearnedNoise` around a diffusion model of L steps."""
         import torch
 
         from kakusan.models.diffusion import Diffusion
         from kakusan.models.learned_noise import LearnedNoise
 
         network = NETWORKS[config.network]
-        with torch.device("cpu"):  # its tables are numbers, also where the networks are but shapes
+        with torch.device("cpu"):  # the tables have values, even if the networks are built on the meta device
             schedule = schedule_of(config.depth)
         chain = Diffusion(
             network.from_config(config, event_shape),
@@ -79,14 +79,14 @@ class LearnedNoiseFamily(Family):
         return LearnedNoise(chain, network.from_config(config, event_shape) if config.encoder == "learned" else None)
 
     def figures(self, model: TrainedModel, held_out: Tensor) -> dict[str, Figure]:
-        """The latents of a few images, level by level."""
+        """Return a figure of the latents of a few images, level by level."""
         from kakusan.run.figures import forward_strip
 
         return {"forward.png": forward_strip(model, held_out)}
 
 
 def schedule_of(depth: int) -> Schedule:
-    """Fixed noise of L levels, evenly spaced in the log-SNR."""
+    """Return the schedule of `depth` levels of fixed noise, evenly spaced in log-SNR."""
     import torch
 
     from kakusan.schedule import Schedule

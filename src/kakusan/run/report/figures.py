@@ -85,7 +85,7 @@ def term_bars(terms: dict[str, float]) -> bytes:
 
 
 def stacked_bars(models: dict[str, dict[str, float]]) -> bytes:
-    """One bar for each model, of the terms of its bound; terms below 0 extend to the left."""
+    """Plot one stacked bar per model from the terms of its bound; terms below 0 extend to the left."""
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(7.2, 1.2 + 0.45 * len(models)))
         names = list(dict.fromkeys(name for terms in models.values() for name in terms))

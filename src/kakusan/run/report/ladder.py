@@ -15,7 +15,7 @@ from kakusan.storage import files
 
 
 def write_page(out: Path, record: dict[str, Any], lang: str = "en") -> Path:
-    """Write the page of a ladder, ladder.html or ladder-ja.html, unless it is there.
+    """Write the page of a ladder, ladder.html or ladder-ja.html, unless it exists, and return its path.
 
     Args:
         out: Folder of the ladder.
@@ -33,7 +33,7 @@ def write_page(out: Path, record: dict[str, Any], lang: str = "en") -> Path:
 
 
 def render(out: Path, record: dict[str, Any], lang: str = "en") -> str:
-    """The page as text; arguments as in `write_page`."""
+    """Return the page as text; arguments as in `write_page`."""
     words, rungs = LADDER_WORDS[lang], record["rungs"]
     bounds = [rung["likelihood"] for rung in rungs]
     intro = words["intro"].format(budget=record["budget"], n=f"{bounds[0]['num_images']:,}", data=record["data"])
@@ -55,7 +55,7 @@ def render(out: Path, record: dict[str, Any], lang: str = "en") -> str:
 
 
 def _row(out: Path, rung: dict[str, Any], before: dict[str, Any] | None, words: dict[str, Any]) -> dict[str, Any]:
-    """One rung of the table, with its samples and the sentence about its terms."""
+    """Return one rung of the table, with its samples and the sentence about its terms."""
     bound, change = rung["likelihood"], rung["change"]
     parts = {"reconstruction": bound["terms"]["reconstruction"], "kl": rung["latent_bits_per_dim"]}
     if before is None:

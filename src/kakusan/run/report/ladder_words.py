@@ -1,4 +1,4 @@
-"""Text of the ladder's page in English and Japanese: sentences by name, with the same names in both."""
+"""Text of the ladder's page in English and Japanese: sentences by name, with the same names in both languages."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from typing import Any
 
 ENGLISH: dict[str, Any] = {
     "title": "From VAE to diffusion model: only two changes",
-    "intro": "One model for each rung, on the same data with the same budget ({budget} each). All of them are measured by one bound, on "
-    "the first {n} held-out examples of {data}. bits/dim: lower is better.",
+    "intro": "One model per rung, trained on the same data with the same budget ({budget} each). All models are measured by the "
+    "same bound, on the first {n} held-out examples of {data}. Fewer bits/dim are better.",
     "comparable": "The numbers can be compared because all rungs give {observation}.",
     "rung": "rung",
     "new": "what is new",
@@ -19,34 +19,34 @@ ENGLISH: dict[str, Any] = {
     "reconstruction": "reconstruction",
     "kl": "latents",
     "moved": "change",
-    "distance": "distance to real images",
+    "distance": "distance",
     "changes": {
         "vae": "One level of latents, smaller than the data.",
-        "two-levels": "A second level: the prior of the first is learned.",
+        "two-levels": "A second level, which learns the prior of the first level.",
         "levels": "Eight levels.",
         "learned-noise": "First change: every latent is as large as the data. The encoder is learned, and starts as fixed noise.",
         "fixed-noise": "Second change: the encoder stays fixed noise. This is a diffusion model of eight steps.",
-        "ddpm": "The same with 1,000 steps. Fixed noise has a closed form, so that one step of training needs one level.",
+        "ddpm": "The same with 1,000 steps. Fixed noise has a closed form, so a training step needs only one level.",
     },
     "pays": {
         "reconstruction": "Compared with the rung above, the reconstruction changes by {reconstruction} bits/dim and the latents by {kl}.",
         "first": "The reconstruction costs {reconstruction} bits/dim, the latents {kl}.",
     },
-    "bars": "Which term pays",
+    "bars": "Where the bits go",
     "bars_alt": "Terms of the bound of each rung in bits per dimension",
     "bars_are": "The bars of a rung sum to its bits/dim. Reconstruction: bits of an image given the first latent. Level l: bits by which "
-    "z_l differs from what the level above predicts. Diffusion: the same of all steps. Prior: bits of the last latent.",
+    "z_l differs from the prediction of the level above. Diffusion: the same for all steps. Prior: bits of the last latent.",
     "samples": "Samples",
-    "samples_are": "Samples of each rung, not selected.",
+    "samples_are": "Samples of each rung, not selected. Distance: Fréchet distance between samples and real images, lower is better.",
     "samples_alt": "Samples of the rung {name}",
     "reading": "How to read it",
-    "reading_is": "Fewer bits do not imply better samples. A learned encoder can hide what the decoder finds hard, and has low cost with "
-    "few levels. Fixed noise costs more for each level, and makes levels free: with a closed form for z_t, training draws one of 1,000 "
-    "levels at a time. Changes with their standard errors are paired: the same examples, both models.",
+    "reading_is": "Fewer bits do not imply better samples. A learned encoder can hide what the decoder finds hard, so a few levels have "
+    "low cost. Fixed noise costs more bits per level, but more levels take no more training time: with a closed form for z_t, a training "
+    "step draws one of 1,000 levels. A change and its standard error compare both models on the same examples.",
     "terms": "All terms",
     "term": "term",
     "reproduce": "How to reproduce it",
-    "runs": "Each rung is an ordinary run: {runs}. Sample, evaluate or report them as any other.",
+    "runs": "Each rung is an ordinary run: {runs}. Sample, evaluate or report it like any other run.",
 }
 
 JAPANESE: dict[str, Any] = {
@@ -64,7 +64,7 @@ JAPANESE: dict[str, Any] = {
     "reconstruction": "再構成",
     "kl": "潜在変数",
     "moved": "変化",
-    "distance": "本物との距離",
+    "distance": "距離",
     "changes": {
         "vae": "データより小さい潜在変数が一層。",
         "two-levels": "二層目。一層目の事前分布を学習します。",
@@ -82,7 +82,7 @@ JAPANESE: dict[str, Any] = {
     "bars_are": "段ごとの棒の和がその bits/dim です。reconstruction：最初の潜在変数から画像を符号化するビット。level l：z_l と、"
     "上の層の予測との差のビット。diffusion：全ステップについて同じもの。prior：最後の潜在変数のビット。",
     "samples": "サンプル",
-    "samples_are": "各段のサンプル（選んでいません）。",
+    "samples_are": "各段のサンプル（選んでいません）。距離：サンプルと本物の画像のフレシェ距離。小さいほど良い。",
     "samples_alt": "段 {name} のサンプル",
     "reading": "読み方",
     "reading_is": "ビットが少なくても、サンプルが良いとは限りません。学習したエンコーダは、デコーダの苦手なものを隠せるので、少ない層で"

@@ -15,6 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from PIL import Image
 
 from kakusan.errors import DamageWarning, InputError
+from kakusan.progress import progress, stages
 from kakusan.run.directory import MOST_FIGURE_BYTES, RunDirectory, refuse_inside_a_run, resume_command
 from kakusan.run.report.figures import bound_curve, latent_bars, level_bars, loss_curve, term_bars
 from kakusan.run.report.words import WORDS
@@ -46,8 +47,9 @@ def write_report(run: Path | str, out: Path | None = None, lang: str = "en") -> 
     refuse_inside_a_run(out)
     if not directory.finished:
         raise InputError(f"{directory.path} is not finished; resume with: {resume_command(directory.path)}")
-    page = render(directory, directory.read("summary.json"), lang)
-    with files.writing(out):
+    with stages("writing the report", 2) as done, files.writing(out):
+        page = render(directory, directory.read("summary.json"), lang)
+        done()
         files.replace(out, page.encode())
     return out
 
@@ -74,7 +76,7 @@ def render(run: RunDirectory, summary: dict[str, Any], lang: str = "en") -> str:
         stages=_stages(run, history),
         figures=[
             {"title": title, "caption": caption, "source": source}
-            for name, (title, caption) in words["figures"].items()
+            for name, (title, caption) in progress(words["figures"].items(), "writing the report")
             if (source := png(run, f"{name}.png"))
         ],
         tiles=_tiles(summary, words),
@@ -90,7 +92,7 @@ def render(run: RunDirectory, summary: dict[str, Any], lang: str = "en") -> str:
 
 
 def template(name: str) -> Template:
-    """A page of this folder, which escapes what it shows."""
+    """Load a template of this folder, which escapes all inserted text."""
     loader = PackageLoader("kakusan.run", "report")
     return Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True).get_template(name)
 
@@ -246,7 +248,7 @@ _BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 
 
 def data_url(content: bytes, kind: str) -> str:
-    """An image as the address of itself."""
+    """Return an image as a data URL."""
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 
