@@ -18,6 +18,8 @@ SMALL = ["--width", "32", "--blocks", "1", "--patch", "7", "--batch", "16", "--c
 FOLDER = Path(__file__).parent.parent / "benchmarks"
 SCRIPTS = ["cost", "memory", "sampling", "startup", "stepping", "throughput", "time_to_quality"]
 
+ALONE = ["html_page", "onnx_speed"]  # left out of `make bench`: they need a browser or onnxruntime
+
 
 @pytest.fixture
 def part(monkeypatch):
@@ -38,7 +40,7 @@ def rows() -> list[dict]:
     ]
 
 
-@pytest.mark.parametrize("name", SCRIPTS)
+@pytest.mark.parametrize("name", [*SCRIPTS, *ALONE])
 def test_every_script_parses_what_its_own_words_say(part, name):
     module = part(name)
     for line in module.__doc__.splitlines():

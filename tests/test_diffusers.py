@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 
 import kakusan as kk
@@ -230,6 +231,126 @@ def test_a_pickle_is_never_loaded_and_the_way_to_safetensors_is_named(capsys, co
         assert "save_pretrained" in told
         assert len(told.strip().splitlines()) == 1
     assert not trap.exists()
+
+
+WEIGHTS = "unet/diffusion_pytorch_model.safetensors"
+PARTS = WEIGHTS + ".index.json"
+
+
+def packed(header, body=b"", length=None):
+    """A safetensors file of this header, under its own length unless another is given."""
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return (len(text) if length is None else length).to_bytes(8, "little") + text + body
+
+
+def with_weights(change):
+    """An attack that changes the tensors and leaves the file well-formed."""
+
+    def attack(folder):
+        named = tensors.read(folder / WEIGHTS)[0]
+        change(named)
+        (folder / WEIGHTS).write_bytes(safetensors.torch.save(named))
+
+    return attack
+
+
+def with_content(file, content):
+    """An attack that replaces a file."""
+    return lambda folder: (folder / file).write_bytes(content)
+
+
+def in_parts(place):
+    """An attack that leaves an index of parts that lie elsewhere."""
+
+    def attack(folder):
+        names = tensors.header(folder / WEIGHTS).entries
+        (folder / WEIGHTS).unlink()
+        (folder / PARTS).write_text(json.dumps({"metadata": {}, "weight_map": dict.fromkeys(names, place)}))
+
+    return attack
+
+
+def linked(file, target):
+    """An attack that replaces a file by a link."""
+
+    def attack(folder):
+        (folder / file).unlink()
+        (folder / file).symlink_to(target)
+
+    return attack
+
+
+def first(named):
+    return named["conv_in.weight"]
+
+
+ATTACKS = {
+    "an index nested too deep": (with_content("model_index.json", b'{"a":' * 10**5), "too deep"),
+    "settings nested too deep": (with_content("unet/config.json", b"[" * 5 * 10**5), "too deep"),
+    "a setting twice": (with_content("unet/config.json", b'{"sample_size": 8, "sample_size": 99999}'), "twice"),
+    "settings of two megabytes": (with_content("unet/config.json", b'"' + b"a" * 2 * 2**20 + b'"'), "cannot be read"),
+    "a number that is not finite": (with_content("scheduler/scheduler_config.json", b'{"beta_end": NaN}'), "NaN"),
+    "a header of 2^64 bytes": (with_content(WEIGHTS, b"\xff" * 8 + b"{}"), "header"),
+    "a header of a gigabyte": (with_content(WEIGHTS, packed({}, b"", 2**30)), "header"),
+    "a header nested too deep": (with_content(WEIGHTS, packed(b"[" * 10**6)), "too deep"),
+    "a dtype of half the size": (
+        with_content(
+            WEIGHTS,
+            packed({"conv_in.weight": {"dtype": "F16", "shape": [8, 1, 3, 3], "data_offsets": [0, 288]}}, bytes(288)),
+        ),
+        "conv_in.weight",
+    ),
+    "whole numbers for weights": (with_weights(lambda named: named.update(a=first(named).long())), "a"),
+    "a library that is an absolute path": (
+        with_content("model_index.json", b'{"_class_name": "DDPMPipeline", "unet": ["/tmp/evil", "UNet2DModel"]}'),
+        "never run",
+    ),
+    "a library that leaves the folder": (
+        with_content("model_index.json", b'{"_class_name": "DDPMPipeline", "unet": ["../..", "UNet2DModel"]}'),
+        "never run",
+    ),
+    "parts at an absolute path": (in_parts("/etc/passwd"), "one file"),
+    "parts outside of the folder": (in_parts("../../../secret.safetensors"), "one file"),
+    "parts that are pickles": (in_parts("diffusion_pytorch_model-00001-of-00002.bin"), "one file"),
+    "weights that are an endless device": (linked(WEIGHTS, "/dev/zero"), "a device"),
+    "a tensor under its old and its new name": (
+        with_weights(
+            lambda named: named.update(
+                {
+                    name.replace("to_q", "query"): tensor + 1
+                    for name, tensor in list(named.items())
+                    if "attentions" in name and "to_q" in name
+                }
+            )
+        ),
+        "twice",
+    ),
+    "a weight that is not a number": (with_weights(lambda named: first(named).fill_(float("nan"))), "conv_in.weight"),
+    "a weight beyond float32": (
+        with_weights(lambda named: named.update({"conv_in.weight": first(named).double() * 1e300 + 1e300})),
+        "conv_in.weight",
+    ),
+}
+
+
+@catches("""exchange/diffusers_import.py: the later of two names of a tensor wins [a tensor under its old and its new name]
+- if len(found) < len(head.entries):
++ if False:""")
+@catches("""exchange/diffusers_import.py: weights that float32 lacks become infinite [a weight beyond float32]
+- tensors.check_finite(weights, path)
++ pass""")
+@pytest.mark.reliability
+@pytest.mark.parametrize("name", ATTACKS)
+def test_a_folder_of_hostile_bytes_is_refused_on_one_line(capsys, copy, tmp_path, name):
+    attack, words = ATTACKS[name]
+    attack(copy)
+    code, out, told = call(capsys, "import", copy, "--out", tmp_path / "model.safetensors")
+    assert (code, out) == (2, ""), told
+    assert words in told
+    assert len(told.strip().splitlines()) == 1
+    assert not (tmp_path / "model.safetensors").exists()
+    with pytest.raises(kk.InputError, match=words):
+        import_model(copy)
 
 
 def test_weights_of_another_network_are_refused_before_they_are_read(capsys, copy, tmp_path):

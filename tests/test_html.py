@@ -1,10 +1,12 @@
 """The page of a model draws what Python draws, loads nothing, and holds foreign text as text."""
 
+import importlib
 import json
 import re
 import shutil
 import subprocess
 from importlib import resources
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,6 +24,7 @@ from kakusan.noise import example_streams
 from kakusan.run.families.diffusion import DiffusionConfig
 from kakusan.solvers import solver_named, times
 
+BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 NODE, CHROMIUM = shutil.which("node"), shutil.which("chromium")
 needs_node = pytest.mark.skipif(NODE is None, reason="needs node")
 KEYS = ((0, 0), (7, 3), (123_456_789, 42))
@@ -168,20 +171,20 @@ def test_the_page_shows_the_names_of_classes_as_text(tmp_path):
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
-def test_the_page_draws_samples_in_a_browser_from_a_file(guided, tmp_path):
-    flags = [
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        f"--user-data-dir={tmp_path}",
-        "--virtual-time-budget=60000",
-    ]
-    done = subprocess.run(
-        [CHROMIUM, *flags, "--dump-dom", guided[1].as_uri()], capture_output=True, text=True, timeout=300, check=False
-    )
-    assert "4 of 4 samples of seed 0" in done.stdout
-    assert "t = 0, the sample" in done.stdout
-    assert "CONSOLE" not in done.stderr
+def test_the_page_draws_samples_in_a_browser_from_a_file_and_asks_for_nothing(guided, monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    browser = importlib.import_module("browser")
+    with browser.Page(guided[1].as_uri()) as page:
+        page.wait("Boolean(document.body && document.body.dataset.state === 'ready')")
+        text = page.evaluate("document.body.innerText")
+        level = page.evaluate("document.getElementById('level').value")
+        assert (page.requests, page.messages) == ([guided[1].as_uri()], [])
+        page.evaluate("console.log('seen')")
+        page.evaluate("fetch('https://example.org').catch(() => 0)")  # the policy of the page forbids it
+        assert len(page.messages) >= 2
+        assert page.requests == [guided[1].as_uri()]
+    assert "4 of 4 samples of seed 0" in text
+    assert "t = 0, the sample" in level
 
 
 def test_a_model_that_is_no_diffusion_model_is_refused_in_one_line(capsys, tmp_path):

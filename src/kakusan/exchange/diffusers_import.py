@@ -159,6 +159,11 @@ def _weights(folder: Path, facts: Facts) -> dict[str, Tensor]:
     """Read the network's weights in float32. Nothing is allocated before names and shapes have been checked."""
     path = folder / WEIGHTS
     if not path.exists():
+        if (folder / (WEIGHTS + ".index.json")).exists():
+            raise InputError(
+                f"{folder}: weights in several parts are not read; save them as one file: "
+                'save_pretrained(NEW, max_shard_size="100GB"), and import NEW'
+            )
         pickled = sorted(found for found in folder.iterdir() if found.suffix in PICKLES)
         raise InputError(_no_pickle(pickled[0]) if pickled else f"{path} is missing; expected the network's weights")
     expected = {
@@ -168,6 +173,8 @@ def _weights(folder: Path, facts: Facts) -> dict[str, Tensor]:
 
     def checked(head: tensors.Header) -> tensors.Expected:
         found = {_new_name(name): (entry.shape, entry.dtype) for name, entry in head.entries.items()}
+        if len(found) < len(head.entries):
+            raise InputError(f"{path}: a tensor of an attention appears twice, under its old and its new name")
         floats = {name: found[name][1] if name in found else torch.float32 for name in expected}
         for name, dtype in floats.items():
             if not dtype.is_floating_point:
@@ -176,7 +183,9 @@ def _weights(folder: Path, facts: Facts) -> dict[str, Tensor]:
         return {name: (entry.shape, entry.dtype) for name, entry in head.entries.items()}
 
     named = tensors.read(path, checked)[0]
-    return {PREFIX + _new_name(name): tensor.float() for name, tensor in named.items()}
+    weights = {_new_name(name): tensor.float() for name, tensor in named.items()}
+    tensors.check_finite(weights, path)
+    return {PREFIX + name: tensor for name, tensor in weights.items()}
 
 
 def _new_name(name: str) -> str:

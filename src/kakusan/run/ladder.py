@@ -62,13 +62,13 @@ RUNGS = (
     Rung("vae", "mnist-vae", {"hidden": (512, 512)}, "1 of 32"),
     Rung("two-levels", "mnist-hvae", {**SMALL, **TALL, "latents": (32, 16)}, "2, of 32 and 16"),
     Rung("levels", "mnist-hvae", {**SMALL, **TALL, "latents": (32, 28, 24, 20, 16, 12, 8, 4)}, "8, of 32 down to 4"),
-    Rung("learned-noise", "learned-noise", {}, "8, each as large as the data"),
-    Rung("fixed-noise", "learned-noise", {"encoder": "noise"}, "8, each as large as the data"),
+    Rung("learned-noise", "learned-noise", {}, "8, data-sized"),
+    Rung("fixed-noise", "learned-noise", {"encoder": "noise"}, "8, data-sized"),
     Rung(
         "ddpm",
         "mnist-ddpm",
         {**WIDE, "network": "cosine", "width": 256, "blocks": 2, "clusters": 0, "guidance": 1.0, "end_log_snr": 6.0},
-        "1,000, each as large as the data",
+        "1,000, data-sized",
     ),
 )
 

@@ -19,7 +19,7 @@ ENGLISH: dict[str, Any] = {
     "reconstruction": "reconstruction",
     "kl": "latents",
     "moved": "change",
-    "distance": "distance to real images",
+    "distance": "distance",
     "changes": {
         "vae": "One level of latents, smaller than the data.",
         "two-levels": "A second level, which learns the prior of the first level.",
@@ -37,7 +37,7 @@ ENGLISH: dict[str, Any] = {
     "bars_are": "The bars of a rung sum to its bits/dim. Reconstruction: bits of an image given the first latent. Level l: bits by which "
     "z_l differs from the prediction of the level above. Diffusion: the same for all steps. Prior: bits of the last latent.",
     "samples": "Samples",
-    "samples_are": "Samples of each rung, not selected.",
+    "samples_are": "Samples of each rung, not selected. Distance: Fréchet distance between samples and real images, lower is better.",
     "samples_alt": "Samples of the rung {name}",
     "reading": "How to read it",
     "reading_is": "Fewer bits do not imply better samples. A learned encoder can hide what the decoder finds hard, so a few levels have "
@@ -64,7 +64,7 @@ JAPANESE: dict[str, Any] = {
     "reconstruction": "再構成",
     "kl": "潜在変数",
     "moved": "変化",
-    "distance": "本物との距離",
+    "distance": "距離",
     "changes": {
         "vae": "データより小さい潜在変数が一層。",
         "two-levels": "二層目。一層目の事前分布を学習します。",
@@ -82,7 +82,7 @@ JAPANESE: dict[str, Any] = {
     "bars_are": "段ごとの棒の和がその bits/dim です。reconstruction：最初の潜在変数から画像を符号化するビット。level l：z_l と、"
     "上の層の予測との差のビット。diffusion：全ステップについて同じもの。prior：最後の潜在変数のビット。",
     "samples": "サンプル",
-    "samples_are": "各段のサンプル（選んでいません）。",
+    "samples_are": "各段のサンプル（選んでいません）。距離：サンプルと本物の画像のフレシェ距離。小さいほど良い。",
     "samples_alt": "段 {name} のサンプル",
     "reading": "読み方",
     "reading_is": "ビットが少なくても、サンプルが良いとは限りません。学習したエンコーダは、デコーダの苦手なものを隠せるので、少ない層で"
