@@ -336,3 +336,13 @@ def test_a_reconstruction_starts_at_the_level_that_was_asked_for():
     alpha_bar = 0.7 * 0.4
     z_2 = alpha_bar**0.5 * x + (1 - alpha_bar) ** 0.5 * eps
     assert_close(again, chain.data_estimate(z_2, 2))
+
+
+@catches("""run/trained_model.py: samples of a run repeat after every 250
+- draw(size, first=first + start, seed=seed, cond=known)
++ draw(size, first=first, seed=seed, cond=known)""")
+def test_samples_of_a_trained_model_do_not_repeat_beyond_one_batch(vae):
+    many = vae.sample(503, seed=4)
+    assert len(many) == 503
+    assert not np.array_equal(many[:3], many[250:253])
+    assert np.array_equal(many[498:], vae.sample(5, seed=4, first=498))
