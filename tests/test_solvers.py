@@ -32,6 +32,7 @@ from kakusan.schedule import Schedule
 from kakusan.solvers import DDIM, SOLVERS, Ancestral, DPMSolver, Heun, UniPC, sample, solver_named, times
 from kakusan.solvers.adams import adams_weights, moment
 from kakusan.solvers.evaluations import counted
+from kakusan.solvers.time_grid import checked_times
 
 N = 100_000  # draws of a random test
 
@@ -610,7 +611,7 @@ def test_a_list_of_times_with_the_data_in_it_says_that_0_is_left_out():
         sample(chain, 2, times=[50, 20, 0])
     for wrong in ([51, 20], [50, 50, 20], [50, 20, 20]):
         with pytest.raises(InputError, match=r"must be different steps within 1..50, got \[\d+(, \d+)+\]$"):
-            sample(chain, 2, times=wrong)
+            checked_times(wrong, 50)
 
 
 def test_a_step_that_a_callback_sees_is_shown_in_one_line():
