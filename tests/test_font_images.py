@@ -2,14 +2,17 @@
 
 import importlib.util
 from pathlib import Path
+from types import SimpleNamespace
 
 import matplotlib
 import numpy as np
 import pytest
 from PIL import Image, ImageFont
 
-from harness.pages import ROOT
+import kakusan as kk
+from harness.pages import ROOT, blocks
 from kakusan.data.open import open_data
+from kakusan.images import Images
 
 FONT = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"  # letters, symbols and faces, no kanji
 UNIHAN = """# U+4E00\tkJoyoKanji\t2010
@@ -61,7 +64,12 @@ def test_glyphs_are_white_on_black_with_their_ink_in_the_middle(tool, unihan, tm
             assert abs(inked[0] - (23 - inked[-1])) <= 1  # equal margins, up to a pixel that is partly covered
 
 
-def test_emoji_are_drawn_once_each_without_parts_and_missing_ones(tool):
+def test_emoji_are_drawn_once_each_without_parts_and_missing_ones(tool, monkeypatch):
+    monkeypatch.setattr(
+        tool,
+        "EMOJI_BLOCKS",
+        (range(0x2600, 0x2620), range(0x4E00, 0x4E08), range(0x1F3FA, 0x1F404), range(0x1F600, 0x1F604)),
+    )
     font = ImageFont.truetype(FONT, tool.BITMAP_SIZE)
     found = tool.emoji(font)
     assert len(set(found)) == len(found)
@@ -94,3 +102,16 @@ def test_an_existing_folder_and_a_missing_list_are_refused_with_what_to_type(too
         tool.main(["kanji", str(FONT), "--out", str(tmp_path)])
     with pytest.raises(SystemExit, match=r"install unicode-data.*--list jis1"):
         tool.main(["kanji", str(FONT), "--out", str(tmp_path / "new"), "--unihan", str(tmp_path / "none.txt")])
+
+
+def test_the_code_of_the_page_draws_samples_above_their_nearest_training_images(tool, unihan, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    unihan.write_text("".join(f"U+{code:04X}\tkJoyoKanji\t2010\n" for code in range(0x41, 0x5B)))
+    tool.main(["kanji", str(FONT), "--out", "kanji", "--unihan", str(unihan)])
+    known = Images(open_data("kanji").train[:16].movedim(1, 3).numpy())
+    monkeypatch.setattr(kk, "load", lambda path: SimpleNamespace(sample=lambda n, seed: known[:n]))  # copies only
+    (code,) = blocks("docs/showpieces.md", "python")
+    exec(compile(code, "docs/showpieces.md", "exec"), {})
+    upper, lower = np.split(np.array(Image.open("nearest.png"))[1:-1], 2)
+    assert (upper == lower).all()
+    assert upper.std() > 10

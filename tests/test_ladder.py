@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,8 +15,11 @@ import kakusan as kk
 from harness.faults import catches
 from harness.support import F64, SMALL_BETAS, assert_mean, call, f64, seeded, status
 from kakusan.bound import sample_path
+from kakusan.cli.train import _parser as parser_of
+from kakusan.cli.train import _wanted as typed_run
 from kakusan.models.learned_noise import LearnedNoise
 from kakusan.oracles import GaussianWorld
+from kakusan.recipes import find
 from kakusan.run.build import build, scale_of
 from kakusan.run.families.learned_noise import LearnedNoiseConfig, schedule_of
 from kakusan.run.ladder import RUNGS, Wanted, distance_words, latent_bits, lines
@@ -262,6 +266,31 @@ def test_every_rung_is_a_run_that_can_be_sampled_evaluated_and_reported(ladder, 
     assert json.loads(text)["bits_per_dim"] == pytest.approx(
         record["rungs"][3]["likelihood"]["bits_per_dim"], rel=1e-12
     )
+
+
+@pytest.mark.parametrize(("number", "rung"), list(enumerate(RUNGS, 1)), ids=[rung.name for rung in RUNGS])
+def test_the_command_that_a_rung_records_trains_the_same_recipe(ladder, number, rung):
+    path = ladder[0] / f"{number}-{rung.name}"
+    program, verb, name, *words = kk.Run(path)._directory.read("run.json")["command"]
+    assert (program, verb) == ("kakusan", "train")
+    recipe = find(name)
+    wanted = typed_run(recipe, parser_of(recipe).parse(words), path).recipe
+    assert (wanted.model, wanted.optim) == (rung.chosen().model, rung.chosen().optim)
+    assert (wanted.steps, wanted.pictures.labels) == (1, "none")
+
+
+@catches("""run/ladder.py: the command that continues a ladder is not quoted
+- command('ladder', *_flags(wanted))
++ ' '.join(['kakusan ladder', *_flags(wanted)])""")
+def test_ctrl_c_ends_the_ladder_with_the_command_that_continues_it(tmp_path, capsys, monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        "kakusan.run.train.start", lambda wanted, words: seen.append(1) or SimpleNamespace(stopped_by=2)
+    )
+    code, text, err = call(capsys, "ladder", "--out", str(tmp_path / "my out"), *FLAGS)
+    assert (code, text, seen) == (130, "", [1])
+    assert f"kakusan ladder --out '{tmp_path / 'my out'}' --steps 1 --limit 20 --samples 0" in err
+    assert not (tmp_path / "my out" / "ladder.json").exists()
 
 
 def test_the_record_holds_all_terms_and_paired_changes(ladder):
