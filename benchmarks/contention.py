@@ -1,4 +1,4 @@
-"""Throughput with busy processes beside it, against the fair share of the quiet machine's.
+"""Throughput next to busy processes, against the fair share of the quiet machine's.
 
     python benchmarks/contention.py --rounds 5 --busy 0 1 2
 
@@ -131,7 +131,7 @@ def main() -> None:
         print(json.dumps(row), flush=True)
     Result(
         "contention",
-        "How much throughput remains with busy processes beside it?",
+        "How much throughput remains next to busy processes?",
         rows,
         [
             f"{cores} cores; blocks of 20 training steps, 128 samples with 20 steps, and 2,000 evaluated images. The last "

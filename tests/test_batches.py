@@ -31,3 +31,13 @@ def test_a_batch_is_a_function_of_seed_and_step():
 
 def test_a_batch_may_be_larger_than_the_data():
     assert sorted(Batches(3, 7, seed=0, device=CPU).indices(0)[:6].tolist()) == [0, 0, 1, 1, 2, 2]
+
+
+@catches("""training/batches.py: micro-batches of one step overlap
+- first = step * self.batch + micro_batch * self.slice
++ first = step * self.batch + micro_batch""")
+def test_the_micro_batches_of_a_step_are_the_parts_of_its_batch_also_across_two_epochs():
+    whole, parts = (Batches(10, 6, 3, torch.device("cpu"), micro_batches) for micro_batches in (1, 3))
+    for step in range(5):
+        joined = torch.cat([parts.indices(step, micro_batch) for micro_batch in range(3)])
+        assert joined.tolist() == whole.indices(step).tolist()

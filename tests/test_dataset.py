@@ -270,6 +270,7 @@ def bad_files(folder):
     np.save(folder / "huge.npy", np.array([[1, 2, 3], [2**62] * 3]))
     np.save(folder / "pixel.npy", np.zeros((5, 1, 1), np.uint8))
     np.save(folder / "photo.npy", np.zeros((48, 64, 3), np.uint8))
+    np.save(folder / "alpha.npy", np.zeros((48, 64, 4), np.uint8))
     np.save(folder / "one-category.npy", np.ones((4, 1), int))
     np.save(folder / "single.npy", images(1, 4, 4))
     np.save(folder / "many-channels.npy", images(5, 9, 9, 9))
@@ -296,6 +297,7 @@ def bad_files(folder):
         ("missing.npy", "column column2 has no values"),
         ("mask.npy", "x.reshape(n, height, width)"),
         ("photo.npy", "is one image of 3 channels"),
+        ("alpha.npy", "is one image of 4 channels"),
         ("one-category.npy", "K >= 2"),
         ("single.npy", "at least 2"),
         ("many-channels.npy", "channels"),

@@ -81,8 +81,8 @@ def test_every_block_of_the_pages_runs_in_order(home, capsys, monkeypatch):
                 run_line(line, capsys)
     assert {("install", "sh"), ("exchange", "python"), ("html", "python")} <= set(ran)
     assert len(names["images"]) == 4
-    assert names["chain"].reverse(torch.zeros(2, 1, 28, 28), 50).mean.shape == (2, 1, 28, 28)
 
+    assert names["samples"].shape == (4, 1, 28, 28)
     chain, _ = split(kk.load("runs/demo", device="cpu").sampling.chain())
     z, cond = torch.randn(3, 1, 28, 28), torch.tensor([0, 5, 9])
     for t in (10, 500, 900):  # guided at some

@@ -182,3 +182,14 @@ def test_a_network_trained_in_bfloat16_computes_in_float64_afterwards():
     chain = kk.VAE(lambda x: (x, 0 * x), nn.Linear(2, 2), latent_shape=2)
     kk.fit(chain, torch.rand(8, 2), steps=1, optim=Optim(batch=8, precision="bfloat16"))
     assert chain.double().decoder(torch.rand(3, 2, dtype=F64)).dtype == F64
+
+
+@catches("""training/fit.py: a chain that was evaluated is left in training mode
+- model.train(was_training)
++ model.train(True)""")
+@pytest.mark.parametrize("training", [True, False])
+def test_a_chain_is_left_in_the_mode_that_it_had(training):
+    chain = kk.VAE(kk.nets.GaussianMLP((2,), (4,), (1,)), kk.nets.MLP((1,), (4,), (2,)), latent_shape=1)
+    chain.train(training)
+    kk.fit(chain, torch.zeros(8, 2), steps=1)
+    assert chain.training is chain.decoder.training is training

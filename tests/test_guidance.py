@@ -12,6 +12,9 @@ from kakusan.guidance import classifier_free, guided
 from kakusan.models.diffusion import Diffusion
 from kakusan.models.labels import Labels
 from kakusan.models.mixture import Mixture
+from kakusan.run.families.diffusion import DiffusionConfig
+from kakusan.run.recipe import Recipe
+from kakusan.run.sampling import SamplingPolicy
 from kakusan.schedule import Schedule
 from kakusan.solvers import sample
 
@@ -221,3 +224,17 @@ def test_the_bound_of_a_guided_chain_is_measured_and_worse():
 def test_classifier_free_guidance_that_makes_no_sense_is_refused(make, words):
     with pytest.raises(InputError, match=words):
         make()
+
+
+@catches("""run/sampling.py: classifier-free guidance of a run leaves its interval
+- return classifier_free(chain, 1.0 if guidance is None else guidance, config.guidance_range)
++ return classifier_free(chain, 1.0 if guidance is None else guidance, None)""")
+def test_a_run_of_labels_is_guided_in_the_interval_of_its_recipe():
+    low, high = SCHEDULE.log_snr[4].item() - 1e-9, SCHEDULE.log_snr[2].item() + 1e-9
+    model, _ = by_class()
+    policy = SamplingPolicy(model, None, Recipe("r", "", DiffusionConfig(guidance_range=(low, high))))
+    z, k = torch.randn(5, 2, generator=seeded(2), dtype=F64), torch.tensor([0, 1, 0, 1, 0])
+    t = torch.tensor([1, 2, 3, 4, 5])
+    found = policy.chain(guidance=2.0).chain.data_estimate(z, t, k)
+    assert_close(found, classifier_free(model, 2.0, (low, high)).chain.data_estimate(z, t, k))
+    assert not torch.isclose(found, classifier_free(model, 2.0).chain.data_estimate(z, t, k)).all()

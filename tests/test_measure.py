@@ -744,3 +744,17 @@ def test_all_samples_are_counted_among_the_recognized():
     probabilities = f64([[0.95, 0.05], [0.95, 0.05], [0.5, 0.5], [0.5, 0.5]])
     examples = Examples(torch.zeros(4, 1), probabilities)
     assert RecognizedMetric().compute(Sets(examples, examples))["recognized"].value == 0.5
+
+
+@catches("""measure/neighbors.py: the nearest in float32 is taken for the nearest
+- min(k + SPARE, len(points))
++ min(k, len(points))""")
+def test_the_nearest_point_is_found_where_float32_cannot_tell_the_distances_apart():
+    """Around each of 20 places lie four points at distances 1 to 1 + 3e-9, in random order."""
+    generator = seeded(0)
+    places = 10.0 * torch.stack([torch.randperm(20, generator=generator) for _ in range(3)], 1).double()
+    rank = torch.stack([torch.randperm(4, generator=generator) for _ in range(20)])
+    ways = torch.tensor([[1.0, 0, 0], [0, 1, 0], [0, 0, 1], [-1, 0, 0]], dtype=torch.float64)
+    points = (places[:, None] + (1 + 1e-9 * rank[..., None].double()) * ways).flatten(0, 1)
+    _, found = nearest(places, points, 1)
+    assert found[:, 0].tolist() == (4 * torch.arange(20) + rank.argmin(1)).tolist()

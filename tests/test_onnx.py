@@ -1,46 +1,24 @@
 """The ONNX file of a model, in onnxruntime alone, gives the samples of Python."""
 
-import json
 import sys
 import warnings
 
 import pytest
 import torch
-from torch import nn
 
 import kakusan as kk
 from harness.exported import write_model
 from harness.faults import catches
 from harness.support import call
+from kakusan.exchange.onnx_chain import open_chain
 from kakusan.models.mixture import split
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
-    for library in ("onnx", "onnxscript"):
-        pytest.importorskip(library)
-    onnxruntime = pytest.importorskip("onnxruntime")
+    onnx, _ = (pytest.importorskip(library) for library in ("onnx", "onnxscript"))
+    pytest.importorskip("onnxruntime")
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of libraries that are not ours
-
-
-class Session(nn.Module):
-    """A denoiser that is an ONNX file, guided as its metadata say."""
-
-    def __init__(self, path):
-        super().__init__()
-        self.session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-        texts = self.session.get_modelmeta().custom_metadata_map
-        self.weight, self.guided = (json.loads(texts[name]) for name in ("guidance", "guided_times"))
-
-    def forward(self, z_t, t, cond=None):
-        values = (z_t, t) if cond is None else (z_t, t, cond)
-        names = [one.name for one in self.session.get_inputs()]
-        found = self.session.run(None, {name: value.numpy() for name, value in zip(names, values)})
-        ours = torch.from_numpy(found[0])
-        if int(t[0]) not in self.guided:
-            return ours
-        weaker = torch.from_numpy(found[1])
-        return weaker + self.weight * (ours - weaker)
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +28,9 @@ def exported(tmp_path_factory):
     return path, kk.export(path, root / "m.onnx", "onnx")
 
 
+@catches("""exchange/onnx_chain.py: guidance of an ONNX file is the other way round
+- self.weight * (ours - early[0])
++ self.weight * (early[0] - ours)""")
 @catches("""exchange/onnx.py: the guided steps are counted from the other end
 - "guided_times": [t for t, guided in enumerate(parts.guided) if guided],
 + "guided_times": [t for t, guided in enumerate(parts.guided[::-1]) if guided],""")
@@ -57,17 +38,15 @@ def test_guided_samples_of_the_file_are_those_of_python(exported):
     path, done = exported
     model = kk.load(path, device="cpu")
     chain, classes = split(model.chain)
-    texts = Session(done.path).session.get_modelmeta().custom_metadata_map
-    depth = len(json.loads(texts["alpha_bar"])) - 1
-    theirs = kk.Diffusion(
-        Session(done.path), chain.schedule, json.loads(texts["event_shape"]), texts["prediction"], clip=json.loads(texts["clip"])
-    )  # fmt: skip
-    assert depth == chain.depth
+    theirs, settings = open_chain(done.path, num_threads=1)
+    texts = theirs.denoiser.session.get_modelmeta().custom_metadata_map
+    assert theirs.depth == chain.depth
+    assert (settings["solver"], settings["times"]) == (model.sampling.solver, model.sampling.times())
     cond = torch.tensor([0, 3, 4])  # another number than the check of the export
-    options = {"solver": texts["solver"], "times": json.loads(texts["times"]), "cond": cond, "seed": 2}
+    options = {**settings, "cond": cond, "seed": 2}
     wanted = kk.sample(model.sampling.chain(), 3, **options)
     torch.testing.assert_close(kk.sample(theirs, 3, **options), wanted, rtol=0, atol=1e-3)
-    assert json.loads(texts["class_probs"]) == classes.share.tolist()
+    assert theirs.denoiser.class_probs.tolist() == classes.share.tolist()
     assert "## Limits" in texts["card"]
 
 
@@ -81,3 +60,18 @@ def test_a_missing_library_is_one_line_that_names_the_extra(capsys, exported, tm
     assert code == 2
     assert "pip install 'kakusan[onnx]'" in told
     assert len(told.strip().splitlines()) == 1
+
+
+def test_a_file_that_is_no_export_is_refused_in_one_line(exported, tmp_path):
+    bare = tmp_path / "bare.onnx"
+    graph = onnx.load(exported[1].path)
+    del graph.metadata_props[:]
+    onnx.save(graph, bare)
+    (tmp_path / "text.onnx").write_text("these are my weights, enjoy\n" * 40)
+    for path, words in ((bare, "prediction"), (tmp_path / "text.onnx", "not an ONNX"), (tmp_path / "no", "cannot be")):
+        with pytest.raises(kk.InputError, match=words) as refused:
+            open_chain(path)
+        assert len(str(refused.value).splitlines()) == 1
+    chain, settings = open_chain(exported[1].path)
+    with pytest.raises(kk.InputError, match="pass cond"):
+        kk.sample(chain, 2, **settings)

@@ -3,12 +3,17 @@
 import copy
 import re
 import string
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
+import torch
 
 import kakusan as kk
+from harness.faults import catches
 from harness.support import call
 from kakusan.run.directory import RunDirectory
+from kakusan.run.figures import closest_pairs
 from kakusan.run.report.page import render, write_report
 from kakusan.run.report.words import ENGLISH, JAPANESE, LANGUAGES
 from kakusan.run.session import MAY_RISE, Session
@@ -143,3 +148,26 @@ def test_a_rise_of_the_bound_is_explained_once(monkeypatch):
     for rate in (3.4, 3.41, 3.9, 4.2, 3.0, 3.5):
         session._explain_a_rise({"bits_per_dim": rate})
     assert said == [MAY_RISE]
+
+
+@catches("""run/figures.py: samples do not stand above the images that they resemble
+- columns=len(closest))
++ columns=None)""")
+@catches("""run/figures.py: every sample is the first one
+- first=pair["sample"]
++ first=0""")
+def test_samples_stand_above_the_training_images_that_they_resemble_most(tmp_path):
+    drawn = []
+    model = SimpleNamespace(
+        sample=lambda n, seed, first: np.full((n, 2, 2, 1), first, np.uint8),
+        family=SimpleNamespace(form=SimpleNamespace(save_figure=lambda *given: drawn.append(given))),
+    )
+    dataset = SimpleNamespace(
+        train=torch.arange(100, 130),
+        form=SimpleNamespace(samples=lambda rows: np.stack([np.full((2, 2, 1), int(row), np.uint8) for row in rows])),
+    )
+    pairs = [{"sample": 7, "train": 20}, {"sample": 3, "train": 5}, {"sample": 9, "train": 5}]
+    closest_pairs(model, dataset, pairs, 0, tmp_path / "closest.png")
+    ((figure, path, _, columns),) = drawn
+    assert figure[:, 0, 0, 0].tolist() == [7, 3, 9, 120, 105, 105]
+    assert (path, columns) == (tmp_path / "closest.png", 3)

@@ -12,6 +12,7 @@ import kakusan as kk
 from harness.faults import catches
 from kakusan.columns import Column, from_record, num_numbers
 from kakusan.data import open_data
+from kakusan.data.column_types import column_of
 from kakusan.data.options import ImageOptions
 from kakusan.data.table_columns import fitted
 from kakusan.data.table_scale import TableScale, transform
@@ -327,3 +328,12 @@ def test_a_table_without_holes_trains_as_a_diffusion_model(tmp_path):
     )
     assert np.isfinite(run.model.sample(4)).all()
     assert run.model.sample(4).shape == (4, 3)
+
+
+@catches("""data/column_types.py: a code with an underscore is a number, as Python writes one
+- return number if "_" not in cell else None
++ return number""")
+def test_codes_with_an_underscore_are_categories_and_not_numbers():
+    column = column_of("x.csv", "code", ["1_0", "1_1", "2_0", "1_0", "2_5"], None)
+    assert (column.type, column.categories) == ("categorical", ("1_0", "1_1", "2_0", "2_5"))
+    assert column_of("x.csv", "code", ["10", "11", "20", "10", "25"], None).type == "integer"

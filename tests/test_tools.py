@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from kakusan.recipes import find
 from kakusan.run.build import build
 from kakusan.run.looks import measure_until_decided
 from kakusan.run.precision import repeated_until
+from kakusan.run.tools.interpolate import interpolate
 from kakusan.run.tools.latents import NoiseLatents
 from kakusan.run.tools.reconstruct import in_pairs
 from kakusan.run.trained_model import TrainedModel
@@ -282,3 +284,65 @@ def test_the_history_has_a_bound_of_as_many_training_examples(run):
     assert last["train_bits_per_dim"] == run.model.evaluate(train[rows]).bits_per_dim
     assert last["train_standard_error"] > 0
     assert last["bits_per_dim"] != last["train_bits_per_dim"]
+
+
+class Remembered:
+    """Latents that are the examples, and remember the classes they are decoded with."""
+
+    def __init__(self):
+        self.classes = []
+
+    def cond_of(self, x):
+        return torch.arange(len(x))
+
+    def encode(self, x, cond):
+        return x
+
+    def between(self, a, b, share):
+        return (1 - share) * a + share * b
+
+    def decode(self, z, cond):
+        self.classes.append(cond.tolist())
+        return z
+
+
+@catches("""run/tools/interpolate.py: all examples between have the class of the first
+- cond[:num] if share < 0.5 else cond[num:]
++ cond[:num]""")
+def test_an_example_between_has_the_class_of_its_nearer_end():
+    latents = Remembered()
+    model = SimpleNamespace(
+        family=SimpleNamespace(latents=lambda *choices: latents),
+        event_shape=(2,),
+        examples=lambda given: given,
+        batches=lambda data, seed: lambda rows: data[rows].double(),
+        chain=SimpleNamespace(validate=lambda x: None),
+        stored=lambda parts: torch.cat(parts),
+    )
+    found = interpolate(model, torch.zeros(2, 2), torch.ones(2, 2), 5)
+    assert latents.classes == [[0, 1], [0, 1], [2, 3], [2, 3], [2, 3]]
+    assert_close(found[:, 0], torch.linspace(0, 1, 5, dtype=torch.float64).repeat(2))
+
+
+@catches("""run/tools/latents.py: a reconstruction starts with the noise of one step less
+- z = self.chain.marginal(x, t).sample(streams)
++ z = self.chain.marginal(x, max(t - 1, 1)).sample(streams)""")
+def test_a_reconstruction_starts_at_the_level_that_was_asked_for():
+    betas = torch.tensor([0.3, 0.6, 0.9], dtype=torch.float64)
+    chain = Diffusion(WORLD.network(betas, "x"), Schedule.from_betas(betas), 2, "x").double()
+    x = WORLD.sample(5, seeded(4))
+    again = NoiseLatents(chain, 1).through(x, 2, [seeded(index) for index in range(5)])
+    eps = torch.stack([torch.randn(2, generator=seeded(index), dtype=torch.float64) for index in range(5)])
+    alpha_bar = 0.7 * 0.4
+    z_2 = alpha_bar**0.5 * x + (1 - alpha_bar) ** 0.5 * eps
+    assert_close(again, chain.data_estimate(z_2, 2))
+
+
+@catches("""run/trained_model.py: samples of a run repeat after every 250
+- draw(size, first=first + start, seed=seed, cond=known)
++ draw(size, first=first, seed=seed, cond=known)""")
+def test_samples_of_a_trained_model_do_not_repeat_beyond_one_batch(vae):
+    many = vae.sample(503, seed=4)
+    assert len(many) == 503
+    assert not np.array_equal(many[:3], many[250:253])
+    assert np.array_equal(many[498:], vae.sample(5, seed=4, first=498))
