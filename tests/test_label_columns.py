@@ -14,6 +14,7 @@ from harness.faults import catches
 from harness.support import F64, call, seeded
 from kakusan.columns import Column
 from kakusan.data import ImageOptions, open_data
+from kakusan.data.cautions import cautions
 from kakusan.data.table_columns import fitted
 from kakusan.data.table_scale import TableScale
 from kakusan.likelihood.classes import posterior
@@ -149,6 +150,46 @@ def test_samples_come_back_with_their_column_of_labels_and_other_tables_may_lack
     code, out, err = call(capsys, "classify", "run", "new.csv", "--evaluations", 4, "--json")
     assert code == 0, err
     assert "num_labeled" not in json.loads(out)
+
+
+@catches("""data/label_column.py: a label keeps its leading zeros
+- return str(int(number)) if whole else cell
++ return cell""")
+@catches("""run/families/tables.py: numbers are labels in training alone
+- of_column(dataset, config.label, config.classes)
++ of_column(dataset, config.label)""")
+@pytest.mark.parametrize(
+    ("cells", "types", "others"),
+    [
+        (("01", "02", "03"), None, ("02", "1")),  # three whole numbers are integers, and two are categories
+        (("1.5", "2.0", "2.5"), "y=categorical", ("2.5", "2")),  # the type is not recorded
+    ],
+)
+def test_another_file_of_the_same_labels_has_the_same_classes(tmp_path, capsys, cells, types, others):
+    def table(name, cells):
+        rows = "".join(f"{k}.25,{k * k}.5,{cells[k % len(cells)]}\n" for k in range(30))
+        (tmp_path / name).write_text(f"x,z,y\n{rows}")
+        return tmp_path / name
+
+    flags = {} if types is None else {"pictures.columns": types}
+    settings = {"model.hidden": (4,), "labels": "y"}
+    run = kk.train("tables", data=table("t.csv", cells), steps=1, out=tmp_path / "run", **settings, **flags)
+    for other in (cells, others):
+        code, out, err = call(capsys, "classify", run.path, table("o.csv", other), "--evaluations", 2, "--json")
+        assert code == 0, err
+        assert json.loads(out)["num_labeled"] == 30
+
+
+@catches("""data/forms/tables.py: a copy of the labels may be a feature
+- elif _repeats(values, dataset.train_cond):
++ elif False:""")
+def test_a_column_that_repeats_the_labels_is_told(tmp_path):
+    rows = "".join(f"{k}.25,{'abc'[k % 3]},{'abc'[k % 3]},{k % 3 + 1},{k % 2}\n" for k in range(300))
+    (tmp_path / "t.csv").write_text(f"x,y,y,code,half\n{rows}")
+    found = cautions(open_data(tmp_path / "t.csv", ImageOptions(labels="y")))
+    assert [line.split("column ")[1].split(" of")[0] for line in found] == ["y.2", "code"]
+    assert "--columns y.2=skip" in found[0]
+    assert not cautions(open_data(tmp_path / "t.csv", ImageOptions()))
 
 
 MEANS = 0.4 * torch.tensor([[0.0, 1, -1, 0.5], [2, -1, 0, 0], [-1, 0, 1.5, -2]], dtype=F64)

@@ -17,10 +17,12 @@ from harness.support import F64, SMALL_BETAS, assert_mean, call, f64, seeded, st
 from kakusan.bound import sample_path
 from kakusan.cli.train import _parser as parser_of
 from kakusan.cli.train import _wanted as typed_run
+from kakusan.errors import Stopped
 from kakusan.models.learned_noise import LearnedNoise
 from kakusan.oracles import GaussianWorld
 from kakusan.recipes import find
 from kakusan.run.build import build, scale_of
+from kakusan.run.evaluate import evaluate
 from kakusan.run.families.learned_noise import LearnedNoiseConfig, schedule_of
 from kakusan.run.ladder import RUNGS, Wanted, distance_words, latent_bits, lines
 from kakusan.run.recipe import from_record
@@ -268,6 +270,24 @@ def test_every_rung_is_a_run_that_can_be_sampled_evaluated_and_reported(ladder, 
     )
 
 
+@catches("""models/learned_noise.py: the shapes of the latents are not known
+- return (self.event_shape,) * self.depth
++ raise AttributeError("latent_shapes")""")
+@catches("""run/families/learned_noise.py: fixed noise counts evaluations of an encoder
+- return chain.depth * (1 if chain.encoder is None else 2)
++ return chain.depth * 2""")
+@pytest.mark.parametrize(("name", "networks"), [("4-learned-noise", 2), ("5-fixed-noise", 1)])
+def test_latents_as_large_as_the_data_can_be_encoded_and_decoded(ladder, capsys, tmp_path, name, networks):
+    run, images = ladder[0] / name, ladder[0].parent / "tiny.npy"
+    assert call(capsys, "encode", run, images, "--out", tmp_path / "z.npy")[0] == 0
+    assert np.load(tmp_path / "z.npy").shape == (120, 8 * 16)
+    assert call(capsys, "reconstruct", run, images, "--limit", 3, "--out", tmp_path / "r")[0] == 0
+    assert np.load(tmp_path / "r" / "reconstructions.npy").shape == (3, 4, 4, 1)
+    found = evaluate(run, limit=12).measured.result
+    assert found.network_evaluations == 12 * 2 * 8 * networks  # two draws
+    assert "closed form" not in found.estimator
+
+
 @pytest.mark.parametrize(("number", "rung"), list(enumerate(RUNGS, 1)), ids=[rung.name for rung in RUNGS])
 def test_the_command_that_a_rung_records_trains_the_same_recipe(ladder, number, rung):
     path = ladder[0] / f"{number}-{rung.name}"
@@ -291,6 +311,25 @@ def test_ctrl_c_ends_the_ladder_with_the_command_that_continues_it(tmp_path, cap
     assert (code, text, seen) == (130, "", [1])
     assert f"kakusan ladder --out '{tmp_path / 'my out'}' --steps 1 --limit 20 --samples 0" in err
     assert not (tmp_path / "my out" / "ladder.json").exists()
+
+
+@catches("""run/ladder.py: Ctrl-C while a rung is measured leaves no word
+- except Stopped as stopped:
++ except ZeroDivisionError as stopped:""")
+@catches("""run/ladder.py: the command that continues a ladder has rounded minutes
+- str(value).removesuffix(".0"))
++ f"{value:g}" if isinstance(value, float) else str(value))""")
+def test_ctrl_c_while_a_rung_is_measured_names_the_command_with_all_digits(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("kakusan.run.ladder._trained", lambda *_: 0)
+
+    def interrupted(*_):
+        raise Stopped(2)
+
+    monkeypatch.setattr("kakusan.run.ladder._measured", interrupted)
+    words = ["ladder", "--out", str(tmp_path / "out"), "--minutes", "0.123456789", "--limit", "20"]
+    code, text, err = call(capsys, *words)
+    assert (code, text) == (130, "")
+    assert f"kakusan ladder --out {tmp_path / 'out'} --minutes 0.123456789 --limit 20" in err
 
 
 def test_the_record_holds_all_terms_and_paired_changes(ladder):

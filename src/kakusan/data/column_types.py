@@ -82,7 +82,7 @@ def column_of(where: str, name: str, cells: list[str], wanted: str | None) -> Co
 
 
 def _type_of(present: list[str]) -> ColumnType:
-    numbers = [_number(cell) for cell in present]
+    numbers = [number_of(cell) for cell in present]
     if any(number is None for number in numbers):
         return "categorical"
     whole = all(_is_integer(cell) for cell in present)
@@ -91,7 +91,8 @@ def _type_of(present: list[str]) -> ColumnType:
     return "categorical" if len(set(present)) <= FEW else "integer"
 
 
-def _number(cell: str) -> float | None:
+def number_of(cell: str) -> float | None:
+    """Return the number in a cell; None for other text."""
     try:
         number = float(cell)
     except ValueError:
@@ -105,7 +106,7 @@ def _is_integer(cell: str) -> bool:
 
 
 def _order(cell: str) -> tuple[float, str]:
-    number = _number(cell)
+    number = number_of(cell)
     return (math.inf if number is None else number, cell)
 
 
@@ -120,7 +121,7 @@ def numbers_of(where: str, column: Column, cells: list[str]) -> np.ndarray:
     for row, cell in enumerate(cells):
         if is_missing(cell):
             continue
-        value = codes[printable(cell)[:1000]] if codes else _number(cell)
+        value = codes[printable(cell)[:1000]] if codes else number_of(cell)
         wrong = value is None or not math.isfinite(value)
         if wrong or (column.type == "integer" and (value != round(value) or abs(value) > LARGEST_INTEGER)):
             expected = "a whole number" if column.type == "integer" else "a finite number"

@@ -216,7 +216,7 @@ def indices_for(classes: Sequence[str], dataset: Dataset, part: str) -> torch.Te
     if unknown:
         raise InputError(
             f"{dataset.name}: the label {printable(unknown[0])} is not among the model's classes, "
-            f"{', '.join(map(printable, list(classes)[:20]))}; rename it, or leave it empty in labels.csv"
+            f"{', '.join(map(printable, list(classes)[:20]))}; rename it, or leave it empty"
         )
     places = [classes.index(name) if name in classes else -1 for name in dataset.classes]
     return torch.tensor([*places, -1])[cond]

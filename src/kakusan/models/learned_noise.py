@@ -36,6 +36,11 @@ class LearnedNoise(nn.Module, LatentChain):
         self.encoder = None if encoder is None else as_module(encoder)
         self.depth, self.event_shape, self.likelihood = chain.depth, chain.event_shape, chain.likelihood
 
+    @property
+    def latent_shapes(self) -> tuple[tuple[int, ...], ...]:
+        """Shapes of z_1, ..., z_T, all equal to that of the data."""
+        return (self.event_shape,) * self.depth
+
     def prior(self, cond: Tensor | None = None) -> Normal:
         """Return N(0, I)."""
         return self.chain.prior(cond)

@@ -10,7 +10,7 @@ from typing import Any
 
 from kakusan import __version__
 from kakusan.console import command, counted, tell, tell_measuring
-from kakusan.errors import InputError
+from kakusan.errors import InputError, Stopped
 from kakusan.likelihood.compare import Comparison, compare
 from kakusan.likelihood.evaluation import Evaluation, stderr_words
 from kakusan.run.directory import MOST_RECORD_BYTES, RunDirectory, check_new
@@ -161,14 +161,17 @@ def climb(wanted: Wanted) -> dict[str, Any] | int:
         return read(wanted.out)
     done: list[Measured] = []
     tell(f"{counted(len(RUNGS), 'rung')}, {wanted.budget} each{_in_all(wanted)}; all rungs give {OBSERVED}")
-    for number, rung in enumerate(RUNGS, 1):
-        path = wanted.out / f"{number}-{rung.name}"
-        tell(f"rung {number} of {len(RUNGS)}: {rung.name}, latents: {rung.latents}")
-        if stopped_by := _trained(rung, path, wanted):
-            tell(f"the ladder continues with: {command('ladder', *_flags(wanted))}")
-            return stopped_by
-        done.append(_measured(rung, path, wanted, done[-1] if done else None))
-        tell(f"  {done[-1].result}")
+    try:
+        for number, rung in enumerate(RUNGS, 1):
+            path = wanted.out / f"{number}-{rung.name}"
+            tell(f"rung {number} of {len(RUNGS)}: {rung.name}, latents: {rung.latents}")
+            if stopped_by := _trained(rung, path, wanted):
+                raise Stopped(stopped_by)
+            done.append(_measured(rung, path, wanted, done[-1] if done else None))
+            tell(f"  {done[-1].result}")
+    except Stopped as stopped:
+        tell(f"the ladder continues with: {command('ladder', *_flags(wanted))}")
+        return stopped.number
     record = {
         "version": __version__,
         "data": done[0].summary["data"],
@@ -222,7 +225,7 @@ def _in_all(wanted: Wanted) -> str:
     """Return the time of the whole ladder as text; empty if it is unknown."""
     if wanted.minutes is None:
         return ""
-    return f", about {len(RUNGS) * wanted.minutes:.0f} minutes of training; measuring takes about half as long"
+    return f", about {counted(round(len(RUNGS) * wanted.minutes), 'minute')} of training; measuring takes about half as long"
 
 
 def _trained(rung: Rung, path: Path, wanted: Wanted) -> int:
@@ -268,7 +271,7 @@ def _flags(wanted: Wanted) -> list[str]:
         word
         for name, value in given.items()
         if value is not None and value != plain[name]
-        for word in (f"--{name}", f"{value:g}" if isinstance(value, float) else str(value))
+        for word in (f"--{name}", str(value).removesuffix(".0"))
     ]
 
 

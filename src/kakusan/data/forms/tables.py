@@ -91,7 +91,7 @@ class TableForm(Form):
         return lines
 
     def cautions(self, dataset: Dataset, high: float) -> list[str]:
-        """Warn about columns that have only one value."""
+        """Warn about columns that have only one value, and about columns that repeat the labels."""
         lines = []
         for index, column in enumerate(dataset.columns):
             values = dataset.train[:, index]
@@ -100,4 +100,19 @@ class TableForm(Form):
                     f"caution: column {column.name} of {dataset.name} has only one value, so its density is not defined; "
                     f"leave it out with --columns {column.name}=skip"
                 )
+            elif _repeats(values, dataset.train_cond):
+                lines.append(
+                    f"caution: column {column.name} of {dataset.name} has one value for each label, so it gives the "
+                    f"labels away; leave it out with --columns {column.name}=skip"
+                )
         return lines
+
+
+def _repeats(values: Tensor, labels: Tensor | None) -> bool:
+    """Check if each of two labels or more has one value of a column, and each value one label."""
+    if labels is None:
+        return False
+    known = (labels >= 0) & ~values.isnan()
+    pairs = torch.stack([values[known], labels[known].double()], 1)
+    num = len(pairs[:, 1].unique())
+    return num > 1 and len(pairs[:, 0].unique()) == num == len(pairs.unique(dim=0))

@@ -76,6 +76,7 @@ class Family(abc.ABC):
         has_bound: Whether given examples can be scored.
         estimators: Names of additional estimators of the ELBO.
         splits_over_threads: Whether micro-batches on several threads are faster than one.
+        terms_are: Form of the terms of the bound, in words.
     """
 
     name: ClassVar[str]
@@ -86,6 +87,7 @@ class Family(abc.ABC):
     has_bound: ClassVar[bool] = True
     estimators: ClassVar[tuple[str, ...]] = ()
     splits_over_threads: ClassVar[bool] = False
+    terms_are: ClassVar[str] = "KL terms in closed form"
 
     @abc.abstractmethod
     def build(self, config: Any, event_shape: tuple[int, ...]) -> nn.Module:
@@ -210,7 +212,7 @@ class Family(abc.ABC):
 
         if law is not None:
             raise InputError(f"a timestep distribution is for diffusion models; {model.recipe.name} has no timesteps")
-        chain, words = model.chain, f"{DRAWS} draws of the latents per example, KL terms in closed form"
+        chain, words = model.chain, f"{DRAWS} draws of the latents per example, {self.terms_are}"
         batch = model.batches(data, seed)
         known = assigned(chain, batch, len(data), labels, seed)
         estimate = of_terms(
@@ -218,12 +220,16 @@ class Family(abc.ABC):
             batch,
             len(data),
             DRAWS,
-            2 * chain.depth,
+            self.evaluations_per_draw(chain),
             words,
             seed,
             cond=None if known is None else known.k,
         )
         return estimate if known is None else with_classes(estimate, known)
+
+    def evaluations_per_draw(self, chain: Any) -> int:
+        """Return the number of network evaluations for one draw of the terms: by default an encoder and a decoder per level."""
+        return 2 * chain.depth
 
     def repeats(self, num: int) -> int:
         """Return the default number of estimates to average for this many examples."""

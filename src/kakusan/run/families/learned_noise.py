@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from kakusan.nets import NETWORKS
 from kakusan.run.families.base import Family, Figure, ModelConfig
@@ -57,6 +57,7 @@ class LearnedNoiseFamily(Family):
 
     name = "learned-noise"
     config = LearnedNoiseConfig
+    terms_are = "terms of one path of latents per draw"
 
     def build(self, config: LearnedNoiseConfig, event_shape: tuple[int, ...]) -> nn.Module:
         """Build a `LearnedNoise` around a diffusion model of L steps."""
@@ -77,6 +78,10 @@ class LearnedNoiseFamily(Family):
             config.likelihood,
         )
         return LearnedNoise(chain, network.from_config(config, event_shape) if config.encoder == "learned" else None)
+
+    def evaluations_per_draw(self, chain: Any) -> int:
+        """Return the number of decoders, and of learned encoders; fixed noise needs no network."""
+        return chain.depth * (1 if chain.encoder is None else 2)
 
     def figures(self, model: TrainedModel, held_out: Tensor) -> dict[str, Figure]:
         """Return a figure of the latents of a few images, level by level."""

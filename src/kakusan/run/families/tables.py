@@ -86,7 +86,7 @@ class TableFamily(PerceptronFamily):
         from kakusan.data.table_file import with_columns
 
         if has_column(dataset, config.label):
-            dataset = of_column(dataset, config.label)
+            dataset = of_column(dataset, config.label, config.classes)
         return with_columns(dataset, columns_of(config)) if dataset.columns else dataset
 
     def reading(self, config: TableConfig, options: ImageOptions) -> ImageOptions:
