@@ -238,3 +238,16 @@ def test_a_run_of_labels_is_guided_in_the_interval_of_its_recipe():
     found = policy.chain(guidance=2.0).chain.data_estimate(z, t, k)
     assert_close(found, classifier_free(model, 2.0, (low, high)).chain.data_estimate(z, t, k))
     assert not torch.isclose(found, classifier_free(model, 2.0).chain.data_estimate(z, t, k)).all()
+
+
+@catches("""guidance.py: guided examples of a batch get the classes of others
+- known = None if cond is None else cond[rows]
++ known = None if cond is None else cond[: len(rows)]""")
+def test_within_the_interval_each_example_is_guided_by_its_own_class():
+    model, weaker = by_class()[0], by_class(lambda z, t, cond: 0.1 * (cond[:, None] + 1) * z)[0]
+    low, high = SCHEDULE.log_snr[4].item() - 1e-9, SCHEDULE.log_snr[2].item() + 1e-9
+    z, k = torch.randn(5, 2, generator=seeded(2), dtype=F64), torch.tensor([0, 1, 0, 1, 0])
+    t = torch.tensor([1, 2, 3, 4, 5])
+    strong, weak = model.chain.data_estimate(z, t, k), weaker.chain.data_estimate(z, t, k)
+    found = guided(model, weaker, 2.0, (low, high)).chain.data_estimate(z, t, k)
+    assert_close(found[1:4], (weak + 2.0 * (strong - weak))[1:4])

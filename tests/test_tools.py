@@ -19,6 +19,8 @@ from kakusan.models.diffusion import Diffusion
 from kakusan.oracles import GaussianWorld
 from kakusan.recipes import find
 from kakusan.run.build import build
+from kakusan.run.evaluate import measure_bound
+from kakusan.run.finish import averaged_model
 from kakusan.run.looks import measure_until_decided
 from kakusan.run.precision import repeated_until
 from kakusan.run.tools.interpolate import interpolate
@@ -346,3 +348,25 @@ def test_samples_of_a_trained_model_do_not_repeat_beyond_one_batch(vae):
     assert len(many) == 503
     assert not np.array_equal(many[:3], many[250:253])
     assert np.array_equal(many[498:], vae.sample(5, seed=4, first=498))
+
+
+@catches("""run/evaluate.py: repeated estimates have the same noise
+- model.evaluate(data, seed + _REPEAT * k, importance
++ model.evaluate(data, seed, importance""")
+def test_repeated_estimates_have_noise_of_their_own(vae):
+    found = measure_bound(vae, images(6, 4), seed=1, repeats=3).result
+    once = vae.evaluate(images(6, 4), seed=1)
+    assert found.standard_error_monte_carlo > 0
+    assert not torch.equal(found.per_example, once.per_example)
+
+
+@catches("""run/finish.py: a run is measured and sampled with its last weights, and not the averaged ones
+- TrainedModel(recipe, trainer.ema.module,
++ TrainedModel(recipe, trainer.module,""")
+def test_a_run_ends_with_its_averaged_weights(vae):
+    last, averaged = (build(vae.recipe.model, (1, 4, 4)) for _ in range(2))
+    trainer = SimpleNamespace(module=last, ema=SimpleNamespace(module=averaged), device=vae.device, early=None)
+    model = averaged_model(trainer, vae.recipe, SimpleNamespace(event_shape=(1, 4, 4)))
+    for found, wanted in zip(model.chain.parameters(), averaged.parameters(), strict=True):
+        assert torch.equal(found, wanted)
+    assert any(not torch.equal(a, b) for a, b in zip(last.parameters(), averaged.parameters()))

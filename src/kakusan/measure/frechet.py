@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from kakusan.errors import InputError
-from kakusan.measure.metric import Column, Metric, Sets, Value, pair
+from kakusan.measure.metric import Column, Metric, Sets, Value, in_random_order, pair
 
 BLOCKS = 20  # largest number of jackknife blocks of each set
 
@@ -60,7 +60,7 @@ def frechet_distances(samples: Tensor, reference: Tensor) -> tuple[Value, Value]
     is about 0, of either sign, and the standard error is conservative. Sources: Quenouille 1956; Tukey 1958; Busing,
     Meijer and van der Leeden 1999 for blocks of unequal sizes; Chong and Forsyth 2020 for the bias.
     """
-    samples, reference = pair(samples, reference)
+    samples, reference = map(in_random_order, pair(samples, reference))
     ours, theirs = moments(samples), moments(reference)
     whole = gaussian_distance(ours, theirs)
     without_ours = [gaussian_distance(moments(rest), theirs) for rest in _leave_one_out(samples)]

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from kakusan.errors import InputError
-from kakusan.measure.metric import Column, Metric, Sets, Value, pair
+from kakusan.measure.metric import Column, Metric, Sets, Value, in_random_order, pair
 
 BLOCKS = 20
 
@@ -24,7 +24,7 @@ def kernel_distance(samples: Tensor, reference: Tensor) -> Value:
     Each block of the samples is compared with one block of the reference. The blocks' values are independent, and
     their variance gives the standard error.
     """
-    samples, reference = pair(samples, reference)
+    samples, reference = map(in_random_order, pair(samples, reference))
     if min(len(samples), len(reference)) < 4:
         raise InputError(f"a kernel distance needs at least four rows of each, got {len(samples)} and {len(reference)}")
     blocks = min(BLOCKS, len(samples) // 2, len(reference) // 2)

@@ -155,6 +155,11 @@ class Metric(abc.ABC):
         return self.compute(replace(sets, samples=sets.train[rows], _found={}))
 
 
+def in_random_order(features: Tensor) -> Tensor:
+    """Return the rows in a fixed random order, for measures that split them: samples may be sorted by class."""
+    return features[shuffled(len(features))]
+
+
 def shuffled(size: int) -> Tensor:
     """Return a fixed random order of `size` rows, because data may be sorted, e.g. the halves of MNIST's test split."""
     return torch.randperm(size, generator=stream(0, "measure"))

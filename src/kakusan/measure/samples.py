@@ -134,7 +134,7 @@ def measure_features(name: str, samples: Tensor, reference: Tensor, train: Tenso
 
     Args:
         name: Name of the features.
-        samples: Features of the samples, in random order.
+        samples: Features of the samples, in any order.
         reference: Features of held-out examples, in any order.
         train: Features of training examples, for the score of real examples.
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from kakusan.errors import InputError
-from kakusan.measure.metric import Column, Metric, Sets, Value, pair, share
+from kakusan.measure.metric import Column, Metric, Sets, Value, in_random_order, pair, share
 
 RIDGE = 1e-3  # ridge penalty per example on the weights of standardized features
 LARGEST_SQUARED = 256  # with at most this many features, their squares are inputs too, to detect a wrong variance
@@ -26,7 +26,7 @@ def two_sample_accuracy(samples: Tensor, reference: Tensor) -> Value:
 
     The p-value is the probability that guessing is at least as accurate, by the normal approximation of the binomial.
     """
-    samples, reference = pair(samples, reference)
+    samples, reference = map(in_random_order, pair(samples, reference))
     size = min(len(samples), len(reference))
     if size < 4:
         raise InputError(f"a two-sample test needs at least four rows of each, got {len(samples)} and {len(reference)}")
