@@ -208,7 +208,7 @@ def test_labels_of_one_class_are_told_and_not_used(tmp_path, capsys):
 
 @catches("""run/evaluate.py: the levels of a table are in another unit than its terms
 - aligned(self._rate(part.bits_per_dim, part.standard_error))
-+ format(part.bits_per_dim, "z10.4f")""")
++ format(part.bits_per_dim, 'z10.4f')""")
 def test_levels_of_a_table_have_the_unit_of_its_terms(data, tmp_path):
     settings = {f"model.{key}": value for key, value in SETTINGS["tables-diffusion"].items()}
     run = kk.train("tables-diffusion", data=data / "table.csv", steps=1, out=tmp_path / "run", **settings)
