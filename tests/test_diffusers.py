@@ -521,3 +521,21 @@ def test_without_diffusers_the_extra_is_named(capsys, folder, tmp_path, monkeypa
     code, _, told = call(capsys, "import", folder, "--out", tmp_path / "a.safetensors")
     assert code == 2
     assert "kakusan[diffusers]" in told
+
+
+@catches("""exchange/diffusers_export.py: a model of other data than images is exported
+- if not model.family.estimators or not model.family.form.has_pixels:
++ if not model.family.estimators:""")
+@catches("""exchange/check_against.py: a model of other data than images is compared
+- if not model.family.estimators or not model.family.form.has_pixels:
++ if not model.family.estimators:""")
+def test_a_diffusion_model_of_a_table_is_refused_on_one_line(capsys, tmp_path):
+    np.save(tmp_path / "t.npy", np.random.default_rng(0).normal(size=(40, 3)))
+    small = {"model.width": 16, "model.blocks": 1, "model.depth": 8}
+    run = kk.train("tables-diffusion", data=tmp_path / "t.npy", steps=1, out=tmp_path / "run", **small)
+    code, out, told = call(capsys, "export", run.path, "--format", "diffusers", "--out", tmp_path / "t")
+    assert (code, out) == (2, "")
+    assert told.endswith("run is a table-diffusion model; choose another --format\n")
+    code, out, told = call(capsys, "check-against", "diffusers", "--run", run.path)
+    assert (code, out) == (2, "")
+    assert told.endswith("is not one; omit --run\n")

@@ -115,3 +115,11 @@ def test_the_code_of_the_page_draws_samples_above_their_nearest_training_images(
     upper, lower = np.split(np.array(Image.open("nearest.png"))[1:-1], 2)
     assert (upper == lower).all()
     assert upper.std() > 10
+
+
+@pytest.mark.parametrize("words", [["nothing.ttf"], [str(FONT), "--size", "2"]])
+def test_a_font_that_cannot_be_used_is_one_line_and_leaves_no_folder(tool, unihan, tmp_path, words):
+    out = tmp_path / "kanji"
+    with pytest.raises(SystemExit, match=r"^\S+ cannot be used as a font of \d+ pixels .*--size$"):
+        tool.main(["kanji", *words, "--out", str(out), "--unihan", str(unihan)])
+    assert not out.exists()

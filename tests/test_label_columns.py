@@ -22,6 +22,7 @@ from kakusan.models.labels import Labels
 from kakusan.models.mixture import Mixture
 from kakusan.nets.class_shift import ClassShift
 from kakusan.nets.conv import ConvDecoder, ConvEncoder
+from kakusan.run.evaluate import evaluate
 from kakusan.run.families.tables import TableConfig, start_at_rows, table_vae
 
 SETTINGS = {
@@ -190,6 +191,33 @@ def test_a_column_that_repeats_the_labels_is_told(tmp_path):
     assert [line.split("column ")[1].split(" of")[0] for line in found] == ["y.2", "code"]
     assert "--columns y.2=skip" in found[0]
     assert not cautions(open_data(tmp_path / "t.csv", ImageOptions()))
+
+
+@catches("""run/families/conditional.py: a single class may be conditioned on
+- if len(dataset.classes) == 1:
++ if False:""")
+def test_labels_of_one_class_are_told_and_not_used(tmp_path, capsys):
+    rows = "".join(f"{k}.25,{k * k}.5,red\n" for k in range(30))
+    (tmp_path / "t.csv").write_text(f"x,z,y\n{rows}")
+    words = ["train", "tables", "--data", tmp_path / "t.csv", "--labels", "y", "--steps", 1, "--out", tmp_path / "run"]
+    code, _, err = call(capsys, *words, "--model.hidden", 4)
+    assert code == 0, err
+    assert "1 class from column y" in err
+    assert "all labels are red, so they are not used" in err
+
+
+@catches("""run/evaluate.py: the levels of a table are in another unit than its terms
+- aligned(self._rate(part.bits_per_dim, part.standard_error))
++ format(part.bits_per_dim, 'z10.4f')""")
+def test_levels_of_a_table_have_the_unit_of_its_terms(data, tmp_path):
+    settings = {f"model.{key}": value for key, value in SETTINGS["tables-diffusion"].items()}
+    run = kk.train("tables-diffusion", data=data / "table.csv", steps=1, out=tmp_path / "run", **settings)
+    found = evaluate(run.path, repeats=40)
+    numbers = {line.split()[0]: float(line.split()[1]) for line in found.lines() if line.startswith("  diffusion")}
+    levels = [line for line in found.lines() if line.startswith("    t = ")]
+    assert all("nats per row" in line for line in levels)
+    total = sum(float(line.split("nats")[0].split()[-3]) for line in levels)
+    assert total == pytest.approx(numbers["diffusion"], abs=0.02)
 
 
 MEANS = 0.4 * torch.tensor([[0.0, 1, -1, 0.5], [2, -1, 0, 0], [-1, 0, 1.5, -2]], dtype=F64)

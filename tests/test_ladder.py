@@ -286,6 +286,8 @@ def test_latents_as_large_as_the_data_can_be_encoded_and_decoded(ladder, capsys,
     found = evaluate(run, limit=12).measured.result
     assert found.network_evaluations == 12 * 2 * 8 * networks  # two draws
     assert "closed form" not in found.estimator
+    weighted = evaluate(run, limit=3, importance=4, repeats=1).measured.result
+    assert weighted.network_evaluations == 3 * (1 + 15 * 4 if networks == 2 else 8 * 4)
 
 
 @pytest.mark.parametrize(("number", "rung"), list(enumerate(RUNGS, 1)), ids=[rung.name for rung in RUNGS])

@@ -3,6 +3,7 @@
 import sys
 import warnings
 
+import numpy as np
 import pytest
 import torch
 
@@ -75,3 +76,16 @@ def test_a_file_that_is_no_export_is_refused_in_one_line(exported, tmp_path):
     chain, settings = open_chain(exported[1].path)
     with pytest.raises(kk.InputError, match="pass cond"):
         kk.sample(chain, 2, **settings)
+
+
+@catches("""exchange/parts.py: a file holds a model of other data than images
+- if not model.sampling.denoisers or not model.family.form.has_pixels:
++ if not model.sampling.denoisers:""")
+def test_a_diffusion_model_of_series_is_refused_on_one_line(capsys, tmp_path):
+    np.save(tmp_path / "s.npy", np.random.default_rng(0).normal(size=(40, 12, 2)))
+    small = {"model.width": 8, "model.blocks": 2, "model.depth": 8}
+    run = kk.train("series", data=tmp_path / "s.npy", steps=1, out=tmp_path / "run", **small)
+    code, out, told = call(capsys, "export", run.path, "--format", "onnx", "--out", tmp_path / "s.onnx")
+    assert (code, out) == (2, "")
+    assert told.endswith("run is a series model; choose another --format\n")
+    assert not (tmp_path / "s.onnx").exists()

@@ -41,6 +41,14 @@ def jis_level_1() -> list[str]:
     return [bytes([row + 0xA0, cell + 0xA0]).decode("euc_jp") for row, cell in codes]
 
 
+def opened(path: Path, size: int, layout: ImageFont.Layout | None) -> ImageFont.FreeTypeFont:
+    """The font in a size of pixels; ends the program with one line if it cannot be used."""
+    try:
+        return ImageFont.truetype(path, size, layout_engine=layout)
+    except (OSError, ValueError) as error:
+        sys.exit(f"{path} cannot be used as a font of {size} pixels ({error}); name another font or --size")
+
+
 def ink(font: ImageFont.FreeTypeFont, text: str) -> bytes:
     """What the font draws for the text, to compare; nothing without ink."""
     image = Image.new("RGBA", (2 * round(font.size), 2 * round(font.size)))
@@ -123,18 +131,19 @@ def main(words: list[str] | None = None) -> int:
         sys.exit(f"{args.out} exists; name a new folder with --out")
     if args.kind == "kanji" and args.list == "joyo" and not args.unihan.exists():
         sys.exit(f"{args.unihan} is missing; install unicode-data, name the file with --unihan, or type --list jis1")
+    # Kanji have a margin of one pixel on each side.
+    kanji = args.kind == "kanji"
+    size, layout = ((args.size - 2) * SHARPER, ImageFont.Layout.BASIC) if kanji else (BITMAP_SIZE, None)
+    fonts = [opened(path, size, layout) for path in args.fonts]
     args.out.mkdir(parents=True)
-    for number, path in enumerate(args.fonts):
+    for number, (path, font) in enumerate(zip(args.fonts, fonts)):
         prefix = f"{number}-" if number else ""
-        if args.kind == "kanji":
+        if kanji:
             wanted = joyo(args.unihan) if args.list == "joyo" else jis_level_1()
-            # A margin of one pixel on each side.
-            font = ImageFont.truetype(path, (args.size - 2) * SHARPER, layout_engine=ImageFont.Layout.BASIC)
             texts = list(drawn(font, wanted))
             images = (kanji_image(font, text, args.size) for text in texts)
             lacking = f", {len(wanted) - len(texts)} of {len(wanted):,} are not in the font"
         else:
-            font = ImageFont.truetype(path, BITMAP_SIZE)
             texts = emoji(font, args.flags, args.skin_tones)
             images = (emoji_image(font, text, args.size, args.background) for text in texts)
             lacking = ""

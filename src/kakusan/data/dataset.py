@@ -112,7 +112,8 @@ class Dataset:
             return ""
         origin = f" from {self.labeled_by}" if self.labeled_by else ""
         missing = int((self.train_cond < 0).sum())
-        return f"{len(self.classes):,} classes{origin}" + (f", {missing:,} training examples unlabeled" * bool(missing))
+        classes = f"{len(self.classes):,} class{'es' * (len(self.classes) > 1)}"
+        return f"{classes}{origin}" + (f", {missing:,} training examples unlabeled" * bool(missing))
 
 
 class DataKind(Protocol):

@@ -153,8 +153,8 @@ def _of_run(run: Path | str, prediction: str) -> tuple[Diffusion, nn.Module, dic
     from kakusan.run.trained_model import load
 
     model = load(run, "cpu")
-    if not model.family.estimators:
-        raise InputError(f"diffusers samples diffusion models, and {run} is not one; omit --run")
+    if not model.family.estimators or not model.family.form.has_pixels:
+        raise InputError(f"diffusers samples diffusion models of images, and {run} is not one; omit --run")
     chain, classes = split(model.chain)
     if chain.prediction != prediction:
         return None

@@ -51,12 +51,12 @@ class DiffusersFolder(ExportFormat):
         library()
         shared = source.read() if source.run is None else source.read_shareable()
         model = of_file(shared, torch.device("cpu"), source.path)
-        if not model.family.estimators:
+        if not model.family.estimators or not model.family.form.has_pixels:
             kind = (
                 "a student, whose solver it lacks" if not model.family.has_bound else f"a {model.recipe.family} model"
             )
             raise InputError(
-                f"diffusers samples diffusion models, and {source.path} is {kind}; choose another --format"
+                f"diffusers samples diffusion models of images, and {source.path} is {kind}; choose another --format"
             )
         pipeline = pipeline_of(model)
         with tempfile.TemporaryDirectory() as folder, stages("exporting", 3) as done:

@@ -43,10 +43,10 @@ def shared_model(source: ModelSource) -> TrainedModel:
 
 
 def parts_of(model: TrainedModel, where: Path) -> Parts:
-    """Return the parts of a model; InputError that names `where` if it is not a diffusion model."""
-    if not model.sampling.denoisers:
+    """Return the parts of a model; InputError that names `where` if it is not a diffusion model of images."""
+    if not model.sampling.denoisers or not model.family.form.has_pixels:
         raise InputError(
-            f"this format holds diffusion models, and {where} is a {model.recipe.family} model; choose another --format"
+            f"this format holds diffusion models of images, and {where} is a {model.recipe.family} model; choose another --format"
         )
     chain, classes = split(model.sampling.chain())
     network = chain.denoiser

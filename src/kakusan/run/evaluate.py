@@ -67,6 +67,10 @@ class Evaluated:
     def _rate(self, bits_per_dim: float, standard_error: float | None) -> str:
         return self.form.rate(bits_per_dim, standard_error, self.measured.result.num_dims if self.measured else 1)
 
+    def _level_line(self, part: Part) -> str:
+        levels = f"   log SNR {part.log_snr[0]:+.1f} to {part.log_snr[1]:+.1f}" if part.log_snr else ""
+        return f"    {part.name:<14}{aligned(self._rate(part.bits_per_dim, part.standard_error))}{levels}"
+
     def lines(self) -> list[str]:
         """Return the result as lines of text."""
         quality = self.quality.lines() if self.quality else []
@@ -83,7 +87,7 @@ class Evaluated:
                 f"  {name:<16}{aligned(self._rate(value, result.term_errors[name]))}"
                 for name, value in result.terms.items()
             ),
-            *[_level_line(level) for level in result.levels[1:] if level.evaluated],
+            *[self._level_line(level) for level in result.levels[1:] if level.evaluated],
             *self.measured.lines,
             *quality,
         ]
@@ -316,11 +320,6 @@ def error_words(result: Evaluation, form: Form | None = None) -> str:
         return words + "error from the examples too small to tell"
     own = form.in_unit(result.standard_error_images, result.num_dims)
     return words + f"error from the examples {own:.4f} (more examples lower it)"
-
-
-def _level_line(part: Part) -> str:
-    levels = f"   log SNR {part.log_snr[0]:+.1f} to {part.log_snr[1]:+.1f}" if part.log_snr else ""
-    return f"    {part.name:<14}{part.bits_per_dim:z10.4f} ± {stderr_words(part.standard_error)}{levels}"
 
 
 def _estimator_lines(estimates: dict[str, dict[str, float]]) -> list[str]:

@@ -38,7 +38,9 @@ def importance_estimate(
                 bound = importance_bound(model.chain, batch(part), samples, generator, cond=cond)
                 done[number] = {"bound": bound.cpu()}
     bounds = torch.cat([one["bound"] for one in distributed.all_gather(done)]).double()
-    evaluations = num * (1 + (2 * model.chain.depth - 1) * samples)  # the lowest encoder is evaluated once per example
+    per_draw = model.family.evaluations_per_draw(model.chain)
+    saved = samples - 1 if per_draw > model.chain.depth else 0  # a learned lowest encoder is evaluated once per example
+    evaluations = num * (per_draw * samples - saved)
     var = var_of_mean(bounds)
     estimate = Estimate(
         {"bound": bounds}, {"bound": var}, var, None, evaluations, f"importance-weighted, K = {samples}"

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def nats_of(bits_per_dim: float, standard_error: float | None, num_dims: int, example: str) -> str:
     """A bound on the log-likelihood with its standard error in nats per example; higher is better."""
     stderr = "unknown" if standard_error is None else f"{nats(standard_error, num_dims):.3f}"
-    return f"{-nats(bits_per_dim, num_dims):.3f} ± {stderr} nats per {example}"
+    return f"{-nats(bits_per_dim, num_dims):z.3f} ± {stderr} nats per {example}"
 
 
 class TableForm(Form):

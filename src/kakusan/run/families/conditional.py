@@ -179,6 +179,8 @@ def label_lines(config: Any, dataset: Dataset, own_data: bool) -> list[str]:
         return lines
     if not dataset.classes or not own_data:
         return []
+    if len(dataset.classes) == 1:
+        return [f"all labels are {printable(dataset.classes[0])}, so they are not used"]
     unused = f"labels of {len(dataset.classes):,} classes are not used"
     if config.conditional:
         return [f"{unused}; condition on them with --model.condition labels"]
