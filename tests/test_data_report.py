@@ -9,8 +9,10 @@ from PIL import Image
 from harness.faults import catches
 from harness.image_corpus import colors
 from harness.support import call
+from kakusan.data import duplicates as module
 from kakusan.data import scan
 from kakusan.data.duplicates import duplicates
+from kakusan.data.forms import base
 from kakusan.data.open import open_data
 from kakusan.run.quality import can_measure
 
@@ -39,6 +41,36 @@ def test_equal_and_nearly_equal_images_are_counted(monkeypatch):
 def test_flat_images_are_near_duplicates_only_if_equal():
     found = duplicates(torch.stack([torch.full((1, 8, 8), value, dtype=torch.uint8) for value in (10, 10, 12)]))
     assert (found.equal, found.near) == (1, 0)
+
+
+@catches("""data/duplicates.py: all images are read at once
+- rows.split(at_once)
++ rows.split(len(rows))""")
+def test_duplicates_are_found_across_parts_with_few_images_in_memory(monkeypatch):
+    monkeypatch.setattr(module, "NUMBERS_AT_ONCE", 3 * smooth(0).numel())
+    sizes, small = [], module._small
+    monkeypatch.setattr(module, "_small", lambda some: (sizes.append(len(some)), small(some))[1])
+    train = torch.stack([smooth(seed) for seed in range(6)])
+    found = duplicates(train, torch.stack([train[2], train[4] + 2]))
+    assert (found.equal, found.near, found.compared, found.examples) == (1, 1, 7, [(4, 7)])
+    assert sizes == [3, 3, 1]
+
+
+@catches("""data/forms/base.py: a part holds all examples
+- max(1, NUMBERS_AT_ONCE // max(1, examples[:1].numel()))
++ len(examples)""")
+def test_examples_are_compared_in_parts_of_few_values(monkeypatch):
+    monkeypatch.setattr(base, "NUMBERS_AT_ONCE", 100)
+    assert [len(part) for part in base.in_parts(torch.zeros(7, 1, 6, 6))] == [2, 2, 2, 1]
+    assert [len(part) for part in base.in_parts(torch.zeros(2, 1, 20, 20))] == [1, 1]
+
+
+def test_the_time_of_large_images_is_not_measured(tmp_path, capsys):
+    Image.fromarray(colors(0, 270, 260)).save(tmp_path / "one.png")
+    Image.fromarray(colors(1, 270, 260)).save(tmp_path / "two.png")
+    code, out, _ = call(capsys, "data", tmp_path, "--size", "270x260")
+    assert code == 0
+    assert "not measured for images larger than 256 x 256; --size 256" in out
 
 
 def test_the_report_has_duplicates_memory_time_figure_and_command(tmp_path, capsys):

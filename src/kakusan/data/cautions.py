@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 
 from kakusan.data.dataset import Dataset
+from kakusan.data.forms.base import in_parts
 
-AT_ONCE = 1_000  # examples compared at a time
 FEW = 100  # fewest training examples without a caution
 
 
@@ -29,4 +29,4 @@ def cautions(dataset: Dataset) -> list[str]:
 
 def _all_equal(data: Tensor) -> bool:
     """Check if all examples are equal, in parts; for most data the first part settles it."""
-    return all(bool((part == data[:1]).all()) for part in data.split(AT_ONCE))
+    return all(bool((part == data[:1]).all()) for part in in_parts(data))

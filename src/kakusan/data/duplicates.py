@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from kakusan.data.forms.base import NUMBERS_AT_ONCE
+
 MOST_NEAR = 5_000  # images compared with each other; of a larger set, a fixed random choice
 SIDE = 16  # pixels of the small versions
 NEAR = 0.1  # largest root mean square difference of near duplicates, relative to an image's contrast
@@ -32,19 +34,21 @@ class Duplicates:
     examples: list[tuple[int, int]]
 
 
-def duplicates(images: Tensor) -> Duplicates:
-    """Find duplicates among images uint8 (N, C, H, W)."""
+def duplicates(*parts: Tensor) -> Duplicates:
+    """Find duplicates among the images uint8 (N, C, H, W) of all parts. Images may lie on disk: few are read at a time."""
     seen: set[bytes] = set()
+    images = [image for part in parts for image in part]  # views
     distinct = []
-    for row in range(len(images)):
-        digest = hashlib.blake2b(images[row].numpy().tobytes(), digest_size=16).digest()
+    for row, image in enumerate(images):
+        digest = hashlib.blake2b(image.numpy().tobytes(), digest_size=16).digest()
         if digest not in seen:
             seen.add(digest)
             distinct.append(row)
     equal, rows = len(images) - len(distinct), torch.tensor(distinct)
     if len(rows) > MOST_NEAR:
         rows = rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))[:MOST_NEAR].sort().values]
-    small = torch.cat([_small(images[part]) for part in rows.split(ROWS)])
+    at_once = max(1, NUMBERS_AT_ONCE // images[0].numel())
+    small = torch.cat([_small(torch.stack([images[row] for row in some.tolist()])) for some in rows.split(at_once)])
     contrast = (small - small.mean(1, keepdim=True)).square().mean(1).sqrt()
     examples, near = [], 0
     for start in range(0, len(small), ROWS):

@@ -21,17 +21,21 @@ MOST_READ = 20_000  # number of images that are searched for duplicates
 MOST_SHOWN = 100  # number of images in the figure
 TRIED = 8  # number of examples in the step whose time is measured
 STEPS = 2
+MOST_PIXELS = 256 * 256  # of an image whose training time is measured
 
 
 def image_lines(dataset: Dataset) -> list[str]:
     """Return lines about duplicates, memory, and the time of an epoch with the recipe images."""
     parts = [dataset.train] if dataset.train is dataset.test else [dataset.train, dataset.test]
     total = sum(len(part) for part in parts)
-    found = duplicates(torch.cat([part[: MOST_READ // len(parts)] for part in parts]))
+    found = duplicates(*(part[: MOST_READ // len(parts)] for part in parts))
     searched = min(total, sum(len(part[: MOST_READ // len(parts)]) for part in parts))
     of = "" if searched == total else f" of the first {searched:,} images"
     lines = [f"duplicates{of}: {found.equal:,} equal, {found.near:,} nearly equal among {found.compared:,} compared"]
     lines.append(f"memory: {total * dataset.num_dims / 2**20:,.1f} MiB of pixels")
+    if math.prod(dataset.event_shape[1:]) > MOST_PIXELS:
+        lines.append("time: not measured for images larger than 256 x 256; --size 256 makes them smaller")
+        return lines
     rate = images_per_second(dataset)
     epoch = minutes(len(dataset.train) / rate)
     lines.append(f"time: recipe images trains on about {rate:,.0f} images/s here, an epoch in {epoch}")

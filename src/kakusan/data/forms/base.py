@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -16,7 +16,12 @@ from kakusan.errors import InputError
 if TYPE_CHECKING:
     from kakusan.data.dataset import Dataset
 
-NUMBERS_AT_ONCE = 2**24  # summed at a time, so that memory holds the data once
+NUMBERS_AT_ONCE = 2**24  # values that are compared or summed at a time, so that memory holds the data once
+
+
+def in_parts(examples: Tensor) -> Iterator[Tensor]:
+    """Yield the examples in parts of at most `NUMBERS_AT_ONCE` values, at least one example each."""
+    yield from examples.split(max(1, NUMBERS_AT_ONCE // max(1, examples[:1].numel())))
 
 
 class Form(abc.ABC):

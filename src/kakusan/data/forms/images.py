@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kakusan.data.forms.base import Form
+from kakusan.data.forms.base import Form, in_parts
 from kakusan.images import Images
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class ImageForm(Form):
 
     def recipe(self, dataset: Dataset) -> str:
         """Name of a recipe for black and white images, for digits, or for other images."""
-        binary = dataset.bits or bool(((dataset.train == 0) | (dataset.train == WHITE)).all())
+        binary = dataset.bits or all(bool(((part == 0) | (part == WHITE)).all()) for part in in_parts(dataset.train))
         return "binary-best" if binary else "mnist-ddpm" if dataset.event_shape == DIGITS else "images"
 
     def from_model(self, parts: list[Tensor], event_shape: tuple[int, ...], scale: Any) -> np.ndarray:
