@@ -16,7 +16,8 @@ from kakusan.data.forms.base import Form
 from kakusan.data.forms.images import ImageForm
 from kakusan.distributions import add
 from kakusan.errors import InputError
-from kakusan.likelihood.evaluation import Evaluation, Part, stderr_words, stratified_var
+from kakusan.likelihood.diffusion import FEWEST
+from kakusan.likelihood.evaluation import Evaluation, Part, stderr_words, stratified_var, var_of_mean
 from kakusan.likelihood.three import three_estimates
 from kakusan.measure.classifier import SHIPPED
 from kakusan.measure.samples import ANY, Quality
@@ -221,7 +222,7 @@ def averaged(estimates: Sequence[Evaluation]) -> Evaluation:
     """Average independent estimates of the bound of the same examples.
 
     The variation between the estimates gives the Monte Carlo part of the variance. The rest is due to the choice of
-    examples.
+    examples. The variance is at most that of the averages of the examples, if there are 10 or more.
     """
     first, count = estimates[0], len(estimates)
     if count == 1:
@@ -249,6 +250,11 @@ def averaged(estimates: Sequence[Evaluation]) -> Evaluation:
         whole, examples = (
             None if one is None else -bits_per_dim(one, first.num_dims) for one in (nats_error, nats_examples)
         )
+    per_example = add(e.per_example for e in estimates) / count
+    spread = math.sqrt(var_of_mean(per_example) or 0.0)
+    if first.num_images >= FEWEST and spread < (nats_error or 0.0):  # both are overestimates
+        nats_error, whole = spread, -bits_per_dim(spread, first.num_dims)
+        examples = math.sqrt(max(whole**2 - noise**2, 0.0))
     levels = []
     for k, level in enumerate(first.levels):
         error = of(lambda e, k=k: e.levels[k].bits_per_dim, lambda e, k=k: e.levels[k].standard_error)[0]
@@ -272,7 +278,7 @@ def averaged(estimates: Sequence[Evaluation]) -> Evaluation:
         },
         levels=levels,
         estimator=f"{first.estimator}; average of {count} estimates",
-        per_example=add(e.per_example for e in estimates) / count,
+        per_example=per_example,
     )
 
 
