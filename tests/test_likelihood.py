@@ -432,6 +432,24 @@ def test_too_few_evaluations_state_no_error_and_repeated_ones_the_right_one():
     assert averaged(once[:1]).standard_error is None
 
 
+@catches("""run/evaluate.py: the error of averaged examples is not used
+- if first.num_images >= FEWEST and spread < (nats_error or 0.0):
++ if False:""")
+def test_the_error_of_repeated_estimates_of_few_examples_is_not_many_times_too_large():
+    betas, num = betas_of(60), 12
+    model, means, stated = model_of(GAUSSIAN, betas), [], []
+    for draw in range(16):
+        x = GAUSSIAN.sample(num, seeded(1000 + draw))
+        found = averaged([summarize(of_diffusion(model, x.__getitem__, num, k), 2) for k in range(20)])
+        means.append(found.nats)
+        stated.append(found.nats_standard_error)
+        parts = found.standard_error_monte_carlo**2 + found.standard_error_images**2
+        assert parts >= found.standard_error**2 * (1 - 1e-9)
+        assert found.standard_error == pytest.approx(found.nats_standard_error / (2 * math.log(2)), rel=1e-9)
+    true = torch.tensor(means).std().item()
+    assert true / 1.3 < torch.tensor(stated).square().mean().sqrt().item() < 2.5 * true
+
+
 @catches("""likelihood/evaluation.py: zero bits are written as -0
 - return bits_per_dim(nats.mean().item(), num_dims) + 0.0  # 0 is never written as -0
 + return bits_per_dim(nats.mean().item(), num_dims)""")

@@ -16,7 +16,8 @@ from kakusan.data.forms.base import Form
 from kakusan.data.forms.images import ImageForm
 from kakusan.distributions import add
 from kakusan.errors import InputError
-from kakusan.likelihood.evaluation import Evaluation, Part, stderr_words, stratified_var
+from kakusan.likelihood.diffusion import FEWEST
+from kakusan.likelihood.evaluation import Evaluation, Part, stderr_words, stratified_var, var_of_mean
 from kakusan.likelihood.three import three_estimates
 from kakusan.measure.classifier import SHIPPED
 from kakusan.measure.samples import ANY, Quality
@@ -221,7 +222,7 @@ def averaged(estimates: Sequence[Evaluation]) -> Evaluation:
     """Average independent estimates of the bound of the same examples.
 
     The variation between the estimates gives the Monte Carlo part of the variance. The rest is due to the choice of
-    examples.
+    examples. The variance is at most that of the averages of the examples, if there are 10 or more.
     """
     first, count = estimates[0], len(estimates)
     if count == 1:
@@ -230,25 +231,21 @@ def averaged(estimates: Sequence[Evaluation]) -> Evaluation:
     def mean(values: Sequence[float]) -> float:
         return sum(values) / count
 
-    def errors(values: Sequence[float], stated: Sequence[float | None]) -> tuple[float | None, float, float | None]:
-        """Return the standard error, its Monte Carlo part, and its part from the examples."""
-        center = mean(values)
-        noise = sum((value - center) ** 2 for value in values) / (count - 1)
-        if all(one is None for one in stated):  # there is only one example
-            return None, math.sqrt(noise / count), None
-        examples = max(mean([(one or 0.0) ** 2 for one in stated]) - noise, 0.0)
-        return math.sqrt(examples + noise / count), math.sqrt(noise / count), math.sqrt(examples)
-
     def of(value: Callable[[Evaluation], float], stated: Callable[[Evaluation], float | None]) -> Any:
-        return errors([value(one) for one in estimates], [stated(one) for one in estimates])
+        return _errors([value(one) for one in estimates], [stated(one) for one in estimates])
 
     whole, noise, examples = of(lambda e: e.bits_per_dim, lambda e: e.standard_error)
-    nats_error = of(lambda e: e.nats, lambda e: e.nats_standard_error)[0]
+    nats_error, nats_noise, _ = of(lambda e: e.nats, lambda e: e.nats_standard_error)
     if whole is None:  # one estimate has too few evaluations to tell, and many of them have enough
         nats_error, _, nats_examples = of(lambda e: e.nats, _by_strata)
         whole, examples = (
             None if one is None else -bits_per_dim(one, first.num_dims) for one in (nats_error, nats_examples)
         )
+    per_example = add(e.per_example for e in estimates) / count
+    spread = max(math.sqrt(var_of_mean(per_example) or 0.0), nats_noise)  # examples may share noise
+    if first.num_images >= FEWEST and spread < (nats_error or 0.0):  # both are overestimates
+        nats_error, whole = spread, -bits_per_dim(spread, first.num_dims)
+        examples = math.sqrt(max(whole**2 - noise**2, 0.0))
     levels = []
     for k, level in enumerate(first.levels):
         error = of(lambda e, k=k: e.levels[k].bits_per_dim, lambda e, k=k: e.levels[k].standard_error)[0]
@@ -272,8 +269,19 @@ def averaged(estimates: Sequence[Evaluation]) -> Evaluation:
         },
         levels=levels,
         estimator=f"{first.estimator}; average of {count} estimates",
-        per_example=add(e.per_example for e in estimates) / count,
+        per_example=per_example,
     )
+
+
+def _errors(values: Sequence[float], stated: Sequence[float | None]) -> tuple[float | None, float, float | None]:
+    """Return the standard error, its Monte Carlo part, and its part from the examples."""
+    count = len(values)
+    center = sum(values) / count
+    noise = sum((value - center) ** 2 for value in values) / (count - 1)
+    if all(one is None for one in stated):  # there is only one example
+        return None, math.sqrt(noise / count), None
+    examples = max(sum((one or 0.0) ** 2 for one in stated) / count - noise, 0.0)
+    return math.sqrt(examples + noise / count), math.sqrt(noise / count), math.sqrt(examples)
 
 
 def _by_strata(estimate: Evaluation) -> float | None:
