@@ -21,6 +21,7 @@ from kakusan.likelihoods.table import Table
 from kakusan.nets.table import LinearPlusMLP, factors, start_at_factors
 from kakusan.run.evaluate import evaluate
 from kakusan.run.sample import sample
+from kakusan.run.tools.score import score
 from kakusan.run.trained_model import load
 
 MIXED = (
@@ -318,6 +319,43 @@ def test_other_rows_are_scored_by_their_names_and_categories(tmp_path):
     with pytest.raises(kk.InputError, match="category Paris"):
         evaluate(run.path, data=str(tmp_path / "unknown.csv"))
     assert load(run.path).scale.columns[2].categories == ("Kyoto", "Oslo", "Rome, IT")
+
+
+@pytest.fixture(scope="module")
+def people_run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("people")
+    people(folder / "people.csv", 120)
+    return kk.train("tables", data=str(folder / "people.csv"), steps=5, out=str(folder / "run"))
+
+
+@catches("""likelihood/scores.py: bits per dimension of a row with holes divide by all columns
+- observed = (~examples.isnan()).flatten(1).sum(1).double()
++ observed = torch.full((len(examples),), examples[0].numel()).double()""")
+def test_scores_of_rows_with_holes_are_per_observed_value_and_say_so(people_run, tmp_path):
+    data = people_run.path.parent / "people.csv"
+    found = score(people_run.path, str(data), out=tmp_path / "s.csv", evaluations=4)
+    with data.open(newline="") as file:
+        present = [sum(cell != "" for cell in line) for line in list(csv.reader(file))[1:]]
+    with (tmp_path / "s.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["observed"]) for row in rows] == present
+    assert set(present) == {3, 4}
+    for row, number in zip(rows, present):
+        assert float(row["bits_per_dim"]) == pytest.approx(-float(row["nats"]) / number / math.log(2))
+    assert found.lines()[-1].startswith(f"caution: {present.count(3)} rows with missing values")
+    x = people_run.model.score_samples(open_data(data, whole=True).train, evaluations=4)
+    assert x.bits_per_dim[0].item() == pytest.approx(-x.nats[0].item() / present[0] / math.log(2))
+
+
+@catches("""run/evaluate.py: a table's nats are printed with both signs
+- sign = -1 if self.form.shows_elbo else 1
++ sign = 1""")
+def test_the_nats_of_a_table_have_one_sign_and_the_record_names_the_bound(people_run):
+    found = evaluate(people_run.path)
+    rate, nats = (float(line.split(" ")[0]) for line in found.lines()[:2])
+    assert nats == pytest.approx(rate, abs=0.006)
+    record = found.record()
+    assert record["elbo_nats"] == -record["nats"] == pytest.approx(rate, abs=6e-4)
 
 
 def test_a_table_without_holes_trains_as_a_diffusion_model(tmp_path):

@@ -252,14 +252,15 @@ class TrainedModel:
             seed: Random seed.
             evaluations: Initial number of draws per example, at least 2.
         """
-        from kakusan.likelihood.scores import score_examples
+        from kakusan.likelihood.scores import per_observed, score_examples
 
         self.check_bound()
         examples = self.examples(data)
-        return score_examples(
+        found = score_examples(
             self.chain, self.batches(examples, seed), len(examples), self.num_dims, evaluations, error, seed,
             self.grid_nats(),
         )  # fmt: skip
+        return per_observed(found, examples)
 
     def batches(self, data: Tensor, seed: int = 0) -> GetBatch:
         """Return a function from indices to examples on the model's scale and device; the seed determines random bits."""

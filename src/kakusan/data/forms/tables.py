@@ -30,6 +30,7 @@ class TableForm(Form):
     unit = "rows"
     shape_words = "[columns]"
     values = "rows"
+    shows_elbo = True
     how_to_label = "add --labels COLUMN with the name of a column of classes"
 
     def fits(self, event_shape: tuple[int, ...]) -> bool:
