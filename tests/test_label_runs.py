@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.testing import assert_close
 
 import kakusan as kk
 from harness.faults import catches
@@ -15,6 +16,7 @@ from kakusan.errors import InputError
 from kakusan.models.labels import Labels
 from kakusan.models.mixture import Mixture
 from kakusan.recipes import find
+from kakusan.run.bayes import classify
 from kakusan.run.build import build, start_at, training_loss
 from kakusan.run.families.conditional import label_lines, labels_of
 from kakusan.run.families.conv import ConvHierarchyConfig, ConvVAEConfig
@@ -98,12 +100,25 @@ def test_an_evaluation_has_the_bound_given_labels_the_bound_of_the_data_and_the_
     assert classes["accuracy_standard_error"] > 0
 
 
+@catches("""run/summary.py: a bound above that of uniform noise is no caution
+- if model.measured_in == "gray levels" and bits_per_dim > LEVELS_BITS and floor_bits(model) is None:
++ if False:""")
+def test_classes_of_an_untrained_model_come_with_a_caution_and_the_errors_of_their_log_odds(run, photos):
+    found = classify(run.path, str(photos), limit=3, evaluations=8)
+    assert "train longer" in found.lines()[0]
+    probs = found.found.probs.sort(descending=True).values
+    assert_close(found.found.log_odds, (probs[:, 0] / probs[:, 1]).log())
+
+
 def test_data_are_classified_with_the_names_of_their_files(run, photos, capsys):
     code, out, err = call(capsys, "classify", run.path, photos, "--limit", 3, "--evaluations", 8)
     assert code == 0, err
     lines = out.splitlines()
-    assert lines[0] == "name,label,probability"
+    assert lines[0] == "name,label,probability,log_odds,log_odds_stderr"
     assert [line.split(",")[0] for line in lines[1:]] == ["cat/0.png", "cat/1.png", "cat/10.png"]
+    odds, stderr = (float(cell) for cell in lines[1].split(",")[3:])
+    assert odds >= 0
+    assert stderr >= 0
     code, out, err = call(capsys, "classify", run.path, "--limit", 2, "--evaluations", 8, "--json")
     assert code == 0, err
     assert [sum(one["probabilities"]) for one in json.loads(out)["examples"]] == pytest.approx([1, 1])

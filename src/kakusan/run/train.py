@@ -24,7 +24,7 @@ from kakusan.run.fingerprint import versions
 from kakusan.run.initial import fine_tuned, keep_initial, read_initial
 from kakusan.run.job import Job, reopened, untrained
 from kakusan.run.model_file import ExportedModel
-from kakusan.run.own_data import open_for, planned
+from kakusan.run.own_data import check_images, open_for, planned
 from kakusan.run.recipe import RECIPES, Recipe, from_record, without_label_path
 from kakusan.run.session import Session
 from kakusan.run.teacher import keep_teacher, read_teacher, student_of
@@ -130,6 +130,7 @@ def _prepared(wanted: Start, device: torch.device) -> tuple[ExportedModel | None
             student_of(recipe, teacher), data=data, pictures=without_label_path(its_recipe).pictures
         )
     Budget(recipe.minutes, recipe.steps)  # raises InputError before the data are read, which may take long
+    check_images(recipe)
     dataset = open_for(wanted.out, recipe.data, recipe.pictures)
     own_data = recipe.name not in RECIPES or recipe.data != RECIPES[recipe.name].data
     recipe = dataclasses.replace(recipe, model=family_of(recipe.model).for_data(recipe.model, dataset, own_data))

@@ -290,12 +290,12 @@ class TrainedModel:
         examples = data if isinstance(data, Tensor) else torch.from_numpy(np.ascontiguousarray(data))
         return self.family.form.stored(examples, self.event_shape)
 
-    def check_data(self, dataset: Dataset) -> None:
-        """Raise InputError unless the examples have the model's shape and kind of values."""
+    def check_data(self, dataset: Dataset, argument: str = "--data") -> None:
+        """Raise InputError, which names the argument, unless examples have the model's shape and kind of values."""
         if dataset.event_shape != self.event_shape:
             raise InputError(
                 f"the model was trained on examples of shape {self.event_shape}, and {dataset.name} has "
-                f"{dataset.event_shape}; give --data with that shape"
+                f"{dataset.event_shape}; give {argument} with that shape"
             )
         check_kind(self.recipe, dataset)
 
