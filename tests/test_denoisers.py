@@ -144,6 +144,22 @@ def test_a_networks_blueprint_is_that_of_the_network_and_allocates_nothing(name)
         blueprint(DiffusionConfig(network=name, width=4096, inner_width=4096, blocks=32), (3, 2048, 2048))
 
 
+@catches("""run/build.py: a blueprint draws normal numbers
+- torch.device("meta"), _WithoutNormalDraws(), warnings
++ torch.device("meta"), warnings""")
+def test_a_blueprint_draws_nothing_and_imports_no_compiler(monkeypatch):
+    def refuse(*_, **__):
+        raise AssertionError(
+            "on the meta device the first normal draw imports torch's compiler, for more than a second"
+        )
+
+    monkeypatch.setattr(torch._refs, "normal_", refuse, raising=False)
+    monkeypatch.setattr(torch.Tensor, "normal_", refuse)
+    blueprint.cache_clear()
+    for name in SMALL:
+        assert blueprint(DiffusionConfig(network=name, depth=12, clusters=3, **SMALL[name]), (1, 8, 8))
+
+
 @every_network
 def test_bfloat16_autocast_changes_the_prediction_by_its_rounding_alone(name):
     network = stirred(small(name)).float()

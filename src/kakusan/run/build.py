@@ -5,11 +5,12 @@ from __future__ import annotations
 import functools
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from kakusan.console import command
 from kakusan.data.dataset import Dataset
@@ -41,12 +42,24 @@ def build(config: ModelConfig, event_shape: tuple[int, ...]) -> nn.Module:
     return family_of(config).build(config, event_shape)
 
 
+class _WithoutNormalDraws(TorchFunctionMode):
+    """Leave out normal draws, because the first one on the meta device makes torch import for over a second."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        given = kwargs or {}
+        if func is nn.init.normal_:
+            return given["tensor"]
+        return (torch.empty if func is torch.randn else func)(*args, **given)
+
+
 @functools.lru_cache(maxsize=32)
 def blueprint(config: ModelConfig, event_shape: tuple[int, ...]) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
     """Return shape and dtype of each tensor of the module by name. The meta device is used, so nothing is allocated."""
     if not 2 <= math.prod(event_shape) <= LARGEST_EVENT:
         raise InputError(f"an example must have 2 to {LARGEST_EVENT:,} numbers, got the shape {event_shape}")
-    with torch.device("meta"), warnings.catch_warnings():
+    with torch.device("meta"), _WithoutNormalDraws(), warnings.catch_warnings():
         warnings.simplefilter("ignore", ScheduleWarning)  # a warning is shown later, when the model is really built
         state = family_of(config).build(config, event_shape).state_dict()
     total = sum(tensor.numel() for tensor in state.values())
