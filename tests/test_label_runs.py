@@ -145,6 +145,17 @@ def test_a_label_or_scale_that_makes_no_sense_is_refused(run, choices, words):
         run.model.sample(2, steps=2, **choices)
 
 
+def test_a_classifier_refuses_a_path_a_wrong_shape_and_a_seed_in_words(run):
+    pixels = np.zeros((2, *run.model.event_shape), np.uint8)
+    with pytest.raises(InputError, match=r"open_data\('new/'\)\.test"):
+        run.model.classify("new/")
+    with pytest.raises(InputError, match=r"\(n, (\d), (\d+), (\d+)\) or \(n, \2, \3, \1\)"):
+        run.model.classify(pixels[:, :, 1:])
+    for seed in (1.5, "2", True):
+        with pytest.raises(InputError, match="seed must be a whole number"):
+            run.model.classify(pixels, seed=seed)
+
+
 @catches("""run/families/conditional.py: a family without labels leaves them out in silence
 - if not dataset.classes or not own_data:
 + if not dataset.classes or not own_data or not config.conditional:""")

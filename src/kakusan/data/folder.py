@@ -75,7 +75,7 @@ def _refusal(folder: Path, found: Scan) -> InputError:
     """Error with the number of bad files and what to type, and with a note for each of the first ones."""
     error = InputError(
         f"{printable(str(folder))}: {len(found.bad):,} of {found.total:,} files are not usable images; repair or "
-        "remove them, or add --bad-images skip"
+        "remove them, or add --bad-images skip (in Python bad_images='skip')"
     )
     for name, reason in list(found.bad.items())[:MOST_LINES]:
         error.add_note(f"  {name}: {reason}")

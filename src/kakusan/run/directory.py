@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from kakusan.console import command, quoted
-from kakusan.errors import InputError
+from kakusan.errors import InputError, shown
 from kakusan.run.records import check_record
 from kakusan.storage import commit, files, journal, records
 from kakusan.storage.lock import LOCK, OWNER, Busy, WriterLock
@@ -211,6 +211,15 @@ def _run_near(path: Path) -> Path | None:
     }
     near = difflib.get_close_matches(path.name, there, n=1)
     return there[near[0]] if near else None
+
+
+def path_of_run(source: Path | str) -> Path:
+    """Return the path of a run or model file; InputError for a value that is no path."""
+    if not isinstance(source, str | os.PathLike):
+        raise InputError(
+            f"give the path of a run directory or an exported file, got {shown(source)}; e.g. 'runs/first'"
+        )
+    return Path(source)
 
 
 def check_new(path: Path) -> None:

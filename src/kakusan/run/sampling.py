@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import numbers
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from kakusan.bound import ancestral_sample
 from kakusan.chain import LatentChain
-from kakusan.errors import InputError
+from kakusan.errors import InputError, shown
 from kakusan.guidance import classifier_free, guided
 from kakusan.models.diffusion import Diffusion
 from kakusan.models.mixture import Mixture, split
@@ -76,6 +77,9 @@ class SamplingPolicy:
 
         For a model of labels, `guidance` is the scale of additional classifier-free guidance.
         """
+        for name, value in {"guidance": guidance, "autoguidance": autoguidance}.items():
+            if value is not None and not isinstance(value, numbers.Real):
+                raise InputError(f"{name} must be a number, got {shown(value)}")
         if self.has_null:
             config: Any = self.recipe.model
             chain: Any = self._autoguided(autoguidance)

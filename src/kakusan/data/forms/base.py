@@ -86,12 +86,16 @@ class Form(abc.ABC):
         self.check(examples, event_shape, tuple(examples.shape[1:]) == event_shape)
         return examples
 
+    def batch_words(self, event_shape: tuple[int, ...]) -> str:
+        """Shapes of a batch that `stored` takes, in words."""
+        return f"(n, {', '.join(map(str, event_shape))})"
+
     def check(self, examples: Tensor, event_shape: tuple[int, ...], fits: bool) -> None:
         """Raise an InputError that names the expected form unless `fits` is true."""
         if not fits:
             hint = shape_advice("x", examples.shape, event_shape, "kakusan.data.open_data(path).test has that form")
             raise InputError(
-                f"the model takes {self.values} of shape (n, {', '.join(map(str, event_shape))}), got {examples.dtype} "
+                f"the model takes {self.values} of shape {self.batch_words(event_shape)}, got {examples.dtype} "
                 f"{tuple(examples.shape)}; {hint}"
             )
 
