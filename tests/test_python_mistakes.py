@@ -85,9 +85,9 @@ def test_a_model_is_loaded_from_a_path_only(source):
             opened(source)
 
 
-def test_a_guidance_weight_that_is_no_number_is_refused(data, tmp_path):
+def test_a_weight_or_log_snr_that_is_no_number_is_refused(data, tmp_path):
     model = kk.train("mnist-ddpm", data=data, steps=1, out=tmp_path / "run", **TINY).model
-    for name in ("guidance", "autoguidance"):
+    for name in ("guidance", "autoguidance", "end_log_snr"):
         with pytest.raises(kk.InputError, match=f"{name} must be a number, got '2'"):
             model.sample(steps=1, **{name: "2"})
 

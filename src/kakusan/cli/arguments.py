@@ -158,7 +158,7 @@ class Report:
     run: Run
     """Run directory."""
     out: Path | None = None
-    """HTML file. Default: RUN-report.html in this folder."""
+    """New HTML file. Default: RUN-report.html in this folder, RUN-report-ja.html in Japanese."""
     lang: Literal["en", "ja"] = "en"
     """Language of the report."""
 

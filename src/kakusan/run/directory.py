@@ -229,6 +229,15 @@ def check_new(path: Path) -> None:
     refuse_inside_a_run(path)
 
 
+def check_folder(out: Path, content: str) -> None:
+    """Raise InputError unless this can be a folder for files with these names, outside of every run."""
+    if out.suffix.lower() in (".png", ".npy", ".npz"):
+        raise InputError(f"--out is the folder for {content}, got {out}; give e.g. {out.with_suffix('')}")
+    refuse_inside_a_run(out)
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out} exists and is not a folder; choose another --out")
+
+
 def refuse_inside_a_run(path: Path) -> None:
     """Raise InputError if writing to this path would change a run."""
     absolute = path.resolve()

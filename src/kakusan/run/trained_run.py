@@ -16,7 +16,7 @@ from kakusan.errors import InputError
 from kakusan.progress import showing_progress
 from kakusan.registry import did_you_mean
 from kakusan.run.directory import RunDirectory, path_of_run
-from kakusan.run.recipe import RECIPES, Recipe, from_record
+from kakusan.run.recipe import RECIPES, Recipe, recipe_of
 from kakusan.settings import seed_of
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class Run:
     @property
     def recipe(self) -> Recipe:
         """Settings of the run."""
-        return from_record(self._directory.read("run.json")["recipe"])
+        return recipe_of(self.path, self._directory.read("run.json"))
 
     @property
     def history(self) -> list[dict[str, Any]]:
