@@ -10,6 +10,7 @@ from harness.faults import catches
 from harness.support import status
 from kakusan.data.cautions import cautions
 from kakusan.data.dataset import from_arrays
+from kakusan.data.open import open_data
 from kakusan.errors import ScheduleWarning
 from kakusan.likelihood.evaluation import Evaluation
 from kakusan.run.build import build
@@ -52,6 +53,14 @@ def test_each_thing_that_is_odd_has_one_line(examples, words):
     lines = cautions(dataset(examples))
     assert len(lines) == len(words)
     assert all(word in line and line.startswith("caution: ") for word, line in zip(words, lines))
+
+
+@catches("""data/cautions.py: equal codes of different columns are one value
+- if low == high and not dataset.columns:
++ if low == high:""")
+def test_equal_codes_of_two_columns_are_not_one_value(tmp_path):
+    (tmp_path / "two.csv").write_text("a,b\n1,3\n2,4\n")
+    assert not any("only one value" in line for line in cautions(open_data(tmp_path / "two.csv")))
 
 
 def test_counts_that_look_like_pixels_are_remarked():

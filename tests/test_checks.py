@@ -301,7 +301,7 @@ def trained() -> TrainedModel:
     ("data", "words"),
     [
         (torch.zeros(0, 1, 4, 4, dtype=torch.uint8), "at least one example, got 0"),
-        (torch.zeros(3, 1, 4, 5, dtype=torch.uint8), r"\(n, 1, 4, 4\), got torch.uint8 \(3, 1, 4, 5\)"),
+        (torch.zeros(3, 1, 4, 5, dtype=torch.uint8), r"\(n, 4, 4, 1\), got torch.uint8 \(3, 1, 4, 5\)"),
         (torch.zeros(3, 4, 4, dtype=torch.uint8), r"\(3, 4, 4\)"),
         (torch.zeros(3, 1, 4, 4), "uint8 pixels.*got torch.float32"),
     ],

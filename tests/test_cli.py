@@ -392,18 +392,25 @@ def test_a_mistake_is_one_line_and_exit_2(capsys, tmp_path, monkeypatch, argumen
             "--out is the folder for samples.png and samples.npy, got grid.png; give",
         ),
         (["sample", "vae", "-n", "100000000000"], "GiB of memory"),
+        (["sample", "ddpm", "--label", "a"], "label"),
+        (["sample", "ddpm", "--steps", "5000"], "steps"),
+        (["reconstruct", "vae", "mnist", "--out", "rec.png"], "--out is the folder for reconstructions.png"),
     ],
 )
-def test_a_mistake_about_a_run_is_one_line_and_exit_2(capsys, runs, tmp_path, monkeypatch, arguments, words):
+def test_a_mistake_about_a_run_is_one_line_and_exit_2_and_writes_nothing(
+    capsys, runs, tmp_path, monkeypatch, arguments, words
+):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").touch()
     (tmp_path / "taken" / "samples.npy").mkdir(parents=True)
     (tmp_path / "taken" / "x.png").touch()
     verb, family, *rest = arguments
+    before = sorted(tmp_path.rglob("*"))
     code, _, err = call(capsys, verb, runs / family, *rest)
     assert code == 2
     assert words in err
     assert err.count("\n") == 1
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_a_run_whose_name_is_nearly_right_is_named(capsys, tmp_path, monkeypatch):

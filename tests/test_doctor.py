@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from harness import disk_model
+from harness.faults import catches
 from kakusan.cli import main
 from kakusan.run.directory import RunDirectory
 
@@ -114,7 +115,7 @@ def test_every_damaged_file_is_named_and_the_run_can_be_brought_to_its_end_again
     assert json.loads((run / "summary.json").read_text())["weights_sha256"] == weights
     code, out, _ = call(capsys, "doctor", run)
     assert code == 0
-    assert f"checkpoints/damaged-1-{newest(run).name}: damaged, set aside" in out
+    assert f"checkpoints/damaged-1-{newest(run).name}: damaged, renamed and never used again" in out
 
 
 def test_with_every_checkpoint_damaged_the_run_can_begin_anew(capsys, run):
@@ -143,6 +144,30 @@ def test_a_damaged_summary_can_be_made_again(capsys, run):
     assert "summary.json cannot be read" in out
     assert obey(capsys, what_to_type(out))[0] == 0
     assert call(capsys, "doctor", run)[0] == 0
+
+
+@catches("""run/doctor.py: the history is not examined
+- _examine_history(findings, run)
++ findings.records.copy()""")
+def test_a_damaged_history_is_named(capsys, run):
+    (run / "history.jsonl").write_text('{"step": "x", "loss": []}\n[1]\n')
+    code, out, _ = call(capsys, "doctor", run)
+    assert code == 1
+    assert f"DAMAGED: line 1 of {run / 'history.jsonl'} is damaged" in out
+    assert what_to_type(out) == f"kakusan sample '{run}' -n 64"
+
+
+def test_every_command_names_the_record_without_a_recipe_in_it(capsys, run, tmp_path):
+    record = json.loads((run / "run.json").read_text())
+    record["recipe"] = dict.fromkeys(record["recipe"], 7)
+    (run / "run.json").write_text(json.dumps(record))
+    words = f"{run / 'run.json'} does not hold a recipe (the record's family must be one of "
+    for verb in ("info", "sample", "evaluate", "export", "report", "doctor"):
+        out = ["--out", tmp_path / verb] if verb in ("sample", "report") else []
+        code, said, err = call(capsys, verb, run, *out)
+        assert (code, words in said + err) == ((1 if verb == "doctor" else 2), True), verb
+    code, _, err = call(capsys, "train", "--resume", run, "--steps", 20)
+    assert (code, words in err) == (2, True)
 
 
 @pytest.mark.parametrize("name", ["run.json", "data.json"])

@@ -141,6 +141,16 @@ def largest_files(folder: Path) -> dict[str, str]:
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the unit of ru_maxrss differs")
+@catches("""data/scan.py: tiny images are enlarged without a word
+- if min(image.size) < SMALLEST:
++ if False:""")
+def test_tiny_images_that_are_enlarged_are_counted_and_named(tmp_path):
+    for name, side in (("a.png", 1), ("b.png", 5), ("c.png", 7), ("d.png", 20)):
+        save(tmp_path, name, np.zeros((side, side), np.uint8))
+    words = open_data(tmp_path, AT_16).prepared
+    assert "3 images smaller than 8 pixels enlarged, the smallest 1 x 1 (a.png, b.png)" in words
+
+
 def test_no_bad_file_takes_200_mib(corpus, tmp_path):
     folder, good, bad = corpus
     paths = {folder / name: words for name, words in bad.items() if name != "up"}
@@ -635,7 +645,7 @@ def test_other_pictures_are_fitted_to_the_model_that_they_are_to_measure(tmp_pat
     save(tmp_path, "b.png", colors(2, 30, 40))
     recipe = find("mnist-ddpm")
     family = family_of(recipe.model)
-    model = SimpleNamespace(event_shape=(1, 12, 8), recipe=recipe, family=family, check_data=lambda dataset: None)
+    model = SimpleNamespace(event_shape=(1, 12, 8), recipe=recipe, family=family, check_data=lambda *_: None)
     source = cast(Any, SimpleNamespace(path=tmp_path / "run", run=None))
     data = data_of(source, cast(TrainedModel, model), str(tmp_path))
     assert data.event_shape == (1, 12, 8)

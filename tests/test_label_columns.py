@@ -82,7 +82,7 @@ def test_every_recipe_trains_on_labels_samples_a_class_evaluates_and_classifies(
     )
     code, out, err = call(capsys, "classify", run.path, data / name, "--limit", 2, "--evaluations", 4)
     assert code == 0, err
-    assert out.splitlines()[0] == "name,label,probability"
+    assert out.splitlines()[0] == "name,label,probability,log_odds,log_odds_stderr"
 
 
 @catches("""data/label_column.py: the labels stay among the features

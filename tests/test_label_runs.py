@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.testing import assert_close
 
 import kakusan as kk
 from harness.faults import catches
@@ -15,6 +16,7 @@ from kakusan.errors import InputError
 from kakusan.models.labels import Labels
 from kakusan.models.mixture import Mixture
 from kakusan.recipes import find
+from kakusan.run.bayes import classify
 from kakusan.run.build import build, start_at, training_loss
 from kakusan.run.families.conditional import label_lines, labels_of
 from kakusan.run.families.conv import ConvHierarchyConfig, ConvVAEConfig
@@ -98,12 +100,25 @@ def test_an_evaluation_has_the_bound_given_labels_the_bound_of_the_data_and_the_
     assert classes["accuracy_standard_error"] > 0
 
 
+@catches("""run/summary.py: a bound above that of uniform noise is no caution
+- if model.measured_in == "gray levels" and bits_per_dim > LEVELS_BITS and floor_bits(model) is None:
++ if False:""")
+def test_classes_of_an_untrained_model_come_with_a_caution_and_the_errors_of_their_log_odds(run, photos):
+    found = classify(run.path, str(photos), limit=3, evaluations=8)
+    assert "train longer" in found.lines()[0]
+    probs = found.found.probs.sort(descending=True).values
+    assert_close(found.found.log_odds, (probs[:, 0] / probs[:, 1]).log())
+
+
 def test_data_are_classified_with_the_names_of_their_files(run, photos, capsys):
     code, out, err = call(capsys, "classify", run.path, photos, "--limit", 3, "--evaluations", 8)
     assert code == 0, err
     lines = out.splitlines()
-    assert lines[0] == "name,label,probability"
+    assert lines[0] == "name,label,probability,log_odds,log_odds_stderr"
     assert [line.split(",")[0] for line in lines[1:]] == ["cat/0.png", "cat/1.png", "cat/10.png"]
+    odds, stderr = (float(cell) for cell in lines[1].split(",")[3:])
+    assert odds >= 0
+    assert stderr >= 0
     code, out, err = call(capsys, "classify", run.path, "--limit", 2, "--evaluations", 8, "--json")
     assert code == 0, err
     assert [sum(one["probabilities"]) for one in json.loads(out)["examples"]] == pytest.approx([1, 1])
@@ -143,6 +158,17 @@ def test_an_exported_file_knows_the_names_of_the_classes(run, tmp_path, capsys):
 def test_a_label_or_scale_that_makes_no_sense_is_refused(run, choices, words):
     with pytest.raises(InputError, match=words):
         run.model.sample(2, steps=2, **choices)
+
+
+def test_a_classifier_refuses_a_path_a_wrong_shape_and_a_seed_in_words(run):
+    pixels = np.zeros((2, *run.model.event_shape), np.uint8)
+    with pytest.raises(InputError, match=r"open_data\('new/'\)\.test"):
+        run.model.classify("new/")
+    with pytest.raises(InputError, match=r"\(n, (\d), (\d+), (\d+)\) or \(n, \2, \3, \1\)"):
+        run.model.classify(pixels[:, :, 1:])
+    for seed in (1.5, "2", True):
+        with pytest.raises(InputError, match="seed must be a whole number"):
+            run.model.classify(pixels, seed=seed)
 
 
 @catches("""run/families/conditional.py: a family without labels leaves them out in silence

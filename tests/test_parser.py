@@ -121,10 +121,10 @@ def test_words_become_the_values_that_they_say(words, expected):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], "kakusan test needs RUN: Run directory; kakusan test --help lists all flags"),
+        ([], "kakusan test needs RUN (run directory); kakusan test --help lists all flags"),
         (["x", "y z"], "unexpected argument 'y z'; did you mean --data 'y z'?"),
-        (["x", "-n"], "-n needs a value: a whole number; kakusan test --help lists all flags"),
-        (["x", "-n", "--json"], "-n needs a value: a whole number; kakusan test --help lists all flags"),
+        (["x", "-n"], "-n needs a value (a whole number); kakusan test --help lists all flags"),
+        (["x", "-n", "--json"], "-n needs a value (a whole number); kakusan test --help lists all flags"),
         (["x", "-n", "1.5"], "-n must be a whole number, got '1.5'"),
         (["x", "-n", "9" * 5000], f"-n must be a whole number, got '{'9' * 37}...{'9' * 38}'"),
         (["x", "--kind", "ddmi"], "--kind must be one of ddim, heun, got 'ddmi'; did you mean 'ddim'?"),

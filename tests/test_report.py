@@ -135,6 +135,22 @@ def test_a_report_is_written_in_its_language(run, tmp_path, capsys, lang):
     assert write_report(run.path, tmp_path / "other.html", lang).read_text(encoding="utf-8") == page
 
 
+@catches("""run/report/page.py: a report replaces a file of the user
+- check_new(out)
++ out.resolve()""")
+def test_a_report_overwrites_nothing_and_each_language_has_its_own_file(run, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run-report.html").write_text("a file of the user")
+    code, _, err = call(capsys, "report", run.path)
+    assert code == 2
+    assert "run-report.html exists and is left unchanged; choose another --out" in err
+    assert (tmp_path / "run-report.html").read_text() == "a file of the user"
+    for code in (0, 2):
+        assert call(capsys, "report", run.path, "--lang", "ja")[0] == code
+        assert call(capsys, "report", run.path, "--out", "r.html")[0] == code
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["r.html", "run-report-ja.html", "run-report.html"]
+
+
 def test_another_language_is_refused(run, capsys):
     code, _, err = call(capsys, "report", str(run.path), "--lang", "fr")
     assert (code, "en, ja" in err or "en" in err) == (2, True)

@@ -1,6 +1,7 @@
 """Scores of single examples: their intervals cover the exact bound, and the strangest examples are found cheaply."""
 
 import math
+import re
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from kakusan.likelihood.step_groups import default_law
 from kakusan.models.diffusion import Diffusion
 from kakusan.noise import stream
 from kakusan.oracles import GaussianWorld, LinearVAEWorld
+from kakusan.progress import Work, showing_progress
 from kakusan.run.build import build
 from kakusan.run.families.diffusion import DiffusionConfig
 from kakusan.run.families.hierarchy import HierarchyConfig
@@ -112,6 +114,24 @@ def test_the_strangest_examples_are_found_and_only_open_ones_cost_more():
     assert found.draws.double().mean() < 0.7 * found.draws.max()
     off = (found.scores.nats - right).abs() / found.scores.stderr
     assert off.max() < 8  # a Student distribution with few degrees of freedom
+
+
+@catches("""likelihood/ranking.py: a further round looks like the first one that starts again
+- with stages(f"measuring {counted(len(rows), 'close example')} again", 1):
++ with stages("measuring the bound", 1):""")
+def test_further_rounds_of_a_ranking_are_named_in_the_progress(monkeypatch):
+    x, labels = WORLD.sample(60, seeded(6)), []
+
+    def begin(work, label, total, begin=Work.begin):
+        labels.extend([] if work.levels else [label])
+        return begin(work, label, total)
+
+    monkeypatch.setattr(Work, "begin", begin)
+    with showing_progress():
+        rank_examples(MODEL, lambda rows: x[rows], 60, 4, 5, 16, None, 0)
+    assert labels[0] == "measuring the bound"
+    assert len(labels) > 1
+    assert all(re.fullmatch(r"measuring \d+ close examples? again", label) for label in labels[1:])
 
 
 def test_scores_do_not_depend_on_how_many_examples_are_scored_at_once():

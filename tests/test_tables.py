@@ -12,6 +12,7 @@ import kakusan as kk
 from harness.faults import catches
 from kakusan.columns import Column, from_record, num_numbers
 from kakusan.data import open_data
+from kakusan.data.cautions import cautions
 from kakusan.data.column_types import column_of
 from kakusan.data.options import ImageOptions
 from kakusan.data.table_columns import fitted
@@ -21,6 +22,7 @@ from kakusan.likelihoods.table import Table
 from kakusan.nets.table import LinearPlusMLP, factors, start_at_factors
 from kakusan.run.evaluate import evaluate
 from kakusan.run.sample import sample
+from kakusan.run.tools.score import score
 from kakusan.run.trained_model import load
 
 MIXED = (
@@ -318,6 +320,76 @@ def test_other_rows_are_scored_by_their_names_and_categories(tmp_path):
     with pytest.raises(kk.InputError, match="category Paris"):
         evaluate(run.path, data=str(tmp_path / "unknown.csv"))
     assert load(run.path).scale.columns[2].categories == ("Kyoto", "Oslo", "Rome, IT")
+
+
+@pytest.fixture(scope="module")
+def people_run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("people")
+    people(folder / "people.csv", 120)
+    return kk.train("tables", data=str(folder / "people.csv"), steps=5, out=str(folder / "run"))
+
+
+@catches("""likelihood/scores.py: bits per dimension of a row with holes divide by all columns
+- observed = (~examples.isnan()).flatten(1).sum(1).double()
++ observed = torch.full((len(examples),), examples[0].numel()).double()""")
+def test_scores_of_rows_with_holes_are_per_observed_value_and_say_so(people_run, tmp_path):
+    data = people_run.path.parent / "people.csv"
+    found = score(people_run.path, str(data), out=tmp_path / "s.csv", evaluations=4)
+    with data.open(newline="") as file:
+        present = [sum(cell != "" for cell in line) for line in list(csv.reader(file))[1:]]
+    with (tmp_path / "s.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["observed"]) for row in rows] == present
+    assert set(present) == {3, 4}
+    for row, number in zip(rows, present):
+        assert float(row["bits_per_dim"]) == pytest.approx(-float(row["nats"]) / number / math.log(2))
+    assert found.lines()[-1].startswith(f"caution: {present.count(3)} rows with missing values")
+    x = people_run.model.score_samples(open_data(data, whole=True).train, evaluations=4)
+    assert x.bits_per_dim[0].item() == pytest.approx(-x.nats[0].item() / present[0] / math.log(2))
+
+
+@catches("""run/evaluate.py: a table's nats are printed with both signs
+- sign = -1 if self.form.shows_elbo else 1
++ sign = 1""")
+def test_the_nats_of_a_table_have_one_sign_and_the_record_names_the_bound(people_run):
+    found = evaluate(people_run.path)
+    rate, nats = (float(line.split(" ")[0]) for line in found.lines()[:2])
+    assert nats == pytest.approx(rate, abs=0.006)
+    record = found.record()
+    assert record["elbo_nats"] == -record["nats"] == pytest.approx(rate, abs=6e-4)
+
+
+@catches("""data/column_types.py: numbers with decimal commas are categories without a word
+- return any("," in text for text in texts) and all(number is not None for number in numbers)
++ return False""")
+def test_numbers_with_decimal_commas_are_remarked(tmp_path):
+    (tmp_path / "few.csv").write_text("a;b\n" + "1,5;x\n2,5;y\n1;x\n" * 10)
+    assert (
+        "column a of few.csv is categorical, with texts that look like numbers"
+        in cautions(open_data(tmp_path / "few.csv"))[0]
+    )
+    (tmp_path / "many.csv").write_text("a;b\n" + "".join(f"{k},5;x\n" for k in range(40)))
+    with pytest.raises(kk.InputError, match="decimal commas; write points"):
+        open_data(tmp_path / "many.csv")
+
+
+@catches("""run/own_data.py: a recipe of tables reads a folder of images first
+- if not family.form.has_pixels and takes(recipe.data, "size"):
++ if False:""")
+def test_a_folder_of_images_is_no_table_whatever_its_files_are(tmp_path):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.png").write_bytes(b"no image")
+    with pytest.raises(kk.InputError, match=r"needs tables, and .*photos is a folder of images; .*train images --data"):
+        kk.train("tables", data=str(tmp_path / "photos"), out=str(tmp_path / "run"))
+
+
+@catches("""run/tools/files.py: score names an option that it does not have
+- dataset = data_of(source, model, path, "PATH")
++ dataset = data_of(source, model, path)""")
+def test_score_names_its_own_argument_for_data_of_another_shape(people_run, tmp_path):
+    np.save(tmp_path / "x.npy", np.zeros((30, 9, 2)))
+    with pytest.raises(kk.InputError, match="give PATH with that shape"):
+        score(people_run.path, str(tmp_path / "x.npy"))
 
 
 def test_a_table_without_holes_trains_as_a_diffusion_model(tmp_path):

@@ -6,13 +6,15 @@ functions do it and training steps do not.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from kakusan.errors import InputError
+from kakusan.errors import InputError, shown
 
 # Tolerance as a share of a level: float32 rounds to a thousandth of a level, and a wrong scale exceeds the tolerance.
 GRID_SLACK = 0.01
@@ -38,6 +40,21 @@ def numbers(values: Any, name: str, dtype: torch.dtype | None = None) -> Tensor:
     if dtype is None:
         return tensor
     return tensor.to(dtype) if isinstance(values, Tensor) else torch.as_tensor(values, dtype=dtype)  # rounds only once
+
+
+def array_tensor(examples: Any) -> Tensor:
+    """A tensor of examples from a tensor, an array or a list; InputError for anything else, e.g. a path."""
+    if isinstance(examples, Tensor):
+        return examples
+    try:
+        return torch.from_numpy(np.ascontiguousarray(examples))
+    except (TypeError, ValueError) as error:
+        path = isinstance(examples, str | os.PathLike)
+        name = shown(os.fspath(examples)) if path else "path"
+        found = f"the path {name}" if path else type(examples).__name__
+        raise InputError(
+            f"examples must be a tensor or an array of numbers, got {found}; kakusan.data.open_data({name}).test has that form"
+        ) from error
 
 
 def shape_advice(name: str, shape: Sequence[int], wanted: tuple[int, ...], otherwise: str = "reshape it") -> str:

@@ -20,6 +20,7 @@ import importlib
 import inspect
 import itertools
 import math
+import numbers
 import os
 import sys
 import textwrap
@@ -58,6 +59,9 @@ class Between:
             return f"of at least {low}" if self.high == math.inf else f"from {low}{upper}"
         upper = f" and {'at most' if self.ends[1] == ']' else 'below'} {high}"
         return f"above {low}{'' if self.high == math.inf else upper}"
+
+
+Seed = Annotated[int, Between(0)]
 
 
 @dataclass(frozen=True, repr=False)
@@ -251,6 +255,14 @@ def fits(value: Any, hint: Any) -> bool:
     if hint is int:
         return isinstance(value, int) and not isinstance(value, bool)
     return isinstance(value, hint)
+
+
+def seed_of(value: Any) -> int:
+    """Return a seed as an int, also one of numpy; InputError unless it is a whole number of at least 0."""
+    seed = int(value) if isinstance(value, numbers.Integral) and not isinstance(value, bool) else value
+    if not fits(seed, Seed):
+        raise mismatch("seed", Seed, value)
+    return seed
 
 
 def mismatch(name: str, hint: Any, value: Any) -> InputError:

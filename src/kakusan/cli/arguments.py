@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from kakusan.cli.flags import SOLVERS, Count, Minutes, OnDevice, Printed, Run, Seed, Steps
+from kakusan.cli.flags import SOLVERS, Count, Minutes, OnDevice, Printed, Run, Steps
 from kakusan.cli.ladder import Ladder
 from kakusan.cli.parser import OptionsOf, Positional
 from kakusan.cli.tool_arguments import Encode, Interpolate, Reconstruct, Score
-from kakusan.settings import Between, Choice
+from kakusan.settings import Between, Choice, Seed
 
 Channels = Literal[1, 3, 4]
 Split = Literal["test", "train"]
@@ -158,7 +158,7 @@ class Report:
     run: Run
     """Run directory."""
     out: Path | None = None
-    """HTML file. Default: RUN-report.html in this folder."""
+    """New HTML file. Default: RUN-report.html in this folder, RUN-report-ja.html in Japanese."""
     lang: Literal["en", "ja"] = "en"
     """Language of the report."""
 

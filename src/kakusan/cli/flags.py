@@ -12,7 +12,6 @@ from kakusan.training.settings import MOST_MINUTES, MOST_STEPS
 
 Run = Annotated[Path, Positional("RUN")]
 Count = Annotated[int, Between(1)]
-Seed = Annotated[int, Between(0)]
 Minutes = Annotated[float, Between(0, MOST_MINUTES, "(]")]
 Steps = Annotated[int, Between(1, MOST_STEPS)]
 SOLVERS = Choice("kakusan.solvers:SOLVERS")

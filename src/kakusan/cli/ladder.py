@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from kakusan.cli.flags import Count, Minutes, OnDevice, Printed, Seed, Steps
-from kakusan.settings import Between
+from kakusan.cli.flags import Count, Minutes, OnDevice, Printed, Steps
+from kakusan.settings import Between, Seed
 
 
 @dataclass(frozen=True)

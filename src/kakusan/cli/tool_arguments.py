@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from kakusan.cli.flags import SOLVERS, Count, OnDevice, Printed, Run, Seed
+from kakusan.cli.flags import SOLVERS, Count, OnDevice, Printed, Run
 from kakusan.cli.parser import Positional
-from kakusan.settings import Between
+from kakusan.settings import Between, Seed
 
 Source = Annotated[str, Positional("PATH")]
 

@@ -15,7 +15,7 @@ def cautions(dataset: Dataset) -> list[str]:
     data, name = dataset.train, dataset.name
     low, high = data.min().item(), data.max().item()
     lines = []
-    if low == high:
+    if low == high and not dataset.columns:  # codes of different columns are no equal values
         lines.append(f"caution: {name} has only one value, {high:g}, so there is nothing to learn")
     elif len(data) > 1 and _all_equal(data):
         lines.append(f"caution: all training examples in {name} are equal, so a model can only memorize this one")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+from collections.abc import Sequence
 from typing import get_args
 
 import numpy as np
@@ -14,10 +15,17 @@ from kakusan.registry import did_you_mean
 
 MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", "?"})
 SKIP = "skip"
+COMMAS = "texts that look like numbers with decimal commas"
 CHOICES = (*get_args(ColumnType), SKIP)
 LARGEST_INTEGER = 2**53
 FEW = 2  # a column of whole numbers with at most this many different ones is categorical
 NAMES_FROM = 20  # rows; from this many on, a text column whose cells all differ is taken as names
+
+
+def decimal_commas(texts: Sequence[str]) -> bool:
+    """True if texts are numbers, some of them with a decimal comma."""
+    numbers = (number_of(text.replace(",", ".", 1)) for text in texts)
+    return any("," in text for text in texts) and all(number is not None for number in numbers)
 
 
 def is_missing(cell: str) -> bool:
@@ -73,6 +81,8 @@ def column_of(where: str, name: str, cells: list[str], wanted: str | None) -> Co
         return Column(name, kind, missing)  # type: ignore[arg-type]  # checked by Column
     categories = sorted(set(present), key=_order)
     many = len(categories) > MOST_CATEGORIES or (wanted is None and len(categories) == len(present) >= NAMES_FROM)
+    if many and decimal_commas(categories):
+        raise InputError(f"{where}: column {name} has {COMMAS}; write points (1.5, not 1,5)")
     if many:
         raise InputError(
             f"{where}: column {name} has {len(categories):,} different texts in {len(present):,} rows, like names or dates; "

@@ -16,7 +16,7 @@ from kakusan.data.dataset import OWN_TEST_PART, RANDOM_TENTH, Dataset, Tell, fro
 from kakusan.data.labels import of_folder as labels_of_folder
 from kakusan.data.labels import table_of
 from kakusan.data.options import ImageOptions
-from kakusan.data.scan import Scan, list_images, read_images
+from kakusan.data.scan import SMALLEST, Scan, list_images, read_images
 from kakusan.data.sizes import choose_size
 from kakusan.errors import InputError, printable
 
@@ -75,7 +75,7 @@ def _refusal(folder: Path, found: Scan) -> InputError:
     """Error with the number of bad files and what to type, and with a note for each of the first ones."""
     error = InputError(
         f"{printable(str(folder))}: {len(found.bad):,} of {found.total:,} files are not usable images; repair or "
-        "remove them, or add --bad-images skip"
+        "remove them, or add --bad-images skip (in Python bad_images='skip')"
     )
     for name, reason in list(found.bad.items())[:MOST_LINES]:
         error.add_note(f"  {name}: {reason}")
@@ -163,6 +163,12 @@ def _preparation(found: Scan, options: ImageOptions, channels: int) -> str:
     if options.size is not None and set(found.sizes) != {options.size}:
         height, width = options.size
         done.append(f"cropped in the middle and resized (Lanczos) to {height} x {width} from {_sizes(found)}")
+        if found.tiny and min(height, width) >= SMALLEST:
+            least = min(found.sizes, key=lambda size: (min(size), size))
+            done.append(
+                f"{counted(len(found.tiny), 'image')} smaller than {SMALLEST} pixels enlarged, the smallest "
+                f"{least[0]} x {least[1]} ({', '.join(map(printable, found.tiny[:2]))})"
+            )
     if found.blended:
         done.append(f"{found.blended:,} with an alpha channel put on white")
     if found.stored is not None and found.stored.most == 1:

@@ -23,6 +23,7 @@ ENDINGS = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".gif", ".apng")
 # image formats that are reported as unusable; other files, such as text, are skipped silently
 OTHER_ENDINGS = (".bmp", ".tif", ".tiff", ".heic", ".heif", ".avif", ".jxl", ".jp2", ".tga", ".ppm")
 CONVERT = "save it as PNG, e.g. Image.open(f).convert('RGB').save('x.png') with Pillow"
+SMALLEST = 8  # pixels; a smaller image that is enlarged shows almost nothing
 RUN_RECORD = "run.json"  # marks a run directory, whose figures are not data
 
 
@@ -34,6 +35,7 @@ class Scan:
     pixels: list[np.ndarray] = field(default_factory=list)  # uint8 (C, H, W); none if sizes differ, or if stored
     stored: StoredPixels | None = None  # the pixels, if they are too many for memory
     sizes: Counter[tuple[int, int]] = field(default_factory=Counter)  # (height, width) in the files
+    tiny: list[str] = field(default_factory=list)  # names of images with a side below `SMALLEST`
     color: int = 0  # images with color in the file; the others are gray
     blended: int = 0  # images with an alpha channel that were put on white
     deep: int = 0  # images of 16 bits a channel, of which the upper 8 are kept
@@ -48,6 +50,8 @@ class Scan:
         """Count a usable image."""
         self.names.append(name)
         self.sizes[image.size] += 1
+        if min(image.size) < SMALLEST:
+            self.tiny.append(name)
         self.color += image.color
         self.blended += image.blended
         self.deep += image.deep

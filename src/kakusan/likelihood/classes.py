@@ -46,12 +46,14 @@ class Posterior:
         bounds: Mean bound on log p(x | k) in nats, float64 (n, K).
         stderr: Monte Carlo standard error of the log-odds between the two likeliest classes, in nats (n,).
         evaluations: Total number of network evaluations, or of draws of a bound.
+        log_odds: Log-odds between the two likeliest classes in nats (n,); infinite if only one is possible.
     """
 
     probs: Tensor
     bounds: Tensor
     stderr: Tensor
     evaluations: int
+    log_odds: Tensor
 
     @property
     def k(self) -> Tensor:
@@ -84,6 +86,7 @@ def posterior(model: Mixture, batch: GetBatch, num: int, most: int = MOST, seed:
         bounds=torch.cat([part.bounds for part in parts]),
         stderr=torch.cat([part.stderr for part in parts]),
         evaluations=sum(part.evaluations for part in parts),
+        log_odds=torch.cat([part.log_odds for part in parts]),
     )
 
 
@@ -109,7 +112,8 @@ def _posterior(model: Mixture, x: Tensor, most: int, seed: int) -> Posterior:
     gap, rows = gap.masked_fill(prior == -math.inf, math.inf), torch.arange(len(x))
     second = gap.scatter(1, best[:, None], math.inf).argmin(1)
     bounds = draws[rows, best].nanmean(1)[:, None] - gap + prior[best][:, None] - prior
-    return Posterior((-gap).softmax(1), bounds, stderr[rows, second], int((~draws.isnan()).sum()))
+    odds = gap.scatter(1, best[:, None], math.inf).amin(1)
+    return Posterior((-gap).softmax(1), bounds, stderr[rows, second], int((~draws.isnan()).sum()), odds)
 
 
 def _pairs(model: Mixture, undecided: Tensor) -> Iterator[tuple[Tensor, Tensor]]:

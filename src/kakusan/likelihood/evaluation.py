@@ -108,8 +108,9 @@ class Evaluation:
     per_example: Tensor = field(repr=False, compare=False)
 
     def record(self) -> dict[str, Any]:
-        """Return plain JSON values, without the examples."""
+        """Return plain JSON values, without the examples; `elbo_nats` is the bound itself, minus `nats`."""
         plain = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("strata", "per_example")}
+        plain["elbo_nats"] = -self.nats
         plain["levels"] = [{f.name: getattr(part, f.name) for f in fields(part)} for part in self.levels]
         return plain
 

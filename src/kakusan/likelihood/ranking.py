@@ -8,9 +8,11 @@ import torch
 from torch import Tensor
 
 from kakusan.chain import LatentChain
+from kakusan.console import counted
 from kakusan.errors import InputError
 from kakusan.likelihood.chains import GetBatch
 from kakusan.likelihood.scores import Scores, score_examples
+from kakusan.progress import stages
 
 MOST_DOUBLINGS = 4  # largest number of doublings of an example's draws
 OVERLAP = 2.0  # half width of an example's interval in standard errors
@@ -74,9 +76,17 @@ def rank_examples(
             break
         fewest = int(draws[left].min())
         rows = left[draws[left] == fewest]
-        again = score_examples(
-            model, lambda part, rows=rows: batch(rows[part]), len(rows), num_dims, 2 * fewest, None, seed, offset_nats
-        )
+        with stages(f"measuring {counted(len(rows), 'close example')} again", 1):
+            again = score_examples(
+                model,
+                lambda part, rows=rows: batch(rows[part]),
+                len(rows),
+                num_dims,
+                2 * fewest,
+                None,
+                seed,
+                offset_nats,
+            )
         for column, new in zip(columns, (again.nats, again.stderr, again.bits_per_dim, again.bits_per_dim_stderr)):
             column[rows] = new
         draws[rows] = again.evaluations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -33,7 +34,7 @@ class Scores:
     Attributes:
         nats: Bound on log p(x) in nats, higher is more likely, float64 (n,).
         stderr: Monte Carlo standard error of each, in nats (n,); see `stderr_of`.
-        bits_per_dim: Negative bound in bits per dimension, lower is more likely (n,).
+        bits_per_dim: Negative bound in bits per dimension, lower is more likely (n,); see `per_observed`.
         bits_per_dim_stderr: Standard error of each rate (n,).
         evaluations: Draws per example.
     """
@@ -91,6 +92,21 @@ def score_examples(
         evaluations *= 2
     per_bit = num_dims * math.log(2)
     return Scores(mean, stderr, -mean / per_bit, stderr / per_bit, evaluations)
+
+
+def per_observed(scores: Scores, examples: Tensor) -> Scores:
+    """Scores with bits per dimension of the observed values of each row; unchanged if no value is missing.
+
+    Args:
+        scores: Scores of the examples, per dimension of all their values.
+        examples: Stored examples (n, ...), NaN where a value is missing. A row without values gets NaN.
+    """
+    if not examples.is_floating_point() or not examples.isnan().any():
+        return scores
+    observed = (~examples.isnan()).flatten(1).sum(1).double()
+    per_bit = torch.where(observed > 0, observed, math.nan) * math.log(2)
+    rates = {"bits_per_dim": -scores.nats / per_bit, "bits_per_dim_stderr": scores.stderr / per_bit}
+    return dataclasses.replace(scores, **rates)
 
 
 def stderr_of(draws: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ from kakusan.run.families.conditional import known_labels
 from kakusan.run.source import open_source
 from kakusan.run.trained_model import load
 from kakusan.storage.arrays import csv_bytes
+from kakusan.units import bits_per_dim
 
 CLASSIFIED = 200  # number of examples that an evaluation classifies
 SHOWN = 20  # number of examples in the printed table
@@ -34,6 +35,7 @@ class Classified:
         labels: Known class of each example, -1 for unknown; None without labels.
         bits: Bound on log p(x) in bits/dim with q(k | x) from Bayes' rule, and its standard error; None if not measured.
         rate: The same in words, in the unit of the data.
+        cautions: Lines of text on a bound that is too poor for a comparison of classes.
     """
 
     classes: tuple[str, ...]
@@ -42,6 +44,7 @@ class Classified:
     labels: Tensor | None = None
     bits: tuple[float, float | None] | None = None
     rate: str = ""
+    cautions: tuple[str, ...] = ()
 
     @property
     def accuracy(self) -> tuple[float, float, int] | None:
@@ -77,7 +80,7 @@ class Classified:
 
     def lines(self) -> list[str]:
         """Return the accuracy and the bound as lines of text."""
-        lines = []
+        lines = list(self.cautions)
         if self.bits is not None:
             lines.append(
                 f"  bound on p(x)   {aligned(self.rate)}, summed over the classes "
@@ -91,12 +94,15 @@ class Classified:
         return lines
 
     def table(self) -> str:
-        """Return a readable table: name, likeliest label and its probability."""
+        """Return a readable table: name, likeliest label, its probability, and the log-odds to the next with its error."""
+        found = self.found
+        columns = (found.k.tolist(), found.probs, found.log_odds.tolist(), found.stderr.tolist())
         rows = [
-            (name, self.classes[k], f"{probs[k].item():.4f}")
-            for name, k, probs in zip(self.names, self.found.k.tolist(), self.found.probs)
+            (name, self.classes[k], f"{probs[k].item():.4f}", f"{odds:.2f}", f"{stderr:.2f}")
+            for name, k, probs, odds, stderr in zip(self.names, *columns)
         ]
-        return csv_bytes([("name", "label", "probability"), *rows]).decode().rstrip("\n")
+        header = ("name", "label", "probability", "log_odds", "log_odds_stderr")
+        return csv_bytes([header, *rows]).decode().rstrip("\n")
 
 
 def classify(
@@ -120,16 +126,20 @@ def classify(
         seed: Random seed.
         device: "auto", "cpu", "cuda" or "cuda:N".
     """
+    from kakusan.run.summary import noise_caution  # it imports this module
+
     if limit is not None and limit < 1:
         raise InputError(f"--limit must be at least 1, got {limit}")
     model = load(run, device)
-    dataset = data_of(open_source(run), model, data)
+    dataset = data_of(open_source(run), model, data, "DATA")
     part = "test" if data is not None else split
     examples, names = getattr(dataset, part)[:limit], dataset.names or None
     found = model.classify(examples, evaluations, seed)
     labels = known_labels(model.recipe.model, dataset, part, limit) if dataset.classes else None
     listed = tuple(map(str, range(len(examples)))) if names is None else names[:limit]
-    return Classified(model.classes, listed, found, labels)
+    mean = found.bounds.gather(1, found.k[:, None]).mean().item() + model.grid_nats()
+    cautions = noise_caution(model, bits_per_dim(mean, model.num_dims))
+    return Classified(model.classes, listed, found, labels, cautions=tuple(cautions))
 
 
 def given_labels(result: Evaluation, labels: Tensor) -> dict[str, Any]:

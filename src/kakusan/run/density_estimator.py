@@ -134,6 +134,7 @@ class DensityEstimator:
         if len(rows) < 2:
             raise InputError(f"a density needs 2 rows or more, got n_samples = 1 ({len(rows)} sample)")
         self._check()
+        _check_present(rows)
         self.n_features_in_ = rows.shape[1]
         if names is not None:
             self.feature_names_in_ = names
@@ -279,8 +280,8 @@ def _table(X: Any) -> tuple[np.ndarray, np.ndarray | None]:
         raise InputError(f"X must hold numbers, got {array.dtype} ({error}); give categories as codes") from error
     if rows.ndim != 2:
         raise InputError(
-            f"Expected 2D array, got {rows.ndim}D array of shape {rows.shape} instead. Reshape your data: one row for each "
-            "example, X.reshape(1, -1) for a single row"
+            f"Expected 2D array, got {rows.ndim}D array of shape {rows.shape} instead. Reshape your data: "
+            "X.reshape(-1, 1) for a single column, X.reshape(1, -1) for a single row"
         )
     for axis, word in enumerate(("sample", "feature")):
         if not rows.shape[axis]:
@@ -288,6 +289,13 @@ def _table(X: Any) -> tuple[np.ndarray, np.ndarray | None]:
     if np.isinf(rows).any():
         raise InputError("Input X contains infinity; replace it, or write NaN for a missing value")
     return rows, names
+
+
+def _check_present(rows: np.ndarray) -> None:
+    """Raise InputError for a column without values."""
+    for k, column in enumerate(rows.T):
+        if np.isnan(column).all():
+            raise InputError(f"column {k} of X has no values; remove it: numpy.delete(X, {k}, axis=1)")
 
 
 def _check_names(names: np.ndarray | None, known: np.ndarray | None) -> None:

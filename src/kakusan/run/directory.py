@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from kakusan.console import command, quoted
-from kakusan.errors import InputError
+from kakusan.errors import InputError, shown
 from kakusan.run.records import check_record
 from kakusan.storage import commit, files, journal, records
 from kakusan.storage.lock import LOCK, OWNER, Busy, WriterLock
@@ -213,11 +213,29 @@ def _run_near(path: Path) -> Path | None:
     return there[near[0]] if near else None
 
 
+def path_of_run(source: Path | str) -> Path:
+    """Return the path of a run or model file; InputError for a value that is no path."""
+    if not isinstance(source, str | os.PathLike):
+        raise InputError(
+            f"give the path of a run directory or an exported file, got {shown(source)}; e.g. 'runs/first'"
+        )
+    return Path(source)
+
+
 def check_new(path: Path) -> None:
     """Raise InputError if this path exists, or writing to it would change a run."""
     if os.path.lexists(path):
         raise InputError(f"{path} exists and is left unchanged; choose another --out")
     refuse_inside_a_run(path)
+
+
+def check_folder(out: Path, content: str) -> None:
+    """Raise InputError unless this can be a folder for files with these names, outside of every run."""
+    if out.suffix.lower() in (".png", ".npy", ".npz"):
+        raise InputError(f"--out is the folder for {content}, got {out}; give e.g. {out.with_suffix('')}")
+    refuse_inside_a_run(out)
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out} exists and is not a folder; choose another --out")
 
 
 def refuse_inside_a_run(path: Path) -> None:

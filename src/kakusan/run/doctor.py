@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from kakusan.console import command
-from kakusan.errors import InputError
+from kakusan.errors import DamageWarning, InputError
 from kakusan.run import model_file
 from kakusan.run.directory import TEACHER, RunDirectory, owner_words, resume_command
 from kakusan.run.own_data import open_for
-from kakusan.run.recipe import Recipe, from_record
+from kakusan.run.recipe import Recipe, recipe_of
 from kakusan.run.teacher import kept_teacher
 from kakusan.storage import commit
 from kakusan.training import checkpoint
@@ -84,6 +85,7 @@ def examine(path: Path | str) -> Findings:
                 records[name] = run.read(name)
         except InputError as error:
             findings.records[name] = str(error)
+    _examine_history(findings, run)
     _examine_checkpoints(findings, run)
     recipe = _examine_recipe(findings, run, records.get("run.json"))
     _examine_data(findings, run, recipe, records.get("data.json"))
@@ -101,6 +103,15 @@ def _examine_file(path: Path) -> Findings:
     return findings
 
 
+def _examine_history(findings: Findings, run: RunDirectory) -> None:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", DamageWarning)
+            run.history()
+    except (InputError, DamageWarning) as error:
+        findings.records["history.jsonl"] = str(error)
+
+
 def _examine_checkpoints(findings: Findings, run: RunDirectory) -> None:
     for folder in commit.published(run.checkpoints):
         problems = commit.verify(folder)
@@ -111,9 +122,9 @@ def _examine_checkpoints(findings: Findings, run: RunDirectory) -> None:
 
 def _examine_recipe(findings: Findings, run: RunDirectory, record: dict[str, Any] | None) -> Recipe | None:
     try:
-        recipe = from_record(record["recipe"]) if record else None
+        recipe = recipe_of(run.path, record) if record else None
     except InputError as error:
-        findings.records["run.json"] = f"{run.path / 'run.json'} does not hold a recipe ({error})"
+        findings.records["run.json"] = str(error)
         return None
     if recipe is not None and recipe.distil is not None:
         try:

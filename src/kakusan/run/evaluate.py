@@ -78,10 +78,11 @@ class Evaluated:
         if self.measured is None:
             return [NO_BOUND, *quality]
         result = self.measured.result
-        bits = f"{result.bits_per_example:.1f} bits per example"
+        sign = -1 if self.form.shows_elbo else 1
+        bits = f"{sign * result.bits_per_example:z.1f} bits per example"
         return [
             f"{self._rate(result.bits_per_dim, result.standard_error)}   {error_words(result, self.form)}",
-            f"{result.nats:.2f} ± {stderr_words(result.nats_standard_error)} nats, {bits}",
+            f"{sign * result.nats:z.2f} ± {stderr_words(result.nats_standard_error)} nats, {bits}",
             f"{counted(result.num_images, 'example')} of {self.data}, "
             f"{counted(result.network_evaluations, 'network evaluation')}; {result.estimator}",
             *(

@@ -15,9 +15,10 @@ from kakusan.run.source import ModelSource
 from kakusan.run.trained_model import TrainedModel
 
 
-def data_of(source: ModelSource, model: TrainedModel, other: str | None) -> Dataset:
+def data_of(source: ModelSource, model: TrainedModel, other: str | None, argument: str = "--data") -> Dataset:
     """Return the data of a run, which must be unchanged; or all of `other`, which must fit the model.
 
+    `argument` is the name of `other` in the command that was typed, for errors.
     An exported file never causes a path to be opened: its own data are used only if the package contains them.
     """
     if other is None and source.run is None and model.recipe.data not in EMBEDDED:
@@ -34,7 +35,7 @@ def data_of(source: ModelSource, model: TrainedModel, other: str | None) -> Data
     dataset = open_for(source.path, other or model.recipe.data, wanted, whole=other is not None)
     if other is not None:
         dataset = model.family.conform(model.recipe.model, dataset)
-    model.check_data(dataset)
+    model.check_data(dataset, argument)
     if other is not None and dataset.prepared:
         tell(dataset.describe())
     if other is None and not dataset.matches(source.facts.data.digest):

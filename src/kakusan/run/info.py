@@ -37,12 +37,13 @@ def _hint(path: Path) -> str:
 
 def _run(path: Path) -> list[str]:
     from kakusan.run.directory import RunDirectory, resume_command
+    from kakusan.run.recipe import recipe_of
 
     run = RunDirectory.open(path)
     record, data = run.read("run.json"), run.read("data.json")
     counts = f"{data['train']:,} for training, {data['held_out']:,} held out"
     lines = [
-        f"{path}: {record['recipe'].get('name')}, {record['parameters']:,} parameters, started {record['started']}",
+        f"{path}: {recipe_of(path, record).name}, {record['parameters']:,} parameters, started {record['started']}",
         f"data: {data['name']}, {counts}, shape {tuple(data['event_shape'])}",
     ]
     if run.finished:

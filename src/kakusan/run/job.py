@@ -17,7 +17,7 @@ from kakusan.run.families.conditional import labels_of
 from kakusan.run.initial import kept_initial, start_from
 from kakusan.run.model_file import ExportedModel
 from kakusan.run.own_data import open_for
-from kakusan.run.recipe import Recipe, from_record
+from kakusan.run.recipe import Recipe, recipe_of
 from kakusan.run.student import distillation, distillation_loss
 from kakusan.run.teacher import kept_teacher, teacher_chain
 from kakusan.training.loop import Trainer
@@ -50,7 +50,7 @@ def reopened(run: RunDirectory, record: dict[str, Any], device: torch.device) ->
         record: Content of its run.json, possibly with another budget or another path of the same data.
         device: Device of training.
     """
-    recipe = from_record(record["recipe"])
+    recipe = recipe_of(run.path, record)
     dataset = open_same_data(run, recipe)
     torch.manual_seed(record["seed"] % 2**63)
     teacher = None if recipe.distil is None else kept_teacher(run)

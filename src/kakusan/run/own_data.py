@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from kakusan.console import tell
+from kakusan.console import command, tell
 from kakusan.data.cache import NAME
 from kakusan.data.dataset import Dataset
 from kakusan.data.open import open_data, takes
 from kakusan.data.options import ImageOptions
+from kakusan.errors import InputError, printable
 from kakusan.run.build import family_of
 from kakusan.run.recipe import Recipe
 
@@ -18,6 +19,16 @@ def open_for(run: Path, data: str, pictures: ImageOptions | None, *, whole: bool
     """Open the data of a run or exported file. Data larger than memory are cached next to it."""
     options = dataclasses.replace(pictures or ImageOptions(), cache=str(run.absolute().parent / NAME))
     return open_data(data, options, tell, whole=whole)
+
+
+def check_images(recipe: Recipe) -> None:
+    """Raise InputError for a folder of images and a recipe of other data, before any image is read."""
+    family = family_of(recipe.model)
+    if not family.form.has_pixels and takes(recipe.data, "size"):
+        raise InputError(
+            f"recipe {recipe.name} needs {family.kind}, and {printable(recipe.data)} is a folder of images; "
+            f"type: {command('train', 'images', '--data', recipe.data)}"
+        )
 
 
 def planned(recipe: Recipe, dataset: Dataset) -> Recipe:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, Any
 
 from kakusan.data.options import CHOICES, ImageOptions
@@ -120,3 +121,11 @@ def from_record(record: Any) -> Recipe:
         content["distil"] = from_values(Distil, content["distil"], "distil")
     content["pictures"] = from_values(ImageOptions, content.get("pictures", {}), "pictures")
     return from_values(Recipe, content, "recipe")
+
+
+def recipe_of(run: Path, record: dict[str, Any]) -> Recipe:
+    """Rebuild the recipe of a run from the content of its run.json; an InputError names that file."""
+    try:
+        return from_record(record["recipe"])
+    except InputError as error:
+        raise InputError(f"{run / 'run.json'} does not hold a recipe ({error}); the run is damaged") from error

@@ -18,6 +18,7 @@ _LIKELIHOOD = {
     "standard_error_monte_carlo?": UNKNOWN,
     "standard_error_images?": UNKNOWN,
     "nats": NUMBER,
+    "elbo_nats?": NUMBER,
     "bits_per_example": NUMBER,
     "num_images": WHOLE,
     "estimator": TEXT,

@@ -13,7 +13,7 @@ import numpy as np
 from kakusan import distributed
 from kakusan.console import tell
 from kakusan.errors import InputError
-from kakusan.run.directory import refuse_inside_a_run
+from kakusan.run.directory import check_folder
 from kakusan.run.labels import EACH, cond_of
 from kakusan.run.memory import available_bytes
 from kakusan.run.source import open_source
@@ -83,6 +83,7 @@ def _arguments(model: TrainedModel, choices: dict[str, Any]) -> dict[str, Any]:
 def _write(model: TrainedModel, samples: np.ndarray, out: Path, facts: dict[str, Any]) -> list[Path]:
     written = [out / "samples.npy"]
     with files.writing(out):
+        files.make_folders(out)
         files.replace(written[0], npy_bytes(samples))
         if model.family.form.has_figure:
             known = {name: value for name, value in facts.items() if value is not None}
@@ -123,22 +124,20 @@ def _held(out: Path) -> list[Path]:
 
 
 def _check_folder(out: Path) -> None:
-    """Create the folder; SaveError or InputError if samples cannot be written there."""
-    if out.suffix.lower() in (".png", ".npy", ".npz"):
-        raise InputError(
-            f"--out is the folder for samples.png and samples.npy, got {out}; give e.g. {out.with_suffix('')}"
-        )
-    refuse_inside_a_run(out)
-    if out.exists() and not out.is_dir():
-        raise InputError(f"{out} exists and is not a folder; choose another --out")
+    """SaveError or InputError if samples cannot be written to this folder. A new folder is removed after the trial."""
+    check_folder(out, "samples.png and samples.npy")
     for path in _held(out):
         raise InputError(f"{path} exists and is left unchanged; choose another --out")
     if distributed.is_rank0():
+        created = [folder for folder in (out, *out.parents) if not folder.exists()]
         with files.writing(out):
             files.make_folders(out)
             draft = out / ".samples.npy.draft"  # an existing folder may not be writable
             files.write(draft, b"")
             files.remove(draft)
+            for folder in created:
+                if not any(folder.iterdir()):  # otherwise another process uses it
+                    folder.rmdir()
 
 
 def _check_memory(model: TrainedModel, n: int) -> None:

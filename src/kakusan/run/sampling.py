@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import numbers
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from kakusan.bound import ancestral_sample
 from kakusan.chain import LatentChain
-from kakusan.errors import InputError
+from kakusan.errors import InputError, shown
 from kakusan.guidance import classifier_free, guided
 from kakusan.models.diffusion import Diffusion
 from kakusan.models.mixture import Mixture, split
@@ -76,6 +77,7 @@ class SamplingPolicy:
 
         For a model of labels, `guidance` is the scale of additional classifier-free guidance.
         """
+        _check_numbers(guidance=guidance, autoguidance=autoguidance)
         if self.has_null:
             config: Any = self.recipe.model
             chain: Any = self._autoguided(autoguidance)
@@ -102,6 +104,7 @@ class SamplingPolicy:
         self, steps: int | None = None, spacing: str | None = None, end_log_snr: float | None = None
     ) -> list[int]:
         """Return the timesteps that sampling visits; arguments as in `TrainedModel.sample`."""
+        _check_numbers(end_log_snr=end_log_snr)
         config: Any = self.recipe.model
         schedule = split(self.model)[0].schedule
         num_steps = min(self.default_steps, schedule.depth) if steps is None else steps
@@ -162,3 +165,10 @@ class OnePass:
 
     def warning(self, solver: str | None, steps: int | None) -> None:
         """Return None, because such sampling has no steps."""
+
+
+def _check_numbers(**given: Any) -> None:
+    """Raise InputError for a value that is neither None nor a number."""
+    for name, value in given.items():
+        if value is not None and not isinstance(value, numbers.Real):
+            raise InputError(f"{name} must be a number, got {shown(value)}")

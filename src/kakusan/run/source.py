@@ -8,9 +8,9 @@ from pathlib import Path
 
 from kakusan.run import model_file
 from kakusan.run.build import event_shape_of
-from kakusan.run.directory import RunDirectory
+from kakusan.run.directory import RunDirectory, path_of_run
 from kakusan.run.model_file import ExportedModel, Facts, Source
-from kakusan.run.recipe import from_record, without_label_path
+from kakusan.run.recipe import recipe_of, without_label_path
 from kakusan.run.student import used_weights
 from kakusan.settings import from_values
 from kakusan.training import checkpoint
@@ -59,12 +59,12 @@ class ModelSource:
 
 def open_source(path: Path | str) -> ModelSource:
     """Open a run directory or an exported file; InputError if it is neither, or its record is damaged."""
-    path = Path(path).expanduser()
+    path = path_of_run(path).expanduser()
     if path.is_file():
         return ModelSource(path, model_file.read_facts(path), None)
     run = RunDirectory.open(path)
     record, data = run.read("run.json"), run.read("data.json")
-    recipe = from_record(record["recipe"])
+    recipe = recipe_of(path, record)
     facts = Facts(
         recipe=recipe,
         event_shape=event_shape_of(recipe.model, data["event_shape"]),

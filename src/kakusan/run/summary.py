@@ -56,7 +56,12 @@ def floor_lines(model: TrainedModel, result: Evaluation) -> list[str]:
     if floor is not None:
         above = result.bits_per_dim - floor
         return [f"  {above:.4f} bits/dim above {floor:.4f}, the least that a density of unit variance can reach"]
-    if model.measured_in == "gray levels" and result.bits_per_dim > LEVELS_BITS:
+    return noise_caution(model, result.bits_per_dim)
+
+
+def noise_caution(model: TrainedModel, bits_per_dim: float) -> list[str]:
+    """Caution that a bound is worse than uniform noise, unless the model's own floor may be above it."""
+    if model.measured_in == "gray levels" and bits_per_dim > LEVELS_BITS and floor_bits(model) is None:
         return [f"caution: above the {LEVELS_BITS} bits/dim of uniform noise; train longer"]
     return []
 

@@ -24,8 +24,8 @@ from kakusan.run.fingerprint import versions
 from kakusan.run.initial import fine_tuned, keep_initial, read_initial
 from kakusan.run.job import Job, reopened, untrained
 from kakusan.run.model_file import ExportedModel
-from kakusan.run.own_data import open_for, planned
-from kakusan.run.recipe import RECIPES, Recipe, from_record, without_label_path
+from kakusan.run.own_data import check_images, open_for, planned
+from kakusan.run.recipe import RECIPES, Recipe, recipe_of, without_label_path
 from kakusan.run.session import Session
 from kakusan.run.teacher import keep_teacher, read_teacher, student_of
 from kakusan.training import checkpoint
@@ -130,6 +130,7 @@ def _prepared(wanted: Start, device: torch.device) -> tuple[ExportedModel | None
             student_of(recipe, teacher), data=data, pictures=without_label_path(its_recipe).pictures
         )
     Budget(recipe.minutes, recipe.steps)  # raises InputError before the data are read, which may take long
+    check_images(recipe)
     dataset = open_for(wanted.out, recipe.data, recipe.pictures)
     own_data = recipe.name not in RECIPES or recipe.data != RECIPES[recipe.name].data
     recipe = dataclasses.replace(recipe, model=family_of(recipe.model).for_data(recipe.model, dataset, own_data))
@@ -225,7 +226,7 @@ def _has_budget(wanted: Resume) -> bool:
 
 def _changed_record(record: dict[str, Any], wanted: Resume, state: State) -> dict[str, Any]:
     """Return the record of run.json for a resumed run, with the new budget and the new path of the data."""
-    recipe = from_record(record["recipe"])
+    recipe = recipe_of(wanted.run, record)
     record = {**record, "job": _job_id()}
     typed = []
     if _has_budget(wanted):

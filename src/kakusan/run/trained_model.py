@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from kakusan import distributed
-from kakusan.checks import check_count
+from kakusan.checks import array_tensor, check_count
 from kakusan.console import command
 from kakusan.data.dataset import Dataset
 from kakusan.errors import InputError
@@ -30,6 +30,7 @@ from kakusan.run.labels import cond_of, indices_of
 from kakusan.run.model_file import ExportedModel
 from kakusan.run.recipe import Recipe
 from kakusan.run.source import open_source
+from kakusan.settings import seed_of
 from kakusan.solvers import Solver
 from kakusan.solvers.loop import BATCH, Callback
 from kakusan.storage.tensors import check_expected
@@ -97,7 +98,7 @@ class TrainedModel:
             raise InputError(
                 f"this model of the recipe {self.recipe.name} has no labels, so it cannot classify; train images on data with labels"
             )
-        examples = self.examples(data)
+        examples, seed = self.examples(data), seed_of(seed)
         return posterior(self.chain, self.batches(examples, seed), len(examples), evaluations, seed)
 
     @property
@@ -162,7 +163,7 @@ class TrainedModel:
             cond = cond_of(self.classes, label, n, first)
         if isinstance(cond, int):
             cond = torch.full((n,), cond)
-        draw = self.sampling.sampler(**options)
+        draw, seed = self.sampling.sampler(**options), seed_of(seed)
         done = {}
         for number, start in enumerate(progress(range(0, n, BATCH), "sampling")):
             if distributed.owned_by_rank(number):
@@ -232,7 +233,7 @@ class TrainedModel:
             InputError: If there are no examples, or they do not fit the model.
         """
         self.check_bound()
-        examples = self.examples(data)
+        examples, seed = self.examples(data), seed_of(seed)
         check_count(len(examples))
         known = {} if labels is None else {"labels": indices_of(self.classes, labels)}
         if importance_samples is not None:
@@ -252,14 +253,15 @@ class TrainedModel:
             seed: Random seed.
             evaluations: Initial number of draws per example, at least 2.
         """
-        from kakusan.likelihood.scores import score_examples
+        from kakusan.likelihood.scores import per_observed, score_examples
 
         self.check_bound()
-        examples = self.examples(data)
-        return score_examples(
+        examples, seed = self.examples(data), seed_of(seed)
+        found = score_examples(
             self.chain, self.batches(examples, seed), len(examples), self.num_dims, evaluations, error, seed,
             self.grid_nats(),
         )  # fmt: skip
+        return per_observed(found, examples)
 
     def batches(self, data: Tensor, seed: int = 0) -> GetBatch:
         """Return a function from indices to examples on the model's scale and device; the seed determines random bits."""
@@ -286,15 +288,14 @@ class TrainedModel:
         Raises:
             InputError: If type or shape does not fit the model.
         """
-        examples = data if isinstance(data, Tensor) else torch.from_numpy(np.ascontiguousarray(data))
-        return self.family.form.stored(examples, self.event_shape)
+        return self.family.form.stored(array_tensor(data), self.event_shape)
 
-    def check_data(self, dataset: Dataset) -> None:
-        """Raise InputError unless the examples have the model's shape and kind of values."""
+    def check_data(self, dataset: Dataset, argument: str = "--data") -> None:
+        """Raise InputError, which names the argument, unless examples have the model's shape and kind of values."""
         if dataset.event_shape != self.event_shape:
             raise InputError(
                 f"the model was trained on examples of shape {self.event_shape}, and {dataset.name} has "
-                f"{dataset.event_shape}; give --data with that shape"
+                f"{dataset.event_shape}; give {argument} with that shape"
             )
         check_kind(self.recipe, dataset)
 

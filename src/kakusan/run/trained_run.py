@@ -15,8 +15,9 @@ from kakusan.data.options import size_named
 from kakusan.errors import InputError
 from kakusan.progress import showing_progress
 from kakusan.registry import did_you_mean
-from kakusan.run.directory import RunDirectory
-from kakusan.run.recipe import RECIPES, Recipe, from_record
+from kakusan.run.directory import RunDirectory, path_of_run
+from kakusan.run.recipe import RECIPES, Recipe, recipe_of
+from kakusan.settings import seed_of
 
 if TYPE_CHECKING:
     from kakusan.run.trained_model import TrainedModel
@@ -34,7 +35,7 @@ class Run:
     """
 
     def __init__(self, path: Path | str):
-        self.path = Path(path)
+        self.path = path_of_run(path)
         self._directory = RunDirectory.open(self.path)
 
     @functools.cached_property
@@ -47,7 +48,7 @@ class Run:
     @property
     def recipe(self) -> Recipe:
         """Settings of the run."""
-        return from_record(self._directory.read("run.json")["recipe"])
+        return recipe_of(self.path, self._directory.read("run.json"))
 
     @property
     def history(self) -> list[dict[str, Any]]:
@@ -125,7 +126,7 @@ def train(
         steps: Budget in steps (default: the recipe's).
         minutes: Budget in minutes, instead of steps.
         out: Run directory, which must not exist (default: runs/RECIPE-DATE-TIME).
-        seed: Random seed.
+        seed: Random seed, a whole number of at least 0.
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
         teacher: Run or exported file of a student's teacher.
         init: Run or exported file from whose weights and model settings the new run starts.
@@ -137,6 +138,7 @@ def train(
     """
     from kakusan.run.train import Start, start
 
+    seed = seed_of(seed)  # before anything is written
     if resume is not None:
         if recipe is not None or settings or out is not None or teacher is not None or init is not None:
             raise InputError(
@@ -206,6 +208,11 @@ def _resolved(recipe: Recipe, settings: Mapping[str, Any]) -> list[tuple[str, st
     alone: dict[str, list[tuple[str, str]]] = {}
     for part, name in known.values():
         alone.setdefault(name, []).append((part, name))
+    for place, flag in FLAGS.items():
+        if place in known:
+            part, shown = place.partition(".")[0], flag.replace("-", "_")
+            known[f"{part}.{shown}"] = known[place]
+            alone[shown] = [known[place]]
     found = []
     for given, value in settings.items():
         if given in fields and isinstance(value, Mapping):

@@ -16,6 +16,7 @@ from kakusan.checks import check_event, check_finite
 from kakusan.errors import InputError
 from kakusan.models.mixture import split
 from kakusan.noise import Randomness
+from kakusan.settings import seed_of
 from kakusan.training.loop import Trainer
 from kakusan.training.settings import Budget, Optim
 
@@ -91,7 +92,7 @@ def fit(
         cond: Condition of each example, (N,) or (N, ...), for a conditional chain.
         steps: Budget in steps.
         minutes: Budget in minutes, instead of steps.
-        seed: Random seed of batches and noise.
+        seed: Random seed, a whole number of at least 0, of batches and noise.
         optim: Optimizer settings (default: `Optim()`, with batches of at most N examples).
         average: Whether to leave the averaged weights in the chain (default); they are usually better than the last ones.
         on_step: Function that is called with the trainer after each step; it must be fast.
@@ -108,7 +109,7 @@ def fit(
         >>> kk.fit(chain, torch.randn(256, 2), steps=5).step
         [1, 2, 3, 4, 5]
     """
-    model = _checked(chain, x, cond)
+    model, seed = _checked(chain, x, cond), seed_of(seed)
     history = History()
 
     def loss(indices: Tensor, randomness: Randomness) -> Tensor:

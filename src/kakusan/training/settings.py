@@ -75,7 +75,7 @@ class Budget:
             raise InputError(f"a budget is either minutes or steps, got minutes={self.minutes}, steps={self.steps}")
         amount = self.minutes or self.steps or 0
         if not amount > 0:
-            raise InputError(f"a budget must be positive, got {self}; e.g. --minutes 3")
+            raise InputError(f"a budget must be positive, got {self}; e.g. --minutes 3 (in Python minutes=3)")
 
     def progress(self, step: int, seconds: float) -> float:
         """Return the share of the budget that is used up; it may exceed 1."""

@@ -37,6 +37,7 @@ class Form(abc.ABC):
         has_figure: Whether examples can be written as a figure.
         has_pixels: Whether examples are images, among which duplicates can be searched.
         how_to_label: Advice in errors on how to label the examples.
+        shows_elbo: Whether `rate` is the bound itself, higher is better, and not a cost in bits/dim.
         shows_mean: Whether a sample of a model without solver steps is the mean of p(x | z_1), not a draw.
     """
 
@@ -48,6 +49,7 @@ class Form(abc.ABC):
     augmentable: ClassVar[bool] = False
     has_figure: ClassVar[bool] = False
     has_pixels: ClassVar[bool] = False
+    shows_elbo: ClassVar[bool] = False
     shows_mean: ClassVar[bool] = False
     how_to_label: ClassVar[str] = "add --labels FILE.csv with the columns name and label; names are row numbers from 0"
 
@@ -86,12 +88,16 @@ class Form(abc.ABC):
         self.check(examples, event_shape, tuple(examples.shape[1:]) == event_shape)
         return examples
 
+    def batch_words(self, event_shape: tuple[int, ...]) -> str:
+        """Shapes of a batch that `stored` takes, in words."""
+        return f"(n, {', '.join(map(str, event_shape))})"
+
     def check(self, examples: Tensor, event_shape: tuple[int, ...], fits: bool) -> None:
         """Raise an InputError that names the expected form unless `fits` is true."""
         if not fits:
             hint = shape_advice("x", examples.shape, event_shape, "kakusan.data.open_data(path).test has that form")
             raise InputError(
-                f"the model takes {self.values} of shape (n, {', '.join(map(str, event_shape))}), got {examples.dtype} "
+                f"the model takes {self.values} of shape {self.batch_words(event_shape)}, got {examples.dtype} "
                 f"{tuple(examples.shape)}; {hint}"
             )
 

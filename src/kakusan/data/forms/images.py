@@ -69,6 +69,11 @@ class ImageForm(Form):
         """Convert images to channels last, uint8 (n, H, W, C)."""
         return examples.permute(0, 2, 3, 1).numpy()
 
+    def batch_words(self, event_shape: tuple[int, ...]) -> str:
+        """Shapes with channels first and last."""
+        channels, height, width = event_shape
+        return f"(n, {channels}, {height}, {width}) or (n, {height}, {width}, {channels})"
+
     def stored(self, examples: Tensor, event_shape: tuple[int, ...]) -> Tensor:
         """Convert uint8 images with channels first or last to channels first."""
         channels_last = (*event_shape[1:], *event_shape[:1])

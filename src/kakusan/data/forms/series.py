@@ -28,6 +28,7 @@ class SeriesForm(Form):
     shape_words = "[length, channels]"
     values = "series"
     has_figure = True
+    shows_elbo = True
 
     def fits(self, event_shape: tuple[int, ...]) -> bool:
         """True for two sizes, length and channels."""

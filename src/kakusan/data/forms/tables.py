@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from kakusan.columns import MOST_COLUMNS
+from kakusan.data.column_types import COMMAS, decimal_commas
 from kakusan.data.forms.base import Form
 from kakusan.units import nats
 
@@ -30,6 +31,7 @@ class TableForm(Form):
     unit = "rows"
     shape_words = "[columns]"
     values = "rows"
+    shows_elbo = True
     how_to_label = "add --labels COLUMN with the name of a column of classes"
 
     def fits(self, event_shape: tuple[int, ...]) -> bool:
@@ -91,10 +93,15 @@ class TableForm(Form):
         return lines
 
     def cautions(self, dataset: Dataset, high: float) -> list[str]:
-        """Warn about columns that have only one value, and about columns that repeat the labels."""
+        """Warn about columns with decimal commas, columns with only one value, and columns that repeat the labels."""
         lines = []
         for index, column in enumerate(dataset.columns):
             values = dataset.train[:, index]
+            if decimal_commas(column.categories):
+                lines.append(
+                    f"caution: column {column.name} of {dataset.name} is categorical, with {COMMAS}; "
+                    "write points (1.5, not 1,5) for a real column"
+                )
             if len(values[~values.isnan()].unique()) == 1 and not column.categories:
                 lines.append(
                     f"caution: column {column.name} of {dataset.name} has only one value, so its density is not defined; "

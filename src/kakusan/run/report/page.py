@@ -16,7 +16,8 @@ from PIL import Image
 
 from kakusan.errors import DamageWarning, InputError
 from kakusan.progress import progress, stages
-from kakusan.run.directory import MOST_FIGURE_BYTES, RunDirectory, refuse_inside_a_run, resume_command
+from kakusan.run.directory import MOST_FIGURE_BYTES, RunDirectory, check_new, resume_command
+from kakusan.run.recipe import recipe_of
 from kakusan.run.report.figures import bound_curve, latent_bars, level_bars, loss_curve, term_bars
 from kakusan.run.report.words import WORDS
 from kakusan.storage import files
@@ -36,15 +37,16 @@ def write_report(run: Path | str, out: Path | None = None, lang: str = "en") -> 
 
     Args:
         run: Run directory.
-        out: File to write (default: RUN-report.html in the current folder).
+        out: New file (default: RUN-report.html in the current folder, RUN-report-ja.html in Japanese).
         lang: Language, "en" or "ja".
 
     Returns:
         The file.
     """
     directory = RunDirectory.open(Path(run))
-    out = out or Path(f"{directory.path.resolve().name}-report.html")
-    refuse_inside_a_run(out)
+    out = out or Path(f"{directory.path.resolve().name}-report{'' if lang == 'en' else f'-{lang}'}.html")
+    check_new(out)
+    recipe_of(directory.path, directory.read("run.json"))
     if not directory.finished:
         raise InputError(f"{directory.path} is not finished; resume with: {resume_command(directory.path)}")
     with stages("writing the report", 2) as done, files.writing(out):

@@ -26,7 +26,7 @@ def examples_of(run: Path | str, path: str, device: str) -> tuple[TrainedModel, 
     """Load the model of a run, and all data of a file or folder in its shape."""
     source = open_source(run)
     model = load(run, device)
-    dataset = data_of(source, model, path)
+    dataset = data_of(source, model, path, "PATH")
     if not dataset.prepared:  # otherwise already described
         tell(f"on {dataset.describe()}")
     return model, dataset

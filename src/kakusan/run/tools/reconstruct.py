@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from kakusan.errors import InputError
 from kakusan.images import Images
 from kakusan.noise import example_streams
 from kakusan.progress import progress
-from kakusan.run.directory import refuse_inside_a_run
+from kakusan.run.directory import check_folder
 from kakusan.run.tools.files import check_file, examples_of, write_new
 from kakusan.solvers import Solver
 from kakusan.solvers.loop import BATCH
@@ -84,9 +83,7 @@ def reconstruct_files(
         seed: See `reconstruct`.
         choices: See `reconstruct`.
     """
-    refuse_inside_a_run(out)
-    if out.exists() and not out.is_dir():
-        raise InputError(f"{out} exists and is not a folder; choose another --out")
+    check_folder(out, f"{FIGURE} and {ARRAY}")
     for name in (ARRAY, FIGURE):
         check_file(out / name, (".npy", ".png"))
     model, dataset = examples_of(run, path, device)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,8 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kakusan.console import counted
 from kakusan.errors import InputError
 from kakusan.likelihood.ranking import Ranking, rank_examples
+from kakusan.likelihood.scores import per_observed
 from kakusan.noise import stream
 from kakusan.run.tools.files import check_file, examples_of, make_folder_of, write_new
 from kakusan.run.tools.reconstruct import in_pairs
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from kakusan.run.trained_model import TrainedModel
 
 TOP = 20
+HIGHER = "caution: {rows} with missing values: a bound covers observed values only, so it is higher with fewer of them"
 MAP_LEVELS = 8  # number of noise levels of a diffusion model, or of draws of the latents
 WHITE = 255
 
@@ -33,11 +36,15 @@ class Scored:
         data: Its name.
         ranking: The scores and the strangest examples.
         names: File name of each example; empty if examples have only numbers.
+        observed: Number of observed values of each example; empty if no value is missing.
+        num_incomplete: Number of examples with missing values.
     """
 
     data: str
     ranking: Ranking
     names: tuple[str, ...]
+    observed: tuple[int, ...] = ()
+    num_incomplete: int = 0
 
     def rows(self) -> list[dict[str, Any]]:
         """Return one table row for each example, in the order of the data."""
@@ -48,6 +55,7 @@ class Scored:
             {
                 "example": index,
                 **({"file": names[index]} if names else {}),
+                **({"observed": self.observed[index]} if self.observed else {}),
                 "nats": nats,
                 "nats_stderr": nats_stderr,
                 "bits_per_dim": bits,
@@ -62,10 +70,13 @@ class Scored:
         rows = self.rows()
         return {
             "num_examples": len(rows),
-            "mean_bits_per_dim": self.ranking.scores.bits_per_dim.mean().item(),
+            "mean_bits_per_dim": self.ranking.scores.bits_per_dim.nanmean().item(),
             "evaluations": int(self.ranking.draws.sum()),
             "open": self.ranking.num_open,
-            "strangest": [rows[index] for index in self.ranking.rows.tolist()],
+            "strangest": [
+                {name: None if value != value else value for name, value in rows[index].items()}  # JSON has no NaN
+                for index in self.ranking.rows.tolist()
+            ],
         }
 
     def lines(self) -> list[str]:
@@ -82,6 +93,8 @@ class Scored:
         ]
         if ranking.num_open:
             lines.append(f"{ranking.num_open} examples are too close to the last of these to tell which belong here")
+        if self.observed:
+            lines.append(HIGHER.format(rows=counted(self.num_incomplete, "row")))
         return lines
 
     def table(self) -> bytes:
@@ -126,7 +139,9 @@ def score(
         model.chain, model.batches(dataset.test, seed), len(dataset.test), model.num_dims, top, evaluations, error,
         seed, model.grid_nats(),
     )  # fmt: skip
-    found = Scored(dataset.name, ranking, dataset.names)
+    ranking = replace(ranking, scores=per_observed(ranking.scores, dataset.test))
+    observed, incomplete = _observed(dataset.test)
+    found = Scored(dataset.name, ranking, dataset.names, observed, incomplete)
     if out is not None:
         write_new(out, found.table())
     if map is not None:
@@ -135,6 +150,14 @@ def score(
         make_folder_of(map)
         model.family.form.save_figure(shown, map, {"run": run, "lower row": "squared error"}, min(10, len(strangest)))
     return found
+
+
+def _observed(examples: Tensor) -> tuple[tuple[int, ...], int]:
+    """Number of observed values of each example, and of examples with missing ones; empty and 0 if there are none."""
+    if not examples.is_floating_point() or not examples.isnan().any():
+        return (), 0
+    missing = examples.isnan().flatten(1)
+    return tuple((~missing).sum(1).tolist()), int(missing.any(1).sum())
 
 
 def error_map(model: TrainedModel, data: Any, seed: int = 0) -> Tensor:
