@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from kakusan.console import command
 from kakusan.errors import InputError
 from kakusan.models.diffusion import Diffusion
 from kakusan.schedule import Schedule
@@ -107,7 +108,8 @@ def open_chain(path: Path | str, num_threads: int = 0) -> tuple[Diffusion, dict[
 def _facts(texts: dict[str, str], path: Path) -> dict[str, Any]:
     missing = [name for name in NEEDED if name not in texts]
     if missing:
-        raise InputError(f"{path} has no {missing[0]} in its metadata; expected a file of kakusan export --format onnx")
+        made = command("export", "RUN", "--format", "onnx")
+        raise InputError(f"{path} has no {missing[0]} in its metadata; expected a file of {made}")
     plain = {"prediction", "solver"}
     return {
         name: texts[name] if name in plain else records.parse(texts[name], f"{path}: {name}", MOST_JSON)
