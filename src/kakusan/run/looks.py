@@ -21,7 +21,7 @@ BLOCK = FIRST_LOOK  # examples between looks
 
 @dataclass(frozen=True)
 class Stopped:
-    """End of a sequence of looks.
+    """State of a sequential comparison when it stopped: its decision and the interval of the difference.
 
     Attributes:
         decided: Whether the interval, from at least 250 examples, excludes a difference of 0.
