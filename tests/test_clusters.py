@@ -549,7 +549,10 @@ def test_clusters_are_shown_the_most_common_first():
     ("wrong", "words"),
     [
         (lambda: Clusters(0, (1, 8, 8)), "at least one cluster"),
-        (lambda: Clusters(2, (1, 8, 8)).find(torch.zeros(9, 1, 8, 8)), r"got \(9, 1, 8, 8\); clusters\.find\(coarse"),
+        (
+            lambda: Clusters(2, (1, 8, 8)).find(torch.zeros(9, 1, 8, 8)),
+            r"got \(9, 1, 8, 8\); call clusters\.find\(coarse",
+        ),
         (lambda: Clusters(2, (1, 8, 8)).find(torch.full((9, 64), math.nan)), "finite features"),
         (lambda: Mixture(conditional(), 0), "Clusters, Classes or a positive number of classes, got 0"),
     ],

@@ -523,12 +523,6 @@ def test_without_diffusers_the_extra_is_named(capsys, folder, tmp_path, monkeypa
     assert "kakusan[diffusers]" in told
 
 
-@catches("""exchange/diffusers_export.py: a model of other data than images is exported
-- if not model.family.estimators or not model.family.form.has_pixels:
-+ if not model.family.estimators:""")
-@catches("""exchange/check_against.py: a model of other data than images is compared
-- if not model.family.estimators or not model.family.form.has_pixels:
-+ if not model.family.estimators:""")
 def test_a_diffusion_model_of_a_table_is_refused_on_one_line(capsys, tmp_path):
     np.save(tmp_path / "t.npy", np.random.default_rng(0).normal(size=(40, 3)))
     small = {"model.width": 16, "model.blocks": 1, "model.depth": 8}

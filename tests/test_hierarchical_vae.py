@@ -378,5 +378,5 @@ def test_models_that_cannot_be_are_refused():
         HierarchicalVAE([], [], [])
     with pytest.raises(InputError, match="likelihood"):
         HierarchicalVAE([net], [net], [2], likelihood="poisson")
-    with pytest.raises(InputError, match="positive whole sizes"):
+    with pytest.raises(InputError, match="positive whole numbers"):
         HierarchicalVAE([net], [net], [0])

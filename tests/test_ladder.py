@@ -270,9 +270,6 @@ def test_every_rung_is_a_run_that_can_be_sampled_evaluated_and_reported(ladder, 
     )
 
 
-@catches("""models/learned_noise.py: the shapes of the latents are not known
-- return (self.event_shape,) * self.depth
-+ raise AttributeError("latent_shapes")""")
 @catches("""run/families/learned_noise.py: fixed noise counts evaluations of an encoder
 - return chain.depth * (1 if chain.encoder is None else 2)
 + return chain.depth * 2""")

@@ -104,7 +104,8 @@ def test_distances_rise_with_every_kind_of_damage(how, amounts):
     found = [measured(how, amount) for amount in amounts]
     for name in ("frechet", "kernel"):
         values = [each[name] for each in found]
-        noise = [each.get(f"{name}_error", 0.0) for each in found]  # the distance of two equal laws is 0 on average
+        # without one class the kernel distance is still within its error of 0
+        noise = [each[f"{name}_error"] if (how, name) == ("dropped", "kernel") else 0.0 for each in found]
         assert all(after > before - error for before, after, error in zip(values, values[1:], noise)), name
         assert values[-1] > values[0] + {"frechet": 1.0, "kernel": 0.05}[name], name
 

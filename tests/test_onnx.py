@@ -78,9 +78,6 @@ def test_a_file_that_is_no_export_is_refused_in_one_line(exported, tmp_path):
         kk.sample(chain, 2, **settings)
 
 
-@catches("""exchange/parts.py: a file holds a model of other data than images
-- if not model.sampling.denoisers or not model.family.form.has_pixels:
-+ if not model.sampling.denoisers:""")
 def test_a_diffusion_model_of_series_is_refused_on_one_line(capsys, tmp_path):
     np.save(tmp_path / "s.npy", np.random.default_rng(0).normal(size=(40, 12, 2)))
     small = {"model.width": 8, "model.blocks": 2, "model.depth": 8}

@@ -546,7 +546,7 @@ def test_worlds_take_numbers_of_lower_precision_with_their_rounding(dtype):
         (lambda: WORLD.exact_elbo(SMALL_BETAS, "small"), "optimal_diagonal"),
         (lambda: WORLD.exact_elbo(SMALL_BETAS, [0.1, 0.1]), "T = 5"),
         (lambda: WORLD.network(SMALL_BETAS, "noise"), "score"),
-        (lambda: Noising.from_alpha_bar([0.5, 0.6]), "fall"),
+        (lambda: Noising.from_alpha_bar([0.5, 0.6]), "decreasing"),
         (lambda: MixtureWorld([0.5, 0.6], [0.0, 1.0], [1.0, 1.0]), "sum to 1"),
         (lambda: MixtureWorld([0.5, 0.5], [0.0], [1.0, 1.0]), "as many"),
         (lambda: mixture("denoiser_2d").entropy(), "one dimension"),

@@ -80,9 +80,6 @@ def test_class_probabilities_are_calibrated():
         assert off.abs() < 3
 
 
-@catches("""likelihood/classes.py: every class has noise of its own
-- stream(seed, "classes", done, device=x.device)
-+ stream(seed, "classes", done, k, device=x.device)""")
 def test_the_log_odds_of_a_diffusion_model_are_exact_within_their_small_standard_error():
     _, x = draws(100, 10)
     found = posterior(diffusion(), rows_of(x), len(x), most=64)

@@ -25,6 +25,7 @@ from typing import Any
 
 import safetensors.torch  # to write what the library's own `to_bytes` would refuse
 import torch
+import torch._dynamo  # arithmetic on the meta device imports it, which is not a reader's memory
 from torch import Tensor
 
 from kakusan import load

@@ -49,9 +49,7 @@ class _WithoutNormalDraws(TorchFunctionMode):
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         given = kwargs or {}
-        if func is nn.init.normal_:
-            return given["tensor"]
-        return (torch.empty if func is torch.randn else func)(*args, **given)
+        return given["tensor"] if func is nn.init.normal_ else func(*args, **given)
 
 
 @functools.lru_cache(maxsize=32)
