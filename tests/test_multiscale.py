@@ -107,7 +107,8 @@ def test_distances_rise_with_every_kind_of_damage(how, amounts):
         # without one class the kernel distance is still within its error of 0
         noise = [each[f"{name}_error"] if (how, name) == ("dropped", "kernel") else 0.0 for each in found]
         assert all(after > before - error for before, after, error in zip(values, values[1:], noise)), name
-        assert values[-1] > values[0] + {"frechet": 1.0, "kernel": 0.05}[name], name
+        least = {"frechet": 1.0, "kernel": 0.05}[name] * (5 if how == "color" else 1)  # as gray images: 2.3 and 0.09
+        assert values[-1] > values[0] + least, name
 
 
 def test_recall_falls_with_dropped_classes_and_precision_does_not():
