@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import os
 import re
 import tempfile
 from pathlib import Path
@@ -17,7 +16,7 @@ def shown(path: Path) -> str:
     """An example as Markdown: its text, its code and the output of each cell. Its headings go down by one level."""
     parts, names = [], {"__name__": "__main__"}
     cells = re.split(r"^# %%(.*)\n", path.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]
-    with tempfile.TemporaryDirectory() as folder, _in_folder(folder):
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
         for kind, cell in zip(cells[::2], cells[1::2], strict=True):
             if kind.strip() == "[markdown]":
                 text = re.sub(r"^# ?", "", cell, flags=re.MULTILINE)
@@ -34,16 +33,6 @@ def _output(code: str, path: Path, names: dict[str, Any]) -> str:
     with contextlib.redirect_stdout(printed):
         exec(compile(code, str(path), "exec"), names)
     return printed.getvalue().rstrip()
-
-
-@contextlib.contextmanager
-def _in_folder(folder: str):
-    before = Path.cwd()
-    os.chdir(folder)
-    try:
-        yield
-    finally:
-        os.chdir(before)
 
 
 def fill(root: Path, text: str) -> str:

@@ -223,9 +223,8 @@ def as_shape(shape: Sequence[int] | int) -> tuple[int, ...]:
 
 def reference(module: nn.Module) -> Tensor:
     """Return a tensor with a module's dtype and device: its first floating-point parameter, or else buffer."""
-    for tensor in itertools.chain(
-        module.parameters(), module.buffers()
-    ):  # stops at the first one, because visiting all is slow
+    # stops at the first one, because visiting all is slow
+    for tensor in itertools.chain(module.parameters(), module.buffers()):
         if tensor.is_floating_point():
             return tensor
     return torch.zeros(())

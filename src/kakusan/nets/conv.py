@@ -78,7 +78,10 @@ class ConvEncoder(nn.Module):
 
     def forward(self, x: Tensor, cond: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return mean and log-variance of the latents."""
-        h = self.body[1:](self.shift(self.body[0](x), cond))
+        first, *others = self.body
+        h = self.shift(first(x), cond)
+        for layer in others:
+            h = layer(h)
         out = self.out(h if isinstance(self.out, nn.Conv2d) else h.flatten(1))
         mean, log_var = (part.reshape(-1, *self.out_shape) for part in out.chunk(2, dim=1))
         return mean, log_var
