@@ -94,6 +94,11 @@ class Wanted:
             return counted(self.steps, "step")
         return "1 minute" if self.minutes == 1 else f"{self.minutes:g} minutes"
 
+    @property
+    def size_text(self) -> str | None:
+        """Return the size as --size takes it."""
+        return None if self.size is None else "x".join(map(str, self.size))
+
     def plan(self) -> dict[str, Any]:
         """Return the settings that must not change when a ladder is resumed, as plain JSON values."""
         kept = {name: value for name, value in vars(self).items() if name not in ("out", "device")}
@@ -241,8 +246,8 @@ def _trained(rung: Rung, path: Path, wanted: Wanted) -> int:
     recipe = dataclasses.replace(
         recipe, data=wanted.data, pictures=pictures, minutes=wanted.minutes, steps=wanted.steps
     )
-    size = None if wanted.size is None else "x".join(map(str, wanted.size))
-    given = {"data": wanted.data, "labels": "none", "size": size, "minutes": wanted.minutes, "steps": wanted.steps}
+    budget = {"minutes": wanted.minutes, "steps": wanted.steps}
+    given = {"data": wanted.data, "labels": "none", "size": wanted.size_text, **budget}
     words = typed_words(RECIPES[rung.recipe], rung.settings, **given, seed=wanted.seed, out=path)
     return start(Start(recipe, path, wanted.seed, wanted.device), words).stopped_by
 
@@ -264,8 +269,7 @@ def _measured(rung: Rung, path: Path, wanted: Wanted, below: Measured | None) ->
 
 def _flags(wanted: Wanted) -> list[str]:
     """Return the flags that resume this ladder."""
-    size = None if wanted.size is None else "x".join(map(str, wanted.size))
-    given = {**vars(wanted), "size": size}
+    given = {**vars(wanted), "size": wanted.size_text}
     plain = {item.name: item.default for item in dataclasses.fields(Wanted)}
     return [
         word
