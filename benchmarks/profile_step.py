@@ -11,17 +11,16 @@ embedded digits.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 from typing import Any
 
 import torch
+from images_task import recipe_on
 from results import Result, processor_seconds
 from torch.profiler import ProfilerActivity, profile
 
 from kakusan.data.dataset import Dataset, from_arrays
 from kakusan.data.open import open_data
-from kakusan.recipes import find
-from kakusan.run.build import build, family_of, start_at, training_loss
+from kakusan.run.build import build, start_at, training_loss
 from kakusan.training.loop import Trainer
 from kakusan.training.settings import Budget
 
@@ -49,11 +48,8 @@ def data_of(shape: tuple[int, ...] | None) -> Dataset:
 
 def trainer_of(name: str, shape: tuple[int, ...] | None) -> Trainer:
     """A trainer of a recipe, with the network that it chooses for such data."""
-    data, recipe = data_of(shape), find(name)
-    if shape is not None:
-        family = family_of(recipe.model)
-        model = family.for_data(recipe.model, data, True)
-        recipe = dataclasses.replace(recipe, model=family.plan(model, data.event_shape, len(data.train))[0])
+    data = data_of(shape)
+    recipe = recipe_on(name, data)
     torch.manual_seed(0)
     module = build(recipe.model, data.event_shape)
     start_at(module, recipe.model, data.train)
