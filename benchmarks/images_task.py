@@ -71,7 +71,7 @@ class ImagesTask:
             "Fréchet distance": round(distance.value, 4),
             "standard error": round(distance.standard_error or 0.0, 4),
             "without bias": round(found["frechet_distance_unbiased"].value, 4),
-            "copies": round(found["copies_pixels"].value, 4),
+            "copies": round(found["copied_pixels"].value, 4),
         }
 
 
