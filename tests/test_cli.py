@@ -7,12 +7,15 @@ import warnings
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import save_file
 
 import kakusan
 from harness.faults import catches
 from harness.support import call
 from kakusan.cli import main
 from kakusan.cli.arguments import COMMANDS
+from kakusan.run.sample import _check_folder
 
 TINY = [
     "--model.width",
@@ -466,6 +469,27 @@ def test_samples_are_never_overwritten(capsys, runs, tmp_path, monkeypatch):
     assert code == 2
     assert f"{folder}/samples.npy exists and is left unchanged; choose another --out" in err
     assert len(np.load(f"{folder}/samples.npy")) == 2
+
+
+@catches("""run/sample.py: the trial before sampling leaves an empty folder
+- folder.rmdir()
++ pass""")
+def test_the_trial_before_sampling_leaves_no_folder(tmp_path):
+    _check_folder(tmp_path / "new" / "samples")
+    assert list(tmp_path.iterdir()) == []
+
+
+@catches("""run/info.py: a shape lacks its first dimension
+- {entry.shape}
++ {entry.shape[1:]}""")
+def test_info_lists_the_tensors_of_any_file_with_their_types_and_shapes(capsys, tmp_path):
+    tensors = {"b": torch.zeros(2, 3), "a": torch.zeros(4, dtype=torch.float64)}
+    save_file(tensors, tmp_path / "any.safetensors")
+    code, out, _ = call(capsys, "info", tmp_path / "any.safetensors")
+    lines = [line.split(maxsplit=2) for line in out.splitlines()]
+    assert code == 0
+    assert lines[-3:-1] == [["a", "float64", "(4,)"], ["b", "float32", "(2, 3)"]]
+    assert lines[-1] == ["2", "tensors"]
 
 
 def test_a_picture_tells_where_it_came_from(capsys, runs, tmp_path):

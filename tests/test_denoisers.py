@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.testing import assert_close
 
 from harness.faults import catches
 from harness.support import F64, status
@@ -177,6 +178,33 @@ print(sorted(name for name in set(sys.modules) - before if name.startswith(("tor
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300, check=False)
     assert (done.stdout, done.stderr) == ("[]\n", "")
+
+
+@catches("""nets/folding.py: the second half of the channels is the prediction
+- prediction, logit = y.chunk(2, dim=1)
++ logit, prediction = y.chunk(2, dim=1)""")
+def test_the_first_half_of_the_channels_is_the_prediction_and_the_second_the_log_odds_of_v():
+    first, second = random_z(2, 3, 4, 4), random_z(2, 3, 4, 4) + 1
+    prediction, v = Folding(3, (4, 4), 2, gate=True).split(torch.cat([first, second], 1))
+    assert torch.equal(prediction, first)
+    assert torch.equal(v, second.sigmoid())
+
+
+@catches("""nets/unet.py: recomputed blocks leave out the layer over all positions
+- lambda h, e, *parts: parts[2](parts[1](parts[0](h, e)))
++ lambda h, e, *parts: parts[1](parts[0](h, e))""")
+def test_checkpointing_changes_neither_output_nor_gradient():
+    z, t, found = random_z(2, 1, 8, 8), torch.tensor([1, 4]), []
+    for checkpointing in (False, True):
+        network = stirred(small("unet", checkpointing=checkpointing))
+        out = network(z, t)
+        out = out[0] if isinstance(out, tuple) else out
+        out.square().sum().backward()
+        found.append([out.detach(), *(p.grad for p in network.parameters())])
+    for plain, recomputed in zip(*found):
+        assert (plain is None) == (recomputed is None)
+        if plain is not None:
+            assert_close(recomputed, plain, rtol=1e-10, atol=1e-10)  # float64
 
 
 @every_network

@@ -151,6 +151,18 @@ def test_samples_near_training_data_without_copies_are_called_so():
     assert copy_verdict({}, {}, 500) == ""
 
 
+@catches("""measure/grid.py: the error of a ratio has the units of its parts
+- part.double().mean().item() ** 2
++ part.double().mean().item()""")
+def test_the_error_of_the_power_of_a_grid_is_that_of_repeated_draws():
+    torch.manual_seed(0)
+    powers = 3 + torch.rand(400, 2, 200).double()  # of 400 pairs of samples and references, far from mean 1
+    ratios = powers[:, 0].mean(1) / powers[:, 1].mean(1)
+    part = [Examples(torch.zeros(200, 1), grid=one) for one in powers[0]]
+    found = GridMetric().compute(Sets(part[0], part[1]))["grid_power"]
+    assert found.standard_error == pytest.approx(ratios.std().item(), rel=0.15)  # 400 draws know it to 3.5 %
+
+
 @catches("""measure/grid.py: the grid is not moved to frequency zero
 - moved = x * sign
 + moved = x""")

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -23,7 +24,8 @@ from kakusan.run.evaluate import measure_bound
 from kakusan.run.finish import averaged_model
 from kakusan.run.looks import measure_until_decided
 from kakusan.run.precision import repeated_until
-from kakusan.run.tools.interpolate import interpolate
+from kakusan.run.tools.files import write_new
+from kakusan.run.tools.interpolate import interpolate, interpolate_file
 from kakusan.run.tools.latents import NoiseLatents
 from kakusan.run.tools.reconstruct import in_pairs
 from kakusan.run.trained_model import TrainedModel
@@ -238,6 +240,32 @@ def run(tmp_path_factory):
     np.save(folder / "mine.npy", images(40, 4).numpy()[:, 0])
     settings = {"hidden": (8,), "latent": 2, "batch": 8}
     return kk.train("mnist-vae", data=folder / "mine.npy", steps=6, out=folder / "run", **settings)
+
+
+@catches("""run/tools/files.py: a result is written in place
+- files.replace(path, content)
++ path.write_bytes(content)""")
+def test_a_result_appears_complete_or_not_at_all(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise AssertionError("a write in place can end half-way")
+
+    monkeypatch.setattr(Path, "write_bytes", refuse)
+    write_new(tmp_path / "new" / "z.npy", b"content")
+    assert (tmp_path / "new" / "z.npy").read_bytes() == b"content"
+
+
+@catches("""run/tools/interpolate.py: an interpolation has always the same noise
+- one_example(model, run, b), n, seed=seed,
++ one_example(model, run, b), n, seed=0,""")
+def test_an_interpolation_of_bits_drawn_from_gray_levels_depends_on_its_seed(tmp_path):
+    np.save(tmp_path / "gray.npy", images(40, 6).numpy()[:, 0])
+    settings = {"likelihood": "bernoulli", "hidden": (8,), "latent": 2, "batch": 8}
+    run = kk.train("mnist-vae", data=tmp_path / "gray.npy", steps=2, out=tmp_path / "run", **settings)
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        interpolate_file(run.path, "0", "1", tmp_path / f"{name}.npy", seed=seed)
+    a, b, c = (np.load(tmp_path / f"{name}.npy") for name in "abc")
+    assert np.array_equal(a, b)
+    assert not np.array_equal(a, c)
 
 
 def test_the_commands_write_new_files_and_overwrite_nothing(run, tmp_path, capsys):

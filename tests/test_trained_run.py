@@ -12,11 +12,12 @@ import pytest
 import kakusan as kk
 from harness.faults import catches
 from harness.support import call
-from kakusan.errors import InputError
+from kakusan.errors import InputError, SaveError
 from kakusan.recipes import find
 from kakusan.run.doctor import examine
 from kakusan.run.finish import SUMMARY_SAMPLES, _affordable
 from kakusan.run.trained_run import default_out, with_settings
+from kakusan.training import checkpoint
 from kakusan.training.progress import ProgressLine
 
 SMALL = {"hidden": (8,), "latent": 2, "batch": 8}
@@ -69,6 +70,32 @@ def test_a_run_trains_in_a_thread_where_no_signal_can_be_heard(data, tmp_path):
     thread.start()
     thread.join()
     assert runs[0].finished
+
+
+@catches("""run/session.py: a save that failed once ends the run in the end
+- self.intact))
+-             self.failed = None
++ self.intact))""")
+def test_a_save_that_fails_once_and_succeeds_later_does_not_fail_the_run(data, tmp_path, monkeypatch):
+    save, failures = checkpoint.save, [SaveError("the disk is full")]
+
+    def fails_once(*given):
+        if failures:
+            raise failures.pop()
+        return save(*given)
+
+    monkeypatch.setattr(checkpoint, "save", fails_once)
+    assert kk.train("mnist-vae", data=data, steps=4, out=tmp_path / "run", **SMALL).finished
+    assert not failures
+
+
+@catches("""run/trained_run.py: a setting of two sections is that of the second
+- if len(homes) > 1:
++ if len(homes) > 2:""")
+def test_a_setting_of_two_sections_must_name_its_section():
+    with pytest.raises(InputError, match=r"'guidance' is a setting of several sections; give model=.* or distil="):
+        with_settings(find("mnist-few"), {"guidance": 1.5})
+    assert with_settings(find("mnist-few"), {"distil": {"guidance": 1.5}}).distil.guidance == 1.5
 
 
 def test_ctrl_c_saves_and_the_unfinished_run_is_returned(data, tmp_path, monkeypatch):

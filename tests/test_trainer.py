@@ -247,6 +247,17 @@ def test_two_processes_agree_on_the_outcome_of_a_step(monkeypatch):
     assert both(StepOutcome(stop=2), StepOutcome(stop=2)).stop == 2
 
 
+@catches("""distributed.py: every process takes the numbers of the last one
+- dist.broadcast(both, src=0)
++ dist.broadcast(both, src=world_size() - 1)""")
+def test_a_broadcast_gives_every_process_the_numbers_of_rank_0(monkeypatch):
+    sent = {0: [1.0, 2.0], 1: [3.0, 4.0]}
+    monkeypatch.setattr(distributed, "world_size", lambda: 2)
+    monkeypatch.setattr(distributed, "_device", lambda: torch.device("cpu"))
+    monkeypatch.setattr(distributed.dist, "broadcast", lambda tensor, src: tensor.copy_(torch.tensor(sent[src])))
+    assert distributed.broadcast([3.0, 4.0]) == [1.0, 2.0]
+
+
 @catches("""training/fit.py: a fit takes batches larger than the data
 - min(settings.batch, num_examples) // settings.num_groups
 + settings.batch // settings.num_groups""")
