@@ -160,3 +160,13 @@ def test_the_decoder_of_a_vae_has_the_encoders_layers_in_reverse_order():
     assert shapes[:2] == [(4, 3), (6, 4)]
     shapes = [tuple(value.shape) for name, value in weights.items() if name.startswith("encoder") and value.dim() == 2]
     assert shapes[:2] == [(6, 64), (4, 6)]
+
+
+@catches("""run/families/hierarchy.py: both forms of the third term are called the ELBO
+- {words[form]}
++ {words['exact']}""")
+def test_each_form_of_the_third_term_has_its_name():
+    numbers = {"bits_per_dim": 1.0, "standard_error": 0.1, "nats": 2.0}
+    exact, notes = FAMILIES["hierarchy"]().detail_lines({"third_term": {"exact": numbers, "notes": numbers}})
+    assert exact.endswith("the ELBO")
+    assert notes.endswith("the study notes' form of the third term")
