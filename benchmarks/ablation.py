@@ -1,11 +1,12 @@
-"""What each addition buys: from book-ddpm to mnist-ddpm, one change at a time, with the same number of steps or the same time.
+"""What each addition buys: from book-ddpm to mnist-ddpm, one change at a time, with the same number of images or the same time.
 
-    python benchmarks/ablation.py                             400 steps a row, one seed: about 30 minutes of two busy cores
-    python benchmarks/ablation.py --minutes 3 --seeds 3       the same time for each row, three seeds
-    python benchmarks/ablation.py --steps 2 -n 50 --limit 20  a smoke test, to another --folder and --out
-    python benchmarks/ablation.py --report                    ablation.md from the finished rows only
+    python benchmarks/ablation.py                               12,000 images a row, one seed: 20 to 40 minutes
+    python benchmarks/ablation.py --minutes 3 --seeds 3         the same time for each row, three seeds
+    python benchmarks/ablation.py --images 99 -n 50 --limit 20  a smoke test, to another --folder and --out
+    python benchmarks/ablation.py --report                      ablation.md from the finished rows only
 
-Each row keeps all changes above it. Rows are runs of `kakusan.train` in --folder. The result of each is a JSON file there, so that
+All rows have the same network, so the same number of images takes nearly the same time, whatever else the machine does. Each
+row keeps all changes above it. Rows are runs of `kakusan.train` in --folder. The result of each is a JSON file there, so that
 an interrupted ablation resumes. Writes benchmarks/ablation.json and ablation.md to --out (docs).
 """
 
@@ -90,7 +91,8 @@ def measure_row(number: int, seed: int, given: argparse.Namespace) -> dict[str, 
         run = kakusan.Run(path)
         run = run if run.finished else run.resume()
     else:
-        budget = {"steps": given.steps} if given.minutes is None else {"minutes": given.minutes}
+        steps = -(-given.images // recipe_of(source).optim.batch)
+        budget = {"steps": steps} if given.minutes is None else {"minutes": given.minutes}
         run = kakusan.train(FIRST, out=path, seed=seed, **budget, **settings_up_to(source))
     model, config = run.model, recipe_of(number).model
     bound = model.evaluate(open_data("mnist").test[: given.limit])
@@ -99,6 +101,7 @@ def measure_row(number: int, seed: int, given: argparse.Namespace) -> dict[str, 
     summary = run.summary
     return {
         "change": CHANGES[number].name,
+        "settings": ", ".join(f"{name} {value}" for name, value in CHANGES[number].settings.items()),
         "steps": summary["steps"],
         "images": summary["examples"],
         "bits/dim": round(bound.bits_per_dim, 4),
@@ -115,7 +118,7 @@ def kept_row(number: int, seed: int, given: argparse.Namespace) -> dict[str, Any
     """
     asked = {
         "settings": json.loads(json.dumps(settings_up_to(number))),
-        "budget": {"steps": given.steps, "minutes": given.minutes, "n": given.n, "limit": given.limit, "seed": seed},
+        "budget": {"images": given.images, "minutes": given.minutes, "n": given.n, "limit": given.limit, "seed": seed},
     }
     file = given.folder / f"seed-{seed}" / f"{number:02d}.json"
     if file.exists():
@@ -154,9 +157,9 @@ def collected(given: argparse.Namespace) -> Result | None:
     if not rows:
         return None
     budget = budgets[0]
-    spent = f"{budget['steps']:,} steps" if budget["minutes"] is None else f"{budget['minutes']:g} minutes"
+    spent = f"{budget['images']:,} images" if budget["minutes"] is None else f"{budget['minutes']:g} minutes"
     notes = [
-        f"Each row keeps the changes above it. Every row was trained for {spent}; the two rows of sampling use the weights above "
+        f"Every row was trained for {spent}; the two rows of sampling use the weights above "
         f"them. The bound is that of the first {budget['limit']:,} test digits. All rows sample with the command's default "
         "solver in 20 steps, not with the plain chain of 1,000.",
         NOTE,
@@ -175,6 +178,8 @@ def page(result: dict[str, Any]) -> str:
     left = f"\n{missing} of {len(CHANGES)} rows are not measured yet; the command continues.\n" if missing else ""
     return (
         f"# From {FIRST} to {LAST}, one change at a time\n\n"
+        f"`{FIRST}` is the DDPM without additions, `{LAST}` the recipe of the demo. Each row keeps the changes above it. "
+        "`guidance` and `end_log_snr` change sampling alone.\n\n"
         f"Written by `benchmarks/ablation.py` on {made_at['date']}; {made_at['cores']} cores of {made_at['processor']}, "
         f"torch {made_at['versions']['torch']}, load {made_at['load_at_the_end']:.1f} at the end. Lower is better for bits/dim and "
         "distances, higher for recognized.\n\n"
@@ -190,8 +195,10 @@ def page(result: dict[str, Any]) -> str:
 def parser() -> argparse.ArgumentParser:
     """Flags."""
     flags = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    flags.add_argument("--steps", type=int, default=400, help="training steps of each row")
-    flags.add_argument("--minutes", type=float, help="training time of each row, instead of steps")
+    flags.add_argument(
+        "--images", type=int, default=12_000, help="images that each row is trained on, with repetitions"
+    )
+    flags.add_argument("--minutes", type=float, help="training time of each row, instead of images")
     flags.add_argument("--seeds", type=int, default=1)
     flags.add_argument("-n", type=int, default=1000, help="samples of each row")
     flags.add_argument("--limit", type=int, default=1000, help="test digits whose bound is measured")

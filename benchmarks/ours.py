@@ -6,11 +6,10 @@ import time
 from collections.abc import Callable
 
 import torch
+from images_task import ImagesTask
 from results import CORES
 from torch import Tensor, nn
 
-from kakusan.data.open import open_data
-from kakusan.recipes import find
 from kakusan.run.build import build, start_at, training_loss
 from kakusan.run.recipe import Recipe
 from kakusan.run.trained_model import TrainedModel
@@ -36,14 +35,14 @@ def trainer_on(
     return one
 
 
-def trained(name: str, seconds: float, spent: float, seed: int = 0) -> tuple[TrainedModel, Trainer, float]:
-    """Train a recipe for `seconds` of processor time, `spent` of them before this call; also return the time used.
+def trained(task: ImagesTask, seconds: float, spent: float, seed: int = 0) -> tuple[TrainedModel, Trainer, float]:
+    """Train our recipe of a task for `seconds` of processor time, `spent` of them before this call; also return the time used.
 
     Importing, data and set-up keep one of the cores busy and count for all of them.
     """
     began = time.process_time()
-    recipe = find(name)
-    pictures = open_data(recipe.data, recipe.pictures).train
+    dataset = task.dataset()
+    recipe, pictures = task.recipe(dataset), dataset.train
     one = trainer_on(pictures, recipe, Budget(minutes=1.0), seed)
     spent += CORES * (time.process_time() - began)
     if spent >= seconds:

@@ -1,6 +1,7 @@
 """Time until samples are as good as another library's after half an hour, in processor seconds.
 
     python benchmarks/time_to_quality.py --rivals runs/rival-diffusers runs/rival-lucidrains
+    python benchmarks/time_to_quality.py --data emoji --size 64 --rivals runs/rival-emoji --folder runs/benchmark-emoji
 
 Budgets are in minutes of two cores. Each of our runs is a process of its own with one thread and stores its samples in
 --folder, so that an interrupted benchmark resumes. The rivals' folders are written by `rivals.train`.
@@ -17,18 +18,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from images_task import DIGITS, ImagesTask
 from results import CORES, Figure, Result, child
 
-RECIPE = "mnist-ddpm"
 
-
-def one_run(seconds: float, seed: int, n: int, target: Path) -> None:
+def one_run(task: ImagesTask, seconds: float, seed: int, n: int, target: Path) -> None:
     """Train for `seconds` of two cores, counted from the start of this process, and store n samples."""
     import torch
     from ours import trained
 
     torch.set_num_threads(1)
-    model, trainer, spent = trained(RECIPE, CORES * seconds, CORES * time.process_time(), seed)
+    model, trainer, spent = trained(task, CORES * seconds, CORES * time.process_time(), seed)
     images = trainer.state.images(trainer.settings.batch)
     began = time.process_time()
     pictures = np.asarray(model.sample(n, seed))
@@ -40,36 +40,38 @@ def one_run(seconds: float, seed: int, n: int, target: Path) -> None:
     half.replace(target)
 
 
-def row(who: str, seconds: float, seed: int, sampler: str, parameters: int, pictures: np.ndarray) -> dict[str, Any]:
-    from quality import quality
-
+def row(
+    task: ImagesTask, who: str, seconds: float, seed: int, sampler: str, parameters: int, pictures: np.ndarray
+) -> dict[str, Any]:
     head = {"library": who, "seconds of two cores": seconds, "seed": seed, "sampler": sampler, "parameters": parameters}
-    return head | quality(pictures)
+    return head | task.quality(pictures)
 
 
-def our_rows(budgets: list[float], seeds: list[int], n: int, folder: Path) -> list[dict[str, Any]]:
+def our_rows(task: ImagesTask, budgets: list[float], seeds: list[int], n: int, folder: Path) -> list[dict[str, Any]]:
     """Rows of these runs, trained if missing, and of all other stored runs with n samples."""
     for seconds, seed in itertools.product(budgets, seeds):
         file = folder / f"kakusan-{seconds:g}s-seed{seed}-n{n}.npy"
         if not file.exists():
-            child([sys.executable, __file__, "--one", str(seconds), str(seed), str(n), str(file)])
+            child([sys.executable, __file__, "--one", str(seconds), str(seed), str(n), str(file), *task.flags])
     rows = []
     for file in folder.glob(f"kakusan-*s-seed*-n{n}.npy"):
         seconds, seed = (float(part.lstrip("sed").rstrip("s")) for part in file.stem.split("-")[1:3])
         facts = json.loads(file.with_suffix(".json").read_text())
-        rows.append(row("kakusan", seconds, int(seed), "default", facts["parameters"], np.load(file)))
+        rows.append(row(task, "kakusan", seconds, int(seed), "default", facts["parameters"], np.load(file)))
         print(rows[-1], flush=True)
     return sorted(rows, key=lambda one: (one["seconds of two cores"], one["seed"]))
 
 
-def rival_rows(folder: Path) -> list[dict[str, Any]]:
+def rival_rows(task: ImagesTask, folder: Path) -> list[dict[str, Any]]:
     record = json.loads((folder / "record.json").read_text())
     rows = []
     for mark in record["marks"]:
         for sampler in mark["sampling"]:
             pictures = np.load(folder / f"minute-{mark['minutes']:g}-{sampler}.npy")
             rows.append(
-                row(record["rival"], 60 * mark["minutes"], record["seed"], sampler, record["parameters"], pictures)
+                row(
+                    task, record["rival"], 60 * mark["minutes"], record["seed"], sampler, record["parameters"], pictures
+                )
             )
     return rows
 
@@ -113,6 +115,7 @@ def best_samplers(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def parser() -> argparse.ArgumentParser:
     words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    ImagesTask.add_flags(words)
     words.add_argument("--budgets", type=float, nargs="*", default=[15, 30, 60, 180], help="seconds of two cores")
     words.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
     words.add_argument("--rivals", type=Path, nargs="*", default=[])
@@ -125,26 +128,30 @@ def parser() -> argparse.ArgumentParser:
 
 def main() -> None:
     given = parser().parse_args()
+    task = ImagesTask.given(given)
     if given.one:
         seconds, seed, n, file = given.one
-        one_run(float(seconds), int(seed), int(n), Path(file))
+        one_run(task, float(seconds), int(seed), int(n), Path(file))
         return
     given.folder.mkdir(parents=True, exist_ok=True)
-    rows = [row for folder in given.rivals for row in rival_rows(folder)]
-    rows += our_rows(given.budgets, given.seeds, given.n, given.folder)
-    from quality import NOTE
-
+    rows = [row for folder in given.rivals for row in rival_rows(task, folder)]
+    rows += our_rows(task, given.budgets, given.seeds, given.n, given.folder)
+    if task.data == DIGITS:
+        from quality import NOTE
+    else:
+        from images_task import NOTE
+    of_what = "" if task.data == DIGITS else f" of {Path(task.data).name}, {task.size} x {task.size}"
     Result(
-        "time_to_quality",
-        "How long until samples are as good as another library's after half an hour?",
+        "time_to_quality" if task.data == DIGITS else f"time_to_quality-{Path(task.data).name}-{task.size}",
+        f"How long until samples{of_what} are as good as another library's after {given.rival_minutes:g} minutes?",
         best_samplers(rows),
         [
             "A second of two cores is two processor seconds of a process with one thread. Importing, reading data and "
             "setup are included and count twice, because they keep one core busy. Drawing the measured samples is not "
             "included.",
             "The other libraries have networks small enough to learn something in that time, data in memory, averaged "
-            "weights, and the best of their own samplers. They use Adam with linear decay of the learning rate over their "
-            "half hour.",
+            "weights, and the best of their own samplers. They use Adam with linear decay of the learning rate over "
+            f"their {given.rival_minutes:g} minutes.",
             NOTE,
         ],
         [Figure("seconds of two cores", "without bias", "library", x_log=True, y_log=True, points=True)],

@@ -73,8 +73,8 @@ def test_the_commands_of_its_words_parse(ablation):
 
 def test_an_interrupted_ablation_measures_what_is_missing(measured):
     numbers, run = measured
-    assert "10 of 12 rows are not measured yet" in run("--rows", "2", "--steps", "1")
-    page = run("--steps", "1")
+    assert "10 of 12 rows are not measured yet" in run("--rows", "2", "--images", "1")
+    page = run("--images", "1")
     assert numbers == list(range(12))
     assert "not measured yet" not in page
     assert "| 11 | 1 | 32 | 13 |" in page
@@ -82,14 +82,14 @@ def test_an_interrupted_ablation_measures_what_is_missing(measured):
 
 def test_rows_of_another_budget_are_refused(measured):
     _, run = measured
-    run("--rows", "1", "--steps", "1")
+    run("--rows", "1", "--images", "1")
     with pytest.raises(SystemExit, match="choose another --folder"):
-        run("--rows", "1", "--steps", "2")
+        run("--rows", "1", "--images", "2")
 
 
 def test_several_seeds_give_means_and_deviations(ablation, tmp_path):
     given = argparse.Namespace(folder=tmp_path)
-    budget = {"steps": 1, "minutes": None, "n": 5, "limit": 5}
+    budget = {"images": 1, "minutes": None, "n": 5, "limit": 5}
     for seed, rate in ((0, 2.0), (1, 3.0)):
         file = tmp_path / f"seed-{seed}" / "00.json"
         file.parent.mkdir()

@@ -23,7 +23,7 @@ from kakusan.likelihood.diffusion import of_diffusion
 from kakusan.likelihood.evaluation import stratified_var
 from kakusan.likelihood.three import three_estimates
 from kakusan.models import clusters
-from kakusan.models.clusters import EXAMPLES_PER_CLUSTER, Clusters, coarse
+from kakusan.models.clusters import EXAMPLES_PER_CLUSTER, Clusters, coarse, num_features
 from kakusan.models.diffusion import Diffusion
 from kakusan.models.mixture import Mixture, WithClass, split
 from kakusan.nets.time import time_network
@@ -318,6 +318,7 @@ def test_before_any_are_found_everything_is_of_the_first_cluster():
 def test_pictures_are_told_apart_by_a_coarse_copy(shape, features):
     x = torch.randn(2, *shape, generator=seeded(0))
     assert coarse(x).shape == (2, features)
+    assert num_features(shape) == features
     assert coarse(x).dtype == F64
     if shape == (1, 28, 28):
         assert coarse(x)[0, 1].item() == pytest.approx(x[0, 0, :2, 2:4].double().mean().item(), abs=1e-12)

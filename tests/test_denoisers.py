@@ -1,6 +1,8 @@
 """What every denoiser keeps, whichever network it is; and what is special in each of them."""
 
 import dataclasses
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -147,17 +149,34 @@ def test_a_networks_blueprint_is_that_of_the_network_and_allocates_nothing(name)
 @catches("""run/build.py: a blueprint draws normal numbers
 - torch.device("meta"), _WithoutNormalDraws(), warnings
 + torch.device("meta"), warnings""")
+@catches("""models/clusters.py: a blueprint pools an image on the meta device
+- torch.zeros(num, num_features(event_shape), dtype
++ torch.zeros(num, coarse(torch.zeros(1, *event_shape)).shape[1], dtype""")
 def test_a_blueprint_draws_nothing_and_imports_no_compiler(monkeypatch):
     def refuse(*_, **__):
         raise AssertionError(
-            "on the meta device the first normal draw imports torch's compiler, for more than a second"
+            "on the meta device the first normal draw or pooling imports torch's compiler, for more than a second"
         )
 
     monkeypatch.setattr(torch._refs, "normal_", refuse, raising=False)
     monkeypatch.setattr(torch.Tensor, "normal_", refuse)
+    monkeypatch.setattr(F, "avg_pool2d", refuse)
     blueprint.cache_clear()
     for name in SMALL:
-        assert blueprint(DiffusionConfig(network=name, depth=12, clusters=3, **SMALL[name]), (1, 8, 8))
+        assert blueprint(DiffusionConfig(network=name, depth=12, clusters=3, **SMALL[name]), (1, 20, 20))
+
+
+def test_the_blueprint_of_the_demo_imports_nothing_of_torch_that_import_torch_does_not():
+    script = """
+import sys, torch
+before = set(sys.modules)
+from kakusan.recipes import find
+from kakusan.run.build import blueprint
+assert blueprint(find("mnist-ddpm").model, (1, 28, 28))
+print(sorted(name for name in set(sys.modules) - before if name.startswith(("torch.fx", "torch._", "sympy"))))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300, check=False)
+    assert (done.stdout, done.stderr) == ("[]\n", "")
 
 
 @every_network

@@ -11,6 +11,7 @@ from harness.support import F64, assert_mean, f64, oracle, seeded
 from kakusan.bound import ancestral_sample, elbo, importance_bound, sample_path
 from kakusan.chain import log_weight
 from kakusan.errors import InputError
+from kakusan.models.dirichlet_fit import ConjugateFit
 from kakusan.models.dirichlet_multinomial import DirichletMultinomial
 
 ORACLE = oracle("dirichlet_multinomial")
@@ -308,3 +309,27 @@ def test_likelihood_times_prior_integrates_to_the_evidence():
     assert torch.trapezoid(integrand, z[:, 0]).item() == pytest.approx(
         model.log_evidence(counts).exp().item(), rel=1e-10
     )
+
+
+@catches("""models/dirichlet_fit.py: drawn counts have the mean total of the training rows
+- int(counts.sum(-1).median())
++ int(counts.sum(-1).mean())""")
+@catches("""models/dirichlet_fit.py: the distance to the optimum is that of the first row
+- (self.log_gamma.exp() / exact - 1).abs().max()
++ (self.log_gamma.exp() / exact - 1)[0].abs().max()""")
+@pytest.mark.parametrize("learned", [False, True])
+def test_a_fit_starts_far_from_the_optimum_and_ends_at_it(learned):
+    counts = f64([[1, 0, 3], [2, 2, 1], [40, 9, 0]])  # totals 4, 5 and 49
+    fit = ConjugateFit(0.5, learned, (3,))
+    fit.start_at(counts)
+    assert fit.log_concentration.requires_grad == learned
+    assert fit.chain().total_count == 5
+    assert_close(fit.chain().concentration, f64([0.5] * 3))
+    assert fit.distance_to_exact(counts) == pytest.approx(1.0)  # gamma = 1 where 0.5 is exact
+    rows, model = torch.tensor([2, 0]), DirichletMultinomial(f64([0.5] * 3))
+    assert_close(fit.elbo(counts[rows], rows), model.elbo(counts[rows], torch.ones(2, 3, dtype=F64)))
+    fit.log_gamma.data.copy_((counts + 0.5).log())
+    assert fit.distance_to_exact(counts) < 1e-12
+    assert_close(fit.elbo(counts[rows], rows), model.log_evidence(counts[rows]))
+    fit.log_gamma.data[2, 0] += math.log(1.25)
+    assert fit.distance_to_exact(counts) == pytest.approx(0.25)

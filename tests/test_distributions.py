@@ -89,6 +89,13 @@ def test_dirichlet_agrees_with_torch():
     assert_close(Dirichlet(concentration).mean, theirs.mean, **EXACT)
 
 
+def rows_of(part, num):
+    """A parameter of a law, repeated for that many examples."""
+    if isinstance(part, Normal):
+        return Normal(part.mean.repeat(num, 1), part.std.repeat(num, 1))
+    return part.repeat(num, 1) if isinstance(part, torch.Tensor) else part
+
+
 @pytest.mark.proves("S63", "O26")
 def test_multinomial_agrees_with_torch():
     probs = some(4, 3).softmax(-1)
@@ -98,17 +105,26 @@ def test_multinomial_agrees_with_torch():
     assert_close(Multinomial(probs, 7).mean, theirs.mean, **EXACT)
 
 
+@catches("""distributions.py: an expanded discretized Gaussian has 256 levels
+- DiscretizedNormal(self.normal.expand(num_examples), self.levels)
++ DiscretizedNormal(self.normal.expand(num_examples))""")
+@catches("""distributions.py: an expanded Gaussian has its log-variance for its standard deviation
+- Normal(_expand(self.mean, num_examples), _expand(std, num_examples), _expand(log_var, num_examples))
++ Normal(_expand(self.mean, num_examples), _expand(log_var, num_examples), _expand(log_var, num_examples))""")
 def test_a_law_with_a_batch_of_one_scores_and_expands_to_many_examples():
     value = some(6, 3).softmax(-1)
     for law, event in (
         (Normal(some(1, 3), torch.ones(1, 1, dtype=F64)), value),
         (Bernoulli(some(1, 3)), value.round()),
         (DiscretizedNormal(Normal(some(1, 3), torch.ones(1, 1, dtype=F64))), 2 * value.round() - 1),
+        (DiscretizedNormal(Normal(some(1, 3), torch.full((1, 1), 0.3, dtype=F64)), 4), 2 * value.round() - 1),
         (Dirichlet(some(1, 3).exp()), value),
         (Multinomial(some(1, 3).softmax(-1), 4), value.round()),
     ):
         many = law.expand(6)
         assert many.mean.shape == (6, 3)
+        copies = type(law)(*(rows_of(getattr(law, name), 6) for name in type(law).__dataclass_fields__))
+        assert torch.equal(many.sample(seeded(0)), copies.sample(seeded(0)))
         assert many.sample(seeded(0)).shape == (6, 3)
         assert_close(many.log_prob(event), law.log_prob(event), **EXACT)
 

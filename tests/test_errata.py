@@ -154,7 +154,7 @@ def test_the_midpoint_that_fails_in_gamma_holds_in_the_mean_parameters():
 
 
 @pytest.mark.proves("E29")
-@pytest.mark.parametrize("log_var", [-200.0, -110.0])
+@pytest.mark.parametrize("log_var", [-190.0, -110.0])
 def test_the_notes_way_to_write_the_kl_is_lost_in_float32_and_the_models_is_not(log_var):
     free = torch.full((1, 3), log_var, requires_grad=True)
     sigma = (free / 2).exp()

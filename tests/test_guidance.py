@@ -84,6 +84,24 @@ def test_the_weaker_model_is_asked_only_within_the_range():
     assert not torch.isclose(x_hat[1:4], plain[1:4]).any()
 
 
+@catches("""guidance.py: the ends of the interval are not guided
+- (chain.schedule.log_snr >= low) & (chain.schedule.log_snr <= high)
++ (chain.schedule.log_snr > low) & (chain.schedule.log_snr < high)""")
+def test_the_ends_of_the_interval_belong_to_it():
+    weak, times = asked(GENTLE)
+    ends = SCHEDULE.log_snr[4].item(), SCHEDULE.log_snr[2].item()
+    guided(model(SHARP), model(weak), 2.0, ends).data_estimate(torch.ones(5, 2, dtype=F64), torch.arange(1, 6))
+    assert times == [2, 3, 4]
+    by_label, _ = by_class()
+    chain, k, z = (
+        classifier_free(by_label, 2.0, ends).chain,
+        torch.zeros(5, dtype=torch.int64),
+        torch.ones(5, 2, dtype=F64),
+    )
+    moved = chain.data_estimate(z, torch.arange(1, 6), k) != by_label.chain.data_estimate(z, torch.arange(1, 6), k)
+    assert moved.any(1).tolist() == [False, True, True, True, False]
+
+
 def test_a_weight_of_one_is_the_model_itself():
     strong = model(SHARP)
     assert guided(strong, model(GENTLE), 1.0) is strong

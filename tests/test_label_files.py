@@ -1,6 +1,7 @@
 """Labels of data: from class subfolders, from a table with holes, and from the data's own files; none is lost silently."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -61,6 +62,40 @@ def test_a_table_in_the_folder_labels_images_by_path_or_by_name_and_leaves_holes
     assert labels_of(data) == {0: "cat", 1: "dog", 2: None, 3: "dog", 4: None, 5: None}
     assert "2 classes from labels.csv" in data.labels()
     assert "1 names of labels.csv fit no image, the first nowhere.png" in data.prepared
+
+
+@catches("""data/labels.py: a dataset.json counts only next to a labels.csv
+- TABLES = ("labels.csv", "dataset.json")
++ TABLES = ("labels.csv", "labels.json")""")
+def test_a_dataset_json_in_the_folder_labels_images_by_path(tmp_path):
+    root = folder(tmp_path, "00000/a.png", "00000/b.png", "00000/c.png")
+    pairs = [["00000/c.png", 1], ["00000/a.png", 10], ["00000/b.png", 2]]
+    (root / "dataset.json").write_text(json.dumps({"labels": pairs}))
+    data = open_data(root)
+    assert "3 classes from dataset.json" in data.labels()
+    assert labels_of(data) == {0: "10", 1: "2", 2: "1"}
+    assert data.classes == ("1", "10", "2")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("{", "a file that is not JSON"),
+        ("[" * 100_000, "a file that is not JSON"),
+        ("[]", "got no list of labels"),
+        ('{"labels": null}', "got no list of labels"),
+        ('{"labels": [["a.png"]]}', r"got \['a.png'\]"),
+        ('{"labels": [["a.png", 0], ["a.png", 1]]}', "a.png has two labels, 0 and 1"),
+        ('{"labels": [["nowhere.png", 0]]}', "no name matches an example, got 1 names, the first nowhere.png"),
+    ],
+)
+def test_a_damaged_dataset_json_is_refused_in_one_line_and_not_used_by_default(tmp_path, text, words):
+    root = folder(tmp_path / "images", "a.png", "b.png")
+    (root / "dataset.json").write_text(text)
+    with pytest.raises(InputError, match=words) as caught:
+        open_data(root, ImageOptions(labels=str(root / "dataset.json")))
+    assert "\n" not in str(caught.value)
+    assert "dataset.json not used" in open_data(root).prepared
 
 
 def test_labels_are_left_out_on_request(tmp_path):

@@ -105,6 +105,9 @@ TRAIN = ["mnist-vae", "--steps", "2", "--model.hidden", "8", "--model.latent", "
 @catches("""run/session.py: a step that cannot fit is tried [1.0-None]
 - if needed > CANNOT_FIT * free:
 + if needed > 100 * CANNOT_FIT * free:""")
+@catches("""run/train.py: a refused run keeps its path [1.0-None]
+- run.discard()
++ run.unlock()""")
 @catches("""run/session.py: a step that fits is remarked [6.0-]
 - needed > 0.9 * free
 + needed > 0.6 * free""")
@@ -119,6 +122,7 @@ def test_a_step_that_needs_most_of_the_memory_is_remarked_and_one_that_cannot_fi
     assert code == (2 if words is None else 0)
     assert (f"kakusan: {sentence}" in err) == (words is None)
     assert (f"caution: {sentence}" in err) == bool(words)
+    assert (tmp_path / "run").exists() == (words is not None)
 
 
 @catches("""run/memory.py: memory that ran out is a traceback

@@ -14,7 +14,7 @@ from kakusan.bound import ancestral_sample, elbo, importance_bound, sample_path
 from kakusan.chain import log_weight
 from kakusan.errors import InputError
 from kakusan.models.diffusion import Diffusion
-from kakusan.models.mixture import Mixture
+from kakusan.models.mixture import ClassFirst, KnownClass, Mixture, WithClass
 from kakusan.models.vae import VAE
 from kakusan.oracles import MixtureWorld
 from kakusan.schedule import Schedule
@@ -55,6 +55,48 @@ def test_with_certain_classes_the_bound_lies_below_by_minus_log_of_the_responsib
     assert (gap > 0).all()
     known = WORLD.responsibilities(X, 1.0, 0.0)[k, torch.arange(len(X))]
     assert_close(gap, -known.log(), rtol=1e-9, atol=1e-10)
+
+
+@catches("""models/mixture.py: a class other than the known one costs nothing
+- return log_prob.masked_fill(value.k != self.k, -math.inf)
++ return log_prob""")
+@catches("""models/mixture.py: the mean of a mixture is that of the first class
+- self._given(self.probs.argmax(1)).mean
++ self._given(0 * self.probs.argmax(1)).mean""")
+@catches("""models/mixture.py: an expanded mixture has the classes of its first example
+- return ClassFirst(self.chain, self.probs.expand(num_examples, -1), x)
++ return ClassFirst(self.chain, self.probs[:1].expand(num_examples, -1), x)""")
+def test_the_laws_of_a_mixture_score_every_class_and_repeat_their_examples():
+    chain, probs = (
+        VAE(lambda x, k: (x + k[:, None], 0 * x), lambda z, k: z, 1),
+        f64([[0.9, 0.1], [0.2, 0.8], [0.4, 0.6]]),
+    )
+    k = torch.tensor([1, 0, 1])
+    whole = ClassFirst(chain, probs, X[:3])
+    assert_close(whole.mean, chain.encode(X[:3], 1, torch.tensor([0, 1, 1])).mean)
+    z = f64([[0.1], [0.2], [0.3]])
+    given = chain.encode(X[:3], 1, k).log_prob(z)
+    assert_close(whole.log_prob(WithClass(z, k)), given + f64([0.1, 0.2, 0.6]).log())
+    assert_close(whole.expand(3).log_prob(WithClass(z, k)), whole.log_prob(WithClass(z, k)))
+    known = KnownClass(chain.encode(X[:3], 1, k), k)
+    assert_close(known.log_prob(WithClass(z, k)), given)
+    assert known.log_prob(WithClass(z, 1 - k)).tolist() == [-math.inf] * 3
+    assert torch.equal(known.mean, chain.encode(X[:3], 1, k).mean)
+    one = KnownClass(chain.encode(X[:1], 1, k[:1]), k[:1]).expand(3)
+    assert one.sample(seeded(0)).k.tolist() == [1, 1, 1]
+    assert one.sample(seeded(0)).z.shape == (3, 1)
+
+
+@catches("""models/mixture.py: the mode of a mixture does not reach its chain
+-             self.chain.train(mode)
+-         return super().train(mode)
++             pass
++         return super().train(mode)""")
+def test_a_mixture_and_its_chain_have_one_mode():
+    model = Mixture(Diffusion(nn.Linear(1, 1), Schedule.cosine(5), 1), 2)
+    for mode in (False, True):
+        assert model.train(mode) is model
+        assert {part.training for part in (model, model.chain, model.chain.denoiser, model.classes)} == {mode}
 
 
 def test_of_a_given_class_the_bound_is_that_of_its_own_chain():

@@ -92,6 +92,16 @@ def test_the_log_odds_of_a_diffusion_model_are_exact_within_their_small_standard
     assert found.stderr.median() < 0.6  # nats; with noise of its own for each class 2.9
 
 
+@catches("""likelihood/classes.py: each round of Bayes' rule repeats the noise of the first
+- stream(seed, "classes", done, device=x.device)
++ stream(seed, "classes", device=x.device)""")
+def test_every_round_has_noise_of_its_own():
+    x = f64([[0.5]])  # between two classes
+    one, two = (posterior(diffusion(), rows_of(x), 1, most=most) for most in (16, 32))
+    assert two.evaluations > one.evaluations
+    assert abs(two.log_odds - one.log_odds).item() > 1e-6
+
+
 def test_classes_that_are_clearly_worse_get_no_further_evaluations():
     x = f64([[-40.0], [0.1]])
     found = posterior(Mixture(ExactByClass(f64([-40.0, 0.0, 0.2]), VARS), labels()), rows_of(x), 2, most=64)

@@ -10,6 +10,7 @@ from torch.testing import assert_close
 from harness.faults import catches
 from harness.support import F64, SMALL_BETAS, f64, oracle
 from kakusan.errors import InputError, ScheduleWarning
+from kakusan.models.diffusion import Diffusion
 from kakusan.schedule import Schedule
 
 ORACLE = oracle("schedules")
@@ -273,6 +274,36 @@ def test_the_published_betas_are_reported_at_100_steps_and_not_at_1000():
         Schedule.cosine(1000)
         Schedule.cosine(50)
         Schedule.sigmoid(1000)
+
+
+@catches("""schedule.py: a poor end of a schedule is reported from ten times the cost on
+- PRIOR_BITS_WORTH_A_WARNING = 0.01
++ PRIOR_BITS_WORTH_A_WARNING = 0.1""")
+@catches("""models/parametrization.py: a clipped chain is reported as unstable too
+- if left < UNSTABLE_ALPHA_BAR and clip is None:
++ if left < UNSTABLE_ALPHA_BAR:""")
+@catches("""models/parametrization.py: a chain is reported as unstable a thousand times too early
+- UNSTABLE_ALPHA_BAR = 1e-6
++ UNSTABLE_ALPHA_BAR = 1e-3""")
+def test_a_schedule_is_reported_from_its_limits_on():
+    def reported(make):
+        with warnings.catch_warnings(record=True) as found:
+            warnings.simplefilter("always", ScheduleWarning)
+            make()
+        return bool(found)
+
+    def chain(left, **options):
+        schedule = Schedule.from_betas([1 - left])
+        return lambda: Diffusion(lambda z, t: z, schedule, 2, **options)
+
+    # alpha_bar = 1 - 4^-bits where the prior term costs that many bits
+    assert reported(lambda: Schedule.from_betas([4**-0.011]))
+    assert not reported(lambda: Schedule.from_betas([4**-0.009]))
+    assert reported(chain(0.9e-6))
+    assert reported(chain(0.9e-6, prediction="score"))
+    assert not reported(chain(1.1e-6))
+    assert not reported(chain(0.9e-6, clip=(-1.0, 1.0)))
+    assert not reported(chain(0.9e-6, prediction="v"))
 
 
 def test_betas_may_come_from_a_float32_tensor_and_are_kept_in_float64():

@@ -55,6 +55,25 @@ def test_a_difference_is_decided_in_its_direction_and_sooner_if_it_is_larger():
     assert ends[1] > 0.98
 
 
+@catches("""likelihood/sequential.py: a sequence always has the confidence of 95 percent
+- radius = confidence_radius(std, n, confidence, sharpest_at)
++ radius = confidence_radius(std, n, sharpest_at=sharpest_at)""")
+@catches("""likelihood/sequential.py: the standard deviation of a look is that of all values
+- std = ((squares - n * mean.square()).clamp(min=0) / (n - 1)).sqrt()
++ std = values.std(-1, keepdim=True)""")
+def test_the_ends_of_a_sequence_are_its_means_and_the_radii_of_its_standard_deviations():
+    values, looks = torch.randn(2, 400, generator=seeded(2), dtype=torch.float64).cumsum(1), torch.tensor([2, 7, 400])
+    for settings in ({}, {"confidence": 0.99}, {"sharpest_at": 50}):
+        low, high = confidence_sequence(values, looks, **settings)
+        for place, n in enumerate(looks.tolist()):
+            mean, std = values[:, :n].mean(1), values[:, :n].std(1)
+            radius = confidence_radius(std, n, **settings)
+            torch.testing.assert_close(low[:, place], mean - radius, rtol=1e-9, atol=1e-9)
+            torch.testing.assert_close(high[:, place], mean + radius, rtol=1e-9, atol=1e-9)
+    assert confidence_radius(1.0, 50, 0.99) > confidence_radius(1.0, 50)
+    assert confidence_radius(1.0, 50, sharpest_at=50) < confidence_radius(1.0, 50)
+
+
 def test_the_radius_at_one_look_equals_the_published_formula():
     """Written out from theorem 2.2 with rho^2 of its section on tuning, by hand."""
     rho2 = (2 * 2.995732273553991 + 1.9444) / 2000  # log(1 + 2 * 2.9957...) = 1.94530

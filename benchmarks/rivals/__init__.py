@@ -1,4 +1,4 @@
-"""Other libraries' diffusion models of 28 x 28 digits with their best options, behind one protocol.
+"""Other libraries' diffusion models of small images with their best options, behind one protocol.
 
 Network, loss, averaged weights and sampler are theirs. Ours are the data in memory, which is faster than the folders of
 images that both expect, the optimizer (torch's Adam) and the clock.
@@ -23,7 +23,7 @@ class Rival(Protocol):
     samplers: tuple[str, ...]
 
     def loss(self, x: Tensor) -> Tensor:
-        """Mean loss over a batch (b, 1, h, w) in [-1, 1]."""
+        """Mean loss over a batch (b, C, h, w) in [-1, 1]."""
         ...
 
     def average(self) -> None:
@@ -39,15 +39,15 @@ class Rival(Protocol):
         ...
 
     def sample(self, n: int, sampler: str) -> Tensor:
-        """Samples (n, 1, h, w), about in [-1, 1], with the averaged weights."""
+        """Samples (n, C, h, w), about in [-1, 1], with the averaged weights."""
         ...
 
 
 NAMES = ("lucidrains", "diffusers")
 
 
-def rival(name: str, size: int = 28, network: dict | None = None) -> Rival:
-    """Build a rival for images of this size, importing its library now. Default network settings: the tuned ones.
+def rival(name: str, size: int = 28, network: dict | None = None, channels: int = 1) -> Rival:
+    """Build a rival for square images of this size, importing its library now. Default network settings: the tuned ones.
 
     Raises:
         ValueError: If there is none of that name.
@@ -55,9 +55,9 @@ def rival(name: str, size: int = 28, network: dict | None = None) -> Rival:
     if name == "lucidrains":
         from rivals.lucidrains import Lucidrains
 
-        return Lucidrains(size, network)
+        return Lucidrains(size, network, channels=channels)
     if name == "diffusers":
         from rivals.huggingface import HuggingFace
 
-        return HuggingFace(size, network)
+        return HuggingFace(size, network, channels=channels)
     raise ValueError(f"no rival {name!r}; there are: {', '.join(NAMES)}")

@@ -30,9 +30,9 @@ class HuggingFace:
 
     samplers = ("dpm-sde-20", "dpm-20", "ddim-50", "dpm-sde-50", "ddpm-1000")
 
-    def __init__(self, size: int = 28, network: dict | None = None, schedule: dict | None = None):
-        self.size = size
-        self.module = UNet2DModel(sample_size=size, in_channels=1, out_channels=1, **(network or NETWORK))
+    def __init__(self, size: int = 28, network: dict | None = None, schedule: dict | None = None, channels: int = 1):
+        self.shape = (channels, size, size)
+        self.module = UNet2DModel(sample_size=size, in_channels=channels, out_channels=channels, **(network or NETWORK))
         self.noise = DDPMScheduler(**(schedule or SCHEDULE))
         self.ema = EMAModel(self.module.parameters(), decay=0.9995, use_ema_warmup=True, inv_gamma=1.0, power=0.75)
 
@@ -67,7 +67,7 @@ class HuggingFace:
         scheduler.set_timesteps(int(steps))
         self.ema.store(self.module.parameters())
         self.ema.copy_to(self.module.parameters())
-        x = torch.randn(n, 1, self.size, self.size) * scheduler.init_noise_sigma
+        x = torch.randn(n, *self.shape) * scheduler.init_noise_sigma
         for t in scheduler.timesteps:
             x = scheduler.step(self.module(scheduler.scale_model_input(x, t), t).sample, t, x).prev_sample
         self.ema.restore(self.module.parameters())

@@ -28,9 +28,9 @@ class Lucidrains:
 
     samplers = ("ddim-20", "ddim-50", "ddim-100", "ddpm-1000")
 
-    def __init__(self, size: int = 28, network: dict | None = None, diffusion: dict | None = None):
+    def __init__(self, size: int = 28, network: dict | None = None, diffusion: dict | None = None, channels: int = 1):
         self.module = GaussianDiffusion(
-            Unet(channels=1, **(network or NETWORK)), image_size=size, **(diffusion or DIFFUSION)
+            Unet(channels=channels, **(network or NETWORK)), image_size=size, **(diffusion or DIFFUSION)
         )
         self.ema = EMA(self.module, beta=0.9995, update_after_step=100, update_every=1, include_online_model=False)
 

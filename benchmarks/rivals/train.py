@@ -1,6 +1,7 @@
 """Train a rival for minutes of two cores, and store samples and weights at marks.
 
     python -m rivals.train diffusers runs/rival-diffusers --minutes 30        from the folder benchmarks/
+    python -m rivals.train diffusers runs/rival-emoji --data emoji --size 64
 
 The budget is counted in processor seconds of one process with one thread, so that what else the machine does disturbs
 little: a minute of two cores is 120 of them. Importing, data and set-up keep one of two cores busy and count twice.
@@ -18,10 +19,10 @@ from typing import Literal
 
 import numpy as np
 import torch
+from images_task import ImagesTask
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from kakusan.data.digits import mnist
 from rivals import NAMES, Rival, rival
 
 CORES = 2
@@ -30,7 +31,7 @@ CHUNK = 250  # samples at a time
 
 
 def pictures(one: Rival, n: int, sampler: str) -> np.ndarray:
-    """Images uint8 (n, h, w, 1) of n samples."""
+    """Images uint8 (n, h, w, C) of n samples."""
     parts = [one.sample(min(CHUNK, n - first), sampler) for first in range(0, n, CHUNK)]
     levels = ((torch.cat(parts).clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
     return levels.permute(0, 2, 3, 1).contiguous().numpy()
@@ -64,7 +65,7 @@ def resample(one: Rival, folder: Path, n: int, samplers: list[str]) -> None:
 
 
 class Steps:
-    """Training steps of a rival on images uint8 (N, 1, h, w) in memory, by torch's Adam.
+    """Training steps of a rival on images uint8 (N, C, h, w) in memory, by torch's Adam.
 
     In bfloat16 its loss is under autocast.
     """
@@ -114,6 +115,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("rival", choices=NAMES)
     parser.add_argument("folder", type=Path)
+    ImagesTask.add_flags(parser)
     parser.add_argument("--minutes", type=float, default=30.0, help="training time on two cores")
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--lr", type=float, default=5e-3)
@@ -130,14 +132,14 @@ def main() -> None:
     torch.set_num_threads(1)
     torch.manual_seed(given.seed)
     given.folder.mkdir(parents=True, exist_ok=True)
+    train_images = ImagesTask.given(given).dataset().train
+    one = rival(given.rival, train_images.shape[-1], channels=train_images.shape[1])
     if given.resample:
-        one = rival(given.rival)
         resample(one, given.folder, given.n, given.samplers or list(one.samplers[:-1]))
         return
     if finished(given.folder, given.minutes):
         print(f"{given.folder} has trained for {given.minutes:g} minutes; delete it to train anew")
         return
-    one = rival(given.rival)
     to_seconds = 60 * CORES
     size = sum(p.numel() for p in one.module.parameters())
     record = {"rival": given.rival, "parameters": size, "batch": given.batch, "lr": given.lr, "seed": given.seed}
@@ -159,7 +161,7 @@ def main() -> None:
 
     marks = [to_seconds * mark for mark in given.marks if mark <= given.minutes]
     train(
-        Steps(one, mnist().train, given.batch, given.lr),
+        Steps(one, train_images, given.batch, given.lr),
         to_seconds * given.minutes,
         CORES * time.process_time(),
         marks,

@@ -292,8 +292,8 @@ class Train(NewRun):
     """Action for files that are not usable images."""
     labels: str | None = None
     """Labels to condition on. folders: class subfolders. none: no labels. The name of a column of a table, which is then no
-    feature. PATH: a .csv file with the columns name and label; rows of an array are numbered from 0. Default: labels.csv in a
-    folder of images, else its class subfolders."""
+    feature. PATH: a .csv file with the columns name and label, or a dataset.json; rows of an array are numbered from 0.
+    Default: labels.csv or dataset.json in a folder of images, else its class subfolders."""
     init: Path | None = None
     """Run, or a file written by kakusan export, whose weights and settings the new run starts from."""
     model: Any = None

@@ -1,4 +1,4 @@
-"""Labels of examples from class subfolders or from a table with the columns name and label.
+"""Labels of examples from class subfolders, from a table with the columns name and label, or from a dataset.json.
 
 A table names images by their path in the folder, or by their file name where that is unique. For arrays, IDX files and
 embedded data the name is the number of the training example, from 0. An empty label, or an example that the table does
@@ -10,8 +10,9 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
+import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,10 +26,11 @@ from kakusan.registry import did_you_mean
 from kakusan.storage.files import read_regular
 
 FOLDERS, NONE = "folders", "none"  # values of --labels besides a path
-TABLE = "labels.csv"  # read automatically from a folder of images
+TABLES = ("labels.csv", "dataset.json")  # the first one in a folder of images is read automatically
 HEADS = ("name", "file", "filename", "path", "image", "example", "row", "index")
 MOST_BYTES = 256 * 2**20
 COLUMNS = "expected two columns, name and label, e.g. cat1.png,cat"
+PAIRS = 'expected {"labels": [["cat1.png", 0], ...]}'
 
 
 @dataclass(frozen=True)
@@ -52,8 +54,8 @@ def of_folder(folder: Path, names: Sequence[str], choice: str | None, inside: in
     Args:
         folder: The folder.
         names: Path of each image in it.
-        choice: "folders", "none" or the path of a table; default: labels.csv if there is one, else class subfolders if
-            all images are in two or more.
+        choice: "folders", "none" or the path of a table; default: labels.csv or dataset.json if there is one, else class
+            subfolders if all images are in two or more.
         inside: Number of folders above the classes: 1 if there are folders for training and testing.
 
     Raises:
@@ -64,11 +66,11 @@ def of_folder(folder: Path, names: Sequence[str], choice: str | None, inside: in
     if choice not in (None, FOLDERS):
         return _of_table(Path(choice), names)
     note = ""
-    if choice is None and (folder / TABLE).is_file():
+    for table in table_of(folder, choice):
         try:
-            return _of_table(folder / TABLE, names)
+            return _of_table(folder / table, names)
         except InputError as error:  # a file of that name may be something else
-            note = f"{TABLE} not used ({error})"
+            note = f"{table} not used ({error})"
     parts = [name.split("/")[inside:] for name in names]
     classes = [part[0] if len(part) > 1 else "" for part in parts]
     counts = Counter(classes)
@@ -88,8 +90,8 @@ def of_folder(folder: Path, names: Sequence[str], choice: str | None, inside: in
 
 def table_of(folder: Path, choice: str | None) -> list[str]:
     """List with the path of the label table, relative to the folder or absolute; empty if there is none."""
-    path = TABLE if choice is None else choice
-    return [path] if path not in (FOLDERS, NONE) and (folder / path).is_file() else []
+    paths = TABLES if choice is None else [choice]
+    return [path for path in paths if path not in (FOLDERS, NONE) and (folder / path).is_file()][:1]
 
 
 def _of_table(path: Path, names: Sequence[str]) -> Found:
@@ -166,17 +168,27 @@ def of_rows(dataset: Dataset, choice: str | None) -> Dataset:
 
 
 def read_table(path: Path) -> dict[str, str]:
-    """The label of each name in a .csv file with two columns, with or without a header.
+    """The label of each name in a .csv file with two columns, with or without a header, or in a .json file of pairs.
 
     Raises:
         InputError: If the file cannot be read, a row does not have two columns, or a name has two labels.
     """
+    as_json = path.suffix.lower() == ".json"
     try:
         text = read_regular(path, MOST_BYTES).decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
-        raise InputError(f"{printable(str(path))}: not a table of labels ({reason}); {COLUMNS}") from error
+        expected = PAIRS if as_json else COLUMNS
+        raise InputError(f"{printable(str(path))}: not a table of labels ({reason}); {expected}") from error
     table: dict[str, str] = {}
+    for given, value in _json_pairs(path, text) if as_json else _csv_pairs(path, text):
+        name, label = given.strip().removeprefix("./").replace("\\", "/"), printable(value.strip())
+        if table.setdefault(name, label) != label:
+            raise InputError(f"{path}: {printable(name)} has two labels, {table[name]} and {label}; keep one of them")
+    return table
+
+
+def _csv_pairs(path: Path, text: str) -> Iterator[tuple[str, str]]:
     rows = csv.reader(io.StringIO(text, newline=""))
     try:
         for number, row in enumerate(rows, 1):
@@ -186,16 +198,26 @@ def read_table(path: Path) -> dict[str, str]:
                 raise InputError(
                     f"{path}: {COLUMNS}, got {len(row)} in line {number:,}: {printable(','.join(row))[:80]}"
                 )
-            name, label = row[0].strip().removeprefix("./").replace("\\", "/"), printable(row[1].strip())
-            if number == 1 and name.lower() in HEADS:
-                continue
-            if table.setdefault(name, label) != label:
-                raise InputError(
-                    f"{path}: {printable(name)} has two labels, {table[name]} and {label}; keep one of them"
-                )
+            if number > 1 or row[0].strip().lower() not in HEADS:
+                yield row[0], row[1]
     except csv.Error as error:
         raise InputError(f"{path}: {COLUMNS}; line {rows.line_num:,} cannot be read ({error})") from error
-    return table
+
+
+def _json_pairs(path: Path, text: str) -> Iterator[tuple[str, str]]:
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: {PAIRS}, got a file that is not JSON") from error
+    pairs = found.get("labels") if isinstance(found, dict) else None
+    if not isinstance(pairs, list):
+        raise InputError(f"{path}: {PAIRS}, got no list of labels")
+    for pair in pairs:
+        if not (
+            isinstance(pair, list) and len(pair) == 2 and isinstance(pair[0], str) and isinstance(pair[1], int | str)
+        ):
+            raise InputError(f"{path}: {PAIRS}, got {printable(str(pair))[:80]}")
+        yield pair[0], str(pair[1])
 
 
 def indices_for(classes: Sequence[str], dataset: Dataset, part: str) -> torch.Tensor | None:

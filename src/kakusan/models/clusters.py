@@ -167,8 +167,7 @@ class Clusters(Classes):
         probs[:1] = 1.0
         super().__init__(probs)
         self.event_shape = tuple(event_shape)
-        features = coarse(torch.zeros(1, *self.event_shape)).shape[1]
-        self.register_buffer("centres", torch.zeros(num, features, dtype=torch.float64))
+        self.register_buffer("centres", torch.zeros(num, num_features(event_shape), dtype=torch.float64))
 
     @torch.no_grad()
     def find(self, features: Tensor) -> None:
@@ -264,6 +263,17 @@ def coarse(x: Tensor) -> Tensor:
         factors = _factors(x.shape[2:])
         x = F.avg_pool2d(x.double(), factors, ceil_mode=True) if max(factors) > 1 else x
     return x.flatten(1).double()
+
+
+def num_features(event_shape: Sequence[int]) -> int:
+    """Number of features that `coarse` gives for an example of this shape.
+
+    Computed from the shape, because pooling on the meta device makes torch import its compiler.
+    """
+    if len(event_shape) != 3:
+        return math.prod(event_shape)
+    sides = event_shape[1:]
+    return event_shape[0] * math.prod(math.ceil(side / factor) for side, factor in zip(sides, _factors(sides)))
 
 
 def _factors(size: Sequence[int]) -> list[int]:

@@ -139,4 +139,4 @@ class ConvDecoder(nn.Module):
         if not self.has_log_var:
             return out.sigmoid() if self.sigmoid else out
         mean, log_var = out.chunk(2, dim=1)
-        return mean, log_var
+        return mean.sigmoid() if self.sigmoid else mean, log_var

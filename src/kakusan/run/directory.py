@@ -18,6 +18,7 @@ from __future__ import annotations
 import difflib
 import os
 import shlex
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,12 @@ class RunDirectory:
             run.unlock()
             run._check_free()
         return run
+
+    def discard(self) -> None:
+        """Remove the run unless it has a measurement or a checkpoint, so that its path is free again."""
+        if not self.history() and not any(self.checkpoints.iterdir()):
+            self.unlock()
+            shutil.rmtree(self.path)
 
     def _check_free(self) -> None:
         """Raise InputError unless the existing path is empty, or a run that was killed before it wrote run.json."""

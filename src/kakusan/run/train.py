@@ -116,6 +116,10 @@ def start(wanted: Start, command: list[str]) -> Outcome:
             budget = Budget(recipe.minutes, recipe.steps)
             job = Job(run, recipe, dataset, module, budget, wanted.seed, device, teacher, initial=initial)
             return _train(job, None, fresh=True)
+        except InputError:  # e.g. not enough memory for the first step
+            if distributed.is_rank0():
+                run.discard()
+            raise
         finally:
             run.unlock()
 

@@ -1,0 +1,249 @@
+"""The numbers of one result follow from each other: bits, errors, counts and terms of evaluations, scores and comparisons."""
+
+import dataclasses
+import itertools
+import math
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+import kakusan as kk
+from harness.faults import catches
+from harness.support import F64, f64, seeded
+from kakusan.likelihood import information
+from kakusan.likelihood.chains import in_closed_form, of_terms
+from kakusan.likelihood.classes import Assigned, with_classes
+from kakusan.likelihood.compare import compare
+from kakusan.likelihood.diffusion import of_diffusion
+from kakusan.likelihood.evaluation import APPROXIMATE, Estimate, Part, summarize
+from kakusan.likelihood.information import of_latents
+from kakusan.likelihood.ranking import rank_examples
+from kakusan.likelihood.scores import score_examples
+from kakusan.likelihood.step_groups import StepGroups
+from kakusan.likelihood.three import three_estimates
+from kakusan.timesteps import StepLaw
+
+BITS = 3 * math.log(2)  # nats of one bit per dimension, for three dimensions
+ORDER = [torch.tensor([1, 0])]
+
+
+def estimate(**changes):
+    """Two examples with the bounds -3 and -5 nats."""
+    found = Estimate(
+        terms={"a": f64([-1.0, -3.0]), "b": f64([-2.0, -2.0])},
+        vars={"a": 0.25, "b": 0.04},
+        var=0.36,
+        var_monte_carlo=0.11,
+        evaluations=7,
+        words="by hand",
+        strata=ORDER,
+        levels=[
+            ("t = 1", (math.inf, 2.0), f64([-1.0, -2.0]), 0.01),
+            ("t = 2..3", (2.0, -1.0), f64([-3.0, -4.0]), 0.09),
+        ],
+        evaluated=[2, 0],
+    )
+    return dataclasses.replace(found, **changes)
+
+
+@catches("""likelihood/evaluation.py: the error from the choice of examples includes the noise
+- max(whole - noise, 0.0)
++ whole""")
+@catches("""likelihood/evaluation.py: bits of an example leave out the width of the grid
+- bits_per_dim(mean, 1)
++ bits_per_dim(mean - offset_nats, 1)""")
+@catches("""likelihood/evaluation.py: a range without evaluations states an error
+- error(variance) if count else None
++ error(variance)""")
+def test_every_number_of_a_summary_follows_from_the_estimate():
+    found = summarize(estimate(), 3, offset_nats=-6.0)
+    expected = {
+        "bits_per_dim": 10 / BITS,
+        "standard_error": 0.6 / BITS,
+        "standard_error_monte_carlo": math.sqrt(0.11) / BITS,
+        "standard_error_images": 0.5 / BITS,
+        "nats": 10.0,
+        "nats_standard_error": 0.6,
+        "bits_per_example": 10 / math.log(2),
+    }
+    assert {name: getattr(found, name) for name in expected} == pytest.approx(expected, rel=1e-12)
+    assert found.terms == pytest.approx({"a": 2 / BITS, "b": 2 / BITS, "grid": 6 / BITS}, rel=1e-12)
+    assert found.term_errors == pytest.approx({"a": 0.5 / BITS, "b": 0.2 / BITS, "grid": 0.0}, rel=1e-12)
+    near, far = found.levels
+    assert near == Part("t = 1", pytest.approx(1.5 / BITS), pytest.approx(0.1 / BITS), None, True)
+    assert far == Part("t = 2..3", pytest.approx(3.5 / BITS), None, (2.0, -1.0), False)
+    assert (found.num_images, found.num_dims, found.network_evaluations) == (2, 3, 7)
+    assert found.estimator == f"by hand; {APPROXIMATE}"
+    assert found.strata is ORDER
+    assert found.per_example.tolist() == [-9.0, -11.0]
+    assert found.record()["elbo_nats"] == -10.0
+    assert summarize(estimate(), 3).estimator == "by hand"
+    assert summarize(estimate(var_monte_carlo=0.4), 3).standard_error_images == 0.0
+
+
+def of_values(values, strata=None):
+    return summarize(Estimate({"bound": values}, {"bound": None}, None, None, 0, "", strata), 3)
+
+
+@catches("""likelihood/compare.py: the unpaired error is that of the first model alone
+- for result in (first, second)]
++ for result in (first, first)]""")
+@catches("""likelihood/compare.py: the strata of the first model are taken for those of both
+- strata = first.strata if _alike(first.strata, second.strata) else None
++ strata = first.strata""")
+def test_every_number_of_a_comparison_follows_from_the_examples():
+    first, second = f64([1.0, 2.0, 4.0, 3.0]), f64([0.0, 2.5, 5.0, -1.0])
+    found, apart = compare(of_values(first), of_values(second)), first - second
+    assert found.difference == pytest.approx(-apart.mean().item() / BITS, rel=1e-12)
+    assert found.nats == pytest.approx(-apart.mean().item(), rel=1e-12)
+    assert found.standard_error == pytest.approx(math.sqrt(apart.var().item() / 4) / BITS, rel=1e-12)
+    both = first.var().item() / 4 + second.var().item() / 4
+    assert found.unpaired_error == pytest.approx(math.sqrt(both) / BITS, rel=1e-12)
+    assert found.correlation == pytest.approx(torch.corrcoef(torch.stack([first, second]))[0, 1].item(), rel=1e-12)
+    assert found.num_images == 4
+    order, other = [torch.tensor([0, 1, 3, 2])], [torch.tensor([2, 1, 3, 0])]
+    shared, different = (compare(of_values(first, order), of_values(second, one)) for one in (order, other))
+    assert different.standard_error == found.standard_error  # neighbors of one are no neighbors of the other
+    neighbors = (apart[order[0]] - apart[order[0].roll(1)]).square().mean().item() / 2
+    assert shared.standard_error == pytest.approx(math.sqrt(neighbors / 4) / BITS, rel=1e-12)
+
+
+DRAWS = f64([[1.0, 2.0, 4.0], [3.0, 2.0, 5.0]])  # two draws of three examples
+COND = torch.tensor([4, 5, 6])
+
+
+@catches("""likelihood/chains.py: evaluations of a VAE are counted for one draw
+- evaluations=evaluations * draws * num,
++ evaluations=evaluations * num,""")
+@catches("""likelihood/chains.py: the error of a term is that of its first draw
+- var_of_mean(values.mean(0)) for name
++ var_of_mean(values[0]) for name""")
+@catches("""likelihood/chains.py: every chunk of an evaluation from terms has the same noise
+- stream(seed, "evaluate", int(indices[0]), k)
++ stream(seed, "evaluate", k)""")
+def test_every_number_of_an_estimate_from_terms_follows_from_the_draws():
+    heard, noise = [], []
+
+    def terms(x, generator, cond):
+        rows, draw = x[:, 0].long(), len([one for one in heard if one[0] == x[0, 0]])
+        heard.append((x[0, 0], cond.tolist()))
+        noise.append(torch.rand((), generator=generator).item())
+        return {"a": DRAWS[draw][rows], "b": -2.0 * DRAWS[draw][rows]}
+
+    found = of_terms(terms, lambda rows: rows[:, None].double(), 3, 2, 5, "words", size=2, cond=COND)
+    assert [cond for _, cond in heard] == [[4, 5], [4, 5], [6], [6]]
+    assert len(set(noise)) == 4
+    mean = DRAWS.mean(0)
+    assert_close(found.terms, {"a": mean, "b": -2 * mean}, rtol=1e-12, atol=0)
+    assert found.vars == pytest.approx({"a": mean.var().item() / 3, "b": 4 * mean.var().item() / 3}, rel=1e-12)
+    assert found.var == pytest.approx(mean.var().item() / 3, rel=1e-12)
+    assert found.var_monte_carlo == pytest.approx(DRAWS.var(0).mean().item() / 6, rel=1e-12)
+    assert (found.evaluations, found.words) == (30, "words")
+    assert in_closed_form(kk.DirichletMultinomial([1.0, 2.0]), f64([[1, 2], [3, 0]])).evaluations == 0
+
+
+@catches("""likelihood/classes.py: evaluations spent on the classes are not counted
+- evaluations=estimate.evaluations + known.evaluations,
++ evaluations=estimate.evaluations,""")
+@catches("""likelihood/classes.py: the error of a bound leaves out the classes
+- var=var_of_mean(add(terms.values())),
++ var=estimate.var,""")
+def test_a_class_adds_its_nats_its_variance_and_its_evaluations():
+    found = with_classes(estimate(), Assigned(torch.tensor([0, 1]), f64([-1.0, 0.5]), 11))
+    assert list(found.terms) == ["class", "a", "b"]
+    assert found.evaluations == 18
+    assert found.vars == {"class": pytest.approx(0.5625), "a": 0.25, "b": 0.04}  # 1.5^2 / 2 / 2
+    assert found.var == pytest.approx(f64([-4.0, -4.5]).var().item() / 2, rel=1e-12)
+
+
+def chain(depth=30):
+    return kk.Diffusion(lambda z, t: 0.5 * z, kk.Schedule.cosine(depth), 4, "x").double()
+
+
+def examples(num=60):
+    return torch.randn(num, 4, generator=seeded(0), dtype=F64)
+
+
+@catches("""likelihood/step_groups.py: a range of noise levels begins at its own first step
+- limits.append((log_snr[first - 1].item(),
++ limits.append((log_snr[first].item(),""")
+@pytest.mark.parametrize("depth", [1, 5, 24, 25, 60])
+def test_ranges_of_noise_levels_are_named_by_their_steps_and_join_at_their_ends(depth):
+    model = chain(depth)
+    groups, log_snr = StepGroups.of(model), model.schedule.log_snr
+    begins = [0, *(int((groups.of_step <= k).sum()) for k in range(groups.num))]
+    for k, (begin, end) in enumerate(itertools.pairwise(begins)):
+        assert groups.limits[k] == (log_snr[begin].item(), log_snr[end].item())
+        assert groups.names[k] == (f"t = {end}" if end == begin + 1 else f"t = {begin + 1}..{end}")
+
+
+@catches("""likelihood/diffusion.py: evaluations are counted in the range of the next step
+- groups.of_step[steps - 1].bincount(
++ groups.of_step[steps.clamp(max=chain.depth - 1)].bincount(""")
+def test_evaluations_are_counted_in_the_range_of_their_step():
+    x, wanted = examples(), torch.full((5,), 1e-9, dtype=F64)
+    wanted[2] = 1
+    found = of_diffusion(chain(5), lambda rows: x[rows], 60, law=StepLaw(wanted / wanted.sum()))
+    assert found.evaluated == [0, 0, 60, 0, 0]
+    assert found.evaluations == 60
+
+
+@catches("""likelihood/ranking.py: rates of an example that was evaluated again stay the old ones
+- zip(columns, (again.nats, again.stderr, again.bits_per_dim, again.bits_per_dim_stderr))
++ zip(columns, (again.nats, again.stderr))""")
+@catches("""likelihood/ranking.py: an example that was evaluated again has no offset
+-                 seed,
+-                 offset_nats,
+-             )
++                 seed,
++             )""")
+def test_nats_and_rates_of_a_ranking_agree_and_all_have_the_offset():
+    x = examples()
+    found, moved = (
+        rank_examples(chain(), lambda rows: x[rows], 60, 4, 5, 4, None, 0, offset) for offset in (0.0, 100.0)
+    )
+    assert found.draws.max() > found.draws.min()
+    per_bit = 4 * math.log(2)
+    assert_close(found.scores.bits_per_dim, -found.scores.nats / per_bit, rtol=1e-12, atol=0)
+    assert_close(found.scores.bits_per_dim_stderr, found.scores.stderr / per_bit, rtol=1e-12, atol=0)
+    assert_close(moved.scores.nats, found.scores.nats + 100, rtol=1e-9, atol=0)
+    assert_close(moved.scores.bits_per_dim, -moved.scores.nats / per_bit, rtol=1e-12, atol=0)
+    assert torch.equal(moved.rows, found.rows)
+
+
+@catches("""likelihood/scores.py: the wanted error is reached on average only
+- stderr.max() <= error
++ stderr.mean() <= error""")
+def test_every_score_has_the_wanted_error():
+    x = examples(5) * f64([0.1, 0.5, 1.0, 3.0, 9.0])[:, None]
+    coarse = score_examples(chain(), lambda rows: x[rows], 5, 4, 8)
+    error = (coarse.stderr.mean().item() + coarse.stderr.max().item()) / 2
+    found = score_examples(chain(), lambda rows: x[rows], 5, 4, 8, error)
+    assert coarse.stderr.mean() < error < coarse.stderr.max()
+    assert found.stderr.max() <= error
+    assert found.evaluations > coarse.evaluations
+
+
+@catches("""likelihood/three.py: the three estimators lack the offset
+- draws.mean().item() + offset_nats,
++ draws.mean().item(),""")
+def test_the_three_estimators_are_of_the_first_examples_and_have_the_offset():
+    x = examples(10)
+    found, moved = (three_estimates(chain(), lambda rows: x[rows], 10, 0, 3, 2, offset) for offset in (0.0, -7.0))
+    for name, one in found.items():
+        assert moved[name]["bits_per_dim"] - one["bits_per_dim"] == pytest.approx(7 / (4 * math.log(2)), rel=1e-9)
+        assert moved[name]["standard_error"] == one["standard_error"]
+        assert one["network_evaluations"] == 3 * 2 * 30
+    assert found == three_estimates(chain(), lambda rows: x[rows], 3, 0, 3, 2)
+
+
+@catches("""likelihood/information.py: bits of latents are divided by examples that were not used
+- nats = total / num
++ nats = total / max(num, 12)""")
+def test_bits_of_latents_are_averaged_over_the_examples_that_were_used(monkeypatch):
+    vae = kk.VAE(lambda x: (x, torch.zeros_like(x)), lambda z: z, 4)
+    x = examples(12)
+    monkeypatch.setattr(information, "LARGEST", 5)
+    (found,) = of_latents(vae, lambda rows: x[rows], 12)
+    assert found.bits == pytest.approx((x[:5].square().mean(0) / 2 / math.log(2)).tolist(), rel=1e-9)

@@ -1,0 +1,304 @@
+"""What each setting of a training step does, and what a trainer says about its pace and cost."""
+
+import dataclasses
+
+import pytest
+import torch
+from torch import nn
+
+import kakusan as kk
+from harness.faults import catches
+from kakusan import distributed
+from kakusan.training import checkpoint, flops, progress
+from kakusan.training.clock import Clock, Reading
+from kakusan.training.ema import Ema
+from kakusan.training.flops import Effort
+from kakusan.training.loop import Trainer
+from kakusan.training.outcome import DeferredCheck, StepOutcome, agree
+from kakusan.training.progress import ProgressLine
+from kakusan.training.settings import Budget, Optim
+from kakusan.training.state import State
+
+CPU = torch.device("cpu")
+
+
+class Line(nn.Module):
+    """Two layers with one hidden matrix."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.second = nn.Linear(1, 6), nn.Linear(6, 6)
+        self.last = nn.Linear(6, 1)
+
+    def forward(self, x):
+        return self.last(torch.tanh(self.second(torch.tanh(self.first(x)))))
+
+    def hidden_matrices(self):
+        return [self.second.weight]
+
+
+def trainer(budget=None, factors=None, **changes):
+    module, x = Line(), torch.linspace(-1, 1, 32)[:, None]
+    if factors:
+        module.rate_factors = factors
+
+    def loss(indices, randomness):
+        return (module(x[indices]) - 3 * x[indices] + torch.randn((), generator=randomness)).square()[:, 0]
+
+    settings = Optim(**{"batch": 8, "warmup": 3, "lr": 1e-2, **changes})
+    return Trainer(module, loss, len(x), settings, budget or Budget(steps=12), 1, CPU)
+
+
+def trained(**changes):
+    """Weights, averaged weights and early weights after twelve steps."""
+    one = trainer(**changes)
+    one.run([], lambda trainer: None, lambda trainer: None)
+    parts = [*one.module.parameters(), *one.ema.module.parameters(), *(one.early or {}).values()]
+    return torch.cat([part.detach().flatten() for part in parts])
+
+
+MUON = {"method": "muon"}
+# Another value of each setting, and the settings with which it matters
+SETTINGS = {
+    "method": ({}, "muon"),
+    "lr": ({}, 3e-2),
+    "matrix_lr": (MUON, 0.1),
+    "weight_decay": ({}, 1.0),
+    "weight_decay of muon": ({**MUON, "lr": 0.0}, 1.0),
+    "warmup": ({}, 0),
+    "decay": ({}, "none"),
+    "clip": ({}, 0.01),
+    "no clip": ({"clip": 0.01}, None),
+    "batch": ({}, 16),
+    "groups": ({}, 2),
+    "ema": ({}, 0.3),
+    "early": ({}, 0.5),
+    "betas": ({}, (0.5, 0.98)),
+    "betas of squares": ({}, (0.9, 0.5)),
+    "precision": ({}, "bfloat16"),
+}
+# tested in test_state.py, read where the data are made, and without an effect on the numbers
+ELSEWHERE = {"skip_above", "augment", "compile"}
+
+
+def setting_of(name):
+    return {"no clip": "clip"}.get(name, name.split(" of ")[0])
+
+
+@catches("""training/loop.py: a constant learning rate decays too [decay]
+- self.progress if self.settings.decay == "linear" else 1.0)
++ self.progress)""")
+@catches("""training/optimizers.py: Muon decays no weights [weight_decay of muon]
+- settings.matrix_lr, weight_decay=settings.weight_decay)
++ settings.matrix_lr)""")
+@pytest.mark.parametrize("name", SETTINGS)
+def test_every_setting_of_a_step_changes_what_is_trained(name):
+    base, value = SETTINGS[name]
+    plain, other = trained(**base), trained(**{**base, setting_of(name): value})
+    assert plain.shape != other.shape or not torch.equal(plain, other)
+
+
+def test_these_are_all_settings_and_their_defaults_are_those_of_the_measurements():
+    assert {field.name for field in dataclasses.fields(Optim)} == {*map(setting_of, SETTINGS), *ELSEWHERE}
+    assert dataclasses.asdict(Optim()) == {
+        "method": "adam",
+        "lr": 1e-3,
+        "matrix_lr": 0.02,
+        "weight_decay": 0.01,
+        "warmup": 100,
+        "decay": "linear",
+        "clip": 1.0,
+        "skip_above": None,
+        "batch": 64,
+        "groups": None,
+        "ema": 0.1,
+        "early": None,
+        "betas": (0.9, 0.98),
+        "augment": "none",
+        "precision": "float32",
+        "compile": "none",
+    }
+
+
+@catches("""training/optimizers.py: the factor of a learning rate is left out for matrices
+- self._all.append((muon, settings.matrix_lr * factor, list(matrices)))
++ self._all.append((muon, settings.matrix_lr, list(matrices)))""")
+def test_a_factor_of_zero_keeps_the_parameters_that_it_names():
+    one = trainer(factors={"second.": 0.0}, method="muon")
+    before = {name: p.clone() for name, p in one.module.named_parameters()}
+    one.run([], lambda trainer: None, lambda trainer: None)
+    still = {name for name, p in one.module.named_parameters() if torch.equal(p, before[name])}
+    assert still == {"second.weight", "second.bias"}
+
+
+@catches("""training/loop.py: a former budget counts for one step more
+- if step < until), self.budget)
++ if step <= until), self.budget)""")
+def test_a_former_budget_counts_until_its_step():
+    one = trainer(Budget(steps=100))
+    one.earlier = [(3, Budget(steps=10)), (5, Budget(steps=20))]
+    shares = []
+    for step in range(7):
+        one.state.step = step
+        shares.append(one.progress)
+    assert shares == pytest.approx([0.0, 0.1, 0.2, 0.15, 0.2, 0.05, 0.06])
+
+
+@catches("""training/loop.py: a restored trainer keeps the readings of its own clock
+- self.clock.readings = state.readings
++ pass""")
+@catches("""training/checkpoint.py: a checkpoint of a later step than the wanted one is loaded
+- latest(folder) if at_most is None else commit.newest_good(folder, at_most)[0]
++ latest(folder)""")
+def test_a_restored_trainer_has_the_time_of_the_wanted_checkpoint(tmp_path):
+    one = trainer(Budget(minutes=1))
+    for step, reading in ((4, Reading(4, 8.0, 2.0)), (6, Reading(6, 30.0, 11.0))):
+        one.state.step = step
+        one.clock.take(reading)
+        checkpoint.save(one, tmp_path)
+    for at_most, seconds in ((None, 41.0), (5, 14.0), (3, 0.0)):
+        again = trainer(Budget(minutes=1))
+        checkpoint.restore(again, tmp_path, at_most)
+        assert again.clock.seconds(7) == seconds
+
+
+@catches("""training/loop.py: the clock runs on while steps are repeated
+- self.clock.stopped = True
++ self.clock.stopped = False""")
+def test_the_clock_stands_while_steps_are_repeated():
+    one = trainer(Budget(minutes=100))
+    one.go_to(9)
+    assert one.state.step == 9
+    assert one.clock.readings == [Reading(0, 0.0, 0.0)]
+
+
+@catches("""training/clock.py: a pause counts toward the pace of steps
+- pace = elapsed / steps if steps and not paused else
++ pace = elapsed / steps if steps else""")
+def test_a_pause_counts_toward_the_time_and_not_toward_the_pace():
+    now = [0.0]
+    clock = Clock(now=lambda: now[0])
+    now[0] = 10.0
+    clock.take(clock.wanted(5))
+    now[0] = 100.0
+    clock.take(clock.wanted(6, paused=True))
+    assert clock.readings[-1] == Reading(6, 100.0, 2.0)
+    assert clock.seconds(7) == 102.0
+
+
+@catches("""training/ema.py: the averaged module is in training mode
+- copy.deepcopy(module).eval().requires_grad_(False)
++ copy.deepcopy(module).requires_grad_(False)""")
+def test_the_averaged_module_drops_nothing_and_needs_no_gradient():
+    module = nn.Sequential(nn.Linear(2, 2), nn.Dropout(0.5))
+    averaged = Ema(module, 0.5).module
+    assert module.training
+    assert not any(part.training for part in averaged.modules())
+    assert not any(p.requires_grad for p in averaged.parameters())
+
+
+@catches("""training/outcome.py: a GPU skips no large gradient
+- bad = ~(loss.isfinite() & norm.isfinite() & (norm <= self._largest_norm))
++ bad = ~(loss.isfinite() & norm.isfinite())""")
+def test_a_deferred_check_skips_what_an_immediate_one_skips():
+    check, one = DeferredCheck(2.0), trainer(skip_above=2.0)
+    cases = [(1.0, 1.9), (1.0, 2.1), (float("nan"), 1.0), (1.0, float("nan")), (float("inf"), 1.0), (1.0, float("inf"))]
+    numbers = [(torch.tensor(loss), torch.tensor(norm)) for loss, norm in cases]
+    skips = [check.add(step, *pair).item() for step, pair in enumerate(numbers)]
+    assert skips == [float(one.is_bad(*pair)) for pair in numbers] == [0, 1, 1, 1, 1, 1]
+    assert [(step, bad) for step, bad, _ in check.read()] == [(k, skip > 0) for k, skip in enumerate(skips)]
+    assert check.read() == []
+
+
+@catches("""training/outcome.py: the loss of a job is the sum over its processes
+- loss=loss / distributed.world_size(),
++ loss=loss,""")
+@catches("""training/outcome.py: every process of a job asks for saves
+- own.save and first, *reading]
++ own.save, *reading]""")
+@catches("""training/outcome.py: a bad step of another process is taken
+- bad=bad > 0,
++ bad=own.bad,""")
+def test_two_processes_agree_on_the_outcome_of_a_step(monkeypatch):
+    monkeypatch.setattr(distributed, "world_size", lambda: 2)
+
+    def both(first, second):
+        """Outcomes of the two ranks; the all-reduce adds what the other one sends."""
+        sent, found = [], []
+        for own, is_first in ((first, True), (second, False)):
+            monkeypatch.setattr(distributed, "is_rank0", lambda is_first=is_first: is_first)
+            monkeypatch.setattr(distributed, "all_reduce_sum", lambda values: (sent.append(values), values)[1])
+            agree(own)
+        for own, is_first in ((first, True), (second, False)):
+            monkeypatch.setattr(distributed, "is_rank0", lambda is_first=is_first: is_first)
+            monkeypatch.setattr(distributed, "all_reduce_sum", lambda values: [a + b for a, b in zip(*sent)])
+            found.append(agree(own))
+        assert found[0] == found[1]
+        return found[0]
+
+    reading = Reading(7, 3.5, 0.25)
+    plain = StepOutcome(loss=1.0, reading=reading)
+    assert both(plain, StepOutcome(loss=2.0)) == StepOutcome(loss=1.5, reading=reading)
+    assert both(plain, StepOutcome(loss=2.0, bad=True)).bad
+    assert both(StepOutcome(save=True), StepOutcome()).save
+    assert not both(StepOutcome(), StepOutcome(save=True)).save
+    assert both(StepOutcome(), StepOutcome(stop=15)).stop == 15
+    assert both(StepOutcome(stop=2), StepOutcome(stop=2)).stop == 2
+
+
+@catches("""training/fit.py: a fit takes batches larger than the data
+- min(settings.batch, num_examples) // settings.num_groups
++ settings.batch // settings.num_groups""")
+@pytest.mark.parametrize(("groups", "sizes"), [(None, [5, 5]), (2, [2, 2, 2, 2]), (5, [1] * 10)])
+def test_a_batch_of_a_fit_is_no_larger_than_the_data(groups, sizes):
+    vae = kk.VAE(kk.nets.GaussianMLP((2,), (3,), (1,)), kk.nets.MLP((1,), (3,), (2,)), 1)
+    seen, loss = [], vae.loss
+    vae.loss = lambda x, *rest, **more: (seen.append(len(x)), loss(x, *rest, **more))[1]
+    kk.fit(vae, torch.randn(5, 2), steps=2, optim=Optim(batch=64 if groups != 5 else 65, groups=groups))
+    assert seen == sizes
+
+
+@catches("""training/flops.py: the peak is that of one device
+- None if peak is None else peak * distributed.world_size())
++ peak)""")
+def test_the_peak_is_that_of_all_devices_and_the_cost_that_of_one_example(monkeypatch):
+    one = trainer()
+    monkeypatch.setattr(flops, "peak_of", lambda trainer: 10.0)
+    monkeypatch.setattr(distributed, "world_size", lambda: 3)
+    matrices = 2 * (6 + 36 + 6)  # forward; backward also to the weights, and to the inputs of the last two layers
+    assert flops.effort_of(one) == Effort(matrices * 2 + 2 * (36 + 6), 30.0)
+
+
+@catches("""training/progress.py: the time left is the time of the whole run
+- left = seconds * (1 - done) / done if
++ left = seconds / done if""")
+def test_a_line_of_progress_states_the_time_left_the_rate_and_the_loss():
+    one = trainer(Budget(steps=40))
+    one.state = State(step=10, seconds=120.0, loss=1.25)
+    line = ProgressLine(8, "images")
+    line._rate, line.effort, line.measured = 1500.0, Effort(2e6), "3.2 bits/dim"
+    assert line._text(one) == "6:00 left  1,500 images/s (3 GFLOP/s)  loss 1.2500  3.2 bits/dim"
+
+
+@catches("""training/progress.py: the time of a budget is that of the steps done
+- {minutes(state.seconds * steps / state.step)} on
++ {minutes(state.seconds)} on""")
+def test_the_time_of_a_budget_of_steps_is_told(monkeypatch):
+    said, one = [], trainer(Budget(steps=40))
+    monkeypatch.setattr(progress, "tell", said.append)
+    one.state = State(step=10, seconds=120.0)
+    ProgressLine(8, "images")._tell_time(one)
+    one.budget = Budget(minutes=3)
+    ProgressLine(8, "images")._tell_time(one)
+    assert said == ["40 steps take about 8:00 on this machine"]
+
+
+@catches("""training/state.py: the running mean of the loss forgets ten times faster
+- LOSS_MEMORY = 0.02
++ LOSS_MEMORY = 0.2""")
+def test_the_running_mean_of_the_loss_moves_by_a_fiftieth():
+    state = State()
+    for step, loss in enumerate([10.0, 60.0]):
+        state.note(step, False, loss)
+    assert state.loss == pytest.approx(11.0)
