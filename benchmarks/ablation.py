@@ -161,7 +161,7 @@ def collected(given: argparse.Namespace) -> Result | None:
     notes = [
         f"Every row was trained for {spent}; the two rows of sampling use the weights above "
         f"them. The bound is that of the first {budget['limit']:,} test digits. All rows sample with the command's default "
-        "solver in 20 steps, not with the plain chain of 1,000.",
+        "solver in 20 steps, not with the plain chain of 1,000. That solver does not use `variance`, which changes the bound alone.",
         NOTE,
         "Differences of one seed below twice the standard errors, or between settings that other seeds would order "
         "differently, mean nothing.",

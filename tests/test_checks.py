@@ -14,7 +14,8 @@ from harness.faults import catches
 from kakusan import oracles
 from kakusan.bound import elbo, importance_bound, sample_path
 from kakusan.chain import LatentChain, log_weight
-from kakusan.checks import shape_advice
+from kakusan.checks import check_grid, check_range, shape_advice
+from kakusan.columns import Column, num_numbers, places
 from kakusan.distributions import Bernoulli, DiscretizedNormal, Normal, normal_kl
 from kakusan.errors import InputError
 from kakusan.likelihood.chains import of_terms
@@ -381,3 +382,33 @@ def test_arrays_of_other_usual_shapes_are_answered_with_the_way_to_the_right_one
         model.loss(torch.zeros(shape))
     assert str(caught.value).endswith(f"got {shape}; {advice}")
     assert shape_advice("x", shape, event) == advice
+
+
+@catches("""checks.py: values a percent beyond the range are taken
+- slack = 4 * torch.finfo(x.dtype).eps * max(abs(low), abs(high))
++ slack = 0.01 * max(abs(low), abs(high))""")
+@catches("""checks.py: a tenth of a level from the grid is on it
+- GRID_SLACK = 0.01
++ GRID_SLACK = 0.1""")
+def test_values_a_little_beyond_what_data_have_are_refused():
+    for beyond in (-1.005, 1.005):
+        refused(lambda beyond=beyond: check_range(torch.tensor([[0.0, beyond]]), -1.0, 1.0), "values must lie in")
+    level = 2 / 255
+    refused(lambda: check_grid(torch.tensor([[-1.0, -1 + 3.05 * level]]), 256), "256-level grid")
+    check_grid(torch.tensor([[-1.0, -1 + 3.005 * level]]), 256)
+    check_range(torch.tensor([[-1.0, 1.0]]), -1.0, 1.0)
+
+
+@catches("""columns.py: every column is the first of its table
+- found.append(Place(column, index, start))
++ found.append(Place(column, 0, start))""")
+def test_places_of_columns_follow_one_another_with_their_flags():
+    columns = (
+        Column("a", missing=True),
+        Column("b", "categorical", categories=("u", "v", "w")),
+        Column("c", "categorical", missing=True, categories=("u", "v")),
+        Column("d", "integer"),
+    )
+    found = [(place.column.name, place.index, place.start, place.stop, place.flag) for place in places(columns)]
+    assert found == [("a", 0, 0, 1, 1), ("b", 1, 2, 5, None), ("c", 2, 5, 7, 7), ("d", 3, 8, 9, None)]
+    assert num_numbers(columns) == 9

@@ -27,6 +27,7 @@ from kakusan.solvers import DDIM, SOLVERS, DPMSolver, sample, times
 
 SHORT = Schedule.from_betas([0.05, 0.2, 0.5, 0.9])
 IMAGE = (2, 4, 4)
+OUTER = nn.Linear(2, 2)
 
 
 def says(output, variance="beta"):
@@ -331,3 +332,21 @@ def test_a_class_that_the_network_does_not_have_is_named():
     chain = Diffusion(network, Schedule.cosine(4), (1, 8, 8), prediction="v")
     with pytest.raises(InputError, match=r"0\.\.7"):
         sample(chain, cond=torch.tensor([0, 7]))
+
+
+@catches("""models/networks.py: modules that a function finds among its globals are not moved
+- held = [] if used is None else [*used.nonlocals.values(), *used.globals.values()]
++ held = [] if used is None else [*used.nonlocals.values()]""")
+def test_the_modules_that_a_function_calls_belong_to_the_model():
+    inner = nn.Linear(2, 2)
+    chain = Diffusion(lambda z, t: OUTER(inner(z)), SHORT, 2)
+    assert {id(part) for part in chain.denoiser.held} == {id(OUTER), id(inner)}
+
+
+@catches("""models/diffusion.py: evenly spaced steps are rounded down
+- steps = [round(self.depth * k / steps) for k in range(1, steps + 1)]
++ steps = [self.depth * k // steps for k in range(1, steps + 1)]""")
+def test_a_coarser_chain_visits_the_steps_nearest_to_even_spacing():
+    chain = Diffusion(lambda z, t: z, Schedule.cosine(11), 2)
+    assert chain.respaced(4).denoiser.times.tolist() == [0, 3, 6, 8, 11]  # of 2.75, 5.5, 8.25 and 11
+    assert chain.respaced([2, 11]).denoiser.times.tolist() == [0, 2, 11]

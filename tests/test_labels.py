@@ -163,3 +163,27 @@ def test_an_unlabeled_example_is_refused_where_a_class_must_be_known():
         chain.terms(X, torch.full((9,), UNLABELED))
     with pytest.raises(InputError, match=r"class indices lie in 0\.\.2"):
         Mixture(chain.chain, named()).validate(X, torch.full((9,), UNLABELED))
+
+
+@catches("""models/labels.py: the shares of the classes are those of the labeled examples
+- where_unlabeled(k, self.named[near]).mean(0)
++ where_unlabeled(k, self.named[near])[labeled].mean(0)""")
+def test_shares_are_those_of_all_examples_and_not_of_the_labeled_ones():
+    features = torch.cat([torch.linspace(-9, -8, 100, dtype=F64), torch.linspace(8, 9, 50, dtype=F64)])[:, None]
+    k = torch.full((150,), UNLABELED)
+    k[:20], k[100:120] = 0, 1  # as many labels in the larger cluster as in the smaller one
+    labels = Labels(2, (1,), clusters=2)
+    labels.observe(k, features)
+    found = labels.probs_of(features)[k == UNLABELED].sum(0)
+    assert_close(labels.share, (found + 20) / 150)
+    assert labels.share[0] > 0.51
+
+
+@catches("""models/clusters.py: the last pixels of an image are left out of its features
+- F.avg_pool2d(x.double(), factors, ceil_mode=True)
++ F.avg_pool2d(x.double(), factors)""")
+def test_features_of_an_image_cover_all_of_it():
+    x = torch.zeros(1, 1, 33, 35)
+    x[..., -1, -1] = 6.0
+    assert coarse(x).shape == (1, 11 * 12)
+    assert coarse(x)[0, -1].item() == 1.0  # the last 3 x 2 pixels

@@ -19,7 +19,7 @@ from kakusan.likelihood.diffusion import of_diffusion
 from kakusan.likelihood.evaluation import APPROXIMATE, Estimate, Part, summarize
 from kakusan.likelihood.information import of_latents
 from kakusan.likelihood.ranking import rank_examples
-from kakusan.likelihood.scores import score_examples
+from kakusan.likelihood.scores import Scores, per_observed, score_examples
 from kakusan.likelihood.step_groups import StepGroups
 from kakusan.likelihood.three import three_estimates
 from kakusan.timesteps import StepLaw
@@ -247,3 +247,34 @@ def test_bits_of_latents_are_averaged_over_the_examples_that_were_used(monkeypat
     monkeypatch.setattr(information, "LARGEST", 5)
     (found,) = of_latents(vae, lambda rows: x[rows], 12)
     assert found.bits == pytest.approx((x[:5].square().mean(0) / 2 / math.log(2)).tolist(), rel=1e-9)
+
+
+@catches("""likelihood/diffusion.py: the control variate cannot be turned off
+- if control and num >= ENOUGH_FOR_CONTROL:
++ if num >= ENOUGH_FOR_CONTROL:""")
+@catches("""likelihood/diffusion.py: a control variate is fitted to few examples
+- ENOUGH_FOR_CONTROL = 1000
++ ENOUGH_FOR_CONTROL = 100""")
+def test_the_method_names_the_control_variate_where_it_is_used():
+    x = examples(1000)
+    used = {
+        (num, control): "control variate" in of_diffusion(chain(4), lambda rows: x[rows], num, control=control).words
+        for num, control in ((999, True), (1000, True), (1000, False))
+    }
+    assert used == {(999, True): False, (1000, True): True, (1000, False): False}
+
+
+@catches("""likelihood/scores.py: a row without values has the rate of one value
+- per_bit = torch.where(observed > 0, observed, math.nan) * math.log(2)
++ per_bit = observed.clamp(min=1) * math.log(2)""")
+def test_rates_of_incomplete_rows_are_per_observed_value():
+    scores = Scores(f64([-4.0, -6.0, 0.0]), f64([0.2, 0.4, 0.1]), f64([9.0] * 3), f64([9.0] * 3), 7)
+    stored = f64([[1.0, 2.0], [math.nan, 3.0], [math.nan, math.nan]])
+    found = per_observed(scores, stored)
+    assert_close(found.bits_per_dim[:2] * math.log(2), f64([2.0, 6.0]))
+    assert_close(found.bits_per_dim_stderr[:2] * math.log(2), f64([0.1, 0.4]))
+    assert found.bits_per_dim[2].isnan()
+    assert found.bits_per_dim_stderr[2].isnan()
+    assert found.nats is scores.nats
+    assert per_observed(scores, stored[:1].expand(3, 2)) is scores
+    assert per_observed(scores, torch.zeros(3, 2, dtype=torch.int64)) is scores

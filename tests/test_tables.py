@@ -27,7 +27,7 @@ from kakusan.run.tools.score import score
 from kakusan.run.trained_model import load
 
 MIXED = (
-    Column("height", "real", center=3.0, scale=2.0, skew=0.4, tail=0.7),
+    Column("height", "real", center=3.0, scale=2.0, skew=0.4, tail=0.7, mean=0.2, std=1.3),
     Column("age", "integer", missing=True, center=40.0, scale=10.0),
     Column("city", "categorical", missing=True, categories=("Kyoto", "Oslo", "Rome")),
     Column("weight", "real", missing=True, center=-1.0, scale=0.25),
@@ -53,7 +53,7 @@ def linear_world(columns, num=3, rows=400):
 
 
 @catches("""likelihoods/table.py: the density is one of standardized values
-- torch.log1p(u.square())) - scale.log()
+- torch.log1p(u.square())) - (scale * std).log()
 + torch.log1p(u.square()))""")
 @catches("""nets/table.py: the encoder's noise is that of the prior
 - log_var[:used], log_noise[at] = -precision.log(), noise.log()
@@ -86,11 +86,11 @@ def test_factor_analysis_finds_the_covariance_of_a_world_with_few_factors():
 
 
 @catches("""likelihoods/table.py: the slope of the transformation is forgotten
-- return tail.log() + 0.5 * (torch.log1p(y.square()) - torch.log1p(u.square())) - scale.log()
-+ return tail.log() - scale.log()""")
+- return tail.log() + 0.5 * (torch.log1p(w.square()) - torch.log1p(u.square())) - (scale * std).log()
++ return tail.log() - (scale * std).log()""")
 @pytest.mark.parametrize(("skew", "tail"), [(0.0, 1.0), (0.8, 0.6), (-1.2, 1.7)])
 def test_a_transformed_column_has_a_density_that_integrates_to_one(skew, tail):
-    column = Column("x", center=2.0, scale=3.0, skew=skew, tail=tail)
+    column = Column("x", center=2.0, scale=3.0, skew=skew, tail=tail, mean=0.4, std=1.5)
     values = torch.linspace(-4000, 4000, 4_000_001, dtype=torch.float64)
     y = transform(column, values)[:, None]
     law = Table((column,)).distribution((torch.full((1, 1), 0.3, dtype=torch.float64), torch.zeros(1, 1).double()))
@@ -196,6 +196,41 @@ def test_the_shape_of_a_skewed_column_is_found_and_that_of_a_normal_one_left_alo
     torch.testing.assert_close(y, normal[:, 0], rtol=0, atol=0.35)
     assert abs(y.mean()) < 0.1
     assert abs(y.std() - 1) < 0.1
+
+
+def curved_rows(num=240):
+    """Rows (a, b, a - exp(b) + a little noise): b is normal, and straightens the relation once it is curved."""
+    a, b, noise = torch.randn(3, num, generator=generator(7), dtype=torch.float64)
+    return torch.stack([a, b, a - (0.5 * b).exp() + 0.01 * noise], dim=1)
+
+
+def least_eigenvalue(columns, x):
+    return torch.linalg.eigvalsh(torch.corrcoef(TableScale(columns, torch.float64).to_model(x).T))[0].item()
+
+
+@catches("""data/table_columns.py: each column is shaped alone
+- for group in [real] if together else
++ for group in [[k] for k in real] if together else""")
+def test_a_normal_column_is_curved_if_others_depend_on_its_exponential():
+    x = curved_rows()
+    columns = tuple(Column(f"c{k}") for k in range(3))
+    straight, curved = fitted(columns, x, shapes=False), fitted(columns, x)
+    assert least_eigenvalue(curved, x) < 0.1 * least_eigenvalue(straight, x)
+    y = TableScale(curved, torch.float64).to_model(x)
+    torch.testing.assert_close(y.mean(0), torch.zeros(3).double(), rtol=0, atol=1e-9)
+    torch.testing.assert_close(y.std(0, correction=0), torch.ones(3).double(), rtol=0, atol=1e-9)
+
+
+@catches("""data/table_columns.py: a few complete rows stand for all
+- together = 2 * complete >= len(rows)
++ together = 9 * complete >= len(rows)""")
+def test_columns_with_few_complete_rows_have_the_shapes_that_each_has_alone():
+    x = curved_rows().exp()
+    x[:80, 0], x[80:160, 1] = math.nan, math.nan
+    columns = tuple(Column(f"c{k}", missing=True) for k in range(3))
+    alone = [fitted((column,), x[:, k : k + 1])[0] for k, column in enumerate(columns)]
+    assert fitted(columns, x) == tuple(alone)
+    assert alone[0].skew != 0
 
 
 # Files

@@ -302,3 +302,24 @@ def test_the_running_mean_of_the_loss_moves_by_a_fiftieth():
     for step, loss in enumerate([10.0, 60.0]):
         state.note(step, False, loss)
     assert state.loss == pytest.approx(11.0)
+
+
+@catches("""training/loop.py: a run is saved every minute whatever was asked
+- time.monotonic() - saved_at > self.save_seconds)
++ time.monotonic() - saved_at > 60.0)""")
+@catches("""training/loop.py: a mark that was measured is measured again
+- self.state.marks = passed
++ pass""")
+@pytest.mark.parametrize(("seconds", "saves"), [(-1.0, [1, 2, 3, 4]), (3600.0, [2, 4])])
+def test_a_run_is_saved_at_marks_and_as_often_as_asked(seconds, saves):
+    one, saved, marked = trainer(Budget(steps=4)), [], []
+    one.save_seconds = seconds
+    assert one.run(
+        [0.5, 1.0],
+        lambda trainer: marked.append(trainer.state.step),
+        lambda trainer: None,
+        lambda trainer: saved.append(trainer.state.step),
+    )
+    assert marked == [2, 4]
+    assert saved == saves
+    assert one.state.marks == 2

@@ -21,8 +21,8 @@ Record = Annotated[str, Length(2, 200_000)]
 class Column:
     """One column of a table.
 
-    A real value v is transformed to y = sinh(tail asinh((v - center) / scale) - skew), which maps the real line onto
-    itself. With skew 0 and tail 1 that is the standardized value. An integer is only standardized.
+    A real value v is transformed to y = (sinh(tail asinh((v - center) / scale) - skew) - mean) / std, which maps the
+    real line onto itself. By default that is the standardized value. An integer is only standardized.
 
     Source: Jones and Pewsey 2009, Sinh-arcsinh distributions, https://doi.org/10.1093/biomet/asp053.
 
@@ -32,6 +32,7 @@ class Column:
         missing: Whether values may be missing; the model then also takes a flag: 1 for a value, 0 for a missing one.
         center, scale: Location and positive scale in the unit of the column.
         skew, tail: Shape of the transformation; 0 and 1 leave the standardized value as it is.
+        mean, std: Mean and standard deviation of the shaped values.
         categories: Names of the categories, in the order of their codes.
     """
 
@@ -42,6 +43,8 @@ class Column:
     scale: Annotated[float, Between(0, ends="()")] = 1.0
     skew: Annotated[float, Between(-10, 10)] = 0.0
     tail: Annotated[float, Between(0.05, 20)] = 1.0
+    mean: float = 0.0
+    std: Annotated[float, Between(0, ends="()")] = 1.0
     categories: Annotated[tuple[Annotated[str, Length(0, 1000)], ...], Length(0, MOST_CATEGORIES)] = ()
 
     def __post_init__(self):

@@ -10,9 +10,13 @@ from torch import Tensor
 
 from kakusan.columns import Column
 
-STEPS = 60  # L-BFGS iterations; the fit of a column converges in fewer
+STEPS = 100  # L-BFGS iterations
 SMALLEST_GAIN = 6.0  # log-likelihood in nats that two shape parameters must gain: BIC asks for log(n), 6 at n = 400
 FEWEST_VALUES = 30  # needed to fit a shape
+ROWS_PER_COLUMN = 5  # complete rows for each column that a joint fit needs
+MOST_ROWS = 5000  # rows that shapes are fitted to, taken at equal distances
+SMALLEST_VAR = 1e-4  # added to each variance of the standardized columns, so that a column may be a function of others
+PRIOR_STD = 0.5  # of the normal prior of skew and of log tail
 LARGEST_SKEW, TAILS = 3.0, (0.25, 3.0)
 ENOUGH_DIFFERENT = (
     0.1  # smallest share of different values for fitting a shape; with repeated values a density has no upper bound
@@ -22,26 +26,33 @@ ENOUGH_DIFFERENT = (
 def fitted(columns: tuple[Column, ...], rows: Tensor, shapes: bool = True) -> tuple[Column, ...]:
     """Fit the location, scale and shape of columns to rows.
 
+    Real columns get the shapes of largest likelihood if the transformed values of all of them are one correlated
+    Gaussian. With too few complete rows, each column is fitted alone.
+
     Args:
         columns: Names, types and categories.
         rows: Training rows, float64 (N, columns), NaN where a value is missing.
-        shapes: Also fit skew and tail of real columns, by maximum likelihood.
+        shapes: Also fit skew and tail of real columns, of largest posterior density.
 
     Returns:
-        Columns whose transformed values have about mean 0 and variance 1. A shape is kept only where it raises the
+        Columns whose transformed values have mean 0 and variance 1. Shapes are kept only where they raise the
         log-likelihood by more than `SMALLEST_GAIN` or log(N), whichever is larger.
     """
     found = []
     for index, column in enumerate(columns):
         values = rows[:, index]
         present = values[~values.isnan()]
-        missing = column.missing or len(present) < len(values)
-        column = dataclasses.replace(column, missing=missing)
-        if not column.categories:
-            column = _standardized(column, present)
-            if shapes and column.type == "real" and _can_have_shape(present):
-                column = _shaped(column, present)
-        found.append(column)
+        column = dataclasses.replace(column, missing=column.missing or len(present) < len(values))
+        found.append(column if column.categories else _standardized(column, present))
+    if not shapes:
+        return tuple(found)
+    rows = rows[:: math.ceil(len(rows) / MOST_ROWS) or 1]
+    real = [k for k, column in enumerate(found) if column.type == "real" and _can_have_shape(rows[:, k])]
+    complete = int((~rows[:, real].isnan().any(1)).sum())
+    together = 2 * complete >= len(rows) and complete >= ROWS_PER_COLUMN * len(real)
+    for group in [real] if together else [[k] for k in real]:
+        for k, column in zip(group, _shaped([found[k] for k in group], rows[:, group]), strict=True):
+            found[k] = column
     return tuple(found)
 
 
@@ -54,24 +65,32 @@ def _standardized(column: Column, values: Tensor) -> Column:
 
 
 def _can_have_shape(values: Tensor) -> bool:
+    values = values[~values.isnan()]
     return len(values) >= FEWEST_VALUES and len(values.unique()) > ENOUGH_DIFFERENT * len(values)
 
 
-def _shaped(column: Column, values: Tensor) -> Column:
-    """Return the column with its four maximum-likelihood parameters if they gain enough, else the column itself."""
+def _shaped(columns: list[Column], rows: Tensor) -> list[Column]:
+    """Return standardized columns with the shapes of largest posterior density if they gain enough, else the columns.
+
+    The transformed values of the complete rows are Gaussian, with the mean and covariance that fit them best.
+    """
+    if not columns:
+        return columns
+    rows = rows[~rows.isnan().any(1)].double()
+    u = (rows - rows.new_tensor([c.center for c in columns])) / rows.new_tensor([c.scale for c in columns])
+    floor = SMALLEST_VAR * torch.eye(len(columns), dtype=u.dtype)
     with torch.enable_grad():
-        u = (values.double() - column.center) / column.scale
-        free = torch.zeros(4, dtype=torch.float64, requires_grad=True)
+        free = torch.zeros(4, len(columns), dtype=u.dtype, requires_grad=True)
         optimizer = torch.optim.LBFGS([free], max_iter=STEPS, line_search_fn="strong_wolfe")
 
         def nats() -> Tensor:
-            center, log_scale, skew, log_tail = _limited(free)
-            v = (u - center) * (-log_scale).exp()
-            angle = log_tail.exp() * torch.asinh(v) - skew
-            y = torch.sinh(angle)
-            return (
-                0.5 * y.square() - torch.cosh(angle).log() - log_tail + 0.5 * torch.log1p(v.square()) + log_scale
-            ).sum()
+            """Negative log-density of the rows and their shapes, up to a constant."""
+            y, log_slope = _transformed(u, free)
+            std = y.std(0, correction=0)
+            z = (y - y.mean(0)) / std
+            log_volume = 0.5 * torch.logdet(z.T @ z / len(z) + floor) + std.log().sum()
+            prior = 0.5 * (torch.stack(_limited(free)[2:]) / PRIOR_STD).square().sum()
+            return len(z) * log_volume - log_slope.sum() + prior
 
         def closure() -> Tensor:
             optimizer.zero_grad()
@@ -79,22 +98,31 @@ def _shaped(column: Column, values: Tensor) -> Column:
             loss.backward()
             return loss
 
+        before = nats().item()
         optimizer.step(closure)
-        gain = 0.5 * u.square().sum() - nats()
-        if not gain > max(SMALLEST_GAIN, math.log(len(u))):
-            return column
-        center, log_scale, skew, log_tail = (value.item() for value in _limited(free))
-    return dataclasses.replace(
-        column,
-        center=column.center + column.scale * center,
-        scale=column.scale * math.exp(log_scale),
-        skew=skew,
-        tail=math.exp(log_tail),
-    )
+        if not before - nats().item() > max(SMALLEST_GAIN, math.log(len(u))):
+            return columns
+    free = free.detach()
+    y, parts = _transformed(u, free)[0], torch.stack(_limited(free))
+    found = []
+    for column, values, (center, log_scale, skew, log_tail) in zip(columns, y.T, parts.T.tolist(), strict=True):
+        center, scale = column.center + column.scale * center, column.scale * math.exp(log_scale)
+        mean, std = values.mean().item(), values.std(correction=0).item()
+        shape = {"skew": skew, "tail": math.exp(log_tail), "mean": mean, "std": std}
+        found.append(dataclasses.replace(column, center=center, scale=scale, **shape))
+    return found
+
+
+def _transformed(u: Tensor, free: Tensor) -> tuple[Tensor, Tensor]:
+    """Transformed values of standardized ones and the logarithm of their slope, each (N, columns)."""
+    center, log_scale, skew, log_tail = _limited(free)
+    v = (u - center) * (-log_scale).exp()
+    angle = log_tail.exp() * torch.asinh(v) - skew
+    return torch.sinh(angle), torch.cosh(angle).log() + log_tail - 0.5 * torch.log1p(v.square()) - log_scale
 
 
 def _limited(free: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Center, log scale, skew and log tail within their limits, from four free numbers."""
+    """Center, log scale, skew and log tail within their limits, from four free numbers for each column."""
     low, high = math.log(TAILS[0]), math.log(TAILS[1])
     return (
         3 * (free[0] / 3).tanh(),

@@ -82,13 +82,14 @@ def _one_hot(column: Column, codes: Tensor, hole: Tensor) -> Tensor:
 def transform(column: Column, values: Tensor) -> Tensor:
     """Transformed values y of a real or integer column (see `Column`)."""
     u = (values - column.center) / column.scale
-    if column.skew == 0 and column.tail == 1:
-        return u
-    return torch.sinh(column.tail * torch.asinh(u) - column.skew)
+    if column.skew != 0 or column.tail != 1:
+        u = torch.sinh(column.tail * torch.asinh(u) - column.skew)
+    return (u - column.mean) / column.std
 
 
 def inverse(column: Column, y: Tensor) -> Tensor:
     """Values of a column from their transformed values."""
+    y = y * column.std + column.mean
     if column.skew != 0 or column.tail != 1:
         y = torch.sinh((torch.asinh(y) + column.skew) / column.tail)
     return y * column.scale + column.center

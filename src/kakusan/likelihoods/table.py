@@ -53,13 +53,14 @@ class Layout:
         return torch.stack(flags, dim=1) if flags else value.new_ones(len(value), 0)
 
 
-def log_slope(y: Tensor, scale: Tensor, skew: Tensor, tail: Tensor) -> Tensor:
+def log_slope(y: Tensor, scale: Tensor, skew: Tensor, tail: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     """log dy/dv of the transformation of `Column` from v to y, at y, elementwise.
 
     A log-density of y plus this is the log-density of v.
     """
-    u = torch.sinh((torch.asinh(y) + skew) / tail)
-    return tail.log() + 0.5 * (torch.log1p(y.square()) - torch.log1p(u.square())) - scale.log()
+    w = y * std + mean
+    u = torch.sinh((torch.asinh(w) + skew) / tail)
+    return tail.log() + 0.5 * (torch.log1p(w.square()) - torch.log1p(u.square())) - (scale * std).log()
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ class TableDistribution:
         if reals := self.layout.of("real"):
             at = [place.start for place in reals]
             y, nats = value[:, at], _normal(value[:, at], mean[:, at], log_var[:, at])
-            shape = (self.layout.table("real", name, value) for name in ("scale", "skew", "tail"))
+            shape = (self.layout.table("real", name, value) for name in ("scale", "skew", "tail", "mean", "std"))
             parts.append((nats + log_slope(y, *shape)) * self.layout.observed(value, reals))
         if integers := self.layout.of("integer"):
             at = [place.start for place in integers]
