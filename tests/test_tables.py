@@ -512,11 +512,13 @@ def test_the_delimiter_of_a_tsv_file_is_the_tab_whatever_its_cells_hold(tmp_path
 
 
 @catches("""data/table_columns.py: the scale of a column is the sample standard deviation
-- values.std(correction=0)
-+ values.std(correction=1)""")
+- std = values.std(correction=0).item()
+-     scale
++ std = values.std(correction=1).item()
++     scale""")
 @catches("""data/table_columns.py: a column without holes in these rows is complete
-- missing = column.missing or len(present)
-+ missing = len(present)""")
+- missing=column.missing or len(present)
++ missing=len(present)""")
 def test_columns_are_standardized_by_mean_and_standard_deviation_and_stay_incomplete():
     rows = torch.tensor([[1.0, 5.0], [3.0, math.nan], [1.0, 7.0], [3.0, math.nan]], dtype=torch.float64)
     first, second = fitted((Column("a", missing=True), Column("b")), rows)
