@@ -12,6 +12,7 @@ from harness.support import F64, f64
 from kakusan.chain import LatentChain
 from kakusan.distributions import Normal
 from kakusan.errors import InputError
+from kakusan.likelihood import classes
 from kakusan.likelihood.classes import assigned, posterior
 from kakusan.likelihood.ranking import _near_boundary, rank_examples
 from kakusan.models.labels import Labels
@@ -80,6 +81,20 @@ def test_labels_of_another_number_or_for_a_model_without_classes_are_refused():
     with pytest.raises(InputError, match="not conditional on labels"):
         assigned(ExactByClass(MEANS, MEANS.abs() + 1), rows, 5, K)
     assert assigned(ExactByClass(MEANS, MEANS.abs() + 1), rows, 5, None) is None
+
+
+@catches("""likelihood/classes.py: evaluations of all parts but the last are not counted
+- evaluations=sum(part.evaluations for part in parts),
++ evaluations=parts[-1].evaluations,""")
+def test_classes_do_not_depend_on_how_many_examples_are_taken_at_a_time(monkeypatch):
+    whole, known = posterior(mixture(), rows, 5, 32), assigned(clustered(), rows, 5, None)
+    monkeypatch.setattr(classes, "CHUNK", 2)
+    parts = posterior(mixture(), rows, 5, 32)
+    assert parts.evaluations == whole.evaluations
+    assert parts.k.tolist() == whole.k.tolist() == K.tolist()
+    for name in ("probs", "bounds", "stderr", "log_odds"):
+        assert_close(getattr(parts, name), getattr(whole, name), rtol=1e-9, atol=1e-9, equal_nan=True)
+    assert assigned(clustered(), rows, 5, None).k.tolist() == known.k.tolist()
 
 
 class Noisy(LatentChain):

@@ -438,3 +438,23 @@ def test_outputs_that_mean_nothing_are_refused():
 def test_the_variance_check_itself_can_fail():
     with pytest.raises(AssertionError, match="standard errors"):
         assert_variance(some(N), 1.1)
+
+
+@catches("""distributions.py: examples without a generator have no counts [Multinomial]
+- zip(self.probs, randomness, strict=True)
++ zip(self.probs, randomness)""")
+@pytest.mark.parametrize(
+    "law",
+    [
+        Normal(some(3, 2), torch.ones((), dtype=F64)),
+        Bernoulli(some(3, 2)),
+        DiscretizedNormal(Normal(some(3, 2), torch.ones((), dtype=F64))),
+        Dirichlet(some(3, 2).exp()),
+        Multinomial(some(3, 2).softmax(-1), 4),
+    ],
+    ids=lambda law: type(law).__name__,
+)
+def test_every_example_needs_a_generator_of_its_own(law):
+    for num in (2, 4):
+        with pytest.raises(ValueError, match=r"expected 3 generators|zip\(\)"):
+            law.sample(example_streams(0, range(num)))

@@ -278,7 +278,7 @@ class Multinomial:
         else:
             rows = [
                 torch.multinomial(p.to(g.device), total, replacement=True, generator=g)
-                for p, g in zip(self.probs, randomness)
+                for p, g in zip(self.probs, randomness, strict=True)
             ]
             draws = torch.stack(rows).to(self.probs.device)
         return torch.zeros_like(self.probs).scatter_add_(1, draws, torch.ones_like(draws, dtype=self.probs.dtype))
