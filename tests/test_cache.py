@@ -103,11 +103,23 @@ def test_a_damaged_cache_is_refused_and_named(photos):
         open_data(photos, options(photos))
 
 
-@pytest.mark.parametrize("other", [{"size": (4, 4)}, {"channels": 1}])
-def test_other_options_have_another_cache(photos, other):
+@catches("""data/cache.py: data without labels are read from the cache of those with labels [other2-False]
+- options.labels, whole]
++ None, whole]""")
+@catches("""data/cache.py: whole data are read from the cache of those with a held-out part [other3-True]
+- options.labels, whole]
++ options.labels]""")
+@pytest.mark.parametrize(
+    ("other", "whole"),
+    [({"size": (4, 4)}, False), ({"channels": 1}, False), ({"labels": "none"}, False), ({}, True)],
+)
+def test_other_options_have_another_cache(photos, other, whole):
     open_data(photos, options(photos))
-    changed = open_data(photos, options(photos, **other))
-    assert changed.digest() == open_data(photos, ImageOptions(**other)).digest()
+    changed = open_data(photos, options(photos, **other), whole=whole)
+    plain = open_data(photos, ImageOptions(**other), whole=whole)
+    assert changed.digest() == plain.digest()
+    assert changed.describe() == plain.describe()
+    assert changed.classes == plain.classes
 
 
 def test_small_data_stay_in_memory(photos, monkeypatch):
@@ -198,3 +210,18 @@ def test_a_large_array_is_cached_as_it_would_be_read(tmp_path, monkeypatch, shap
     assert cached.digest() == plain.digest()
     assert cached.describe() == plain.describe()
     assert open_data(tmp_path / "x.npy", wanted, whole=whole).digest() == plain.digest()
+
+
+@catches("""data/large_array.py: a large array of few dark images is taken for black and white [True]
+- (0 and 255)" if pixels.most == 1
++ (0 and 255)" if array[:2].max() == 1""")
+@pytest.mark.parametrize("whole", [False, True])
+def test_the_first_images_of_a_large_array_do_not_describe_the_others(tmp_path, monkeypatch, whole):
+    monkeypatch.setattr(arrays, "CACHE_FROM", 1000)
+    values = np.random.default_rng(0).integers(0, 256, (50, 8, 8), dtype=np.uint8)
+    values[:2] %= 2
+    np.save(tmp_path / "x.npy", values)
+    wanted = ImageOptions(cache=str(tmp_path / "data-cache"))
+    cached, plain = (open_data(tmp_path / "x.npy", each, whole=whole) for each in (wanted, ImageOptions()))
+    assert cached.digest() == plain.digest()
+    assert cached.describe() == plain.describe()

@@ -552,3 +552,12 @@ def test_a_byte_after_the_images_of_an_idx_file_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"bytes|size") as caught:
         read_idx(tmp_path / "train-images-idx3-ubyte")
     assert isinstance(caught.value, InputError)
+
+
+@catches("""data/arrays.py: counts are added up beyond what float64 holds
+- MOST_COUNTED = 2**53
++ MOST_COUNTED = 2**63""")
+def test_counts_whose_sum_float64_does_not_hold_are_refused(tmp_path):
+    np.save(tmp_path / "x.npy", np.array([[3, 4], [2**53, 2]]))
+    with pytest.raises(InputError, match=r"at most 9,007,199,254,740,992, got .* in row 1"):
+        open_data(tmp_path / "x.npy", whole=True)

@@ -774,3 +774,28 @@ def test_a_folder_of_data_is_held_in_memory_once(tmp_path):
     assert len(data.train) == 36
     assert tracemalloc.get_traced_memory()[1] < 1.5 * 40 * 200 * 200  # numpy's part: tensors are torch's
     tracemalloc.stop()
+
+
+@catches("""data/image_file.py: images are resized by another filter
+- Image.Resampling.LANCZOS
++ Image.Resampling.BICUBIC""")
+def test_images_are_resized_by_the_lanczos_filter_that_the_description_names(tmp_path):
+    pixels = colors(3, 30, 20)
+    path = save(tmp_path, "x.png", pixels)
+    expected = Image.fromarray(pixels).resize((8, 8), Image.Resampling.LANCZOS, box=(0, 5, 20, 25))
+    assert np.array_equal(pixels_of(path, ImageOptions(size=(8, 8))), np.asarray(expected))
+    save(tmp_path, "y.png", pixels)
+    assert "resized (Lanczos) to 8 x 8" in open_data(tmp_path, ImageOptions(size=(8, 8))).prepared
+
+
+@catches("""data/image_file.py: the transparent color of a palette is opaque
+- transparent = "transparency" in image.info or image.mode
++ transparent = image.mode""")
+def test_the_transparent_color_of_a_palette_has_white_behind_it(tmp_path):
+    indices = np.array([[0, 1], [1, 0]], np.uint8)
+    image = Image.fromarray(indices).convert("P")
+    image.putpalette([200, 10, 10, 10, 200, 10])
+    path = tmp_path / "x.png"
+    path.write_bytes(encoded(image, "PNG", transparency=1))
+    assert pixels_of(path).tolist() == [[[200, 10, 10], [255] * 3], [[255] * 3, [200, 10, 10]]]
+    assert read_image(path, ImageOptions()).blended

@@ -130,6 +130,12 @@ def test_the_first_frame_of_a_gif_is_that_of_the_animation(tmp_path):
     assert np.array_equal(open_data(tmp_path).train[0].permute(1, 2, 0).numpy(), np.asarray(first.convert("RGB")))
 
 
+@catches("""data/sizes.py: wide images count as tall ones [sizes8-chosen8]
+- abs(h * width / (w * height) - 1) <= TOLERANCE
++ abs(h * width / (w * height)) - 1 <= TOLERANCE""")
+@catches("""data/sizes.py: the size is the mean of all images [sizes9-chosen9]
+- round(median(min(size) for size in sizes))
++ round(sum(min(size) for size in sizes) / len(sizes))""")
 @catches("""data/sizes.py: the size of the largest image is chosen
 - round(median(min(size) for size in sizes))
 + max(min(size) for size in sizes)""")
@@ -144,6 +150,8 @@ def test_the_first_frame_of_a_gif_is_that_of_the_animation(tmp_path):
         ([(150, 100)] * 4, (96, 64)),
         ([(20, 30), (40, 60), (60, 90)], (40, 60)),
         ([(20, 30), (30, 20), (25, 25)], (20, 20)),
+        ([(30, 20), (30, 20), (20, 30)], (20, 20)),
+        ([(20, 20), (20, 20), (90, 90)], (20, 20)),
         ([(5, 5), (5, 6)], (8, 8)),
     ],
 )

@@ -293,3 +293,14 @@ def test_convolutions_take_classes_and_refuse_a_condition_that_does_not_fit(late
     with pytest.raises(kk.InputError, match="class-conditional on 2 classes"):
         known(x)
     assert not torch.equal(known(x, torch.tensor([0, 1]))[0], known(x, torch.tensor([1, 0]))[0])
+
+
+@catches("""data/label_column.py: labels of 16 digits are rounded
+- and abs(number) < LARGEST_INTEGER
++ and abs(number) <= LARGEST_INTEGER""")
+def test_labels_of_many_digits_stay_as_they_are(tmp_path):
+    names = ("9007199254740993", "9007199254740995", "17")
+    rows = "".join(f"{k}.25,{names[k % 3]}\n" for k in range(30))
+    (tmp_path / "t.csv").write_text(f"x,y\n{rows}")
+    table = open_data(tmp_path / "t.csv", ImageOptions(labels="y", columns="y=categorical"), whole=True)
+    assert set(table.classes) == set(names)

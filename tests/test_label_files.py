@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from harness.faults import catches
@@ -200,3 +201,37 @@ def test_labels_of_other_data_are_matched_by_name(tmp_path):
     with pytest.raises(InputError, match="the label dog is not among the model's classes, cat, emu"):
         indices_for(("cat", "emu"), data, "test")
     assert indices_for(("cat",), dataclasses.replace(data, test_cond=None), "test") is None
+
+
+@catches("""data/labels.py: a label goes to both images of one name
+- (key == name or bases[key] == 1)
++ (key == name or bases[key] >= 1)""")
+def test_a_name_that_two_images_share_labels_neither_of_them(tmp_path):
+    root = folder(tmp_path, "a/x.png", "b/x.png", "b/y.png")
+    (root / "labels.csv").write_text("x.png,cat\ny.png,dog\n")
+    data = open_data(root)
+    assert labels_of(data) == {0: None, 1: None, 2: "dog"}
+    assert "1 names of labels.csv fit no image, the first x.png" in data.prepared
+
+
+@catches("""data/labels.py: a path with backslashes is another name
+- .replace("\\\\", "/")
++ .strip()""")
+@catches("""data/labels.py: a row with the name of a header is left out
+- if number > 1 or row[0].strip().lower() not in HEADS:
++ if row[0].strip().lower() not in HEADS:""")
+def test_a_table_names_images_by_paths_of_either_system_below_its_header(tmp_path):
+    path = tmp_path / "labels.csv"
+    path.write_text("name,label\ndeep\\b.png,dog\nfile,cat\n")
+    assert read_table(path) == {"deep/b.png": "dog", "file": "cat"}
+
+
+@catches("""data/labels.py: examples without a label get that of the last class
+- torch.tensor([*places, -1])[cond]
++ torch.tensor(places)[cond]""")
+def test_unlabeled_examples_of_other_data_stay_unlabeled_in_either_part(tmp_path):
+    data = open_data(folder(tmp_path, "cat/a.png", "dog/a.png", "dog/b.png"), whole=True)
+    train, test = torch.tensor([0, -1, 1]), torch.tensor([-1, 1, 0])
+    data = dataclasses.replace(data, train_cond=train, test_cond=test)
+    assert indices_for(("dog", "cat"), data, "train").tolist() == [1, -1, 0]
+    assert indices_for(("dog", "cat"), data, "test").tolist() == [-1, 0, 1]

@@ -316,8 +316,8 @@ def test_ctrl_c_ends_the_ladder_with_the_command_that_continues_it(tmp_path, cap
 - except Stopped as stopped:
 + except ZeroDivisionError as stopped:""")
 @catches("""run/ladder.py: the command that continues a ladder has rounded minutes
-- str(value).removesuffix(".0"))
-+ f"{value:g}" if isinstance(value, float) else str(value))""")
+- str(value).removesuffix(".0") if name == "minutes" else str(value))
++ f"{value:g}" if name == "minutes" else str(value))""")
 def test_ctrl_c_while_a_rung_is_measured_names_the_command_with_all_digits(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("kakusan.run.ladder._trained", lambda *_: 0)
 

@@ -5,10 +5,12 @@ import math
 import numpy as np
 import pytest
 import torch
+from matplotlib.axes import Axes
 
 import kakusan as kk
 from harness.faults import catches
 from kakusan.data import open_data
+from kakusan.data.forms.series import SeriesForm
 from kakusan.data.series_scale import SeriesScale
 from kakusan.run.sample import sample
 
@@ -54,3 +56,19 @@ def test_series_train_and_samples_have_their_shape_and_a_figure(tmp_path):
     assert drawn.array.shape == (4, 12, 2)
     assert [path.name for path in drawn.files] == ["samples.png", "samples.npy"]
     assert "nats per series" in run.path.joinpath("summary.json").read_text()
+
+
+@catches("""data/forms/series.py: the figure shows one time of all channels
+- samples[:SHOWN, :, channel].T
++ samples[:SHOWN, channel, :].T""")
+@catches("""data/forms/series.py: the figure shows the last series
+- samples[:SHOWN, :, channel].T
++ samples[-SHOWN:, :, channel].T""")
+def test_each_panel_of_a_figure_has_the_first_series_of_its_channel(tmp_path, monkeypatch):
+    drawn, samples = [], np.random.default_rng(0).normal(size=(20, 9, 2))
+    plot = Axes.plot
+    monkeypatch.setattr(Axes, "plot", lambda self, y, **style: (drawn.append(y), plot(self, y, **style))[1])
+    SeriesForm().save_figure(samples, tmp_path / "x.png")
+    assert len(drawn) == 2
+    for channel, curves in enumerate(drawn):
+        assert np.array_equal(curves, samples[:16, :, channel].T)

@@ -11,11 +11,12 @@ import torch
 import kakusan as kk
 from harness.faults import catches
 from kakusan.columns import Column, from_record, num_numbers
-from kakusan.data import open_data
+from kakusan.data import open_data, table_columns
 from kakusan.data.cautions import cautions
 from kakusan.data.column_types import column_of
 from kakusan.data.options import ImageOptions
 from kakusan.data.table_columns import fitted
+from kakusan.data.table_file import with_columns
 from kakusan.data.table_scale import TableScale, transform
 from kakusan.distributions import Normal
 from kakusan.likelihoods.table import Table
@@ -444,3 +445,129 @@ def test_codes_with_an_underscore_are_categories_and_not_numbers():
     column = column_of("x.csv", "code", ["1_0", "1_1", "2_0", "1_0", "2_5"], None)
     assert (column.type, column.categories) == ("categorical", ("1_0", "1_1", "2_0", "2_5"))
     assert column_of("x.csv", "code", ["10", "11", "20", "10", "25"], None).type == "integer"
+
+
+@catches("""data/column_types.py: three different whole numbers are categories [cells1-integer]
+- FEW = 2
++ FEW = 3""")
+@pytest.mark.parametrize(
+    ("cells", "kind"),
+    [
+        (["1", "2", "1", ""], "categorical"),
+        (["1", "2", "3"], "integer"),
+        (["1", "2.5"], "real"),
+        (["1", "b", "1"], "categorical"),
+    ],
+)
+def test_the_type_of_a_column_follows_from_its_cells(cells, kind):
+    assert column_of("x.csv", "c", cells, None).type == kind
+
+
+@catches("""data/column_types.py: categories that are numbers are ordered as words
+- sorted(set(present), key=_order)
++ sorted(set(present))""")
+@catches("""data/table_file.py: codes of other data are those of its words in order
+- for name in own.categories], dtype
++ for name in sorted(own.categories)], dtype""")
+def test_categories_are_ordered_as_numbers_and_matched_by_name_in_other_data(tmp_path):
+    for name, cells in (("own", "9 10 b 9"), ("other", "10 b 9 10")):
+        rows = "".join(f"{cell},{k}.5\n" for k, cell in enumerate(cells.split()))
+        (tmp_path / f"{name}.csv").write_text(f"c,x\n{rows}")
+    own, other = (open_data(tmp_path / f"{name}.csv", whole=True) for name in ("own", "other"))
+    assert own.columns[0].categories == ("9", "10", "b")
+    assert own.train[:, 0].tolist() == [0, 1, 2, 0]
+    known = (dataclasses.replace(own.columns[0], categories=("b", "10", "9", "2")), own.columns[1])
+    assert with_columns(other, known).test[:, 0].tolist() == [1, 0, 2, 1]
+
+
+@catches("""data/column_types.py: a question mark is a category [?]
+- "null", "none", "?"}
++ "null", "none"}""")
+@pytest.mark.parametrize("word", ["", "NA", "n/a", "NaN", "null", "None", "?"])
+def test_every_usual_word_for_a_missing_value_is_one(tmp_path, word):
+    (tmp_path / "x.csv").write_text(f"a,b\n1.5,2.5\n{word},3.5\n2.5,4.5\n")
+    data = open_data(tmp_path / "x.csv", whole=True)
+    assert [column.type for column in data.columns] == ["real", "real"]
+    assert data.train[:, 0].isnan().tolist() == [False, True, False]
+
+
+@catches("""data/table_file.py: a first row of numbers and words is a header [1.5,red]
+- return all(cells) and not any(
++ return not all(""")
+@catches("""data/table_file.py: a first row with an empty cell is a header [,red]
+- return all(cells) and not any(
++ return not any(""")
+@pytest.mark.parametrize("first", ["1.5,red", ",red", "a,7"])
+def test_a_first_row_that_holds_a_number_or_a_hole_is_data(tmp_path, first):
+    (tmp_path / "x.csv").write_text(f"{first}\n2.5,blue\n3.5,red\n2.5,blue\n")
+    assert len(open_data(tmp_path / "x.csv", whole=True).train) == 4
+
+
+@catches("""data/table_file.py: the delimiter of a .tsv file is guessed
+- if path.suffix.lower() == ".tsv":
++ if False:""")
+def test_the_delimiter_of_a_tsv_file_is_the_tab_whatever_its_cells_hold(tmp_path):
+    (tmp_path / "x.tsv").write_text("a,1|x\tb,2|y\n" + "".join(f"p,{k}|u\tq,{k % 2}|v\n" for k in range(3)))
+    assert [column.name for column in open_data(tmp_path / "x.tsv", whole=True).columns] == ["a,1|x", "b,2|y"]
+
+
+@catches("""data/table_columns.py: the scale of a column is the sample standard deviation
+- std = values.std(correction=0).item()
+-     scale
++ std = values.std(correction=1).item()
++     scale""")
+@catches("""data/table_columns.py: a column without holes in these rows is complete
+- missing=column.missing or len(present)
++ missing=len(present)""")
+def test_columns_are_standardized_by_mean_and_standard_deviation_and_stay_incomplete():
+    rows = torch.tensor([[1.0, 5.0], [3.0, math.nan], [1.0, 7.0], [3.0, math.nan]], dtype=torch.float64)
+    first, second = fitted((Column("a", missing=True), Column("b")), rows)
+    assert (first.center, first.scale, first.missing) == (2.0, 1.0, True)
+    assert (second.center, second.scale, second.missing) == (6.0, 1.0, True)
+
+
+@catches("""data/table_columns.py: a shape need not gain the logarithm of the number of rows
+- max(SMALLEST_GAIN, math.log(len(u)))
++ SMALLEST_GAIN""")
+@catches("""data/table_columns.py: repeated values may have a shape
+- len(values) >= FEWEST_VALUES and len(values.unique())
++ len(values) >= FEWEST_VALUES or len(values.unique())""")
+def test_a_shape_is_left_out_if_it_gains_little_or_values_are_few_or_repeated(monkeypatch):
+    monkeypatch.setattr(table_columns, "SMALLEST_GAIN", 0.0)
+    normal = torch.randn(200, 1, generator=generator(0), dtype=torch.float64)
+    skewed = normal.mul(2).exp()
+    (large,) = fitted((Column("x"),), skewed)
+    assert large.skew != 0
+    for rows in (normal, skewed[:29], skewed[:20].repeat(10, 1)):
+        (column,) = fitted((Column("x"),), rows)
+        assert (column.skew, column.tail) == (0.0, 1.0)
+
+
+@catches("""data/table_columns.py: the limits of long and of short tails are swapped
+- torch.where(free[3] > 0,
++ torch.where(free[3] < 0,""")
+def test_the_parameters_of_a_shape_stay_within_their_limits():
+    far = torch.full((4,), 1e6, dtype=torch.float64)
+    assert [part.item() for part in table_columns._limited(far)] == [3.0, 3.0, 3.0, math.log(3)]
+    assert [part.item() for part in table_columns._limited(-far)] == [-3.0, -3.0, -3.0, math.log(0.25)]
+
+
+@catches("""data/table_scale.py: samples of whole numbers are rounded down
+- row = row.round() if column.type
++ row = row.floor() if column.type""")
+def test_samples_of_whole_numbers_are_rounded_to_the_nearest():
+    scale = TableScale((Column("n", "integer", center=40.0, scale=10.0),), torch.float64)
+    values = torch.tensor([[-0.04], [0.04], [0.06], [-0.06]], dtype=torch.float64)  # 39.6, 40.4, 40.6, 39.4
+    assert scale.to_rows(values)[:, 0].tolist() == [40, 40, 41, 39]
+
+
+@catches("""data/forms/tables.py: the description of a column counts its values as missing
+- holes = len(values) - len(present)
++ holes = len(present)""")
+def test_the_description_of_a_table_has_the_range_the_mean_and_the_holes_of_each_column(tmp_path):
+    (tmp_path / "x.csv").write_text("a,c\n1.5,red\n,blue\n4.5,\n3.0,red\n")
+    data = open_data(tmp_path / "x.csv", whole=True)
+    assert data.form.facts(data) == [
+        "a: real from 1.5 to 4.5, mean 3, 1 missing",
+        "c: categorical, 2 categories (blue, red), 1 missing",
+    ]

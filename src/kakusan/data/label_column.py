@@ -71,5 +71,5 @@ def _cells(dataset: Dataset, column: Column, values: Tensor, as_text: bool) -> n
 def _label(cell: str) -> str:
     """Return a whole number without leading zeros or decimals, and any other text as it is."""
     number = number_of(cell)
-    whole = number is not None and number.is_integer() and abs(number) <= LARGEST_INTEGER
+    whole = number is not None and number.is_integer() and abs(number) < LARGEST_INTEGER
     return str(int(number)) if whole else cell

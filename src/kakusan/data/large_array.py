@@ -30,8 +30,9 @@ def open_large(path: Path, options: ImageOptions, whole: bool, tell: Tell | None
         for index, image in enumerate(images):
             tick(index)
             pixels.append(np.asarray(image, dtype=np.uint8))
-        few = dataset_of(name, np.array(array[:2]), whole=whole)  # checks the shape, and describes the data
-        channels = images.shape[1]
+        few = dataset_of(name, np.array(array[:2]), whole=whole)  # checks the shape
+        words = "values 0 and 1 taken as black and white (0 and 255)" if pixels.most == 1 else ""
+        few, channels = dataclasses.replace(few, prepared=words), images.shape[1]
         if whole:
             everything = pixels.stack("train", range(len(images)), channels)
             return dataclasses.replace(few, train=everything, test=everything, source=WHOLE)
@@ -41,7 +42,6 @@ def open_large(path: Path, options: ImageOptions, whole: bool, tell: Tell | None
             train=pixels.stack("train", train.tolist(), channels),
             test=pixels.stack("test", test.tolist(), channels),
             source=RANDOM_TENTH,
-            prepared="values 0 and 1 taken as black and white (0 and 255)" if pixels.most == 1 else "",
         )
 
     return cache.open() or cache.made(convert)

@@ -275,7 +275,7 @@ def _flags(wanted: Wanted) -> list[str]:
         word
         for name, value in given.items()
         if value is not None and value != plain[name]
-        for word in (f"--{name}", str(value).removesuffix(".0"))
+        for word in (f"--{name}", str(value).removesuffix(".0") if name == "minutes" else str(value))
     ]
 
 

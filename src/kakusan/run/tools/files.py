@@ -51,7 +51,7 @@ def one_example(model: TrainedModel, run: Path | str, word: str) -> Tensor:
         decoded = read_image(path, ImageOptions((height, width), channels))
     except (Unusable, MadeHere) as error:
         raise InputError(f"{path} is not a usable image ({error}); give one image file of any size") from error
-    return model.examples(decoded.pixels[None])
+    return model.examples(decoded.pixels[None].copy())  # a decoder's array is read-only
 
 
 def check_file(path: Path, suffixes: tuple[str, ...]) -> None:

@@ -1,0 +1,369 @@
+"""Each option of an evaluation, comparison or classification is used, and labels follow their examples."""
+
+import dataclasses
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from harness.faults import catches
+from kakusan.data.forms.images import ImageForm
+from kakusan.data.forms.tables import TableForm
+from kakusan.likelihood.classes import Posterior
+from kakusan.likelihood.compare import Comparison
+from kakusan.likelihood.evaluation import Estimate, Evaluation, summarize
+from kakusan.run import bayes, compare, evaluate, finish, importance, looks, summary
+from kakusan.timesteps import StepLaw
+
+TRAIN, TEST = torch.arange(20, 50), torch.arange(12)
+
+
+def result(x, evaluations=5):
+    """An evaluation of examples that are numbers."""
+    return summarize(Estimate({"bound": -x.double()}, {"bound": None}, 1.0, None, evaluations, ""), 1)
+
+
+class Heard:
+    """A model whose examples are numbers, and whose arguments are remembered. The label of an example is the number."""
+
+    classes = ("a", "b")
+    num_dims = 1
+    measured_in = "numbers"
+    recipe = SimpleNamespace(model=None)
+    chain = None
+    family = SimpleNamespace(
+        form=ImageForm(),
+        timestep_law=lambda model: None,
+        has_bound=True,
+        estimators=True,
+        repeats=lambda num: 1,
+        details=lambda *given: {},
+        detail_lines=lambda details: [],
+    )
+
+    def __init__(self):
+        self.calls = []
+
+    def evaluate(self, x, seed=0, importance=None, law=None, labels=None):
+        self.calls.append({"x": x, "seed": seed, "importance": importance, "law": law, "labels": labels})
+        return result(x)
+
+    def classify(self, x, evaluations=256, seed=0):
+        self.calls.append({"x": x, "evaluations": evaluations, "seed": seed})
+        probs = torch.full((len(x), 2), 0.5, dtype=torch.float64)
+        return Posterior(
+            probs, -torch.arange(2.0).double().expand(len(x), 2), torch.zeros(len(x)), 3, torch.zeros(len(x))
+        )
+
+    def check_bound(self):
+        pass
+
+    def check_data(self, dataset):
+        pass
+
+    def grid_nats(self):
+        return 100.0
+
+
+DATASET = SimpleNamespace(
+    train=TRAIN,
+    test=TEST,
+    train_cond=TRAIN,
+    test_cond=TEST,
+    names=(),
+    classes=("a", "b"),
+    num_dims=1,
+    name="numbers",
+    form=ImageForm(),
+    digest=lambda: "d",
+    describe=lambda: "numbers",
+)
+
+
+def labels_of(config, dataset, part, limit):
+    return getattr(dataset, f"{part}_cond")[:limit]
+
+
+@pytest.fixture
+def models(monkeypatch):
+    """The models that the next commands load, in order."""
+    made = [Heard(), Heard()]
+    source = SimpleNamespace(facts=SimpleNamespace(data=SimpleNamespace(digest="d")))
+    for module in (bayes, compare, evaluate):
+        left = list(made)
+        monkeypatch.setattr(module, "load", lambda run, device, left=left: left.pop(0))
+        monkeypatch.setattr(module, "data_of", lambda source, model, data, argument="": DATASET)
+        monkeypatch.setattr(module, "open_source", lambda run: source)
+        monkeypatch.setattr(module, "known_labels", labels_of)
+    for module in (finish, summary):
+        monkeypatch.setattr(module, "known_labels", labels_of)
+    return made
+
+
+# Comparisons
+
+
+@catches("""run/compare.py: a comparison always measures held-out examples
+- examples = (dataset.test if split == "test" else dataset.train)[:limit]
++ examples = dataset.test[:limit]""")
+@catches("""run/compare.py: a comparison always has the first seed
+- model.evaluate(examples, seed, law=law
++ model.evaluate(examples, 0, law=law""")
+@catches("""run/compare.py: each model of a comparison has its own timesteps
+- model.evaluate(examples, seed, law=law
++ model.evaluate(examples, seed, law=None""")
+def test_both_models_of_a_comparison_get_the_same_examples_seed_timesteps_and_labels(models, monkeypatch):
+    law = StepLaw.uniform(3)
+    monkeypatch.setattr(compare, "_common_law", lambda models: law)
+    compare.compare("a", "b", split="train", limit=4, seed=7)
+    for model in models:
+        (call,) = model.calls
+        assert call["x"].tolist() == call["labels"].tolist() == [20, 21, 22, 23]
+        assert (call["seed"], call["law"]) == (7, law)
+
+
+@catches("""run/compare.py: the timesteps of a comparison are those of its first model
+- StepLaw((first.probs + second.probs) / 2)
++ StepLaw(first.probs)""")
+def test_the_timesteps_of_a_comparison_are_drawn_from_both_distributions(models):
+    laws = [StepLaw(torch.tensor(probs, dtype=torch.float64)) for probs in ([0.5, 0.5, 0.0], [0.0, 0.5, 0.5])]
+    both = [SimpleNamespace(family=SimpleNamespace(timestep_law=lambda model, law=law: law)) for law in laws]
+    assert compare._common_law(both).probs.tolist() == [0.25, 0.5, 0.25]
+    short = SimpleNamespace(family=SimpleNamespace(timestep_law=lambda model: StepLaw.uniform(2)))
+    assert compare._common_law([both[0], short]) is None
+
+
+@catches("""run/compare.py: the run that needs more bits is named as the better one
+- fewer = self.paths[found.difference > 0]
++ fewer = self.paths[found.difference < 0]""")
+@pytest.mark.parametrize(("difference", "words"), [(-0.5, "one needs fewer"), (0.5, "two needs fewer"), (0.1, "")])
+def test_the_run_of_fewer_bits_is_named_if_the_difference_is_clear(difference, words):
+    found = Comparison(difference, 0.1, 0.2, 0.0, 0.0, 10)
+    last = compare.Compared(("one", "two"), (result(TEST), result(TEST)), found).lines()[-1]
+    assert words in last
+    assert ("needs fewer" in last) == bool(words)
+
+
+@catches("""run/looks.py: the labels of every block are the first ones
+- None if k is None else k[rows])
++ None if k is None else k[: len(rows)])""")
+@catches("""run/looks.py: every block has the same noise
+- seed + len(blocks), law=law
++ seed, law=law""")
+@catches("""run/looks.py: the models of a comparison in blocks have their own timesteps
+- seed + len(blocks), law=law
++ seed + len(blocks), law=None""")
+@catches("""run/looks.py: examples are measured in their order
+- order = torch.randperm(len(examples), generator=stream(seed, "looks"))
++ order = torch.arange(len(examples))""")
+@catches("""run/looks.py: a comparison in blocks costs what its first block costs
+- evaluations = sum(part.network_evaluations for part in parts)
++ evaluations = parts[0].network_evaluations""")
+def test_blocks_of_a_comparison_are_random_examples_with_their_labels_and_noise_of_their_own():
+    pair, law, x = [Heard(), Heard()], StepLaw.uniform(3), torch.arange(700)
+    (first, second), stopped = looks.measure_until_decided(pair, x, 5, law, [x, None])
+    assert stopped.num_looks == 3
+    for model, labeled in zip(pair, (True, False)):
+        assert [call["seed"] for call in model.calls] == [5, 6, 7]
+        assert all(call["law"] is law for call in model.calls)
+        for call in model.calls:
+            assert torch.equal(call["labels"], call["x"]) if labeled else call["labels"] is None
+        measured = torch.cat([call["x"] for call in model.calls])
+        assert torch.equal(measured.sort().values, x)
+        assert not torch.equal(measured, x)
+    assert all(torch.equal(a["x"], b["x"]) for a, b in zip(*(model.calls for model in pair)))
+    assert first.network_evaluations == second.network_evaluations == 15
+    assert first.num_images == 700
+
+
+# Classification
+
+
+def posterior(probs):
+    probs = torch.tensor(probs, dtype=torch.float64)
+    return Posterior(probs, probs.log(), torch.full((len(probs),), 0.25), 8, torch.arange(float(len(probs))))
+
+
+@catches("""run/bayes.py: an accuracy of 100 % is certain
+- near = (right + 1) / (num + 2)
++ near = right / num""")
+@catches("""run/bayes.py: unlabeled examples count as mistakes
+- None if self.labels is None else self.labels >= 0
++ None if self.labels is None else self.labels >= -1""")
+def test_the_accuracy_is_that_of_labeled_examples_and_never_certain():
+    found = bayes.Classified(("a", "b"), ("x", "y", "z"), posterior([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]]))
+    assert found.accuracy is None
+    share, stderr, num = dataclasses.replace(found, labels=torch.tensor([0, 1, -1])).accuracy
+    assert (share, num) == (1.0, 2)
+    assert stderr == pytest.approx((0.75 * 0.25 / 2) ** 0.5)  # three of four by Laplace's rule
+    assert dataclasses.replace(found, labels=torch.tensor([0, 0, -1])).accuracy[0] == 0.5
+    assert dataclasses.replace(found, labels=torch.tensor([-1, -1, -1])).accuracy is None
+
+
+@catches("""run/bayes.py: the table of classes has the error before the log-odds
+- (found.k.tolist(), found.probs, found.log_odds.tolist(), found.stderr.tolist())
++ (found.k.tolist(), found.probs, found.stderr.tolist(), found.log_odds.tolist())""")
+def test_the_table_of_classes_has_the_likeliest_label_its_probability_and_log_odds():
+    found = bayes.Classified(("a", "b"), ("x", "y"), posterior([[0.9, 0.1], [0.2, 0.8]]))
+    assert found.table().splitlines()[1:] == ["x,a,0.9000,0.00,0.25", "y,b,0.8000,1.00,0.25"]
+    assert found.examples()[1] == {
+        "name": "y", "label": "b", "probabilities": [0.2, 0.8], "log_odds_standard_error": 0.25,
+    }  # fmt: skip
+
+
+@catches("""run/bayes.py: a classification always has the default number of evaluations
+- found = model.classify(examples, evaluations, seed)
++ found = model.classify(examples, seed=seed)""")
+@catches("""run/bayes.py: a classification always has the first seed
+- found = model.classify(examples, evaluations, seed)
++ found = model.classify(examples, evaluations)""")
+@catches("""run/bayes.py: the bound of a classification is a density
+- .mean().item() + model.grid_nats()
++ .mean().item()""")
+def test_a_classification_has_its_part_limit_evaluations_and_seed(models, monkeypatch):
+    told = []
+    monkeypatch.setattr(summary, "noise_caution", lambda model, bits: told.append(bits) or [])
+    found = bayes.classify("run", split="train", limit=3, evaluations=9, seed=4)
+    (call,) = models[0].calls
+    assert call["x"].tolist() == found.labels.tolist() == [20, 21, 22]
+    assert (call["evaluations"], call["seed"]) == (9, 4)
+    assert found.names == ("0", "1", "2")
+    assert told == pytest.approx([-100 / 0.6931471805599453])
+
+
+# Evaluations
+
+
+@catches("""run/evaluate.py: the bound summed over classes is estimated once
+- turns = range(repeats or model.family.repeats(len(examples)))
++ turns = range(1)""")
+@catches("""run/evaluate.py: repeated bounds summed over classes have the same noise
+- seed + _REPEAT * k, labels=found.probs)
++ seed, labels=found.probs)""")
+@catches("""run/evaluate.py: examples that are classified have the last labels
+- labels[: len(examples)]
++ labels[-len(examples) :]""")
+def test_classified_examples_have_their_labels_and_independent_estimates(models):
+    found = evaluate.evaluate("run", classified=3, repeats=2, seed=4, limit=5)
+    whole, again, classes, *summed = models[0].calls
+    for k, call in enumerate((whole, again)):
+        assert call["x"].tolist() == call["labels"].tolist() == [0, 1, 2, 3, 4]
+        assert call["seed"] == 4 + 1_000_003 * k
+    assert classes["x"].tolist() == [0, 1, 2]
+    assert [call["seed"] for call in summed] == [4, 4 + 1_000_003]
+    assert found.measured.details["classes"]["num_labeled"] == 3
+    assert found.measured.details["classes"]["accuracy"] == pytest.approx(1 / 3)  # the first class of labels 0, 1, 2
+
+
+@catches("""run/evaluate.py: importance samples are not used
+- seed + _REPEAT * k, importance, labels=labels)
++ seed + _REPEAT * k, None, labels=labels)""")
+@catches("""run/evaluate.py: the split is not used
+- examples = (dataset.test if split == "test" else dataset.train)[:limit]
++ examples = dataset.test[:limit]""")
+def test_an_evaluation_has_its_part_and_its_importance_samples(models):
+    evaluate.evaluate("run", split="train", limit=2, importance=50, classified=0)
+    (call,) = models[0].calls
+    assert (call["x"].tolist(), call["labels"].tolist(), call["importance"]) == ([20, 21], [20, 21], 50)
+
+
+@catches("""run/evaluate.py: the three estimators always have the first seed
+- len(examples), seed, offset_nats=model.grid_nats())
++ len(examples), 0, offset_nats=model.grid_nats())""")
+@catches("""run/evaluate.py: the three estimators bound a density
+- seed, offset_nats=model.grid_nats())
++ seed)""")
+def test_the_three_estimators_have_the_seed_and_the_offset_of_the_bound(monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        evaluate,
+        "three_estimates",
+        lambda chain, batch, num, seed, offset_nats=0.0: seen.append((num, seed, offset_nats)) or {},
+    )
+    model = SimpleNamespace(batches=lambda x: None, chain=None, grid_nats=lambda: 2.5)
+    evaluate._with_estimators(evaluate.Measured(result(TEST), {}, []), model, TEST, 9)
+    assert seen == [(12, 9, 2.5)]
+
+
+@catches("""run/evaluate.py: the error from the examples is in bits/dim for every form
+- own = form.in_unit(result.standard_error_images, result.num_dims)
++ own = result.standard_error_images""")
+@catches("""run/evaluate.py: the Monte Carlo error is in bits/dim for every form
+- noise = form.in_unit(result.standard_error_monte_carlo, result.num_dims)
++ noise = result.standard_error_monte_carlo""")
+def test_both_parts_of_the_error_are_in_the_unit_of_the_bound():
+    blank = dict.fromkeys(Evaluation.__dataclass_fields__)
+    found = Evaluation(**{**blank, "standard_error_monte_carlo": 0.5, "standard_error_images": 0.25, "num_dims": 2})
+    words = evaluate.error_words(found, TableForm())
+    assert "Monte Carlo error 0.6931 (" in words  # 2 ln 2 / 2 nats
+    assert "error from the examples 0.3466 (" in words
+
+
+@catches("""run/importance.py: the classes of the first batch are those of every batch
+- known.k[part].to
++ known.k[: len(part)].to""")
+@catches("""run/importance.py: every batch has the same noise
+- stream(seed, "importance", int(part[0]))
++ stream(seed, "importance")""")
+def test_an_importance_weighted_bound_has_the_class_of_each_example_and_noise_of_each_batch(monkeypatch):
+    drawn = []
+
+    def bound(chain, x, samples, generator, cond):
+        drawn.append(torch.rand((), generator=generator).item())
+        assert torch.equal(x, cond)
+        return x.double()
+
+    monkeypatch.setattr(importance, "BATCH", 5)
+    monkeypatch.setattr(importance, "importance_bound", bound)
+    monkeypatch.setattr(importance, "assigned", lambda *given: SimpleNamespace(k=TEST))
+    monkeypatch.setattr(importance, "with_classes", lambda estimate, known: estimate)
+    family = SimpleNamespace(draws_latents=True, evaluations_per_draw=lambda chain: 1)
+    model = SimpleNamespace(
+        batches=lambda data, seed: lambda rows: data[rows], chain=SimpleNamespace(depth=1), device="cpu", family=family
+    )
+    found = importance.importance_estimate(model, TEST, 4, 0)
+    assert found.terms["bound"].tolist() == TEST.tolist()
+    assert len(set(drawn)) == 3
+    assert found.evaluations == 12 * 4
+
+
+# A run's own measurements
+
+
+@catches("""run/finish.py: the labels of training examples are the first ones
+- None if labels is None else labels[rows])
++ None if labels is None else labels[:num])""")
+@catches("""run/finish.py: the held-out bound is measured with the labels of training
+- dataset, "test", MEASURED_IMAGES)
++ dataset, "train", MEASURED_IMAGES)""")
+@catches("""run/finish.py: the bound of training examples is that of the first ones
+- torch.linspace(0, len(dataset.train) - 1, num, dtype=torch.float64).long()
++ torch.arange(num)""")
+def test_marks_measure_held_out_and_evenly_spaced_training_examples_with_their_labels(models):
+    state = SimpleNamespace(step=3, seconds=1.0, images=lambda batch: 3 * batch, loss=0.5, num_skipped=0)
+    trainer = SimpleNamespace(state=state, settings=SimpleNamespace(batch=8))
+    line = finish.measure(models[0], trainer, DATASET)
+    held_out, training = models[0].calls
+    assert held_out["x"].tolist() == held_out["labels"].tolist() == TEST.tolist()
+    rows = [int(29 * k / 11) for k in range(12)]
+    assert training["x"].tolist() == training["labels"].tolist() == TRAIN[rows].tolist()
+    assert (line["examples"], line["examples_per_second"]) == (24, 24.0)
+    assert line["bits_per_dim"] != line["train_bits_per_dim"]
+
+
+@catches("""run/summary.py: the summary is measured with the labels of training
+- dataset, "test", held_out)
++ dataset, "train", held_out)""")
+def test_the_summary_measures_the_first_held_out_examples_with_their_labels(models, monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        summary,
+        "measure_bound",
+        lambda model, x, labels: seen.append((x, labels)) or evaluate.Measured(result(x), {}, []),
+    )
+    monkeypatch.setattr(summary, "floor_bits", lambda model: None)
+    lines = summary.summarize(models[0], DATASET, 5)["lines"]
+    ((x, labels),) = seen
+    assert x.tolist() == labels.tolist() == [0, 1, 2, 3, 4]
+    assert "the first 5 of 12" in lines[-1]
+    assert "the first" not in summary.summarize(models[0], DATASET, 12)["lines"][-1]

@@ -1,0 +1,429 @@
+"""What is measured and exported: sets, labels and metadata are those of the model, its data and its samples."""
+
+import json
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from torch.testing import assert_close
+
+from harness.faults import catches
+from harness.support import seeded
+from kakusan.console import line_width
+from kakusan.data.open import open_data
+from kakusan.distributed import all_gather
+from kakusan.errors import Stopped
+from kakusan.exchange import card, import_model, onnx, onnx_chain
+from kakusan.exchange.check_against import Agreement, Row
+from kakusan.exchange.parts import parts_of
+from kakusan.images import Images
+from kakusan.measure import multiscale, samples
+from kakusan.measure.classes import class_shares
+from kakusan.measure.copies import Nearest, closest_pairs, copy_verdict
+from kakusan.measure.grid import GridMetric
+from kakusan.measure.metric import Examples, Sets, Value, shuffled
+from kakusan.recipes import find
+from kakusan.run.build import build
+from kakusan.run.families.diffusion import DiffusionConfig
+from kakusan.run.families.vae import VAEConfig
+from kakusan.run.model_file import ExportedModel, Facts, Source, read
+from kakusan.run.recipe import Recipe
+from kakusan.run.trained_model import TrainedModel
+from kakusan.settings import Length
+from kakusan.signals import Received, handled_by, left_to_the_system
+from kakusan.storage import commit, files
+from kakusan.storage.lock import WriterLock
+
+# Measures of samples
+
+
+@pytest.fixture
+def heard(monkeypatch):
+    """The sets that are measured."""
+    seen = []
+    monkeypatch.setattr(
+        samples, "_measure", lambda name, sets: seen.append(sets) or SimpleNamespace(classes={}, closest=[])
+    )
+    return seen
+
+
+@catches("""measure/samples.py: a copied image has its place among the compared ones
+- pairs = [replace(pair, train=int(chosen[pair.train])) for pair in pairs]
++ pairs = list(pairs)""")
+def test_the_nearest_of_many_training_images_is_named_by_its_place_among_all(heard, monkeypatch):
+    monkeypatch.setattr(samples, "MOST_TRAIN", 120)
+    train = torch.randint(0, 256, (200, 1, 8, 8), generator=seeded(0), dtype=torch.uint8)
+    copied = int(shuffled(200)[:120].sort().values[60])
+    assert copied != 60
+    drawn = torch.randint(0, 256, (100, 8, 8, 1), generator=seeded(1), dtype=torch.uint8).numpy()
+    drawn[7] = train[copied].permute(1, 2, 0)
+    found = samples.measure_images(drawn, train, train[:100].flip(3), "multiscale")
+    assert (found.closest[0].sample, found.closest[0].train, found.closest[0].distance) == (7, copied, 0)
+
+
+@catches("""measure/samples.py: the classes of real images are those of all training images
+- "floor": floor.probabilities}
++ "floor": real.probabilities}""")
+@catches("""measure/samples.py: held-out images are compared in their order
+- sets = Sets(ours, held[shuffled(len(held))], real)
+-     floor
++ sets = Sets(ours, held, real)
++     floor""")
+@catches("""measure/samples.py: the classes of held-out images are those of the samples
+- "reference": held.probabilities,
++ "reference": ours.probabilities,""")
+def test_classes_are_counted_among_samples_held_out_and_as_many_training_images(heard, monkeypatch):
+    def examples(images, features):
+        pixels = torch.from_numpy(np.array(images)).flatten(1).double()
+        return Examples(pixels, torch.nn.functional.one_hot(pixels[:, 0].long() % 3, 3).double(), pixels)
+
+    monkeypatch.setattr(samples, "_images", examples)
+    parts = [torch.randint(0, 256, (n, 1, 2, 2), generator=seeded(n), dtype=torch.uint8) for n in (100, 150, 130)]
+    ours, train, held = parts
+    found = samples.measure_images(ours.permute(0, 2, 3, 1).numpy(), train, held, "digits")
+    probs = [examples(part.numpy(), "").probabilities for part in parts]
+    assert found.classes == {
+        "samples": class_shares(probs[0]),
+        "reference": class_shares(probs[2]),
+        "floor": class_shares(probs[1][shuffled(150)[:100]]),
+    }
+    (sets,) = heard
+    assert torch.equal(sets.reference.features, held.flatten(1).double()[shuffled(130)])
+    assert torch.equal(sets.train.features, train.flatten(1).double())
+
+
+@catches("""measure/samples.py: features are scaled by those of the samples
+- mean, scale = multiscale.scaling(raw[1])
++ mean, scale = multiscale.scaling(raw[0])""")
+def test_features_of_any_images_are_standardized_by_those_of_training():
+    draw = np.random.default_rng(0)
+    ours, train, held = (draw.integers(0, top, (40, 8, 8, 1), dtype=np.uint8) for top in (60, 256, 256))
+    found = samples._multiscale(ours, train, held)
+    assert_close(found[1].features.mean(0), torch.zeros(found[1].features.shape[1]), rtol=0, atol=1e-4)
+    assert found[1].features.std(0).max() < 1 + 1e-4
+    assert found[0].features.mean(0).abs().max() > 1
+
+
+@catches("""measure/multiscale.py: all scales have the same filters
+- stream("multiscale", channels, scale)
++ stream("multiscale", channels)""")
+@catches("""measure/multiscale.py: filters of edges respond to brightness
+- first[: WIDTH // 2] -= first[: WIDTH // 2].mean((2, 3), keepdim=True)
++ first[: WIDTH // 2] -= first[: WIDTH // 2].mean()""")
+@catches("""measure/multiscale.py: filters have any norm
+- return part / part.flatten(1).norm(dim=1)[:, None, None, None]
++ return part / part.norm()""")
+def test_every_scale_has_filters_of_its_own_with_norm_1_and_half_of_them_see_edges_only():
+    scales = multiscale.filters(3)
+    for first, second, _ in scales:
+        for part in (first, second):
+            assert_close(part.flatten(1).norm(dim=1), torch.ones(len(part)))
+        assert_close(first[:8].mean((2, 3)), torch.zeros(8, 3), rtol=0, atol=1e-6)
+        assert first[8:].mean((2, 3)).abs().min() > 1e-6
+    for one, other in ((0, 1), (1, 2)):
+        assert not torch.allclose(scales[one][0], scales[other][0])
+
+
+@catches("""measure/grid.py: the error of the ratio is that of the samples alone
+- for part in (ours, theirs)
+-             if
++ for part in (ours,)
++             if""")
+def test_the_error_of_the_ratio_of_powers_has_both_parts():
+    ours, theirs = torch.tensor([1.0, 3.0, 5.0]), torch.tensor([1.0, 2.0])
+    sets = Sets(Examples(torch.zeros(3, 1), grid=ours), Examples(torch.zeros(2, 1), grid=theirs))
+    found = GridMetric().compute(sets)["grid_power"]
+    assert found.value == 2.0
+    assert found.standard_error == pytest.approx(2 * (4 / 3 / 9 + 0.5 / 2 / 2.25) ** 0.5)
+
+
+@catches("""measure/copies.py: the samples that resemble no training image are shown
+- ratios.argsort(stable=True)[:NUM_PAIRS]
++ ratios.argsort(stable=True, descending=True)[:NUM_PAIRS]""")
+@catches("""measure/copies.py: a pair has the second nearest image
+- int(near.indices[i, 0]), near.distances[i, 0].item()
++ int(near.indices[i, 1]), near.distances[i, 0].item()""")
+def test_the_closest_pairs_have_the_smallest_ratios_first():
+    distances = torch.tensor([[3.0, 4.0], [1.0, 4.0], [2.0, 4.0]], dtype=torch.float64)
+    pairs = closest_pairs(Nearest(distances, torch.tensor([[10, 11], [20, 21], [30, 31]])))
+    assert [(one.sample, one.train, one.distance, one.ratio) for one in pairs] == [
+        (1, 20, 1.0, 0.25), (2, 30, 2.0, 0.5), (0, 10, 3.0, 0.75),
+    ]  # fmt: skip
+
+
+@catches("""measure/copies.py: the verdict on copies is that by pixels
+- max(shares, key=lambda one: one[0] - one[1])
++ shares[0]""")
+@catches("""measure/copies.py: the verdict on memorization is that by pixels
+- max((values[f"nearer_{kind}"] for kind in kinds), key=lambda one: one.value)
++ values[f"nearer_{kinds[0]}"]""")
+def test_the_verdict_is_by_the_features_or_pixels_that_show_most():
+    floor = {"copied_pixels": Value(0.01), "copied_features": Value(0.01)}
+    near = {"nearer_pixels": Value(0.5, 0.01), "nearer_features": Value(0.5, 0.01)}
+    values = {"copied_pixels": Value(0.01), "copied_features": Value(0.4), **near}
+    assert "40.0% of samples are copies of training examples by features" in copy_verdict(values, floor, 1000)
+    values |= {"copied_features": Value(0.01), "nearer_features": Value(0.7, 0.01)}
+    assert "70% of samples are nearer" in copy_verdict(values, floor, 1000)
+
+
+# Exports and imports
+
+
+def diffusion(early=False, **settings):
+    """An untrained diffusion model, with other weights from early in its run."""
+    config = DiffusionConfig(width=8, inner_width=8, blocks=1, depth=40, guidance=2.0 if early else 1.0, **settings)
+    shape, made = (1, 8, 8), []
+    for number in range(2):
+        module = build(config, shape)
+        for parameter in module.parameters():
+            torch.nn.init.normal_(parameter, std=0.2, generator=seeded(number))
+        made.append(module)
+    weights = made[1].state_dict() if early else None
+    return TrainedModel(Recipe("r", "", config), made[0], shape, torch.device("cpu"), weights)
+
+
+@catches("""exchange/parts.py: the weaker network of an export is the better one
+- networks = [network.model.denoiser, network.weaker.denoiser]
++ networks = [network.model.denoiser, network.model.denoiser]""")
+@catches("""exchange/parts.py: the networks of an export change places
+- networks = [network.model.denoiser, network.weaker.denoiser]
++ networks = [network.weaker.denoiser, network.model.denoiser]""")
+def test_an_export_has_the_network_first_and_then_the_weaker_one_with_its_weight():
+    model = diffusion(early=True)
+    parts = parts_of(model, Path("x"))
+    for network, own in zip(parts.networks, (model.chain, model.weaker), strict=True):
+        for one, other in zip(network.parameters(), own.denoiser.parameters(), strict=True):
+            assert torch.equal(one, other)
+    assert parts.weight == 2.0
+    log_snr, (low, high) = model.chain.schedule.log_snr, model.recipe.model.guidance_range
+    assert parts.guided[1:] == [bool(low <= one <= high) for one in log_snr[1:].tolist()]
+
+
+@catches("""exchange/onnx.py: the steps of an exported model have another spacing
+- "times": model.sampling.times(),
++ "times": model.sampling.times(spacing="uniform"),""")
+@catches("""exchange/onnx.py: an exported model says that every step is guided
+- [t for t, guided in enumerate(parts.guided) if guided]
++ [t for t, guided in enumerate(parts.guided)]""")
+@catches("""exchange/onnx.py: the signal of an exported model begins at the first step
+- "alpha_bar": chain.schedule.alpha_bar.tolist()
++ "alpha_bar": chain.schedule.alpha_bar[1:].tolist()""")
+def test_the_metadata_of_an_exported_model_are_its_own(monkeypatch):
+    model = diffusion(early=True, likelihood="gaussian", clusters=0)
+    parts = parts_of(model, Path("x"))
+    facts = Facts(model.recipe, model.event_shape, Source("mine", "images", "1" * 64), {"torch": "9"})
+    monkeypatch.setattr(onnx, "card_of", lambda source: "card")
+    found = onnx.metadata(model, parts, SimpleNamespace(facts=facts))
+    chain = model.chain
+    assert found["times"] == model.sampling.times() != model.sampling.times(spacing="uniform")
+    assert found["pixel_range"] == [model.scale.low, model.scale.high]
+    assert_close(torch.tensor(found["alpha_bar"], dtype=torch.float64), chain.schedule.alpha_bar)
+    assert (found["solver"], found["guidance"], found["prediction"]) == ("dpm++2m-sde", 2.0, "v")
+    assert found["guided_times"] == [t for t in range(41) if parts.guided[t]] != list(range(41))
+    assert found["clip"] == (None if chain.clip is None else list(chain.clip))
+    assert found["data"] == {"name": "mine", "kind": "images", "sha256": "1" * 64}
+    assert (found["versions"], found["card"], found["event_shape"]) == ({"torch": "9"}, "card", [1, 8, 8])
+    assert found["class_probs"] is None
+
+
+@catches("""exchange/onnx_chain.py: a chain in onnxruntime does not clip
+- clip=None if facts["clip"] is None else tuple(facts["clip"])
++ clip=None""")
+@catches("""exchange/onnx_chain.py: a chain in onnxruntime has the noise of the next step
+- Schedule.from_betas(1 - alpha_bar[1:] / alpha_bar[:-1])
++ Schedule.from_betas((1 - alpha_bar[1:] / alpha_bar[:-1]).roll(1))""")
+def test_a_chain_of_an_onnx_file_has_the_schedule_clipping_and_steps_of_its_metadata(tmp_path, monkeypatch):
+    facts = {
+        "prediction": "x", "event_shape": [1, 2, 2], "alpha_bar": [1.0, 0.9, 0.5, 0.01], "clip": [-1.0, 1.0],
+        "solver": "ddim", "times": [1, 3], "guidance": None, "guided_times": [], "class_probs": None,
+    }  # fmt: skip
+    texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in facts.items()}
+    session = SimpleNamespace(get_inputs=list, get_modelmeta=lambda: SimpleNamespace(custom_metadata_map=texts))
+    runtime = SimpleNamespace(SessionOptions=SimpleNamespace, InferenceSession=lambda *given, **named: session)
+    monkeypatch.setitem(sys.modules, "onnxruntime", runtime)
+    (tmp_path / "x.onnx").write_bytes(b"x")
+    chain, keywords = onnx_chain.open_chain(tmp_path / "x.onnx")
+    assert chain.clip == (-1.0, 1.0)
+    assert_close(chain.schedule.alpha_bar, torch.tensor(facts["alpha_bar"], dtype=torch.float64))
+    assert (chain.prediction, chain.event_shape, keywords) == ("x", (1, 2, 2), {"solver": "ddim", "times": [1, 3]})
+
+
+@catches("""exchange/import_model.py: an imported file does not know its data
+- source = Source(dataset.name, "images", dataset.digest())
++ source = Source(dataset.name, "images", model.facts.data.digest)""")
+@catches("""exchange/import_model.py: an imported file holds a path of this machine
+- data=Path(model.facts.recipe.data).name)
++ data=model.facts.recipe.data)""")
+def test_an_imported_file_names_its_data_by_their_digest_and_without_a_path(tmp_path, monkeypatch):
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).integers(0, 256, (9, 4, 6), dtype=np.uint8))
+    config, shape = VAEConfig(hidden=(4,), latent=2), (1, 4, 6)
+    facts = Facts(Recipe("r", "", config, "unknown"), shape, Source("unknown", "images", "0" * 64), {})
+    model = ExportedModel(facts, build(config, shape).state_dict())
+    monkeypatch.setattr(import_model, "read_pipeline", lambda folder: model)
+    import_model.import_model("folder", tmp_path / "m.safetensors", str(tmp_path / "x.npy"), "cpu")
+    found = read(tmp_path / "m.safetensors").facts
+    assert found.data == Source("x.npy", "images", open_data(tmp_path / "x.npy").digest())
+    assert found.recipe.data == "x.npy"
+
+
+@catches("""exchange/card.py: training and held-out examples of a card are swapped
+- {data['train']:,} for training, {data['held_out']:,} held out
++ {data['held_out']:,} for training, {data['train']:,} held out""")
+@catches("""exchange/card.py: the card has the digest of the weights for that of the data
+- ("SHA-256 of the data", facts.data.digest)
++ ("SHA-256 of the data", facts.versions["torch"])""")
+def test_a_card_has_the_facts_of_its_run():
+    records = {
+        "data.json": {"train": 90, "held_out": 10},
+        "summary.json": {"lines": ["bound", "more"], "steps": 1234, "weights_sha256": "w"},
+    }
+    run = SimpleNamespace(read=records.get, finished=True)
+    facts = Facts(find("mnist-vae"), (1, 28, 28), Source("mine", "images", "1" * 64), {"torch": "9"})
+    source = SimpleNamespace(facts=facts, run=run, name="m")
+    assert dict(card.plain_facts(source)) == {
+        "recipe": "mnist-vae",
+        "data": "mine, images of shape (1, 28, 28)",
+        "examples": "90 for training, 10 held out",
+        "bound": "bound",
+        "SHA-256 of the data": "1" * 64,
+        "made with": "torch 9",
+        "steps": "1,234",
+        "SHA-256 of the weights": "w",
+    }
+    text = card.card_of(source)
+    assert "- bound\n- more\n" in text
+    assert "- latent: 32\n" in text
+    assert "kakusan sample m.safetensors -n 64" in text
+
+
+@catches("""exchange/check_against.py: libraries agree if their last images do
+- all(row.largest <= TOLERANCE for row in self.rows)
++ all(row.last <= TOLERANCE for row in self.rows)""")
+def test_libraries_agree_only_if_no_step_differs():
+    same, other = Row("ddim", "sample", 1e-5, 1, 1e-6), Row("ddim", "sample", 1e-1, 3, 1e-6)
+    assert Agreement("diffusers", "1", [same, same]).agrees
+    assert not Agreement("diffusers", "1", [same, other]).agrees
+
+
+# Files, grids and signals
+
+
+@catches("""images.py: images that do not fill the last row are left out
+- rows = math.ceil(count / columns)
++ rows = max(1, count // columns)""")
+@catches("""images.py: a grid is filled by columns
+- top = GAP + index // columns * (height + GAP)
+-             left = GAP + index % columns * (width + GAP)
++ top = GAP + index % rows * (height + GAP)
++             left = GAP + index // rows * (width + GAP)""")
+@catches("""images.py: wide images are enlarged beyond their cell
+- SMALLEST_CELL // max(height, width)
++ SMALLEST_CELL // min(height, width)""")
+def test_a_grid_shows_every_image_in_reading_order_enlarged_to_whole_pixels():
+    images = np.zeros((5, 10, 25, 3), np.uint8) + np.arange(10, 60, 10, dtype=np.uint8)[:, None, None, None]
+    try:
+        canvas = np.asarray(Images(images).grid(2))
+    except ValueError as error:
+        pytest.fail(str(error))
+    assert canvas.shape == (3 * 22 + 2, 2 * 52 + 2, 3)
+    cells = [
+        canvas[2 + 22 * row : 22 + 22 * row, 2 + 52 * column : 52 + 52 * column]
+        for row in range(3)
+        for column in range(2)
+    ]
+    for cell, value in zip(cells, (10, 20, 30, 40, 50, 96)):
+        assert (cell == value).all()
+
+
+@catches("""distributed.py: parts are joined in the order of their names
+- for number in sorted(done)]
++ for number in sorted(done, key=str)]""")
+def test_parts_are_joined_in_the_order_of_their_numbers():
+    parts = {number: {"x": torch.tensor([number])} for number in (10, 2, 9, 0)}
+    assert [part["x"].item() for part in all_gather(parts)] == [0, 2, 9, 10]
+
+
+@catches("""signals.py: a signal of earlier work is taken for one of this
+-     Received.number = 0
+-     return _with(handle)
++     return _with(handle)""")
+@catches("""signals.py: handlers of signals are not restored
+- signal.signal(number, before)
++ pass""")
+def test_signals_are_heard_inside_the_block_alone():
+    import signal
+
+    def refuse(number, frame):
+        raise Stopped(number)
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    with pytest.raises(Stopped), handled_by(refuse):
+        signal.raise_signal(signal.SIGTERM)
+    assert Received.number == signal.SIGTERM
+    with handled_by(refuse):
+        assert Received.number == 0
+    with left_to_the_system():
+        assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    after = {number: signal.getsignal(number) for number in before}
+    for number, handler in before.items():
+        signal.signal(number, handler)
+    assert after == before
+
+
+@catches("""settings.py: the longest text that is allowed is too long
+- self.low <= len(value) <= self.high and
++ self.low <= len(value) < self.high and""")
+def test_both_ends_of_a_length_are_allowed():
+    assert [Length(2, 3).holds("x" * size) for size in range(1, 5)] == [False, True, True, False]
+    assert not Length(2, 3).holds("a\n")
+
+
+@catches("""console.py: lines are as wide as the terminal
+- min(shutil.get_terminal_size().columns, 120) - 1
++ min(shutil.get_terminal_size().columns, 120)""")
+def test_lines_leave_one_column_of_a_terminal_free_and_have_at_most_119(monkeypatch):
+    for columns, width in ((60, 59), (120, 119), (300, 119)):
+        monkeypatch.setenv("COLUMNS", str(columns))
+        assert line_width() == width
+
+
+@catches("""storage/commit.py: the folder of the wanted step is passed over
+- step_of(folder) > at_most
++ step_of(folder) >= at_most""")
+def test_the_newest_folder_up_to_a_step_may_be_that_of_the_step(tmp_path):
+    for step in (1, 2, 3):
+        with commit.Draft(tmp_path, f"step-{step:08d}") as draft:
+            draft.write("a", b"x")
+            draft.publish()
+    found = [commit.newest_good(tmp_path, at_most)[0] for at_most in (0, 1, 2, 3, 9)]
+    assert found == [None, *(tmp_path / f"step-{step:08d}" for step in (1, 2, 3, 3))]
+
+
+@catches("""storage/files.py: the free space is in another unit than it says
+- {free_bytes(folder):,} bytes are free
++ {free_bytes(folder) // MIB:,} bytes are free""")
+def test_the_free_space_is_told_in_bytes(monkeypatch, tmp_path):
+    monkeypatch.setattr(files, "free_bytes", lambda folder: 123_456_789)
+    assert files.free_words(tmp_path) == "123,456,789 bytes are free"
+
+
+@catches("""storage/lock.py: the record of a lock does not say where its holder runs
+- "host": platform.node()
++ "host": platform.system()""")
+@catches("""storage/lock.py: the record of a lock has the parent of its holder
+- "pid": os.getpid()
++ "pid": os.getppid()""")
+def test_the_record_of_a_lock_says_who_holds_it(tmp_path, monkeypatch):
+    import os
+
+    monkeypatch.setattr("platform.node", lambda: "here")
+    monkeypatch.setattr(sys, "argv", ["/somewhere/kakusan", "train", "a b"])
+    lock = WriterLock(tmp_path)
+    lock.acquire()
+    owner = WriterLock(tmp_path)._record()
+    lock.release()
+    assert (owner["pid"], owner["host"], owner["command"]) == (os.getpid(), "here", ["kakusan", "train", "a b"])
+    assert WriterLock(tmp_path).owner() is None
