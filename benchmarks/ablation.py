@@ -1,11 +1,11 @@
-"""What each addition buys: from book-ddpm to mnist-ddpm, one change at a time, with the same number of images or the same time.
+"""Effect of each change from book-ddpm to mnist-ddpm, one at a time, with the same number of images or the same time.
 
     python benchmarks/ablation.py                               12,000 images a row, one seed: 20 to 40 minutes
     python benchmarks/ablation.py --minutes 3 --seeds 3         the same time for each row, three seeds
     python benchmarks/ablation.py --images 99 -n 50 --limit 20  a smoke test, to another --folder and --out
     python benchmarks/ablation.py --report                      ablation.md from the finished rows only
 
-All rows have the same network, so the same number of images takes nearly the same time, whatever else the machine does. Each
+All rows have nearly the same network, so equal numbers of images take nearly equal processor time, even on a busy machine. Each
 row keeps all changes above it. Rows are runs of `kakusan.train` in --folder. The result of each is a JSON file there, so that
 an interrupted ablation resumes. Writes benchmarks/ablation.json and ablation.md to --out (docs).
 """
@@ -159,12 +159,12 @@ def collected(given: argparse.Namespace) -> Result | None:
     budget = budgets[0]
     spent = f"{budget['images']:,} images" if budget["minutes"] is None else f"{budget['minutes']:g} minutes"
     notes = [
-        f"Every row was trained for {spent}; the two rows of sampling use the weights above "
-        f"them. The bound is that of the first {budget['limit']:,} test digits. All rows sample with the command's default "
-        "solver in 20 steps, not with the plain chain of 1,000. That solver does not use `variance`, which changes the bound alone.",
+        f"The training budget of a row is {spent}. Rows that change sampling alone use the weights of the row above "
+        f"them. The bound is that of the first {budget['limit']:,} test digits. All rows sample with the default "
+        "solver in 20 steps, not by ancestral sampling in 1,000. The default solver does not use `variance`, so that setting changes the bound alone.",
         NOTE,
-        "Differences of one seed below twice the standard errors, or between settings that other seeds would order "
-        "differently, mean nothing.",
+        "Differences below twice the standard errors are not significant. The standard errors do not include the "
+        "variation between seeds.",
     ]
     facts = {"budget of each row": spent, "seeds": len({one["seed"] for one in budgets}), "finished rows": len(rows)}
     question = f"What does each addition from {FIRST} to {LAST} buy?"

@@ -1,10 +1,11 @@
-"""What the libraries learn in a comparison: the embedded digits, or a folder of images in one size."""
+"""Training data for comparisons of libraries: the embedded digits, or a folder of images of one size."""
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,15 +20,15 @@ from kakusan.run.recipe import Recipe
 
 DIGITS = "mnist"
 NOTE = (
-    "The Fréchet distance is that between n samples and the held-out images, by features of fixed random filters that need no "
-    "download, with one standard error (jackknife). Its bias is removed in the column without bias. Copies are samples "
+    "The Fréchet distance is that between n samples and the held-out images, in the features of fixed random filters. "
+    "Its standard error is by the jackknife. Its bias is removed in the column without bias. Copies are samples "
     "three times nearer to one training image than to any other."
 )
 
 
 @dataclass(frozen=True)
 class ImagesTask:
-    """Images to learn: `data` is the embedded digits or a folder of images, and `size` the side of the latter."""
+    """Images to train on: `data` is "mnist" or a folder of images, and `size` the side of a folder's images."""
 
     data: str = DIGITS
     size: int | None = None
@@ -47,6 +48,14 @@ class ImagesTask:
     def flags(self) -> list[str]:
         """The flags that give this task."""
         return ["--data", self.data, *([] if self.size is None else ["--size", str(self.size)])]
+
+    def check(self, record: dict[str, Any], where: Path) -> None:
+        """End the program if a stored result belongs to another task; results without a task are of the digits."""
+        found = record.get("task", ImagesTask().flags)
+        if found != self.flags:
+            raise SystemExit(
+                f"{where} belongs to {' '.join(found)}, not to {' '.join(self.flags)}; choose another folder"
+            )
 
     def dataset(self) -> Dataset:
         """The images, with a held-out part."""

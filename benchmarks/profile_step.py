@@ -85,9 +85,11 @@ def row_of(title: str, steps: int) -> dict[str, Any]:
         "ms per step": round(1e3 * seconds, 1),
         "convolutions and products": f"{products:.0%}",
         "other operations": f"{others:.0%}",
-        "largest of them": ", ".join(f"{name.removeprefix('aten::')} {shares[name]:.0%}" for name in largest[:-4:-1]),
+        "largest other operations": ", ".join(
+            f"{name.removeprefix('aten::')} {shares[name]:.0%}" for name in largest[:-4:-1]
+        ),
         "Python and dispatch": f"{max(0.0, 1 - products - others):.0%}",
-        "optimizer, of all": f"{optimizer / seconds:.0%}",
+        "optimizer": f"{optimizer / seconds:.0%}",
     }
 
 
@@ -103,8 +105,8 @@ def main() -> None:
         rows.append(row_of(title, given.steps))
         print(rows[-1], flush=True)
     notes = [
-        "One thread, processor time. The optimizer's own products, those of Muon, count as products and as optimizer. The "
-        "profiler slows short operations, so shares of small networks are rough."
+        "The times are processor time of one thread. Matrix products of Muon count both as products and as optimizer. The "
+        "profiler slows down short operations, so the shares of small networks are rough."
     ]
     Result("profile_step", "Where does the time of a training step go?", rows, notes).write()
 

@@ -11,6 +11,7 @@ import json
 import os
 import platform
 import random
+import shlex
 import statistics
 import subprocess
 import sys
@@ -78,7 +79,7 @@ def made() -> dict[str, Any]:
         "load_at_the_end": load,
         "python": platform.python_version(),
         "versions": versions,
-        "command": " ".join(["python", "benchmarks/" + Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": shlex.join(["python", "benchmarks/" + Path(sys.argv[0]).name, *sys.argv[1:]]),
     }
 
 

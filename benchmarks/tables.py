@@ -4,8 +4,8 @@
 
 Each fifth of the rows is the test part of one split. The rivals' settings (components and covariance, bandwidth) are
 chosen on another fifth, and they are then fitted to all rows but the test part, as ours is. Columns are standardized for
-the rivals, and the density is corrected for it. Errors are standard errors over all test rows. Differences are paired,
-to the best rival. The column sex of diabetes has two values, which have no density, and is left out for all.
+the rivals, and the density is corrected for it. Errors are standard errors over all test rows. Differences from the
+best rival are paired. The column sex of diabetes has two values, which have no density, and is left out for all.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def main() -> None:
     parser.add_argument("tables", nargs="*", default=TABLES)
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--members", type=int, default=5)
-    parser.add_argument("--splits", type=int, choices=range(1, 6), default=5, help="fifths of the rows that are tested")
+    parser.add_argument("--splits", type=int, choices=range(1, 6), default=5, help="number of splits")
     options = parser.parse_args()
     for name in options.tables:
         x = rows_of(name)

@@ -1,9 +1,9 @@
-"""Time until samples are as good as another library's after half an hour, in processor seconds.
+"""Time until samples are as good as another library's after --rival-minutes, in processor seconds.
 
     python benchmarks/time_to_quality.py --rivals runs/rival-diffusers runs/rival-lucidrains
     python benchmarks/time_to_quality.py --data emoji --size 64 --rivals runs/rival-emoji --folder runs/benchmark-emoji
 
-Budgets are in minutes of two cores. Each of our runs is a process of its own with one thread and stores its samples in
+Budgets are in seconds of two cores. Each of our runs is a process of its own with one thread and stores its samples in
 --folder, so that an interrupted benchmark resumes. The rivals' folders are written by `rivals.train`.
 """
 
@@ -33,6 +33,7 @@ def one_run(task: ImagesTask, seconds: float, seed: int, n: int, target: Path) -
     began = time.process_time()
     pictures = np.asarray(model.sample(n, seed))
     facts = {"seconds": seconds, "spent": spent / CORES, "images": images, "sampling": time.process_time() - began}
+    facts["task"] = task.flags
     facts["parameters"] = sum(p.numel() for p in trainer.module.parameters())
     target.with_suffix(".json").write_text(json.dumps(facts))
     half = target.with_suffix(".part.npy")
@@ -57,6 +58,7 @@ def our_rows(task: ImagesTask, budgets: list[float], seeds: list[int], n: int, f
     for file in folder.glob(f"kakusan-*s-seed*-n{n}.npy"):
         seconds, seed = (float(part.lstrip("sed").rstrip("s")) for part in file.stem.split("-")[1:3])
         facts = json.loads(file.with_suffix(".json").read_text())
+        task.check(facts, file)
         rows.append(row(task, "kakusan", seconds, int(seed), "default", facts["parameters"], np.load(file)))
         print(rows[-1], flush=True)
     return sorted(rows, key=lambda one: (one["seconds of two cores"], one["seed"]))
@@ -64,6 +66,7 @@ def our_rows(task: ImagesTask, budgets: list[float], seeds: list[int], n: int, f
 
 def rival_rows(task: ImagesTask, folder: Path) -> list[dict[str, Any]]:
     record = json.loads((folder / "record.json").read_text())
+    task.check(record, folder)
     rows = []
     for mark in record["marks"]:
         for sampler in mark["sampling"]:

@@ -441,8 +441,8 @@ def test_the_variance_check_itself_can_fail():
 
 
 @catches("""distributions.py: examples without a generator have no counts [Multinomial]
-- zip(self.probs, randomness, strict=True)
-+ zip(self.probs, randomness)""")
+- if len(randomness) != len(self.probs):
++ if not randomness:""")
 @pytest.mark.parametrize(
     "law",
     [
@@ -456,5 +456,5 @@ def test_the_variance_check_itself_can_fail():
 )
 def test_every_example_needs_a_generator_of_its_own(law):
     for num in (2, 4):
-        with pytest.raises(ValueError, match=r"expected 3 generators|zip\(\)"):
+        with pytest.raises(ValueError, match="expected 3 generators"):
             law.sample(example_streams(0, range(num)))

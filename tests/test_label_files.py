@@ -68,12 +68,12 @@ def test_a_table_in_the_folder_labels_images_by_path_or_by_name_and_leaves_holes
 - TABLES = ("labels.csv", "dataset.json")
 + TABLES = ("labels.csv", "labels.json")""")
 def test_a_dataset_json_in_the_folder_labels_images_by_path(tmp_path):
-    root = folder(tmp_path, "00000/a.png", "00000/b.png", "00000/c.png")
-    pairs = [["00000/c.png", 1], ["00000/a.png", 10], ["00000/b.png", 2]]
+    root = folder(tmp_path, *(f"00000/{name}.png" for name in "abcde"))
+    pairs = [["00000/c.png", 1], ["00000/a.png", 10], ["00000/b.png", 2], ["00000/d.png", -1], ["00000/e.png", None]]
     (root / "dataset.json").write_text(json.dumps({"labels": pairs}))
     data = open_data(root)
     assert "3 classes from dataset.json" in data.labels()
-    assert labels_of(data) == {0: "10", 1: "2", 2: "1"}
+    assert labels_of(data) == {0: "10", 1: "2", 2: "1", 3: None, 4: None}
     assert data.classes == ("1", "10", "2")
 
 
@@ -84,6 +84,7 @@ def test_a_dataset_json_in_the_folder_labels_images_by_path(tmp_path):
         ("[" * 100_000, "a file that is not JSON"),
         ("[]", "got no list of labels"),
         ('{"labels": null}', "got no list of labels"),
+        ('{"labels": [["a.png", true]]}', "got \\['a.png', True\\]"),
         ('{"labels": [["a.png"]]}', r"got \['a.png'\]"),
         ('{"labels": [["a.png", 0], ["a.png", 1]]}', "a.png has two labels, 0 and 1"),
         ('{"labels": [["nowhere.png", 0]]}', "no name matches an example, got 1 names, the first nowhere.png"),

@@ -12,6 +12,7 @@ from torch import nn
 import kakusan as kk
 from harness.faults import catches
 from harness.support import call
+from kakusan.errors import InputError
 from kakusan.run.memory import step_bytes
 from kakusan.training.loop import Trainer
 from kakusan.training.settings import Budget, Optim
@@ -106,8 +107,8 @@ TRAIN = ["mnist-vae", "--steps", "2", "--model.hidden", "8", "--model.latent", "
 - if needed > CANNOT_FIT * free:
 + if needed > 100 * CANNOT_FIT * free:""")
 @catches("""run/train.py: a refused run keeps its path [1.0-None]
-- run.discard()
-+ run.unlock()""")
+- job.run.discard()
++ job.run.unlock()""")
 @catches("""run/session.py: a step that fits is remarked [6.0-]
 - needed > 0.9 * free
 + needed > 0.6 * free""")
@@ -123,6 +124,21 @@ def test_a_step_that_needs_most_of_the_memory_is_remarked_and_one_that_cannot_fi
     assert (f"kakusan: {sentence}" in err) == (words is None)
     assert (f"caution: {sentence}" in err) == bool(words)
     assert (tmp_path / "run").exists() == (words is not None)
+
+
+@catches("""run/train.py: a run that has trained is removed after an error
+- begun = session is not None and session.trainer.state.step > 0
++ begun = False""")
+def test_a_run_that_has_trained_is_kept_after_an_error(images, tmp_path, capsys, monkeypatch):
+    def diverges(trainer, *_):
+        trainer.state.step = 3
+        raise InputError("the loss is not finite")
+
+    monkeypatch.setattr(Trainer, "run", diverges)
+    code, _, err = call(capsys, "train", *TRAIN, "--data", images, "--out", tmp_path / "run")
+    assert code == 2
+    assert "the loss is not finite" in err
+    assert (tmp_path / "run" / "run.json").exists()
 
 
 @catches("""run/memory.py: memory that ran out is a traceback

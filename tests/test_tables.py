@@ -222,8 +222,8 @@ def test_a_normal_column_is_curved_if_others_depend_on_its_exponential():
 
 
 @catches("""data/table_columns.py: a few complete rows stand for all
-- together = 2 * complete >= len(rows)
-+ together = 9 * complete >= len(rows)""")
+- together = 2 * len(whole) >= len(few)
++ together = 9 * len(whole) >= len(few)""")
 def test_columns_with_few_complete_rows_have_the_shapes_that_each_has_alone():
     x = curved_rows().exp()
     x[:80, 0], x[80:160, 1] = math.nan, math.nan
@@ -436,6 +436,26 @@ def test_a_table_without_holes_trains_as_a_diffusion_model(tmp_path):
     )
     assert np.isfinite(run.model.sample(4)).all()
     assert run.model.sample(4).shape == (4, 3)
+
+
+@catches("""run/families/tables.py: weights are loaded into the coordinates of other data [tables-model.hidden-value0]
+- kept_records(config, dataset) or records_of(dataset)
++ records_of(dataset)""")
+@pytest.mark.parametrize(
+    ("recipe", "setting", "value"), [("tables", "model.hidden", (4,)), ("tables-diffusion", "model.depth", 20)]
+)
+def test_a_run_that_starts_from_another_keeps_its_transformation_and_refuses_other_columns(
+    tmp_path, recipe, setting, value
+):
+    draw = np.random.default_rng(0)
+    np.save(tmp_path / "a.npy", draw.normal(size=(60, 3)))
+    np.save(tmp_path / "b.npy", 5 + 2 * draw.normal(size=(60, 3)))
+    np.save(tmp_path / "other.npy", draw.normal(size=(60, 4)))
+    first = kk.train(recipe, data=tmp_path / "a.npy", steps=2, out=tmp_path / "first", **{setting: value})
+    second = kk.train(recipe, data=tmp_path / "b.npy", steps=2, out=tmp_path / "second", init=first.path)
+    assert second.recipe.model.columns == first.recipe.model.columns
+    with pytest.raises(kk.InputError, match="has other columns than the model of --init"):
+        kk.train(recipe, data=tmp_path / "other.npy", steps=2, out=tmp_path / "third", init=first.path)
 
 
 @catches("""data/column_types.py: a code with an underscore is a number, as Python writes one

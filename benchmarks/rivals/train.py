@@ -137,12 +137,15 @@ def main() -> None:
     if given.resample:
         resample(one, given.folder, given.n, given.samplers or list(one.samplers[:-1]))
         return
+    if (given.folder / "record.json").exists():
+        ImagesTask.given(given).check(json.loads((given.folder / "record.json").read_text()), given.folder)
     if finished(given.folder, given.minutes):
         print(f"{given.folder} has trained for {given.minutes:g} minutes; delete it to train anew")
         return
     to_seconds = 60 * CORES
     size = sum(p.numel() for p in one.module.parameters())
     record = {"rival": given.rival, "parameters": size, "batch": given.batch, "lr": given.lr, "seed": given.seed}
+    record["task"] = ImagesTask.given(given).flags
     record |= {"minutes": given.minutes, "started": time.strftime("%Y-%m-%d %H:%M", time.gmtime()), "marks": []}
 
     def on_mark(seconds: float, step: int, spent: float) -> None:

@@ -22,7 +22,7 @@ class Column:
     """One column of a table.
 
     A real value v is transformed to y = (sinh(tail asinh((v - center) / scale) - skew) - mean) / std, which maps the
-    real line onto itself. By default that is the standardized value. An integer is only standardized.
+    real line onto itself. With the defaults of skew, tail, mean and std, y is (v - center) / scale, as for integers.
 
     Source: Jones and Pewsey 2009, Sinh-arcsinh distributions, https://doi.org/10.1093/biomet/asp053.
 
@@ -32,7 +32,7 @@ class Column:
         missing: Whether values may be missing; the model then also takes a flag: 1 for a value, 0 for a missing one.
         center, scale: Location and positive scale in the unit of the column.
         skew, tail: Shape of the transformation; 0 and 1 leave the standardized value as it is.
-        mean, std: Mean and standard deviation of the shaped values.
+        mean, std: Constants that standardize the value of sinh; 0 and 1 leave it as it is.
         categories: Names of the categories, in the order of their codes.
     """
 

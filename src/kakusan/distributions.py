@@ -276,9 +276,13 @@ class Multinomial:
             probs = self.probs.to(randomness.device)
             draws = torch.multinomial(probs, total, replacement=True, generator=randomness).to(self.probs.device)
         else:
+            if len(randomness) != len(self.probs):
+                raise ValueError(
+                    f"one generator per example: expected {len(self.probs)} generators, got {len(randomness)}"
+                )
             rows = [
                 torch.multinomial(p.to(g.device), total, replacement=True, generator=g)
-                for p, g in zip(self.probs, randomness, strict=True)
+                for p, g in zip(self.probs, randomness)
             ]
             draws = torch.stack(rows).to(self.probs.device)
         return torch.zeros_like(self.probs).scatter_add_(1, draws, torch.ones_like(draws, dtype=self.probs.dtype))

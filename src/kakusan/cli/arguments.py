@@ -292,7 +292,7 @@ class Train(NewRun):
     """Action for files that are not usable images."""
     labels: str | None = None
     """Labels to condition on. folders: class subfolders. none: no labels. The name of a column of a table, which is then no
-    feature. PATH: a .csv file with the columns name and label, or a dataset.json; rows of an array are numbered from 0.
+    feature. PATH: a .csv file with the columns name and label, or a .json file of such pairs. Rows of an array are numbered from 0.
     Default: labels.csv or dataset.json in a folder of images, else its class subfolders."""
     init: Path | None = None
     """Run, or a file written by kakusan export, whose weights and settings the new run starts from."""

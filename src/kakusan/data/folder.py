@@ -14,7 +14,7 @@ from kakusan.console import command, counted
 from kakusan.data.cache import Cache, state_of_files
 from kakusan.data.dataset import OWN_TEST_PART, RANDOM_TENTH, Dataset, Tell, from_arrays, split_rows
 from kakusan.data.labels import of_folder as labels_of_folder
-from kakusan.data.labels import table_of
+from kakusan.data.labels import tables_of
 from kakusan.data.options import ImageOptions
 from kakusan.data.scan import SMALLEST, Scan, list_images, read_images
 from kakusan.data.sizes import choose_size
@@ -52,7 +52,7 @@ class ImageFolder:
             options = dataclasses.replace(options, size=chosen[0])
             if tell is not None and chosen[1]:
                 tell(f"{printable(path.name)}: {chosen[1]}")
-        cache = Cache.of(path, options, whole, lambda: state_of_files(path, [*names, *table_of(path, options.labels)]))
+        cache = Cache.of(path, options, whole, lambda: state_of_files(path, [*names, *tables_of(path, options.labels)]))
 
         def convert() -> Dataset:
             return _converted(path, read_images(path, names, found, options, tell, cache), options, whole, tell)

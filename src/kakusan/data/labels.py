@@ -65,12 +65,13 @@ def of_folder(folder: Path, names: Sequence[str], choice: str | None, inside: in
         return Found()
     if choice not in (None, FOLDERS):
         return _of_table(Path(choice), names)
-    note = ""
-    for table in table_of(folder, choice):
+    notes = []
+    for table in tables_of(folder, choice):
         try:
             return _of_table(folder / table, names)
         except InputError as error:  # a file of that name may be something else
-            note = f"{table} not used ({error})"
+            notes.append(f"{table} not used ({error})")
+    note = "; ".join(notes)
     parts = [name.split("/")[inside:] for name in names]
     classes = [part[0] if len(part) > 1 else "" for part in parts]
     counts = Counter(classes)
@@ -88,10 +89,10 @@ def of_folder(folder: Path, names: Sequence[str], choice: str | None, inside: in
     return Found(np.array(classes), "subfolders", note)
 
 
-def table_of(folder: Path, choice: str | None) -> list[str]:
-    """List with the path of the label table, relative to the folder or absolute; empty if there is none."""
+def tables_of(folder: Path, choice: str | None) -> list[str]:
+    """Paths of the label tables in the order in which they are tried, relative to the folder or absolute."""
     paths = TABLES if choice is None else [choice]
-    return [path for path in paths if path not in (FOLDERS, NONE) and (folder / path).is_file()][:1]
+    return [path for path in paths if path not in (FOLDERS, NONE) and (folder / path).is_file()]
 
 
 def _of_table(path: Path, names: Sequence[str]) -> Found:
@@ -108,7 +109,7 @@ def _found(path: Path, values: list[str], left: list[str], what: str) -> Found:
     """Labels of a table; InputError if it names no example."""
     if not any(values):
         first = f", the first {printable(left[0])}" if left else ""
-        raise InputError(f"{path}: no name matches an example, got {len(left):,} names{first}; {COLUMNS}")
+        raise InputError(f"{path}: no name matches an example, got {len(left):,} names{first}; {_form_of(path)}")
     note = f"{len(left):,} names of {printable(path.name)} fit {what}, the first {printable(left[0])}" if left else ""
     return Found(np.array(values), printable(path.name), note)
 
@@ -171,21 +172,23 @@ def read_table(path: Path) -> dict[str, str]:
     """The label of each name in a .csv file with two columns, with or without a header, or in a .json file of pairs.
 
     Raises:
-        InputError: If the file cannot be read, a row does not have two columns, or a name has two labels.
+        InputError: If the file cannot be read, an entry is not a name and a label, or a name has two labels.
     """
-    as_json = path.suffix.lower() == ".json"
     try:
         text = read_regular(path, MOST_BYTES).decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
-        expected = PAIRS if as_json else COLUMNS
-        raise InputError(f"{printable(str(path))}: not a table of labels ({reason}); {expected}") from error
+        raise InputError(f"{printable(str(path))}: not a table of labels ({reason}); {_form_of(path)}") from error
     table: dict[str, str] = {}
-    for given, value in _json_pairs(path, text) if as_json else _csv_pairs(path, text):
+    for given, value in _json_pairs(path, text) if _form_of(path) == PAIRS else _csv_pairs(path, text):
         name, label = given.strip().removeprefix("./").replace("\\", "/"), printable(value.strip())
         if table.setdefault(name, label) != label:
             raise InputError(f"{path}: {printable(name)} has two labels, {table[name]} and {label}; keep one of them")
     return table
+
+
+def _form_of(path: Path) -> str:
+    return PAIRS if path.suffix.lower() == ".json" else COLUMNS
 
 
 def _csv_pairs(path: Path, text: str) -> Iterator[tuple[str, str]]:
@@ -213,11 +216,10 @@ def _json_pairs(path: Path, text: str) -> Iterator[tuple[str, str]]:
     if not isinstance(pairs, list):
         raise InputError(f"{path}: {PAIRS}, got no list of labels")
     for pair in pairs:
-        if not (
-            isinstance(pair, list) and len(pair) == 2 and isinstance(pair[0], str) and isinstance(pair[1], int | str)
-        ):
+        named = isinstance(pair, list) and len(pair) == 2 and isinstance(pair[0], str)
+        if not named or not (pair[1] is None or type(pair[1]) in (int, str)):
             raise InputError(f"{path}: {PAIRS}, got {printable(str(pair))[:80]}")
-        yield pair[0], str(pair[1])
+        yield pair[0], "" if pair[1] in (None, -1) else str(pair[1])
 
 
 def indices_for(classes: Sequence[str], dataset: Dataset, part: str) -> torch.Tensor | None:

@@ -28,7 +28,7 @@ class ImageOptions:
     cache: str | None = None
     """Folder for data that are larger than memory (default: none; such data are refused)."""
     labels: str | None = None
-    """Labels. folders: class subfolders. none: no labels. A column of a table. PATH: a .csv file with name and label; default: automatic."""
+    """Labels. folders: class subfolders. none: no labels. A column of a table. PATH: a .csv file with name and label, or a .json file of such pairs. Default: automatic."""
 
     columns: Annotated[str, Length(1, 200_000)] | None = None
     """Types of columns of a table, e.g. age=integer,id=skip (default: from their values)."""

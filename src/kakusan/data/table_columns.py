@@ -9,12 +9,14 @@ import torch
 from torch import Tensor
 
 from kakusan.columns import Column
+from kakusan.data.table_scale import transform
+from kakusan.noise import stream
 
 STEPS = 100  # L-BFGS iterations
 SMALLEST_GAIN = 6.0  # log-likelihood in nats that two shape parameters must gain: BIC asks for log(n), 6 at n = 400
 FEWEST_VALUES = 30  # needed to fit a shape
 ROWS_PER_COLUMN = 5  # complete rows for each column that a joint fit needs
-MOST_ROWS = 5000  # rows that shapes are fitted to, taken at equal distances
+MOST_ROWS = 5000  # rows that shapes are fitted to, a random choice
 SMALLEST_VAR = 1e-4  # added to each variance of the standardized columns, so that a column may be a function of others
 PRIOR_STD = 0.5  # of the normal prior of skew and of log tail
 LARGEST_SKEW, TAILS = 3.0, (0.25, 3.0)
@@ -26,17 +28,17 @@ ENOUGH_DIFFERENT = (
 def fitted(columns: tuple[Column, ...], rows: Tensor, shapes: bool = True) -> tuple[Column, ...]:
     """Fit the location, scale and shape of columns to rows.
 
-    Real columns get the shapes of largest likelihood if the transformed values of all of them are one correlated
+    Shapes maximize the posterior density of a model in which the transformed values of all real columns are jointly
     Gaussian. With too few complete rows, each column is fitted alone.
 
     Args:
         columns: Names, types and categories.
         rows: Training rows, float64 (N, columns), NaN where a value is missing.
-        shapes: Also fit skew and tail of real columns, of largest posterior density.
+        shapes: Also fit skew and tail of real columns.
 
     Returns:
-        Columns whose transformed values have mean 0 and variance 1. Shapes are kept only where they raise the
-        log-likelihood by more than `SMALLEST_GAIN` or log(N), whichever is larger.
+        Columns whose transformed values have mean 0 and variance 1. Shapes are kept only if they raise the log
+        posterior density by more than `SMALLEST_GAIN` or log(N), whichever is larger.
     """
     found = []
     for index, column in enumerate(columns):
@@ -46,14 +48,24 @@ def fitted(columns: tuple[Column, ...], rows: Tensor, shapes: bool = True) -> tu
         found.append(column if column.categories else _standardized(column, present))
     if not shapes:
         return tuple(found)
-    rows = rows[:: math.ceil(len(rows) / MOST_ROWS) or 1]
-    real = [k for k, column in enumerate(found) if column.type == "real" and _can_have_shape(rows[:, k])]
-    complete = int((~rows[:, real].isnan().any(1)).sum())
-    together = 2 * complete >= len(rows) and complete >= ROWS_PER_COLUMN * len(real)
+    few = rows[torch.randperm(len(rows), generator=stream("shapes"))[:MOST_ROWS].sort().values]
+    able = [all(_can_have_shape(part[:, k]) for part in (rows, few)) for k in range(len(found))]
+    real = [k for k, column in enumerate(found) if column.type == "real" and able[k]]
+    whole = few[~few[:, real].isnan().any(1)]
+    together = 2 * len(whole) >= len(few) and len(whole) >= ROWS_PER_COLUMN * len(real)
+    together = together and all(_can_have_shape(whole[:, k]) for k in real)
     for group in [real] if together else [[k] for k in real]:
-        for k, column in zip(group, _shaped([found[k] for k in group], rows[:, group]), strict=True):
-            found[k] = column
+        for k, column in zip(group, _shaped([found[k] for k in group], few[:, group]), strict=True):
+            found[k] = _centered(column, rows[:, k])
     return tuple(found)
+
+
+def _centered(column: Column, values: Tensor) -> Column:
+    """Return a column whose transformed values have mean 0 and variance 1 over all values that are present."""
+    if (column.skew, column.tail) == (0.0, 1.0):
+        return column
+    y = transform(column, values[~values.isnan()])
+    return dataclasses.replace(column, mean=y.mean().item(), std=y.std(correction=0).item())
 
 
 def _standardized(column: Column, values: Tensor) -> Column:
@@ -70,9 +82,9 @@ def _can_have_shape(values: Tensor) -> bool:
 
 
 def _shaped(columns: list[Column], rows: Tensor) -> list[Column]:
-    """Return standardized columns with the shapes of largest posterior density if they gain enough, else the columns.
+    """Return the columns with the shapes of largest posterior density, or unchanged if the gain is too small.
 
-    The transformed values of the complete rows are Gaussian, with the mean and covariance that fit them best.
+    In the model, the transformed complete rows are jointly Gaussian, with their maximum-likelihood mean and covariance.
     """
     if not columns:
         return columns
@@ -103,18 +115,17 @@ def _shaped(columns: list[Column], rows: Tensor) -> list[Column]:
         if not before - nats().item() > max(SMALLEST_GAIN, math.log(len(u))):
             return columns
     free = free.detach()
-    y, parts = _transformed(u, free)[0], torch.stack(_limited(free))
     found = []
-    for column, values, (center, log_scale, skew, log_tail) in zip(columns, y.T, parts.T.tolist(), strict=True):
+    for column, (center, log_scale, skew, log_tail) in zip(
+        columns, torch.stack(_limited(free)).T.tolist(), strict=True
+    ):
         center, scale = column.center + column.scale * center, column.scale * math.exp(log_scale)
-        mean, std = values.mean().item(), values.std(correction=0).item()
-        shape = {"skew": skew, "tail": math.exp(log_tail), "mean": mean, "std": std}
-        found.append(dataclasses.replace(column, center=center, scale=scale, **shape))
+        found.append(dataclasses.replace(column, center=center, scale=scale, skew=skew, tail=math.exp(log_tail)))
     return found
 
 
 def _transformed(u: Tensor, free: Tensor) -> tuple[Tensor, Tensor]:
-    """Transformed values of standardized ones and the logarithm of their slope, each (N, columns)."""
+    """Transformed values of the standardized values u and the logarithms of the slopes, each (N, columns)."""
     center, log_scale, skew, log_tail = _limited(free)
     v = (u - center) * (-log_scale).exp()
     angle = log_tail.exp() * torch.asinh(v) - skew

@@ -15,6 +15,7 @@ lock            held by the process that writes here; owner.json names it while 
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import os
 import shlex
@@ -65,10 +66,11 @@ class RunDirectory:
         return run
 
     def discard(self) -> None:
-        """Remove the run unless it has a measurement or a checkpoint, so that its path is free again."""
-        if not self.history() and not any(self.checkpoints.iterdir()):
+        """Remove a run that was refused before its first step, so that its path is free again. Errors are ignored."""
+        with contextlib.suppress(OSError):  # the refusal is what the user must see
+            files.remove(self._file("run.json"))  # first, because the path is free without it
             self.unlock()
-            shutil.rmtree(self.path)
+            shutil.rmtree(self.path, ignore_errors=True)
 
     def _check_free(self) -> None:
         """Raise InputError unless the existing path is empty, or a run that was killed before it wrote run.json."""

@@ -16,7 +16,7 @@ from kakusan import distributed
 from kakusan.console import tell
 from kakusan.data.dataset import Dataset
 from kakusan.data.open import lasting, lasting_labels
-from kakusan.errors import InputError, Stopped
+from kakusan.errors import InputError, PeerFailed, Stopped
 from kakusan.run.build import check_kind, count_parameters, family_of
 from kakusan.run.directory import RunDirectory, resume_command
 from kakusan.run.families.conditional import label_lines
@@ -116,10 +116,6 @@ def start(wanted: Start, command: list[str]) -> Outcome:
             budget = Budget(recipe.minutes, recipe.steps)
             job = Job(run, recipe, dataset, module, budget, wanted.seed, device, teacher, initial=initial)
             return _train(job, None, fresh=True)
-        except InputError:  # e.g. not enough memory for the first step
-            if distributed.is_rank0():
-                run.discard()
-            raise
         finally:
             run.unlock()
 
@@ -286,10 +282,17 @@ def _gains_by_threads(recipe: Recipe, device: torch.device) -> bool:
 
 
 def _train(job: Job, newest: Path | None, fresh: bool) -> Outcome:
+    session = None
     try:
-        stopped_by = Session(job, newest, fresh).train()
+        session = Session(job, newest, fresh)
+        stopped_by = session.train()
     except Stopped as stopped:
         stopped_by = stopped.number
+    except InputError as error:  # e.g. not enough memory for the first step
+        begun = session is not None and session.trainer.state.step > 0
+        if fresh and not begun and not isinstance(error, PeerFailed) and distributed.is_rank0():
+            job.run.discard()
+        raise
     if stopped_by and distributed.is_rank0():
         print(f"stopped; resume with: {resume_command(job.run.path)}", file=sys.stderr)
     return Outcome(job.run, stopped_by, distributed.is_rank0())

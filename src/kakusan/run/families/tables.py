@@ -59,7 +59,8 @@ class TableFamily(PerceptronFamily):
 
     def for_data(self, config: TableConfig, dataset: Dataset, own_data: bool) -> TableConfig:
         """Return the settings with the transformed columns of these data and the number of latents."""
-        config = dataclasses.replace(config, columns=records_of(dataset), label=dataset.label_column)
+        columns = kept_records(config, dataset) or records_of(dataset)
+        config = dataclasses.replace(config, columns=columns, label=dataset.label_column)
         if config.latent is not None:
             return config
         most = min(num_numbers(columns_of(config)), 20, max(1, len(dataset.train) // FEWEST_ROWS))
@@ -119,6 +120,27 @@ def records_of(dataset: Dataset) -> tuple[str, ...]:
     if dataset.columns:
         return tuple(column.record() for column in fitted(dataset.columns, dataset.train))
     return ()
+
+
+def kept_records(config: Any, dataset: Dataset) -> tuple[str, ...]:
+    """Return the records of the columns of the model that a run starts from; empty if it starts from none.
+
+    Its weights are those of its transformations, so other data get the same ones.
+
+    Raises:
+        InputError: If the data have other columns.
+    """
+    if not config.columns or not dataset.columns:
+        return ()
+    known = columns_of(config)
+    wanted, given = ([(one.name, one.type, one.categories) for one in columns] for columns in (known, dataset.columns))
+    holes = dataset.train.isnan().any(0).tolist()
+    if wanted != given or any(hole and not one.missing for hole, one in zip(holes, known)):
+        described = "; ".join(one.describe() for one in known)
+        raise InputError(
+            f"{dataset.name} has other columns than the model of --init; expected, in this order: {described[:300]}"
+        )
+    return config.columns
 
 
 def columns_of(config: Any) -> tuple[Column, ...]:

@@ -10,7 +10,7 @@ from kakusan.columns import MOST_COLUMNS, Record, num_numbers
 from kakusan.run.families.base import LogSNR
 from kakusan.run.families.conditional import ConditionalConfig, conditioned
 from kakusan.run.families.diffusion import Channels, DiffusionFamily, schedule_of, timestep_distribution
-from kakusan.run.families.tables import LabelColumn, TableFamily, columns_of, records_of
+from kakusan.run.families.tables import LabelColumn, TableFamily, columns_of, kept_records, records_of
 from kakusan.settings import Between, Length, check
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ class SeriesFamily(DiffusionFamily):
 
     def for_data(self, config: SeriesConfig, dataset: Dataset, own_data: bool) -> SeriesConfig:
         """Return the settings with mean and standard deviation of each channel of the training series."""
-        if dataset.kind != self.kind:
+        if dataset.kind != self.kind or config.centers:  # those of the model that a run starts from are kept
             return config
         values = dataset.train.flatten(0, 1)
         scales = tuple(std if std > 0 else 1.0 for std in values.std(0, correction=0).tolist())
@@ -148,7 +148,8 @@ class TableDiffusionFamily(DiffusionFamily):
 
     def for_data(self, config: TableDiffusionConfig, dataset: Dataset, own_data: bool) -> TableDiffusionConfig:
         """Return the settings with the transformed columns of these data."""
-        return dataclasses.replace(config, columns=records_of(dataset), label=dataset.label_column)
+        columns = kept_records(config, dataset) or records_of(dataset)
+        return dataclasses.replace(config, columns=columns, label=dataset.label_column)
 
     def build(self, config: Any, event_shape: tuple[int, ...]) -> nn.Module:
         """Build a `Diffusion` of row vectors."""
