@@ -169,16 +169,17 @@ def row(library: str, seconds: float, distance: float, **more) -> dict:
 
 def test_runs_of_ours_that_lie_there_are_shown_beside_those_asked_for(part, monkeypatch, tmp_path):
     script = part("time_to_quality")
-    monkeypatch.setattr(script, "row", lambda *all_of_it: {"seconds of two cores": all_of_it[1], "seed": all_of_it[2]})
+    monkeypatch.setattr(script, "row", lambda *all_of_it: {"seconds of two cores": all_of_it[2], "seed": all_of_it[3]})
 
     def trained(words):
-        Path(words[-1]).with_suffix(".json").write_text('{"parameters": 3}')
-        np.save(words[-1], np.zeros(2))
+        file = Path(next(word for word in words if word.endswith(".npy")))
+        file.with_suffix(".json").write_text('{"parameters": 3}')
+        np.save(file, np.zeros(2))
 
     monkeypatch.setattr(script, "child", trained)
     for name in ("kakusan-7.5s-seed12-n10", "kakusan-60s-seed0-n20"):
         trained([str(tmp_path / f"{name}.npy")])
-    found = script.our_rows([60.0, 30.0], [1], 10, tmp_path)
+    found = script.our_rows(script.ImagesTask(), [60.0, 30.0], [1], 10, tmp_path)
     assert [tuple(one.values()) for one in found] == [(7.5, 12), (30.0, 1), (60.0, 1)]
 
 
@@ -233,9 +234,9 @@ def test_our_seconds_count_what_came_before_and_end_before_training_without_any_
     ours = part("ours")
     torch.set_num_threads(1)
     with pytest.raises(ValueError, match="are gone before training begins"):
-        ours.trained("mnist-ddpm", 2.0, 2.0)
+        ours.trained(ours.ImagesTask(), 2.0, 2.0)
     began = time.process_time()
-    _, trainer, spent = ours.trained("mnist-ddpm", 8.0, 1.0)
+    _, trainer, spent = ours.trained(ours.ImagesTask(), 8.0, 1.0)
     assert trainer.progress >= 1
     assert trainer.early is not None
     assert 8.0 - LEAST_SECONDS <= spent < 9.0  # read so often, at an even pace between; a step takes less than a second

@@ -295,8 +295,8 @@ def test_samples_are_measured_with_their_seed_and_the_features_of_their_shape(mo
 
 
 @catches("""run/info.py: the command of a figure lacks its label
-- choices = ("steps", "spacing", "label",
-+ choices = ("steps", "spacing",""")
+- guided = ("label", "guidance",
++ guided = ("guidance",""")
 @catches("""run/info.py: the command of a figure lacks a weight of guidance
 - "guidance", "autoguidance", "end_log_snr")
 + "guidance", "end_log_snr")""")

@@ -85,7 +85,11 @@ def test_a_save_that_fails_once_and_succeeds_later_does_not_fail_the_run(data, t
         return save(*given)
 
     monkeypatch.setattr(checkpoint, "save", fails_once)
-    assert kk.train("mnist-vae", data=data, steps=4, out=tmp_path / "run", **SMALL).finished
+    try:
+        run = kk.train("mnist-vae", data=data, steps=4, out=tmp_path / "run", **SMALL)
+    except SaveError as error:
+        pytest.fail(f"a later save succeeded, and still: {error}")
+    assert run.finished
     assert not failures
 
 

@@ -108,8 +108,8 @@ def _figure(path: Path) -> list[str]:
     facts = {k.removeprefix("kakusan:"): v[:LONGEST_FACT] for k, v in texts.items() if k.startswith("kakusan:")}
     lines = [f"{path}: {size}", *(f"{name}: {value}" for name, value in facts.items())]
     if {"run", "seed"} <= facts.keys():
-        choices = ("steps", "spacing", "label", "guidance", "autoguidance", "end_log_snr")
-        known = ("n", "sampler", *all_options(), *choices, "seed")
+        guided = ("label", "guidance", "autoguidance", "end_log_snr")
+        known = ("n", "sampler", "steps", "spacing", *all_options(), *guided, "seed")
         flags = [part for name in known if name in facts for part in (f"--{name.replace('_', '-')}", facts[name])]
         lines.append(f"made by: {command('sample', facts['run'], *flags)}")
     return lines
