@@ -15,12 +15,12 @@ from typing import Any
 
 import torch
 from images_task import recipe_on
+from ours import trainer_on
 from results import Result, processor_seconds
 from torch.profiler import ProfilerActivity, profile
 
 from kakusan.data.dataset import Dataset, from_arrays
 from kakusan.data.open import open_data
-from kakusan.run.build import build, start_at, training_loss
 from kakusan.training.loop import Trainer
 from kakusan.training.settings import Budget
 
@@ -49,14 +49,7 @@ def data_of(shape: tuple[int, ...] | None) -> Dataset:
 def trainer_of(name: str, shape: tuple[int, ...] | None) -> Trainer:
     """A trainer of a recipe, with the network that it chooses for such data."""
     data = data_of(shape)
-    recipe = recipe_on(name, data)
-    torch.manual_seed(0)
-    module = build(recipe.model, data.event_shape)
-    start_at(module, recipe.model, data.train)
-    loss = training_loss(module, recipe.model, data.train)
-    trainer = Trainer(module, loss, len(data.train), recipe.optim, Budget(steps=10**9), 0, torch.device("cpu"))
-    trainer.module.train()
-    return trainer
+    return trainer_on(data.train, recipe_on(name, data), Budget(steps=10**9))
 
 
 def operations(trainer: Trainer, steps: int) -> dict[str, float]:
