@@ -14,7 +14,8 @@ from kakusan.measure.samples import Quality
 from kakusan.run import figures, finish, summary
 
 STATE = SimpleNamespace(step=7, num_skipped=2, seconds=12.345, loss=0.123456789, images=lambda batch: 7 * batch)
-TRAINER = SimpleNamespace(state=STATE, settings=SimpleNamespace(batch=8), ema=SimpleNamespace(module=torch.nn.Linear(1, 1)), module="last")  # fmt: skip
+AVERAGED = SimpleNamespace(module=torch.nn.Linear(1, 1))
+TRAINER = SimpleNamespace(state=STATE, settings=SimpleNamespace(batch=8), ema=AVERAGED, module="last", progress=0.5)
 
 
 class Written:
@@ -73,7 +74,9 @@ def test_a_mark_has_the_state_of_training_and_both_bounds():
 
     config = SimpleNamespace(kind_of_condition="none")
     model = SimpleNamespace(
-        family=SimpleNamespace(has_bound=True), recipe=SimpleNamespace(model=config), evaluate=evaluate
+        family=SimpleNamespace(has_bound=True, closed_form=False),
+        recipe=SimpleNamespace(model=config),
+        evaluate=evaluate,
     )
     dataset = SimpleNamespace(train=torch.arange(40), test=torch.arange(20))
     assert finish.measure(model, TRAINER, dataset) == {

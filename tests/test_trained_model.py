@@ -2,6 +2,7 @@
 
 import math
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -17,7 +18,10 @@ from kakusan.run.trained_model import TrainedModel
 X = torch.arange(12.0, dtype=torch.float64).view(6, 2)
 
 
-class Heard(TrainedModel):
+BASE: Any = TrainedModel
+
+
+class Heard(BASE):
     """A model of three classes whose examples are pairs of numbers, and whose sampler and bound remember their arguments."""
 
     classes = ("a", "b", "c")
