@@ -427,3 +427,4 @@ def test_the_record_of_a_lock_says_who_holds_it(tmp_path, monkeypatch):
     lock.release()
     assert (owner["pid"], owner["host"], owner["command"]) == (os.getpid(), "here", ["kakusan", "train", "a b"])
     assert WriterLock(tmp_path).owner() is None
+    assert [path.name for path in tmp_path.iterdir() if path.name != "lock"] == []

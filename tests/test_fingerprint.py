@@ -1,5 +1,6 @@
 """A run goes on as the run that it was, or says what has changed: twelve changes, twelve right answers."""
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -11,6 +12,7 @@ import torch
 from harness import torture
 from harness.faults import catches
 from harness.support import status
+from kakusan.errors import InputError
 from kakusan.recipes import find
 from kakusan.run import fingerprint as origin
 from kakusan.run.recipe import from_record
@@ -120,3 +122,19 @@ def test_how_many_threads_compute_a_group_is_named_for_it_decides_its_bits(tmp_p
     assert origin.check_origin(path, older, kinds[0]) == []
     assert origin.check_origin(path, older, kinds[1]) == ["threads per micro-batch changed from 4 to 2"]
     assert facts["threads a group"] == facts["threads"]
+
+
+@catches("""run/fingerprint.py: ranks that change the order of a sum are not in the fingerprint
+- if recipe.optim.num_groups > 2 else
++ if recipe.optim.num_groups > 9 else""")
+@pytest.mark.parametrize(("groups", "named"), [(1, False), (2, False), (3, True), (8, True)])
+def test_ranks_are_in_the_fingerprint_where_they_change_the_order_of_a_sum(groups, named):
+    recipe = find("mnist-ddpm")
+    recipe = dataclasses.replace(recipe, optim=dataclasses.replace(recipe.optim, batch=24, groups=groups))
+    facts = origin.origin(recipe, 0, "data", torch.device("cpu"), processes=2)
+    assert facts.get("processes") == ("2" if named else None)
+
+
+def test_a_run_whose_data_changed_is_another_run(tmp_path):
+    with pytest.raises(InputError, match="the data have changed"):
+        origin.check_origin(tmp_path, {"data": "a", "threads": "1"}, {"data": "b", "threads": "1"})

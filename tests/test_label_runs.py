@@ -72,6 +72,9 @@ def test_samples_are_drawn_by_the_name_of_a_class_and_i_depends_on_the_seed_and_
 + return torch.arange(n) % len(classes)""")
 def test_all_classes_in_turn_depend_on_the_number_of_the_sample_alone():
     assert cond_of(NAMES, "each", 3, first=5).tolist() == [1, 0, 1]
+    assert cond_of(("a", "each"), "each", 2).tolist() == [1, 1]  # a class of that name
+    with pytest.raises(InputError, match="no class True"):
+        cond_of(NAMES, True, 1)
 
 
 def test_the_command_draws_each_class_in_turn_and_writes_their_names(run, tmp_path, capsys):

@@ -306,6 +306,8 @@ def test_samples_are_measured_with_their_seed_and_the_features_of_their_shape(mo
     model = SimpleNamespace(sample=lambda num, seed=0: np.full((num, 1), seed), event_shape=(3, 8, 8))
     dataset = SimpleNamespace(train=range(100), test=range(120), event_shape=(3, 8, 8), bits=False, form=ImageForm())
     quality.sample_quality(model, dataset, 110, seed=6)
+    few = SimpleNamespace(**{**vars(dataset), "test": range(99)})
+    assert [quality.can_measure(model, one, 110) for one in (dataset, few)] == [True, False]
     ((samples, train, test, features),) = seen
     assert (len(samples), samples[0, 0], train, test, features) == (110, 6, range(100), range(120), "multiscale")
 

@@ -222,6 +222,10 @@ def test_the_plan_and_the_end_of_repeated_estimates_name_evaluations_and_estimat
     _, lines = repeated_until(0.5, lambda num: asked.append(num) or never, 1000, lambda line: None)
     assert asked == [1000, 2000, 4000, 8000]
     assert lines == ["the wanted standard error of 0.5 bits/dim is not reached after 4,096 estimates"]
+    # the part from the examples leaves more than a tenth of the wanted variance for the Monte Carlo part
+    found, lines = repeated_until(0.004, lambda num: evaluation(1.0, 0.01 / num**0.5, 0.0034), 1, lambda line: None)
+    assert found.standard_error <= 0.004
+    assert lines[0].endswith("is reached")
 
 
 class Shifted:
@@ -235,12 +239,18 @@ class Shifted:
         return summarize(Estimate({"bound": nats}, {"bound": None}, None, None, len(x), ""), 1)
 
 
+@catches("""run/looks.py: a comparison is decided only against its first model
+- (low > 0 or high < 0)
++ (low > 0)""")
 def test_a_comparison_stops_once_it_is_decided_and_else_uses_all_examples():
     x = torch.randn(2000, generator=seeded(0))
     (first, _), stopped = measure_until_decided([Shifted(0.1), Shifted(0.0)], x, 0, None)
     assert stopped.decided
     assert stopped.low > 0
     assert first.num_images == 250
+    (first, _), stopped = measure_until_decided([Shifted(0.0), Shifted(0.1)], x, 0, None)
+    assert stopped.decided
+    assert stopped.high < 0
     (first, _), stopped = measure_until_decided([Shifted(0.0), Shifted(1e-6)], x, 0, None)
     assert not stopped.decided
     assert first.num_images == 2000

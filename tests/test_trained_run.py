@@ -189,6 +189,8 @@ def test_a_default_run_directory_never_exists_yet(tmp_path, monkeypatch):
     first = default_out("mnist-vae")
     first.mkdir(parents=True)
     assert default_out("mnist-vae") == first.with_name(f"{first.name}-2")
+    first.with_name(f"{first.name}-2").mkdir()
+    assert default_out("mnist-vae") == first.with_name(f"{first.name}-3")
 
 
 @pytest.mark.parametrize(
