@@ -84,6 +84,8 @@ def test_a_mark_has_the_state_of_training_and_both_bounds():
         "bits_per_dim": 20, "standard_error": 0.5, "terms": {"a": 1.0},
         "train_bits_per_dim": 20, "train_standard_error": 0.5,
     }  # fmt: skip
+    whole = SimpleNamespace(train=dataset.train, test=dataset.train)  # data that are measured whole
+    assert "train_bits_per_dim" not in finish.measure(model, TRAINER, whole)
 
 
 def quality():

@@ -118,6 +118,37 @@ def test_a_reopened_run_has_everything_that_its_record_says(run, monkeypatch):
     assert (list(trainer.rollbacks), list(trainer.earlier), trainer.seed) == ([2, 3], found.earlier, 3)
 
 
+@catches("""run/job.py: the first weights of a resumed run do not depend on its seed
+- torch.manual_seed(record["seed"] % 2**63)
++ torch.manual_seed(0)""")
+@catches("""run/job.py: a run is trained on images that are not moved
+- training_loss(module, job.recipe.model, data, job.recipe.optim.augment, labels)
++ training_loss(module, job.recipe.model, data, "none", labels)""")
+def test_a_reopened_run_has_its_first_weights_and_its_augmentation(run, monkeypatch):
+    record, seen = record_of(run), []
+    record["recipe"]["optim"]["augment"] = "shift"
+    loss = job.training_loss
+    monkeypatch.setattr(job, "training_loss", lambda *given: seen.append(given[3:]) or loss(*given))
+    with torch.random.fork_rng(devices=[]):
+        opened = job.reopened(RunDirectory.open(run), record, CPU)
+        torch.manual_seed(3)
+        fresh = build(opened.recipe.model, (1, 4, 4))
+    assert all(torch.equal(a, b) for a, b in zip(opened.module.parameters(), fresh.parameters(), strict=True))
+    job.trainer_of(opened)
+    assert seen == [("shift", None)]
+
+
+@catches("""run/trained_run.py: a run resumes on its former device, whatever Python was told
+- minutes, steps, device, data=
++ minutes, steps, None, data=""")
+def test_every_argument_of_resume_in_python_is_used(run, monkeypatch):
+    seen = []
+    monkeypatch.setattr("kakusan.run.train.resume", seen.append)
+    kk.Run(run).resume(minutes=2.0, data=Path("d"), device="cuda:1")
+    kk.Run(run).resume(steps=9)
+    assert seen == [Resume(run, minutes=2.0, device="cuda:1", data="d"), Resume(run, steps=9)]
+
+
 @catches("""run/job.py: a batch larger than the data is no multiple of the micro-batches
 - len(data) // groups * groups)
 + len(data))""")

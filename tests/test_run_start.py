@@ -8,9 +8,11 @@ import pytest
 import torch
 
 from harness.faults import catches
+from kakusan.data.options import ImageOptions
 from kakusan.errors import InputError
 from kakusan.recipes import find
-from kakusan.run import train
+from kakusan.run import evaluation_data, own_data, train
+from kakusan.run.initial import fine_tuned
 from kakusan.run.train import Resume, Start
 from kakusan.training.settings import Budget
 from kakusan.training.state import State
@@ -105,3 +107,43 @@ def test_every_rank_has_a_micro_batch_and_a_batch_that_they_cannot_divide_is_ref
     assert train.with_groups(nine, torch.device("cpu"), 100).optim.groups == 3
     with pytest.raises(InputError, match=r"3 ranks cannot divide a batch of 10; add --optim\.batch 9 or 12"):
         train.with_groups(ten, torch.device("cpu"), 100)
+
+
+@catches("""run/own_data.py: the size of a run is recorded as width and height
+- size = (dataset.event_shape[1], dataset.event_shape[2])
++ size = (dataset.event_shape[2], dataset.event_shape[1])""")
+def test_the_size_and_the_network_that_were_chosen_for_the_data_are_recorded(monkeypatch):
+    told, recipe = [], find("images")
+    monkeypatch.setattr(own_data, "takes", lambda path, option: True)
+    monkeypatch.setattr(own_data, "tell", told.append)
+    family = SimpleNamespace(plan=lambda model, shape, num: (dataclasses.replace(model, width=shape[1]), "wide"))
+    monkeypatch.setattr(own_data, "family_of", lambda model: family)
+    found = own_data.planned(recipe, SimpleNamespace(event_shape=(3, 24, 16), train=range(9)))
+    assert (found.pictures.size, found.pictures.fit, found.model.width, told) == ((24, 16), False, 24, ["wide"])
+
+
+@catches("""run/initial.py: images of other channels than those of the first model are trained on
+- ("channels", pictures.channels, shape[0])
++ ("channels", None, shape[0])""")
+def test_a_run_that_starts_from_a_model_has_its_size_and_channels():
+    recipe, theirs = find("images"), find("mnist-ddpm")
+    first = SimpleNamespace(facts=SimpleNamespace(event_shape=(3, 24, 16), recipe=theirs))
+    found = fine_tuned(recipe, first)
+    assert (found.pictures.size, found.pictures.channels, found.pictures.fit) == ((24, 16), 3, False)
+    assert (found.model, found.name) == (theirs.model, "images")
+    for wanted, words in (({"channels": 1}, "channels 3, got --channels 1"), ({"size": (16, 24)}, "got --size")):
+        other = dataclasses.replace(recipe, pictures=dataclasses.replace(recipe.pictures, **wanted))
+        with pytest.raises(InputError, match=words):
+            fine_tuned(other, first)
+
+
+@catches("""run/evaluation_data.py: images are brought to the width and height of a model in the other order
+- ImageOptions((height, width), channels, wanted.bad)
++ ImageOptions((width, height), channels, wanted.bad)""")
+def test_images_of_any_size_are_brought_to_the_shape_of_the_model(monkeypatch):
+    monkeypatch.setattr(evaluation_data, "takes", lambda path, option: path == "photos")
+    wanted = ImageOptions(bad="skip")
+    found = evaluation_data.options_for("photos", (3, 24, 16), wanted)
+    assert (found.size, found.channels, found.bad) == ((24, 16), 3, "skip")
+    assert evaluation_data.options_for("photos", (7,), wanted) is wanted
+    assert evaluation_data.options_for("x.npy", (3, 24, 16), wanted) is None

@@ -46,6 +46,8 @@ def test_the_free_memory_of_the_system_is_what_it_can_give(monkeypatch):
     text = "MemTotal: 9000 kB\nMemFree: 100 kB\nMemAvailable: 2048 kB\n"
     monkeypatch.setattr(Path, "read_text", lambda self: text)
     assert memory.available_bytes() == 2 * 2**20
+    monkeypatch.setattr(memory.torch.cuda, "mem_get_info", lambda device: (3, 5))
+    assert memory.available_bytes(memory.torch.device("cuda")) == 3
 
 
 @catches("""run/sample.py: samples are drawn on any device
