@@ -1,9 +1,10 @@
-"""Quality of a distilled student with few network evaluations, compared with its teacher in 5, 10 and 20 steps.
+"""Quality of distilled students with few network evaluations, compared with their teacher in 5, 10 and 20 steps.
 
-    python benchmarks/few.py STUDENT                  with the teacher that the student's run keeps
-    python benchmarks/few.py STUDENT -n 10000
+    python benchmarks/few.py STUDENT                        with the teacher that the student's run keeps
+    python benchmarks/few.py STUDENT STUDENT STUDENT -n 5000    students of one teacher, with different seeds
 
-Samples are stored in --folder, 250 per file, so that an interrupted benchmark resumes. Writes few.json to --out
+Samples are stored in --folder, 250 per file, so that an interrupted benchmark resumes. The processor time of 250 samples
+is measured in rounds, in which one step of the first student and 20 of the teacher take turns. Writes few.json to --out
 (docs/benchmarks), and from it few.md and few.png to the folder above; --pages-only writes only those. For digits only: the
 features are the shipped digit classifier's, with which neither student nor teacher was trained.
 """
@@ -13,22 +14,25 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
+import statistics
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from kept import samples
+from kept import CHUNK, samples
 from matplotlib.figure import Figure
 from quality import measures
+from results import Spread, interleaved, processor, processor_seconds
 
 from kakusan.data.open import open_data
 from kakusan.run.directory import TEACHER, RunDirectory
-from kakusan.run.trained_model import load
+from kakusan.run.trained_model import TrainedModel, load
+from kakusan.storage.tensors import digest
 
-STUDENT_STEPS, TEACHER_STEPS = (1, 2, 4), (5, 10, 20)  # for the student those that it was trained for
+STUDENT_STEPS, TEACHER_STEPS = (1,), (5, 10, 20)
 SEED = 1
 DOCS = Path(__file__).parent.parent / "docs"
 
@@ -38,15 +42,49 @@ def measured(pictures: np.ndarray) -> dict[str, Any]:
     return {name: value.record() for name, value in measures(pictures).items()}
 
 
-def measure_all(run: Path, n: int, folder: Path) -> dict[str, Any]:
-    """Record of the benchmark: settings, machine, date, and a row per way to sample."""
-    data = open_data("mnist")
-    student, teacher = load(run), load(run / TEACHER)
+def cost(student: TrainedModel, teacher: TrainedModel, rounds: int) -> dict[str, Any]:
+    """Processor seconds of 1,000 samples, and the ratio of the two in each round: median, quartiles and n."""
+    blocks = {
+        "student": lambda: student.sample(CHUNK, SEED, steps=1),
+        "teacher": lambda: teacher.sample(CHUNK, SEED, steps=max(TEACHER_STEPS)),
+    }
+    interleaved(blocks, 1, processor_seconds)  # warm up
+    seconds = interleaved(blocks, rounds, processor_seconds)
+    seconds["ratio"] = [slow / fast for slow, fast in zip(seconds["teacher"], seconds["student"])]
+    found = {who: Spread.of(values) for who, values in seconds.items()}
+    return {
+        who: asdict(one if who == "ratio" else one.each(lambda value: value * 1000 / CHUNK))
+        for who, one in found.items()
+    }
+
+
+def facts(run: Path) -> dict[str, Any]:
+    """Facts of a student's training."""
     directory = RunDirectory.open(run)
-    summary, recipe = directory.read("summary.json"), directory.read("run.json")["recipe"]
-    trained_for = [steps for steps in STUDENT_STEPS if recipe["distil"]["calls"] % steps == 0]
+    summary, record = directory.read("summary.json"), directory.read("run.json")
+    return {
+        "seed": record["seed"],
+        "batch": record["recipe"]["optim"]["batch"],
+        **{name: summary[name] for name in ("steps", "seconds", "weights_sha256")},
+    }
+
+
+def measure_all(runs: list[Path], n: int, folder: Path, rounds: int) -> dict[str, Any]:
+    """Record of the benchmark: settings, machine, date, and a row per way to sample.
+
+    Raises:
+        SystemExit: If the runs are not students of one teacher and one recipe.
+    """
+    data = open_data("mnist")
+    students, teacher = [load(run) for run in runs], load(runs[0] / TEACHER)
+    digests = {digest(load(run / TEACHER).chain.state_dict()) for run in runs}
+    recipe = RunDirectory.open(runs[0]).read("run.json")["recipe"]
+    if len(digests) > 1 or any(RunDirectory.open(run).read("run.json")["recipe"] != recipe for run in runs):
+        raise SystemExit("the runs differ in their teachers or recipes; name students that differ in their seeds only")
+    trained = [facts(run) for run in runs]
+    entries = [(f"student, seed {one['seed']}", model, STUDENT_STEPS) for one, model in zip(trained, students)]
     rows = []
-    for who, model, many in (("student", student, trained_for), ("teacher", teacher, TEACHER_STEPS)):
+    for who, model, many in [*entries, ("teacher", teacher, TEACHER_STEPS)]:
         for steps in many:
             pictures, calls = samples(model, folder, n, SEED, steps=steps)
             rows.append({"who": who, "steps": steps, "calls": calls, **measured(pictures)})
@@ -57,48 +95,69 @@ def measure_all(run: Path, n: int, folder: Path) -> dict[str, Any]:
         "n": n,
         "seed": SEED,
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
-        "machine": f"{os.cpu_count()} cores, {platform.processor() or platform.machine()}, torch {torch.__version__}",
+        "machine": f"{os.cpu_count()} cores of {processor()}, torch {torch.__version__}",
         "recipe": recipe["name"],
         "teacher_recipe": teacher.recipe.name,
         "distil": recipe["distil"],
-        "batch": recipe["optim"]["batch"],
-        "steps": summary["steps"],
-        "seconds": summary["seconds"],
-        "weights_sha256": summary["weights_sha256"],
+        "students": trained,
+        "cost": cost(students[0], teacher, rounds),
         "rows": rows,
     }
 
 
-def page(record: dict[str, Any]) -> str:
-    """Page in Markdown."""
-    rows = record["rows"]
-    teacher = next(row for row in rows if (row["who"], row["steps"]) == ("teacher", max(TEACHER_STEPS)))
-    student = next(row for row in rows if (row["who"], row["steps"]) == ("student", 1))
-    ratio = student["frechet_distance_unbiased"]["value"] / teacher["frechet_distance_unbiased"]["value"]
+def ratio(student: dict[str, Any], teacher: dict[str, Any]) -> tuple[float, float]:
+    """Ratio of the distances without bias, and its standard error to first order."""
+    above, below = (row["frechet_distance_unbiased"] for row in (student, teacher))
+    value = above["value"] / below["value"]
+    relative = sum((one["standard_error"] / one["value"]) ** 2 for one in (above, below))
+    return value, abs(value) * relative**0.5
+
+
+def table(rows: list[dict[str, Any]], teacher: dict[str, Any]) -> str:
+    """Table of the measures; the ratio is stated for one evaluation of a student."""
     lines = [
-        "| who | steps | NFE | Fréchet distance | without bias | recognized | precision | recall |",
-        "|---|---|---|---|---|---|---|---|",
+        "| who | steps | NFE | Fréchet distance without bias | standard error | ratio | standard error | recognized | precision | recall |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
         value = {name: entry["value"] for name, entry in row.items() if isinstance(entry, dict)}
-        error = row["frechet_distance"]["standard_error"]
+        single = row["who"].startswith("student") and row["steps"] == 1
+        compared = "{:.2f} | {:.2f}".format(*ratio(row, teacher)) if single else " | "
         lines.append(
-            f"| {row['who']} | {row['steps'] or ''} | {row['calls'] or ''} | {value['frechet_distance']:.2f} ± {error:.2f} "
-            f"| {value['frechet_distance_unbiased']:.2f} | {value['recognized']:.1%} | {value['precision']:.3f} | {value['recall']:.3f} |"
+            f"| {row['who']} | {row['steps'] or ''} | {row['calls'] or ''} | {value['frechet_distance_unbiased']:.3f} "
+            f"| {row['frechet_distance_unbiased']['standard_error']:.3f} | {compared} | {value['recognized']:.1%} "
+            f"| {value['precision']:.3f} | {value['recall']:.3f} |"
         )
+    return "\n".join(lines)
+
+
+def page(record: dict[str, Any]) -> str:
+    """Page in Markdown."""
+    rows, many = record["rows"], record["students"]
+    teacher = next(row for row in rows if (row["who"], row["steps"]) == ("teacher", max(TEACHER_STEPS)))
+    minutes = statistics.mean(one["seconds"] for one in many) / 60
+    steps = sorted(one["steps"] for one in many)
+    spent = {who: "{median:.2f} | {low:.2f} to {high:.2f} | {n}".format(**one) for who, one in record["cost"].items()}
     return (
         "# Few network evaluations: quality of a distilled student\n\n"
-        f"Written by `benchmarks/few.py` on {record['date']}; {record['machine']}; n = {record['n']:,} samples each, seed "
-        f"{record['seed']}, one student. It was trained by `{record['recipe']}` in {record['steps']:,} steps of "
-        f"{record['batch']} ({record['seconds'] / 60:.1f} minutes of wall-clock time on a busy machine) from "
-        f"a teacher of `{record['teacher_recipe']}`. Distillation used guidance {record['distil']['guidance']:g}, and was made "
-        f"{'with' if record['distil'].get('data_weight') else 'without'} a discriminator of noised data. The student "
-        "samples with `renoise` on equal steps, and the teacher with the command's defaults (dpm++2m-sde, guidance of its own "
-        "recipe). Samples are compared with all test digits by the 64 features of the shipped digit classifier, which is "
-        "independent of both; one standard error (jackknife). The last row scores real training digits in the same way.\n\n"
-        + "\n".join(lines)
-        + f"\n\nWith one network evaluation, the student's distance without bias is {ratio:.2f} times that of the teacher with "
-        f"{teacher['steps']} steps ({teacher['calls']:g} network evaluations). The table has the errors.\n\n![Distance and recall against NFE](few.png)\n"
+        f"{len(many)} students were trained by `{record['recipe']}` from one teacher of `{record['teacher_recipe']}`. "
+        f"Each had {minutes:.1f} minutes and took {steps[0]:,} to {steps[-1]:,} steps of {many[0]['batch']}. "
+        f"Distillation used guidance {record['distil']['guidance']:g}. "
+        "The students sample with `renoise` on equal steps. "
+        "The teacher samples with the command's defaults, dpm++2m-sde and the guidance of its own recipe.\n\n"
+        f"{record['n']:,} samples of each are compared with all test digits by the features of the shipped digit classifier. "
+        "That classifier is independent of students and teacher. Standard errors are by the jackknife. "
+        f"The ratio is the distance of a student divided by that of its teacher in {teacher['steps']} steps. "
+        "The last row measures real training digits in the same way.\n\n"
+        + table(rows, teacher)
+        + "\n\nProcessor seconds for 1,000 samples:\n\n"
+        "| who | median | quartiles | n |\n|---|---|---|---|\n"
+        f"| student, 1 step | {spent['student']} |\n"
+        f"| teacher, {teacher['steps']} steps | {spent['teacher']} |\n"
+        f"| teacher divided by student | {spent['ratio']} |\n\n"
+        "![Distance and recall against NFE](few.png)\n\n"
+        f"*{record['date']}; {record['machine']}; "
+        f"`python benchmarks/few.py STUDENT ... -n {record['n']}`*\n"
     )
 
 
@@ -107,8 +166,9 @@ def figure(record: dict[str, Any], path: Path) -> None:
     drawing = Figure(figsize=(11, 3.6), layout="constrained")
     axes = drawing.subplots(1, 3)
     floor = record["rows"][-1]
-    for who, marker in (("student", "o"), ("teacher", "s")):
+    for who in dict.fromkeys(row["who"] for row in record["rows"][:-1]):
         rows = [row for row in record["rows"] if row["who"] == who]
+        marker = "s" if who == "teacher" else "o"
         calls = [row["calls"] for row in rows]
         distance = [row["frechet_distance_unbiased"]["value"] for row in rows]
         errors = [row["frechet_distance"]["standard_error"] for row in rows]
@@ -116,7 +176,7 @@ def figure(record: dict[str, Any], path: Path) -> None:
         axes[1].plot(calls, [row["recognized"]["value"] for row in rows], marker=marker, label=who)
         for name, style in (("precision", "-"), ("recall", "--")):
             axes[2].plot(calls, [row[name]["value"] for row in rows], style, marker=marker, label=f"{who}, {name}")
-    axes[1].axhline(floor["recognized"]["value"], color="grey", linestyle=":", label="training digits")
+    axes[1].axhline(floor["recognized"]["value"], color="gray", linestyle=":", label="training digits")
     for one, word in zip(axes, ("Fréchet distance without its bias", "recognized share", "precision and recall")):
         one.set(xscale="log", xlabel="NFE", ylabel=word)
         one.legend(fontsize=8)
@@ -126,17 +186,18 @@ def figure(record: dict[str, Any], path: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path, nargs="?", help="a finished run of a student")
+    parser.add_argument("runs", type=Path, nargs="*", help="finished runs of students of one teacher")
     parser.add_argument("-n", type=int, default=2000, help="samples per row, a multiple of 250")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds in which processor time is measured")
     parser.add_argument("--folder", type=Path, default=Path("runs/benchmark-few"))
     parser.add_argument("--out", type=Path, default=DOCS / "benchmarks", help="folder of few.json")
     parser.add_argument("--pages-only", action="store_true")
     given = parser.parse_args()
     if not given.pages_only:
-        if given.run is None:
-            parser.error("name a student's run, or --pages-only")
+        if not given.runs:
+            parser.error("name the runs of students, or --pages-only")
         given.out.mkdir(parents=True, exist_ok=True)
-        record = measure_all(given.run, given.n, given.folder)
+        record = measure_all(given.runs, given.n, given.folder, given.rounds)
         (given.out / "few.json").write_text(json.dumps(record, indent=1) + "\n")
     record = json.loads((given.out / "few.json").read_text())
     (given.out.parent / "few.md").write_text(page(record))

@@ -35,6 +35,7 @@ class Heard:
         form=ImageForm(),
         timestep_law=lambda model: None,
         has_bound=True,
+        closed_form=False,
         estimators=True,
         repeats=lambda num: 1,
         details=lambda *given: {},
@@ -334,14 +335,14 @@ def test_an_importance_weighted_bound_has_the_class_of_each_example_and_noise_of
 - None if labels is None else labels[rows])
 + None if labels is None else labels[:num])""")
 @catches("""run/finish.py: the held-out bound is measured with the labels of training
-- dataset, "test", MEASURED_IMAGES)
-+ dataset, "train", MEASURED_IMAGES)""")
+- dataset, "test", num)
++ dataset, "train", num)""")
 @catches("""run/finish.py: the bound of training examples is that of the first ones
 - torch.linspace(0, len(dataset.train) - 1, num, dtype=torch.float64).long()
 + torch.arange(num)""")
 def test_marks_measure_held_out_and_evenly_spaced_training_examples_with_their_labels(models):
     state = SimpleNamespace(step=3, seconds=1.0, images=lambda batch: 3 * batch, loss=0.5, num_skipped=0)
-    trainer = SimpleNamespace(state=state, settings=SimpleNamespace(batch=8))
+    trainer = SimpleNamespace(state=state, settings=SimpleNamespace(batch=8), progress=0.5)
     line = finish.measure(models[0], trainer, DATASET)
     held_out, training = models[0].calls
     assert held_out["x"].tolist() == held_out["labels"].tolist() == TEST.tolist()

@@ -78,6 +78,23 @@ def test_emoji_are_drawn_once_each_without_parts_and_missing_ones(tool, monkeypa
     assert not {chr(code) for code in (*tool.FLAGS, *tool.SKIN_TONES, *tool.HAIR)} & set(found)
 
 
+class ColorFont:
+    """A font where runner, surfer and no other of a block have one glyph for each skin tone and gender."""
+
+    def getlength(self, text: str) -> float:
+        return 1.0 if text[0] in "🏃🏄" else float(len(text))
+
+
+def test_women_and_men_are_drawn_where_the_font_has_one_glyph_for_them(tool, monkeypatch):
+    monkeypatch.setattr(tool, "EMOJI_BLOCKS", (range(0x1F3C2, 0x1F3C6),))  # snowboarder, runner, surfer, medal
+    monkeypatch.setattr(tool, "drawn", lambda font, texts: iter(texts))
+    woman, man = tool.GENDERS
+    found = {one for one in tool.emoji(ColorFont(), genders=True) if one.endswith(tool.GENDERS)}
+    assert found == {"🏃" + woman, "🏃" + man, "🏄" + woman, "🏄" + man}
+    toned = {one for one in tool.emoji(ColorFont(), skin_tones=True, genders=True) if one.endswith(tool.GENDERS)}
+    assert toned == found | {one[0] + chr(tone) + one[1:] for one in found for tone in tool.SKIN_TONES}
+
+
 @pytest.mark.parametrize(("background", "mode"), [("white", "RGB"), ("alpha", "RGBA")])
 def test_an_emoji_fills_a_square_on_its_background(tool, background, mode):
     font = ImageFont.truetype(FONT, tool.BITMAP_SIZE)

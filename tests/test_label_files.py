@@ -74,7 +74,7 @@ def test_a_dataset_json_in_the_folder_labels_images_by_path(tmp_path):
     data = open_data(root)
     assert "3 classes from dataset.json" in data.labels()
     assert labels_of(data) == {0: "10", 1: "2", 2: "1", 3: None, 4: None}
-    assert data.classes == ("1", "10", "2")
+    assert data.classes == ("1", "2", "10")
 
 
 @pytest.mark.parametrize(
@@ -143,6 +143,21 @@ def test_minus_one_is_unlabeled_beside_two_other_numbers_and_a_class_beside_one(
     assert (indices.tolist(), names) == ([-1, 0, 1, 0, -1, 1], ("4", "7"))
     indices, _, names = class_indices(np.array([-1, 1, -1, 1, 1, 1]), None)
     assert (indices.tolist(), names) == ([0, 1, 0, 1, 1, 1], ("-1", "1"))
+
+
+@catches("""data/dataset.py: class names that are numbers are ordered as text
+- key=lambda place: (len(digits[place]), digits[place], values[place]))
++ key=lambda place: values[place])
+""")
+def test_class_names_that_are_numbers_are_ordered_by_value():
+    labels = np.array(["10", "2", "", "1", "10", "02", "2"])
+    indices, test, names = class_indices(labels, np.array(["9", "2"]), certain=True)
+    assert names == ("1", "02", "2", "9", "10")
+    assert indices is not None
+    assert test is not None
+    assert ["" if k < 0 else names[k] for k in indices.tolist()] == labels.tolist()
+    assert [names[k] for k in test.tolist()] == ["9", "2"]
+    assert class_indices(np.array(["10", "2", "b", "b"]), None, certain=True)[2] == ("10", "2", "b")
 
 
 def test_labels_that_cannot_be_used_are_named(tmp_path):

@@ -15,7 +15,7 @@ from harness.support import call
 from kakusan.errors import InputError, SaveError
 from kakusan.recipes import find
 from kakusan.run.doctor import examine
-from kakusan.run.finish import SUMMARY_SAMPLES, _affordable
+from kakusan.run.finish import SUMMARY_SAMPLES, _affordable, _examples_at_a_mark
 from kakusan.run.trained_run import default_out, with_settings
 from kakusan.training import checkpoint
 from kakusan.training.progress import ProgressLine
@@ -205,6 +205,31 @@ def test_measuring_after_training_costs_a_share_of_it(trained, per_sample, expec
         family=SimpleNamespace(closed_form=False), sampling=SimpleNamespace(evaluations_per_sample=per_sample)
     )
     assert _affordable(model, SimpleNamespace(test=range(10_000)), trained) == expected
+
+
+@pytest.mark.parametrize(
+    ("images", "progress", "closed_form", "expected"),
+    [
+        (2000, 0.02, False, 1000),  # 100,000 in all: 300,000 evaluations, of which 16 x 1,000 are 5 %
+        (200, 0.02, False, 125),  # 10,000 in all, and 16 x 187 would be a tenth
+        (1600, 0.1, False, 250),  # 16,000 in all, and 16 x 300 would be a tenth
+        (16_000, 1.0, False, 250),
+        (8, 1.0, False, 125),
+        (8, 1.0, True, 1000),
+    ],
+)
+@catches("""run/finish.py: each mark may cost what all marks together may cost
+- 2 * num * len(MARKS) > BOUND_SHARE
++ 2 * num > BOUND_SHARE""")
+@catches("""run/finish.py: the cost of measuring is compared with training so far
+- trainer.state.images(trainer.settings.batch) / max(trainer.progress, 1e-9)
++ trainer.state.images(trainer.settings.batch)""")
+def test_the_bounds_at_all_marks_cost_at_most_a_tenth_of_training(images, progress, closed_form, expected):
+    model = SimpleNamespace(family=SimpleNamespace(closed_form=closed_form))
+    trainer = SimpleNamespace(
+        state=SimpleNamespace(images=lambda batch: images), settings=SimpleNamespace(batch=8), progress=progress
+    )
+    assert _examples_at_a_mark(model, trainer) == expected
 
 
 @catches("""run/train.py: a run that was stopped counts as finished

@@ -22,6 +22,7 @@ EMOJI_BLOCKS = (range(0x2030, 0x3300), range(0x1F000, 0x1FB00))
 FLAGS = range(0x1F1E6, 0x1F200)  # letters; a pair of them is a flag
 SKIN_TONES = range(0x1F3FB, 0x1F400)
 HAIR = range(0x1F9B0, 0x1F9B4)  # parts, not emoji of their own
+GENDERS = ("\u200d\u2640\ufe0f", "\u200d\u2642\ufe0f")  # joiner, sign of a woman or a man, drawn in color
 BITMAP_SIZE = 109  # the only size of Noto Color Emoji
 SHARPER = 4  # glyphs are drawn this many times larger, then averaged
 MISSING = "\uffff"  # no character: fonts draw it as they draw all that they lack
@@ -62,14 +63,18 @@ def drawn(font: ImageFont.FreeTypeFont, texts: Iterable[str]) -> Iterator[str]:
     return (text for text in texts if ink(font, text) not in lacking)
 
 
-def emoji(font: ImageFont.FreeTypeFont, flags: bool = False, skin_tones: bool = False) -> list[str]:
-    """The emoji of one code point that the font draws, with pairs of letters and skin tones if asked for."""
+def emoji(
+    font: ImageFont.FreeTypeFont, flags: bool = False, skin_tones: bool = False, genders: bool = False
+) -> list[str]:
+    """The emoji of one code point that the font draws, with pairs of letters, skin tones and genders if asked for."""
     parts = {*FLAGS, *SKIN_TONES, *HAIR}
     found = list(drawn(font, (chr(code) for block in EMOJI_BLOCKS for code in block if code not in parts)))
     width = font.getlength(found[0]) if found else 0.0
     pairs = [chr(a) + chr(b) for a in FLAGS for b in FLAGS] if flags else []
-    if skin_tones:
-        pairs += [one + chr(tone) for one in found for tone in SKIN_TONES]
+    toned = [one + chr(tone) for one in found for tone in SKIN_TONES] if skin_tones else []
+    pairs += toned
+    if genders:
+        pairs += [one + gender for one in found + toned for gender in GENDERS]
     return found + [pair for pair in drawn(font, pairs) if font.getlength(pair) == width]  # one glyph, not two
 
 
@@ -118,6 +123,7 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--unihan", type=Path, default=JOYO, help="File with kJoyoKanji (default: %(default)s).")
     found.add_argument("--flags", action="store_true", help="Draw flags as well.")
     found.add_argument("--skin-tones", action="store_true", help="Draw emoji in five skin tones as well.")
+    found.add_argument("--genders", action="store_true", help="Draw people as women and as men as well.")
     found.add_argument(
         "--background", default="white", help="Color behind emoji, or alpha for none (default: %(default)s)."
     )
@@ -144,7 +150,7 @@ def main(words: list[str] | None = None) -> int:
             images = (kanji_image(font, text, args.size) for text in texts)
             lacking = f", {len(wanted) - len(texts)} of {len(wanted):,} are not in the font"
         else:
-            texts = emoji(font, args.flags, args.skin_tones)
+            texts = emoji(font, args.flags, args.skin_tones, args.genders)
             images = (emoji_image(font, text, args.size, args.background) for text in texts)
             lacking = ""
         for text, image in zip(texts, images):

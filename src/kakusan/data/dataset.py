@@ -200,7 +200,7 @@ def class_indices(
 ) -> tuple[Tensor | None, Tensor | None, tuple[str, ...]]:
     """Class index of each training and each held-out example, int64, and the classes' names in order.
 
-    The index -1 means unlabeled. Unlabeled are an empty text, and the number -1 if there are at least two other numbers.
+    Names that are whole numbers are ordered by value, so that "10" follows "9". The index -1 means unlabeled. Unlabeled are an empty text, and the number -1 if there are at least two other numbers.
     If almost all values differ, they are not taken as classes, and none are returned, unless `certain` is true.
     """
     given = [part for part in (labels, test_labels) if part is not None]
@@ -209,6 +209,10 @@ def class_indices(
     values, inverse = np.unique(np.concatenate(given), return_inverse=True)
     if len(values) > min(MOST_CLASSES, len(values) if certain else max(2, len(inverse) // 2)):
         return None, None, ()
+    if values.dtype.kind == "U" and all(not value or value.isdecimal() for value in values):
+        digits = [value.lstrip("0") for value in values]
+        order = sorted(range(len(values)), key=lambda place: (len(digits[place]), digits[place], values[place]))
+        values, inverse = values[order], np.argsort(order)[inverse]
     indices = torch.from_numpy(inverse.astype(np.int64))
     if values[0] == "" or (values.dtype.kind == "i" and values[0] == -1 and len(values) > 2):  # the first in order
         values, indices = values[1:], indices - 1

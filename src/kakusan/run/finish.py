@@ -21,9 +21,11 @@ from kakusan.run.trained_model import TrainedModel
 from kakusan.storage.tensors import digest
 from kakusan.training.loop import Trainer
 
-MEASURED_IMAGES = 1000  # held-out examples measured at each mark, and least number at the end
+MARKS = [0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0]  # shares of the budget after which the run is saved and measured
+MEASURED_IMAGES = 1000  # most held-out examples measured at a mark, and least number at the end
+FEWEST_IMAGES = 125  # held-out examples measured at a mark of a short run
 EVALUATIONS = 3  # cost of a training example in network evaluations: forward and backward
-BOUND_SHARE, QUALITY_SHARE = 0.1, 0.5  # share of training's network evaluations that measuring at the end may cost
+BOUND_SHARE, QUALITY_SHARE = 0.1, 0.5  # share of training's network evaluations that measuring may cost
 
 
 def draw(model: TrainedModel, trainer: Trainer, dataset: Dataset, run: RunDirectory) -> None:
@@ -33,12 +35,16 @@ def draw(model: TrainedModel, trainer: Trainer, dataset: Dataset, run: RunDirect
 
 
 def measure(model: TrainedModel, trainer: Trainer, dataset: Dataset) -> dict[str, Any]:
-    """Return a line of the history, with the held-out bound, always from the same noise. All ranks must call it."""
+    """Return a line of the history, with the bound of the first held-out examples, always from the same noise.
+
+    All ranks must call it.
+    """
     rate = trainer.state.images(trainer.settings.batch) / max(trainer.state.seconds, 1e-9)
     bound: dict[str, Any] = {}
     if model.family.has_bound:
-        held_out = dataset.test[:MEASURED_IMAGES]
-        labels = known_labels(model.recipe.model, dataset, "test", MEASURED_IMAGES)
+        num = _examples_at_a_mark(model, trainer)
+        held_out = dataset.test[:num]
+        labels = known_labels(model.recipe.model, dataset, "test", num)
         result = model.evaluate(held_out, labels=labels)
         bound = {
             "bits_per_dim": result.bits_per_dim,
@@ -55,6 +61,19 @@ def measure(model: TrainedModel, trainer: Trainer, dataset: Dataset) -> dict[str
         "skipped": trainer.state.num_skipped,
         **bound,
     }
+
+
+def _examples_at_a_mark(model: TrainedModel, trainer: Trainer) -> int:
+    """Return how many held-out examples to measure at a mark, and as many training examples.
+
+    It is halved until the bounds at all marks cost at most a share of the network evaluations of the whole training, as the
+    speed so far foretells it.
+    """
+    trained = EVALUATIONS * trainer.state.images(trainer.settings.batch) / max(trainer.progress, 1e-9)
+    num = MEASURED_IMAGES
+    while not model.family.closed_form and num > FEWEST_IMAGES and 2 * num * len(MARKS) > BOUND_SHARE * trained:
+        num //= 2
+    return num
 
 
 def _training_bound(model: TrainedModel, dataset: Dataset, num: int) -> dict[str, Any]:

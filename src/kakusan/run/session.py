@@ -12,7 +12,7 @@ from kakusan.data.cautions import cautions
 from kakusan.errors import InputError, PeerFailed, SaveError
 from kakusan.run.build import count_parameters, family_of
 from kakusan.run.fingerprint import check_origin, origin
-from kakusan.run.finish import averaged_model, draw, finish, measure, measured_words
+from kakusan.run.finish import MARKS, averaged_model, draw, finish, measure, measured_words
 from kakusan.run.job import Job, trainer_of
 from kakusan.run.memory import available_bytes, memory_errors, memory_words, step_bytes
 from kakusan.training import checkpoint
@@ -21,7 +21,6 @@ from kakusan.training.flops import effort_of
 from kakusan.training.loop import Trainer
 from kakusan.training.progress import ProgressLine
 
-MARKS = [0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0]  # shares of the budget after which the run is saved and measured
 CANNOT_FIT = 1.5  # needed memory as a multiple of the free memory, above which a step is refused
 NOTABLE_RISE = 1.02  # factor between two measurements of bits/dim above which the rise is explained
 MAY_RISE = "bits/dim rose: early in training it may, while samples improve; the report says why"
