@@ -309,7 +309,8 @@ def test_a_line_of_progress_has_the_rate_since_the_line_before_and_a_terminal_a_
     monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: now[0]))
     monkeypatch.setattr(progress, "tell", lambda words: None)
     line = ProgressLine(8, "images")
-    line._status = SimpleNamespace(due=True, live=live, show=shown.append)
+    status = SimpleNamespace(due=True, live=live, show=shown.append)
+    monkeypatch.setattr(line, "_status", status)
     for step, seconds in ((2, 1.0), (4, 2.0), (10, 4.0)):
         one.state, now[0] = State(step=step, seconds=seconds), 100.0 + seconds
         line.update(one)
@@ -319,7 +320,7 @@ def test_a_line_of_progress_has_the_rate_since_the_line_before_and_a_terminal_a_
         f"{bars[0]} 10%  0:18 left  {rates[0]} images/s",
         f"{bars[1]} 25%  0:12 left  {rates[1]} images/s",
     ]
-    line._status.due = False
+    status.due = False
     line.update(one)
     assert len(shown) == 2
 
