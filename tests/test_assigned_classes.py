@@ -15,6 +15,7 @@ from kakusan.errors import InputError
 from kakusan.likelihood import classes
 from kakusan.likelihood.classes import assigned, posterior
 from kakusan.likelihood.ranking import _near_boundary, rank_examples
+from kakusan.likelihood.scores import score_examples
 from kakusan.models.labels import Labels
 from kakusan.models.mixture import Mixture
 from test_laws import ExactByClass
@@ -131,6 +132,11 @@ def test_a_class_is_dropped_if_it_is_clearly_worse_in_nats_and_in_standard_error
     assert posterior(model, lambda rows: torch.zeros(len(rows), 1, dtype=F64), 1, most=64).evaluations == evaluations
 
 
+@catches("""likelihood/ranking.py: further rounds of a ranking have one seed
+-                 None,
+-                 seed,
++                 None,
++                 0,""")
 @catches("""likelihood/ranking.py: an example's draws are doubled three times at most
 - MOST_DOUBLINGS = 4
 + MOST_DOUBLINGS = 3""")
@@ -140,6 +146,14 @@ def test_examples_that_are_alike_are_doubled_four_times_and_stay_open():
     assert found.draws.tolist() == [3 * 2**4] * 6
     assert found.scores.evaluations == 48
     assert found.num_open == 6
+    again = rank_examples(chain, lambda rows: torch.ones(len(rows), 1, dtype=F64), 6, 1, 2, evaluations=3, seed=5)
+    last = score_examples(chain, lambda rows: torch.ones(len(rows), 1, dtype=F64), 6, 1, 48, seed=5)
+    assert torch.equal(again.scores.nats, last.nats)  # by its last draws alone
+
+
+def test_at_least_one_example_is_ranked():
+    with pytest.raises(InputError, match="must be at least 1, got 0"):
+        rank_examples(mixture(), rows, 5, 1, 0)
 
 
 @catches("""likelihood/ranking.py: an example is open within one standard error

@@ -20,6 +20,7 @@ from harness.support import (
     seeded,
     standard_errors_off,
 )
+from kakusan import bound
 from kakusan.bound import ancestral_sample, elbo, importance_bound, sample_path
 from kakusan.chain import LatentChain, log_weight
 from kakusan.distributions import Normal
@@ -134,6 +135,12 @@ def test_log_weight_uses_no_randomness():
     assert torch.equal(before, torch.get_rng_state())
 
 
+WHOLE, FIFTH = slice(0, 7), slice(4, 5)
+
+
+@catches("""bound.py: draws of an importance bound have the generators of other examples
+- else [*generator] * num_samples
++ else [one for one in generator for _ in range(num_samples)]""")
 def test_the_same_generator_gives_the_same_bound():
     world = ShiftedDecoder()
     assert torch.equal(elbo(world, X, seeded(5)), elbo(world, X, seeded(5)))
@@ -141,6 +148,8 @@ def test_the_same_generator_gives_the_same_bound():
     streams = example_streams(0, range(7))
     alone = elbo(world, X[4:5], example_streams(0, range(4, 5)))
     assert_close(elbo(world, X, streams)[4:5], alone, rtol=1e-12, atol=0)  # one generator an example
+    many, one = (importance_bound(world, X[part], 3, example_streams(0, range(7)[part])) for part in (WHOLE, FIFTH))
+    assert_close(many[FIFTH], one, rtol=1e-12, atol=0)
 
 
 # A bound, and its tightening: a linear VAE whose encoder is not the posterior (O6, given_q)
@@ -200,6 +209,17 @@ def test_the_running_form_is_the_log_mean_exp_of_the_same_paths():
     expected = paths.logsumexp(0) - math.log(5)
     assert_close(importance_bound(world, X, 5, seeded(3)), expected, rtol=1e-12, atol=0)
     assert torch.equal(importance_bound(world, X, 1, seeded(3)), elbo(world, X, seeded(3)))
+
+
+@catches("""bound.py: the last part of the draws is as large as the others
+- min(at_once, num_samples - drawn)
++ at_once""")
+def test_draws_that_do_not_fit_into_one_batch_are_all_counted_once(monkeypatch):
+    monkeypatch.setattr(bound, "PATHS_AT_ONCE", 2 * len(X))
+    world, generator = ShiftedDecoder(), seeded(3)
+    parts = [log_weight(world, sample_path(world, X.repeat(k, 1), generator)).view(k, len(X)) for k in (2, 2, 1)]
+    expected = torch.cat(parts).logsumexp(0) - math.log(5)
+    assert_close(importance_bound(world, X, 5, seeded(3)), expected, rtol=1e-12, atol=0)
 
 
 def test_a_bound_by_no_draws_is_refused():

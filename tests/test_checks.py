@@ -25,6 +25,8 @@ from kakusan.likelihood.three import three_estimates
 from kakusan.models.diffusion import Diffusion
 from kakusan.models.dirichlet_multinomial import DirichletMultinomial
 from kakusan.models.hierarchical_vae import HierarchicalVAE
+from kakusan.models.learned_noise import LearnedNoise
+from kakusan.models.mixture import Mixture
 from kakusan.models.vae import VAE
 from kakusan.recipes import RECIPES
 from kakusan.run.build import build
@@ -144,6 +146,36 @@ def test_examples_of_another_shape_are_refused_at_every_entrance(listed):
         for enter in doors(listed.chain).values():
             message = refused(lambda enter=enter, wrong=wrong: enter(listed.chain, wrong), "shape")
             assert str(tuple(wrong.shape)) in message
+
+
+@catches("""models/mixture.py: a mixture takes data that its chain refuses
+-         self.chain.validate(x, cond)
+-         if cond
++         if cond""")
+@catches("""models/learned_noise.py: a chain of learned noise takes data that its decoders cannot give
+- self.chain.validate(x, cond)
++ pass""")
+def test_a_chain_around_another_takes_the_data_that_it_takes():
+    inner = diffusion("discretized")
+    for chain in (LearnedNoise(inner), Mixture(inner, 2)):
+        chain.validate(GRID)
+        refused(lambda chain=chain: chain.validate(spoiled(GRID, 0.5013)[0]), "256-level grid")
+
+
+@catches("""models/vae.py: one condition stands for all examples
+- check_cond(cond, len(x))
++ pass""")
+@catches("""models/hierarchical_vae.py: one condition stands for all examples of a hierarchy
+- check_cond(cond, len(x))
++ pass""")
+@catches("""models/dirichlet_multinomial.py: counts are measured without the condition
+- if cond is not None:
++ if False:""")
+def test_a_condition_has_a_row_for_each_example_and_counts_have_none():
+    for chain in (vae("gaussian"), hierarchy("gaussian"), diffusion("gaussian")):
+        chain.validate(REAL, torch.zeros(4, dtype=torch.int64))
+        refused(lambda chain=chain: chain.validate(REAL, torch.tensor([0])), "one row per example")
+    refused(lambda: elbo(CHAINS["counts"].chain, COUNTS, cond=torch.tensor([0, 1])), "is unconditional")
 
 
 @pytest.mark.parametrize("listed", [one for name, one in CHAINS.items() if name != "counts"])

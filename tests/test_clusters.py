@@ -231,6 +231,17 @@ def test_a_file_whose_shares_are_no_probabilities_is_refused(share, tmp_path):
             _rebuilt(recipe, (1, 8, 8), parts["weights"], parts["early"], torch.device("cpu"), Path("from elsewhere"))
 
 
+@catches("""models/clusters.py: centroids that are no numbers are taken from a file
+- not self.centres.isfinite().all()
++ False""")
+def test_a_file_whose_centroids_are_no_numbers_is_refused():
+    found = known_clusters(centres=CENTRES.clone())
+    found.check("from elsewhere")
+    found.centres[1, 0] = math.nan
+    with pytest.raises(InputError, match="from elsewhere: cluster centroids must be finite"):
+        found.check("from elsewhere")
+
+
 @catches("""models/clusters.py: an empty cluster is drawn at the beginning of the shares [0.0]
 - right=True)
 + right=False)""")
@@ -280,13 +291,16 @@ def test_the_same_examples_have_the_same_clusters():
     assert not torch.equal(one.centres, other.centres)
 
 
+@catches("""models/clusters.py: a cluster may have 20 examples on average
+- EXAMPLES_PER_CLUSTER = 50
++ EXAMPLES_PER_CLUSTER = 20""")
 @catches("""models/clusters.py: an example is of a cluster that has no share
 - .masked_fill(~among, math.inf)""")
 @catches("""models/clusters.py: a few examples are divided among many clusters
 - len(features) // EXAMPLES_PER_CLUSTER
 + len(features)""")
 def test_few_examples_have_few_clusters_and_nothing_is_ever_of_the_others():
-    x = torch.randn(3 * EXAMPLES_PER_CLUSTER + 1, 1, 8, 8, generator=seeded(0))
+    x = torch.randn(3 * 50 + 1, 1, 8, 8, generator=seeded(0))
     found = Clusters(64, (1, 8, 8))
     found.find(coarse(x))
     assert (found.share > 0).sum() == 3
@@ -296,6 +310,25 @@ def test_few_examples_have_few_clusters_and_nothing_is_ever_of_the_others():
     one = Clusters(64, (1, 8, 8))
     one.find(coarse(x[:2]))
     assert one.of(x).tolist() == [0] * len(x)
+
+
+@catches("""models/clusters.py: clusters of earlier examples keep their shares
+-         self.share.zero_()
+-
++         pass
++""")
+def test_clusters_that_are_found_again_are_those_of_the_new_examples_alone():
+    x = torch.randn(4 * EXAMPLES_PER_CLUSTER, 2, generator=seeded(0), dtype=F64)
+    again, fresh = Clusters(4, (2,)), Clusters(4, (2,))
+    with pytest.raises(InputError, match="no centroids yet"):
+        again.check_found()
+    Clusters(1, (2,)).check_found()  # one cluster holds everything
+    again.find(x)
+    again.check_found()
+    for found in (again, fresh):
+        found.find(x[: 2 * EXAMPLES_PER_CLUSTER])
+    assert torch.equal(again.share, fresh.share)
+    assert torch.equal(again.centres, fresh.centres)
 
 
 def test_examples_that_are_all_alike_are_one_cluster():
@@ -343,6 +376,15 @@ def test_a_model_of_clusters_is_not_asked_without_them():
 def test_only_clusters_that_there_are_can_be_given(named):
     with pytest.raises(InputError, match=r"class indices (lie in 0\.\.2|must be int64)"):
         model().prior(torch.tensor(named))
+
+
+@catches("""models/clusters.py: of class indices the wrong one is named
+- got {least if least < 0 else most}
++ got {least}""")
+def test_a_class_index_that_there_is_not_is_named():
+    for named, words in (([0, 3], r"0\.\.2, got 3"), ([-1, 5], r"0\.\.2, got -1")):
+        with pytest.raises(InputError, match=words):
+            model().prior(torch.tensor(named))
 
 
 def test_guidance_is_by_a_model_of_the_same_clusters():
@@ -537,6 +579,11 @@ def test_fewer_clusters_than_asked_for_are_told():
     assert found.lines()[0].startswith("found 3 clusters instead of 64")
 
 
+@catches("""models/clusters.py: images of clusters have height and width swapped
+- for side, factor in zip(size, _factors(size))]
+-         return
++ for side, factor in zip(size, _factors(size))][::-1]
++         return""")
 def test_clusters_are_shown_the_most_common_first():
     found = Clusters(3, (1, 20, 30))
     found.centres[:] = torch.arange(3, dtype=F64)[:, None]
@@ -544,6 +591,9 @@ def test_clusters_are_shown_the_most_common_first():
     shown = found.images()
     assert shown.shape == (2, 1, 20, 30)
     assert shown[:, 0, 5, 7].tolist() == [2.0, 0.0]
+    picture = torch.arange(20, dtype=F64)[:, None].expand(20, 30)  # brighter from row to row
+    found.centres[2] = coarse(picture[None, None])[0]
+    assert (found.images()[0, 0] - picture).abs().max() <= 0.5  # at the border, where nothing lies beyond
 
 
 @pytest.mark.parametrize(

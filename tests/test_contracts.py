@@ -70,6 +70,15 @@ def test_a_prediction_may_come_in_the_wrapping_of_other_libraries(wrap):
     assert torch.equal(says(wrap).data_estimate(z, 2), z)
 
 
+@catches("""models/networks.py: a network of lower precision lowers that of the model
+- return output.to(z_t.dtype)
++ return output""")
+def test_a_prediction_has_the_numbers_of_the_latent():
+    x = torch.randn(3, *IMAGE, generator=seeded(0))
+    model = says(lambda z: z.bfloat16())
+    assert model.data_estimate(x, 2).dtype == model.loss(x, seeded(1)).dtype == torch.float32
+
+
 @catches("""models/networks.py: v below 0 is taken [below 0]
 - v.min() >= 0
 + True""")
@@ -110,8 +119,12 @@ def test_a_network_that_takes_the_latent_alone_or_other_numbers_is_refused_by_na
         (lambda x: (x[:, :1], x), lambda z: z, "encoder's mean must have shape"),
         (lambda x: (x, x[:1]), lambda z: z, "encoder's log_var must have shape"),
         (lambda x: (x, x), lambda z: z[:, :1], "check the output shape of the network"),
+        (lambda x: (x, x), lambda z: (z, z[:, :1]), r"must have one shape, got \(3, 2\) and \(3, 1\)"),
     ],
 )
+@catches("""models/networks.py: log-variances of one column stand for all
+- if len(parts) == 2 and parts[0].shape != parts[1].shape:
++ if False:""")
 def test_encoders_and_decoders_of_another_output_are_refused(encoder, decoder, words):
     with pytest.raises(InputError, match=words):
         kk.elbo(VAE(encoder, decoder, 2), torch.zeros(3, 2))
@@ -246,6 +259,21 @@ def test_samples_of_a_condition_are_its_own(name):
     cond = torch.arange(6)
     x = sample(conditional(), solver=name, cond=cond, steps=3)
     assert_close(x, cond.double()[:, None].expand(6, 2))
+
+
+@catches("""solvers/loop.py: each batch of samples has the conditions of the first
+- known = None if cond is None else cond[rows]
++ known = None if cond is None else cond[: rows.stop - rows.start]""")
+@catches("""solvers/loop.py: each batch of samples of a chain of one pass has the latents of the first
+- start_at = None if z is None else z[rows] if
++ start_at = None if z is None else z[: rows.stop - rows.start] if""")
+def test_conditions_and_latents_beyond_one_batch_belong_to_their_samples():
+    cond = torch.arange(260)
+    assert_close(sample(conditional(), cond=cond, steps=1), cond.double()[:, None].expand(260, 2))
+    assert_close(sample(conditional(), 4, cond=3), torch.full((4, 2), 3.0, dtype=F64))  # one class for all
+    chain = VAE(lambda x: (x, x), lambda z: (z, torch.full_like(z, -60.0)), 1).double()
+    z = torch.arange(260.0, dtype=F64)[:, None]
+    assert_close(sample(chain, z=z), z, rtol=0, atol=1e-9)  # std exp(-30)
 
 
 def test_a_vae_passes_its_condition_to_both_networks():

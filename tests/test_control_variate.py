@@ -10,6 +10,7 @@ from harness.support import F64, gauss_hermite, seeded
 from kakusan.likelihood import diffusion as diffusion_module
 from kakusan.likelihood.control_variate import features as features_module
 from kakusan.likelihood.control_variate import surroundings as surroundings_module
+from kakusan.likelihood.control_variate import wiener as wiener_module
 from kakusan.likelihood.control_variate.control import RIDGE, SHARED_RIDGE, Calls, Predictors, fit
 from kakusan.likelihood.control_variate.features import Features
 from kakusan.likelihood.control_variate.surroundings import Surroundings
@@ -180,6 +181,39 @@ def test_the_first_features_of_an_image_are_the_means_that_they_state():
     assert_close(found[:, : expected.shape[1]], expected, **EXACT)
 
 
+@catches("""likelihood/control_variate/features.py: values at the border of the low end are those beyond it
+- border = low & (F.max_pool2d(
++ border = ~low & (F.max_pool2d(""")
+@catches("""likelihood/control_variate/features.py: the mean of the surroundings counts twice
+- return x - F.avg_pool2d(x, 3, 1, 1)
++ return x - 2 * F.avg_pool2d(x, 3, 1, 1)""")
+@catches("""likelihood/control_variate/features.py: the size of the noise is measured between the ends alone
+- size_on, upwards_on = [*kinds],
++ size_on, upwards_on = [kinds[1]] * 3,""")
+@catches("""likelihood/control_variate/features.py: differences from the surroundings have no fourth power
+- for j in range(1, 5) for k in range(4)
++ for j in range(4) for k in range(4)""")
+def test_the_other_features_of_an_image_are_the_means_that_they_state():
+    x, eps = normal(20, 1, 5, 4, seed=10).clamp(-1, 1), normal(20, 1, 5, 4, seed=11)
+    features = Features(lambda rows: x[rows], torch.arange(20).split(8))
+    low, high = (x == -1).double(), (x == 1).double()
+    inner, off = 1 - low - high, Surroundings(x[:8]).off(x)  # learned from the first part
+    padded = F.pad(x, [1] * 4)
+    around = [padded[..., i : i + 5, j : j + 4] for i in range(3) for j in range(3)]
+    above = x - sum(around) / 9
+    beyond = F.pad(1 - low, [1] * 4)  # a pixel at the low end with a neighbor that is not
+    border = low * (sum(beyond[..., i : i + 5, j : j + 4] for i in range(3) for j in range(3)) > 0)
+    maps = [border, above.abs(), above.square(), inner * above.abs(), inner * above.square()]
+    maps += [off.abs(), off.abs() * x.square(), *(off**j * x**k for j in (1, 2, 3, 4) for k in (0, 1, 2, 3))]
+    maps += [x**k for k in (3, 4, 6, 8)]
+    expected = torch.stack([one.flatten(1).mean(1) for one in maps], 1)
+    assert_close(features.own(x)[:, -expected.shape[1] :], expected, **EXACT)
+    sizes = [low, inner, high, x, x**2, x**4, x**8, off.abs(), off**2]
+    signs = [low, inner, high, x * inner, above, x, x**2, x**3, x**5, x**9, off, off * off.abs(), off**3]
+    maps = [(eps.square() - 1) * place for place in sizes] + [eps * place for place in signs]
+    assert_close(features.of_noise(x, eps), torch.stack([one.flatten(1).mean(1) for one in maps], 1), **EXACT)
+
+
 @catches("""likelihood/control_variate/features.py: values at the low end of an earlier part stay counted when a lower end is found
 - (at_least if least <= low else 0)
 + at_least""")
@@ -197,6 +231,29 @@ def test_an_end_of_the_scale_is_where_many_values_lie(parts, walls):
         assert found[0] != found[0]  # NaN
     else:
         assert found == walls
+
+
+@catches("""likelihood/control_variate/wiener.py: coordinates that are filtered separately have another variance
+- centred.square().mean(0), None
++ centred.square().sum(0), None""")
+@catches("""likelihood/control_variate/wiener.py: the filter is made for twice the variance
+- centred.T @ centred / len(flat)
++ 2 * centred.T @ centred / len(flat)""")
+def test_a_filter_of_each_coordinate_is_the_filter_of_independent_coordinates(monkeypatch):
+    x = torch.cartesian_prod(torch.tensor([-1.0, 1.0]), torch.tensor([-3.0, 1.0])).double()  # variances 1 and 4
+    t, eps = torch.tensor([1, 4, 7, 10]), normal(4, 2, seed=13)
+    whole = Wiener(model_of(), x)
+    monkeypatch.setattr(wiener_module, "LARGEST_COVARIANCE", 1)
+    each = Wiener(model_of(), x)
+    for one in (whole, each):
+        assert_close(one.typical, whole.typical, **EXACT)
+        assert_close(one.cost(one.coordinates(x), eps, t), whole.cost(whole.coordinates(x), eps, t), **EXACT)
+    schedule, var = model_of().schedule, torch.tensor([1.0, 4.0], dtype=F64) + 0.01 * 2.5
+    gain = schedule.signal[t, None] * var / (schedule.alpha_bar[t, None] * var + schedule.noise_var[t, None])
+    z = schedule.signal[t, None] * x + schedule.noise[t, None] * eps
+    x_hat = x.mean(0) + gain * (z - schedule.signal[t, None] * x.mean(0))
+    expected = step_weight(model_of())[t] * (x - x_hat).square().sum(1)
+    assert_close(each.cost(each.coordinates(x), eps, t), expected, **EXACT)
 
 
 @catches("""likelihood/control_variate/wiener.py: an error of the data estimate costs nothing at the first step

@@ -311,6 +311,9 @@ def test_likelihood_times_prior_integrates_to_the_evidence():
     )
 
 
+@catches("""models/dirichlet_fit.py: a learned concentration has no gradient [True]
+- model.concentration = self.log_concentration.exp()
++ model.concentration = self.log_concentration.detach().exp()""")
 @catches("""models/dirichlet_fit.py: drawn counts have the mean total of the training rows
 - int(counts.sum(-1).median())
 + int(counts.sum(-1).mean())""")
@@ -327,7 +330,12 @@ def test_a_fit_starts_far_from_the_optimum_and_ends_at_it(learned):
     assert_close(fit.chain().concentration, f64([0.5] * 3))
     assert fit.distance_to_exact(counts) == pytest.approx(1.0)  # gamma = 1 where 0.5 is exact
     rows, model = torch.tensor([2, 0]), DirichletMultinomial(f64([0.5] * 3))
-    assert_close(fit.elbo(counts[rows], rows), model.elbo(counts[rows], torch.ones(2, 3, dtype=F64)))
+    bound = fit.elbo(counts[rows], rows)
+    assert_close(bound, model.elbo(counts[rows], torch.ones(2, 3, dtype=F64)))
+    bound.sum().backward()
+    assert (fit.log_gamma.grad.abs().sum(1) > 0).tolist() == [True, False, True]
+    moved = fit.log_concentration.grad is not None and bool((fit.log_concentration.grad != 0).all())
+    assert moved == learned
     fit.log_gamma.data.copy_((counts + 0.5).log())
     assert fit.distance_to_exact(counts) < 1e-12
     assert_close(fit.elbo(counts[rows], rows), model.log_evidence(counts[rows]))

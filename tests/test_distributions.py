@@ -330,6 +330,17 @@ def test_the_draws_of_a_discretised_normal_follow_its_probabilities():
     assert_mean((draws - grid.T).abs().lt(1e-9).to(F64), law.log_prob(grid).exp())
 
 
+@catches("""distributions.py: a gray level is at most a thousand standard deviations away
+- near, far = near.clamp(min=-1e18, max=1e18), far.clamp(min=-1e18, max=1e18)
++ near, far = near.clamp(min=-1e3, max=1e3), far.clamp(min=-1e3, max=1e3)""")
+def test_a_gray_level_far_beyond_the_mean_costs_its_distance():
+    level, std = -1 + 2 / 255, 1e-4
+    off = (0.9 - level - 1 / 255) / std  # of the nearer end of the bin
+    found = DiscretizedNormal(Normal(f64([[0.9]]), f64([[std]]))).log_prob(f64([[level]]))
+    # log Phi(-u) = -u^2 / 2 - log(u sqrt(2 pi)) to 1 / u^2, and the further end of the bin is exp(-1e6) less likely
+    assert found.item() == pytest.approx(-0.5 * off**2 - math.log(off) - HALF_LOG_2PI, rel=1e-9)
+
+
 # Draws
 
 

@@ -122,6 +122,18 @@ def test_a_guided_model_keeps_the_better_ones_learned_variance():
     assert not torch.isclose(down.mean, plain.mean).any()
 
 
+@catches("""models/diffusion.py: a derived chain has the likelihood of real values
+- "variance", "likelihood", "clip")
++ "variance", "clip")""")
+def test_a_derived_chain_keeps_every_choice_of_the_model():
+    strong, weak = (Diffusion(one, SCHEDULE, 2, "x", "fixed_large", "discretized", (-1, 1)) for one in (SHARP, GENTLE))
+    for chain in (guided(strong, weak, 2.0), strong.with_network(GENTLE)):
+        for name in ("schedule", "event_shape", "prediction", "variance", "likelihood", "clip"):
+            assert getattr(chain, name) == getattr(strong, name), name
+    coarse = strong.respaced(2)
+    assert (coarse.variance, coarse.likelihood, coarse.event_shape) == ("fixed_large", strong.likelihood, (2,))
+
+
 def test_a_guess_limited_to_a_range_stays_in_it():
     chain = guided(model(SHARP, clip=(-1.0, 1.0)), model(GENTLE, clip=(-1.0, 1.0)), 50.0)
     x_hat = chain.data_estimate(torch.randn(9, 2, generator=seeded(6), dtype=F64), 2)
@@ -136,8 +148,16 @@ def test_a_guess_limited_to_a_range_stays_in_it():
         (model(GENTLE), 2.0, (1.0, -1.0), "must be increasing"),
         (affine_diffusion("optimal", "beta"), 2.0, None, "same quantity"),
         (Diffusion(GENTLE, Schedule.cosine(5), 2, prediction="x"), 2.0, None, "same schedule"),
+        (Diffusion(GENTLE, SCHEDULE, (1, 2), prediction="x"), 2.0, None, "of one shape"),
+        (model(GENTLE), float("inf"), None, "at least 1"),
     ],
 )
+@catches("""guidance.py: a weaker model of another shape guides [weaker5-2.0-None-of one shape]
+- if not same or chain.event_shape != weaker_chain.event_shape:
++ if not same:""")
+@catches("""guidance.py: an infinite weight is taken [weaker6-inf-None-at least 1]
+- if not 1 <= weight < math.inf:
++ if not 1 <= weight:""")
 def test_guidance_that_makes_no_sense_is_refused(weaker, weight, log_snr, words):
     with pytest.raises(InputError, match=words):
         guided(model(SHARP), weaker, weight, log_snr)

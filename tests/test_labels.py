@@ -136,6 +136,92 @@ def test_a_cluster_without_a_path_to_a_label_has_the_shares_of_the_labels():
     assert rows[1, 0] > rows[1, 1]
 
 
+def propagated(counts, places):
+    """Equation 4 of Zhou et al. 2004 with loops, for clusters that are all found: a sum over ways of any length."""
+    num = len(places)
+    square = [[(a - b).square().sum().item() for b in places] for a in places]
+    near = [sorted(range(num), key=lambda j, row=row: row[j])[1:5] for row in square]  # four others
+    width = [math.sqrt(square[i][near[i][-1]]) for i in range(num)]
+    weight = torch.zeros(num, num, dtype=F64)
+    for i in range(num):
+        for j in near[i]:
+            weight[i, j] = weight[j, i] = math.exp(-square[i][j] / (width[i] * width[j]))
+    degree = weight.sum(1)
+    way = 0.9 * weight / (degree[:, None] * degree).sqrt()
+    total = arrived = counts
+    for _ in range(400):  # 0.9^400 is 5e-19
+        arrived = way @ arrived
+        total = total + arrived
+    sharp = (total / total.amax(1, keepdim=True)).square() + 1e-3
+    return sharp / sharp.sum(1, keepdim=True)
+
+
+@catches("""models/labels.py: a label reaches two neighbors directly
+- NEIGHBORS = 4
++ NEIGHBORS = 2""")
+@catches("""models/labels.py: nine tenths of a label are its own
+- NEIGHBOR_SHARE = 0.9
++ NEIGHBOR_SHARE = 0.1""")
+@catches("""models/labels.py: propagated shares are not sharpened
+- SHARPNESS = 2
++ SHARPNESS = 1""")
+@catches("""models/labels.py: the least probability of a class is ten times larger
+- FLOOR = 1e-3
++ FLOOR = 1e-2""")
+@catches("""models/labels.py: neighbors on one side only count half
+- weights = torch.maximum(weights, weights.T)
++ weights = (weights + weights.T) / 2""")
+@catches("""models/labels.py: the scale of a distance is that of one of its ends
+- (width * width[place, 0])
++ (width * width)""")
+def test_labels_go_from_cluster_to_cluster_as_the_equation_says():
+    places = torch.randn(9, 2, generator=seeded(3), dtype=F64) * f64([[3.0, 1.0]])
+    counts = torch.zeros(9, 3, dtype=F64)
+    counts[0, 0], counts[4, 1], counts[4, 2], counts[7, 2] = 2, 1, 1, 3
+    found = propagate(counts, places, torch.ones(9, dtype=torch.bool))
+    assert_close(found, propagated(counts, places), rtol=1e-9, atol=0)
+
+
+@catches("""models/labels.py: labels of one class count once in a cluster
+- accumulate=True
++ accumulate=False""")
+def test_the_labels_of_a_cluster_are_counted():
+    labels, k = Labels(2, (1,), clusters=1), torch.full((50,), UNLABELED)
+    k[:4] = torch.tensor([0, 0, 1, 0])
+    labels.observe(k, torch.zeros(50, 1, dtype=F64))
+    sharp = f64([1.0, 1 / 9]) + 1e-3  # one label for three, squared
+    assert_close(labels.named[0], sharp / sharp.sum(), rtol=1e-12, atol=0)
+    assert_close(labels.share, (f64([3.0, 1.0]) + 46 * labels.named[0]) / 50, rtol=1e-12, atol=0)
+
+
+@catches("""models/labels.py: class probabilities of a cluster may have any sum
+- or not ((total - 1).abs() < 1e-6).all():
++ or False:""")
+@catches("""models/labels.py: class probabilities of a cluster may be negative
+- if not (self.named >= 0).all() or
++ if False or""")
+@pytest.mark.parametrize("row", [[0.5, 0.6, 0.0], [1.5, -0.5, 0.0], [math.nan, 1.0, 0.0]])
+def test_class_probabilities_of_a_cluster_from_elsewhere_are_checked(row):
+    labels = Labels(3, (2,), clusters=4)
+    labels.check("from elsewhere")
+    labels.named[2] = f64(row)
+    with pytest.raises(InputError, match="from elsewhere: each cluster's class probabilities"):
+        labels.check("from elsewhere")
+
+
+@catches("""models/mixture.py: the loss of a chain with missing labels is a sum over the dimensions
+- weighted)) / math.prod(x.shape[1:])
++ weighted))""")
+@catches("""chain.py: the loss of a chain is a sum over the dimensions
+- generator).values()) / math.prod(x.shape[1:])
++ generator).values())""")
+def test_a_loss_is_minus_the_bound_per_dimension_with_and_without_classes():
+    vae, x = VAE(lambda x, k: (x + k[:, None], x * 0), lambda z, k: z, 2).double(), torch.cat([X, -X], 1)
+    bound = sum(vae.draw_terms(x, K, seeded(0)).values())
+    assert_close(vae.loss(x, seeded(0), cond=K), -bound / 2, rtol=1e-12, atol=0)
+    assert_close(Mixture(vae, 3).loss(x, seeded(0), cond=K), -bound / 2, rtol=1e-12, atol=0)
+
+
 def test_all_labels_known_give_the_frequencies():
     labels = Labels(3, (1,))
     labels.observe(torch.tensor([0, 0, 1, 2]))

@@ -551,8 +551,8 @@ def test_every_solver_is_listed_with_its_order():
 - z = s.noise / t.noise * z
 + z = s.noise * z""")
 @catches("""solvers/unipc.py: the corrector of UniPC does not look at where the step led [unipc-2]
-- t.signal == 0 else (found, *known)
-+ t.signal == 0 else known""")
+- exponential_step(z, t, s, (found, *known), adams_weights)
++ exponential_step(z, t, s, known, adams_weights)""")
 @catches("""solvers/heun.py: Heun takes the slope at the beginning alone [heun]
 - way / 2 * (slope + _slope(there, denoise(there, s), s))
 + way * slope""")

@@ -17,7 +17,7 @@ from kakusan.likelihood.compare import compare
 from kakusan.likelihood.control_variate.wiener import Wiener
 from kakusan.likelihood.diffusion import of_diffusion
 from kakusan.likelihood.evaluation import Estimate, stratified_var, summarize
-from kakusan.likelihood.information import of_latents
+from kakusan.likelihood.information import latent_line, of_latents
 from kakusan.likelihood.step_groups import StepGroups, default_law, free_cost
 from kakusan.models.diffusion import Diffusion
 from kakusan.models.hierarchical_vae import HierarchicalVAE
@@ -173,6 +173,12 @@ def test_a_learned_variance_is_measured_too():
     assert abs(both[1].mean() - exact) < LIMIT * math.sqrt(var)  # v = 1 is the variance beta
 
 
+@catches("""likelihood/step_groups.py: half of the evaluations are shared evenly by the ranges [60]
+- EVEN_SHARE = 0.05
++ EVEN_SHARE = 0.5""")
+@catches("""likelihood/step_groups.py: there are 12 ranges of noise levels [24]
+- GROUPS = 24
++ GROUPS = 12""")
 @pytest.mark.parametrize("depth", [1, 2, 5, 24, 25, 60])
 def test_groups_of_steps_cover_the_chain_in_order(depth):
     groups = StepGroups.of(model_of(GAUSSIAN, betas_of(depth)))
@@ -182,6 +188,11 @@ def test_groups_of_steps_cover_the_chain_in_order(depth):
     assert groups.law(groups.typical).probs.sum() == pytest.approx(1, abs=1e-12)
     assert groups.slope.abs().max() <= 1 + 1e-9
     assert groups.names[0] == "t = 1"
+    assert groups.num == depth if depth <= 24 else groups.num <= 24
+    alone = torch.zeros(depth, dtype=F64)
+    alone[-1] = 1  # a cost in the last step only: each other group has its part of the even share
+    shares = torch.zeros(groups.num, dtype=F64).index_add_(0, groups.of_step, groups.law(alone).probs)
+    assert_close(shares[:-1], torch.full((groups.num - 1,), 0.05 / groups.num, dtype=F64))
 
 
 @pytest.mark.parametrize("num", [1, 2, 7])
@@ -283,6 +294,9 @@ def test_the_95_percent_interval_covers_with_the_control_variate_too():
 @catches("""likelihood/evaluation.py: the variance of a mean is not divided by the number of examples
 - return (total / len(values) ** 2).tolist()
 + return (total / len(values)).tolist()""")
+@catches("""likelihood/evaluation.py: a block of one value has no error
+- total += values.var(0)
++ total += 0 * values.var(0)""")
 @catches("""likelihood/evaluation.py: half of the squared difference is forgotten
 - .square().mean(0) / 2
 + .square().mean(0)""")
@@ -291,6 +305,9 @@ def test_neighbours_tell_the_spread_of_a_stratified_mean():
     expected = 4 * ((1 + 81 + 1 + 121) / 4 / 2) / 16
     assert stratified_var(values, [torch.tensor([0, 1, 2, 3])]) == pytest.approx(expected)
     assert stratified_var(values[:1], [torch.tensor([0])]) is None
+    # a block of one value has no neighbors: its variance is that of all values, 101 / 3
+    alone = stratified_var(values, [torch.tensor([0, 1, 2]), torch.tensor([3])])
+    assert alone == pytest.approx(((100 + 1 + 81) / 2 + 101 / 3) / 16)
     many = torch.linspace(0, 1, 1000, dtype=F64) + 0.1 * torch.randn(1000, generator=seeded(11), dtype=F64)
     # noise of variance 0.01 on a slope that stratification takes out; 1,000 values: 5 % is 1 s.e., 4.5 of them 20 %
     assert stratified_var(many, [torch.arange(1000)]) == pytest.approx(0.01 / 1000, rel=0.2)
@@ -336,17 +353,30 @@ def test_one_draw_cannot_say_how_far_draws_lie_apart():
     assert found.standard_error_images is None
 
 
+@catches("""likelihood/information.py: a latent of 0.05 nats counts as collapsed
+- COLLAPSED = 0.01
++ COLLAPSED = 0.1""")
+@catches("""likelihood/information.py: the line of a level states its sum twice
+- {max(bits):.2f} in the largest
++ {sum(bits):.2f} in the largest""")
 @catches("""distributions.py: a latent's KL lacks the change of its mean
 - squared = (q.mean - p.mean).square() * (-p.log_var).exp()
 + squared = 0 * q.mean""")
 def test_a_latent_tells_its_kl_in_bits_and_an_idle_one_is_named():
-    mean, log_var = f64([0.5, 0.0, -1.0]), f64([-2.0, 0.0, 0.3])
-    vae = VAE(lambda x: (mean.expand(len(x), 3), log_var.expand(len(x), 3)), lambda z: z.sum(1)[:, None], 3).double()
+    # the last two have 0.045 and 0.005 nats, on either side of the limit
+    mean, log_var = f64([0.5, 0.0, -1.0, 0.3, 0.1]), f64([-2.0, 0.0, 0.3, 0.0, 0.0])
+    vae = VAE(lambda x: (mean.expand(len(x), 5), log_var.expand(len(x), 5)), lambda z: z.sum(1)[:, None], 5).double()
     (level,) = of_latents(vae, lambda rows: torch.zeros(len(rows), 1, dtype=F64), 5)
     nats = 0.5 * (mean.square() + log_var.exp() - 1 - log_var)
     assert level.bits == pytest.approx((nats / math.log(2)).tolist(), rel=1e-12)
-    assert level.collapsed == [1]
+    assert level.collapsed == [1, 4]
     assert level.total == pytest.approx(nats.sum().item() / math.log(2), rel=1e-12)
+    largest = nats.max().item() / math.log(2)
+    words = f"{level.total:.1f} bits in 5 latents, {largest:.2f} in the largest, 2 collapsed (1, 4)"
+    assert latent_line(level.record()) == f"  level 1: {words}"
+    idle = [{"name": "level 1", "bits": [0.0] * num, "total": 0.0, "collapsed": list(range(num))} for num in (8, 9)]
+    assert latent_line(idle[0]).endswith("8 collapsed (0, 1, 2, 3, 4, 5, 6, 7)")
+    assert latent_line(idle[1]).endswith("9 collapsed")
 
 
 @catches("""likelihood/information.py: a latent below the top is measured with two different draws
@@ -399,10 +429,13 @@ def test_a_model_does_not_differ_from_itself():
     assert compare(*both).standard_error == 0
 
 
-@pytest.mark.parametrize(("first", "second"), [(3, 4), (1, 1)])
-def test_a_comparison_needs_the_same_examples_and_two_of_them(first, second):
+@catches("""likelihood/compare.py: examples of other dimensions are compared [3-3-3]
+- or first.num_dims != second.num_dims:
++ or False:""")
+@pytest.mark.parametrize(("first", "second", "num_dims"), [(3, 4, 2), (1, 1, 2), (3, 3, 3)])
+def test_a_comparison_needs_the_same_examples_and_two_of_them(first, second, num_dims):
     with pytest.raises(InputError, match="examples"):
-        compare(evaluated(torch.zeros(first, dtype=F64)), evaluated(torch.zeros(second, dtype=F64)))
+        compare(evaluated(torch.zeros(first, dtype=F64)), evaluated(torch.zeros(second, dtype=F64), num_dims))
 
 
 def test_a_chain_of_one_step_into_pure_noise_is_measured():

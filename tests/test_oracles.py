@@ -281,6 +281,25 @@ def test_draws_of_a_world_follow_its_own_log_density(world):
         assert_mean(error.square(), world.expected_var(0.8, 0.6)[0])
 
 
+@catches("""oracles/gaussian.py: mean posterior variances are those of other coordinates
+- return self._left(*level(a, b)) @ self._axes.square().T
++ return self._left(*level(a, b)) @ self._axes.square()""")
+@catches("""oracles/gaussian.py: errors of a denoiser are those of other coordinates
+- noise = (b * gain).square() @ self._axes.square().T
++ noise = (b * gain).square() @ self._axes.square()""")
+def test_in_three_dimensions_each_coordinate_has_its_own_error():  # squares of a rotation in two are symmetric
+    root = torch.randn(3, 3, generator=seeded(0), dtype=F64)
+    world, eye = GaussianWorld([0.3, -0.2, 0.5], root @ root.T), torch.eye(3, dtype=F64)
+    signal = 0.8 * world.cov
+    left = world.cov - signal @ torch.linalg.inv(0.64 * world.cov + 0.36 * eye) @ signal.T
+    assert_close(world.expected_var(0.8, 0.6)[0], left.diag(), **EXACT)
+    eps, weights = gauss_hermite(3)
+    x = world.mean + eps @ torch.linalg.cholesky(world.cov).T
+    for variance in ("optimal_diagonal", "beta"):
+        each = (weights * world.exact_elbo(SMALL_BETAS, variance, x)).sum()
+        assert_close(each, world.exact_elbo(SMALL_BETAS, variance), **EXACT)
+
+
 # Linear VAEs of one and two levels, O6, O4
 
 

@@ -1,5 +1,7 @@
 """Bayes' rule on worlds whose class probabilities are known."""
 
+import math
+
 import pytest
 import torch
 from torch.testing import assert_close
@@ -8,7 +10,7 @@ from harness.faults import catches
 from harness.support import F64, LIMIT, f64, seeded
 from kakusan.bound import elbo
 from kakusan.errors import InputError
-from kakusan.likelihood.classes import posterior
+from kakusan.likelihood.classes import _gaps, posterior
 from kakusan.likelihood.diffusion import of_diffusion
 from kakusan.models.diffusion import Diffusion
 from kakusan.models.labels import Labels
@@ -54,6 +56,12 @@ def rows_of(x):
     return lambda rows: x[rows]
 
 
+@catches("""likelihood/classes.py: the log-odds are those against the least likely class
+- math.inf).amin(1)
++ -math.inf).amax(1)""")
+@catches("""likelihood/classes.py: the likeliest class is that of the largest bound
+- best = (draws.nanmean(2) + prior)
++ best = draws.nanmean(2)""")
 @catches("""likelihood/classes.py: Bayes' rule forgets p(k)
 - gap = gap + prior[best][:, None] - prior
 + gap = gap""")
@@ -65,6 +73,20 @@ def test_with_exact_bounds_the_probabilities_are_exact():
     log_px = torch.stack([torch.distributions.Normal(m, v.sqrt()).log_prob(x[:, 0]) for m, v in zip(MEANS, VARS)], 1)
     assert_close(found.bounds, log_px, rtol=0, atol=1e-9)
     assert found.stderr.max() < 1e-9
+    best, second = exact.topk(2, dim=1).values.unbind(1)
+    assert_close(found.log_odds, (best / second).log(), rtol=0, atol=1e-9)
+
+
+@catches("""likelihood/classes.py: the error of log-odds is half of what it is
+- (var / number).sqrt()
++ (var / number).sqrt() / 2""")
+def test_a_gap_is_the_mean_of_paired_differences_with_their_standard_error():
+    nan = math.nan
+    draws = f64([[[1, 2, 6, 3], [0, 2, 1, 4], [5, 1, nan, nan]]])
+    mean, stderr = _gaps(draws, torch.tensor([0]))
+    apart = [f64([0, 0, 0, 0]), f64([1, 0, 5, -1]), f64([-4, 1])]
+    assert_close(mean, torch.stack([one.mean() for one in apart])[None], rtol=1e-12, atol=0)
+    assert_close(stderr, torch.stack([one.std() / len(one) ** 0.5 for one in apart])[None], rtol=1e-12, atol=0)
 
 
 def test_class_probabilities_are_calibrated():
@@ -144,6 +166,9 @@ def test_the_bound_given_a_label_is_at_most_the_joint_and_equal_for_the_exact_en
         assert (joint - ours).mean() > 0.01
 
 
+@catches("""likelihood/diffusion.py: nats of the classes are those of other rows
+- self.log_prior[rows].double()
++ self.log_prior[: len(rows)].double()""")
 @catches("""likelihood/diffusion.py: given classes are those of other rows
 - return self.given[rows].to(x.device)
 + return self.given[: len(rows)].to(x.device)""")
@@ -166,5 +191,5 @@ def test_the_evaluated_bound_given_labels_is_that_of_each_class():
         assert difference.abs() < 5 * ((total[one::3].var() / 500) + expected.var).sqrt()
         assert difference.abs() < 1  # nats; another class costs dozens
     assert "class" not in found.terms
-    log_prior = torch.full((len(x),), -2.0, dtype=F64)
+    log_prior = torch.linspace(-3, -1, len(x), dtype=F64)
     assert_close(of_diffusion(chain, rows_of(x), len(x), cond=k, log_prior=log_prior).terms["class"], log_prior)

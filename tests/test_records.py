@@ -11,7 +11,7 @@ from torch.testing import assert_close
 import kakusan as kk
 from harness.faults import catches
 from harness.support import F64, f64, seeded
-from kakusan.likelihood import information
+from kakusan.likelihood import information, scores
 from kakusan.likelihood.chains import in_closed_form, of_terms
 from kakusan.likelihood.classes import Assigned, with_classes
 from kakusan.likelihood.compare import compare
@@ -22,6 +22,7 @@ from kakusan.likelihood.ranking import rank_examples
 from kakusan.likelihood.scores import Scores, per_observed, score_examples
 from kakusan.likelihood.step_groups import StepGroups
 from kakusan.likelihood.three import three_estimates
+from kakusan.noise import stream
 from kakusan.timesteps import StepLaw
 
 BITS = 3 * math.log(2)  # nats of one bit per dimension, for three dimensions
@@ -53,6 +54,12 @@ def estimate(**changes):
 @catches("""likelihood/evaluation.py: bits of an example leave out the width of the grid
 - bits_per_dim(mean, 1)
 + bits_per_dim(mean - offset_nats, 1)""")
+@catches("""likelihood/evaluation.py: a result is shown with the error of its noise alone
+- {stderr_words(self.standard_error)} bits/dim
++ {stderr_words(self.standard_error_monte_carlo)} bits/dim""")
+@catches("""likelihood/evaluation.py: a range whose evaluations were not counted has none
+- estimate.evaluated or [1] *
++ estimate.evaluated or [0] *""")
 @catches("""likelihood/evaluation.py: a range without evaluations states an error
 - error(variance) if count else None
 + error(variance)""")
@@ -78,8 +85,11 @@ def test_every_number_of_a_summary_follows_from_the_estimate():
     assert found.strata is ORDER
     assert found.per_example.tolist() == [-9.0, -11.0]
     assert found.record()["elbo_nats"] == -10.0
+    assert str(found) == f"{10 / BITS:.4f} ± {0.6 / BITS:.4f} bits/dim"
     assert summarize(estimate(), 3).estimator == "by hand"
     assert summarize(estimate(var_monte_carlo=0.4), 3).standard_error_images == 0.0
+    uncounted = summarize(estimate(evaluated=None), 3).levels
+    assert [(part.evaluated, part.standard_error is None) for part in uncounted] == [(True, False)] * 2
 
 
 def of_values(values, strata=None):
@@ -140,7 +150,18 @@ def test_every_number_of_an_estimate_from_terms_follows_from_the_draws():
     assert found.var == pytest.approx(mean.var().item() / 3, rel=1e-12)
     assert found.var_monte_carlo == pytest.approx(DRAWS.var(0).mean().item() / 6, rel=1e-12)
     assert (found.evaluations, found.words) == (30, "words")
-    assert in_closed_form(kk.DirichletMultinomial([1.0, 2.0]), f64([[1, 2], [3, 0]])).evaluations == 0
+
+
+@catches("""likelihood/chains.py: the variance of a sum in closed form is the sum of the variances
+- var_of_mean(add(terms.values())), 0.0, 0, words)
++ sum(variances.values()), 0.0, 0, words)""")
+def test_every_number_of_an_estimate_in_closed_form_follows_from_the_terms():
+    model, counts = kk.DirichletMultinomial(f64([1.0, 2.0])), f64([[1, 2], [3, 0], [9, 1]])
+    found, terms, evidence = in_closed_form(model, counts), model.terms(counts), model.log_evidence(counts)
+    assert_close(found.terms, terms, rtol=0, atol=0)
+    assert found.vars == pytest.approx({name: value.var().item() / 3 for name, value in terms.items()}, rel=1e-12)
+    assert found.var == pytest.approx(evidence.var().item() / 3, rel=1e-9)
+    assert (found.var_monte_carlo, found.evaluations) == (0.0, 0)
 
 
 @catches("""likelihood/classes.py: evaluations spent on the classes are not counted
@@ -212,6 +233,9 @@ def test_nats_and_rates_of_a_ranking_agree_and_all_have_the_offset():
     assert torch.equal(moved.rows, found.rows)
 
 
+@catches("""likelihood/ranking.py: a ranking ignores the wanted error
+- num_dims, evaluations, error, seed, offset_nats)
++ num_dims, evaluations, None, seed, offset_nats)""")
 @catches("""likelihood/scores.py: the wanted error is reached on average only
 - stderr.max() <= error
 + stderr.mean() <= error""")
@@ -223,8 +247,23 @@ def test_every_score_has_the_wanted_error():
     assert coarse.stderr.mean() < error < coarse.stderr.max()
     assert found.stderr.max() <= error
     assert found.evaluations > coarse.evaluations
+    ranked = rank_examples(chain(), lambda rows: x[rows], 5, 4, 2, 8, error)
+    assert ranked.draws.min() == found.evaluations  # of all examples; close ones have more
 
 
+@catches("""likelihood/scores.py: draws are doubled once more than allowed
+- or evaluations >= MOST_EVALUATIONS
++ or evaluations > MOST_EVALUATIONS""")
+def test_an_error_that_no_number_of_draws_reaches_ends_at_the_largest(monkeypatch):
+    monkeypatch.setattr(scores, "MOST_EVALUATIONS", 32)
+    x = examples(2)
+    found = score_examples(chain(), lambda rows: x[rows], 2, 4, 8, 1e-12)
+    assert (found.evaluations, bool((found.stderr > 1e-12).all())) == (32, True)
+
+
+@catches("""likelihood/three.py: the three estimators lack the share of the cluster
+- + classes.log_prob(k).to(x.dtype)
++""")
 @catches("""likelihood/three.py: the three estimators lack the offset
 - draws.mean().item() + offset_nats,
 + draws.mean().item(),""")
@@ -236,6 +275,10 @@ def test_the_three_estimators_are_of_the_first_examples_and_have_the_offset():
         assert moved[name]["standard_error"] == one["standard_error"]
         assert one["network_evaluations"] == 3 * 2 * 30
     assert found == three_estimates(chain(), lambda rows: x[rows], 3, 0, 3, 2)
+    by_class = kk.Diffusion(lambda z, t, k: 0.5 * z, kk.Schedule.cosine(30), 4, "x").double()
+    model = kk.Mixture(by_class, kk.Classes([0.25, 0.75], assign=lambda x: torch.zeros(len(x), dtype=torch.int64)))
+    for name, one in three_estimates(model, lambda rows: x[rows], 10, 0, 3, 2).items():
+        assert one["bits_per_dim"] - found[name]["bits_per_dim"] == pytest.approx(2 / 4, rel=1e-9)  # -log2 p(k)
 
 
 @catches("""likelihood/information.py: bits of latents are divided by examples that were not used
@@ -247,6 +290,34 @@ def test_bits_of_latents_are_averaged_over_the_examples_that_were_used(monkeypat
     monkeypatch.setattr(information, "LARGEST", 5)
     (found,) = of_latents(vae, lambda rows: x[rows], 12)
     assert found.bits == pytest.approx((x[:5].square().mean(0) / 2 / math.log(2)).tolist(), rel=1e-9)
+
+
+@catches("""likelihood/information.py: the latent of the second level is decoded by the first decoder
+- chain.decode(drawn[level + 1], level + 2)
++ chain.decode(drawn[level + 1], level + 1)""")
+@catches("""likelihood/information.py: all levels but the first are decoded by the second decoder
+- chain.decode(drawn[level + 1], level + 2)
++ chain.decode(drawn[level + 1], 2)""")
+@catches("""likelihood/information.py: every chunk of examples has the same latents
+- stream(seed, "information", int(rows[0]))
++ stream(seed, "information")""")
+def test_bits_of_each_level_are_the_mean_log_ratio_of_its_two_distributions(monkeypatch):
+    monkeypatch.setattr(information, "CHUNK", 2)
+    up = [lambda z, g=g: (g * z, torch.full_like(z, -g)) for g in (0.5, 0.9, 1.3)]
+    down = [lambda z, g=g: (g * z, torch.full_like(z, g)) for g in (0.2, 0.4, 0.8)]
+    model, x = kk.HierarchicalVAE(up, down, [4, 4, 4]).double(), examples(5)
+    ratios = []
+    for rows in torch.arange(5).split(2):
+        q, z, generator = [], [x[rows]], stream(3, "information", int(rows[0]))
+        for g in (0.5, 0.9, 1.3):
+            q.append(torch.distributions.Normal(g * z[-1], math.exp(-g / 2)))
+            z.append(q[-1].mean + q[-1].stddev * torch.randn(z[-1].shape, generator=generator, dtype=F64))
+        p = [torch.distributions.Normal(g * above, math.exp(g / 2)) for g, above in ((0.4, z[2]), (0.8, z[3]))]
+        kl = torch.distributions.kl_divergence(q[2], torch.distributions.Normal(f64(0.0), f64(1.0)))
+        ratios.append(torch.stack([*(q[k].log_prob(z[k + 1]) - p[k].log_prob(z[k + 1]) for k in (0, 1)), kl]))
+    expected = torch.cat(ratios, 1).mean(1) / math.log(2)
+    found = of_latents(model, lambda rows: x[rows], 5, seed=3)
+    assert_close(f64([level.bits for level in found]), expected, rtol=1e-9, atol=1e-12)
 
 
 @catches("""likelihood/diffusion.py: the control variate cannot be turned off
@@ -268,13 +339,13 @@ def test_the_method_names_the_control_variate_where_it_is_used():
 - per_bit = torch.where(observed > 0, observed, math.nan) * math.log(2)
 + per_bit = observed.clamp(min=1) * math.log(2)""")
 def test_rates_of_incomplete_rows_are_per_observed_value():
-    scores = Scores(f64([-4.0, -6.0, 0.0]), f64([0.2, 0.4, 0.1]), f64([9.0] * 3), f64([9.0] * 3), 7)
+    whole = Scores(f64([-4.0, -6.0, 0.0]), f64([0.2, 0.4, 0.1]), f64([9.0] * 3), f64([9.0] * 3), 7)
     stored = f64([[1.0, 2.0], [math.nan, 3.0], [math.nan, math.nan]])
-    found = per_observed(scores, stored)
+    found = per_observed(whole, stored)
     assert_close(found.bits_per_dim[:2] * math.log(2), f64([2.0, 6.0]))
     assert_close(found.bits_per_dim_stderr[:2] * math.log(2), f64([0.1, 0.4]))
     assert found.bits_per_dim[2].isnan()
     assert found.bits_per_dim_stderr[2].isnan()
-    assert found.nats is scores.nats
-    assert per_observed(scores, stored[:1].expand(3, 2)) is scores
-    assert per_observed(scores, torch.zeros(3, 2, dtype=torch.int64)) is scores
+    assert found.nats is whole.nats
+    assert per_observed(whole, stored[:1].expand(3, 2)) is whole
+    assert per_observed(whole, torch.zeros(3, 2, dtype=torch.int64)) is whole

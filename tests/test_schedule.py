@@ -306,6 +306,33 @@ def test_a_schedule_is_reported_from_its_limits_on():
     assert not reported(chain(0.9e-6, prediction="v"))
 
 
+@catches("""models/parametrization.py: the report of an unstable chain has the square of the factor
+- {left**-0.5:.0f}
++ {1 / left:.0f}""")
+def test_an_unstable_chain_is_reported_with_its_factor():
+    schedule = Schedule.from_betas([1 - 0.25e-6])
+    with pytest.warns(ScheduleWarning, match="multiplies the network's error by 2000 at t = T"):
+        Diffusion(lambda z, t: z, schedule, 2)
+
+
+@catches("""schedule.py: the sigmoid schedule begins at -2 unless told
+- start: float = -3.0,
++ start: float = -2.0,""")
+@catches("""schedule.py: the schedule of logistic betas ends with ten times the beta unless told
+- def sigmoid_beta(cls, depth: int, beta_min: float = 1e-4, beta_max: float = 0.02)
++ def sigmoid_beta(cls, depth: int, beta_min: float = 1e-4, beta_max: float = 0.2)""")
+def test_both_sigmoid_schedules_have_the_stated_defaults():
+    assert torch.equal(Schedule.sigmoid(30).beta, Schedule.sigmoid(30, -3.0, 3.0, 1.0, 0.999).beta)
+    assert torch.equal(Schedule.sigmoid_beta(1000).beta, Schedule.sigmoid_beta(1000, 1e-4, 0.02).beta)
+
+
+@catches("""schedule.py: the variance of a chain of one step is the exponential of beta
+- if self.depth > 1 else self.beta[1].log()
++ if self.depth > 1 else self.beta[1]""")
+def test_in_a_chain_of_one_step_beta_stands_in_for_beta_tilde():
+    assert Schedule.from_betas([0.99]).log_beta_tilde[1].item() == pytest.approx(math.log(0.99), rel=1e-14)
+
+
 def test_betas_may_come_from_a_float32_tensor_and_are_kept_in_float64():
     schedule = Schedule.from_betas(torch.tensor(SMALL_BETAS, dtype=torch.float32, requires_grad=True))
     assert schedule.beta.dtype == F64

@@ -207,6 +207,27 @@ def test_draws_in_one_batch_have_the_noise_that_they_have_one_after_another(name
     assert_close(draws_of(model, x, 9, seeded(2)), torch.stack(turns, 1), rtol=1e-12, atol=1e-10)
 
 
+@catches("""likelihood/scores.py: scores by clusters lack the share of the cluster [diffusion]
+- known = known + classes.log_prob(k).cpu()
++ pass""")
+@catches("""likelihood/scores.py: scores of a VAE by clusters lack the share of the cluster [vae]
+- else draws + classes.log_prob(k).cpu()[:, None]
++ else draws""")
+@catches("""likelihood/scores.py: bounds given a class have the share of the class too [diffusion]
+- if classes is not None and cond is None and k is not None:
++ if classes is not None and k is not None:""")
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["vae", "diffusion"])
+def test_draws_of_a_known_class_have_its_share_unless_the_class_is_given(name):
+    chain, k = of_classes(name).chain, torch.tensor([2, 0])
+    model = kk.Mixture(chain, kk.Classes([0.2, 0.3, 0.5], assign=lambda x: k))
+    x = torch.full((2, 1, 8, 8), 0.2, dtype=F64)
+    given = draws_of(chain, x, 6, seeded(2), k)
+    assert_close(draws_of(model, x, 6, seeded(2), k), given, rtol=1e-12, atol=0)
+    share = torch.tensor([[0.5], [0.2]], dtype=F64).log()
+    assert_close(draws_of(model, x, 6, seeded(2)), given + share, rtol=1e-12, atol=0)
+
+
 def test_a_chain_that_draws_with_a_function_of_its_own_is_evaluated_draw_by_draw():
     chain, x, generator = PastTheRoom(), torch.zeros(2, 4, dtype=F64), seeded(0)
     turns = [add(chain.draw_terms(x, None, generator).values()) for _ in range(5)]

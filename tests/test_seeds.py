@@ -125,6 +125,7 @@ OF_SEEDS = {
     "evaluation from terms": lambda seed: of_terms(terms, rows, 12, 2, 1, "", seed, size=5).terms["reconstruction"],
     "evaluation of a diffusion model": lambda seed: of_diffusion(diffusion(), rows, 12, seed).terms["diffusion"],
     "classes of examples": lambda seed: assigned(Mixture(vae(), labels()), rows, 12, torch.full((12, 3), 1 / 3), seed).k,
+    "classes by Bayes' rule": lambda seed: assigned(Mixture(vae(), labels()), rows, 12, None, seed).log_prior,
     "Bayes' rule": lambda seed: posterior(Mixture(vae(), labels()), rows, 12, 8, seed).bounds,
     "Bayes' rule in several rounds": lambda seed: posterior(Mixture(diffusion(), labels()), rows, 12, 40, seed).bounds,
     "bits of latents": lambda seed: torch.tensor(of_latents(hierarchy(), rows, 12, seed)[0].bits),
@@ -149,6 +150,9 @@ OF_SEEDS = {
 @catches("""models/labels.py: the classes of unlabeled examples do not follow the step's generator [missing labels]
 - draw_classes(where_unlabeled(k, probs), randomness)
 + draw_classes(where_unlabeled(k, probs))""")
+@catches("""likelihood/classes.py: Bayes' rule has one seed where classes are assigned [classes by Bayes' rule]
+- len(missing), seed=seed)
++ len(missing))""")
 @catches("""likelihood/chains.py: every seed of an evaluation from terms has the same draws [evaluation from terms]
 - stream(seed, "evaluate", int(indices[0]), k)
 + stream("evaluate", int(indices[0]), k)""")
@@ -179,6 +183,23 @@ def test_a_draw_with_a_generator_for_each_example_is_that_of_each_alone(name):
     whole = law.sample(example_streams(3, range(len(X))))
     parts = [law_row(law, row).sample(example_streams(3, range(row, row + 1))) for row in range(len(X))]
     assert_close(torch.cat(parts), whole, rtol=0, atol=0)
+
+
+@catches("""distributions.py: Dirichlet draws of the global generator belong to another concentration [a draw of dirichlet]
+- gamma = torch._standard_gamma(a + 1)
+-         elif
++ gamma = torch._standard_gamma(a)
++         elif""")
+@catches("""distributions.py: Dirichlet draws of single generators belong to another concentration [a draw of dirichlet]
+- row.to(g.device) + 1, generator=g
++ row.to(g.device), generator=g""")
+@pytest.mark.parametrize("name", [name for name in OF_GENERATORS if "draw of" in name])
+def test_whoever_makes_the_random_numbers_a_draw_is_the_same_function_of_them(name):
+    law = LAWS[name.removeprefix("a draw of ")]
+    torch.manual_seed(3)
+    assert torch.equal(law.sample(), law.sample(seeded(3)))
+    one = law_row(law, 0)
+    assert torch.equal(one.sample([seeded(3)]), one.sample(seeded(3)))
 
 
 def law_row(law, row):

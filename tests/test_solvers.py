@@ -29,7 +29,7 @@ from kakusan.models.diffusion import Diffusion
 from kakusan.noise import example_streams
 from kakusan.oracles import GaussianWorld
 from kakusan.schedule import Schedule
-from kakusan.solvers import DDIM, SOLVERS, Ancestral, DPMSolver, Heun, UniPC, sample, solver_named, times
+from kakusan.solvers import DDIM, SOLVERS, Ancestral, DPMSolver, Heun, UniPC, sample, solve, solver_named, times
 from kakusan.solvers.adams import adams_weights, moment
 from kakusan.solvers.evaluations import counted
 from kakusan.solvers.time_grid import checked_times
@@ -309,10 +309,13 @@ def test_deterministic_solvers_follow_the_flow_that_the_world_knows(function):
     assert off < (0.03 if function == DDIM() else 3e-4)  # order 1 / T, and 1 / T^2 with the last step's error
 
 
+@catches("""solvers/base.py: a callback gets the estimate at the latent that Heun predicted
+- if level is self.level or level.index not in self.estimates:
++ if level.index not in self.estimates:""")
 def test_heun_is_the_trapezoid_rule_in_the_angle():
     model = optimal_model()
     z = model.prior().expand(4).sample(seeded(0))
-    first, x_hat = pairs(Heun(), model, 4, seeded(0))[0]
+    (first, x_hat), (_, x_hat_of_second) = pairs(Heun(), model, 4, seeded(0))[:2]
     a, b = model.schedule.alpha_bar.sqrt(), model.schedule.noise_var.sqrt()
     angle = torch.atan2(b, a)
 
@@ -323,11 +326,15 @@ def test_heun_is_the_trapezoid_rule_in_the_angle():
     step = angle[4] - angle[5]
     assert_close(first, z + step * (v(z, 5) + v(z + step * v(z, 5), 4)) / 2, rtol=1e-12, atol=1e-12)
     assert torch.equal(x_hat, model.data_estimate(z, 5))
+    assert torch.equal(x_hat_of_second, model.data_estimate(first, 4))  # and not that of the predicted latent
 
 
 @catches("""solvers/heun.py: churn keeps the signal of the latent that it raises
 - return share * z + var**0.5
 + return z + var**0.5""")
+@catches("""solvers/heun.py: churn raises the latent of the first step too
+- if self.churn and state:
++ if self.churn:""")
 @catches("""solvers/heun.py: churn knows no limit
 - growth = min(1 + self.churn / denoise.num_steps, LARGEST_GROWTH)
 + growth = 1 + self.churn / denoise.num_steps""")
@@ -344,6 +351,26 @@ def test_churn_takes_a_latent_up_the_noising_chain():
     assert_close(asked[2][0], one_step.mean + one_step.std * first, rtol=1e-12, atol=1e-12)
     one_step = model.encode(states[1], 2)
     assert_close(asked[4][0], one_step.mean + one_step.std * second, rtol=1e-12, atol=1e-12)
+    asked.clear()
+    solve(model, start, Heun(churn=100.0), [1, 3], randomness=seeded(4))
+    assert [t for _, t in asked] == [3, 1, 2]  # the first step begins where it was told to
+
+
+@catches("""solvers/heun.py: noise grows by all of the churn in each step [0.9-1.3]
+- growth = min(1 + self.churn / denoise.num_steps, LARGEST_GROWTH)
++ growth = min(1 + self.churn, LARGEST_GROWTH)""")
+@catches("""solvers/heun.py: a step at most doubles the noise [30.0-1.4142135623730951]
+- LARGEST_GROWTH = math.sqrt(2)
++ LARGEST_GROWTH = 2.0""")
+@pytest.mark.parametrize(("churn", "growth"), [(0.9, 1.3), (30.0, math.sqrt(2))])
+def test_churn_is_shared_by_the_steps_and_limited(churn, growth):
+    asked, schedule = [], Schedule.cosine(1000)  # so fine that the nearest level is near
+    model = Diffusion(lambda z, t: asked.append(int(t[0])) or 0.5 * z, schedule, 2, "x").double()
+    drawn(Heun(churn), model, 2, seeded(0), [200, 500, 900])
+    assert [asked[k] for k in (0, 1, 3)] == [900, 500, 200]
+    ratio = (-schedule.log_snr / 2).exp()
+    for t, raised in ((500, asked[2]), (200, asked[4])):
+        assert (ratio[raised] / ratio[t]).item() == pytest.approx(growth, rel=5e-3)  # half a level
 
 
 def test_churn_that_no_step_of_the_chain_is_fine_enough_for_adds_nothing():
@@ -400,6 +427,24 @@ def test_steps_are_equally_spaced_in_what_their_name_says():
     assert_close(by_root, torch.linspace(low ** (1 / 7), high ** (1 / 7), 8, dtype=F64), rtol=1e-3, atol=0)
 
 
+@catches("""solvers/time_grid.py: the first noise of a grid does not grow with the number of steps [4]
+- math.log(2 * num_steps / math.pi)
++ math.log(18 / math.pi)""")
+@catches("""solvers/time_grid.py: the last noise of a grid does not shrink with the number of steps [30]
+- low, high = -math.log(num_steps),
++ low, high = -math.log(9),""")
+@pytest.mark.parametrize("num_steps", [3, 4, 30])
+def test_a_grid_begins_with_more_noise_and_ends_with_less_for_more_steps(num_steps):
+    schedule = Schedule.cosine(3000)
+    for spacing in ("log-snr", "karras"):
+        found = times(schedule, num_steps, spacing)
+        log_noise = (-schedule.log_snr[[found[0], found[-2]]] / 2).tolist()
+        ends = [-math.log(num_steps), math.log(2 * num_steps / math.pi)]
+        assert log_noise == pytest.approx(ends, abs=0.02)  # half a step
+    one = times(schedule, 2, "karras")
+    assert -schedule.log_snr[one[0]].item() / 2 == pytest.approx(-math.log(2), abs=0.02)
+
+
 @catches("""solvers/time_grid.py: few steps end sharper than they would on their own
 - low = min(max(low, -end_log_snr / 2), high)
 + low = min(-end_log_snr / 2, high)""")
@@ -414,9 +459,15 @@ def test_samples_end_no_sharper_than_they_are_told_to():
     assert times(whole, 50, "karras", end_log_snr=3.0) == list(range(1, 51))  # all steps are all steps
 
 
+@catches("""solvers/time_grid.py: an end beyond the first noise turns the grid around [-100.0]
+- low = min(max(low, -end_log_snr / 2), high)
++ low = max(low, -end_log_snr / 2)""")
 @pytest.mark.parametrize("end_log_snr", [-100.0, 100.0])
 def test_no_end_makes_steps_fall(end_log_snr):
-    found = times(Schedule.cosine(1000), 20, "karras", end_log_snr=end_log_snr)
+    schedule = Schedule.cosine(1000)
+    found = times(schedule, 20, "karras", end_log_snr=end_log_snr)
+    end = math.log(40 / math.pi) if end_log_snr < 0 else -math.log(20)  # the noise at either end of 20 steps
+    assert -schedule.log_snr[found[0]].item() / 2 == pytest.approx(end, abs=0.02)  # half a step
     assert found == sorted(set(found))
     assert len(found) == 20
     assert found[-1] == 1000
@@ -433,6 +484,13 @@ def test_a_chain_respaced_twice_is_the_finest_chain_at_the_steps_that_remain():
     twice = model.respaced([1, 2, 4]).respaced([1, 3])
     for k, t in ((1, 1), (2, 4)):
         assert_close(twice.data_estimate(z, k), model.data_estimate(z, t), rtol=1e-12, atol=1e-12)
+
+
+@catches("""solvers/time_grid.py: steps of a uniform grid are rounded down
+- [round(depth * k / num_steps) for k
++ [depth * k // num_steps for k""")
+def test_a_uniform_grid_has_the_steps_nearest_to_even_spacing():
+    assert times(Schedule.cosine(11), 4) == [3, 6, 8, 11]  # of 2.75, 5.5, 8.25 and 11
 
 
 @pytest.mark.parametrize("num_steps", [0, -1, 6])
@@ -456,6 +514,19 @@ def test_with_fewer_steps_ancestral_follows_the_coarser_chain(num_steps):
     draws = ancestral(coarse, N, seeded(6))
     assert_mean(draws, mean)  # 4.5 s.e., 6 entries
     assert_covariance(draws, cov)
+
+
+@catches("""solvers/base.py: ancestral sampling takes the steps of the whole chain
+- return self._chain.respaced(self._times)
++ return self._chain""")
+@catches("""solvers/base.py: ancestral sampling has the variance of the step below
+- place = self._times.index(self.level.index) + 1
++ place = max(self._times.index(self.level.index), 1)""")
+def test_ancestral_sampling_at_some_steps_is_that_of_the_coarser_chain():
+    model = optimal_model()
+    ours = drawn(Ancestral(), model, 6, seeded(2), [2, 3, 5])
+    chain = ancestral_sample(model.respaced([2, 3, 5]), 6, seeded(2), mean_output=True)
+    assert_close(ours, chain, rtol=1e-12, atol=1e-12)
 
 
 @catches("""models/respaced.py: a respaced model is asked at the coarse chain's step

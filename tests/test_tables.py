@@ -144,10 +144,95 @@ def test_a_missing_value_is_summed_or_integrated_over():
     torch.testing.assert_close(total, law.log_prob(rows(MIXED, [2.5, 41, 1, nan]))[0], rtol=0, atol=1e-6)
 
 
+@catches("""likelihoods/table.py: the mean of a category is its log-odds
+- part.softmax(1) if place.column.categories else part
++ part""")
+@catches("""likelihoods/table.py: the mean of a row has missing values
+- result = torch.ones_like(self.location)
+-         for
++ result = torch.zeros_like(self.location)
++         for""")
+def test_the_mean_of_a_row_is_complete_and_that_of_each_column():
+    law = law_of(MIXED, 3)
+    expected = law.location.clone()
+    expected[:, [2, 6, 8]] = 1  # the flags of age, city and weight
+    expected[:, 3:6] = law.location[:, 3:6].softmax(1)
+    torch.testing.assert_close(law.mean, expected)
+
+
+@catches("""likelihoods/table.py: every number counts as seen
+- return self.layout.observed(x, [place for place in self.layout.places if not place.column.categories])
++ return torch.ones_like(x[:, self.numeric()])""")
+@catches("""likelihoods/table.py: a category that is in no row has no probability
+- .sum(0) + 1
++ .sum(0) + 1e-9""")
+def test_numbers_their_holes_and_frequencies_are_found_among_the_values():
+    table, nan = Table(MIXED), math.nan
+    y = rows(MIXED, [2.5, 41, 1, -0.8], [2.5, nan, nan, nan], [2.5, 40, 2, nan])
+    assert table.numeric() == [0, 1, 7]
+    assert table.seen(y).tolist() == [[1, 1, 1], [1, 0, 0], [1, 1, 0]]
+    at, log_shares = table.log_frequencies(y)
+    assert at == [3, 4, 5]
+    expected = torch.tensor([1, 2, 2], dtype=torch.float64) / 5  # one is added to the counts 0, 1, 1
+    torch.testing.assert_close(log_shares, expected.log())
+
+
+@catches("""likelihoods/table.py: the density at repeated values has no bound
+- LOWEST_LOG_VAR = -14.0
++ LOWEST_LOG_VAR = -200.0""")
+@catches("""likelihoods/table.py: the density of the last reverse step has no bound
+- normal.log_var.expand_as(normal.mean).clamp(min=LOWEST_LOG_VAR)
++ normal.log_var.expand_as(normal.mean)""")
+def test_a_density_has_at_least_the_standard_deviation_of_a_thousandth():
+    table, zero, far = Table((Column("x"),)), torch.zeros(1, 1).double(), torch.full((1, 1), -50.0).double()
+    for law in (table.distribution((zero, far)), table.of_normal(Normal.from_log_var(zero, far))):
+        assert law.log_prob(zero).item() == pytest.approx(14 / 2 - 0.5 * math.log(2 * math.pi), rel=1e-12)
+
+
+@catches("""likelihoods/table.py: a row may have two categories of one column [3-1.0-column city: exactly one]
+- (part.sum(1) == wanted).all()
++ (part.sum(1) >= wanted).all()""")
+@catches("""likelihoods/table.py: a flag may have any value [2-0.5-column age: flags]
+- if place.flag is not None and not (
++ if False and not (""")
+@pytest.mark.parametrize(
+    ("at", "value", "words"),
+    [
+        (2, 0.5, "column age: flags"),
+        (6, 2.0, "column city: flags"),
+        (3, 1.0, "column city: exactly one"),
+        (4, 0.0, "column city: exactly one"),
+        (5, 0.5, "column city: exactly one"),
+        (0, math.inf, "finite"),
+    ],
+)
+def test_values_that_no_row_has_are_refused(at, value, words):
+    y = rows(MIXED, [2.5, 41, 1, -0.8])
+    Table(MIXED).check_values(y)
+    with pytest.raises(kk.InputError, match="9 numbers each"):
+        Table(MIXED).check_values(y[:, 1:])
+    y[0, at] = value
+    with pytest.raises(kk.InputError, match=words):
+        Table(MIXED).check_values(y)
+
+
+@catches("""likelihoods/table.py: samples have their variance for their standard deviation
+- self.location + (0.5 * self.log_var).exp() * noise
++ self.location + self.log_var.exp() * noise""")
+@catches("""likelihoods/table.py: samples of integers are whole numbers of standard deviations
+- ((drawn[:, at] * scale + center).round() - center) / scale
++ (drawn[:, at] * scale).round() / scale""")
 def test_samples_of_a_row_have_its_types_and_their_frequencies():
     law = law_of(MIXED)
     drawn = law.expand(20_000).sample(generator(1))
     Table(MIXED).check_values(drawn)
+    real, std = drawn[:, [0, 7]], (0.5 * law.log_var).exp()[0, [0, 7]]
+    off = (real - law.location[0, [0, 7]]) / std
+    assert off.mean(0).abs().max() < 5 / 20_000**0.5  # standard errors
+    assert (off.square().mean(0) - 1).abs().max() < 5 * (2 / 20_000) ** 0.5
+    between = Table((Column("n", "integer", center=40.4, scale=10.0),))  # 0 is no whole number
+    ages = between.distribution((torch.zeros(9, 1), torch.zeros(9, 1))).sample(generator(2)) * 10 + 40.4
+    torch.testing.assert_close(ages, ages.round(), rtol=0, atol=1e-4)  # float32
     stored = TableScale(MIXED, torch.float64).to_rows(drawn)
     assert not stored.isnan().any()
     assert (stored[:, 1] == stored[:, 1].round()).all()

@@ -8,7 +8,7 @@ from harness.faults import catches
 from harness.support import F64, SMALL_BETAS, f64, seeded
 from kakusan.errors import InputError
 from kakusan.models.diffusion import Diffusion
-from kakusan.noise import example_streams
+from kakusan.noise import Drawn, example_streams
 from kakusan.schedule import Schedule
 from kakusan.timesteps import StepLaw
 
@@ -61,6 +61,14 @@ def test_a_law_without_spread_or_without_steps_is_refused():
         StepLaw.log_snr_normal(Schedule.cosine(10), 0.0, 0.0)
     with pytest.raises(InputError, match="no step"):
         StepLaw.log_snr_normal(Schedule.linear(1000), -500.0, 1.0)
+
+
+@catches("""timesteps.py: beyond the rounded end of the probabilities a step is drawn that the chain does not have
+- .clamp(max=last) + 1
++ + 1""")
+def test_the_last_step_takes_what_rounding_leaves():
+    law = StepLaw(f64([0.5, 0.5 - 1e-15]))
+    assert law.draw(1, Drawn.of([f64([1 - 2**-53])])).tolist() == [2]  # the largest number that is drawn
 
 
 SHARES = f64([0.5, 0.25, 0.15, 0.07, 0.03])  # of five steps, drawn very unevenly

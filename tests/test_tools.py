@@ -23,14 +23,14 @@ from kakusan.run.build import build
 from kakusan.run.evaluate import measure_bound
 from kakusan.run.finish import averaged_model
 from kakusan.run.looks import measure_until_decided
-from kakusan.run.precision import repeated_until
+from kakusan.run.precision import plan_words, repeated_until
 from kakusan.run.tools.files import write_new
 from kakusan.run.tools.interpolate import interpolate, interpolate_file
 from kakusan.run.tools.latents import NoiseLatents
 from kakusan.run.tools.reconstruct import in_pairs
 from kakusan.run.trained_model import TrainedModel
 from kakusan.schedule import Schedule
-from kakusan.solvers import DDIM, Heun
+from kakusan.solvers import DDIM, Ancestral, DPMSolver, Heun, Renoise
 from kakusan.solvers.inversion import invert
 from kakusan.training.fit import History
 
@@ -92,9 +92,17 @@ def test_inversion_and_sampling_lead_back_to_the_example():
     assert_close(z.var(0), torch.ones(2).double(), rtol=0, atol=0.6)  # 50 draws of a standard normal
 
 
-def test_a_solver_that_draws_noise_is_not_inverted():
-    with pytest.raises(InputError, match="without fresh noise"):
-        invert(CHAIN, WORLD.sample(2, seeded(0)), DDIM(eta=1.0), [1, 200, 400])
+@catches("""solvers/inversion.py: a solver with noise is inverted between two levels [solver0]
+- if len(steps) > 1:
++ if len(steps) > 2:""")
+@catches("""solvers/inversion.py: noise of a later step is not noticed [solver1]
+- solver.step(probe, z, below, denoise.levels[0], state_below, refuse)
++ pass""")
+@pytest.mark.parametrize("solver", [DDIM(eta=1.0), Heun(churn=50.0), DPMSolver(sde=True), Ancestral(), Renoise()])
+def test_a_solver_that_draws_noise_is_not_inverted(solver):
+    for times in ([100, 400], [1, 200, 400]):
+        with pytest.raises(InputError, match="without fresh noise"):
+            invert(CHAIN, WORLD.sample(2, seeded(0)), solver, times)
 
 
 @catches("""run/tools/latents.py: latents of noise are mixed on the straight line
@@ -198,6 +206,22 @@ def test_estimates_are_repeated_until_the_error_is_reached_or_only_examples_help
     _, lines = repeated_until(0.004, lambda num: repeat(num, 0.008), 1, told.append)
     assert asked == [1]
     assert "only more examples lower it, about 200" in lines[0]
+
+
+@catches("""run/precision.py: the plan counts the evaluations of several estimates for each of them
+- round(result.network_evaluations / repeats * needed)
++ round(result.network_evaluations * needed)""")
+def test_the_plan_and_the_end_of_repeated_estimates_name_evaluations_and_estimates():
+    found = dataclasses.replace(evaluation(1.0, 0.5, 0.0), network_evaluations=800)
+    # four estimates have twice the wanted Monte Carlo error: 16 reach it, each with 200 evaluations
+    assert plan_words(0.25, 0.25, found, 4).endswith(
+        "Monte Carlo error 0.50000 after 800 network evaluations; a standard error of 0.25 needs about 3,200"
+    )
+    never = dataclasses.replace(found, standard_error_monte_carlo=1.0, standard_error=1.0, standard_error_images=0.0)
+    asked = []
+    _, lines = repeated_until(0.5, lambda num: asked.append(num) or never, 1000, lambda line: None)
+    assert asked == [1000, 2000, 4000, 8000]
+    assert lines == ["the wanted standard error of 0.5 bits/dim is not reached after 4,096 estimates"]
 
 
 class Shifted:

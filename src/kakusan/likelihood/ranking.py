@@ -65,7 +65,6 @@ def rank_examples(
     """
     if top < 1:
         raise InputError(f"the number of strangest examples must be at least 1, got {top}")
-    top = min(top, num)
     found = score_examples(model, batch, num, num_dims, evaluations, error, seed, offset_nats)
     begin, columns = found.evaluations, (found.nats, found.stderr, found.bits_per_dim, found.bits_per_dim_stderr)
     draws = torch.full((num,), begin)

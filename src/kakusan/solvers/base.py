@@ -66,14 +66,15 @@ class Denoise:
         self.levels = levels(chain.schedule)
         self.num_steps = len(times)
         self.level = self.levels[times[-1]]
-        self.estimates: dict[int, Tensor] = {}  # the first estimate at each level of this step and the next
+        self.estimates: dict[int, Tensor] = {}  # the estimate at each level of this step and the next
         self._chain, self._cond, self._times = chain, cond, times
 
     def __call__(self, z: Tensor, level: Level | None = None) -> Tensor:
         """Return the estimate of x in the shape of z."""
         level = level or self.level
         x_hat = self._chain.data_estimate(z, level.index, self._cond)
-        self.estimates.setdefault(level.index, x_hat)
+        if level is self.level or level.index not in self.estimates:
+            self.estimates[level.index] = x_hat
         return x_hat
 
     @functools.cached_property

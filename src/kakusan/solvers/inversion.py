@@ -47,11 +47,13 @@ def invert(chain: Diffusion, x: Tensor, solver: Solver, times: Sequence[int], *,
             f"only a solver without fresh noise can be inverted, got {solver!r}; give 'ddim', 'heun' or 'dpm++2m'"
         )
 
-    if len(steps) > 1:  # a step down shows if the solver draws noise; in a step up its variance would be negative
+    if len(steps) > 1:  # two steps down show if the solver draws noise; in a step up its variance would be negative
         top, below = denoise.levels[steps[-1]], denoise.levels[steps[-2]]
         probe = Denoise(chain, None if cond is None else cond[:1], steps)
         probe.begin(top)
-        solver.step(probe, x[:1], top, below, state, refuse)
+        z, state_below = solver.step(probe, x[:1], top, below, state, refuse)
+        probe.begin(below)
+        solver.step(probe, z, below, denoise.levels[0], state_below, refuse)
     z = denoise.levels[steps[0]].signal * x
     for t, s in itertools.pairwise(steps):
         begin = denoise.levels[t]

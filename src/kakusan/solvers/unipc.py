@@ -54,12 +54,8 @@ class UniPC:
             return known[0][1], state
         predicted = exponential_step(z, t, s, known, adams_weights)
         found = (s, denoise(predicted, s))
-        z = exponential_step(z, t, s, _with_end(t, found, known), adams_weights)
+        z = exponential_step(z, t, s, (found, *known), adams_weights)
         return z, State((found, *known)[: self.predictor_order])
-
-
-def _with_end(t: Level, found: Known, known: tuple[Known, ...]) -> tuple[Known, ...]:
-    return known if t.signal == 0 else (found, *known)
 
 
 unipc_2 = functools.partial(UniPC, predictor_order=2)
