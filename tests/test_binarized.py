@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -15,7 +16,7 @@ from harness.support import F64, LIMIT, assert_mean, f64, oracle, seeded
 from kakusan.bound import importance_bound
 from kakusan.cli.arguments import Data
 from kakusan.cli.commands import data as describe
-from kakusan.data.digits import TEST_SHA256, TRAIN_SHA256, fixed_draw, mnist
+from kakusan.data.digits import FILE, TEST_SHA256, TRAIN_SHA256, fixed_draw, mnist
 from kakusan.data.open import open_data
 from kakusan.data.scale import BINARY
 from kakusan.distributions import Dirichlet, DiscretizedNormal, Multinomial, Normal, copies, repeat
@@ -52,6 +53,17 @@ def sha256(images):
 def test_the_fixed_draw_is_the_published_one(data):
     assert sha256(data.test) == TEST_SHA256
     assert sha256(fixed_draw(data.train, "train")) == TRAIN_SHA256
+
+
+@catches("""data/digits.py: binarized test digits have the labels of training digits
+- test_cond=gray.test_cond,
++ test_cond=gray.train_cond,""")
+def test_digits_have_their_own_labels_in_either_form(data):
+    with np.load(FILE) as arrays:
+        for one in (mnist(), data):
+            assert np.array_equal(one.train_cond, arrays["train_labels"])
+            assert np.array_equal(one.test_cond, arrays["test_labels"])
+            assert one.classes == tuple("0123456789")
 
 
 def test_the_draw_is_made_of_its_documented_bytes():

@@ -4,6 +4,8 @@ import dataclasses
 import importlib
 import inspect
 import json
+import logging
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,6 +16,7 @@ from kakusan.cli import arguments, commands, train
 from kakusan.cli.ladder import Ladder
 from kakusan.cli.tool_arguments import Encode, Interpolate, Reconstruct, Score
 from kakusan.console import counted, minutes
+from kakusan.errors import InputError
 from kakusan.recipes import RECIPES
 from kakusan.run.doctor import Findings
 
@@ -193,6 +196,87 @@ def test_every_option_of_a_resumed_run_reaches_it(monkeypatch):
     }  # fmt: skip
     assert train.main(["--resume", "r", "--minutes", "2"]) == 0
     assert (seen[1][0].minutes, seen[1][0].rollback, seen[1][0].device) == (2.0, False, None)
+
+
+@catches("""cli/train.py: each process of a job has a run of its own
+- return _launch([*words, "--out", str(out)], command)
++ return _launch(words, command)""")
+def test_processes_of_a_job_get_all_words_but_those_of_the_launcher(monkeypatch):
+    seen = []
+    monkeypatch.setattr("kakusan.run.launch.launch", lambda *given: seen.append(given) or 5)
+    words = ["mnist-vae", "--devices", "3", "--steps", "7", "--restarts=2", "--out", "o"]
+    assert train.main(words) == 5
+    assert train.main(["--resume", "r", "--devices=2"]) == 5
+    assert seen == [
+        (["train", "mnist-vae", "--steps", "7", "--out", "o", "--out", "o"], 3, 2),
+        (["train", "--resume", "r"], 2, 0),
+    ]
+
+
+@catches("""run/launch.py: every process of a job takes all cores
+- (os.cpu_count() or 1) // processes)
++ (os.cpu_count() or 1))""")
+def test_the_launcher_starts_the_processes_with_a_share_of_the_cores(monkeypatch):
+    from kakusan.run import launch  # here, because it takes a second
+
+    seen = []
+    monkeypatch.setattr(
+        launch, "elastic_launch", lambda config, entry: lambda *words: seen.append((config, entry, words))
+    )
+    monkeypatch.setattr("os.environ", {})
+    monkeypatch.setattr("os.cpu_count", lambda: 8)
+    try:
+        assert launch.launch(["train", "x"], 3, 1) == 0
+    finally:
+        logging.disable(logging.NOTSET)
+    ((config, entry, words),) = seen
+    assert (config.min_nodes, config.max_nodes, config.nproc_per_node, config.max_restarts) == (1, 1, 3, 1)
+    assert (entry, words) == (sys.executable, ("-m", "kakusan", "train", "x"))
+    assert launch.os.environ["OMP_NUM_THREADS"] == "2"
+
+
+@catches("""cli/commands.py: the demo resumes any run
+- if name != DEMO:
++ if False:""")
+def test_the_demo_resumes_its_own_run_and_shows_a_finished_one(monkeypatch, tmp_path, capsys):
+    seen, name, finished = started(monkeypatch), ["mnist-ddpm"], [False]
+    (tmp_path / "run.json").touch()
+    records = {"run.json": lambda: {"recipe": {"name": name[0]}}, "summary.json": lambda: {"lines": ["bound"], "weights_sha256": "w"}}  # fmt: skip
+    monkeypatch.setattr(
+        "kakusan.run.directory.RunDirectory.open",
+        lambda path: SimpleNamespace(
+            path=path, report=path / "report.html", finished=finished[0], read=lambda name: records[name]()
+        ),
+    )
+    command = arguments.Demo(out=tmp_path)
+    assert commands.demo(command) == 0
+    assert [(wanted[0].run, wanted[0].steps, wanted[0].minutes) for wanted in seen] == [(tmp_path, None, None)]
+    finished[0] = True
+    assert commands.demo(command) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == f"{tmp_path} is finished; delete it to train again"
+    assert (lines[1], lines[-1]) == ("bound", "weights w")
+    name[0] = "mnist-vae"
+    with pytest.raises(InputError, match="holds a run of mnist-vae, not the demo's mnist-ddpm"):
+        commands.demo(command)
+
+
+@catches("""cli/commands.py: the number of images that a figure shows is not told
+- if command.n > MOST_SHOWN and len(drawn.files) > 1:
++ if command.n > MOST_SHOWN and len(drawn.files) > 3:""")
+def test_what_sampling_cost_and_what_its_figure_shows_is_told(monkeypatch, capsys):
+    drawn = SimpleNamespace(files=[Path("samples.png"), Path("samples.npy")], network_evaluations=1.0)
+    monkeypatch.setattr("kakusan.run.sample.sample", lambda run, n, **choices: drawn)
+    assert commands.sample(arguments.Sample(Path("r"), 401)) == 0
+    out, err = capsys.readouterr()
+    assert out.splitlines() == ["samples.png", "samples.npy"]
+    assert err.splitlines() == [
+        "1 network evaluation per sample",
+        "samples.png shows the first 400; samples.npy holds all 401 samples",
+    ]
+    drawn.network_evaluations = 0.0
+    assert commands.sample(arguments.Sample(Path("r"), 400)) == 0
+    assert capsys.readouterr().err == ""
 
 
 @catches("""cli/commands.py: the demo has one seed

@@ -11,7 +11,7 @@ import pytest
 
 from harness.faults import catches
 from kakusan import console
-from kakusan.console import command, counted, entry, program, quoted, say, tell
+from kakusan.console import command, counted, entry, program, quiet, quoted, say, tell
 
 NASTY = [
     "a b",
@@ -84,6 +84,20 @@ def test_without_an_installed_script_a_command_begins_with_python(tmp_path, monk
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
     monkeypatch.setenv("PATH", "/nowhere")
     assert program() == f"{tmp_path}/python -m kakusan"
+
+
+@catches("""console.py: every rank prints messages
+- if _is_first() and not _quiet.get():
++ if not _quiet.get():""")
+def test_only_the_first_rank_of_a_command_prints_messages_and_progress(monkeypatch, capsys):
+    monkeypatch.setattr(console, "QUIET_SECONDS", 0.0)
+    with quiet():
+        tell("to nobody")
+    for rank in ("0", "1"):
+        monkeypatch.setenv("RANK", rank)
+        tell(f"of rank {rank}")
+        assert console.Status().due == (rank == "0")
+    assert capsys.readouterr() == ("", "of rank 0\n")
 
 
 class Terminal(io.StringIO):

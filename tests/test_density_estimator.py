@@ -1,12 +1,21 @@
 """`kakusan.DensityEstimator`: conventions of scikit-learn, exact densities, missing values, categories."""
 
+import copy
+import itertools
+import math
 import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
 import kakusan as kk
 from harness.faults import catches
+from harness.support import F64
+from kakusan.data.table_scale import TableScale
+from kakusan.run import density_estimator
 
 
 def normal_rows(num, seed=0):
@@ -72,9 +81,150 @@ def test_categories_and_integers_come_back_as_they_were():
         density.score_samples([[3.0, 1, 0]])
 
 
+@catches("""run/density_estimator.py: an estimator that is not fitted is no mistake of the user
+- return hasattr(self, "members_")
++ return True""")
+def test_an_estimator_that_is_not_fitted_says_so():
+    for use in (kk.DensityEstimator().score_samples, lambda x: kk.DensityEstimator().sample()):
+        found = ""
+        try:
+            use(np.zeros((2, 2)))
+        except Exception as error:
+            found = str(error)
+        assert found == "this DensityEstimator is not fitted; call fit(X) first"
+
+
 def test_parameters_are_read_and_set_by_name():
     density = kk.DensityEstimator(steps=7)
     assert density.set_params(members=2).get_params()["members"] == 2
     assert repr(density) == "DensityEstimator(members=2, steps=7)"
     with pytest.raises(kk.InputError, match="no parameter 'step'"):
         density.set_params(step=3)
+
+
+# Members
+
+
+def untrained(monkeypatch):
+    """Rows and settings of each training, which is left out."""
+    calls = []
+    monkeypatch.setattr(density_estimator, "fit", lambda vae, x, **given: calls.append((x, given)))
+    return calls
+
+
+@catches("""run/density_estimator.py: all members start from the same random weights
+- stream(seed, "member", number).initial_seed()
++ stream(seed, "member").initial_seed()""")
+@catches("""run/density_estimator.py: the random state of a fit is not used
+- seed = self.random_state or 0
++ seed = 0""")
+@catches("""run/density_estimator.py: members leave out rows in their order
+- place[order] = part
++ place = part""")
+@catches("""run/density_estimator.py: the learning rate is the default
+- lr=self.learning_rate, weight_decay
++ weight_decay""")
+def test_each_member_has_its_own_rows_weights_and_batches_and_the_settings_of_the_estimator(monkeypatch):
+    calls, rows = untrained(monkeypatch), normal_rows(50)[0]
+    settings = {"hidden": (7,), "steps": 3, "learning_rate": 0.5, "weight_decay": 0.25, "dropout": 0.5, "latent": 2}
+    density = kk.DensityEstimator(members=3, shapes=False, random_state=11, **settings).fit(rows)
+    assert [given["seed"] for _, given in calls] == [11, 12, 13]
+    for _, given in calls:
+        optim = given["optim"]
+        assert (given["steps"], optim.lr, optim.weight_decay, optim.warmup) == (3, 0.5, 0.25, 3)
+        assert (optim.batch, optim.ema, given["average"]) == (128, 0.1, False)
+    x = TableScale(density.columns_).to_model(torch.from_numpy(rows))
+    left_out = [[k for k in range(50) if not (x[k] == seen).all(1).any()] for seen, _ in calls]
+    assert sorted(itertools.chain(*left_out)) == list(range(50))
+    assert left_out[0] != list(range(0, 50, 3))
+    for kind, found in ((nn.Linear, lambda one: one.out_features == 7), (nn.Dropout, lambda one: one.p == 0.5)):
+        assert all(any(isinstance(one, kind) and found(one) for one in vae.modules()) for vae in density.members_)
+    first, second = (hidden_weights(vae) for vae in density.members_[:2])
+    assert not any(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+def hidden_weights(vae):
+    return [one.weight for one in vae.modules() if isinstance(one, nn.Linear) and one.out_features == 7]
+
+
+class Scored:
+    """Bounds by a table of the weights, or of the number of latents of untrained members."""
+
+    def __init__(self, monkeypatch, by_weight):
+        self.by_weight, self.rows = by_weight, set()
+        monkeypatch.setattr(density_estimator, "_bound", self.bound)
+        monkeypatch.setattr(density_estimator, "fit", self.fit)
+
+    def bound(self, vae, x, draws, seed):
+        self.rows.add(len(x))
+        value = next(vae.parameters()).flatten()[0].item()
+        return torch.tensor([self.by_weight.get(value, -float((vae.latent_shape[0] - 2) ** 2))])
+
+    def fit(self, vae, x, *, on_step, **given):
+        for step in self.by_weight:
+            averaged = copy.deepcopy(vae)
+            for parameter in averaged.parameters():
+                nn.init.constant_(parameter, step)
+            on_step(SimpleNamespace(state=SimpleNamespace(step=step), ema=SimpleNamespace(module=averaged)))
+
+
+@catches("""run/density_estimator.py: a member keeps the weights that score worst
+- if value > kept[0]:
++ if value < kept[0]:""")
+@pytest.mark.parametrize(
+    ("scores", "kept"), [({25: 1.0, 50: 5.0, 60: 3.0}, 50), ({25: 1.0, 50: 5.0, 60: 7.0}, 60), ({25: -1.0}, None)]
+)
+def test_a_member_has_the_factors_and_keeps_the_weights_that_score_best_on_held_out_rows(monkeypatch, scores, kept):
+    scored = Scored(monkeypatch, scores)
+    (vae,) = kk.DensityEstimator(members=1, steps=60, shapes=False).fit(normal_rows(50)[0]).members_
+    assert vae.latent_shape == (2,)
+    weights = {value for parameter in vae.parameters() for value in parameter.flatten().tolist()}
+    assert weights == {kept} if kept else len(weights) > 1
+    assert scored.rows == {10}
+    assert not vae.training
+
+
+# Scores and samples
+
+
+@catches("""run/density_estimator.py: the random state of scores is not used
+- _bound(vae, x, self.draws, self.random_state or 0)
++ _bound(vae, x, self.draws, 0)""")
+def test_scores_have_the_draws_and_the_random_state_of_the_estimator_and_a_mean(monkeypatch):
+    rows, seen = normal_rows(20)[0], []
+    density = kk.DensityEstimator(members=2, steps=0, latent=1, shapes=False, draws=5, random_state=9).fit(rows)
+
+    def bound(vae, x, draws, seed):
+        seen.append((draws, seed))
+        return torch.arange(4, dtype=F64) - len(seen)
+
+    monkeypatch.setattr(density_estimator, "_bound", bound)
+    mean = math.log((math.exp(-1) + math.exp(-2)) / 2)
+    assert density.score_samples(rows[:4]) == pytest.approx([mean, mean + 1, mean + 2, mean + 3])
+    seen.clear()
+    assert density.score(rows[:4]) == pytest.approx(mean + 1.5)
+    assert seen == [(5, 9), (5, 9)]
+
+
+class Shifted:
+    """A member whose rows are shifted by 1,000 standard deviations."""
+
+    def __init__(self, vae):
+        self.vae, self.prior = vae, vae.prior
+
+    def decode(self, z, t):
+        return SimpleNamespace(sample=lambda generator: self.vae.decode(z, t).sample(generator) + 1000.0)
+
+
+@catches("""run/density_estimator.py: all samples are those of one member
+- torch.randint(len(self.members_), (n_samples,)
++ torch.randint(1, (n_samples,)""")
+def test_samples_come_from_every_member_and_depend_on_the_random_state():
+    density = kk.DensityEstimator(members=2, steps=0, latent=1, shapes=False, random_state=4).fit(normal_rows(40)[0])
+    own = density.sample(6)
+    assert np.array_equal(own, density.sample(6, random_state=4))
+    assert not np.array_equal(own, density.sample(6, random_state=5))
+    assert not np.array_equal(own, density.sample(6, random_state=0))
+    density.members_[1] = Shifted(density.members_[1])
+    far = (density.sample(400)[:, 0] > 100).sum()
+    assert 150 < far < 250  # 200, five standard deviations of 10

@@ -14,6 +14,7 @@ from harness import disk_model
 from harness.faults import catches
 from kakusan.cli import main
 from kakusan.run.directory import RunDirectory
+from kakusan.run.doctor import Findings, _to_type
 
 pytestmark = pytest.mark.reliability
 
@@ -278,3 +279,25 @@ def test_a_run_without_checkpoints_may_begin(capsys, run):
     assert code == 0
     assert "no checkpoint yet" in out
     assert obey(capsys, what_to_type(out))[0] == 0
+
+
+@catches("""run/doctor.py: a finished run with an older damaged checkpoint is trained again [older]
+- and not problems[-1]:
++ and not problems[0]:""")
+@pytest.mark.parametrize(
+    ("damaged", "changes", "typed"),
+    [
+        pytest.param((), {}, "kakusan sample r -n 64", id="none"),
+        pytest.param((1,), {}, "kakusan sample r -n 64", id="older"),
+        pytest.param((2,), {}, "kakusan train --resume r", id="newest"),
+        pytest.param((1, 2), {}, "mv r/checkpoints r/damaged && kakusan train --resume r", id="all"),
+        pytest.param((), {"finished": False}, "kakusan train --resume r", id="unfinished"),
+        pytest.param((), {"records": {"teacher.safetensors": "x"}}, None, id="teacher"),
+        pytest.param((2,), {"in_use_by": {}}, None, id="in use"),
+    ],
+)
+def test_what_is_to_be_typed_follows_from_what_is_damaged(damaged, changes, typed):
+    checkpoints = {f"step-{k}": ["a byte has changed"] if k in damaged else [] for k in (1, 2)}
+    findings = Findings(**{"run": "r", "finished": True, "in_use_by": None, "checkpoints": checkpoints, **changes})
+    assert _to_type(findings, RunDirectory(Path("r"))) == typed
+    assert findings.damaged == bool(damaged or findings.records)

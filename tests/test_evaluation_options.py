@@ -9,9 +9,10 @@ import torch
 from harness.faults import catches
 from kakusan.data.forms.images import ImageForm
 from kakusan.data.forms.tables import TableForm
+from kakusan.errors import InputError
 from kakusan.likelihood.classes import Posterior
 from kakusan.likelihood.compare import Comparison
-from kakusan.likelihood.evaluation import Estimate, Evaluation, summarize
+from kakusan.likelihood.evaluation import Estimate, Evaluation, Part, summarize
 from kakusan.run import bayes, compare, evaluate, finish, importance, looks, summary
 from kakusan.timesteps import StepLaw
 
@@ -43,7 +44,11 @@ class Heard:
     )
 
     def __init__(self):
-        self.calls = []
+        self.calls, self.device = [], ""
+
+    def on(self, device):
+        self.device = device
+        return self
 
     def evaluate(self, x, seed=0, importance=None, law=None, labels=None):
         self.calls.append({"x": x, "seed": seed, "importance": importance, "law": law, "labels": labels})
@@ -92,7 +97,7 @@ def models(monkeypatch):
     source = SimpleNamespace(facts=SimpleNamespace(data=SimpleNamespace(digest="d")))
     for module in (bayes, compare, evaluate):
         left = list(made)
-        monkeypatch.setattr(module, "load", lambda run, device, left=left: left.pop(0))
+        monkeypatch.setattr(module, "load", lambda run, device="auto", left=left: left.pop(0).on(device))
         monkeypatch.setattr(module, "data_of", lambda source, model, data, argument="": DATASET)
         monkeypatch.setattr(module, "open_source", lambda run: source)
         monkeypatch.setattr(module, "known_labels", labels_of)
@@ -116,11 +121,37 @@ def models(monkeypatch):
 def test_both_models_of_a_comparison_get_the_same_examples_seed_timesteps_and_labels(models, monkeypatch):
     law = StepLaw.uniform(3)
     monkeypatch.setattr(compare, "_common_law", lambda models: law)
-    compare.compare("a", "b", split="train", limit=4, seed=7)
+    compare.compare("a", "b", split="train", limit=4, seed=7, device="cuda:1")
     for model in models:
+        assert model.device == "cuda:1"
         (call,) = model.calls
         assert call["x"].tolist() == call["labels"].tolist() == [20, 21, 22, 23]
         assert (call["seed"], call["law"]) == (7, law)
+
+
+@catches("""run/compare.py: that the second model knows the examples is told of the first
+- if open_source(second).facts.data.digest != dataset.digest():
++ if open_source(first).facts.data.digest != dataset.digest():""")
+def test_a_comparison_in_blocks_has_the_same_options_and_names_examples_that_may_be_known(models, monkeypatch):
+    told, seen, stopped = [], [], looks.Stopped(True, -0.5, -0.25, 0.95, 2, 12)
+    monkeypatch.setattr(compare, "tell", told.append)
+    monkeypatch.setattr(compare, "_common_law", lambda models: "law")
+    monkeypatch.setattr(
+        compare,
+        "open_source",
+        lambda run: SimpleNamespace(facts=SimpleNamespace(data=SimpleNamespace(digest=run))),
+    )
+
+    def measure(given, x, seed, law, labels=(None, None)):
+        seen.append((given, x.tolist(), seed, law, [one.tolist() for one in labels if one is not None]))
+        return (result(x), result(x)), stopped
+
+    monkeypatch.setattr(compare, "measure_until_decided", measure)
+    found = compare.compare("d", "e", limit=2, until_decided=True, seed=8)
+    assert seen == [(models, [0, 1], 8, "law", [[0, 1], [0, 1]])]
+    assert "e was trained on other data" in told[0]
+    assert found.record()["until_decided"]["num_looks"] == 2
+    assert found.lines()[-1].startswith("decided after 2 looks: d needs fewer bits (95% interval")
 
 
 @catches("""run/compare.py: the timesteps of a comparison are those of its first model
@@ -137,10 +168,16 @@ def test_the_timesteps_of_a_comparison_are_drawn_from_both_distributions(models)
 @catches("""run/compare.py: the run that needs more bits is named as the better one
 - fewer = self.paths[found.difference > 0]
 + fewer = self.paths[found.difference < 0]""")
-@pytest.mark.parametrize(("difference", "words"), [(-0.5, "one needs fewer"), (0.5, "two needs fewer"), (0.1, "")])
+@catches("""run/compare.py: a difference of one standard error is called clear [0.19-]
+- CLEAR = 2.0
++ CLEAR = 1.0""")
+@pytest.mark.parametrize(("difference", "words"), [(-0.5, "one needs fewer"), (0.5, "two needs fewer"), (0.19, "")])
 def test_the_run_of_fewer_bits_is_named_if_the_difference_is_clear(difference, words):
     found = Comparison(difference, 0.1, 0.2, 0.0, 0.0, 10)
-    last = compare.Compared(("one", "two"), (result(TEST), result(TEST)), found).lines()[-1]
+    lines = compare.Compared(("one", "two"), (result(TEST), result(TEST)), found).lines()
+    last = lines[-1]
+    far = f"({abs(difference) / 0.1:.1f} standard errors; unpaired it would be ± 0.2000)"
+    assert lines[2] == f"difference {difference:+.4f} ± 0.1000 bits/dim over the same 10 examples {far}"
     assert words in last
     assert ("needs fewer" in last) == bool(words)
 
@@ -218,18 +255,53 @@ def test_the_table_of_classes_has_the_likeliest_label_its_probability_and_log_od
 @catches("""run/bayes.py: a classification always has the first seed
 - found = model.classify(examples, evaluations, seed)
 + found = model.classify(examples, evaluations)""")
+@catches("""run/bayes.py: a classification is on any device
+- model = load(run, device)
++ model = load(run)""")
 @catches("""run/bayes.py: the bound of a classification is a density
 - .mean().item() + model.grid_nats()
 + .mean().item()""")
 def test_a_classification_has_its_part_limit_evaluations_and_seed(models, monkeypatch):
     told = []
     monkeypatch.setattr(summary, "noise_caution", lambda model, bits: told.append(bits) or [])
-    found = bayes.classify("run", split="train", limit=3, evaluations=9, seed=4)
+    found = bayes.classify("run", split="train", limit=3, evaluations=9, seed=4, device="cuda:1")
     (call,) = models[0].calls
+    assert models[0].device == "cuda:1"
     assert call["x"].tolist() == found.labels.tolist() == [20, 21, 22]
     assert (call["evaluations"], call["seed"]) == (9, 4)
     assert found.names == ("0", "1", "2")
     assert told == pytest.approx([-100 / 0.6931471805599453])
+
+
+@catches("""run/bayes.py: the share of labels that were found is no percentage
+- {100 * share:.1f} ±
++ {share:.1f} ±""")
+def test_a_classification_is_described_with_its_accuracy_and_the_bound_on_the_data():
+    found = bayes.Classified(
+        ("a", "b"), ("x", "y"), posterior([[0.9, 0.1], [0.2, 0.8]]), torch.tensor([0, 0]), (3.5, 0.25),
+        "3.50 ± 0.25 bits/dim", ("caution",),
+    )  # fmt: skip
+    error = (0.5 * 0.5 / 2) ** 0.5
+    assert found.record() == {
+        "num_examples": 2, "classes": ["a", "b"], "network_evaluations": 8, "accuracy": 0.5,
+        "accuracy_standard_error": pytest.approx(error), "num_labeled": 2, "bits_per_dim": 3.5, "standard_error": 0.25,
+    }  # fmt: skip
+    assert found.lines() == [
+        "caution",
+        "  bound on p(x)         3.50 ± 0.25 bits/dim, summed over the classes of the first 2 examples",
+        f"  Bayes' rule finds the label of 50.0 ± {100 * error:.1f} % of 2 examples",
+    ]
+
+
+@catches("""run/bayes.py: a bound given labels leaves out that some examples have none
+- not bool((labels >= 0).all())
++ not bool((labels >= 0).any())""")
+def test_the_bound_given_labels_exists_if_every_example_has_one():
+    found = dataclasses.replace(result(TEST), bits_per_dim=3.0, standard_error=0.5, terms={"class": 0.25, "x": 2.75})
+    given = bayes.given_labels(found, torch.tensor([0, 1]))
+    assert given == {"bits_per_dim": 2.75, "standard_error": 0.5}
+    assert bayes.given_labels(found, torch.tensor([0, -1])) == {}
+    assert bayes.given_labels(result(TEST), torch.tensor([0, 1])) == {}
 
 
 # Evaluations
@@ -244,13 +316,16 @@ def test_a_classification_has_its_part_limit_evaluations_and_seed(models, monkey
 @catches("""run/evaluate.py: examples that are classified have the last labels
 - labels[: len(examples)]
 + labels[-len(examples) :]""")
+@catches("""run/evaluate.py: examples of an evaluation are classified with the first seed
+- found = model.classify(examples, seed=seed)
++ found = model.classify(examples)""")
 def test_classified_examples_have_their_labels_and_independent_estimates(models):
     found = evaluate.evaluate("run", classified=3, repeats=2, seed=4, limit=5)
     whole, again, classes, *summed = models[0].calls
     for k, call in enumerate((whole, again)):
         assert call["x"].tolist() == call["labels"].tolist() == [0, 1, 2, 3, 4]
         assert call["seed"] == 4 + 1_000_003 * k
-    assert classes["x"].tolist() == [0, 1, 2]
+    assert (classes["x"].tolist(), classes["seed"]) == ([0, 1, 2], 4)
     assert [call["seed"] for call in summed] == [4, 4 + 1_000_003]
     assert found.measured.details["classes"]["num_labeled"] == 3
     assert found.measured.details["classes"]["accuracy"] == pytest.approx(1 / 3)  # the first class of labels 0, 1, 2
@@ -262,10 +337,62 @@ def test_classified_examples_have_their_labels_and_independent_estimates(models)
 @catches("""run/evaluate.py: the split is not used
 - examples = (dataset.test if split == "test" else dataset.train)[:limit]
 + examples = dataset.test[:limit]""")
+@catches("""run/evaluate.py: an evaluation is on any device
+- model = load(run, device)
++ model = load(run)""")
 def test_an_evaluation_has_its_part_and_its_importance_samples(models):
-    evaluate.evaluate("run", split="train", limit=2, importance=50, classified=0)
+    evaluate.evaluate("run", split="train", limit=2, importance=50, classified=0, device="cuda:1")
+    assert models[0].device == "cuda:1"
     (call,) = models[0].calls
     assert (call["x"].tolist(), call["labels"].tolist(), call["importance"]) == ([20, 21], [20, 21], 50)
+
+
+@catches("""run/evaluate.py: the wanted error is not used
+- repeats, labels, error)
++ repeats, labels)""")
+def test_an_evaluation_has_its_samples_features_and_error_and_refuses_what_has_no_meaning(models, monkeypatch):
+    seen = []
+    monkeypatch.setattr(evaluate, "sample_quality", lambda model, *given: seen.append(given))
+    monkeypatch.setattr(
+        evaluate, "repeated_until", lambda error, repeat, num, tell: (seen.append((error, num)) or repeat(num + 1), [])
+    )
+    for options, words in (
+        ({"split": "train", "data": "x"}, "split train is a part"),
+        ({"repeats": 0}, "--repeats must"),
+    ):
+        with pytest.raises(InputError, match=words):
+            evaluate.evaluate("run", **options)
+    monkeypatch.setattr(evaluate, "load", lambda run, device: models[0])
+    evaluate.evaluate("run", limit=2, samples=300, features="digits", seed=6, error=0.25, repeats=2, classified=0)
+    assert seen == [(DATASET, 300, 6, "digits"), (0.25, 2)]
+    assert [call["seed"] for call in models[0].calls] == [6 + 1_000_003 * k for k in range(3)]
+
+
+@catches("""run/evaluate.py: the terms of repeated estimates are those of the first
+- terms={name: mean([e.terms[name] for e in estimates]) for name in first.terms},
++ terms=first.terms,""")
+@catches("""run/evaluate.py: the variance of estimates is divided by their number
+- / (count - 1)
++ / count""")
+def test_every_number_of_an_average_is_that_of_all_estimates():
+    common = {"num_images": 3, "standard_error": 0.25, "nats_standard_error": 2.5, "term_errors": {"a": 0.5, "b": 0.0}}
+    one, two = (
+        dataclasses.replace(
+            result(TEST[:3]), **common, bits_per_dim=bits, nats=10 * bits, bits_per_example=4 * bits,
+            terms={"a": bits - 1, "b": 1.0}, levels=[Part("t = 1", 2 * bits, 0.25, None, bits == 3.0)],
+            per_example=torch.full((3,), -10 * bits),
+        )
+        for bits in (1.0, 3.0)
+    )  # fmt: skip
+    found = evaluate.averaged([one, two])
+    assert (found.bits_per_dim, found.nats, found.bits_per_example, found.terms) == (2, 20, 8, {"a": 1, "b": 1})
+    assert found.per_example.tolist() == [-20.0] * 3
+    assert found.network_evaluations == 10
+    assert found.estimator.endswith("average of 2 estimates")
+    # the variance of the two estimates is 2 bits, more than the stated one, and half of it that of their mean
+    assert (found.standard_error_monte_carlo, found.standard_error, found.standard_error_images) == (1, 1, 0)
+    assert (found.nats_standard_error, found.term_errors) == (10, {"a": 1, "b": 0})
+    assert found.levels == [Part("t = 1", 4.0, 2.0, None, True)]
 
 
 @catches("""run/evaluate.py: the three estimators always have the first seed
@@ -298,6 +425,37 @@ def test_both_parts_of_the_error_are_in_the_unit_of_the_bound():
     words = evaluate.error_words(found, TableForm())
     assert "Monte Carlo error 0.6931 (" in words  # 2 ln 2 / 2 nats
     assert "error from the examples 0.3466 (" in words
+
+
+@catches("""run/evaluate.py: a term has the error of the bound
+- {aligned(self._rate(value, result.term_errors[name]))}"
++ {aligned(self._rate(value, result.standard_error))}\"""")
+def test_an_evaluation_is_described_with_every_number_and_its_error():
+    levels = [
+        Part("t = 1", 1.0, 0.5, None, True), Part("t = 2", 1.5, 0.25, (2.0, -1.0), True),
+        Part("t = 3", 1.0, None, (1.0, -2.0), False),
+    ]  # fmt: skip
+    found = dataclasses.replace(
+        result(TEST[:2], 30), bits_per_dim=2.5, standard_error=0.5, standard_error_monte_carlo=0.0, nats=4.25,
+        nats_standard_error=0.75, bits_per_example=6.125, terms={"kl": 2.5}, term_errors={"kl": 0.125}, levels=levels,
+        estimator="by hand",
+    )  # fmt: skip
+    lines = evaluate.Evaluated("digits", evaluate.Measured(found, {"extra": 1}, ["more"]), None)
+    assert lines.lines() == [
+        "2.5000 ± 0.5000 bits/dim   no Monte Carlo error",
+        "4.25 ± 0.7500 nats, 6.1 bits per example",
+        "2 examples of digits, 30 network evaluations; by hand",
+        "  kl                  2.5000 ± 0.1250 bits/dim",
+        "    t = 2             1.5000 ± 0.2500 bits/dim   log SNR +2.0 to -1.0",
+        "more",
+    ]
+    assert (lines.record()["extra"], lines.record()["bits_per_dim"]) == (1, 2.5)
+    unknown = dataclasses.replace(found, standard_error=None, standard_error_monte_carlo=None)
+    assert evaluate.error_words(unknown).startswith("too few network evaluations")
+    assert "was not measured" in evaluate.error_words(dataclasses.replace(unknown, num_images=1))
+    assert evaluate._estimator_lines({"pair": {
+        "bits_per_dim": 2.5, "standard_error": 0.25, "network_evaluations": 1200, "errors_from_path": -1.25,
+    }}) == ["  pair      2.5000 ± 0.2500 bits/dim from 1,200 network evaluations, -1.2 standard errors from path"]  # fmt: skip
 
 
 @catches("""run/importance.py: the classes of the first batch are those of every batch

@@ -17,7 +17,7 @@ from kakusan.models.labels import Labels
 from kakusan.models.mixture import Mixture
 from kakusan.recipes import find
 from kakusan.run.bayes import classify
-from kakusan.run.build import build, start_at, training_loss
+from kakusan.run.build import build, start_at, training_loss, training_terms
 from kakusan.run.families.conditional import label_lines, labels_of
 from kakusan.run.families.conv import ConvHierarchyConfig, ConvVAEConfig
 from kakusan.run.families.diffusion import DiffusionConfig
@@ -227,6 +227,24 @@ def test_every_family_trains_on_labels_and_on_a_few_of_them(photos, tmp_path, na
     other = training_loss(module, config, data.train, labels=1 - labels.clamp(min=0))(torch.arange(20), seeded(0))
     if name != "diffusion":  # its last layer is zero before the first step
         assert not torch.allclose(losses[:10], other[:10])
+
+
+@catches("""run/build.py: the terms of a batch have the labels of the first examples
+- classes.completed(x, labels[indices])
++ classes.completed(x, labels[: len(indices)])""")
+def test_the_terms_of_a_labeled_batch_sum_to_its_loss():
+    config, data = (
+        VAEConfig(hidden=(5,), latent=2, condition="labels", classes=NAMES),
+        torch.arange(96, dtype=torch.uint8),
+    )
+    module, pixels, labels = build(config, (1, 2, 3)), data.view(16, 1, 2, 3), torch.arange(16) // 8
+    start_at(module, config, pixels, labels=labels)
+    for number, parameter in enumerate(module.parameters()):
+        torch.nn.init.normal_(parameter, std=0.5, generator=seeded(number))
+    rows = torch.tensor([12, 3, 9])
+    loss = training_loss(module, config, pixels, labels=labels)(rows, seeded(1))
+    terms = training_terms(module, config, pixels, rows, seeded(1), labels=labels)
+    assert_close(-sum(value for name, value in terms.items() if name != "class") / 6, loss)
 
 
 def test_the_notes_form_of_the_third_term_refuses_labels(photos):

@@ -12,7 +12,8 @@ import kakusan
 from harness.faults import catches
 from harness.support import call
 from kakusan import __main__, nets, solvers
-from kakusan.cli import commands
+from kakusan.cli import _refusal, commands
+from kakusan.errors import InputError, PeerFailed, Stopped
 from kakusan.images import Images
 
 ALLOCATOR = (
@@ -30,7 +31,7 @@ def ended(capsys, monkeypatch, error):
     monkeypatch.setattr(commands, "info", refuse)
     try:
         return call(capsys, "info", "x")
-    except Exception:
+    except (Exception, Stopped):
         return "traceback", *capsys.readouterr()
 
 
@@ -67,6 +68,20 @@ def test_what_the_system_refuses_is_one_line(capsys, monkeypatch, name):
     assert err.startswith(f"kakusan: {line}")
     assert err.count("\n") == 1
     assert err[:-1].isprintable()
+
+
+@catches("""cli/__init__.py: an interrupted command ends with the number of the signal alone
+- status = EXIT_STATUS + stopped.number
++ status = stopped.number""")
+def test_a_command_ends_with_the_size_to_lower_the_status_and_the_lines_of_its_error(capsys, monkeypatch):
+    sizes = {"train": "--optim.batch or the size of the model", "sample": "-n", "data": "--size", "score": "the number"}
+    for verb, size in sizes.items():
+        assert _refusal(MemoryError(), [verb]).startswith(f"out of memory; lower {size}")
+    assert ended(capsys, monkeypatch, PeerFailed("rank 1 ended"))[::2] == (1, "kakusan: rank 1 ended\n")
+    assert ended(capsys, monkeypatch, Stopped(15))[::2] == (143, "kakusan: interrupted\n")
+    error = InputError("2 unusable files")
+    error.add_note("a.png")
+    assert ended(capsys, monkeypatch, error)[::2] == (2, "kakusan: 2 unusable files\na.png\n")
 
 
 @pytest.mark.parametrize("error", [RuntimeError("size mismatch"), KeyError("x"), AssertionError()])

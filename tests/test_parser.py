@@ -254,6 +254,36 @@ def test_every_help_text_is_a_plain_sentence(name):
             assert len(sentence.split()) <= MOST_WORDS, f"{head}: {sentence!r} is too long"
 
 
+@catches("""cli/parser.py: help of a setting leaves out its default
+- return f"{text} Default: {typed}."
++ return text""")
+def test_help_has_each_flag_with_its_values_its_text_and_its_default(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
+    page = Parser(Command, "kakusan test", {"net": Net()}).help().splitlines()
+    assert page[:3] == ["usage: kakusan test RUN [options]", "", "Do something."]
+    lines = [" ".join(line.split()) for line in page[3:]]
+    for line in (
+        "RUN Run directory.", "-n, --n INT Number of examples. Default: 64.", "--json Print JSON.",
+        "--kind {ddim,heun} Kind of thing. Default: the best.", "net options:",
+        "--net.hidden INT ... Widths. Default: 8 8.", "--net.pair FLOAT FLOAT Two numbers. Default: -1.0 1.0.",
+        "--net.rate FLOAT Rate. Default: 0.5.", "--net.residual Skip connections.",
+    ):  # fmt: skip
+        assert line in lines, line
+    assert "--net.learn --net.no-learn" in " ".join(lines)
+
+
+@catches("""settings.py: a limit is described with an end that is not in it
+- {'' if self.ends[1] == ']' else 'below '}{high}"
++ {high}\"""")
+def test_a_limit_is_described_with_its_ends():
+    described = {
+        "from 1 to 5,000": Between(1, 5000), "from 0 to below 1": Between(0, 1, "[)"), "of at least 2": Between(2),
+        "above 0 and at most 1.5": Between(0, 1.5, "(]"), "above 0 and below 1": Between(0, 1, "()"),
+        "above 0": Between(0, ends="()"),
+    }  # fmt: skip
+    assert {words: str(limit) for words, limit in described.items()} == {words: words for words in described}
+
+
 def test_help_says_the_default_of_a_recipe():
     page = " ".join(parser_of_recipe(RECIPES["binary-best"]).help().split())
     assert "--model.no-residual" in page

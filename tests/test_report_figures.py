@@ -270,6 +270,25 @@ def test_the_report_of_data_has_the_time_of_training_images_and_evenly_spaced_on
     assert figures_drawn[0][:, 0, 0, 0].tolist() == list(range(0, 250, 3))
 
 
+@catches("""run/data_report.py: the time of a step is that of all steps
+- return STEPS * TRIED / max(
++ return TRIED / max(""")
+def test_the_speed_of_training_is_that_of_the_steps_after_the_first(monkeypatch):
+    clock, times = [0.0], iter([100.0, 2.0, 2.0])
+
+    def loss(indices, randomness):
+        clock[0] += next(times)
+        return torch.zeros(len(indices), requires_grad=True)
+
+    family = SimpleNamespace(plan=lambda config, shape, num: (config, ""))
+    monkeypatch.setattr(data_report, "family_of", lambda config: family)
+    monkeypatch.setattr(data_report, "build", lambda *given: None)
+    monkeypatch.setattr(data_report, "training_loss", lambda *given: loss)
+    monkeypatch.setattr(data_report.time, "perf_counter", lambda: clock[0])
+    dataset = SimpleNamespace(train=range(40), event_shape=(1, 8, 8))
+    assert data_report.images_per_second(dataset) == 2 * 8 / 4
+
+
 @catches("""run/quality.py: color images of 28 x 28 pixels are measured as digits
 - event_shape == (1, SIDE, SIDE)
 + event_shape[1:] == (SIDE, SIDE)""")
@@ -315,6 +334,9 @@ def test_the_command_of_a_figure_has_every_choice_that_made_it(tmp_path):
 @catches("""run/info.py: training and held-out examples are swapped
 - {data['train']:,} for training, {data['held_out']:,} held out
 + {data['held_out']:,} for training, {data['train']:,} held out""")
+@catches("""run/info.py: an unfinished run is described without the command that resumes it
+- lines.append(f"not finished; resume with: {resume_command(path)}")
++ lines.append("not finished")""")
 def test_the_description_of_a_run_has_its_counts_and_the_commands_that_made_it(tmp_path):
     record = {
         "recipe": find("mnist-vae").record(), "seed": 0, "device": "cpu", "parameters": 1234, "started": "then",
@@ -326,4 +348,5 @@ def test_the_description_of_a_run_has_its_counts_and_the_commands_that_made_it(t
     lines = info(tmp_path)
     assert lines[0].endswith("mnist-vae, 1,234 parameters, started then")
     assert lines[1] == "data: x, 90 for training, 10 held out, shape (1, 2, 3)"
+    assert lines[2] == f"not finished; resume with: kakusan train --resume {tmp_path}"
     assert lines[-2:] == ["made by: kakusan train 'a b'", "made by: kakusan train --resume r"]

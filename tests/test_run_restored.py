@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import math
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,12 +13,14 @@ import torch
 
 import kakusan as kk
 from harness.faults import catches
+from kakusan.data.forms.images import ImageForm
 from kakusan.run import job, ladder, student, teacher
+from kakusan.run import replay as replaying
 from kakusan.run.build import build
 from kakusan.run.directory import RunDirectory
 from kakusan.run.initial import start_from
 from kakusan.run.recipe import Distil, from_record
-from kakusan.run.replay import replay
+from kakusan.run.replay import Replayed, replay
 from kakusan.run.train import Resume, _changed_record
 from kakusan.timesteps import StepLaw
 from kakusan.training.settings import Budget
@@ -139,14 +143,70 @@ def test_a_batch_larger_than_the_data_is_cut_to_equal_micro_batches(run):
 @catches("""run/replay.py: the batch of a replay is that of the next step
 - batch, each = _per_example(job, trainer, step - 1)
 + batch, each = _per_example(job, trainer, step)""")
-def test_a_replayed_batch_has_the_loss_of_its_step_the_terms_that_make_it_up_and_its_worst_example(run):
+@catches("""run/replay.py: the figure of a batch shows the first examples
+- job.dataset.train[batch])
++ job.dataset.train[: len(batch)])""")
+def test_a_replayed_batch_has_the_loss_of_its_step_the_terms_that_make_it_up_and_its_worst_example(
+    run, tmp_path, monkeypatch
+):
+    shown, train = [], kk.data.open_data(run.parent / "mine.npy").train
+    monkeypatch.setattr(ImageForm, "save_figure", lambda self, images, *given: shown.append(np.asarray(images)))
     for step in (1, 2, 3):
-        found = replay(run, step)
+        found = replay(run, step, out=tmp_path / f"{step}.png")
+        assert np.array_equal(shown[-1], train[found.batch].permute(0, 2, 3, 1))
+        assert (found.step, found.progress, found.skipped) == (step, (step - 1) / 4, False)
         terms = {name: value for name, value in found.terms.items() if name != "loss"}
         assert len(found.batch) == len(set(found.batch)) == len(found.losses) == 8
         assert np.mean(found.losses) == pytest.approx(found.loss, rel=1e-5)  # float32
         assert abs(sum(terms.values())) == pytest.approx(16 * found.terms["loss"], rel=1e-5)  # nats, of 16 pixels
         assert found.worst_example == found.batch[int(np.argmax(found.losses))]
+    with pytest.raises(kk.InputError, match=r"--step must lie in 1\.\.4, .* \(it is finished\); got 5"):
+        replay(run, 5)
+
+
+@catches("""run/replay.py: a replayed step is described by the one before
+- f"step {self.step:,}, {self.progress:.1%}
++ f"step {self.step - 1:,}, {self.progress:.1%}""")
+def test_a_replayed_step_is_described_with_its_loss_terms_and_batch():
+    found = Replayed(1234, 0.25, 0.5, 2.0, 3.0, True, {"kl": 1.5}, [*range(20)], [1.0, 4.0], 17)
+    assert found.lines() == [
+        "step 1,234, 25.0% of the budget, learning rates at 0.5000 of their peak",
+        "loss 2.000000, gradient norm 3.000000, skipped",
+        "  kl                    1.500000 on average",
+        "batch: examples "
+        + ", ".join(map(str, range(16)))
+        + " and 4 more; the largest loss, 4.000000, is that of example 17",
+    ]
+    record = dataclasses.replace(found, loss=math.nan, losses=[1.0, math.inf]).record()
+    assert (record["loss"], record["losses"], record["gradient_norm"]) == (None, [1.0, None], 3.0)
+
+
+@catches("""run/replay.py: the terms of a replayed batch lack its labels
+- indices, noise, augment, labels)
++ indices, noise, augment)""")
+def test_a_replayed_step_has_the_terms_of_every_micro_batch_with_its_labels(monkeypatch):
+    seen = []
+
+    def terms(module, config, data, indices, noise, augment="none", labels=None):
+        seen.append((augment, noise, labels))
+        return {"kl": data[indices]}
+
+    monkeypatch.setattr(replaying, "training_terms", terms)
+    monkeypatch.setattr(replaying, "labels_of", lambda config, dataset, part: torch.tensor([part == "train"]))
+    settings = SimpleNamespace(model=None, optim=SimpleNamespace(augment="shift"))
+    dataset = SimpleNamespace(train=torch.arange(10.0))
+    trainer = SimpleNamespace(
+        computing=SimpleNamespace(step=nullcontext, forward=nullcontext),
+        engine=SimpleNamespace(micro_batches=[0, 1]),
+        draws=lambda step, group: (torch.tensor([4 * group + 1, 4 * group]), (step, group)),
+        loss=lambda indices, noise: -indices,
+    )
+    batch, each = replaying._per_example(
+        SimpleNamespace(dataset=dataset, recipe=settings, device=CPU, module=None), trainer, 3
+    )
+    assert batch.tolist() == [1, 0, 5, 4]
+    assert each == {"loss": [-1, 0, -5, -4], "kl": [1, 0, 5, 4]}
+    assert seen == [("shift", (3, group), torch.tensor([True])) for group in (0, 1)]
 
 
 # Fine-tuning and students

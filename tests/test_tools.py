@@ -23,7 +23,7 @@ from kakusan.run.build import build
 from kakusan.run.evaluate import measure_bound
 from kakusan.run.finish import averaged_model
 from kakusan.run.looks import measure_until_decided
-from kakusan.run.precision import repeated_until
+from kakusan.run.precision import plan_words, repeated_until
 from kakusan.run.tools.files import write_new
 from kakusan.run.tools.interpolate import interpolate, interpolate_file
 from kakusan.run.tools.latents import NoiseLatents
@@ -206,6 +206,22 @@ def test_estimates_are_repeated_until_the_error_is_reached_or_only_examples_help
     _, lines = repeated_until(0.004, lambda num: repeat(num, 0.008), 1, told.append)
     assert asked == [1]
     assert "only more examples lower it, about 200" in lines[0]
+
+
+@catches("""run/precision.py: the plan counts the evaluations of several estimates for each of them
+- round(result.network_evaluations / repeats * needed)
++ round(result.network_evaluations * needed)""")
+def test_the_plan_and_the_end_of_repeated_estimates_name_evaluations_and_estimates():
+    found = dataclasses.replace(evaluation(1.0, 0.5, 0.0), network_evaluations=800)
+    # four estimates have twice the wanted Monte Carlo error: 16 reach it, each with 200 evaluations
+    assert plan_words(0.25, 0.25, found, 4).endswith(
+        "Monte Carlo error 0.50000 after 800 network evaluations; a standard error of 0.25 needs about 3,200"
+    )
+    never = dataclasses.replace(found, standard_error_monte_carlo=1.0, standard_error=1.0, standard_error_images=0.0)
+    asked = []
+    _, lines = repeated_until(0.5, lambda num: asked.append(num) or never, 1000, lambda line: None)
+    assert asked == [1000, 2000, 4000, 8000]
+    assert lines == ["the wanted standard error of 0.5 bits/dim is not reached after 4,096 estimates"]
 
 
 class Shifted:
