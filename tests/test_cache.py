@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -90,6 +91,16 @@ def test_changed_files_are_converted_again(photos):
     assert len(folders(photos)) == 1
 
 
+@catches("""data/folder.py: changed labels of cached images stay the old ones
+- [*names, *tables_of(path, options.labels)]
++ names""")
+def test_a_changed_table_of_labels_is_read_again(photos):
+    for label in ("cat", "bird"):
+        rows = "".join(f"a/{index}.png,{label}\nb/{index + 1}.png,dog\n" for index in range(0, 40, 2))
+        (photos / "labels.csv").write_text(rows)
+        assert open_data(photos, options(photos)).classes == tuple(sorted((label, "dog")))
+
+
 @catches("""data/cache.py: a damaged cache is used
 - dataset.digest() != record["digest"]
 + False""")
@@ -145,6 +156,9 @@ def test_an_interrupted_conversion_leaves_nothing(photos, monkeypatch):
     assert open_data(photos, options(photos)).digest() == open_data(photos).digest()
 
 
+@catches("""data/cache.py: images without the bad files are read where bad files are refused
+- options.bad, options.labels
++ options.labels""")
 def test_bad_files_are_refused_and_leave_no_cache(photos):
     (photos / "z.png").write_bytes(b"no image")
     with pytest.raises(InputError, match="1 of 41 files are not usable"):
@@ -153,6 +167,27 @@ def test_bad_files_are_refused_and_leave_no_cache(photos):
     skipped = open_data(photos, options(photos, bad="skip"))
     assert skipped.digest() == open_data(photos, ImageOptions(bad="skip")).digest()
     assert list(open_data(photos, options(photos, bad="skip")).skipped) == ["z.png"]
+    with pytest.raises(InputError, match="1 of 41 files are not usable"):  # also where the others are cached
+        open_data(photos, options(photos))
+
+
+@catches("""data/cache.py: after five seconds every image has a line
+- self.told = time.monotonic()
++ pass""")
+@catches("""data/scan.py: reading a folder shows no progress
+- tick(index)
++ pass""")
+def test_the_progress_of_reading_is_told_every_five_seconds(photos, monkeypatch):
+    now, said, real = [0.0], [], scan.read_image
+    monkeypatch.setattr(cache, "time", SimpleNamespace(monotonic=lambda: now[0]))
+
+    def slow(path, wanted):
+        now[0] += 1.0
+        return real(path, wanted)
+
+    monkeypatch.setattr(scan, "read_image", slow)
+    open_data(photos, tell=said.append)
+    assert said == [f"photos: {done} of 40 images converted" for done in (6, 12, 18, 24, 30, 36)]
 
 
 def test_another_process_that_was_faster_is_waited_for(photos):
@@ -225,3 +260,16 @@ def test_the_first_images_of_a_large_array_do_not_describe_the_others(tmp_path, 
     cached, plain = (open_data(tmp_path / "x.npy", each, whole=whole) for each in (wanted, ImageOptions()))
     assert cached.digest() == plain.digest()
     assert cached.describe() == plain.describe()
+
+
+@catches("""data/large_array.py: a large array of series is taken for images
+- array.ndim == ROWS_NDIM or is_series(array)
++ array.ndim == ROWS_NDIM""")
+@pytest.mark.parametrize("shape", [(50, 9, 2), (300, 4)])
+def test_large_arrays_of_series_and_of_numbers_are_read_as_small_ones(tmp_path, monkeypatch, shape):
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=shape).round())
+    columns = "column2=categorical" if len(shape) == 2 else None
+    plain = open_data(tmp_path / "x.npy", ImageOptions(columns=columns))
+    monkeypatch.setattr(arrays, "CACHE_FROM", 1000)
+    large = open_data(tmp_path / "x.npy", ImageOptions(cache=str(tmp_path / "data-cache"), columns=columns))
+    assert (large.kind, large.digest(), large.columns) == (plain.kind, plain.digest(), plain.columns)

@@ -31,10 +31,14 @@ def dataset(examples):
 RANDOM = np.random.default_rng(0).integers(0, 256, (200, 4))
 
 
+@catches("""data/cautions.py: a hundred training examples are few [examples1-words1]
+- len(data) < FEW:
++ len(data) <= FEW:""")
 @pytest.mark.parametrize(
     ("examples", "words"),
     [
         (RANDOM, []),
+        (RANDOM[:111], []),  # 100 to train, 11 held out
         (RANDOM[:50], ["only 45 training examples"]),
         (np.tile(RANDOM[:1], (200, 1)), ["all training examples in mine.npy are equal"]),
         (RANDOM[:2], ["only 1 training example, so a model is likely to memorize it"]),

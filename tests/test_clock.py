@@ -76,3 +76,21 @@ def test_a_checkpoint_of_a_run_by_minutes_holds_its_clock():
         assert resumed.clock.seconds(step) == first.clock.seconds(step)
     assert resumed.progress == first.progress > 0.1
     assert engine_job.run(resumed).progress >= 1
+
+
+@catches("""training/clock.py: the pace of the first steps is unknown
+- and len(self.readings) < 5
++ and len(self.readings) < 1""")
+@catches("""training/clock.py: short steps are read for ever
+- and len(self.readings) < 5
++ and len(self.readings) < 500""")
+def test_the_first_four_steps_are_read_however_short_they_are():
+    seconds = [0.0]
+    clock = Clock(now=lambda: seconds[0])
+    for step in range(1, 20):
+        seconds[0] += 0.01
+        reading = clock.wanted(step)
+        if reading is not None:
+            clock.take(reading)
+    assert [reading.step for reading in clock.readings] == [0, 1, 2, 3, 4]
+    assert clock.seconds(20) == pytest.approx(0.2)

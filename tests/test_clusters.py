@@ -331,11 +331,15 @@ def test_clusters_that_are_found_again_are_those_of_the_new_examples_alone():
     assert torch.equal(again.centres, fresh.centres)
 
 
+@catches("""models/clusters.py: a centroid without examples moves to zero
+- torch.where(count > 0, total / count.clamp(min=1), centres)
++ total / count.clamp(min=1)""")
 def test_examples_that_are_all_alike_are_one_cluster():
     found = Clusters(3, (2,))
     found.find(coarse(torch.ones(400, 2)))
     assert found.share.tolist() == [1.0, 0.0, 0.0]
     assert found.of(torch.ones(2, 2)).tolist() == [0, 0]
+    assert (found.centres == 1).all()  # a centroid without examples stays where it was
 
 
 def test_before_any_are_found_everything_is_of_the_first_cluster():

@@ -195,3 +195,28 @@ def test_a_home_that_cannot_be_written_and_no_temporary_folder_are_no_obstacle(t
     assert not any(word in done.stderr for word in ("Traceback", "MPLCONFIGDIR", "mkdir"))
     assert (tmp_path / "run" / "report.html").exists()
     assert {path.name for path in tmp_path.iterdir()} == {"x.npy", "home", "run"}
+
+
+@catches("""training/device.py: a GPU is used only where it is named
+- "cuda" if torch.cuda.is_available() else "cpu"
++ "cpu\"""")
+@catches("""training/device.py: one GPU more is accepted than there are
+- (device.index or 0) >= torch.cuda.device_count()
++ (device.index or 0) > torch.cuda.device_count()""")
+@catches("""training/device.py: a process of a job takes its own GPU in place of the named one
+- device.type == "cuda" and device.index is None and "LOCAL_RANK"
++ device.type == "cuda" and "LOCAL_RANK\"""")
+@catches("""training/device.py: convolutions are rounded to TF32
+- torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
++ torch.backends.cuda.matmul.allow_tf32 = False""")
+def test_gpus_are_found_by_name_and_by_rank_and_round_nothing_by_default(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    assert [str(device_named(name)) for name in ("auto", "cuda", "cuda:1", "cpu")] == ["cuda", "cuda", "cuda:1", "cpu"]
+    assert not torch.backends.cudnn.allow_tf32
+    with pytest.raises(kk.InputError, match=r"'cuda:2' does not exist; GPUs found: 2, numbered from 0"):
+        device_named("cuda:2")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert [str(device_named(name)) for name in ("cuda", "cuda:0")] == ["cuda:1", "cuda:0"]

@@ -12,16 +12,20 @@ import safetensors.torch
 import torch
 
 import kakusan as kk
+from harness.exported import write_model
 from harness.faults import catches
 from harness.support import call
 from kakusan.exchange.check_against import check_against
 from kakusan.exchange.classic_unet import as_unet
+from kakusan.exchange.diffusers_export import pipeline_of, quiet_library, scheduler_of
 from kakusan.exchange.diffusers_import import OLD_NAMES, read_pipeline
 from kakusan.exchange.import_model import import_model
 from kakusan.nets.classic import ClassicUNet
 from kakusan.noise import example_streams
 from kakusan.run.families.diffusers import unet_of
+from kakusan.run.model_file import Source
 from kakusan.storage import tensors
+from kakusan.training.settings import Optim
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # of a library that is not ours
@@ -145,6 +149,21 @@ def test_an_imported_run_has_its_bound_and_a_report_and_trains_on(capsys, folder
     assert all(torch.equal(tensor, before[name]) for name, tensor in read_pipeline(folder).weights.items())
     assert call(capsys, "train", "--resume", run, "--steps", 2)[0] == 0
     assert any(not torch.equal(tensor, before[name]) for name, tensor in kk.load(run).chain.state_dict().items())
+
+
+@catches("""exchange/diffusers_import.py: imported images lie on their side
+- height, width = size if isinstance(size, tuple) else (size, size)
++ width, height = size if isinstance(size, tuple) else (size, size)""")
+def test_an_import_has_the_size_the_variance_and_the_origin_of_its_folder(copy):
+    changed(copy / "unet" / "config.json", sample_size=[8, 12])
+    changed(copy / "scheduler" / "scheduler_config.json", variance_type="fixed_small_log")
+    facts = read_pipeline(copy).facts
+    assert facts.event_shape == (1, 8, 12)
+    assert facts.recipe.model.variance == "beta_tilde"
+    assert facts.recipe.summary == "Imported from DDPMPipeline"
+    assert facts.recipe.optim == Optim(method="adam", lr=1e-4, ema=0.1)
+    assert facts.data == Source("unknown", "images", "0" * 64)
+    assert facts.versions["diffusers"] == diffusers.__version__
 
 
 def test_half_precision_and_names_of_old_attention_are_read(copy):
@@ -389,12 +408,13 @@ CLASSIC = {
 + ("to_q", "to_v", "to_k"), joined""")
 @pytest.mark.parametrize("name", CLASSIC)
 def test_a_classic_u_net_equals_its_unet2dmodel(name):
-    net = random_weights(ClassicUNet(1, (8, 8), 100, **CLASSIC[name]))
-    found = as_unet(net, (1, 8, 8), 100)
+    net = random_weights(ClassicUNet(1, (8, 12), 100, **CLASSIC[name]))
+    found = as_unet(net, (1, 8, 12), 100)
     assert found is not None
+    assert found[0].sample_size == (8, 12)
     theirs = unet_of(found[0]).eval()
     theirs.load_state_dict(found[1])
-    z = torch.randn(4, 1, 8, 8)
+    z = torch.randn(4, 1, 8, 12)
     for t in (1, 2, 50, 100):
         with torch.no_grad():
             mine, other = net(z, torch.full((4,), t)), theirs(z, torch.tensor(t - 1)).sample
@@ -489,6 +509,80 @@ def test_an_export_that_differs_is_not_written(runs, tmp_path, monkeypatch):
     with pytest.raises(kk.InputError, match="nothing was written"):
         kk.export(runs / "classic", tmp_path / "folder", "diffusers")
     assert not (tmp_path / "folder").exists()
+
+
+@catches("""exchange/diffusers_export.py: images of diffusers are clipped at 1
+- 1.0 if chain.clip is None else chain.clip[1]
++ 1.0""")
+def test_a_scheduler_has_the_noise_the_variance_and_the_clipping_of_its_chain():
+    schedule, found = kk.Schedule.cosine(20), []
+    for clip, variance in ((None, "beta"), ((-1.0, 1.0), "beta_tilde"), ((-2.5, 2.5), "learned")):
+        chain = kk.Diffusion(lambda z, t: z, schedule, (1, 8, 8), "v", variance=variance, clip=clip)
+        config = scheduler_of(chain, None).config
+        found.append((config.clip_sample, config.clip_sample_range, config.variance_type))
+        assert config.trained_betas == schedule.beta[1:].tolist()
+        assert (config.num_train_timesteps, config.prediction_type) == (20, "v_prediction")
+    assert found == [(False, 1.0, "fixed_large"), (True, 1.0, "fixed_small"), (True, 2.5, "learned_range")]
+
+
+@pytest.fixture(scope="module")
+def component(tmp_path_factory):
+    """The component of a model whose five clusters have the shares 0, 0.1, 0.2, 0.3 and 0.4."""
+    path = write_model(tmp_path_factory.mktemp("component") / "m.safetensors", (1, 8, 12), clusters=5)
+    return pipeline_of(kk.load(path, device="cpu")).unet
+
+
+def drawn_by(component, num, *steps):
+    """Clusters that a component draws for these steps, one after the other."""
+    component.classes, component._drawn = None, None
+    torch.manual_seed(0)
+    return [component._cond(num, torch.full((num,), step + 1), None) for step in steps]
+
+
+@catches("""exchange/diffusers_export.py: a component draws each cluster as often
+- classes.share.tolist()
++ [1 / classes.num] * classes.num""")
+@catches("""exchange/component.py: a process of one step has the clusters of the one before
+- or step >= self._last:
++ or step > self._last:""")
+def test_a_component_draws_clusters_by_their_shares_when_a_process_begins(component):
+    first, second, third, fourth = drawn_by(component, 2000, 39, 10, 39, 39)
+    assert first is second
+    assert not torch.equal(first, third)
+    assert not torch.equal(third, fourth)
+    shares = first.bincount(minlength=5) / 2000
+    torch.testing.assert_close(shares, torch.arange(5) / 10, rtol=0, atol=0.05)  # 4.5 standard errors
+    assert len(component._cond(3, torch.full((3,), 5), None)) == 3
+
+
+@catches("""exchange/component.py: the labels of a call are ignored
+- self.classes if class_labels is None else class_labels
++ self.classes""")
+def test_a_component_takes_the_clusters_of_a_call_before_its_own(component):
+    assert (component.config["sample_size"], component.config["in_channels"]) == ([8, 12], 1)
+    z, labels = torch.randn(2, 1, 8, 12), torch.tensor([1, 4])
+    component.classes = torch.tensor([2, 2])
+    with torch.no_grad():
+        own, others = component(z, 20).sample, component(z, 20, labels).sample
+        (plain,) = component(z, torch.tensor(20), class_labels=labels, return_dict=False)
+        component.classes = labels
+        assert torch.equal(component(z, 20).sample, others)
+    assert torch.equal(plain, others)
+    assert (own - others).abs().amax((1, 2, 3)).min() > 1e-4
+
+
+def test_the_library_is_quiet_in_a_block_and_as_it_was_afterwards():
+    logging = diffusers.utils.logging
+    try:
+        for bars in (True, False):
+            logging.set_verbosity_info()
+            (logging.enable_progress_bar if bars else logging.disable_progress_bar)()
+            with quiet_library():
+                assert (logging.get_verbosity(), logging.is_progress_bar_enabled()) == (logging.ERROR, False)
+            assert (logging.get_verbosity(), logging.is_progress_bar_enabled()) == (logging.INFO, bars)
+    finally:
+        logging.set_verbosity_error()
+        logging.disable_progress_bar()
 
 
 def test_a_folder_that_was_exported_can_be_imported(runs, tmp_path):

@@ -956,7 +956,14 @@ def test_a_chain_of_one_step_is_a_model():
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"prediction": "epsilon"}, {"variance": "small"}, {"likelihood": "poisson"}, {"event_shape": ()}]
+    "wrong",
+    [
+        {"prediction": "epsilon"},
+        {"variance": "small"},
+        {"likelihood": "poisson"},
+        {"event_shape": ()},
+        {"event_shape": True},
+    ],
 )
 def test_a_model_that_cannot_be_is_refused(wrong):
     with pytest.raises(InputError):

@@ -439,9 +439,14 @@ def test_each_likelihood_reads_a_decoders_output_as_its_law():
     assert_close(rounded.normal.var, log_var.exp(), **EXACT)
 
 
+@catches("""likelihoods/__init__.py: any object is a likelihood
+- if not isinstance(choice, Likelihood):
++ if False:""")
 def test_outputs_that_mean_nothing_are_refused():
     with pytest.raises(InputError, match="likelihood"):
         as_likelihood("poisson")
+    with pytest.raises(InputError, match=r"must be a name .* or a Likelihood, got 3"):
+        as_likelihood(3)  # pyrefly: ignore
     with pytest.raises(InputError, match="log-odds"):
         as_likelihood("bernoulli").distribution((some(1, 2), some(1, 2)))
 

@@ -1,5 +1,7 @@
 """Export formats: one registry, and a file or folder that is written whole or not at all."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -40,9 +42,23 @@ def formats(monkeypatch):
     monkeypatch.setattr("kakusan.exchange.export.EXPORTS", known)
 
 
-def test_every_format_is_a_format():
+USES = {
+    "safetensors": "sample it with: kakusan sample {path}",
+    "diffusers": "load it with: diffusers.DDPMPipeline.from_pretrained('{path}')",
+    "onnx": "load it with: onnxruntime.InferenceSession('{path}')",
+    "html": "open it with a double click, or type: python -m webbrowser file://{path}",
+}
+
+
+@catches("""exchange/diffusers_export.py: an exported folder is to be loaded by a class without from_pretrained
+- load it with: diffusers.DDPMPipeline.from_pretrained(
++ load it with: diffusers.DDPMPipeline(""")
+def test_every_format_says_how_its_result_is_used():
+    assert set(EXPORTS) == set(USES)
     for name in EXPORTS:
         assert issubclass(EXPORTS[name], ExportFormat)
+        path = Path(f"/home/m{EXPORTS[name].suffix}")
+        assert EXPORTS[name]().use(path).replace("python -m kakusan", "kakusan") == USES[name].format(path=path)
 
 
 def test_the_command_and_python_write_the_same_bytes(capsys, run, tmp_path):

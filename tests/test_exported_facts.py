@@ -1,5 +1,6 @@
 """What is measured and exported: sets, labels and metadata are those of the model, its data and its samples."""
 
+import io
 import json
 import sys
 from pathlib import Path
@@ -8,16 +9,21 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+from safetensors.torch import save
 from torch.testing import assert_close
 
 from harness.faults import catches
 from harness.support import seeded
+from kakusan import distributed
 from kakusan.console import line_width
 from kakusan.data.open import open_data
 from kakusan.distributed import all_gather
-from kakusan.errors import Stopped
+from kakusan.errors import InputError, Stopped
 from kakusan.exchange import card, import_model, onnx, onnx_chain
-from kakusan.exchange.check_against import Agreement, Row
+from kakusan.exchange.check_against import Agreement, Row, row_of
+from kakusan.exchange.html import export as page
+from kakusan.exchange.html.lower import Program
 from kakusan.exchange.parts import parts_of
 from kakusan.images import Images
 from kakusan.measure import multiscale, samples
@@ -53,6 +59,12 @@ def heard(monkeypatch):
 @catches("""measure/samples.py: a copied image has its place among the compared ones
 - pairs = [replace(pair, train=int(chosen[pair.train])) for pair in pairs]
 + pairs = list(pairs)""")
+@catches("""measure/samples.py: the closest images are those with the closest features
+- near_training(sets, "pixels", "samples")
++ near_training(sets, "features", "samples")""")
+@catches("""measure/samples.py: of many held-out images all are compared
+- test = test[:MOST_TRAIN] if features == ANY else test
++ pass""")
 def test_the_nearest_of_many_training_images_is_named_by_its_place_among_all(heard, monkeypatch):
     monkeypatch.setattr(samples, "MOST_TRAIN", 120)
     train = torch.randint(0, 256, (200, 1, 8, 8), generator=seeded(0), dtype=torch.uint8)
@@ -60,8 +72,12 @@ def test_the_nearest_of_many_training_images_is_named_by_its_place_among_all(hea
     assert copied != 60
     drawn = torch.randint(0, 256, (100, 8, 8, 1), generator=seeded(1), dtype=torch.uint8).numpy()
     drawn[7] = train[copied].permute(1, 2, 0)
-    found = samples.measure_images(drawn, train, train[:100].flip(3), "multiscale")
+    found = samples.measure_images(drawn, train, train[:150].flip(3), "multiscale")
     assert (found.closest[0].sample, found.closest[0].train, found.closest[0].distance) == (7, copied, 0)
+    pixels = [torch.from_numpy(drawn[one.sample]).permute(2, 0, 1).double() for one in found.closest]
+    apart = [(one - train[pair.train]).norm().item() for one, pair in zip(pixels, found.closest)]
+    assert [pair.distance for pair in found.closest] == pytest.approx(apart)
+    assert (len(heard[0].reference), len(heard[0].train)) == (120, 120)
 
 
 @catches("""measure/samples.py: the classes of real images are those of all training images
@@ -229,12 +245,73 @@ def test_the_metadata_of_an_exported_model_are_its_own(monkeypatch):
     assert found["class_probs"] is None
 
 
+@catches("""exchange/onnx.py: one network of an exported model may differ
+- difference = max(
++ difference = min(""")
+def test_an_onnx_file_of_which_either_network_differs_is_refused(monkeypatch):
+    model, shift = diffusion(early=True), [0.0, 0.0]
+    parts = parts_of(model, Path("x"))
+    network = onnx._Outputs(parts)
+
+    def run(names, inputs):
+        outputs = network(*map(torch.from_numpy, inputs.values()))
+        return [(one + by).numpy() for one, by in zip(outputs, shift, strict=True)]
+
+    names = ("z_t", "t", "cond")[: 2 if parts.classes is None else 3]
+    session = SimpleNamespace(get_inputs=lambda: [SimpleNamespace(name=name) for name in names], run=run)
+    runtime = SimpleNamespace(InferenceSession=lambda content, providers: session, __version__="9")
+    monkeypatch.setattr(onnx, "_libraries", lambda: {"onnxruntime": runtime})
+    assert "differ by at most 0.0e+00" in onnx._check(b"x", network, model, parts)
+    for shift[:] in ([0.5, 0.0], [0.0, 0.5]):
+        with pytest.raises(InputError, match="nothing was written"):
+            onnx._check(b"x", network, model, parts)
+
+
+@catches("""exchange/html/export.py: the classes of a page have no cumulative probabilities
+- classes.share.double().cumsum(0).tolist()
++ classes.share.double().tolist()""")
+@catches("""exchange/html/export.py: a page draws with all steps by default
+- "default_steps": min(policy.default_steps, chain.depth)
++ "default_steps": chain.depth""")
+@catches("""exchange/html/export.py: every step of a page is guided
+- policy.times(count), parts.guided)
++ policy.times(count), [True] * len(parts.guided))""")
+@catches("""exchange/html/export.py: a page has the better network alone
+- return settings, packed(*programs)
++ return settings, packed(programs[0])""")
+def test_the_settings_of_a_page_are_those_of_its_model(monkeypatch):
+    model = diffusion(early=True, clusters=3)
+    parts, lowered = parts_of(model, Path("x")), []
+    parts.classes.share.copy_(torch.tensor([0.5, 0.2, 0.3]))
+    monkeypatch.setattr(
+        page, "lower", lambda network, example: lowered.append(network) or Program(inputs=[len(example)])
+    )
+    monkeypatch.setattr(page, "packed", lambda *programs: f"{len(programs)} of {programs[0].inputs}")
+    found, weights = page.contents(model, parts)
+    assert lowered == parts.networks
+    assert weights == "2 of [3]"
+    assert found["class_ends"] == pytest.approx([0.5, 0.7, 1.0])
+    assert (found["default_steps"], list(found["plans"])) == (20, ["5", "10", "20", "40"])
+    for count, plan in found["plans"].items():
+        assert [step["t"] for step in plan] == model.sampling.times(int(count))[::-1]
+        assert [step["guided"] for step in plan] == [parts.guided[step["t"]] for step in plan]
+    assert {step["guided"] for step in found["plans"]["40"]} == {True, False}
+    log_snr = parts.chain.schedule.log_snr
+    assert all(step["log_snr"] == pytest.approx(log_snr[step["t"]].item()) for step in found["plans"]["40"])
+    assert (found["class_word"], found["class_names"]) == ("cluster", [])
+    assert (found["shape"], found["range"], found["guidance"]) == ([1, 8, 8], [-1.0, 1.0], 2.0)
+    assert found["clip"] == (None if parts.chain.clip is None else list(parts.chain.clip))
+
+
 @catches("""exchange/onnx_chain.py: a chain in onnxruntime does not clip
 - clip=None if facts["clip"] is None else tuple(facts["clip"])
 + clip=None""")
 @catches("""exchange/onnx_chain.py: a chain in onnxruntime has the noise of the next step
 - Schedule.from_betas(1 - alpha_bar[1:] / alpha_bar[:-1])
 + Schedule.from_betas((1 - alpha_bar[1:] / alpha_bar[:-1]).roll(1))""")
+@catches("""exchange/onnx_chain.py: the wanted number of threads is ignored
+- options.intra_op_num_threads, options.log_severity_level = num_threads, 4
++ options.intra_op_num_threads, options.log_severity_level = 0, 4""")
 def test_a_chain_of_an_onnx_file_has_the_schedule_clipping_and_steps_of_its_metadata(tmp_path, monkeypatch):
     facts = {
         "prediction": "x", "event_shape": [1, 2, 2], "alpha_bar": [1.0, 0.9, 0.5, 0.01], "clip": [-1.0, 1.0],
@@ -242,10 +319,15 @@ def test_a_chain_of_an_onnx_file_has_the_schedule_clipping_and_steps_of_its_meta
     }  # fmt: skip
     texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in facts.items()}
     session = SimpleNamespace(get_inputs=list, get_modelmeta=lambda: SimpleNamespace(custom_metadata_map=texts))
-    runtime = SimpleNamespace(SessionOptions=SimpleNamespace, InferenceSession=lambda *given, **named: session)
+    opened = []
+    runtime = SimpleNamespace(
+        SessionOptions=SimpleNamespace, InferenceSession=lambda *given, **named: opened.append(given) or session
+    )
     monkeypatch.setitem(sys.modules, "onnxruntime", runtime)
     (tmp_path / "x.onnx").write_bytes(b"x")
-    chain, keywords = onnx_chain.open_chain(tmp_path / "x.onnx")
+    chain, keywords = onnx_chain.open_chain(tmp_path / "x.onnx", num_threads=3)
+    ((content, options),) = opened
+    assert (content, options.intra_op_num_threads) == (b"x", 3)
     assert chain.clip == (-1.0, 1.0)
     assert_close(chain.schedule.alpha_bar, torch.tensor(facts["alpha_bar"], dtype=torch.float64))
     assert (chain.prediction, chain.event_shape, keywords) == ("x", (1, 2, 2), {"solver": "ddim", "times": [1, 3]})
@@ -257,6 +339,9 @@ def test_a_chain_of_an_onnx_file_has_the_schedule_clipping_and_steps_of_its_meta
 @catches("""exchange/import_model.py: an imported file holds a path of this machine
 - data=Path(model.facts.recipe.data).name)
 + data=model.facts.recipe.data)""")
+@catches("""exchange/import_model.py: the recorded command of an import lacks its data
+- "--out", str(out), "--data", str(data)]
++ "--out", str(out)]""")
 def test_an_imported_file_names_its_data_by_their_digest_and_without_a_path(tmp_path, monkeypatch):
     np.save(tmp_path / "x.npy", np.random.default_rng(0).integers(0, 256, (9, 4, 6), dtype=np.uint8))
     config, shape = VAEConfig(hidden=(4,), latent=2), (1, 4, 6)
@@ -267,6 +352,12 @@ def test_an_imported_file_names_its_data_by_their_digest_and_without_a_path(tmp_
     found = read(tmp_path / "m.safetensors").facts
     assert found.data == Source("x.npy", "images", open_data(tmp_path / "x.npy").digest())
     assert found.recipe.data == "x.npy"
+    written, data, out = [], str(tmp_path / "x.npy"), tmp_path / "run"
+    monkeypatch.setattr(import_model, "_write_run", lambda *given: written.append(given))
+    import_model.import_model("folder", out, data, "cpu")
+    ((run_model, dataset, *rest),) = written
+    assert rest == [out, torch.device("cpu"), ["kakusan", "import", "folder", "--out", str(out), "--data", data]]
+    assert (dataset.name, run_model.facts.recipe.data) == ("x.npy", data)
 
 
 @catches("""exchange/card.py: training and held-out examples of a card are swapped
@@ -275,6 +366,9 @@ def test_an_imported_file_names_its_data_by_their_digest_and_without_a_path(tmp_
 @catches("""exchange/card.py: the card has the digest of the weights for that of the data
 - ("SHA-256 of the data", facts.data.digest)
 + ("SHA-256 of the data", facts.versions["torch"])""")
+@catches("""exchange/card.py: a file loses the card that its owner has filled in
+- if stored:
++ if not stored:""")
 def test_a_card_has_the_facts_of_its_run():
     records = {
         "data.json": {"train": 90, "held_out": 10},
@@ -297,6 +391,14 @@ def test_a_card_has_the_facts_of_its_run():
     assert "- bound\n- more\n" in text
     assert "- latent: 32\n" in text
     assert "kakusan sample m.safetensors -n 64" in text
+    cards = [
+        card.card_of(
+            SimpleNamespace(facts=facts, run=None, name="m", read=lambda stored=stored: SimpleNamespace(card=stored))
+        )
+        for stored in ("license: MIT", "")
+    ]
+    assert cards[0] == "license: MIT"
+    assert "## Measured\n\n- nothing\n" in cards[1]
 
 
 @catches("""exchange/check_against.py: libraries agree if their last images do
@@ -306,6 +408,18 @@ def test_libraries_agree_only_if_no_step_differs():
     same, other = Row("ddim", "sample", 1e-5, 1, 1e-6), Row("ddim", "sample", 1e-1, 3, 1e-6)
     assert Agreement("diffusers", "1", [same, same]).agrees
     assert not Agreement("diffusers", "1", [same, other]).agrees
+
+
+@catches("""exchange/check_against.py: the last difference of a row is its first
+- 1 + differences.index(largest), differences[-1])
++ 1 + differences.index(largest), differences[0])""")
+@catches("""exchange/check_against.py: steps of a comparison are counted from 0
+- 1 + differences.index(largest), differences[-1])
++ differences.index(largest), differences[-1])""")
+def test_a_row_of_a_comparison_has_its_largest_and_its_last_difference():
+    ours = [torch.zeros(3)] * 3
+    theirs = [torch.tensor(one) for one in ([0.1, 0.0, 0.0], [0.0, 0.0, -0.5], [0.0, 0.25, 0.0])]
+    assert row_of("ddim", "sample", ours, theirs) == Row("ddim", "sample", 0.5, 2, 0.25)
 
 
 # Files, grids and signals
@@ -322,6 +436,11 @@ def test_libraries_agree_only_if_no_step_differs():
 @catches("""images.py: wide images are enlarged beyond their cell
 - SMALLEST_CELL // max(height, width)
 + SMALLEST_CELL // min(height, width)""")
+@catches("""images.py: images in a notebook are not shown
+-     def _repr_png_(self) -> bytes | None:
+-         if self.ndim != 4 or not len(self):
++     def _repr_png_(self) -> bytes | None:
++         if self.ndim == 4 or not len(self):""")
 def test_a_grid_shows_every_image_in_reading_order_enlarged_to_whole_pixels():
     images = np.zeros((5, 10, 25, 3), np.uint8) + np.arange(10, 60, 10, dtype=np.uint8)[:, None, None, None]
     try:
@@ -336,14 +455,38 @@ def test_a_grid_shows_every_image_in_reading_order_enlarged_to_whole_pixels():
     ]
     for cell, value in zip(cells, (10, 20, 30, 40, 50, 96)):
         assert (cell == value).all()
+    shown = Images(images)._repr_png_() or b""
+    assert shown[:4] == b"\x89PNG"
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(shown))), np.asarray(Images(images).grid()))
+    assert [Images(images)[:0]._repr_png_(), Images(images)[0]._repr_png_()] == [None, None]
+
+
+@catches("""images.py: a saved grid has no facts about its origin
+- for name, value in (facts or {}).items():
++ for name, value in {}.items():""")
+def test_a_saved_grid_has_its_columns_and_the_facts_about_its_origin(tmp_path):
+    Images(np.zeros((6, 60, 60, 1), np.uint8)).save(tmp_path / "x.png", {"seed": 7, "solver": "ddim"}, columns=6)
+    with Image.open(tmp_path / "x.png") as saved:
+        assert saved.size == (6 * 62 + 2, 64)
+        assert saved.info == {"kakusan:software": "kakusan", "kakusan:seed": "7", "kakusan:solver": "ddim"}
 
 
 @catches("""distributed.py: parts are joined in the order of their names
 - for number in sorted(done)]
 + for number in sorted(done, key=str)]""")
-def test_parts_are_joined_in_the_order_of_their_numbers():
+@catches("""distributed.py: a part of another rank loses the beginning of its names
+- number, _, name = key.partition(".")
++ number, name = key.split(".")[0], key.split(".")[-1]""")
+def test_parts_are_joined_in_the_order_of_their_numbers(monkeypatch):
     parts = {number: {"x": torch.tensor([number])} for number in (10, 2, 9, 0)}
     assert [part["x"].item() for part in all_gather(parts)] == [0, 2, 9, 10]
+    other = {"1.net.a": torch.tensor([1]), "1.net.b": torch.tensor([2])}
+    monkeypatch.setattr(distributed, "world_size", lambda: 2)
+    monkeypatch.setattr(distributed, "all_gather_bytes", lambda own: [save(other), own])
+    found = all_gather({2: {"net.a": torch.tensor([3])}, 0: {"net.b": torch.tensor([4])}})
+    assert [{name: value.item() for name, value in part.items()} for part in found] == [
+        {"net.b": 4}, {"net.a": 1, "net.b": 2}, {"net.a": 3},
+    ]  # fmt: skip
 
 
 @catches("""signals.py: a signal of earlier work is taken for one of this

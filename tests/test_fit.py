@@ -1,5 +1,8 @@
 """`kakusan.fit` against exact worlds: losses fall, bounds approach their exact values, bad input is refused."""
 
+import math
+import signal
+
 import pytest
 import torch
 from torch import nn
@@ -193,3 +196,37 @@ def test_a_chain_is_left_in_the_mode_that_it_had(training):
     chain.train(training)
     kk.fit(chain, torch.zeros(8, 2), steps=1)
     assert chain.training is chain.decoder.training is training
+
+
+@catches("""training/fit.py: an interrupted fit ends as a finished one
+-     if not finished:
+-         raise KeyboardInterrupt
+-     return history
++     return history""")
+def test_an_interrupted_fit_raises_and_keeps_what_was_learned():
+    chain, averages = linear_vae(), []
+
+    def interrupt(trainer):
+        if trainer.state.step == 3:
+            signal.raise_signal(signal.SIGINT)
+        averages[:] = [p.clone() for p in trainer.ema.module.parameters()]
+
+    with pytest.raises(KeyboardInterrupt):
+        kk.fit(chain, FACTORS.sample(100, seeded(0)), steps=10, optim=FAST, on_step=interrupt)
+    assert all(torch.equal(a, b) for a, b in zip(chain.parameters(), averages, strict=True))
+    assert not any(torch.equal(a, b) for a, b in zip(chain.parameters(), linear_vae().parameters(), strict=True))
+
+
+@catches("""training/fit.py: a skipped step has the loss of the one before
+- if state.loss is not None and state.step - 1 not in state.skipped:
++ if state.loss is not None:""")
+def test_a_skipped_step_is_not_in_the_history():
+    chain, calls = linear_vae(), []
+    honest = chain.loss
+
+    def loss(*given, **named):
+        calls.append(1)
+        return honest(*given, **named) * (math.nan if len(calls) == 3 else 1.0)
+
+    chain.loss = loss
+    assert kk.fit(chain, FACTORS.sample(10, seeded(0)), steps=5).step == [1, 2, 4, 5]

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tracemalloc
 import unicodedata
+from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -37,11 +38,11 @@ from harness.image_corpus import (
     table_bomb,
 )
 from harness.support import call
-from kakusan.data.folder import MOST_LINES
-from kakusan.data.image_file import Unusable, centered_box, read_image, shrinkage
+from kakusan.data.folder import MOST_LINES, _contents, _suggestion
+from kakusan.data.image_file import Unusable, _check_decoding, centered_box, read_image, shrinkage
 from kakusan.data.open import open_data
 from kakusan.data.options import ImageOptions, size_named
-from kakusan.data.scan import scan
+from kakusan.data.scan import Scan, scan
 from kakusan.errors import InputError, printable
 from kakusan.images import Images
 from kakusan.recipes import find
@@ -799,3 +800,51 @@ def test_the_transparent_color_of_a_palette_has_white_behind_it(tmp_path):
     path.write_bytes(encoded(image, "PNG", transparency=1))
     assert pixels_of(path).tolist() == [[[200, 10, 10], [255] * 3], [[255] * 3, [200, 10, 10]]]
     assert read_image(path, ImageOptions()).blended
+
+
+@catches("""data/folder.py: the size of photographs is suggested for training
+- {min(SMALL_SIDE, sides.most_common(1)[0][0])}
++ {sides.most_common(1)[0][0]}""")
+@catches("""data/folder.py: images with an alpha channel are counted as images of 16 bits
+- f"{found.deep:,} of 16 bits, "
++ f"{found.blended:,} of 16 bits, \"""")
+def test_a_small_size_is_suggested_and_the_contents_of_a_folder_are_counted():
+    found = Scan(names=["a", "b", "c"], color=2, blended=1, deep=3, sizes=Counter({(400, 300): 2, (200, 500): 1}))
+    assert _suggestion(found) == "--size 64"
+    assert _suggestion(Scan(sizes=Counter({(40, 30): 2, (20, 50): 1}))) == "--size 30"
+    assert _contents(found) == (
+        "3 images (2 in color, 1 gray, 3 of 16 bits, 1 with an alpha channel): width / height 0.75 to 2.50; "
+        "400 x 300 (2), 200 x 500 (1)"
+    )
+
+
+@catches("""data/image_file.py: images of two levels have color
+- elif image.mode == "1":
+-         image = image.convert("L")
++ elif image.mode == "1":
++         image = image.convert("RGB")""")
+def test_an_image_of_two_levels_is_gray(tmp_path):
+    levels = colors(0, 6, 5, 1) > 127
+    path = save(tmp_path, "x.png", levels)
+    with Image.open(path) as image:
+        assert image.mode == "1"
+    assert np.array_equal(pixels_of(path), levels[..., None] * 255)
+
+
+@catches("""data/image_file.py: a large JPEG may have as many scans as a small one
+- min(MOST_SCANS, MOST_SCANNED // pixels)
++ MOST_SCANS""")
+def test_the_scans_of_a_jpeg_are_limited_by_all_their_pixels():
+    image = SimpleNamespace(size=(4000, 4000), mode="L", info={}, format="JPEG")
+    _check_decoding(cast(Any, image), b"\xff\xda" * 33, 1)  # 33 * 16 million pixels
+    with pytest.raises(Unusable, match="34 passes over its pixels, at most 33"):
+        _check_decoding(cast(Any, image), b"\xff\xda" * 34, 1)
+
+
+@catches("""data/forms/base.py: the mean of values is one for each example
+- {total / values.numel():.4g}
++ {total / len(values):.4g}""")
+def test_the_facts_of_images_are_the_range_and_the_mean_of_their_values(tmp_path):
+    np.save(tmp_path / "x.npy", np.array([[[0, 10], [20, 30]], [[40, 50], [60, 255]]], np.uint8))
+    data = open_data(tmp_path / "x.npy", whole=True)
+    assert data.form.facts(data) == ["values from 0 to 255, mean 58.12"]

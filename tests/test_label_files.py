@@ -52,6 +52,16 @@ def test_subfolders_beside_loose_images_are_named_and_become_labels_by_a_flag(tm
     assert "unlabeled" in data.labels() or (data.test_cond < 0).any()
 
 
+@catches("""data/labels.py: a single subfolder is taken as the only class
+- if subfolders < 2:
++ if subfolders < 1:""")
+def test_a_single_subfolder_is_no_choice_of_classes(tmp_path):
+    root = folder(tmp_path, "cat/a.png", "cat/b.png", "c.png")
+    with pytest.raises(InputError) as refused:
+        open_data(root, ImageOptions(labels="folders"))
+    assert "needs at least two subfolders with images, got 1" in str(refused.value)
+
+
 @catches("""data/labels.py: a hole in the table gets the first label
 - values = [table[key] if fits else "" for
 + values = [table[key] if fits else next(iter(table.values())) for""")

@@ -242,6 +242,9 @@ def test_labels_that_make_no_sense_are_refused(make, words):
         make()
 
 
+@catches("""models/clusters.py: examples of assigned classes may be unlabeled
+- return self.assign is None
++ return True""")
 def test_an_unlabeled_example_is_refused_where_a_class_must_be_known():
     chain = Mixture(VAE(lambda x, k: (x, x * 0), lambda z, k: z, 1).double(), Classes(SHARE))
     chain.validate(X, torch.full((9,), UNLABELED))
@@ -249,6 +252,8 @@ def test_an_unlabeled_example_is_refused_where_a_class_must_be_known():
         chain.terms(X, torch.full((9,), UNLABELED))
     with pytest.raises(InputError, match=r"class indices lie in 0\.\.2"):
         Mixture(chain.chain, named()).validate(X, torch.full((9,), UNLABELED))
+    with pytest.raises(InputError, match=r"class indices lie in 0\.\.2"):
+        Mixture(chain.chain, Classes(SHARE, lambda x: K)).validate(X, torch.full((9,), UNLABELED))
 
 
 @catches("""models/labels.py: the shares of the classes are those of the labeled examples

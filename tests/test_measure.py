@@ -22,10 +22,10 @@ from kakusan.measure import classifier as classifier_module
 from kakusan.measure import samples as samples_module
 from kakusan.measure.classes import RecognizedMetric, class_chi_square, class_shares, recognized
 from kakusan.measure.classifier import classifier, features_and_probabilities
-from kakusan.measure.copies import nearer, nearest_two
+from kakusan.measure.copies import near_training, nearer, nearest_two
 from kakusan.measure.frechet import _jackknife, frechet_distance, frechet_distances
 from kakusan.measure.kernel import discrepancy, kernel_distance
-from kakusan.measure.manifolds import precision_recall
+from kakusan.measure.manifolds import PrecisionRecallMetric, precision_recall
 from kakusan.measure.metric import Column, Examples, Metric, Sets, Value, share, shuffled
 from kakusan.measure.neighbors import nearest
 from kakusan.measure.samples import measure_features, measure_images
@@ -432,11 +432,15 @@ def test_three_times_nearer_to_one_training_example_is_a_copy():
 @catches("""measure/metric.py: a share has the error of one trial
 - part * (1 - part) / len(hits)
 + part * (1 - part)""")
+@catches("""measure/metric.py: a value is shown in place of its p-value
+- (p = {self.p_value:.2g})
++ (p = {self.value:.2g})""")
 @catches("""measure/manifolds.py: density has the error of one sample
 - (inside.std() / len(inside) ** 0.5).item()
 + inside.std().item()""")
 def test_shares_and_density_have_the_error_of_a_mean():
     assert share(torch.tensor([True, False, False, False])) == Value(0.25, math.sqrt(0.25 * 0.75 / 4))
+    assert [str(Value(0.25)), str(Value(0.25, 0.5, 0.031))] == ["0.2500", "0.2500 ± 0.5000 (p = 0.031)"]
     samples, reference = normal(50, 2), normal(60, 2, seed=1)
     radii = torch.cdist(reference, reference).sort(1).values[:, 5]
     inside = (torch.cdist(samples, reference) <= radii).double().sum(1) / 5
@@ -622,6 +626,9 @@ class Brightness(Metric):
         return {"brightness": Value(sets.samples.features[:, 0].mean().item())}
 
 
+@catches("""measure/samples.py: a record has the number of samples for that of held-out examples
+- "num_reference": self.num_reference,
++ "num_reference": self.num_samples,""")
 @catches("""measure/samples.py: the floor's number of examples is that of the samples
 - self._sized(name, self.num_floor)
 + self._sized(name, self.num_samples)""")
@@ -640,6 +647,7 @@ def test_a_metric_of_ones_own_is_one_line_in_the_registry(monkeypatch):
     assert " real " in line
     assert {"frechet_distance_n150", "kernel_distance", "brightness_n150"} <= found.record()["measures"].keys()
     assert {"frechet_distance_n120", "kernel_distance", "brightness_n120"} <= found.record()["floor"].keys()
+    assert [found.record()[f"num_{part}"] for part in ("samples", "reference", "floor")] == [150, 130, 120]
 
 
 def test_every_metric_is_shown_with_its_direction_and_its_floor(some_digits):
@@ -765,3 +773,17 @@ def test_the_nearest_point_is_found_where_float32_cannot_tell_the_distances_apar
     points = (places[:, None] + (1 + 1e-9 * rank[..., None].double()) * ways).flatten(0, 1)
     _, found = nearest(places, points, 1)
     assert found[:, 0].tolist() == (4 * torch.arange(20) + rank.argmin(1)).tolist()
+
+
+@catches("""measure/copies.py: samples are compared with more held-out examples than there are samples
+- getattr(sets, who)[: len(sets.samples)]
++ getattr(sets, who)""")
+@catches("""measure/manifolds.py: precision and recall are those of unequal sets
+- size = min(len(sets.samples), len(sets.reference))
++ size = max(len(sets.samples), len(sets.reference))""")
+def test_samples_are_compared_with_as_many_held_out_examples():
+    ours, held, train = (Examples(normal(size, 2, seed=size)) for size in (20, 30, 25))
+    near = near_training(Sets(ours, held, train), "features", "reference")
+    assert torch.equal(near.indices, nearest_two(held.features[:20], train.features).indices)
+    found = PrecisionRecallMetric().compute(Sets(ours, held))
+    assert found == precision_recall(ours.features, held.features[:20])

@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional as F
 
 from harness.faults import catches
-from kakusan.measure import multiscale
+from kakusan.measure import grid, multiscale
 from kakusan.measure.copies import copy_verdict
 from kakusan.measure.frechet import frechet_distance
 from kakusan.measure.grid import GridMetric, grid_power
@@ -205,3 +205,22 @@ def test_features_that_never_vary_are_not_enlarged():
     mean, scale = multiscale.scaling(torch.cat([torch.randn(50, 9), torch.zeros(50, 1)], dim=1))
     assert len(mean) == 10
     assert scale.min() > 0.01
+
+
+@catches("""measure/multiscale.py: the features of a long set are those of its first images
+- _features(_tensor(images[start : start + batch]))
++ _features(_tensor(images[:batch]))""")
+@catches("""measure/multiscale.py: the pixels of a long set are those of its first images
+- F.adaptive_avg_pool2d((_tensor(images[start : start + batch]) + 1)
++ F.adaptive_avg_pool2d((_tensor(images[:batch]) + 1)""")
+@catches("""measure/grid.py: the grid of a long set is that of its first images
+- _power(images[start : start + batch])
++ _power(images[:batch])""")
+@pytest.mark.parametrize("module", [multiscale, grid])
+def test_images_that_are_measured_in_parts_have_the_values_of_a_whole(monkeypatch, module):
+    images = np.random.default_rng(0).integers(0, 256, (7, 20, 24, 3), dtype=np.uint8)
+    functions = (multiscale.raw_features, multiscale.compared_pixels) if module is multiscale else (grid_power,)
+    wanted = [function(images) for function in functions]
+    monkeypatch.setattr(module, "VALUES_AT_ONCE", 2 * images[0].size)
+    for function, whole in zip(functions, wanted):
+        torch.testing.assert_close(function(images), whole, rtol=1e-5, atol=1e-4)

@@ -7,10 +7,13 @@ from torch.testing import assert_close
 
 from harness.faults import catches
 from harness.support import F64, f64
-from kakusan.nets.conv import ConvDecoder, ConvEncoder
+from kakusan.nets.class_shift import ClassShift
+from kakusan.nets.conv import ConvDecoder, ConvEncoder, _widths
 from kakusan.nets.series import SeriesNet
-from kakusan.nets.table import LinearPlusMLP, factors
+from kakusan.nets.table import LinearPlusMLP, _positive, factors
 from kakusan.nets.table_denoiser import TableNet
+from kakusan.nets.transformer import Transformer
+from kakusan.nets.unet import Refine
 from test_nets_forward import EXACT, T, noise, stirred, weights_of
 
 K = torch.tensor([1, 0, 1])
@@ -141,3 +144,47 @@ def test_a_factor_analyzer_of_incomplete_rows_is_that_of_their_observed_values()
     assert_close(found @ found.T, weight @ weight.T, rtol=0.05, atol=0.08)
     assert_close(center, mean, rtol=0, atol=0.08)
     assert_close(noise_var, f64([0.25] * 3), rtol=0, atol=0.1)
+
+
+@catches("""nets/unet.py: scale and shift of refining change places
+- return y + self.conv2(F.silu(modulate(h, scale, shift)))
++ return y + self.conv2(F.silu(modulate(h, shift, scale)))""")
+@catches("""nets/unet.py: refining reads the prediction in place of z_t
+- torch.cat([y, z_t], dim=1)
++ torch.cat([z_t, y], dim=1)""")
+def test_refining_is_its_description():
+    net = stirred(Refine(2, 2, 4, 8))
+    w, y, z, e = weights_of(net), noise(3, 2, 5, 4), noise(3, 2, 5, 4).flip(0), noise(3, 8)
+    scale, shift = w.linear("modulation", e)[:, :, None, None].chunk(2, 1)
+    h = w.conv("conv1", torch.cat([y, z], 1), padding=1) * (1 + scale) + shift
+    assert_close(net(y, z, e), y + w.conv("conv2", F.silu(h), padding=1), **EXACT)
+
+
+@catches("""nets/class_shift.py: shifts of classes start far apart
+- nn.init.normal_(self.table.weight, std=CLASS_STD)
++ nn.init.normal_(self.table.weight)""")
+@catches("""nets/transformer.py: places start far apart
+- 0.02 * torch.randn(
++ torch.randn(""")
+@catches("""nets/conv.py: coarse levels are ever wider
+- width * min(2**k, MOST_WIDER)
++ width * 2**k""")
+@catches("""nets/conv.py: the level of single pixels is as wide as the next one
+- max(8, width // FINEST_SHARE)
++ max(8, width)""")
+def test_classes_and_places_start_near_each_other_and_levels_have_their_widths():
+    torch.manual_seed(0)
+    assert ClassShift(40, (50,)).table.weight.std().item() == pytest.approx(0.3, rel=0.1)  # 2,000 values: 1.6 %
+    assert Transformer(1, (32, 32), 10, width=64).positions.std().item() == pytest.approx(0.02, rel=0.1)
+    assert [_widths(levels, 32) for levels in (1, 2, 5)] == [[16], [16, 32], [16, 32, 64, 128, 128]]
+    assert _widths(2, 8) == [8, 8]
+
+
+@catches("""nets/table.py: covariances of incomplete pairs may be negative
+- return (vectors * values.clamp(min=0)) @ vectors.T
++ return cov""")
+def test_the_nearest_covariance_has_no_negative_eigenvalue():
+    cov = f64([[1.0, 0.9, -0.9], [0.9, 1.0, 0.9], [-0.9, 0.9, 1.0]])
+    values, vectors = torch.linalg.eigh(cov)
+    assert values[0] < -0.5
+    assert_close(_positive(cov), vectors[:, 1:] @ torch.diag(values[1:]) @ vectors[:, 1:].T, **EXACT)

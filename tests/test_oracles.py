@@ -564,6 +564,7 @@ def test_worlds_take_numbers_of_lower_precision_with_their_rounding(dtype):
         (lambda: WORLD.exact_elbo([0.1, 1.0]), "beta_2"),
         (lambda: WORLD.exact_elbo(SMALL_BETAS, "small"), "optimal_diagonal"),
         (lambda: WORLD.exact_elbo(SMALL_BETAS, [0.1, 0.1]), "T = 5"),
+        (lambda: WORLD.exact_elbo(SMALL_BETAS, [0.1] * 4 + [0.0]), "one positive number per step"),
         (lambda: WORLD.network(SMALL_BETAS, "noise"), "score"),
         (lambda: Noising.from_alpha_bar([0.5, 0.6]), "decreasing"),
         (lambda: MixtureWorld([0.5, 0.6], [0.0, 1.0], [1.0, 1.0]), "sum to 1"),

@@ -78,7 +78,12 @@ def test_the_ddpm_of_the_book_has_none_of_our_additions():
     assert (recipe.optim.lr, recipe.optim.batch, recipe.steps) == (1e-3, 32, 30 * 60_000 // 32)
 
 
+@catches("""registry.py: any name is said to be meant
+- CLOSE_ENOUGH = 0.6
++ CLOSE_ENOUGH = 0.0""")
 def test_an_unknown_recipe_names_the_nearest():
+    with pytest.raises(InputError, match=r"^no recipe 'xyz'; there are: "):
+        find("xyz")
     with pytest.raises(InputError, match="did you mean 'mnist-vae'"):
         find("mnist-vea")
 

@@ -112,6 +112,7 @@ def test_every_number_of_a_comparison_follows_from_the_examples():
     assert found.unpaired_error == pytest.approx(math.sqrt(both) / BITS, rel=1e-12)
     assert found.correlation == pytest.approx(torch.corrcoef(torch.stack([first, second]))[0, 1].item(), rel=1e-12)
     assert found.num_images == 4
+    assert compare(of_values(first), of_values(0 * first)).correlation == 1.0  # unknown: one of them does not vary
     order, other = [torch.tensor([0, 1, 3, 2])], [torch.tensor([2, 1, 3, 0])]
     shared, different = (compare(of_values(first, order), of_values(second, one)) for one in (order, other))
     assert different.standard_error == found.standard_error  # neighbors of one are no neighbors of the other
@@ -323,16 +324,19 @@ def test_bits_of_each_level_are_the_mean_log_ratio_of_its_two_distributions(monk
 @catches("""likelihood/diffusion.py: the control variate cannot be turned off
 - if control and num >= ENOUGH_FOR_CONTROL:
 + if num >= ENOUGH_FOR_CONTROL:""")
+@catches("""likelihood/diffusion.py: steps are stratified over a tenth of the examples without need
+- rows.chunk(FOLDS if predictors else 1)
++ rows.chunk(FOLDS)""")
 @catches("""likelihood/diffusion.py: a control variate is fitted to few examples
 - ENOUGH_FOR_CONTROL = 1000
 + ENOUGH_FOR_CONTROL = 100""")
 def test_the_method_names_the_control_variate_where_it_is_used():
     x = examples(1000)
-    used = {
-        (num, control): "control variate" in of_diffusion(chain(4), lambda rows: x[rows], num, control=control).words
-        for num, control in ((999, True), (1000, True), (1000, False))
-    }
-    assert used == {(999, True): False, (1000, True): True, (1000, False): False}
+    for num, control, used in ((999, True, False), (1000, True, True), (1000, False, False)):
+        found = of_diffusion(chain(4), lambda rows: x[rows], num, control=control)
+        assert ("control variate" in found.words) == used
+        assert found.strata is not None
+        assert len(found.strata) == (10 if used else 1)  # steps are stratified over all examples, or over each fold
 
 
 @catches("""likelihood/scores.py: a row without values has the rate of one value

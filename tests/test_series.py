@@ -11,6 +11,7 @@ import kakusan as kk
 from harness.faults import catches
 from kakusan.data import open_data
 from kakusan.data.forms.series import SeriesForm
+from kakusan.data.numeric import is_series
 from kakusan.data.series_scale import SeriesScale
 from kakusan.run.sample import sample
 
@@ -72,3 +73,12 @@ def test_each_panel_of_a_figure_has_the_first_series_of_its_channel(tmp_path, mo
     assert len(drawn) == 2
     for channel, curves in enumerate(drawn):
         assert np.array_equal(curves, samples[:16, :, channel].T)
+
+
+@catches("""data/numeric.py: square arrays of numbers are series
+- array.shape[1] >= max(SHORTEST, array.shape[2] + 1)
++ array.shape[1] >= SHORTEST""")
+def test_series_are_longer_than_their_number_of_channels():
+    shapes = [(2, 8, 7), (2, 8, 8), (2, 17, 16), (2, 18, 17), (2, 7, 1), (2, 8, 1)]
+    assert [is_series(np.zeros(shape)) for shape in shapes] == [True, False, True, False, False, True]
+    assert not is_series(np.zeros((2, 8, 7), np.uint8))

@@ -656,6 +656,22 @@ def test_a_solver_that_does_not_exist_is_named_beside_those_that_do():
     assert solver_named("ddim", eta=None, churn=None) == DDIM()
 
 
+@catches("""solvers/dpm_solver.py: the solver of third order draws noise
+- if self.sde and self.order == 3:
++ if False:""")
+def test_the_solver_of_third_order_draws_no_noise():
+    with pytest.raises(InputError, match="order 1 or 2, got order 3"):
+        DPMSolver(order=3, sde=True)
+
+
+@catches("""solvers/loop.py: so many samples are drawn from more latents
+- if lengths - {n}:
++ if False:""")
+def test_the_number_of_samples_is_that_of_their_latents():
+    with pytest.raises(InputError, match="3 samples need z and cond of that length, got 4"):
+        sample(optimal_model(), 3, z=torch.zeros(4, 2, dtype=F64))
+
+
 @pytest.mark.parametrize("solver", [DDIM, 3])
 def test_a_solver_that_is_neither_a_name_nor_a_solver_is_refused(solver):
     with pytest.raises(InputError, match=r"solver must be a name or a solver, got .*DDIM\(\)"):

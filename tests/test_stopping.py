@@ -8,6 +8,7 @@ import pytest
 from harness import engine_job
 from harness.faults import catches
 from kakusan.errors import Stopped
+from kakusan.training.stopping import StopRequests
 
 pytestmark = pytest.mark.reliability
 
@@ -59,3 +60,27 @@ def test_a_signal_while_measuring_leaves_at_once_since_all_is_saved():
     assert stopped.value.number == signal.SIGTERM
     assert saved == [6]
     assert one.state.marks == 0  # the mark is measured when the run goes on
+
+
+@catches("""training/stopping.py: a signal that came before measuring is forgotten
+- if self.asked:
+-             raise Stopped(self.asked)
+-         self
++ self""")
+@catches("""training/stopping.py: after the first mark a signal leaves in the middle of a step
+- self._at_once = False
+-
+-     def
++ self._at_once = True
++
++     def""")
+def test_a_signal_leaves_at_once_inside_the_block_alone():
+    requests = StopRequests()
+    with requests.at_once():
+        pass
+    try:
+        requests._ask(signal.SIGTERM, None)
+    except Stopped:
+        pytest.fail("the first signal waits for the end of a step")
+    with pytest.raises(Stopped), requests.at_once():
+        pytest.fail("a signal came before")

@@ -11,12 +11,12 @@ import torch
 import kakusan as kk
 from harness.faults import catches
 from kakusan.columns import Column, from_record, num_numbers
-from kakusan.data import open_data, table_columns
+from kakusan.data import open_data, table_columns, table_file
 from kakusan.data.cautions import cautions
-from kakusan.data.column_types import column_of
+from kakusan.data.column_types import column_of, read_types, written_types
 from kakusan.data.options import ImageOptions
 from kakusan.data.table_columns import fitted
-from kakusan.data.table_file import with_columns
+from kakusan.data.table_file import _delimiter, _text, named, with_columns
 from kakusan.data.table_scale import TableScale, transform
 from kakusan.distributions import Normal
 from kakusan.likelihoods.table import Table
@@ -374,10 +374,23 @@ def test_a_broken_table_is_refused_in_one_line(tmp_path, content, words):
     assert "\n" not in str(caught.value)
 
 
+@catches("""data/table_file.py: the text of a table is taken to be as small in memory as in its file
+- if size * MEMORY_PER_BYTE > memory_for_data():
++ if size > memory_for_data():""")
+def test_a_table_is_refused_if_its_text_would_not_fit_into_memory(tmp_path, monkeypatch):
+    (tmp_path / "x.csv").write_text("a,b\n" + "1,2\n" * 99)  # 400 bytes
+    monkeypatch.setattr(table_file, "memory_for_data", lambda: 12 * 400)
+    assert open_data(tmp_path / "x.csv").event_shape == (2,)
+    monkeypatch.setattr(table_file, "memory_for_data", lambda: 12 * 400 - 1)
+    with pytest.raises(kk.InputError, match="does not fit into half of this machine's memory"):
+        open_data(tmp_path / "x.csv")
+
+
 def test_a_parquet_table_is_the_table_of_text(tmp_path):
     pandas = pytest.importorskip("pandas")
     pytest.importorskip("pyarrow")
     frame = pandas.DataFrame({"a": [1.5, None, 2.0], "b": ["x", "y", None], "c": [1, 2, 3]})
+    assert [_text(True), _text(np.False_), _text(np.float32(0.5)), _text(7)] == ["true", "false", "0.5", "7"]
     frame.to_parquet(tmp_path / "x.parquet")
     frame.to_csv(tmp_path / "x.csv", index=False)
     parquet, text = (open_data(tmp_path / name, whole=True) for name in ("x.parquet", "x.csv"))
@@ -676,3 +689,45 @@ def test_the_description_of_a_table_has_the_range_the_mean_and_the_holes_of_each
         "a: real from 1.5 to 4.5, mean 3, 1 missing",
         "c: categorical, 2 categories (blue, red), 1 missing",
     ]
+
+
+@catches("""data/arrays.py: types of columns are not read for an archive
+- _read_archive(file, path, whole, options.columns)
++ _read_archive(file, path, whole, None)""")
+@catches("""data/numeric.py: codes of categories begin at 1
+- np.searchsorted(found, values))
++ np.searchsorted(found, values, side="right"))""")
+@catches("""data/numeric.py: labels of the rows of an array are lost
+- known = {"labels": labels, "test_labels": test_labels}
++ known = {}""")
+def test_a_table_of_an_archive_has_its_types_codes_and_labels(tmp_path):
+    np.savez(tmp_path / "x.npz", x=np.array([[5.0, 0.5], [9.0, 1.5], [5.0, np.nan]]), labels=np.array([1, 0, 1]))
+    data = open_data(tmp_path / "x.npz", ImageOptions(columns="column1=categorical"), whole=True)
+    assert [(column.type, column.categories) for column in data.columns] == [("categorical", ("5", "9")), ("real", ())]
+    assert data.train[:, 0].tolist() == [0, 1, 0]
+    assert data.train_cond is not None
+    assert data.train_cond.tolist() == [1, 0, 1]
+
+
+def test_written_types_of_columns_are_read_back():
+    columns = (Column('a,"b"=c', "integer"), Column("d", "categorical", categories=("x", "y")))
+    header = [column.name for column in columns]
+    found = read_types(written_types(columns), header, "x")
+    assert found == {header[0]: "integer", "d": "categorical"}
+
+
+@catches("""data/table_file.py: repeated names of columns stay equal
+- candidate, number = f"{name or 'column'}.{number}", number + 1
++ candidate, number = f"{name or 'column'}.{number}", number
++             break""")
+@catches("""data/table_file.py: lines of different form are split at commas
+- return max(DELIMITERS, key=first.count)
++ return DELIMITERS[0]""")
+def test_repeated_names_are_numbered_and_the_delimiter_is_the_most_common_one(tmp_path, monkeypatch):
+    def unknown(*given):
+        raise csv.Error("could not determine delimiter")
+
+    monkeypatch.setattr(csv.Sniffer, "sniff", unknown)
+    assert named(["a", "a", "", "a", "a.2"]) == ["a", "a.2", "column", "a.3", "a.2.2"]
+    assert _delimiter(tmp_path / "x.csv", "a") == ","
+    assert _delimiter(tmp_path / "x.csv", "a|b,c|d\n") == "|"

@@ -1,6 +1,7 @@
 """What each setting of a training step does, and what a trainer says about its pace and cost."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,7 +10,8 @@ from torch import nn
 import kakusan as kk
 from harness.faults import catches
 from kakusan import distributed
-from kakusan.training import checkpoint, flops, progress
+from kakusan.errors import PeerFailed
+from kakusan.training import checkpoint, flops, loop, progress
 from kakusan.training.clock import Clock, Reading
 from kakusan.training.ema import Ema
 from kakusan.training.flops import Effort
@@ -292,6 +294,37 @@ def test_a_line_of_progress_states_the_time_left_the_rate_and_the_loss():
     assert line._text(one) == "6:00 left  1,500 images/s (3 GFLOP/s)  loss 1.2500  3.2 bits/dim"
 
 
+@catches("""training/progress.py: the rate of training is that since the machine was started
+- max(0, images - before[1]) / (now - before[0])
++ max(0, images - before[1]) / now""")
+@catches("""training/progress.py: the rate of training in a terminal jumps
+- 0.8 * self._rate + 0.2 * rate if
++ 0.2 * self._rate + 0.8 * rate if""")
+@catches("""training/progress.py: the bar has one column for a percent
+- full = round(BAR * done)
++ full = round(100 * done)""")
+@pytest.mark.parametrize("live", [False, True])
+def test_a_line_of_progress_has_the_rate_since_the_line_before_and_a_terminal_a_smooth_one(monkeypatch, live):
+    one, now, shown = trainer(Budget(steps=40)), [100.0], []
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(progress, "tell", lambda words: None)
+    line = ProgressLine(8, "images")
+    status = SimpleNamespace(due=True, live=live, show=shown.append)
+    monkeypatch.setattr(line, "_status", status)
+    for step, seconds in ((2, 1.0), (4, 2.0), (10, 4.0)):
+        one.state, now[0] = State(step=step, seconds=seconds), 100.0 + seconds
+        line.update(one)
+    bars = ["█" * full + "░" * (20 - full) + " " if live else "" for full in (2, 5)]
+    rates = [16, 18 if live else 24]  # 0.8 * 16 + 0.2 * 24
+    assert shown == [
+        f"{bars[0]} 10%  0:18 left  {rates[0]} images/s",
+        f"{bars[1]} 25%  0:12 left  {rates[1]} images/s",
+    ]
+    status.due = False
+    line.update(one)
+    assert len(shown) == 2
+
+
 @catches("""training/progress.py: the time of a budget is that of the steps done
 - {minutes(state.seconds * steps / state.step)} on
 + {minutes(state.seconds)} on""")
@@ -334,3 +367,107 @@ def test_a_run_is_saved_at_marks_and_as_often_as_asked(seconds, saves):
     assert marked == [2, 4]
     assert saved == saves
     assert one.state.marks == 2
+
+
+@catches("""training/loop.py: after the first save every step is saved
+-                     saved_at = time.monotonic()
+-                 if outcome.stop:
++                 if outcome.stop:""")
+def test_the_time_to_the_next_save_counts_from_the_last_one(monkeypatch):
+    one, now, saved = trainer(Budget(steps=12)), [0.0], []
+    monkeypatch.setattr(loop, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    one.save_seconds = 2.5
+
+    def on_step(trainer):
+        now[0] += 1.0
+
+    one.run([], lambda trainer: None, on_step, lambda trainer: saved.append(trainer.state.step))
+    assert saved == [4, 8, 12]
+
+
+@catches("""distributed.py: a failure is told of another process
+- raise PeerFailed(f"rank {number} of the job
++ raise PeerFailed(f"rank {rank()} of the job""")
+@catches("""distributed.py: a process that failed tells the others nothing
+- words = all_gather_bytes(b"" if failure is None else f"{type(failure).__name__}: {failure}".encode())
++ words = all_gather_bytes(b"")""")
+@catches("""distributed.py: every process does the work of the first
+- result, failure = _tried(action) if is_rank0() else (None, None)
++ result, failure = _tried(action)""")
+def test_a_failure_of_rank_0_is_raised_there_and_told_to_the_others(monkeypatch):
+    sent, did = [], []
+
+    def gather(content):
+        sent.append(content)
+        return [b"ValueError: no room", b"", b""]
+
+    def action():
+        did.append(distributed.rank())
+        raise ValueError("no room")
+
+    monkeypatch.setattr(distributed, "world_size", lambda: 3)
+    monkeypatch.setattr(distributed, "all_gather_bytes", gather)
+    for rank, kind, words in ((0, ValueError, "^no room$"), (2, PeerFailed, r"^rank 0 .*\(ValueError: no room\)$")):
+        monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
+        with pytest.raises((ValueError, PeerFailed), match=words) as raised:
+            distributed.on_rank0(action)
+        assert raised.type is kind
+    assert sent == [b"ValueError: no room", b""]
+    assert did == [0]
+
+
+@catches("""distributed.py: parts belong to ranks in blocks
+- return number % world_size() == rank()
++ return number // world_size() == rank()""")
+def test_ranks_take_turns(monkeypatch):
+    monkeypatch.setattr(distributed, "world_size", lambda: 3)
+    monkeypatch.setattr(distributed, "rank", lambda: 1)
+    assert [number for number in range(9) if distributed.owned_by_rank(number)] == [1, 4, 7]
+
+
+@catches("""training/loop.py: the last checks of a GPU are never read
+- if self.progress >= 1:
+-                     self.settle()
++ if self.progress >= 1:""")
+def test_checks_that_are_left_on_the_device_are_read_at_the_end():
+    one, plain = trainer(), trainer()
+    one._deferred = DeferredCheck(1e9)
+    for each in (one, plain):
+        each.run([], lambda trainer: None, lambda trainer: None)
+    assert one._deferred._pending == []
+    assert one.state.loss == plain.state.loss
+
+
+@catches("""training/loop.py: the time of a mark is taken for that of a step
+- self.state.marks = passed
+-                     self._resume_clock()
++ self.state.marks = passed""")
+def test_the_time_of_a_mark_counts_toward_the_budget_and_not_toward_the_pace():
+    one, now = trainer(Budget(minutes=1)), [0.0]
+    one.clock = Clock(one.state.readings, now=lambda: now[0])
+    at_mark = []
+
+    def on_step(trainer):
+        now[0] += 1.0
+
+    def on_mark(trainer):
+        now[0] += 30.0
+        at_mark.append(trainer.state.step)
+
+    one.run([0.2], on_mark, on_step)
+    assert 12 <= at_mark[0] <= 14
+    assert max(reading.pace for reading in one.clock.readings) <= 1.0
+    assert 60 <= one.state.step + 30 <= 63  # a step takes a second
+
+
+@catches("""training/state.py: the examples of the last step are not counted
+- return self.step * batch
++ return (self.step - 1) * batch""")
+@catches("""training/settings.py: one minute is two
+- {'' if self.minutes == 1 else 's'}
++ s""")
+def test_examples_and_budgets_are_said_in_numbers():
+    assert State(step=3).images(8) == 24
+    assert [str(Budget(minutes=1)), str(Budget(minutes=2.5)), str(Budget(steps=1))] == [
+        "1 minute", "2.5 minutes", "1 step",
+    ]  # fmt: skip

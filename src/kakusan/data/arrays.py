@@ -47,7 +47,8 @@ class ArrayFile:
                 if options.cache and path.suffix.lower() == ".npy" and path.stat().st_size > CACHE_FROM:
                     from kakusan.data.large_array import open_large
 
-                    return open_large(path, options, whole, tell)
+                    if (dataset := open_large(path, options, whole, tell)) is not None:
+                        return dataset
                 if path.suffix.lower() == ".npy":
                     array = _read_array(file, path)
                     return dataset_of(printable(path.name), array, whole=whole, columns=options.columns)

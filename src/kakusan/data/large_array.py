@@ -10,19 +10,20 @@ import numpy as np
 from kakusan.data.arrays import channels_second, dataset_of, kind_of_array
 from kakusan.data.cache import Cache, Ticker, state_of_files
 from kakusan.data.dataset import RANDOM_TENTH, WHOLE, Dataset, Tell, split_rows
+from kakusan.data.numeric import is_series
 from kakusan.data.options import ImageOptions
 from kakusan.errors import printable
 
-COUNTS_NDIM = 2
+ROWS_NDIM = 2  # counts and tables
 
 
-def open_large(path: Path, options: ImageOptions, whole: bool, tell: Tell | None) -> Dataset:
-    """Return the data set of the file from its cache; counts are read into memory, because they become float64."""
+def open_large(path: Path, options: ImageOptions, whole: bool, tell: Tell | None) -> Dataset | None:
+    """Return the data set of the file's images from its cache; None for arrays of other numbers."""
     name, array = printable(path.name), np.load(path, mmap_mode="r", allow_pickle=False)
     cache = Cache.of(path, options, whole, lambda: state_of_files(path.parent, [path.name]))
+    if cache is None or array.ndim == ROWS_NDIM or is_series(array):
+        return None
     kind_of_array(name, array)  # InputError for another type of numbers
-    if cache is None or array.ndim == COUNTS_NDIM:
-        return dataset_of(name, np.array(array), whole=whole)
     images = channels_second(name, array)
 
     def convert() -> Dataset:

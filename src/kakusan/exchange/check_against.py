@@ -207,6 +207,11 @@ def _row(name: str, prediction: str, chain: Diffusion, net: nn.Module, noise: di
         mine.append(done.z_s)
 
     solve(chain, start, solver, times, randomness=again, callback=keep)
-    differences = [(ours - theirs).abs().max().item() for ours, theirs in zip(mine, after)]
+    return row_of(name, prediction, mine, after)
+
+
+def row_of(name: str, prediction: str, ours: list[Tensor], theirs: list[Tensor]) -> Row:
+    """Compare the latents after each step of one solver in both libraries."""
+    differences = [(mine - other).abs().max().item() for mine, other in zip(ours, theirs, strict=True)]
     largest = max(differences)
     return Row(name, prediction, largest, 1 + differences.index(largest), differences[-1])

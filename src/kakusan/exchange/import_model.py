@@ -70,7 +70,8 @@ def import_model(
     elif out is not None:
         if dataset is None:
             raise InputError(f"a run needs data to be measured on: add --data PATH, or end --out in {SUFFIX}")
-        _write_run(model, dataset, out, where, command or ["kakusan", "import", str(folder), "--out", str(out)])
+        words = ["kakusan", "import", str(folder), "--out", str(out), "--data", str(data)]
+        _write_run(model, dataset, out, where, command or words)
     return of_file(model, where, Path(folder))
 
 

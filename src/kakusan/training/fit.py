@@ -35,7 +35,7 @@ class History:
     def add(self, trainer: Trainer) -> None:
         """Record the step that the trainer has just taken; a skipped step is not recorded."""
         state = trainer.state
-        if state.loss is not None:
+        if state.loss is not None and state.step - 1 not in state.skipped:
             self.step.append(state.step)
             self.seconds.append(state.seconds)
             self.loss.append(state.loss)
