@@ -89,9 +89,9 @@ def test_women_and_men_are_drawn_where_the_font_has_one_glyph_for_them(tool, mon
     monkeypatch.setattr(tool, "EMOJI_BLOCKS", (range(0x1F3C2, 0x1F3C6),))  # snowboarder, runner, surfer, medal
     monkeypatch.setattr(tool, "drawn", lambda font, texts: iter(texts))
     woman, man = tool.GENDERS
-    found = {one for one in tool.emoji(ColorFont(), genders=True) if one.endswith(tool.GENDERS)}
+    found = {one for one in tool.emoji(ColorFont(), people=True) if one.endswith(tool.GENDERS)}
     assert found == {"🏃" + woman, "🏃" + man, "🏄" + woman, "🏄" + man}
-    toned = {one for one in tool.emoji(ColorFont(), skin_tones=True, genders=True) if one.endswith(tool.GENDERS)}
+    toned = {one for one in tool.emoji(ColorFont(), skin_tones=True, people=True) if one.endswith(tool.GENDERS)}
     assert toned == found | {one[0] + chr(tone) + one[1:] for one in found for tone in tool.SKIN_TONES}
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import bz2
+import hashlib
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -22,7 +23,12 @@ EMOJI_BLOCKS = (range(0x2030, 0x3300), range(0x1F000, 0x1FB00))
 FLAGS = range(0x1F1E6, 0x1F200)  # letters; a pair of them is a flag
 SKIN_TONES = range(0x1F3FB, 0x1F400)
 HAIR = range(0x1F9B0, 0x1F9B4)  # parts, not emoji of their own
-GENDERS = ("\u200d\u2640\ufe0f", "\u200d\u2642\ufe0f")  # joiner, sign of a woman or a man, drawn in color
+JOINER, COLOR = "\u200d", "\ufe0f"  # joins emoji to one; asks for its drawing in color
+GENDERS = tuple(JOINER + sign + COLOR for sign in "♀♂")
+PEOPLE = "👩👨🧑"
+JOBS = tuple(
+    JOINER + sign for sign in ("⚕\ufe0f", "⚖\ufe0f", "✈\ufe0f", *"🌾🍳🎓🎤🎨🏫🏭💻💼🔧🔬🚀🚒🦰🦱🦲🦳")
+)  # and hair
 BITMAP_SIZE = 109  # the only size of Noto Color Emoji
 SHARPER = 4  # glyphs are drawn this many times larger, then averaged
 MISSING = "\uffff"  # no character: fonts draw it as they draw all that they lack
@@ -51,31 +57,37 @@ def opened(path: Path, size: int, layout: ImageFont.Layout | None) -> ImageFont.
 
 
 def ink(font: ImageFont.FreeTypeFont, text: str) -> bytes:
-    """What the font draws for the text, to compare; nothing without ink."""
+    """Digest of what the font draws for the text; empty without ink."""
     image = Image.new("RGBA", (2 * round(font.size), 2 * round(font.size)))
     ImageDraw.Draw(image).text((0, 0), text, font=font, embedded_color=True)
-    return image.tobytes() if image.getbbox() else b""
+    return hashlib.sha256(image.tobytes()).digest() if image.getbbox() else b""
 
 
 def drawn(font: ImageFont.FreeTypeFont, texts: Iterable[str]) -> Iterator[str]:
-    """Those of the texts for which the font has a glyph with ink."""
-    lacking = {b"", ink(font, MISSING)}
-    return (text for text in texts if ink(font, text) not in lacking)
+    """Those of the texts for which the font has a glyph with ink that no text before them has."""
+    known = {b"", ink(font, MISSING)}
+    for text in texts:
+        found = ink(font, text)
+        if found not in known:
+            known.add(found)
+            yield text
 
 
 def emoji(
-    font: ImageFont.FreeTypeFont, flags: bool = False, skin_tones: bool = False, genders: bool = False
+    font: ImageFont.FreeTypeFont, flags: bool = False, skin_tones: bool = False, people: bool = False
 ) -> list[str]:
-    """The emoji of one code point that the font draws, with pairs of letters, skin tones and genders if asked for."""
+    """The emoji of one code point that the font draws, with pairs of letters, skin tones, genders and jobs if asked for."""
     parts = {*FLAGS, *SKIN_TONES, *HAIR}
     found = list(drawn(font, (chr(code) for block in EMOJI_BLOCKS for code in block if code not in parts)))
     width = font.getlength(found[0]) if found else 0.0
     pairs = [chr(a) + chr(b) for a in FLAGS for b in FLAGS] if flags else []
     toned = [one + chr(tone) for one in found for tone in SKIN_TONES] if skin_tones else []
     pairs += toned
-    if genders:
+    if people:
+        plain = [one for one in found + toned if one[0] in PEOPLE]
         pairs += [one + gender for one in found + toned for gender in GENDERS]
-    return found + [pair for pair in drawn(font, pairs) if font.getlength(pair) == width]  # one glyph, not two
+        pairs += [one + job for one in plain for job in JOBS]
+    return list(drawn(font, found + [pair for pair in pairs if font.getlength(pair) == width]))  # one glyph, not two
 
 
 def kanji_image(font: ImageFont.FreeTypeFont, character: str, size: int) -> Image.Image:
@@ -123,7 +135,9 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--unihan", type=Path, default=JOYO, help="File with kJoyoKanji (default: %(default)s).")
     found.add_argument("--flags", action="store_true", help="Draw flags as well.")
     found.add_argument("--skin-tones", action="store_true", help="Draw emoji in five skin tones as well.")
-    found.add_argument("--genders", action="store_true", help="Draw people as women and as men as well.")
+    found.add_argument(
+        "--people", action="store_true", help="Draw people as women and men, and with jobs and hair, as well."
+    )
     found.add_argument(
         "--background", default="white", help="Color behind emoji, or alpha for none (default: %(default)s)."
     )
@@ -150,7 +164,7 @@ def main(words: list[str] | None = None) -> int:
             images = (kanji_image(font, text, args.size) for text in texts)
             lacking = f", {len(wanted) - len(texts)} of {len(wanted):,} are not in the font"
         else:
-            texts = emoji(font, args.flags, args.skin_tones, args.genders)
+            texts = emoji(font, args.flags, args.skin_tones, args.people)
             images = (emoji_image(font, text, args.size, args.background) for text in texts)
             lacking = ""
         for text, image in zip(texts, images):
