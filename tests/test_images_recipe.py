@@ -177,8 +177,8 @@ def test_a_given_size_is_kept(tmp_path):
 
 def test_the_network_grows_with_the_images_and_given_widths_stay():
     family, recipe = DiffusionFamily(), find("images")
-    plans = [family.plan(recipe.model, (3, side, side), 5000)[0] for side in (32, 128, 256)]
-    assert [plan.fold for plan in plans] == [2, 4, 8]
+    plans = [family.plan(recipe.model, (3, side, side), 5000)[0] for side in (32, 64, 128, 256)]
+    assert [plan.fold for plan in plans] == [2, 4, 4, 8]
     assert all(plan.plan == "fixed" and plan.refine for plan in plans)
     assert family.plan(recipe.model, (1, 32, 32), 5000)[0].width < plans[0].width
     given, words = family.plan(DiffusionConfig(plan="data", width=24), (3, 32, 32), 5000)

@@ -33,7 +33,7 @@ Channels = Annotated[int, Between(8, 4096)]
 FEW, ENOUGH = 250, 1000  # below FEW examples, estimates are repeated up to about ENOUGH network evaluations
 # Largest number of pixels, and the U-Net for images up to that size. A larger fold keeps the coarse level small.
 UNET_PLANS: tuple[tuple[float, dict[str, int]], ...] = (
-    (80 * 80, {"fold": 2, "width": 32, "inner_width": 64, "refine": 16}),
+    (48 * 48, {"fold": 2, "width": 32, "inner_width": 64, "refine": 16}),
     (160 * 160, {"fold": 4, "width": 64, "inner_width": 96, "refine": 16}),
     (float("inf"), {"fold": 8, "width": 96, "inner_width": 128, "refine": 16}),
 )
