@@ -4,8 +4,8 @@
     python benchmarks/few.py STUDENT STUDENT STUDENT -n 5000    students of one teacher, with different seeds
 
 Samples are stored in --folder, 250 per file, so that an interrupted benchmark resumes. The processor time of 250 samples
-is measured in rounds, in which one step of the first student and 20 of the teacher take turns. Set OMP_WAIT_POLICY=passive
-as the command kakusan does, because waiting threads count as processor time otherwise. Writes few.json to --out
+is measured in rounds. Each round samples once from the first student in one step and once from the teacher in 20. Set
+OMP_WAIT_POLICY=passive, as the command kakusan does. Otherwise waiting threads count as processor time. Writes few.json to --out
 (docs/benchmarks), and from it few.md and few.png to the folder above; --pages-only writes only those. For digits only: the
 features are the shipped digit classifier's, with which neither student nor teacher was trained.
 """
@@ -142,17 +142,20 @@ def page(record: dict[str, Any]) -> str:
     spent = {who: "{median:.2f} | {low:.2f} to {high:.2f} | {n}".format(**one) for who, one in record["cost"].items()}
     return (
         "# Few network evaluations: quality of a distilled student\n\n"
-        f"{len(many)} students were trained by `{record['recipe']}` from one teacher of `{record['teacher_recipe']}`. "
-        f"Each had {minutes:.1f} minutes and took {steps[0]:,} to {steps[-1]:,} steps of {many[0]['batch']}. "
+        f"The recipe `{record['recipe']}` trained {len(many)} students from one teacher, a run of `{record['teacher_recipe']}`. "
+        f"Each student trained for {minutes:.1f} minutes. "
+        f"They took {steps[0]:,} to {steps[-1]:,} steps with batches of {many[0]['batch']} images. "
         f"Distillation used guidance {record['distil']['guidance']:g}. "
         "The students sample with `renoise` on equal steps. "
         "The teacher samples with the command's defaults, dpm++2m-sde and the guidance of its own recipe.\n\n"
-        f"{record['n']:,} samples of each are compared with all test digits by the features of the shipped digit classifier. "
-        "That classifier is independent of students and teacher. Standard errors are by the jackknife. "
-        f"The ratio is the distance of a student divided by that of its teacher in {teacher['steps']} steps. "
+        f"Each row compares {record['n']:,} samples with all test digits, by the features of the shipped digit classifier. "
+        "That classifier is independent of students and teacher. Standard errors of the distances are jackknife estimates. "
+        f"The ratio is a student's distance divided by the teacher's in {teacher['steps']} steps. "
+        "Its standard error is propagated to first order. "
         "The last row measures real training digits in the same way.\n\n"
         + table(rows, teacher)
-        + f"\n\nProcessor seconds for 1,000 samples, with {record['waiting']} waiting of threads:\n\n"
+        + "\n\nThe table gives processor seconds per 1,000 samples, measured on 250 samples of the first student and of the "
+        f"teacher. OMP_WAIT_POLICY is {record['waiting']}; with active waiting, idle threads add processor time.\n\n"
         "| who | median | quartiles | n |\n|---|---|---|---|\n"
         f"| student, 1 step | {spent['student']} |\n"
         f"| teacher, {teacher['steps']} steps | {spent['teacher']} |\n"
@@ -173,13 +176,13 @@ def figure(record: dict[str, Any], path: Path) -> None:
         marker = "s" if who == "teacher" else "o"
         calls = [row["calls"] for row in rows]
         distance = [row["frechet_distance_unbiased"]["value"] for row in rows]
-        errors = [row["frechet_distance"]["standard_error"] for row in rows]
+        errors = [row["frechet_distance_unbiased"]["standard_error"] for row in rows]
         axes[0].errorbar(calls, distance, errors, marker=marker, label=who, capsize=3)
         axes[1].plot(calls, [row["recognized"]["value"] for row in rows], marker=marker, label=who)
         for name, style in (("precision", "-"), ("recall", "--")):
             axes[2].plot(calls, [row[name]["value"] for row in rows], style, marker=marker, label=f"{who}, {name}")
     axes[1].axhline(floor["recognized"]["value"], color="gray", linestyle=":", label="training digits")
-    for one, word in zip(axes, ("Fréchet distance without its bias", "recognized share", "precision and recall")):
+    for one, word in zip(axes, ("Fréchet distance without bias", "recognized share", "precision and recall")):
         one.set(xscale="log", xlabel="NFE", ylabel=word)
         one.legend(fontsize=8)
     axes[0].set_ylim(bottom=0)

@@ -23,12 +23,12 @@ EMOJI_BLOCKS = (range(0x2030, 0x3300), range(0x1F000, 0x1FB00))
 FLAGS = range(0x1F1E6, 0x1F200)  # letters; a pair of them is a flag
 SKIN_TONES = range(0x1F3FB, 0x1F400)
 HAIR = range(0x1F9B0, 0x1F9B4)  # parts, not emoji of their own
-JOINER, COLOR = "\u200d", "\ufe0f"  # joins emoji to one; asks for its drawing in color
+JOINER, COLOR = "\u200d", "\ufe0f"  # joins emoji into one; asks for the drawing in color
 GENDERS = tuple(JOINER + sign + COLOR for sign in "♀♂")
 PEOPLE = "👩👨🧑"
 JOBS = tuple(
     JOINER + sign for sign in ("⚕\ufe0f", "⚖\ufe0f", "✈\ufe0f", *"🌾🍳🎓🎤🎨🏫🏭💻💼🔧🔬🚀🚒🦰🦱🦲🦳")
-)  # and hair
+)  # jobs, and after them four hair styles
 BITMAP_SIZE = 109  # the only size of Noto Color Emoji
 SHARPER = 4  # glyphs are drawn this many times larger, then averaged
 MISSING = "\uffff"  # no character: fonts draw it as they draw all that they lack
@@ -64,7 +64,7 @@ def ink(font: ImageFont.FreeTypeFont, text: str) -> bytes:
 
 
 def drawn(font: ImageFont.FreeTypeFont, texts: Iterable[str]) -> Iterator[str]:
-    """Those of the texts for which the font has a glyph with ink that no text before them has."""
+    """The texts that the font draws with ink, without those that look the same as an earlier one."""
     known = {b"", ink(font, MISSING)}
     for text in texts:
         found = ink(font, text)
@@ -76,7 +76,7 @@ def drawn(font: ImageFont.FreeTypeFont, texts: Iterable[str]) -> Iterator[str]:
 def emoji(
     font: ImageFont.FreeTypeFont, flags: bool = False, skin_tones: bool = False, people: bool = False
 ) -> list[str]:
-    """The emoji of one code point that the font draws, with pairs of letters, skin tones, genders and jobs if asked for."""
+    """The emoji of one code point that the font draws, and on request flags, skin tones, genders, jobs and hair."""
     parts = {*FLAGS, *SKIN_TONES, *HAIR}
     found = list(drawn(font, (chr(code) for block in EMOJI_BLOCKS for code in block if code not in parts)))
     width = font.getlength(found[0]) if found else 0.0
@@ -135,9 +135,7 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--unihan", type=Path, default=JOYO, help="File with kJoyoKanji (default: %(default)s).")
     found.add_argument("--flags", action="store_true", help="Draw flags as well.")
     found.add_argument("--skin-tones", action="store_true", help="Draw emoji in five skin tones as well.")
-    found.add_argument(
-        "--people", action="store_true", help="Draw people as women and men, and with jobs and hair, as well."
-    )
+    found.add_argument("--people", action="store_true", help="Also draw women and men, jobs and hair styles.")
     found.add_argument(
         "--background", default="white", help="Color behind emoji, or alpha for none (default: %(default)s)."
     )
@@ -162,7 +160,7 @@ def main(words: list[str] | None = None) -> int:
             wanted = joyo(args.unihan) if args.list == "joyo" else jis_level_1()
             texts = list(drawn(font, wanted))
             images = (kanji_image(font, text, args.size) for text in texts)
-            lacking = f", {len(wanted) - len(texts)} of {len(wanted):,} are not in the font"
+            lacking = f", {len(wanted) - len(texts)} of {len(wanted):,} are missing from the font or drawn the same as another"
         else:
             texts = emoji(font, args.flags, args.skin_tones, args.people)
             images = (emoji_image(font, text, args.size, args.background) for text in texts)

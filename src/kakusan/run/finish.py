@@ -23,7 +23,7 @@ from kakusan.training.loop import Trainer
 
 MARKS = [0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0]  # shares of the budget after which the run is saved and measured
 MEASURED_IMAGES = 1000  # most held-out examples measured at a mark, and least number at the end
-FEWEST_IMAGES = 125  # held-out examples measured at a mark of a short run
+FEWEST_IMAGES = 125  # fewest held-out examples measured at a mark
 EVALUATIONS = 3  # cost of a training example in network evaluations: forward and backward
 BOUND_SHARE, QUALITY_SHARE = 0.1, 0.5  # share of training's network evaluations that measuring may cost
 
@@ -64,10 +64,10 @@ def measure(model: TrainedModel, trainer: Trainer, dataset: Dataset) -> dict[str
 
 
 def _examples_at_a_mark(model: TrainedModel, trainer: Trainer) -> int:
-    """Return how many held-out examples to measure at a mark, and as many training examples.
+    """Return how many held-out examples to measure at a mark; as many training examples are measured.
 
-    It is halved until the bounds at all marks cost at most a share of the network evaluations of the whole training, as the
-    speed so far foretells it.
+    The number is halved, down to FEWEST_IMAGES, until all marks together cost at most BOUND_SHARE of training's network
+    evaluations. The total for training is extrapolated from the progress so far.
     """
     trained = EVALUATIONS * trainer.state.images(trainer.settings.batch) / max(trainer.progress, 1e-9)
     num = MEASURED_IMAGES
