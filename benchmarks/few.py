@@ -80,9 +80,11 @@ def measure_all(runs: list[Path], n: int, folder: Path, rounds: int) -> dict[str
     students, teacher = [load(run) for run in runs], load(runs[0] / TEACHER)
     digests = {digest(load(run / TEACHER).chain.state_dict()) for run in runs}
     recipe = RunDirectory.open(runs[0]).read("run.json")["recipe"]
+    trained = [facts(run) for run in runs]
+    if len({one["seed"] for one in trained}) < len(runs):
+        raise SystemExit("two of the runs have the same seed; name each student once")
     if len(digests) > 1 or any(RunDirectory.open(run).read("run.json")["recipe"] != recipe for run in runs):
         raise SystemExit("the runs differ in their teachers or recipes; name students that differ in their seeds only")
-    trained = [facts(run) for run in runs]
     entries = [(f"student, seed {one['seed']}", model, STUDENT_STEPS) for one, model in zip(trained, students)]
     rows = []
     for who, model, many in [*entries, ("teacher", teacher, TEACHER_STEPS)]:
@@ -102,7 +104,7 @@ def measure_all(runs: list[Path], n: int, folder: Path, rounds: int) -> dict[str
         "distil": recipe["distil"],
         "students": trained,
         "cost": cost(students[0], teacher, rounds),
-        "waiting": os.environ.get("OMP_WAIT_POLICY", "active"),
+        "waiting": os.environ.get("OMP_WAIT_POLICY", "unset"),
         "rows": rows,
     }
 
@@ -151,18 +153,18 @@ def page(record: dict[str, Any]) -> str:
         f"Each row compares {record['n']:,} samples with all test digits, by the features of the shipped digit classifier. "
         "That classifier is independent of students and teacher. Standard errors of the distances are jackknife estimates. "
         f"The ratio is a student's distance divided by the teacher's in {teacher['steps']} steps. "
-        "Its standard error is propagated to first order. "
+        "Its standard error is propagated to first order, as if the two were independent. "
         "The last row measures real training digits in the same way.\n\n"
         + table(rows, teacher)
         + "\n\nThe table gives processor seconds per 1,000 samples, measured on 250 samples of the first student and of the "
-        f"teacher. OMP_WAIT_POLICY is {record['waiting']}; with active waiting, idle threads add processor time.\n\n"
+        f"teacher. OMP_WAIT_POLICY is {record['waiting']}; unless it is passive, idle threads add processor time.\n\n"
         "| who | median | quartiles | n |\n|---|---|---|---|\n"
         f"| student, 1 step | {spent['student']} |\n"
         f"| teacher, {teacher['steps']} steps | {spent['teacher']} |\n"
         f"| teacher divided by student | {spent['ratio']} |\n\n"
         "![Distance and recall against NFE](few.png)\n\n"
         f"*{record['date']}; {record['machine']}; "
-        f"`OMP_WAIT_POLICY={record['waiting']} python benchmarks/few.py STUDENT STUDENT STUDENT -n {record['n']}`*\n"
+        f"`OMP_WAIT_POLICY={record['waiting']} python benchmarks/few.py {' '.join(['STUDENT'] * len(many))} -n {record['n']}`*\n"
     )
 
 

@@ -156,12 +156,18 @@ def test_another_language_is_refused(run, capsys):
     assert (code, "en, ja" in err or "en" in err) == (2, True)
 
 
+@catches("""run/session.py: a rise within its standard error is explained
+- rate - 2 * error > before
++ rate > before""")
 def test_a_rise_of_the_bound_is_explained_once(monkeypatch):
     said = []
     monkeypatch.setattr("kakusan.run.session.tell", said.append)
     session = Session.__new__(Session)
     session._rate_before = None
-    for rate in (3.4, 3.41, 3.9, 4.2, 3.0, 3.5):
+    session._explain_a_rise({"bits_per_dim": 3.4, "standard_error": 0.1})
+    session._explain_a_rise({"bits_per_dim": 3.55, "standard_error": 0.1})
+    assert said == []
+    for rate in (3.41, 3.9, 4.2, 3.0, 3.5):
         session._explain_a_rise({"bits_per_dim": rate})
     assert said == [MAY_RISE]
 

@@ -213,10 +213,10 @@ def test_measuring_after_training_costs_a_share_of_it(trained, per_sample, expec
     ("images", "progress", "closed_form", "expected"),
     [
         (2000, 0.02, False, 1000),  # 100,000 in all: 300,000 evaluations, of which 16 x 1,000 are 5 %
-        (200, 0.02, False, 125),  # 10,000 in all, and 16 x 187 would be a tenth
+        (200, 0.02, False, 250),  # 10,000 in all, and 16 x 187 would be a tenth
         (1600, 0.1, False, 250),  # 16,000 in all, and 16 x 300 would be a tenth
         (16_000, 1.0, False, 250),
-        (8, 1.0, False, 125),
+        (8, 1.0, False, 250),
         (8, 1.0, True, 1000),
     ],
 )

@@ -200,7 +200,7 @@ def class_indices(
 ) -> tuple[Tensor | None, Tensor | None, tuple[str, ...]]:
     """Class index of each training and each held-out example, int64, and the classes' names in order.
 
-    Names that are whole numbers are ordered by value, so that "10" follows "9". The index -1 means unlabeled. An empty
+    Names that are all whole numbers from 0 are ordered by value, so that "10" follows "9". The index -1 means unlabeled. An empty
     text is unlabeled. The number -1 is unlabeled if there are at least two other numbers.
     If almost all values differ, they are not taken as classes, and none are returned, unless `certain` is true.
     """

@@ -135,9 +135,9 @@ class Session:
             tell(f"{error}; training continues")
 
     def _explain_a_rise(self, line: dict[str, Any]) -> None:
-        """Print an explanation of the first rise of bits/dim."""
-        rate, before = line.get("bits_per_dim"), self._rate_before
-        if rate is not None and before is not None and rate > before * NOTABLE_RISE:
+        """Print an explanation of the first rise of bits/dim that its standard error does not explain."""
+        rate, before, error = line.get("bits_per_dim"), self._rate_before, line.get("standard_error") or 0.0
+        if rate is not None and before is not None and rate - 2 * error > before * NOTABLE_RISE:
             tell(MAY_RISE)
             before = math.inf
         self._rate_before = before if before == math.inf else rate

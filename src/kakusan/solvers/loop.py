@@ -39,7 +39,8 @@ class SolverStep:
         number: Number of the step; 1 is the first, from noise.
         t, s: Levels at which the step begins and ends.
         z_t, z_s: Latents at t and s, (b, *event).
-        x_hat: The data estimate from z_t.
+        x_hat: The data estimate at t, from z_t. For UniPC after its first step, and for Heun with churn, it is from a
+            predicted latent.
     """
 
     number: int

@@ -33,7 +33,10 @@ class History:
     loss: list[float] = field(default_factory=list)
 
     def add(self, trainer: Trainer) -> None:
-        """Record the step that the trainer has just taken; a skipped step is not recorded."""
+        """Record the step that the trainer has just taken.
+
+        On a CPU a skipped step is not recorded. On other devices checks come late, and the loss is that of the last check.
+        """
         state = trainer.state
         if state.loss is not None and state.step - 1 not in state.skipped:
             self.step.append(state.step)
