@@ -14,6 +14,6 @@ RECIPE = Recipe(
     summary="Diffusion model for your own images of any size, with a U-Net chosen for them",
     model=DiffusionConfig(clusters=128, guidance=2.0, plan="data"),
     pictures=ImageOptions(fit=True),
-    optim=Optim(method="muon", lr=3e-3, matrix_lr=0.03, warmup=30, batch=48, ema=0.1, early=0.1),
+    optim=Optim(method="muon", lr=3e-3, matrix_lr=0.03, warmup=30, batch=16, ema=0.1, early=0.1),
     minutes=20.0,
 )
