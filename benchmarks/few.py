@@ -4,10 +4,11 @@
     python benchmarks/few.py STUDENT STUDENT STUDENT -n 5000    students of one teacher, with different seeds
 
 Samples are stored in --folder, 250 per file, so that an interrupted benchmark resumes. The processor time of 250 samples
-is measured in rounds. Each round samples once from the first student in one step and once from the teacher in 20. Set
-OMP_WAIT_POLICY=passive, as the command kakusan does. Otherwise waiting threads count as processor time. Writes few.json to --out
-(docs/benchmarks), and from it few.md and few.png to the folder above; --pages-only writes only those. For digits only: the
-features are the shipped digit classifier's, with which neither student nor teacher was trained.
+is measured in rounds. Each round samples once from the first student in one step and once from the teacher in 20.
+
+Set OMP_WAIT_POLICY=passive, as the command kakusan does. Otherwise waiting threads count as processor time. The results
+are few.json in --out (docs/benchmarks), and few.md and few.png in the folder above; --pages-only writes only those two.
+For digits only: the features are the shipped digit classifier's, with which neither student nor teacher was trained.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from kakusan.run.directory import TEACHER, RunDirectory
 from kakusan.run.trained_model import TrainedModel, load
 from kakusan.storage.tensors import digest
 
-STUDENT_STEPS, TEACHER_STEPS = (1,), (5, 10, 20)
+TEACHER_STEPS = (5, 10, 20)  # a student takes one
 SEED = 1
 DOCS = Path(__file__).parent.parent / "docs"
 
@@ -60,12 +61,11 @@ def cost(student: TrainedModel, teacher: TrainedModel, rounds: int) -> dict[str,
 
 
 def facts(run: Path) -> dict[str, Any]:
-    """Facts of a student's training."""
+    """Seed, recipe and result of a student's training."""
     directory = RunDirectory.open(run)
     summary, record = directory.read("summary.json"), directory.read("run.json")
     return {
-        "seed": record["seed"],
-        "batch": record["recipe"]["optim"]["batch"],
+        **{name: record[name] for name in ("seed", "recipe")},
         **{name: summary[name] for name in ("steps", "seconds", "weights_sha256")},
     }
 
@@ -77,15 +77,15 @@ def measure_all(runs: list[Path], n: int, folder: Path, rounds: int) -> dict[str
         SystemExit: If the runs are not students of one teacher and one recipe.
     """
     data = open_data("mnist")
-    students, teacher = [load(run) for run in runs], load(runs[0] / TEACHER)
-    digests = {digest(load(run / TEACHER).chain.state_dict()) for run in runs}
-    recipe = RunDirectory.open(runs[0]).read("run.json")["recipe"]
+    students, teachers = ([load(path) for path in paths] for paths in (runs, [run / TEACHER for run in runs]))
     trained = [facts(run) for run in runs]
+    recipe, *others = [one.pop("recipe") for one in trained]
     if len({one["seed"] for one in trained}) < len(runs):
         raise SystemExit("two of the runs have the same seed; name each student once")
-    if len(digests) > 1 or any(RunDirectory.open(run).read("run.json")["recipe"] != recipe for run in runs):
+    if len({digest(one.chain.state_dict()) for one in teachers}) > 1 or any(other != recipe for other in others):
         raise SystemExit("the runs differ in their teachers or recipes; name students that differ in their seeds only")
-    entries = [(f"student, seed {one['seed']}", model, STUDENT_STEPS) for one, model in zip(trained, students)]
+    teacher = teachers[0]
+    entries = [(f"student, seed {one['seed']}", model, (1,)) for one, model in zip(trained, students)]
     rows = []
     for who, model, many in [*entries, ("teacher", teacher, TEACHER_STEPS)]:
         for steps in many:
@@ -102,6 +102,7 @@ def measure_all(runs: list[Path], n: int, folder: Path, rounds: int) -> dict[str
         "recipe": recipe["name"],
         "teacher_recipe": teacher.recipe.name,
         "distil": recipe["distil"],
+        "batch": recipe["optim"]["batch"],
         "students": trained,
         "cost": cost(students[0], teacher, rounds),
         "waiting": os.environ.get("OMP_WAIT_POLICY", "unset"),
@@ -118,15 +119,15 @@ def ratio(student: dict[str, Any], teacher: dict[str, Any]) -> tuple[float, floa
 
 
 def table(rows: list[dict[str, Any]], teacher: dict[str, Any]) -> str:
-    """Table of the measures; the ratio is stated for one evaluation of a student."""
+    """Table of the measures; students have the ratio of their distance to the teacher's."""
     lines = [
         "| who | steps | NFE | Fréchet distance without bias | standard error | ratio | standard error | recognized | precision | recall |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
         value = {name: entry["value"] for name, entry in row.items() if isinstance(entry, dict)}
-        single = row["who"].startswith("student") and row["steps"] == 1
-        compared = "{:.2f} | {:.2f}".format(*ratio(row, teacher)) if single else " | "
+        student = row["who"].startswith("student")
+        compared = "{:.2f} | {:.2f}".format(*ratio(row, teacher)) if student else " | "
         lines.append(
             f"| {row['who']} | {row['steps'] or ''} | {row['calls'] or ''} | {value['frechet_distance_unbiased']:.3f} "
             f"| {row['frechet_distance_unbiased']['standard_error']:.3f} | {compared} | {value['recognized']:.1%} "
@@ -146,7 +147,7 @@ def page(record: dict[str, Any]) -> str:
         "# Few network evaluations: quality of a distilled student\n\n"
         f"The recipe `{record['recipe']}` trained {len(many)} students from one teacher, a run of `{record['teacher_recipe']}`. "
         f"Each student trained for {minutes:.1f} minutes. "
-        f"They took {steps[0]:,} to {steps[-1]:,} steps with batches of {many[0]['batch']} images. "
+        f"They took {steps[0]:,} to {steps[-1]:,} steps with batches of {record['batch']} images. "
         f"Distillation used guidance {record['distil']['guidance']:g}. "
         "The students sample with `renoise` on equal steps. "
         "The teacher samples with the command's defaults, dpm++2m-sde and the guidance of its own recipe.\n\n"

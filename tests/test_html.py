@@ -183,7 +183,7 @@ OPERATIONS = {
 
 
 def values_of(program, array):
-    """What the page's engine computes for an array, by torch: copies, sums, products and convolutions."""
+    """Torch's result for an operation of the page's engine: copies, sums, products and convolutions."""
     memory = [program.weights.get(k, torch.zeros(size)).flatten().clone() for k, size in enumerate(program.sizes)]
     memory[0] = X.flatten()
     for name, out, *rest in program.ops:

@@ -26,9 +26,8 @@ HAIR = range(0x1F9B0, 0x1F9B4)  # parts, not emoji of their own
 JOINER, COLOR = "\u200d", "\ufe0f"  # joins emoji into one; asks for the drawing in color
 GENDERS = tuple(JOINER + sign + COLOR for sign in "♀♂")
 PEOPLE = "👩👨🧑"
-JOBS = tuple(
-    JOINER + sign for sign in ("⚕\ufe0f", "⚖\ufe0f", "✈\ufe0f", *"🌾🍳🎓🎤🎨🏫🏭💻💼🔧🔬🚀🚒🦰🦱🦲🦳")
-)  # jobs, and after them four hair styles
+JOBS = (*(JOINER + sign + COLOR for sign in "⚕⚖✈"), *(JOINER + sign for sign in "🌾🍳🎓🎤🎨🏫🏭💻💼🔧🔬🚀🚒"))
+HAIR_STYLES = tuple(JOINER + chr(code) for code in HAIR)
 BITMAP_SIZE = 109  # the only size of Noto Color Emoji
 SHARPER = 4  # glyphs are drawn this many times larger, then averaged
 MISSING = "\uffff"  # no character: fonts draw it as they draw all that they lack
@@ -80,14 +79,15 @@ def emoji(
     parts = {*FLAGS, *SKIN_TONES, *HAIR}
     found = list(drawn(font, (chr(code) for block in EMOJI_BLOCKS for code in block if code not in parts)))
     width = font.getlength(found[0]) if found else 0.0
-    pairs = [chr(a) + chr(b) for a in FLAGS for b in FLAGS] if flags else []
+    sequences = [chr(a) + chr(b) for a in FLAGS for b in FLAGS] if flags else []
     toned = [one + chr(tone) for one in found for tone in SKIN_TONES] if skin_tones else []
-    pairs += toned
+    sequences += toned
     if people:
         plain = [one for one in found + toned if one[0] in PEOPLE]
-        pairs += [one + gender for one in found + toned for gender in GENDERS]
-        pairs += [one + job for one in plain for job in JOBS]
-    return list(drawn(font, found + [pair for pair in pairs if font.getlength(pair) == width]))  # one glyph, not two
+        sequences += [one + gender for one in found + toned for gender in GENDERS]
+        sequences += [one + part for one in plain for part in JOBS + HAIR_STYLES]
+    # A sequence of that width is one glyph, not two.
+    return list(drawn(font, found + [one for one in sequences if font.getlength(one) == width]))
 
 
 def kanji_image(font: ImageFont.FreeTypeFont, character: str, size: int) -> Image.Image:

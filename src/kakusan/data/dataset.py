@@ -200,8 +200,8 @@ def class_indices(
 ) -> tuple[Tensor | None, Tensor | None, tuple[str, ...]]:
     """Class index of each training and each held-out example, int64, and the classes' names in order.
 
-    Names that are all whole numbers from 0 are ordered by value, so that "10" follows "9". The index -1 means unlabeled. An empty
-    text is unlabeled. The number -1 is unlabeled if there are at least two other numbers.
+    Names that are all whole numbers from 0 are ordered by value, so that "10" follows "9". The index -1 means unlabeled.
+    An empty text is unlabeled. The number -1 is unlabeled if there are at least two other numbers.
     If almost all values differ, they are not taken as classes, and none are returned, unless `certain` is true.
     """
     given = [part for part in (labels, test_labels) if part is not None]

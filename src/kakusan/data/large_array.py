@@ -20,10 +20,11 @@ ROWS_NDIM = 2  # counts and tables
 def open_large(path: Path, options: ImageOptions, whole: bool, tell: Tell | None) -> Dataset | None:
     """Return the data set of the file's images from its cache; None for counts, tables and series."""
     name, array = printable(path.name), np.load(path, mmap_mode="r", allow_pickle=False)
-    cache = Cache.of(path, options, whole, lambda: state_of_files(path.parent, [path.name]))
-    if cache is None or array.ndim == ROWS_NDIM or is_series(array):
+    if array.ndim == ROWS_NDIM or is_series(array):
         return None
     kind_of_array(name, array)  # InputError for another type of numbers
+    cache = Cache.of(path, options, whole, lambda: state_of_files(path.parent, [path.name]))
+    assert cache is not None, "the caller has asked for one"
     images = channels_second(name, array)
 
     def convert() -> Dataset:
