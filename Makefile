@@ -1,5 +1,5 @@
 # make demo   train on the embedded digits, sample, evaluate, write runs/demo/report.html
-# make test   run the quick tests, in about two minutes on two cores
+# make test   run the quick tests; eight minutes on two slow cores
 # make test-all   run every test: planted faults, killed runs, several processes, oracle scripts
 # make lint   style and types
 # make evidence   write docs/evidence.md from the theory, the markers of the tests and the citations in src
