@@ -6,6 +6,7 @@ import math
 import re
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import numpy as np
@@ -23,6 +24,7 @@ from kakusan.cli import main
 from kakusan.errors import InputError
 from kakusan.guidance import guided
 from kakusan.models.diffusion import Diffusion
+from kakusan.models.mixture import Mixture
 from kakusan.objectives.distillation import Distillation, first_step
 from kakusan.oracles import GaussianWorld
 from kakusan.recipes import RECIPES
@@ -32,7 +34,7 @@ from kakusan.run.families.diffusion import DiffusionConfig
 from kakusan.run.families.vae import VAEConfig
 from kakusan.run.fingerprint import origin
 from kakusan.run.recipe import Distil, from_record
-from kakusan.run.student import distillation, used_weights
+from kakusan.run.student import distillation, distillation_loss, used_weights
 from kakusan.schedule import Schedule
 from kakusan.solvers import Renoise
 from kakusan.training.loop import Trainer
@@ -260,6 +262,24 @@ def test_in_bfloat16_the_teacher_still_answers_in_float32_and_so_do_the_losses()
 @catches("""objectives/distillation.py: a student begins one step too late
 - step = int((schedule.log_snr[1:] >= log_snr).sum())
 + step = int((schedule.log_snr >= log_snr).sum())""")
+@catches("""run/student.py: a student draws the classes of the first examples
+- x = scale.to_model(data[indices], randomness)
++ x = scale.to_model(data[: len(indices)], randomness)""")
+def test_a_student_of_clusters_draws_the_cluster_of_each_example():
+    recipe, found = RECIPES["mnist-few"], []
+    chain = Diffusion(Known(WORLD), SCHEDULE, 2, "x").double()
+    by_sign = Mixture(chain, 2, assign=lambda x: (x.mean(1) > 0).long())
+
+    def losses(target, z, k, randomness, law, cond):
+        found.append(cond.tolist())
+        return SimpleNamespace(student=z.sum(), fake_score=0)
+
+    data = torch.tensor([[0, 0], [255, 255]] * 3, dtype=torch.uint8)
+    module = SimpleNamespace(chain=lambda: by_sign, losses=losses)
+    distillation_loss(module, recipe, data, chain)(torch.tensor([5, 4, 3]), seeded(0))
+    assert found == [[1, 0, 1]]
+
+
 def test_a_student_starts_at_the_last_step_whose_log_snr_is_high_enough():
     for value in (-2.0, 0.0, 1.5):
         step = first_step(Schedule.cosine(100), value)

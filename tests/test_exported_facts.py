@@ -37,7 +37,7 @@ from kakusan.run.families.diffusion import DiffusionConfig
 from kakusan.run.families.vae import VAEConfig
 from kakusan.run.model_file import ExportedModel, Facts, Source, read
 from kakusan.run.recipe import Recipe
-from kakusan.run.trained_model import TrainedModel
+from kakusan.run.trained_model import TrainedModel, of_file
 from kakusan.settings import Length
 from kakusan.signals import Received, handled_by, left_to_the_system
 from kakusan.storage import commit, files
@@ -551,6 +551,35 @@ def test_the_newest_folder_up_to_a_step_may_be_that_of_the_step(tmp_path):
 def test_the_free_space_is_told_in_bytes(monkeypatch, tmp_path):
     monkeypatch.setattr(files, "free_bytes", lambda folder: 123_456_789)
     assert files.free_words(tmp_path) == "123,456,789 bytes are free"
+
+
+@catches("""run/trained_model.py: the types of early weights are not checked
+- for part in (weights, early) if early is not None else (weights,):
++ for part in (weights,):""")
+def test_early_weights_in_float64_are_refused():
+    model = diffusion(early=True)
+    weights = model.chain.state_dict()
+    early = {name: tensor.double() for name, tensor in weights.items()}
+    shared = ExportedModel(SimpleNamespace(recipe=model.recipe, event_shape=model.event_shape), weights, early)
+    with pytest.raises(InputError, match=r"early\.pt: .* must be float32 .*, got float64"):
+        of_file(shared, torch.device("cpu"), Path("early.pt"))
+
+
+@catches("""storage/lock.py: a folder that cannot be written to counts as locked
+-         except OSError:  # a folder of another user, and only that user can write here
+-             return None
++         except OSError:
++             return self._record()""")
+def test_a_folder_in_which_no_lock_can_be_taken_is_not_locked(tmp_path, monkeypatch):
+    lock = WriterLock(tmp_path)
+    lock.acquire()
+    lock.release()
+
+    def refuse(self, timeout):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("filelock.FileLock.acquire", refuse)
+    assert WriterLock(tmp_path).owner() is None
 
 
 @catches("""storage/lock.py: the record of a lock does not say where its holder runs

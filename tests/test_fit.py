@@ -139,6 +139,7 @@ X = FACTORS.sample(8, seeded(0))
     [
         ({"x": X.float()}, "x is torch.float32 on cpu and the chain torch.float64"),
         ({"x": X * float("nan")}, "values must be finite"),
+        ({"x": torch.cat([X.repeat(20, 1), X * float("nan")])}, "values must be finite"),
         ({"x": torch.zeros(8, 2, dtype=torch.uint8)}, "must be floating-point"),
         ({"x": X[:0]}, "at least one example"),
         ({"x": X[:, :1], "chain": affine_diffusion()}, "must have shape"),

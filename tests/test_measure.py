@@ -721,7 +721,11 @@ def test_evaluate_takes_features_from_a_file(run, tmp_path, capsys, suffix):
 def test_evaluate_says_what_is_wrong_with_samples_and_features(run, tmp_path, capsys):
     np.savez(tmp_path / "half.npz", samples=np.ones((200, 3)))
     np.savez(tmp_path / "flat.npz", samples=np.ones(200), reference=np.ones(200))
-    np.savez(tmp_path / "nan.npz", samples=np.full((200, 3), np.nan), reference=np.ones((200, 3)))
+    np.savez(
+        tmp_path / "nan.npz",
+        samples=np.where(np.arange(600) == 500, np.nan, 1.0).reshape(200, 3),
+        reference=np.ones((200, 3)),
+    )
     (tmp_path / "broken.npz").write_bytes(b"no archive")
     for flags, words in (
         (["--samples", "99"], "at least 100"),

@@ -11,6 +11,7 @@ from harness.faults import catches
 from kakusan.recipes import find
 from kakusan.run.build import build, start_at, training_loss
 from kakusan.run.families import FAMILIES
+from kakusan.run.families.base import DRAWS
 from kakusan.run.families.conv import ConvHierarchyConfig, ConvVAEConfig
 from kakusan.run.families.diffusion import DiffusionConfig
 from kakusan.run.families.dirichlet import DirichletConfig
@@ -165,6 +166,31 @@ def test_the_decoder_of_a_vae_has_the_encoders_layers_in_reverse_order():
 @catches("""run/families/hierarchy.py: both forms of the third term are called the ELBO
 - {words[form]}
 + {words['exact']}""")
+def of_random_weights(config, data):
+    recipe = dataclasses.replace(find("mnist-vae"), model=config)
+    module = build(config, tuple(data.shape[1:]))
+    return TrainedModel(recipe, module, tuple(data.shape[1:]), torch.device("cpu"))
+
+
+@catches("""run/families/hierarchy.py: the forms of the third term count half of their network evaluations
+- DRAWS, 2 * chain.depth, words, seed)
++ DRAWS, chain.depth, words, seed)""")
+def test_the_cost_of_both_forms_of_the_third_term_is_every_call_of_an_encoder_and_a_decoder():
+    model = of_random_weights(HierarchyConfig(hidden=6, latents=(3, 2)), IMAGES)
+    forms = model.family.details(model, IMAGES[:4], seed=0)["third_term"]
+    assert {form: one["network_evaluations"] for form, one in forms.items()} == dict.fromkeys(
+        ("exact", "notes"), 4 * DRAWS * 4
+    )
+
+
+@catches("""run/families/dirichlet.py: only the first thousand examples of counts are evaluated
+- (torch.arange(len(data))))
++ (torch.arange(min(len(data), 1000))))""")
+def test_all_examples_of_counts_are_evaluated():
+    model, counts = of_random_weights(DirichletConfig(), COUNTS), COUNTS.repeat(30, 1)
+    assert model.evaluate(counts).num_images == len(counts) == 1800
+
+
 def test_each_form_of_the_third_term_has_its_name():
     numbers = {"bits_per_dim": 1.0, "standard_error": 0.1, "nats": 2.0}
     exact, notes = FAMILIES["hierarchy"]().detail_lines({"third_term": {"exact": numbers, "notes": numbers}})

@@ -290,3 +290,16 @@ def test_help_says_the_default_of_a_recipe():
     assert "--model.latents INT ... Dimensions of z_1, ..., z_L." in page
     assert "Default: 50 32." in page
     assert settings_of(Net)[0].help == "Widths."
+
+
+@catches("""settings.py: settings of a class whose module is gone end in an error
+- except (OSError, TypeError, KeyError):
++ except (OSError, TypeError):""")
+def test_settings_of_a_class_without_source_have_no_help():
+    made = dataclasses.make_dataclass("Made", [("width", int, 3)])
+    made.__module__ = "a_module_that_is_gone"
+    try:
+        (setting,) = settings_of(made)
+    except KeyError as error:
+        pytest.fail(f"the source is needed: {error}")
+    assert (setting.name, setting.default, setting.help) == ("width", 3, "")

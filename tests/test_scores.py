@@ -1,5 +1,6 @@
 """Scores of single examples: their intervals cover the exact bound, and the strangest examples are found cheaply."""
 
+import itertools
 import math
 import re
 from typing import Any
@@ -139,6 +140,24 @@ def test_scores_do_not_depend_on_how_many_examples_are_scored_at_once():
     whole = score_examples(MODEL, lambda rows: x[rows], 5, 4, 32, None, 0)
     alone = score_examples(MODEL, lambda rows: x[2:3][rows], 1, 4, 32, None, 0)
     assert_close(whole.nats[2:3], alone.nats, rtol=1e-12, atol=0)
+
+
+@catches("""likelihood/scores.py: the draws of a diffusion model are in the order in which they were drawn
+- return draws[:, t.argsort(stable=True)]
++ return draws""")
+def test_neighboring_draws_are_of_neighboring_timesteps(monkeypatch):
+    """With one noise for all draws the cost is a function of t alone, and equal steps are neighbors."""
+    x, shape = WORLD.sample(1, seeded(9)), []
+
+    def same(size, *others):
+        shape.append(size)
+        return torch.full(size, 0.5, dtype=F64)
+
+    monkeypatch.setattr("kakusan.likelihood.scores.randn", same)
+    (draws,) = draws_of(MODEL, x, 256, seeded(10)).tolist()
+    changes = sum(one != other for one, other in itertools.pairwise(draws))
+    assert len(shape) == 256
+    assert changes == len(set(draws)) - 1
 
 
 class PastTheRoom(kk.LatentChain):

@@ -411,6 +411,16 @@ def test_arrays_of_reals_are_tables_and_whole_numbers_stay_counts(tmp_path):
     assert [column.type for column in chosen.columns] == ["categorical", "integer", "integer"]
 
 
+@catches("""data/numeric.py: columns of unsigned whole numbers count as real
+- "integer" if train.dtype.kind in "iu" else
++ "integer" if train.dtype.kind in "i" else""")
+@pytest.mark.parametrize("dtype", [np.uint16, np.int8])
+def test_whole_numbers_of_any_sign_are_columns_of_integers(tmp_path, dtype):
+    np.save(tmp_path / "n.npy", np.arange(15, dtype=dtype).reshape(5, 3))
+    chosen = open_data(tmp_path / "n.npy", ImageOptions(columns="column1=categorical"))
+    assert [column.type for column in chosen.columns] == ["categorical", "integer", "integer"]
+
+
 def people(path, num, seed=0, cities=("Oslo", "Rome, IT", "Kyoto")):
     draw = np.random.default_rng(seed)
     z = draw.normal(size=num)

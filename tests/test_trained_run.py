@@ -135,6 +135,9 @@ def test_resuming_with_a_larger_budget_ends_where_a_run_of_that_budget_ends(run,
 @catches("""run/fingerprint.py: a run whose data have moved counts as another run
 - data=first_data or recipe.data
 + data=recipe.data""")
+@catches("""run/trained_run.py: train forgets the new path of the data of a run
+- resume(minutes=minutes, steps=steps, data=data, device=where)
++ resume(minutes=minutes, steps=steps, device=where)""")
 def test_a_run_resumes_with_data_that_have_moved_if_their_content_is_the_same(data, tmp_path, capsys):
     moved, other = tmp_path / "moved.npy", tmp_path / "other.npy"
     shutil.copy(data, tmp_path / "here.npy")
@@ -147,6 +150,9 @@ def test_a_run_resumes_with_data_that_have_moved_if_their_content_is_the_same(da
         run.resume(steps=8, data=other)
     try:
         assert run.resume(steps=8, data=moved).finished
+        again = tmp_path / "again.npy"
+        moved = moved.rename(again)
+        assert kk.train(resume=run.path, steps=9, data=moved).finished
     except kk.InputError as error:
         pytest.fail(f"the same data are refused: {error}")
     assert not examine(run.path).damaged

@@ -175,6 +175,18 @@ def test_the_clock_stands_while_steps_are_repeated():
     assert one.clock.readings == [Reading(0, 0.0, 0.0)]
 
 
+@catches("""training/loop.py: repeated steps are not in training mode
+-         self.clock.stopped = True
+-         self.module.train()
++         self.clock.stopped = True
++         self.module.eval()""")
+def test_repeated_steps_are_in_training_mode():
+    one = trainer()
+    one.module.eval()
+    one.go_to(1)
+    assert one.module.training
+
+
 @catches("""training/clock.py: a pause counts toward the pace of steps
 - pace = elapsed / steps if steps and not paused else
 + pace = elapsed / steps if steps else""")
