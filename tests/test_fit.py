@@ -131,7 +131,7 @@ def test_the_history_has_a_line_for_each_step_and_a_short_form():
 X = FACTORS.sample(8, seeded(0))
 
 
-@catches("""training/fit.py: the number of conditions is not checked [change5-for each of the 8 examples, got 7]
+@catches("""training/fit.py: the number of conditions is not checked [change6-for each of the 8 examples, got 7]
 - if cond is not None and len(cond) != len(x):
 + if False:""")
 @pytest.mark.parametrize(

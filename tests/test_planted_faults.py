@@ -39,6 +39,10 @@ def test_every_decorator_is_read():
         assert path.read_text().count("\n@catches(") == len(list(faults_of(path))), path.name
 
 
+def test_every_decorator_stands_above_a_test():
+    assert [fault.name for fault in FAULTS if not fault.caught_by.split("::")[-1].startswith("test_")] == []
+
+
 def test_every_fault_still_has_its_place_in_the_source():
     assert [fault for fault in FAULTS if fault.times != 1] == [], "run: PYTHONPATH=tests python -m harness.lost_faults"
 
