@@ -200,6 +200,31 @@ def test_a_tensor_that_is_not_finite_is_never_written(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_the_shards_of_a_run_of_version_03_are_joined_in_the_order_of_their_ranks(tmp_path):
+    """Rows are divided over the ranks; what cannot be divided is in the first file alone."""
+    names = ["ema.10-of-11", "ema.9-of-11", "emas.0-of-1", "model", "ema.x-of-2", "ema.0-of-11"]
+    assert checkpoint._files_of("ema", names) == ["ema.0-of-11", "ema.9-of-11", "ema.10-of-11"]
+    assert checkpoint._files_of("model", names) == ["model"]
+    trained_to([3], tmp_path / "whole", width=4)
+    newest = checkpoint.latest(tmp_path / "whole")
+    (tmp_path / "shards").mkdir()
+    with commit.Draft(tmp_path / "shards", newest.name) as draft:
+        for stem in ("model", "ema", "optimizer"):
+            tensors, _ = storage.read(newest / f"{stem}.safetensors")
+            halves = {name: tensor.chunk(2) for name, tensor in tensors.items() if len(tensor) > 1}
+            first = {name: halves[name][0] if name in halves else tensor for name, tensor in tensors.items()}
+            for rank, part in enumerate((first, {name: half[1] for name, half in halves.items()})):
+                draft.write(f"{stem}.{rank}-of-2.safetensors", storage.to_bytes(part))
+        draft.write("state.json", (newest / "state.json").read_bytes())
+        draft.publish()
+    whole, joined, other = (line_trainer(width=width) for width in (4, 4, 3))
+    checkpoint.restore(whole, tmp_path / "whole")
+    checkpoint.restore(joined, tmp_path / "shards")
+    assert_same(joined, whole)
+    with pytest.raises(InputError, match=r"0\.weight must be float32 of shape \(3, 2\)"):
+        checkpoint.restore(other, tmp_path / "shards")
+
+
 # A damaged one that was passed over
 
 

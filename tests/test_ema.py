@@ -37,3 +37,14 @@ def test_the_average_copies_buffers():
     module.running_mean.fill_(4.0)
     ema.update(3)
     assert ema.module.running_mean.tolist() == [4.0, 4.0]
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5])
+def test_the_averages_by_name_are_those_of_the_module(share):
+    module = torch.nn.Linear(1, 1, bias=False)
+    ema = Ema(module, share)
+    for step, value in enumerate([3.0, 5.0], start=1):
+        module.weight.data.fill_(value)
+        ema.update(step)
+    assert ema.tensors["weight"].item() == (5.0 if share == 0 else 4.0)
+    assert ema.module.weight.item() == ema.tensors["weight"].item()

@@ -1,5 +1,8 @@
 """What a training step is said to cost: exact for layers whose products can be counted by hand."""
 
+from contextlib import contextmanager
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch import nn
@@ -72,3 +75,30 @@ def test_the_rate_is_said_in_flops_and_as_a_share_of_the_peak_where_that_is_know
 def test_a_product_of_matrices_is_timed():
     assert 1e6 < flops.measured_peak(CPU, torch.float32, side=64, products=3) < 1e15
     assert flops.peak_of(trainer(nn.Linear(1, 1), (1,))) is None  # on a CPU nobody asks
+
+
+def test_the_peak_is_twice_the_cube_of_the_side_over_the_shortest_time(monkeypatch):
+    times = iter([0.0, 4.0, 10.0, 12.0, 20.0, 23.0])
+    monkeypatch.setattr(flops.time, "perf_counter", lambda: next(times))
+    assert flops.measured_peak(CPU, torch.float32, side=8, products=3) == 2 * 8**3 / 2
+
+
+@pytest.mark.parametrize(
+    ("precision", "dtype"), [("float32", torch.float32), ("tf32", torch.float32), ("bfloat16", torch.bfloat16)]
+)
+def test_the_peak_of_a_gpu_is_that_of_the_precision_of_its_steps(monkeypatch, precision, dtype):
+    asked, inside = [], []
+
+    @contextmanager
+    def step():
+        inside.append(1)
+        yield
+        inside.pop()
+
+    monkeypatch.setattr(flops, "measured_peak", lambda *given: asked.append((*given, len(inside))) or 5.0)
+    gpu = torch.device("cuda")
+    one = SimpleNamespace(
+        device=gpu, settings=SimpleNamespace(precision=precision), computing=SimpleNamespace(step=step)
+    )
+    assert flops.peak_of(one) == 5.0
+    assert asked == [(gpu, dtype, 1)]

@@ -202,3 +202,34 @@ def test_muon_without_hidden_matrices_is_refused():
     assert Optimizers(module, Optim(method="adam"))
     module.hidden_matrices = lambda: [module[0].weight]
     assert Optimizers(module, Optim(method="muon"))
+
+
+def test_muon_averages_gradients_with_a_decay_of_0_95_and_decays_no_weights_by_default():
+    weight = nn.Parameter(torch.zeros(2, 2, dtype=F64))
+    muon, mean, expected = Muon([weight], lr=0.1), [0.0, 0.0], [0.0, 0.0]
+    for gradient in [(3.0, 1.0), (-1.0, 2.0)]:
+        weight.grad = torch.diag(f64(gradient))
+        muon.step()
+        mean = [0.95 * m + 0.05 * g for m, g in zip(mean, gradient)]
+        ahead = [0.95 * m + 0.05 * g for m, g in zip(mean, gradient)]
+        expected = [w - 0.1 * near_one(a, math.hypot(*ahead)) for w, a in zip(expected, ahead)]
+    assert_close(weight.detach(), torch.diag(f64(expected)), rtol=1e-9, atol=1e-12)
+
+
+def test_a_name_that_ends_another_name_keeps_its_own_state():
+    def module():
+        made = nn.Sequential(nn.Linear(2, 2))
+        made.add_module("net", nn.Sequential(nn.Linear(2, 3)))
+        return made
+
+    first, second = module(), module()
+    saved, loaded = Optimizers(first, Optim()), Optimizers(second, Optim())
+    for number, p in enumerate(first.parameters(), start=1):
+        p.grad = torch.full_like(p, float(number))
+    saved.step(1.0)
+    loaded.load(saved.tensors())
+    found = loaded.tensors()
+    assert found.keys() == saved.tensors().keys()
+    for name, value in saved.tensors().items():
+        assert torch.equal(found[name], value), name
+    assert found["exp_avg.0.weight"][0, 0] != found["exp_avg.net.0.weight"][0, 0]

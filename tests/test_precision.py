@@ -1,5 +1,6 @@
 """Networks in bfloat16 and compiled ones: what stays float32, what is refused, and that stopping changes no bit."""
 
+import importlib.util
 import os
 import shutil
 from contextlib import contextmanager
@@ -131,6 +132,63 @@ def test_without_a_compiler_nothing_is_begun(monkeypatch):
     monkeypatch.setattr(shutil, "which", lambda name: None)
     with pytest.raises(InputError, match=r"needs a C\+\+ compiler.*install g\+\+"):
         check_computing(trainer().module, Optim(compile="default"), CPU)
+
+
+def test_bfloat16_is_refused_for_a_network_in_float64():
+    with pytest.raises(InputError, match=r"needs a float32 network, and this model has none; choose float32"):
+        check_computing(trainer().module.double(), Optim(precision="bfloat16"), CPU)
+
+
+@pytest.mark.parametrize("supported", [True, False])
+def test_bfloat16_is_refused_on_a_gpu_without_units_for_it(monkeypatch, supported):
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: supported or including_emulation)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Old GPU")
+    try:
+        check_computing(trainer().module, Optim(precision="bfloat16"), CUDA)
+        words = ""
+    except InputError as error:
+        words = str(error)
+    assert words == ("" if supported else "Old GPU does not support bfloat16; choose optim.precision float32")
+
+
+@pytest.mark.parametrize("device", [CPU, CUDA])
+@pytest.mark.parametrize("found", [True, False])
+def test_compiling_for_a_gpu_needs_triton_and_for_a_cpu_none(monkeypatch, device, found):
+    monkeypatch.setattr(shutil, "which", lambda name: None if device == CUDA else "/usr/bin/c++")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object() if found and name == "triton" else None)
+    try:
+        check_computing(trainer().module, Optim(compile="default"), device)
+        refused = False
+    except InputError as error:
+        refused = "needs triton on a GPU, and it is not installed" in str(error)
+        assert refused
+    assert refused == (device == CUDA and not found)
+
+
+@pytest.mark.parametrize(("mode", "calls"), [("none", 0), ("default", 1), ("reduce-overhead", 3), ("max-autotune", 3)])
+def test_networks_are_compiled_in_the_mode_that_was_asked_for_and_warmed_up_as_often_as_it_needs(
+    monkeypatch, mode, calls
+):
+    compiled, begun = [], []
+    monkeypatch.setattr(nn.Module, "compile", lambda self, **how: compiled.append((type(self), how)))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setattr(torch.compiler, "cudagraph_mark_step_begin", lambda: begun.append(1))
+    computing = Computing(trainer().module, Optim(compile=mode), CUDA)
+    assert compiled == ([] if mode == "none" else [(Net, {"mode": mode, "dynamic": False})])
+    assert computing.warm_up_calls == calls
+    computing.step()
+    assert len(begun) == (calls == 3)  # a step of replayed graphs begins only where graphs are replayed
+
+
+def test_every_output_of_a_network_in_bfloat16_becomes_float32_and_others_keep_their_kind():
+    module = nn.Sequential(nn.Linear(1, 1))
+    Computing(module, Optim(precision="bfloat16"), CPU)
+    (hook,) = module[0]._forward_hooks.values()
+    half, double = torch.ones(2, dtype=torch.bfloat16), torch.ones(2, dtype=torch.float64)
+    found = hook(module[0], (), (half, (double, half), "words"))
+    assert [found[0].dtype, found[1][0].dtype, found[1][1].dtype] == [torch.float32, torch.float64, torch.float32]
+    assert found[2] == "words"
+    assert hook(module[0], (), double) is double
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """What each setting of a training step does, and what a trainer says about its pace and cost."""
 
 import dataclasses
+from datetime import timedelta
 from types import SimpleNamespace
 
 import pytest
@@ -10,13 +11,15 @@ from torch import nn
 import kakusan as kk
 from harness.faults import catches
 from kakusan import distributed
-from kakusan.errors import PeerFailed
-from kakusan.training import checkpoint, flops, loop, progress
+from kakusan.errors import PeerFailed, Stopped
+from kakusan.signals import Received
+from kakusan.training import checkpoint, engine, flops, loop, progress
 from kakusan.training.clock import Clock, Reading
 from kakusan.training.ema import Ema
+from kakusan.training.engine import Engine
 from kakusan.training.flops import Effort
 from kakusan.training.loop import Trainer
-from kakusan.training.outcome import DeferredCheck, StepOutcome, agree
+from kakusan.training.outcome import DeferredCheck, StepOutcome, agree, agree_on_reading
 from kakusan.training.progress import ProgressLine
 from kakusan.training.settings import Budget, Optim
 from kakusan.training.state import State
@@ -483,3 +486,234 @@ def test_examples_and_budgets_are_said_in_numbers():
     assert [str(Budget(minutes=1)), str(Budget(minutes=2.5)), str(Budget(steps=1))] == [
         "1 minute", "2.5 minutes", "1 step",
     ]  # fmt: skip
+
+
+# Several processes
+
+
+@pytest.fixture
+def job(monkeypatch):
+    """Rank 1 of a job of three, whose other ranks send what is put in the two lists."""
+    others, contents = [], []
+
+    def all_reduce(tensor):
+        assert tensor.dtype == torch.float64
+        for other in others.pop(0):
+            tensor += torch.tensor(other, dtype=torch.float64)
+
+    def all_gather(gathered, padded):
+        for part, content in zip(gathered, contents, strict=True):
+            part.copy_(padded if content is None else torch.tensor([*content, *[0] * (len(part) - len(content))]))
+
+    fakes = {"is_initialized": lambda: True, "get_rank": lambda: 1, "get_world_size": lambda: 3}
+    for name, fake in {
+        **fakes,
+        "get_backend": lambda: "gloo",
+        "all_reduce": all_reduce,
+        "all_gather": all_gather,
+    }.items():
+        monkeypatch.setattr(distributed.dist, name, fake)
+    return others, contents
+
+
+def test_ranks_add_numbers_and_exchange_bytes_of_any_length(job):
+    others, contents = job
+    assert (distributed.rank(), distributed.world_size(), distributed.is_rank0()) == (1, 3, False)
+    others.append([[1.0, 0.5], [10.0, 0.25]])
+    assert distributed.all_reduce_sum([100.0, 4.0]) == [111.0, 4.75]
+    for own, first, last in ((b"ab", b"", b"wxyz"), (b"", b"", b""), (b"abc", b"\x00\xff", b"")):
+        others.append([[len(first), 0, 0], [0, 0, len(last)]])
+        contents[:] = [first, None, last]
+        assert distributed.all_gather_bytes(own) == [first, own, last]
+    others.append([[0.0], [0.0]])
+    distributed.barrier()
+    assert others == []
+
+
+def test_a_process_alone_exchanges_nothing_and_does_the_work_itself():
+    assert (distributed.rank(), distributed.world_size(), distributed.is_rank0()) == (0, 1, True)
+    assert distributed.all_reduce_sum([1.5, 2.0]) == distributed.broadcast([1.5, 2.0]) == [1.5, 2.0]
+    assert distributed.all_gather_bytes(b"ab") == [b"ab"]
+    assert distributed.on_rank0(lambda: 7) == 7
+    assert all(distributed.owned_by_rank(number) for number in range(3))
+
+
+@pytest.mark.parametrize(("rank", "result"), [(0, 7), (1, None)])
+def test_the_result_of_rank_0_is_its_own_alone(monkeypatch, rank, result):
+    monkeypatch.setattr(distributed, "world_size", lambda: 2)
+    monkeypatch.setattr(distributed, "rank", lambda: rank)
+    monkeypatch.setattr(distributed, "all_gather_bytes", lambda content: [content, b""])
+    assert distributed.on_rank0(lambda: 7) == result
+
+
+@pytest.mark.parametrize("sent", [None, Reading(7, 3.5, 0.25)])
+def test_every_rank_takes_the_reading_of_rank_0(monkeypatch, sent):
+    given = []
+    monkeypatch.setattr(distributed, "broadcast", lambda values: given.append(values) or [9.0, 4.5, 0.125])
+    found = agree_on_reading(sent)
+    assert given == [[0.0, 0.0, 0.0] if sent is None else [7.0, 3.5, 0.25]]
+    assert found == Reading(9, 4.5, 0.125)
+    assert isinstance(found.step, int)
+
+
+def test_micro_batches_are_divided_among_ranks_and_only_the_last_sends_gradients(monkeypatch):
+    alone = Engine(3)
+    module = nn.Linear(1, 1)
+    assert list(alone.micro_batches) == [0, 1, 2]
+    assert alone.wrap(module) is module
+    with alone.backward(module, last=False), alone.backward(module, last=True):
+        pass
+    monkeypatch.setattr(distributed, "world_size", lambda: 2)
+    monkeypatch.setattr(distributed, "rank", lambda: 1)
+    assert list(Engine(4).micro_batches) == [2, 3]
+    for number, groups, processes in ((5, 4, 1), (7, 8, 1), (1, 2, 1)):
+        with pytest.raises(kk.InputError) as refused:
+            Engine(number)
+        assert str(refused.value) == (
+            f"2 processes cannot divide {number} micro-batches: expected a multiple of 2; start a run with "
+            f"--optim.groups {groups}, or resume with {processes} processes"
+        )
+    monkeypatch.setattr(distributed, "world_size", lambda: 4)
+    with pytest.raises(kk.InputError, match=r"--optim.groups 8, or resume with 3 processes"):
+        Engine(6)
+    seen = []
+
+    class Parallel(nn.Module):
+        def __init__(self, objective, **how):
+            super().__init__()
+            seen.append((objective, how))
+
+        def no_sync(self):
+            return "no all-reduce"
+
+    monkeypatch.setattr(engine, "DistributedDataParallel", Parallel)
+    job = Engine(4)
+    wrapped = job.wrap(module)
+    assert seen == [(module, {"forward_sync_buffers": False, "gradient_as_bucket_view": True})]
+    assert job.backward(wrapped, last=False) == "no all-reduce"
+    assert job.backward(wrapped, last=True) != "no all-reduce"
+
+
+@pytest.mark.parametrize(
+    ("words", "world", "signal", "kind"),
+    [
+        ("gloo: Connection closed by peer [::1]", 2, 0, PeerFailed),
+        ("gloo: Connection reset by peer", 2, 0, PeerFailed),
+        ("write: Broken pipe", 2, 0, PeerFailed),
+        ("gloo: Connection closed by peer", 2, 15, Stopped),
+        ("a fault of ours", 2, 0, RuntimeError),
+        ("a fault of ours", 1, 15, RuntimeError),
+    ],
+)
+def test_a_lost_process_is_named_unless_all_were_asked_to_stop(monkeypatch, words, world, signal, kind):
+    monkeypatch.setattr(distributed, "world_size", lambda: world)
+    monkeypatch.setattr(Received, "number", signal)
+    with pytest.raises((PeerFailed, Stopped, RuntimeError)) as raised, engine.losses_named():
+        raise RuntimeError(words)
+    assert raised.type is kind
+    if kind is Stopped:
+        assert raised.value.number == 15
+    if kind is PeerFailed:
+        assert str(raised.value) == "another process of the job has died; resume from the last checkpoint"
+
+
+@pytest.mark.parametrize(("device", "backend"), [("cpu", "gloo"), ("cuda", "nccl")])
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_job_has_a_process_group_for_its_device_and_a_store_for_each_attempt(monkeypatch, device, backend, restarted):
+    did = []
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: did.append(device.type))
+    monkeypatch.setattr(engine.dist, "init_process_group", lambda *given, **named: did.append((given, named)))
+    monkeypatch.setattr(engine.dist, "destroy_process_group", lambda: did.append("left"))
+    monkeypatch.setattr(engine.dist, "TCPStore", lambda *given, **named: (given, named))
+    monkeypatch.setattr(engine.dist, "PrefixStore", lambda prefix, store: (prefix, store))
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    with engine.process_group(torch.device(device)):
+        assert did == []
+    wait = timedelta(minutes=30)
+    variables = {
+        "WORLD_SIZE": "2",
+        "RANK": "1",
+        "MASTER_ADDR": "here",
+        "MASTER_PORT": "29",
+        "TORCHELASTIC_RESTART_COUNT": "3",
+    }
+    for name, value in {**variables, "TORCHELASTIC_USE_AGENT_STORE": str(restarted)}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ZeroDivisionError), engine.process_group(torch.device(device)):
+        did.append(1 / 0)
+    store = ("attempt 3", (("here", 29, 2), {"is_master": False, "timeout": wait}))
+    more = {"store": store, "rank": 1, "world_size": 2} if restarted else {}
+    joined = ((backend,), {**more, "timeout": wait})
+    assert did == [*(["cuda"] if device == "cuda" else []), joined, "left"]
+
+
+# Checks, lines and settings
+
+
+def test_checks_are_full_after_32_steps_and_keep_the_loss_of_each():
+    check = DeferredCheck(1e9)
+    for step in range(32):
+        assert not check.is_full
+        check.add(step, torch.tensor(float(step)), torch.tensor(1.0))
+    assert check.is_full
+    assert check.read() == [(step, False, float(step)) for step in range(32)]
+    assert not check.is_full
+
+
+def test_a_run_is_in_training_mode_and_without_gradients_there_is_no_norm():
+    one, modes = trainer(Budget(steps=2)), []
+    one.module.eval()
+    honest = one.loss
+    one.loss = lambda indices, randomness: modes.append(one.module.training) or honest(indices, randomness)
+    one.run([], lambda trainer: None, lambda trainer: None)
+    assert modes == [True, True]
+    assert one.norm().item() == 0
+    one.module.last.bias.grad, one.module.first.bias.grad = torch.tensor([3.0]), torch.full((6,), 4.0)
+    assert one.norm().item() == pytest.approx((9 + 6 * 16) ** 0.5)
+
+
+def test_a_budget_is_one_positive_number_of_steps_or_minutes():
+    assert Budget(steps=8).progress(2, 1e9) == 0.25
+    assert Budget(minutes=2.0).progress(10**9, 30.0) == 0.25
+    assert Budget(minutes=2.0).progress(0, 240.0) == 2.0
+    either = "a budget is either minutes or steps, got minutes="
+    for given, words in (
+        ({}, f"{either}None, steps=None"),
+        ({"minutes": 1.0, "steps": 2}, f"{either}1.0, steps=2"),
+        ({"minutes": 0.0}, "a budget must be positive, got 0 minutes; e.g. --minutes 3"),
+        ({"steps": 0}, "a budget must be positive, got 0 steps; e.g. --minutes 3"),
+    ):
+        with pytest.raises(kk.InputError) as refused:
+            Budget(**given)
+        assert str(refused.value).startswith(words)
+    with pytest.raises(kk.InputError, match=r"optim.groups must divide the batch of 8, got 3"):
+        Optim(batch=8, groups=3)
+    assert [Optim(batch=8, groups=groups).num_groups for groups in (None, 1, 4)] == [1, 1, 4]
+
+
+@pytest.mark.parametrize(
+    ("step", "steps", "shown"),
+    [
+        (1, 1, "100%  0:00 left  8 images/s"),
+        (5, 4, "100%  0:00 left  40 images/s"),  # a resumed run may have more steps than its new budget
+        (3, 4, " 75%  0:01 left  24 images/s"),
+    ],
+)
+def test_a_line_of_progress_ends_at_a_hundred_percent_and_one_step_is_one(monkeypatch, step, steps, shown):
+    one, now, lines, said = trainer(Budget(steps=steps)), [0.0], [], []
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(progress, "tell", said.append)
+    line = ProgressLine(8, "images")
+    monkeypatch.setattr(line, "_status", SimpleNamespace(due=True, live=False, show=lines.append))
+    line.update(one)
+    line.update(one)  # no time has passed
+    assert lines == said == []
+    one.state, now[0] = State(step=step, seconds=3.0), 1.0
+    line.update(one)
+    now[0] = 2.0
+    one.state.step -= 1  # a run may go back
+    line.update(one)
+    assert lines[0] == shown
+    assert lines[1].endswith("left  0 images/s")
+    each = {1: 3.0, 5: 2.4, 3: 4.0}[step]
+    assert said[0] == f"{steps} step{'s take' if steps > 1 else ' takes'} about 0:0{each:.0f} on this machine"
