@@ -22,14 +22,14 @@ from kakusan.measure import classifier as classifier_module
 from kakusan.measure import samples as samples_module
 from kakusan.measure.classes import RecognizedMetric, class_chi_square, class_shares, recognized
 from kakusan.measure.classifier import classifier, features_and_probabilities
-from kakusan.measure.copies import near_training, nearer, nearest_two
-from kakusan.measure.frechet import _jackknife, frechet_distance, frechet_distances
+from kakusan.measure.copies import Pair, near_training, nearer, nearest_two
+from kakusan.measure.frechet import _jackknife, _num_blocks, frechet_distance, frechet_distances
 from kakusan.measure.kernel import discrepancy, kernel_distance
 from kakusan.measure.manifolds import PrecisionRecallMetric, precision_recall
 from kakusan.measure.metric import Column, Examples, Metric, Sets, Value, share, shuffled
 from kakusan.measure.neighbors import nearest
-from kakusan.measure.samples import measure_features, measure_images
-from kakusan.measure.two_sample import RIDGE, logistic_regression, two_sample_accuracy
+from kakusan.measure.samples import Quality, measure_features, measure_images
+from kakusan.measure.two_sample import RIDGE, _inputs, logistic_regression, two_sample_accuracy
 from kakusan.registry import Registry
 from test_cli import call
 
@@ -791,3 +791,184 @@ def test_samples_are_compared_with_as_many_held_out_examples():
     assert torch.equal(near.indices, nearest_two(held.features[:20], train.features).indices)
     found = PrecisionRecallMetric().compute(Sets(ours, held))
     assert found == precision_recall(ours.features, held.features[:20])
+
+
+# Sizes, limits and sentences
+
+SHOWN = {
+    "frechet_distance": "Fréchet distance, lower is better",
+    "frechet_distance_unbiased": "  without its bias in n, lower is better",
+    "kernel_distance": "kernel distance, lower is better",
+    "precision": "precision, share of samples, higher is better",
+    "recall": "recall, share of data, higher is better",
+    "density": "density of data around samples, 1 if equal",
+    "coverage": "coverage, share of data, higher is better",
+    "two_sample_accuracy": "samples distinguished from data, accuracy, 0.5 if equal",
+    "class_chi_square": "chi-square of the classes, lower is better",
+    "recognized": "classifier confidence at least 90 %, higher is better",
+    "nearer_features": "nearer to training data, features, 0.5 if equal",
+    "copied_features": "copies by their features, share, lower is better",
+    "grid_power": "power of a 2 x 2 grid, times real images, 1 if equal",
+    "nearer_pixels": "nearer to training data, pixels, 0.5 if equal",
+    "copied_pixels": "copies by their pixels, share, lower is better",
+}
+
+
+def test_every_value_has_its_words_and_the_frechet_distances_depend_on_the_number_of_samples():
+    columns = {name: column for metric in METRICS.values() for name, column in metric.columns.items()}
+    assert {name: str(column) for name, column in columns.items()} == SHOWN
+    assert list(columns) == list(SHOWN)
+    assert {name for name, column in columns.items() if column.depends_on_n} == {
+        "frechet_distance", "frechet_distance_unbiased",
+    }  # fmt: skip
+
+
+def probs(*rows):
+    return f64(rows)
+
+
+@pytest.mark.parametrize(
+    ("measure", "words"),
+    [
+        (lambda: frechet_distance(normal(1, 2), normal(9, 2)), "needs at least two rows of features, got 1"),
+        (lambda: frechet_distances(normal(9, 2), normal(3, 2)), "needs at least four rows of features, got 3"),
+        (lambda: kernel_distance(normal(9, 2), normal(3, 2)), "needs at least four rows of each, got 9 and 3"),
+        (lambda: two_sample_accuracy(normal(3, 2), normal(9, 2)), "needs at least four rows of each, got 3 and 9"),
+        (lambda: precision_recall(normal(5, 2), normal(9, 2)), "expected more than 5 rows of each, got 5 and 9"),
+        (lambda: precision_recall(normal(9, 2), normal(5, 2)), "expected more than 5 rows of each, got 9 and 5"),
+        (lambda: kernel_distance(normal(9, 2), normal(9, 3)), "both sets need the same features, got 2 and 3 of them"),
+        (lambda: nearest(normal(4, 2), normal(5, 2), 0), "from 1 to the number of points, got 0 of 5"),
+        (lambda: nearest(normal(4, 2), normal(5, 2), 6), "from 1 to the number of points, got 6 of 5"),
+        (lambda: nearest(normal(4, 3), normal(5, 2), 1), r"with the same D, got \(4, 3\)"),
+        (lambda: nearest(normal(4, 2), normal(5), 1), r"got \(5,\)"),
+        (lambda: nearest(normal(4, 2), [1.0], 1), "got list"),
+        (lambda: nearest([1.0], normal(5, 2), 1), "got list"),
+        (lambda: nearest(normal(4, 2) * 1j, normal(5, 2), 1), r"got \(4, 2\)"),
+        (lambda: class_shares(probs([0.5, 1.5])), r"between 0 and 1, got shape \(1, 2\)"),
+        (lambda: recognized(probs([-0.5, 0.5])), "between 0 and 1"),
+        (lambda: class_shares(torch.zeros(0, 3)), r"got shape \(0, 3\)"),
+        (lambda: kernel_distance(torch.ones(9, 2).long(), normal(9, 2)), r"got torch.int64 of shape \(9, 2\)"),
+    ],
+)
+def test_a_set_that_is_too_small_or_of_another_form_is_refused(measure, words):
+    with pytest.raises(InputError, match=words):
+        measure()
+
+
+def test_the_smallest_sets_are_measured():
+    assert frechet_distance(normal(2, 2), normal(2, 2, seed=1)) > 0
+    assert frechet_distances(normal(4, 2), normal(4, 2, seed=1))[1].standard_error > 0
+    assert two_sample_accuracy(normal(4, 2), normal(4, 2, seed=1)).value in (0, 0.25, 0.5, 0.75, 1)
+    assert precision_recall(normal(6, 2), normal(6, 2, seed=1))["recall"].value == 1
+    distances, indices = nearest(normal(3, 2), normal(1, 2, seed=1), 1)
+    assert distances.shape == indices.shape == (3, 1)
+    assert [part.shape for part in nearest(torch.zeros(0, 2), normal(5, 2), 2)] == [(0, 2), (0, 2)]
+
+
+def test_a_kernel_distance_is_the_mean_of_blocks_and_at_most_twenty_of_them():
+    x, y = normal(9, 2), normal(5, 2, seed=1)
+    found = kernel_distance(x, y)
+    mixed = x[shuffled(9)], y[shuffled(5)]
+    blocks = [(mixed[0][:5], mixed[1][:3]), (mixed[0][5:], mixed[1][3:])]
+    first, second = (discrepancy(*block).item() for block in blocks)
+    assert found.value == pytest.approx((first + second) / 2, rel=1e-12)
+    assert found.standard_error == pytest.approx(abs(first - second) / 2, rel=1e-12)
+    assert [_num_blocks(size) for size in (4, 5, 39, 40, 1000)] == [2, 2, 19, 20, 20]
+    many = normal(100, 2)
+    values = [discrepancy(*pair).item() for pair in zip(many[shuffled(100)].split(5), many[shuffled(100)].split(5))]
+    assert kernel_distance(many, many).value == pytest.approx(sum(values) / 20, abs=1e-12)
+
+
+def test_a_two_sample_test_takes_equal_numbers_and_squares_up_to_256_features():
+    x, y = normal(31, 2) + 100, normal(100, 2, seed=1)
+    found = two_sample_accuracy(x, y)  # 15 of each to fit, 16 of each to test
+    assert (found.value, found.standard_error) == (1, 0)
+    assert found.p_value == pytest.approx(0.5 * math.erfc(math.sqrt(32 / 2)), rel=1e-9)
+    assert [_inputs(torch.ones(2, size).double()).shape[1] for size in (256, 257)] == [2 * 256 + 1, 257 + 1]
+    rows = _inputs(f64([[2.0, -3.0]]))
+    assert rows.tolist() == [[2.0, -3.0, 4.0, 9.0, 1.0]]
+    same = two_sample_accuracy(torch.ones(20, 3), torch.ones(20, 3))  # features that never vary tell nothing
+    assert same.value == 0.5
+
+
+def test_one_class_alone_is_no_surprise_and_one_rank_of_probabilities_is_counted():
+    assert class_chi_square(probs([0.9, 0.1], [0.8, 0.2]), probs([0.7, 0.3])) == Value(0, None, 1.0)
+    assert class_shares(probs([0.2, 0.5, 0.3], [0.1, 0.2, 0.7], [0.0, 0.6, 0.4])) == pytest.approx([0, 2 / 3, 1 / 3])
+
+
+def test_a_value_is_recorded_without_what_is_unknown():
+    assert Value(0.5).record() == {"value": 0.5}
+    assert Value(0.5, 0.0, 0.25).record() == {"value": 0.5, "standard_error": 0.0, "p_value": 0.25}
+
+
+def test_the_fixed_order_of_rows_is_the_same_in_every_version():
+    assert shuffled(8).tolist() == [0, 3, 6, 5, 1, 4, 2, 7]
+
+
+def test_the_lines_and_the_record_of_a_quality_are_in_its_own_words():
+    columns = {"a": Column("first", "lower is better"), "copied_pixels": Column("second", "", "share")}
+    values = {"a": Value(1.5, 0.25), "copied_pixels": Value(0.0)}
+    floor = {"copied_pixels": Value(0.0)}
+    bare = Quality("mine", 1200, 1300, 0, values, {}, columns)
+    assert bare.lines() == [
+        "1,200 samples against 1,300 held out, features: mine; no training examples",
+        "  first, lower is better  1.5000 ± 0.2500",
+        "  second, share           0.0000",
+    ]
+    assert "copies" not in bare.record()
+    values |= {"nearer_pixels": Value(0.5, 0.01)}
+    columns |= {"nearer_pixels": Column("third", "")}
+    full = Quality("mine", 1200, 1300, 1100, values, floor, columns, {"samples": [1.0]}, [Pair(3, 4, 0.5, 0.25)])
+    verdict = "verdict on copies: none seen among 1,200 samples"
+    assert full.lines() == [
+        "1,200 samples against 1,300 held out, features: mine; real: 1,100 training examples, scored in the same way",
+        "  first, lower is better  1.5000 ± 0.2500",
+        "  second, share           0.0000                 real 0.0000",
+        "  third                   0.5000 ± 0.0100",
+        verdict,
+    ]
+    record = full.record()
+    assert (record["copies"], record["classes"]) == (verdict, {"samples": [1.0]})
+    assert record["closest"] == [{"sample": 3, "train": 4, "distance": 0.5, "ratio": 0.25}]
+
+
+def test_images_of_another_form_and_sets_that_are_too_small_are_refused():
+    train, test = (torch.zeros(size, 1, 8, 8, dtype=torch.uint8) for size in (100, 101))
+    for samples, words in (
+        (
+            np.zeros((99, 8, 8, 1), np.uint8),
+            "at least 100 samples, held-out examples and training examples each, got 99 ",
+        ),
+        (np.zeros((100, 8, 9, 1), np.uint8), r"samples must be uint8 of shape \(8, 8, 1\), got uint8 \(8, 9, 1\)"),
+        (np.zeros((100, 8, 8, 1)), r"samples must be uint8 of shape \(8, 8, 1\), got float64 \(8, 8, 1\)"),
+    ):
+        with pytest.raises(InputError, match=words):
+            measure_images(samples, train, test, "multiscale")
+    with pytest.raises(InputError, match="each, got 100 and 99 and 101"):
+        measure_images(np.zeros((100, 8, 8, 1), np.uint8), test, train[:99], "multiscale")
+    with pytest.raises(InputError, match="each, got 100 and 101 and 99"):
+        measure_features("mine", normal(100, 2), normal(101, 2), normal(99, 2))
+
+
+def test_features_of_each_classifier_are_scaled_and_its_classes_are_those_of_the_unscaled(digits):
+    images = channels_last(digits[0][:3])
+    for name, scale in (("digits", 6.3), ("fashion", 4.3)):
+        model = classifier(name)
+        x = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1
+        found, chances = features_and_probabilities(images, name)
+        torch.testing.assert_close(found, model.features(x) / scale, rtol=1e-6, atol=1e-6)
+        torch.testing.assert_close(chances, model(x).softmax(1), rtol=1e-5, atol=1e-6)
+        assert [part.shape for part in features_and_probabilities(images[:0], name)] == [(0, 64), (0, 10)]
+
+
+@pytest.mark.parametrize("kind", ["features", "pixels"])
+def test_real_examples_have_an_even_chance_to_be_nearer_and_their_own_share_of_copies(kind):
+    train = normal(30, 3)
+    held = torch.cat([train[:2], normal(8, 3, seed=1) + 50])
+    sets = Sets(*(Examples(part, pixels=part) for part in (train[:5], held, train)))
+    metric = METRICS[f"copies-{kind}"]()
+    found, floor = metric.compute(sets), metric.floor(sets)
+    assert list(found) == list(floor) == [f"nearer_{kind}", f"copied_{kind}"]
+    assert (floor[f"nearer_{kind}"], floor[f"copied_{kind}"].value) == (Value(0.5), 2 / 5)  # of as many as samples
+    # samples at distance nought beat three held-out examples of five and tie with two
+    assert (found[f"nearer_{kind}"].value, found[f"copied_{kind}"].value) == (3 / 5 + 2 / 5 / 2, 1)

@@ -1,6 +1,7 @@
 """Features of any images: measures respond in order to blur, noise, color, dropped classes and copies."""
 
 import functools
+import itertools
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from torch.nn import functional as F
 
 from harness.faults import catches
 from kakusan.measure import grid, multiscale
-from kakusan.measure.copies import copy_verdict
+from kakusan.measure.copies import Nearest, closest_pairs, copy_verdict
 from kakusan.measure.frechet import frechet_distance
 from kakusan.measure.grid import GridMetric, grid_power
 from kakusan.measure.kernel import kernel_distance
@@ -224,3 +225,108 @@ def test_images_that_are_measured_in_parts_have_the_values_of_a_whole(monkeypatc
     monkeypatch.setattr(module, "VALUES_AT_ONCE", 2 * images[0].size)
     for function, whole in zip(functions, wanted):
         torch.testing.assert_close(function(images), whole, rtol=1e-5, atol=1e-4)
+
+
+def averaged(image, size):
+    """Means over all squares of pixels of this side."""
+    windows = np.lib.stride_tricks.sliding_window_view(image, (size, size))
+    return windows.mean((2, 3))
+
+
+@pytest.mark.parametrize(("height", "width"), [(13, 12), (4, 20), (3, 9)])
+def test_the_power_of_a_grid_is_that_of_three_averages_and_a_window_of_eight(height, width):
+    images = np.random.default_rng(0).integers(0, 256, (2, height, width, 2), dtype=np.uint8)
+    y, x = np.mgrid[:height, :width]
+    expected = np.zeros(2)
+    for k, (image, sign) in itertools.product(
+        range(2), itertools.product((0, 1), ((-1.0) ** y, (-1.0) ** x, (-1.0) ** (x + y)))
+    ):
+        moved = images[k, :, :, image] * sign
+        for _ in range(3 if height > 3 else 0):
+            moved = averaged(moved, 2)
+        window = min(8, height - 3, width - 3)
+        if window:  # otherwise the image is smaller than what is averaged
+            moved = moved[: len(moved) // window * window, : moved.shape[1] // window * window]
+            cells = moved.reshape(len(moved) // window, window, -1, window).mean((1, 3))
+            expected[k] += (cells**2).mean() / 6
+    np.testing.assert_allclose(grid_power(images), expected, rtol=1e-4)  # float32
+    assert grid_power(images[:0]).shape == (0,)
+
+
+def test_a_grid_that_real_images_or_samples_lack_has_no_ratio_or_none_of_it():
+    some, none = (Examples(torch.zeros(2, 1), grid=torch.tensor(part)) for part in ([1.0, 3.0], [0.0, 0.0]))
+    assert GridMetric().compute(Sets(some, none)) == {}
+    assert GridMetric().compute(Sets(none, some)) == {"grid_power": Value(0.0, 0.0)}
+    assert GridMetric().compute(Sets(some, Examples(torch.zeros(2, 1)))) == {}
+
+
+@pytest.mark.parametrize(("side", "scales"), [(32, 3), (31, 2), (16, 2), (15, 1), (70, 3)])
+def test_features_are_the_means_of_two_layers_of_filters_at_each_scale(side, scales):
+    images = np.random.default_rng(0).integers(0, 256, (2, side, side, 3), dtype=np.uint8)
+    x = torch.from_numpy(images).double().permute(0, 3, 1, 2) / 127.5 - 1
+    expected = [F.adaptive_avg_pool2d(x, 3).flatten(1)]
+    for first, second, bias in multiscale.filters(3)[:scales]:
+        padded = torch.cat([x[:, :, :1], x, x[:, :, -1:]], 2)
+        padded = torch.cat([padded[..., :1], padded, padded[..., -1:]], 3)
+        edges = F.conv2d(padded, first.double()).clamp(min=0)
+        parts = F.conv2d(edges, second.double(), bias.double(), stride=2, padding=1).clamp(min=0)
+        expected += [(edges.mean((2, 3)) + 0.01).log(), F.adaptive_avg_pool2d(parts, 2).flatten(1)]
+        size = x.shape[-1] // 2
+        x = x[:, :, : 2 * size, : 2 * size].unflatten(2, (size, 2)).unflatten(4, (size, 2)).mean((3, 5))
+    found = multiscale.raw_features(images)
+    assert found.shape == (2, 27 + scales * (16 + 8 * 4))
+    torch.testing.assert_close(found.double(), torch.cat(expected, 1), rtol=1e-4, atol=1e-4)
+
+
+def test_features_are_the_same_in_every_version():
+    first, second, bias = multiscale.filters(1)[1]
+    found = [number.item() for number in (first[9, 0, 1, 2], second[3, 5, 0, 1], bias[7])]
+    assert found == pytest.approx([-0.390158, 0.088082, -0.045721], abs=1e-5)  # the random numbers of torch, in float32
+
+
+def test_features_that_hardly_vary_are_scaled_as_a_tenth_of_the_median():
+    real = torch.tensor([[1.0, 10.0, 0.0], [3.0, 18.0, 0.0]]) * torch.tensor([1.0, 1.0, 0.0])
+    mean, scale = multiscale.scaling(real)
+    assert mean.tolist() == [2.0, 14.0, 0.0]
+    torch.testing.assert_close(
+        scale, torch.tensor([2.0, 32.0, 0.2]) ** torch.tensor([0.5, 0.5, 1.0]) * torch.tensor([1, 1, 0.5**0.5])
+    )
+    assert multiscale.scaling(torch.ones(4, 2))[1].tolist() == pytest.approx([1e-7, 1e-7])
+
+
+def test_pixels_of_large_images_are_compared_as_means_of_sixteen_by_sixteen_cells():
+    draw = np.random.default_rng(0)
+    small, tall, flat = (
+        draw.integers(0, 256, (2, *shape), dtype=np.uint8) for shape in ((32, 32, 1), (32, 48, 1), (8, 160, 1))
+    )
+    assert np.array_equal(multiscale.compared_pixels(small), small.reshape(2, -1))
+    for images, (rows, columns) in ((tall, (16, 16)), (flat, (8, 16))):
+        height, width = images.shape[1:3]
+        cells = images.reshape(2, rows, height // rows, columns, width // columns).astype(float).mean((2, 4))
+        np.testing.assert_allclose(multiscale.compared_pixels(images), cells.reshape(2, -1), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("values", "real", "near", "samples", "words"),
+    [
+        (0.17, 0.1, (0.5, 0.01), 400, "none seen among 400 samples"),  # three standard errors are 0.0725
+        (0.18, 0.1, (0.5, 0.01), 400, "18.0% of samples are copies of training examples by pixels (real: 10.0%)"),
+        (0.0, 0.0, (0.56, 0.0205), 1200, "none seen among 1,200 samples"),
+        (
+            0.0,
+            0.0,
+            (0.56, 0.019),
+            1200,
+            "no more than among real examples, but 56% of samples are nearer to training examples than held-out ones are "
+            "(50 % if equal): memorization begins",
+        ),
+    ],
+)
+def test_a_verdict_on_copies_needs_three_standard_errors(values, real, near, samples, words):
+    found = {"copied_pixels": Value(values), "nearer_pixels": Value(*near)}
+    assert copy_verdict(found, {"copied_pixels": Value(real)}, samples) == f"verdict on copies: {words}"
+
+
+def test_eight_of_the_closest_samples_are_shown():
+    distances = torch.stack([torch.arange(1.0, 11), torch.full((10,), 20.0)], 1)
+    assert [pair.sample for pair in closest_pairs(Nearest(distances, torch.zeros(10, 2).long()))] == [*range(8)]

@@ -37,7 +37,7 @@ def nearest(queries: Tensor, points: Tensor, k: int) -> tuple[Tensor, Tensor]:
     Raises:
         InputError: If there are fewer than k points.
     """
-    for table in (queries, points):
+    for table in (points, queries):
         if not isinstance(table, Tensor) or table.dim() != 2 or table.shape[1] != points.shape[1] or table.is_complex():
             found = tuple(table.shape) if isinstance(table, Tensor) else type(table).__name__
             raise InputError(f"neighbors need tables (N, D) and (M, D) with the same D, got {found}")
