@@ -1,5 +1,6 @@
 """Every network computes what its description says: compared with plain formulas on the same weights, in float64."""
 
+import inspect
 import re
 
 import pytest
@@ -11,14 +12,18 @@ from harness.faults import catches
 from harness.support import F64
 from kakusan import nets
 from kakusan.errors import InputError
-from kakusan.nets import NETWORKS
+from kakusan.nets import NETWORKS, classic, conv, convnext, cosine, series
 from kakusan.nets.classic import ClassicUNet
+from kakusan.nets.conv import ConvDecoder, ConvEncoder
 from kakusan.nets.convnext import ConvNeXt
 from kakusan.nets.cosine import CosineMLP, cosine_basis
 from kakusan.nets.mlp import MLP, GaussianMLP
+from kakusan.nets.series import SeriesNet
+from kakusan.nets.table import LinearPlusMLP
+from kakusan.nets.table_denoiser import TableNet
 from kakusan.nets.time import SinusoidalTime, time_network
 from kakusan.nets.transformer import Transformer
-from kakusan.nets.unet import UNet
+from kakusan.nets.unet import PositionMixer, Refine, ResidualBlock, UNet, WholeImage
 from kakusan.run.families.diffusion import DiffusionConfig
 
 EXACT = {"rtol": 1e-9, "atol": 1e-9}  # float64; sums of some hundred products in another order
@@ -319,6 +324,9 @@ def test_every_network_takes_features_as_a_condition(name):
         ({"num_classes": 3}, torch.zeros(3), r"int64 of shape \(b,\), got float32 of shape \(3,\)"),
         ({"num_classes": 3}, torch.zeros(1, dtype=torch.int64), r"got int64 of shape \(1,\)"),
         ({"cond_dim": 2}, None, r"conditional on 2 features: pass cond, float of shape \(b, 2\), got None"),
+        ({"num_classes": 3}, torch.zeros(3, 1).long(), r"got int64 of shape \(3, 1\)"),
+        ({"cond_dim": 2}, torch.zeros(3, 2).long(), r"got int64 of shape \(3, 2\)"),
+        ({"cond_dim": 2}, torch.zeros(1, 2), r"got float32 of shape \(1, 2\)"),
         ({"cond_dim": 2}, torch.zeros(3, 3), r"got float32 of shape \(3, 3\)"),
         ({}, torch.zeros(3, dtype=torch.int64), "unconditional: omit cond"),
     ],
@@ -380,3 +388,141 @@ def test_the_names_of_networks_are_exported_and_their_modules_import_on_use():
         NETWORKS["unett"]
     with pytest.raises(AttributeError, match="ResNet"):
         nets.ResNet  # noqa: B018
+
+
+# What a fresh network is
+
+FRESH = {
+    "a block of the U-Net": (lambda: ResidualBlock(16, 8), (2, 16, 4, 4), True),
+    "a layer over the whole image": (lambda: WholeImage(16, 16), (2, 16, 4, 4), False),
+    "a block of the classic U-Net": (lambda: classic.Block(8, 8, 4, None, False), (2, 8, 4, 4), 8),
+    "attention of the classic U-Net": (lambda: classic.Attention(8, 4, 8), (2, 8, 4, 4), False),
+    "a block of ConvNeXt": (lambda: convnext.Block(6, 8), (2, 4, 4, 6), True),
+    "a block of the cosine perceptron": (lambda: cosine.Block(6, 8), (2, 6), True),
+    "a block of a series": (lambda: series.Block(6, 8, 2), (2, 6, 9), True),
+    "a block of an encoder": (lambda: conv.Block(6), (2, 6, 4, 4), False),
+}
+
+
+@pytest.mark.parametrize("name", FRESH)
+def test_a_fresh_residual_layer_is_the_identity(name):
+    build, shape, told = FRESH[name]
+    torch.manual_seed(0)
+    layer, x = build().double(), noise(*shape)
+    assert torch.equal(layer(x, noise(2, 8)) if told else layer(x), x)
+    assert not torch.equal(stirred(layer)(x, noise(2, 8)) if told else stirred(layer)(x), x)
+
+
+def test_fresh_refining_networks_of_rows_and_series_and_perceptrons_of_rows_begin_with_their_plain_part():
+    torch.manual_seed(0)
+    y, z, e = noise(2, 3, 5, 4), noise(2, 3, 5, 4), noise(2, 8)
+    assert torch.equal(Refine(3, 3, 4, 8).double()(y, z, e), y)
+    for net, example in (
+        (TableNet(4, (), 10, width=8, blocks=1), noise(3, 4)),
+        (SeriesNet(2, (9,), 10, width=8, blocks=1), noise(3, 2, 9)),
+    ):
+        assert (net.double()(example, T) == 0).all()
+    rows = LinearPlusMLP(4, (5,), 3).double()
+    mean, log_var = rows(noise(6, 4))
+    assert_close(mean, rows.linear(noise(6, 4)), **EXACT)
+    assert (log_var == 0).all()
+    # the last scale and shift of a transformer begin at zero also where its last layer does not
+    net = Transformer(1, (4, 4), 10, width=32, blocks=1, patch=2)
+    torch.nn.init.normal_(net.last.weight)
+    net = net.double()
+    z = noise(1, 1, 4, 4).expand(3, -1, -1, -1)
+    assert_close(net(z, T)[0], net(z, T)[1], **EXACT)
+
+
+IMAGES = {"time": "sinusoidal", "gate": False, "num_classes": 0, "cond_dim": 0}
+DEFAULTS = {
+    UNet: {
+        **IMAGES, "width": 32, "inner_width": 64, "blocks": 3, "time_width": 128, "fold": 2, "refine": 0,
+        "checkpointing": False,
+    },
+    ConvNeXt: {**IMAGES, "width": 96, "blocks": 6, "patch": 4, "time_width": 128},
+    Transformer: {**IMAGES, "width": 128, "blocks": 4, "patch": 4, "time_width": 128},
+    CosineMLP: {**IMAGES, "width": 512, "blocks": 3, "time_width": 128},
+    ClassicUNet: {
+        **IMAGES, "widths": (32, 64, 128), "blocks": 2, "attention": None, "middle_attention": True,
+        "head_width": None, "groups": 4, "time_features": None,
+    },
+    SeriesNet: {**IMAGES, "width": 64, "blocks": 6, "time_width": 128},
+    TableNet: {**IMAGES, "size": (), "num_steps": 1000, "width": 256, "blocks": 3, "time_width": 128},
+    ConvEncoder: {"width": 32, "blocks": 1, "num_classes": 0},
+    ConvDecoder: {"width": 32, "blocks": 1, "has_log_var": True, "sigmoid": False, "num_classes": 0},
+    LinearPlusMLP: {"activation": "silu", "dropout": 0.0, "num_classes": 0},
+    GaussianMLP: {"activation": "relu", "residual": False, "num_classes": 0},
+    MLP: {"sigmoid": False, "activation": "relu", "residual": False, "num_classes": 0},
+    PositionMixer: {"hidden": 128},
+    WholeImage: {"channels": 8, "hidden": 256},
+    SinusoidalTime: {"frequencies": 64},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", DEFAULTS)
+def test_the_defaults_of_a_network_are_those_with_which_it_was_measured(kind):
+    given = inspect.signature(kind).parameters.values()
+    assert {one.name: one.default for one in given if one.default is not one.empty} == DEFAULTS[kind]
+
+
+def test_the_embedding_of_a_network_has_64_sinusoids_and_its_classic_one_as_many_as_its_first_width():
+    assert UNet(1, (4, 4), 10, width=8, inner_width=16).time.first.in_features == 64
+    assert time_network("sinusoidal", 8, 10).first.in_features == 64
+    for features, expected in ((None, 8), (12, 12)):
+        net = ClassicUNet(1, (4, 4), 10, widths=(8, 16), time_features=features)
+        assert (net.time.first.in_features, net.time.first.out_features) == (expected, 32)
+
+
+def test_a_config_gives_the_classic_unet_its_widths_and_blocks_and_the_others_their_settings():
+    config = DiffusionConfig(
+        depth=7, network="classic", width=16, inner_width=24, blocks=2, patch=2, fold=4, refine=8, checkpointing=True
+    )
+    net = ClassicUNet.from_config(config, (2, 8, 12))
+    assert (net.shift_widths[::2], net.blocks, net.folding.size) == ([16, 24, 24, 24, 24, 24, 24, 16, 16], 2, (8, 12))
+    unet = UNet.from_config(config, (2, 8, 12))
+    assert (len(unet.coarse), unet.folding.fold, unet.checkpointing) == (2, 4, True)
+    assert (unet.first.out_channels, unet.down.out_channels, unet.refine.conv1.out_channels) == (16, 24, 8)
+    for kind in (ConvNeXt, Transformer):
+        made = kind.from_config(config, (2, 8, 12))
+        assert (made.first.out_features, len(made.blocks), made.folding.fold) == (16, 2, 2)
+    rows = TableNet.from_config(config, (5,))
+    assert (rows.first.in_features, rows.first.out_features, len(rows.blocks)) == (5, 16, 2)
+
+
+@pytest.mark.parametrize(
+    ("build", "words"),
+    [
+        (
+            lambda: UNet(1, (8, 8), 10, width=12),
+            "widths must be multiples of 8 and blocks at least 1, got 12, 64 and 3",
+        ),
+        (lambda: UNet(1, (8, 8), 10, inner_width=20), "got 32, 20 and 3"),
+        (lambda: UNet(1, (8, 8), 10, width=0), "got 0, 64 and 3"),
+        (lambda: UNet(1, (8, 8), 10, inner_width=0), "got 32, 0 and 3"),
+        (lambda: UNet(1, (8, 8), 10, blocks=0), "got 32, 64 and 0"),
+        (lambda: UNet(1, (4, 3), 10, inner_width=8), "images of 4 x 3 need an inner width of at least 16, got 8"),
+        (lambda: Transformer(1, (8, 8), 10, width=65), "must be up to 64 or a multiple of 64, got 65"),
+        (
+            lambda: ClassicUNet(1, (2, 2), 10, widths=(8, 4)),
+            r"images of \(2, 2\) need a coarsest width of at least 8, got 4",
+        ),
+        (
+            lambda: ClassicUNet(1, (8, 8), 10, widths=(8, 12), groups=8),
+            r"multiples of groups=8 and head_width=None, got \(8, 12\)",
+        ),
+        (lambda: ClassicUNet(1, (8, 8), 10, widths=(8, 16), head_width=16), r"head_width=16, got \(8, 16\)"),
+        (lambda: ClassicUNet(1, (8, 8), 10, widths=(8,), blocks=0), r"got \(8,\), \[False\] and 0"),
+    ],
+)
+def test_widths_and_blocks_that_cannot_be_are_refused_with_their_numbers(build, words):
+    with pytest.raises(InputError, match=words):
+        build()
+
+
+def test_the_smallest_widths_that_can_be_are_taken():
+    assert UNet(1, (8, 4), 10, width=8, inner_width=8, blocks=1)(torch.zeros(1, 1, 8, 4), T[:1]).shape == (1, 1, 8, 4)
+    assert Transformer(1, (8, 8), 10, width=64, blocks=1).blocks[0].attention.heads == 1
+    assert Transformer(1, (8, 8), 10, width=48, blocks=1).blocks[0].attention.heads == 1
+    net = ClassicUNet(1, (2, 4), 10, widths=(8, 4), blocks=1)
+    assert net(torch.zeros(1, 1, 2, 4), T[:1]).shape == (1, 1, 2, 4)
