@@ -17,7 +17,7 @@ from harness.faults import catches
 from harness.support import call
 from kakusan.exchange.check_against import check_against
 from kakusan.exchange.classic_unet import as_unet
-from kakusan.exchange.diffusers_export import pipeline_of, quiet_library, scheduler_of
+from kakusan.exchange.diffusers_export import leading_times, pipeline_of, quiet_library, scheduler_of
 from kakusan.exchange.diffusers_import import OLD_NAMES, read_pipeline
 from kakusan.exchange.import_model import import_model
 from kakusan.nets.classic import ClassicUNet
@@ -523,6 +523,62 @@ def test_a_scheduler_has_the_noise_the_variance_and_the_clipping_of_its_chain():
         assert config.trained_betas == schedule.beta[1:].tolist()
         assert (config.num_train_timesteps, config.prediction_type) == (20, "v_prediction")
     assert found == [(False, 1.0, "fixed_large"), (True, 1.0, "fixed_small"), (True, 2.5, "learned_range")]
+
+
+def test_a_variance_that_diffusers_lacks_is_refused():
+    chain = kk.Diffusion(lambda z, t: z, kk.Schedule.cosine(20), (1, 8, 8), "v", variance="unit")
+    with pytest.raises(kk.InputError) as refused:
+        scheduler_of(chain, None)
+    assert str(refused.value) == (
+        "diffusers has no variance 'unit'; it has beta_tilde, beta, fixed_large, learned: train with another --model.variance"
+    )
+
+
+def test_steps_of_a_comparison_are_equally_spaced_and_start_at_1():
+    assert leading_times(1000, 20) == [*range(1, 1000, 50)]
+    assert leading_times(60, 50) == [*range(1, 51)]
+    assert leading_times(7, 20) == [1, 2, 3, 4, 5, 6, 7]
+    assert leading_times(7, 3) == [1, 3, 5]
+
+
+@pytest.mark.parametrize(
+    ("what", "words"),
+    [
+        ("no folder", "is not a folder; give a pipeline folder of diffusers, with model_index.json in it"),
+        (
+            "no index",
+            "model_index.json cannot be read (No such file or directory); expected a folder that pipeline.save",
+        ),
+        ("a list", "model_index.json must be a table, got [1]"),
+        ("no weights", "diffusion_pytorch_model.safetensors is missing; expected the network's weights"),
+        ("an unknown setting", "the setting 'extra' is not known here; a DDPM or DDIM scheduler has none"),
+        ("another prediction", "prediction_type must be one of epsilon, sample, v_prediction, got 'flow'"),
+    ],
+)
+def test_a_folder_that_is_no_pipeline_is_refused_with_what_was_expected(copy, what, words):
+    if what == "no index":
+        (copy / "model_index.json").unlink()
+    elif what == "a list":
+        (copy / "model_index.json").write_text("[1]")
+    elif what == "no weights":
+        (copy / "unet" / "diffusion_pytorch_model.safetensors").unlink()
+    elif what != "no folder":
+        entry = {"extra": 1} if what == "an unknown setting" else {"prediction_type": "flow"}
+        changed(copy / "scheduler" / "scheduler_config.json", **entry)
+    with pytest.raises(kk.InputError) as refused:
+        read_pipeline(copy / "none" if what == "no folder" else copy)
+    assert words in str(refused.value)
+
+
+def test_an_import_without_or_with_other_data_is_refused(folder, tmp_path):
+    with pytest.raises(
+        kk.InputError, match=r"a run needs data to be measured on: add --data PATH, or end --out in \.safet"
+    ):
+        import_model(folder, tmp_path / "run")
+    np.save(tmp_path / "wide.npy", np.zeros((60, 3, SIZE, SIZE), np.float32))
+    with pytest.raises(kk.InputError):
+        import_model(folder, tmp_path / "run", str(tmp_path / "wide.npy"))
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ from kakusan.data.open import open_data
 from kakusan.distributed import all_gather
 from kakusan.errors import InputError, Stopped
 from kakusan.exchange import card, import_model, onnx, onnx_chain
-from kakusan.exchange.check_against import Agreement, Row, row_of
+from kakusan.exchange.check_against import Agreement, Row, check_against, row_of
 from kakusan.exchange.html import export as page
 from kakusan.exchange.html.lower import Program
 from kakusan.exchange.parts import parts_of
@@ -420,6 +420,136 @@ def test_a_row_of_a_comparison_has_its_largest_and_its_last_difference():
     ours = [torch.zeros(3)] * 3
     theirs = [torch.tensor(one) for one in ([0.1, 0.0, 0.0], [0.0, 0.0, -0.5], [0.0, 0.25, 0.0])]
     assert row_of("ddim", "sample", ours, theirs) == Row("ddim", "sample", 0.5, 2, 0.25)
+
+
+def test_a_comparison_is_told_as_a_table_with_its_verdict():
+    rows = [Row("ddim, eta 0", "sample", 1e-3, 7, 2e-5), Row("dpm-solver++ 2M", "epsilon", 2.5e-4, 20, 1e-6)]
+    head = "solver                prediction       largest  at step    images"
+    table = [
+        "ddim, eta 0           sample           1.0e-03        7   2.0e-05",
+        "dpm-solver++ 2M       epsilon          2.5e-04       20   1.0e-06",
+    ]
+    end = "4 images, 20 steps, values in [-1, 1]: kakusan and diffusers 9 {} (tolerance 1.0e-03)"
+    found = Agreement("diffusers", "9", rows)
+    assert found.lines() == [head, *table, end.format("agree")]
+    assert found.record() == {
+        "against": "diffusers", "version": "9", "tolerance": 1e-3, "agrees": True,
+        "rows": [
+            {"solver": "ddim, eta 0", "prediction": "sample", "largest": 1e-3, "step": 7, "last": 2e-5},
+            {"solver": "dpm-solver++ 2M", "prediction": "epsilon", "largest": 2.5e-4, "step": 20, "last": 1e-6},
+        ],
+    }  # fmt: skip
+    assert Agreement("diffusers", "9", [Row("x", "sample", 1.1e-3, 1, 0.0)]).lines()[-1] == end.format("DIFFER")
+    with pytest.raises(
+        InputError, match=r"compares itself with diffusers, got 'other'; type: .*check-against diffusers"
+    ):
+        check_against("other")
+
+
+class Stand(torch.nn.Module):
+    """A network with one output of a size."""
+
+    def __init__(self, size):
+        super().__init__()
+        self.size = size
+
+    def forward(self, z_t, t, cond=None):
+        return (torch.full_like(z_t, self.size),)
+
+
+@pytest.mark.parametrize(("size", "limit"), [(0.1, 1e-4), (10.0, 1e-3)])
+def test_outputs_of_onnxruntime_may_differ_by_a_ten_thousandth_of_one_or_of_the_largest(monkeypatch, size, limit):
+    by, names = [0.0], ["z_t", "t"]
+
+    def run(wanted, inputs):
+        assert list(inputs) == names
+        return [np.full((3, 1, 2, 2), size, np.float32) + np.float32(by[0])]
+
+    session = SimpleNamespace(get_inputs=lambda: [SimpleNamespace(name=name) for name in names], run=run)
+    runtime = SimpleNamespace(InferenceSession=lambda content, providers: session, __version__="9")
+    monkeypatch.setattr(onnx, "_libraries", lambda: {"onnxruntime": runtime})
+    model = SimpleNamespace(event_shape=(1, 2, 2))
+    parts = SimpleNamespace(chain=SimpleNamespace(depth=5), classes=None)
+    for by[0] in (0.0, 0.9 * limit):
+        line = onnx._check(b"x", Stand(size), model, parts)
+        assert line.startswith("outputs in onnxruntime 9 differ by at most ")
+        assert line.endswith(" of torch's (tolerance 1e-04)")
+    for by[0] in (1.1 * limit, float("nan")):
+        with pytest.raises(InputError, match=r", at most 1e-04; nothing was written$"):
+            onnx._check(b"x", Stand(size), model, parts)
+
+
+def test_an_onnx_file_is_checked_at_every_step_and_with_classes_if_it_has_them():
+    model = SimpleNamespace(event_shape=(1, 2, 2))
+    classes = SimpleNamespace(draw=lambda num, randomness: torch.full((num,), 7))
+    parts = SimpleNamespace(chain=SimpleNamespace(depth=5), classes=classes)
+    z, t, cond = onnx._inputs(model, parts, 300)
+    assert (z.shape, z.dtype, cond.tolist()) == ((300, 1, 2, 2), torch.float32, [7] * 300)
+    assert sorted(set(t.tolist())) == [1, 2, 3, 4, 5]
+    assert len(onnx._inputs(model, SimpleNamespace(chain=parts.chain, classes=None), 3)) == 2
+
+
+FACTS = {"guidance": 3.0, "guided_times": [2, 4], "class_probs": None}
+
+
+def test_a_network_in_onnxruntime_is_guided_at_the_listed_steps_and_takes_classes_only_if_it_has_them():
+    seen = []
+
+    def session(*names, outputs=2):
+        def run(wanted, inputs):
+            seen.append({name: value.tolist() for name, value in inputs.items()})
+            return [inputs["z_t"] * 2, inputs["z_t"] * 0.5][:outputs]
+
+        return SimpleNamespace(get_inputs=lambda: [SimpleNamespace(name=name) for name in names], run=run)
+
+    z, cond = torch.tensor([[4.0]]), torch.tensor([1])
+    plain = onnx_chain.ONNXDenoiser(session("z_t", "t"), FACTS)
+    for t, expected in ((1, 8.0), (2, 2 + 3 * 6.0), (3, 8.0), (4, 20.0)):
+        assert plain(z, torch.tensor([t])).item() == expected
+    assert seen[0] == {"z_t": [[4.0]], "t": [1]}
+    assert onnx_chain.ONNXDenoiser(session("z_t", "t", outputs=1), FACTS)(z, torch.tensor([2])).item() == 8.0
+    told = onnx_chain.ONNXDenoiser(session("z_t", "t", "cond"), {**FACTS, "class_probs": [0.25, 0.75]})
+    assert told(z, torch.tensor([1]), cond).item() == 8.0
+    assert seen[-1] == {"z_t": [[4.0]], "t": [1], "cond": [1]}
+    assert (told.class_probs.tolist(), told.class_probs.dtype) == ([0.25, 0.75], torch.float64)
+    with pytest.raises(InputError, match="takes z_t, t, cond; pass cond"):
+        told(z, torch.tensor([1]))
+    with pytest.raises(InputError, match="takes z_t, t; omit cond"):
+        plain(z, torch.tensor([1]), cond)
+
+
+@pytest.mark.parametrize("name", onnx_chain.NEEDED)
+def test_an_onnx_file_without_a_fact_is_refused_by_its_name(name):
+    texts = dict.fromkeys(onnx_chain.NEEDED, "1")
+    assert onnx_chain._facts(texts, Path("m.onnx")) == {
+        **dict.fromkeys(onnx_chain.NEEDED, 1),
+        "prediction": "1",
+        "solver": "1",
+    }
+    del texts[name]
+    with pytest.raises(
+        InputError, match=rf"m\.onnx has no {name} in its metadata; expected a file of .*export RUN --format onnx"
+    ):
+        onnx_chain._facts(texts, Path("m.onnx"))
+
+
+@pytest.mark.parametrize(
+    ("shape", "drawn"), [((1, 8, 8), True), ((3, 8, 8), True), ((4, 8, 8), True), ((2, 8, 8), False), ((8,), False)]
+)
+def test_a_page_is_made_for_images_alone_and_a_large_one_is_remarked(monkeypatch, shape, drawn):
+    sizes = iter([12_000_000, 12_600_000])
+    monkeypatch.setattr(page, "shared_model", lambda source: SimpleNamespace(event_shape=shape))
+    monkeypatch.setattr(page, "parts_of", lambda model, path: None)
+    monkeypatch.setattr(page, "contents", lambda model, parts: ({"program": {"ops": [1, 2]}}, "w" * 1234))
+    monkeypatch.setattr(page, "_page", lambda *given: "x" * next(sizes))
+    source = SimpleNamespace(path="m.safetensors")
+    if not drawn:
+        with pytest.raises(InputError, match=r"a page draws images, and m\.safetensors has examples of shape"):
+            page.HTMLPage().make(source)
+        return
+    first, second = page.HTMLPage().make(source), page.HTMLPage().make(source)
+    assert (len(first.content), first.lines) == (12_000_000, ["2 operations, 1,234 characters of weights"])
+    assert second.lines[1:] == ["caution: the page has 13 MB and opens slowly; use a smaller network"]
 
 
 # Files, grids and signals

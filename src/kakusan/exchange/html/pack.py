@@ -11,7 +11,7 @@ import torch
 
 from kakusan.exchange.html.lower import Program
 
-KEPT = 3  # bytes kept of each 4; the relative error of a weight is at most 2^-17
+KEPT = 3  # bytes kept of each 4; the relative error of a weight is at most 2^-16
 
 
 def table(program: Program) -> dict[str, Any]:
