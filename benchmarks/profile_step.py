@@ -31,6 +31,7 @@ RECIPES = {  # name of the row: recipe and shape of random images; None: the emb
     "binary-best": ("binary-best", None),
     "images, 32 x 32 color": ("images", (3, 32, 32)),
     "images, 64 x 64 color": ("images", (3, 64, 64)),
+    "images, 128 x 128 color": ("images", (3, 128, 128)),
     "vae, 32 x 32 color": ("vae", (3, 32, 32)),
     "hvae, 32 x 32 color": ("hvae", (3, 32, 32)),
 }
