@@ -228,3 +228,105 @@ def test_samples_come_from_every_member_and_depend_on_the_random_state():
     density.members_[1] = Shifted(density.members_[1])
     far = (density.sample(400)[:, 0] > 100).sum()
     assert 150 < far < 250  # 200, five standard deviations of 10
+
+
+ROWS = np.arange(12.0).reshape(4, 3)
+
+
+@pytest.mark.parametrize(
+    ("x", "words"),
+    [
+        (SimpleNamespace(toarray=None), "sparse input is not supported"),
+        (ROWS + 1j, "Complex data not supported"),
+        ([["a", "b"], ["c", "d"]], "X must hold numbers, got <U1 .*give categories as codes"),
+        (ROWS[0], r"Expected 2D array, got 1D array of shape \(3,\) instead"),
+        (ROWS[:0], r"Found array with 0 sample\(s\) \(shape=\(0, 3\)\) while a minimum of 1 is required"),
+        (ROWS[:, :0], r"Found array with 0 feature\(s\) \(shape=\(4, 0\)\)"),
+        (np.where(ROWS == 4, -np.inf, ROWS), "Input X contains infinity"),
+        (ROWS[:1], "needs 2 rows or more, got n_samples = 1"),
+        (np.where(ROWS % 3 == 1, np.nan, ROWS), "column 1 of X has no values"),
+    ],
+)
+def test_what_is_no_table_of_numbers_is_refused_in_the_words_of_scikit_learn(x, words):
+    with pytest.raises(kk.InputError, match=words):
+        kk.DensityEstimator(steps=0).fit(x)
+    with pytest.raises(TypeError, match="argument must be a string or a number"):
+        kk.DensityEstimator(steps=0).fit([[{}, 1.0], [2.0, 3.0]])
+
+
+@pytest.mark.parametrize(("name", "least"), [("members", 1), ("steps", 0), ("draws", 1)])
+def test_counts_of_an_estimator_are_whole_numbers_of_at_least_their_least(name, least):
+    for value in (least - 1, True, 1.5):
+        with pytest.raises(kk.InputError, match=f"{name} must be a whole number of at least {least}, got {value}"):
+            kk.DensityEstimator(**{name: value}).fit(ROWS)
+    kk.DensityEstimator(**{name: np.int64(least)})._check()
+
+
+class Frame:
+    """Rows with names of columns, as a data frame has them."""
+
+    def __init__(self, rows, columns):
+        self.rows, self.columns = rows, columns
+
+    def __array__(self, dtype=None, copy=None):
+        return np.array(self.rows, dtype=dtype)
+
+
+def test_columns_of_a_data_frame_are_those_of_the_fit_in_their_order():
+    rows = normal_rows(20)[0]
+    density = kk.DensityEstimator(steps=0, members=1, latent=1, shapes=False).fit(Frame(rows, ["a", "b", "c"]))
+    assert density.feature_names_in_.tolist() == ["a", "b", "c"]
+    with pytest.raises(kk.InputError, match=r"should match .* fit: expected a, b, c, got a, c, b"):
+        density.score_samples(Frame(rows, ["a", "c", "b"]))
+    assert np.array_equal(density.score_samples(rows), density.score_samples(Frame(rows, ["a", "b", "c"])))
+    with pytest.raises(kk.InputError, match="X has 2 features, but DensityEstimator is expecting 3 features as input"):
+        density.score_samples(rows[:, :2])
+    assert not hasattr(density.fit(Frame(rows, [0, 1, 2])), "feature_names_in_")
+
+
+def test_categories_become_the_codes_of_fit_and_holes_stay_holes():
+    found = density_estimator._coded(np.array([7.0, np.nan, 2.0]), np.array([2.0, 5.0, 7.0]), 4)
+    assert found[[0, 2]].tolist() == [2, 0]
+    assert np.isnan(found[1])
+    for value in (1.0, 3.0, 9.0):
+        with pytest.raises(kk.InputError, match=f"column 4 has the category {value:g}, which fit has not seen"):
+            density_estimator._coded(np.array([2.0, value]), np.array([2.0, 5.0, 7.0]), 4)
+
+
+def test_factors_are_chosen_among_the_fewest_first_up_to_a_quarter_of_the_rows(monkeypatch):
+    tried = []
+
+    def start(self, columns, num, x):
+        tried.append(num)
+        return nn.Linear(1, 1)
+
+    monkeypatch.setattr(kk.DensityEstimator, "_start", start)
+    monkeypatch.setattr(density_estimator, "_bound", lambda *given: torch.zeros(1))
+    for rows, columns in ((41, 12), (100, 2)):
+        kk.DensityEstimator(members=1, steps=0, shapes=False).fit(np.random.default_rng(0).normal(size=(rows, columns)))
+    assert tried == [1, 2, 3, 5, 8, 1, 2, 3]  # 32 of 41 rows have at most 8; 2 values and 2 flags at most 4
+    assert density_estimator.LATENTS == (1, 2, 3, 5, 8, 12, 16, 20, 24, 32)
+
+
+def test_the_defaults_of_an_estimator_are_those_that_its_words_say():
+    assert kk.DensityEstimator().get_params() == {
+        "latent": None, "hidden": (64,), "members": 5, "steps": 400, "learning_rate": 2e-3, "weight_decay": 0.1,
+        "dropout": 0.1, "columns": None, "shapes": True, "draws": 64, "random_state": None,
+    }  # fmt: skip
+
+
+def test_the_weights_of_a_member_are_checked_every_25_steps_and_at_the_end_with_16_draws(monkeypatch):
+    draws, step = [], SimpleNamespace(step=0)
+    monkeypatch.setattr(density_estimator, "_bound", lambda vae, x, num, seed: draws.append(num) or torch.zeros(1))
+
+    def fit(vae, x, *, on_step, steps, **given):
+        draws.clear()
+        for step.step in range(1, steps + 1):
+            on_step(SimpleNamespace(state=step, ema=SimpleNamespace(module=vae)))
+            if draws:
+                checked.append((step.step, draws.pop()))
+
+    checked = []
+    monkeypatch.setattr(density_estimator, "fit", fit)
+    kk.DensityEstimator(members=1, steps=60, latent=1, shapes=False).fit(normal_rows(20)[0])
+    assert checked == [(25, 16), (50, 16), (60, 16)]

@@ -1,8 +1,10 @@
 """Devices without float64, systems without fcntl, and homes that cannot be written."""
 
 import os
+import signal
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from harness.faults import catches
 from kakusan.devices import precise, precise_device
 from kakusan.models.clusters import Classes
 from kakusan.noise import example_streams, rand, stream
+from kakusan.run import launch
 from kakusan.timesteps import StepLaw
 from kakusan.training.device import device_named
 
@@ -220,3 +223,71 @@ def test_gpus_are_found_by_name_and_by_rank_and_round_nothing_by_default(monkeyp
         device_named("cuda:2")
     monkeypatch.setenv("LOCAL_RANK", "1")
     assert [str(device_named(name)) for name in ("cuda", "cuda:0")] == ["cuda:1", "cuda:0"]
+
+
+@pytest.fixture
+def launched(monkeypatch):
+    """What the launcher of torch is asked for, and a place for what it raises."""
+    seen = SimpleNamespace(error=None)
+
+    def elastic(config, program):
+        def run(*arguments):
+            seen.config, seen.words = config, (program, *arguments)
+            if seen.error is not None:
+                raise seen.error
+
+        return run
+
+    monkeypatch.setattr(launch, "elastic_launch", elastic)
+    monkeypatch.setattr(launch.logging, "disable", lambda level: None)
+    monkeypatch.setattr(launch.os, "cpu_count", lambda: 7)
+    monkeypatch.setenv("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "0")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    return seen
+
+
+def test_processes_of_this_machine_run_the_command_with_equal_shares_of_the_cores(launched, monkeypatch):
+    assert launch.launch(["train", "vae"], 3, 2) == 0
+    assert launched.words == (sys.executable, "-m", "kakusan", "train", "vae")
+    config = launched.config
+    assert (config.min_nodes, config.max_nodes, config.nproc_per_node, config.max_restarts) == (1, 1, 3, 2)
+    assert (config.rdzv_backend, config.rdzv_endpoint, config.monitor_interval) == ("c10d", "localhost:0", 0.1)
+    assert config.signals_to_handle == "SIGINT,SIGTERM,SIGUSR1"
+    assert os.environ["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] == "1"
+    assert os.environ["OMP_NUM_THREADS"] == "2"
+    monkeypatch.setenv("OMP_NUM_THREADS", "5")
+    launch.launch([], 9, 0)
+    assert os.environ["OMP_NUM_THREADS"] == "5"
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    launch.launch([], 9, 0)
+    assert os.environ["OMP_NUM_THREADS"] == "1"
+
+
+def test_the_status_of_several_processes_is_that_of_the_signal_or_of_the_failure(launched, capsys):
+    launched.error = launch.SignalException("stopped", signal.SIGTERM)
+    assert launch.launch([], 2, 0) == 128 + signal.SIGTERM
+    assert capsys.readouterr().err == ""
+    for codes, status in (((-9, -15), 1), ((3, 1), 3), ((2, -9), 2)):
+        failures = {rank: SimpleNamespace(exitcode=code, timestamp=0) for rank, code in enumerate(codes)}
+        error = launch.ChildFailedError.__new__(launch.ChildFailedError)
+        error.failures = failures
+        launched.error = error
+        assert launch.launch([], 2, 0) == status
+        words = "kakusan: a process was killed by signal 9; resume with: kakusan train --resume RUN\n"
+        assert capsys.readouterr().err == (words if status == 1 else "")
+
+
+@pytest.mark.parametrize(
+    ("codes", "verdict"),
+    [
+        ([2, -signal.SIGTERM], (2, None)),
+        ([1, -signal.SIGKILL], (1, signal.SIGKILL)),
+        ([-signal.SIGTERM, -signal.SIGKILL], (1, signal.SIGKILL)),
+        ([-signal.SIGTERM, 0], (1, signal.SIGTERM)),
+        ([0, 3, 1], (3, None)),
+        ([0], (1, None)),
+    ],
+)
+def test_a_job_has_the_status_of_the_process_that_ended_it(codes, verdict):
+    assert launch.verdict(codes) == verdict

@@ -301,3 +301,35 @@ def test_what_is_to_be_typed_follows_from_what_is_damaged(damaged, changes, type
     findings = Findings(**{"run": "r", "finished": True, "in_use_by": None, "checkpoints": checkpoints, **changes})
     assert _to_type(findings, RunDirectory(Path("r"))) == typed
     assert findings.damaged == bool(damaged or findings.records)
+
+
+def test_the_findings_are_told_line_by_line():
+    found = Findings(
+        "r", True, {"pid": 1, "host": "h", "since": "s", "command": ["c"]}, {"run.json": "bad"}, {"one": [], "two": ["a", "b"]},
+        "x changed", True, ["damaged-1"],
+    )  # fmt: skip
+    assert found.lines() == [
+        "r: finished, in use by another process: 1 on h since s (c)",
+        "DAMAGED: bad",
+        "checkpoints/one: intact",
+        "checkpoints/two: DAMAGED: a",
+        "checkpoints/two: DAMAGED: b",
+        "checkpoints/damaged-1: damaged, renamed and never used again; you may delete it",
+        "DAMAGED: data: x changed",
+        "restore the data before continuing",
+    ]
+    assert found.damaged
+    quiet = Findings("r", False, None, data="x unchanged")
+    assert not quiet.damaged
+    assert quiet.lines() == [
+        "r: not finished", "no checkpoint yet", "data: x unchanged",
+        "the run cannot continue without these records; train again with another --out",
+    ]  # fmt: skip
+    quiet.to_type = "type this"
+    assert quiet.lines()[-1] == "continue with: type this"
+    assert Findings("m", True, None, is_file=True, to_type="t").lines() == [
+        "m: exported model, intact",
+        "continue with: t",
+    ]
+    assert Findings("m", True, None, {"m": "bad"}, is_file=True).lines() == ["DAMAGED: bad"]
+    assert Findings("r", True, None, data_changed=True).record()["damaged"]

@@ -1,6 +1,7 @@
 """Runs of models of labels: trained, sampled by name, evaluated and used as classifiers."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ from kakusan.run.families.conv import ConvHierarchyConfig, ConvVAEConfig
 from kakusan.run.families.diffusion import DiffusionConfig
 from kakusan.run.families.hierarchy import HierarchyConfig
 from kakusan.run.families.vae import VAEConfig
-from kakusan.run.labels import cond_of
+from kakusan.run.labels import cond_of, index_of, indices_of
 
 NAMES = ("cat", "dog")
 
@@ -254,3 +255,59 @@ def test_the_notes_form_of_the_third_term_refuses_labels(photos):
     config = HierarchyConfig(third_term="notes").for_labels(open_data(photos))
     with pytest.raises(InputError, match="leave third_term exact"):
         build(config, (1, 8, 8))
+
+
+def test_labels_become_indices_and_unknown_ones_are_named_with_the_first_twenty_classes():
+    assert indices_of(NAMES, ["dog", "", "cat"]).tolist() == [1, -1, 0]
+    assert indices_of(NAMES, torch.tensor([5])).tolist() == [5]
+    assert (index_of(NAMES, "dog"), index_of(NAMES, 0), index_of(NAMES, 1)) == (1, 0, 1)
+    assert cond_of(NAMES, 1, 3).tolist() == [1, 1, 1]
+    assert cond_of(NAMES, ["dog", "cat"], 2).tolist() == [1, 0]
+    for label in (-1, 2, False, "each"):
+        with pytest.raises(InputError, match=r"the model has no class .*its classes are cat, dog$"):
+            index_of(NAMES, label)
+    many = [f"class{k}" for k in range(21)]
+    with pytest.raises(
+        InputError, match=r"no class 'klass20'; did you mean 'class20'\? its classes are class0, .*class19, \.\.\.$"
+    ):
+        index_of(many, "klass20")
+    with pytest.raises(InputError, match=r"class18, class19$"):
+        index_of(many[:20], 20)
+    for label in ("each", "cat", 0):
+        with pytest.raises(InputError, match="this model is not conditional on labels; omit the label"):
+            cond_of((), label, 2)
+
+
+def test_the_use_of_labels_is_told_with_ten_names_and_the_unlabeled_examples():
+    names = tuple(f"c{k}" for k in range(11))
+    config = DiffusionConfig(condition="labels", classes=names, clusters=1024)
+    data = SimpleNamespace(train_cond=torch.tensor([0, -1, -1, 3]), classes=names)
+    assert label_lines(config, data, own_data=True) == [
+        "conditional on 11 classes: c0, c1, c2, c3, c4, c5, c6, c7, c8, c9, ...",
+        "2 unlabeled examples get labels from up to 1,024 clusters of all examples",
+    ]
+    config = DiffusionConfig(condition="labels", classes=names[:10])
+    data.train_cond = None
+    assert label_lines(config, data, own_data=True) == [
+        "conditional on 10 classes: c0, c1, c2, c3, c4, c5, c6, c7, c8, c9"
+    ]
+    one = SimpleNamespace(train_cond=None, classes=("x",))
+    assert label_lines(DiffusionConfig(), one, own_data=True) == ["all labels are x, so they are not used"]
+
+
+@pytest.mark.parametrize(
+    ("clusters", "labels", "settings", "wanted"),
+    [
+        (0, [0, 1], {}, ("labels", 0)),
+        (0, [0, -1], {}, ("labels", 1024)),
+        (2000, [0, -1], {}, ("labels", 2000)),
+        (5, [0, 1], {"condition": "clusters"}, ("clusters", 5)),
+        (5, [0, 1], {"condition": "none"}, ("none", 5)),
+    ],
+)
+def test_a_few_labels_are_passed_on_through_at_least_1024_clusters(clusters, labels, settings, wanted):
+    data = SimpleNamespace(train_cond=torch.tensor(labels), classes=NAMES, labeled_by="folders", name="x")
+    config = DiffusionConfig(clusters=clusters, **settings).for_labels(data)
+    assert (config.kind_of_condition, config.clusters) == wanted
+    assert config.num_conditions == {"labels": 3, "clusters": 5, "none": 0}[wanted[0]]
+    assert VAEConfig(condition="labels", classes=NAMES).num_conditions == 2

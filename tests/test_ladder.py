@@ -24,7 +24,7 @@ from kakusan.recipes import find
 from kakusan.run.build import build, scale_of
 from kakusan.run.evaluate import evaluate
 from kakusan.run.families.learned_noise import LearnedNoiseConfig, schedule_of
-from kakusan.run.ladder import RUNGS, Wanted, distance_words, latent_bits, lines
+from kakusan.run.ladder import OBSERVED, RUNGS, Wanted, _flags, _in_all, distance_words, latent_bits, lines, read
 from kakusan.run.recipe import from_record
 from kakusan.run.report.ladder_words import ENGLISH, JAPANESE
 
@@ -449,3 +449,61 @@ def test_a_distance_is_shown_with_its_error_and_nothing_without_one():
     assert distance_words(None) == ""
     found = {"measures": {"frechet_distance_n100": {"value": 1.5, "standard_error": 0.25}}}
     assert distance_words(found) == "1.50 ± 0.25"
+
+
+def test_the_request_of_a_ladder_is_told_planned_and_typed_again():
+    wanted = Wanted(Path("out"), size=(8, 16), minutes=2.0, limit=5, seed=3)
+    assert _in_all(wanted) == ", about 12 minutes of training; measuring takes about half as long"
+    assert _in_all(Wanted(Path("out"), steps=7)) == ""
+    flags = "--out out --size 8x16 --minutes 2 --limit 5 --seed 3"
+    assert _flags(wanted) == flags.split()
+    assert _flags(Wanted(Path("out"), steps=7)) == ["--out", "out", "--steps", "7"]
+    plan = wanted.plan()
+    assert {name: plan[name] for name in plan if name != "rungs"} == {
+        "data": "mnist", "size": [8, 16], "minutes": 2.0, "steps": None, "limit": 5, "samples": 1000, "seed": 3,
+    }  # fmt: skip
+    assert list(plan["rungs"]) == ["vae", "two-levels", "levels", "learned-noise", "fixed-noise", "ddpm"]
+    assert [rung.latents for rung in RUNGS] == [
+        "1 of 32", "2, of 32 and 16", "8, of 32 down to 4", "8, data-sized", "8, data-sized", "1,000, data-sized",
+    ]  # fmt: skip
+    assert OBSERVED.startswith("the probability of the same 8-bit pixels: a Gaussian, integrated over the bin of each")
+
+
+def test_every_rung_has_the_settings_of_its_words():
+    chosen = {rung.name: rung.chosen() for rung in RUNGS}
+    assert chosen["vae"].model.hidden == (512, 512)
+    for name, latents in (("two-levels", (32, 16)), ("levels", (32, 28, 24, 20, 16, 12, 8, 4))):
+        model, optim = chosen[name].model, chosen[name].optim
+        assert (model.latents, model.variance, model.hidden) == (latents, "learned", 512)
+        assert (model.upper_hidden, model.layers) == (128, 2)
+        assert (optim.lr, optim.weight_decay, optim.warmup, optim.decay) == (5e-4, 0.01, 100, "linear")
+        assert (optim.clip, optim.batch, optim.ema) == (1.0, 128, 0.1)
+    model, optim = chosen["ddpm"].model, chosen["ddpm"].optim
+    assert (model.network, model.width, model.blocks, model.clusters) == ("cosine", 256, 2, 0)
+    assert (model.guidance, model.end_log_snr, model.depth) == (1.0, 6.0, 1000)
+    assert (optim.method, optim.lr, optim.warmup, optim.batch) == ("adam", 2e-3, 100, 64)
+    assert [chosen[name].model.encoder for name in ("learned-noise", "fixed-noise")] == ["learned", "noise"]
+
+
+def test_the_lines_of_a_ladder_have_every_number_in_its_column():
+    bound = {"bits_per_dim": 2.5, "standard_error": 0.25, "terms": {"reconstruction": 2.0}, "num_images": 1200}
+    rung = {"name": "vae", "likelihood": bound, "latent_bits_per_dim": 0.5, "change": None, "samples": None}
+    measures = {"measures": {"frechet_distance_n10": {"value": 1.0, "standard_error": 0.5}, "recall": {"value": 1}}}
+    change = {"difference": -0.125, "standard_error": 0.0625}
+    record = {"rungs": [rung, rung | {"change": change, "samples": measures}], "budget": "2 minutes"}
+    header, first, second, last = lines(record)
+    assert header.split() == ["rung", "bits/dim", "reconstruction", "latents", "change", "distance"]
+    assert first.split() == ["1", "vae", "2.500", "±", "0.2500", "2.000", "0.500"]
+    assert second.split() == ["2", *first.split()[1:], "-0.125", "±", "0.0625", "1.00", "±", "0.50"]
+    assert len(second) == len(header)
+    assert last == "on the first 1,200 held-out examples; 2 minutes each; lower is better"
+
+
+def test_a_damaged_record_of_a_ladder_is_refused(tmp_path):
+    for content, words in ((b"[1]", "must hold a table, got list"), (b"{", "cannot be read"), (None, "cannot be read")):
+        if content is not None:
+            (tmp_path / "ladder.json").write_bytes(content)
+        else:
+            (tmp_path / "ladder.json").unlink()
+        with pytest.raises(kk.InputError, match=f"ladder.json {words}.*; choose another --out"):
+            read(tmp_path)

@@ -13,7 +13,8 @@ import kakusan as kk
 from harness.faults import catches
 from harness.support import call
 from kakusan.errors import InputError
-from kakusan.run.memory import step_bytes
+from kakusan.recipes import find
+from kakusan.run.memory import memory_errors, memory_words, step_bytes
 from kakusan.training.loop import Trainer
 from kakusan.training.settings import Budget, Optim
 
@@ -57,7 +58,8 @@ MEASURED = """
 import re
 import torch
 import kakusan as kk
-from kakusan.run.memory import step_bytes
+from kakusan.recipes import find
+from kakusan.run.memory import memory_errors, memory_words, step_bytes
 from kakusan.training.loop import Trainer
 from kakusan.training.settings import Budget, Optim
 
@@ -165,3 +167,39 @@ def test_an_error_that_is_not_about_memory_is_kept(images, tmp_path, monkeypatch
     monkeypatch.setattr(Trainer, "step", broken)
     with pytest.raises(RuntimeError, match="a fault of ours"):
         kk.train("mnist-vae", data=images, steps=2, out=tmp_path / "run", hidden=(8,), latent=2, batch=8)
+
+
+SIZES = "lower --optim.batch (now 128), the size of the images, or the widths of the model"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"),
+        RuntimeError("can't allocate memory"),
+        RuntimeError("not enough memory: you tried to allocate"),
+        RuntimeError("DefaultCPUAllocator: failed"),
+    ],
+)
+def test_every_kind_of_exhausted_memory_names_the_sizes_to_lower(error):
+    recipe = find("mnist-vae")
+    assert recipe.optim.batch == 128
+    with pytest.raises(InputError) as found, memory_errors(recipe):
+        raise error
+    assert str(found.value) == f"out of memory; {SIZES}"
+    assert found.value.__cause__ is error
+    assert memory_words(3 * GIB // 2, GIB // 4, recipe) == f"1.5 GiB of memory, and 0.2 GiB are free; {SIZES}"
+
+
+def test_a_step_of_a_small_data_set_is_estimated_from_its_examples_again():
+    """Three examples fill a batch of four, and the activations of four count."""
+    x, module, seen = torch.randn(3, 5), nn.Linear(5, 2), []
+
+    def loss(indices, randomness):
+        seen.append(indices.tolist())
+        return module(x[indices]).square().mean(1)
+
+    trainer = Trainer(module, loss, 3, Optim(batch=8), Budget(steps=1), 0, torch.device("cpu"))
+    assert step_bytes(trainer) == FLOAT * (5 * (5 * 2 + 2) + 8 * (5 + 2))
+    assert seen == [[0, 1, 2, 0]]

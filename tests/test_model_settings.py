@@ -2,25 +2,29 @@
 
 import dataclasses
 import warnings
+from typing import Literal, get_args, get_origin, get_type_hints
 
 import numpy as np
 import pytest
 import torch
 
 from harness.faults import catches
+from kakusan.errors import InputError
 from kakusan.recipes import find
 from kakusan.run.build import build, start_at, training_loss
 from kakusan.run.families import FAMILIES
 from kakusan.run.families.base import DRAWS
 from kakusan.run.families.conv import ConvHierarchyConfig, ConvVAEConfig
+from kakusan.run.families.diffusers import SchedulerSettings, UNetSettings
 from kakusan.run.families.diffusion import DiffusionConfig
 from kakusan.run.families.dirichlet import DirichletConfig
 from kakusan.run.families.hierarchy import HierarchyConfig
 from kakusan.run.families.learned_noise import LearnedNoiseConfig
 from kakusan.run.families.tables import TableConfig
-from kakusan.run.families.vae import VAEConfig
+from kakusan.run.families.vae import VAEConfig, check_sizes
 from kakusan.run.families.values import SeriesConfig, TableDiffusionConfig
 from kakusan.run.trained_model import TrainedModel
+from kakusan.settings import Between, Length
 
 IMAGES = torch.randint(0, 256, (60, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 LARGER = torch.randint(0, 256, (60, 1, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
@@ -196,3 +200,158 @@ def test_each_form_of_the_third_term_has_its_name():
     exact, notes = FAMILIES["hierarchy"]().detail_lines({"third_term": {"exact": numbers, "notes": numbers}})
     assert exact.endswith("the ELBO")
     assert notes.endswith("the study notes' form of the third term")
+
+
+DIFFUSIONS, CONVOLUTIONAL = "diffusion diffusers", "conv-vae conv-hierarchy"
+VALUES = f"{DIFFUSIONS} table-diffusion series"
+# Of each setting of a number, a text or several values: the values that are allowed, and the families
+RANGES = {
+    ("clusters", "from 0 to 4,096"): f"{VALUES} vae hierarchy {CONVOLUTIONAL} table-vae",
+    ("classes", "0 to 4,096; 1 to 200"): f"{VALUES} vae hierarchy {CONVOLUTIONAL} table-vae",
+    ("condition", "none, clusters, labels"): f"{VALUES} vae hierarchy {CONVOLUTIONAL} table-vae",
+    ("depth", "from 1 to 100,000"): VALUES,
+    ("depth", "from 2 to 100"): "learned-noise",
+    ("schedule", "linear, cosine, sigmoid"): VALUES,
+    ("prediction", "eps, x, v, mean, score"): VALUES,
+    ("variance", "unit, beta, beta_tilde, fixed_large, learned"): DIFFUSIONS,
+    ("variance", "beta, beta_tilde, fixed_large, learned"): "table-diffusion series",
+    ("variance", "unit, learned"): "hierarchy",
+    ("objective", "simple, path, pair, single"): VALUES,
+    ("focus", "from -100 to 100; from 0.01 to 100"): VALUES,
+    ("focus_share", "from 0 to 1"): VALUES,
+    ("label_dropout", "from 0 to below 1"): VALUES,
+    ("guidance", "from 1 to 100"): DIFFUSIONS,
+    ("guidance_range", "from -100 to 100; from -100 to 100"): VALUES,
+    ("end_log_snr", "from -100 to 100"): VALUES,
+    ("begin", "from 1 to 100,000"): DIFFUSIONS,
+    ("width", "from 8 to 4,096"): f"{VALUES} learned-noise",
+    ("width", "from 8 to 1,024"): CONVOLUTIONAL,
+    ("inner_width", "from 8 to 4,096"): f"{DIFFUSIONS} learned-noise",
+    ("blocks", "from 1 to 32"): f"{VALUES} learned-noise",
+    ("blocks", "from 1 to 16"): CONVOLUTIONAL,
+    ("patch", "from 1 to 64"): f"{DIFFUSIONS} learned-noise",
+    ("fold", "from 1 to 16"): DIFFUSIONS,
+    ("refine", "from 0 to 256"): DIFFUSIONS,
+    ("time", "sinusoidal, table"): VALUES,
+    ("plan", "fixed, data"): DIFFUSIONS,
+    ("likelihood", "gaussian, discretized"): DIFFUSIONS,
+    ("clip_range", "from 1 to 1,000"): "diffusers",
+    ("encoder", "learned, noise"): "learned-noise",
+    ("hidden", "1 to 32; from 1 to 65,536"): "vae table-vae",
+    ("hidden", "from 1 to 65,536"): "hierarchy",
+    ("activation", "relu, tanh, silu"): "vae hierarchy table-vae",
+    ("latent", "from 1 to 65,536"): "vae conv-vae table-vae",
+    ("importance_samples", "from 1 to 10,000"): f"vae hierarchy {CONVOLUTIONAL} table-vae",
+    ("upper_hidden", "from 1 to 65,536"): "hierarchy conv-hierarchy",
+    ("layers", "from 1 to 16"): "hierarchy",
+    ("latents", "1 to 16; from 1 to 65,536"): "hierarchy",
+    ("latents", "1 to 15; from 1 to 65,536"): "conv-hierarchy",
+    ("third_term", "exact, notes"): "hierarchy",
+    ("maps", "from 1 to 256"): "conv-hierarchy",
+    ("dropout", "from 0 to below 1"): "table-vae unet",
+    ("columns", "0 to 4,096; 2 to 200,000"): "table-vae table-diffusion",
+    ("label", "0 to 1,000"): "table-vae table-diffusion",
+    ("centers", "0 to 16; from -1e+150 to 1e+150"): "series",
+    ("scales", "0 to 16; above 0 and at most 1e+150"): "series",
+    ("concentration", "from 1e-06 to 1e+06"): "dirichlet",
+    ("sample_size", "from 1 to 4,096; from 1 to 4,096; from 1 to 4,096"): "unet",
+    ("time_embedding_type", "positional, learned"): "unet",
+    ("freq_shift", "from 0 to 1"): "unet",
+    ("downsample_padding", "from 0 to 1"): "unet",
+    ("mid_block_type", "UNetMidBlock2D"): "unet",
+    ("block_out_channels", "1 to 12; from 1 to 4,096"): "unet",
+    ("layers_per_block", "from 1 to 32"): "unet",
+    ("mid_block_scale_factor", "from -1,000 to 1,000"): "unet",
+    ("act_fn", "silu, swish, mish, gelu, relu"): "unet",
+    ("norm_eps", "above 0 and at most 1"): "unet",
+    ("resnet_time_scale_shift", "default, scale_shift"): "unet",
+    ("num_train_timesteps", "from 1 to 100,000"): "unet scheduler",
+    ("beta_start", "above 0 and below 1"): "scheduler",
+    ("beta_end", "above 0 and below 1"): "scheduler",
+    ("beta_schedule", "linear, scaled_linear, squaredcos_cap_v2, sigmoid"): "scheduler",
+    ("trained_betas", "1 to 100,000"): "scheduler",
+    **{
+        (name, "from 1 to 4,096"): "unet"
+        for name in (
+            "in_channels", "out_channels", "time_embedding_dim", "attention_head_dim", "norm_num_groups",
+            "attn_norm_num_groups",
+        )
+    },
+    **{(f"{name}_type", "conv, resnet"): "unet" for name in ("downsample", "upsample")},
+    **{
+        (f"{way.lower()}_block_types", f"1 to 12; {', '.join(f'{kind}' for kind in kinds)}"): "unet"
+        for way, sample in (("Down", "Downsample"), ("Up", "Upsample"))
+        for kinds in [[
+            f"{way}Block2D", f"Attn{way}Block2D", f"Resnet{sample}Block2D", f"Skip{way}Block2D", f"AttnSkip{way}Block2D",
+        ]]
+    },
+}  # fmt: skip
+
+
+def allowed(kind):
+    """Ranges, lengths and choices in a type, from the outside to the inside."""
+    if get_origin(kind) is Literal:
+        return [", ".join(get_args(kind))]
+    own = [repr(one) for one in getattr(kind, "__metadata__", ()) if isinstance(one, Between | Length)]
+    return own + [words for part in get_args(kind) for words in allowed(part)]
+
+
+def test_every_setting_of_every_family_has_its_range():
+    found, kinds = {}, {name: family().config for name, family in FAMILIES.items()}
+    for family, kind in (kinds | {"unet": UNetSettings, "scheduler": SchedulerSettings}).items():
+        known = {field.name for field in dataclasses.fields(kind)}
+        for name, hint in get_type_hints(kind, include_extras=True).items():
+            by_registry = name == "network" or (name == "likelihood" and family not in DIFFUSIONS.split())
+            words = "; ".join(allowed(hint))
+            if name in known and words and not by_registry:
+                found.setdefault((name, words), set()).add(family)
+    assert found == {place: set(families.split()) for place, families in RANGES.items()}
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        (VAEConfig(importance_samples=1), None),
+        (HierarchyConfig(importance_samples=2, third_term="notes"), "importance_samples above 1 need the exact form"),
+        (HierarchyConfig(importance_samples=1, third_term="notes"), None),
+        (DiffusionConfig(depth=5, begin=6, width=8), r"model\.begin must lie in 1\.\.5, the model's own steps, got 6"),
+        (DiffusionConfig(depth=5, begin=5, width=8, inner_width=8, blocks=1), None),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused_before_a_model_is_built(config, words):
+    if words is None:
+        assert build(config, (1, 8, 8)) is not None
+        return
+    with pytest.raises(InputError, match=words):
+        build(config, (1, 8, 8))
+
+
+@pytest.mark.parametrize(
+    ("sizes", "words"), [({"a": (1,), "b": (2, 0)}, r"b needs .* at least 1, got \(2, 0\)"), ({"a": ()}, "a needs")]
+)
+def test_sizes_of_layers_are_at_least_one(sizes, words):
+    check_sizes(a=(1, 1))
+    with pytest.raises(InputError, match=words):
+        check_sizes(**sizes)
+
+
+def test_an_example_has_two_numbers_or_more_and_a_model_no_more_than_two_billion_parameters():
+    with pytest.raises(InputError, match=r"2 to [\d,]+ numbers, got the shape \(1, 1, 1\)"):
+        build(VAEConfig(), (1, 1, 1))
+    assert build(VAEConfig(hidden=(2,), latent=1), (1, 1, 2)) is not None
+    with pytest.raises(InputError, match=r"more than 2,000,000,000; make it narrower or shallower"):
+        build(VAEConfig(hidden=(44_700, 44_700), latent=1), (1, 1, 2))  # 2 x 44,700^2 is about 4 billion
+
+
+def test_few_examples_are_estimated_about_a_thousand_times():
+    family = FAMILIES["diffusion"]()
+    assert [family.repeats(num) for num in (0, 1, 7, 249, 250, 5000)] == [1, 1000, 143, 5, 1, 1]
+    assert [FAMILIES["vae"]().repeats(num) for num in (1, 5000)] == [1, 1]
+
+
+def test_the_log_odds_of_pixels_that_are_never_or_always_set_begin_at_a_thousandth():
+    config = VAEConfig(hidden=(2,), latent=1, likelihood="bernoulli")
+    module, data = build(config, (1, 1, 3)), torch.tensor([[0, 255, 255], [0, 255, 0]], dtype=torch.uint8)
+    start_at(module, config, data.view(2, 1, 1, 3))
+    odds = np.log(np.array([0.001, 0.999, 0.5]) / np.array([0.999, 0.001, 0.5]))
+    np.testing.assert_allclose(module.decoder.out.bias.detach().numpy(), odds, rtol=0, atol=1e-4)

@@ -14,6 +14,7 @@ from harness.faults import catches
 from harness.support import call
 from kakusan.run.directory import RunDirectory
 from kakusan.run.figures import closest_pairs
+from kakusan.run.report import page
 from kakusan.run.report.page import render, write_report
 from kakusan.run.report.words import ENGLISH, JAPANESE, LANGUAGES
 from kakusan.run.session import MAY_RISE, Session
@@ -193,3 +194,68 @@ def test_samples_stand_above_the_training_images_that_they_resemble_most(tmp_pat
     ((figure, path, _, columns),) = drawn
     assert figure[:, 0, 0, 0].tolist() == [7, 3, 9, 120, 105, 105]
     assert (path, columns) == (tmp_path / "closest.png", 3)
+
+
+@pytest.mark.parametrize(
+    ("error", "shown"), [(None, ""), (0.0051, "0.01"), (0.0049, "0.005"), (0.3, "0.30"), (0.0, "0.000")]
+)
+def test_an_error_that_two_digits_would_hide_has_one_more(error, shown):
+    assert page._numbers({"value": 2.345, "standard_error": error}, 2) == {"value": "2.35", "error": shown}
+
+
+def test_weak_noise_is_that_of_the_first_three_steps_if_it_costs_a_quarter_of_the_bits():
+    likelihood = {"bits_per_dim": 4.0, "levels": [level("t = 1", 0.75), level("t = 2..3", 0.25), level("t = 4", 3.0)]}
+    (note,) = page._notes({"likelihood": likelihood}, ENGLISH)
+    assert note.startswith("25% of these bits are spent at t <= 3, ")
+    likelihood["levels"][0]["bits_per_dim"] = 0.74
+    assert page._notes({"likelihood": likelihood}, ENGLISH) == []
+    (note,) = page._notes({"likelihood": {"bits_per_dim": 9.75}, "floor_bits_per_dim": 9.5}, ENGLISH)
+    assert "below 9.500 bits/dim" in note
+    assert "is 0.250 above that limit" in note
+    assert page._notes({"floor_bits_per_dim": 9.5}, ENGLISH) == []
+
+
+def test_the_small_print_has_nats_bits_and_both_parts_of_the_error():
+    likelihood = {"nats": 12.34, "bits_per_example": 17.8, "num_images": 1200, "estimator": "two draws"}
+    plain = "12.3 nats or 18 bits per example, from 1,200 examples. Estimator: two draws."
+    assert page._small_notes(None, ENGLISH) == []
+    assert page._small_notes(likelihood, ENGLISH) == [plain]
+    likelihood |= {"standard_error_monte_carlo": 0.0, "standard_error_images": 0.00004}
+    noise = "Monte Carlo part of the standard error: 0.0000."
+    assert page._small_notes(likelihood, ENGLISH) == [plain, noise]
+    likelihood["standard_error_images"] = 0.0123
+    assert page._small_notes(likelihood, ENGLISH) == [
+        plain, f"{noise} Part that comes from the choice of examples: 0.0123.",
+    ]  # fmt: skip
+
+
+def test_a_profile_shows_noise_levels_that_cost_something_or_else_the_latents():
+    shown = page._profile({"levels": [level("t = 1", 0.5), level("t = 2", -0.0001), level("t = 3", 9e-5)]}, [], ENGLISH)
+    assert shown["alt"] == f"{ENGLISH['levels_alt']}: t = 1 0.5000, t = 2 -0.0001"
+    assert shown["caption"] == ENGLISH["levels"]
+    latents = [{"name": "z_1", "bits": [1.0, 2.0], "total": 3.0, "collapsed": []}]
+    shown = page._profile({}, latents, ENGLISH)
+    assert shown["alt"] == f"{ENGLISH['latents_alt']}: z_1 3.0 {ENGLISH['bits']}"
+    assert shown["caption"] == ENGLISH["latents"]
+    assert page._profile({"levels": [level("t = 3", 9e-5)]}, [], ENGLISH) is None
+
+
+def test_curves_are_drawn_of_complete_lines_from_the_first_value_to_the_last():
+    history = [
+        {"step": 1, "examples": 10, "loss": 4.125},
+        {"step": 2, "examples": 20, "loss": None, "bits_per_dim": 3.456, "standard_error": None},
+        {"step": 3, "examples": 30, "loss": 2.0, "bits_per_dim": 2.0, "standard_error": 0.1},
+    ]
+    assert page._bound_curve(history, ENGLISH)["alt"].endswith("from 3.46 to 2.00")
+    assert page._loss_curve(history, ENGLISH)["alt"].endswith("from 4.12 to 2")
+    assert page._bound_curve(history[:1], ENGLISH) is None
+    assert page._loss_curve(history[:2], ENGLISH) is None
+    assert page._loss_curve(history[::2], ENGLISH) is not None
+
+
+def test_settings_are_listed_by_their_dotted_names_and_former_spellings_have_their_meaning():
+    table = {"model": {"hidden": [8, 4], "unet": {"width": 3}}, "seed": None}
+    assert page._flat(table) == [("model.hidden", "8, 4"), ("model.unet.width", "3"), ("seed", "None")]
+    (row,) = page._measures({"measures": {"recognised": {"value": 0.5}}, "floor": {}}, ENGLISH)
+    meaning = ENGLISH["meanings"]["recognized"]
+    assert row == {"name": "recognized", "value": "0.5000", "error": "", "real": "", "meaning": meaning}

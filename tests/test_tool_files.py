@@ -1,6 +1,8 @@
 """The files of the tools: each option is used, figures show what they name, and tables hold the right columns."""
 
 import csv
+import dataclasses
+import inspect
 import io
 import math
 from types import SimpleNamespace
@@ -13,9 +15,11 @@ from torch.testing import assert_close
 
 from harness.faults import catches
 from kakusan.data.forms.images import ImageForm
+from kakusan.errors import InputError
 from kakusan.likelihood.ranking import Ranking
 from kakusan.likelihood.scores import Scores
 from kakusan.models.diffusion import Diffusion
+from kakusan.noise import stream
 from kakusan.run.build import build
 from kakusan.run.families.vae import VAEConfig
 from kakusan.run.model_file import ExportedModel, Facts, Source
@@ -284,3 +288,83 @@ def test_an_example_of_unknown_class_is_encoded_with_its_likeliest(monkeypatch):
     for classes, wanted in ((known, [2, 0]), (unknown, [1, 0])):
         monkeypatch.setattr("kakusan.run.tools.latents.split", lambda model, classes=classes: (None, classes))
         assert MeanLatents(model).cond_of(torch.zeros(2, 1)).tolist() == wanted
+
+
+def test_scores_are_told_with_the_examples_that_are_too_close_and_those_with_holes():
+    found = scored()
+    close = dataclasses.replace(found, ranking=dataclasses.replace(found.ranking, num_open=3))
+    assert found.lines()[0] == "4 examples of x, 70 evaluations; log p(x) is at least:"
+    holes = "1 row with missing values: a bound covers observed values only, so it is higher with fewer of them"
+    assert found.lines()[3:] == [f"caution: {holes}"]
+    assert close.lines()[3:] == [
+        "3 examples are too close to the last of these to tell which belong here", f"caution: {holes}",
+    ]  # fmt: skip
+    plain = dataclasses.replace(found, names=(), observed=(), num_incomplete=0)
+    assert len(plain.lines()) == 3
+    assert plain.lines()[1].split()[:2] == ["2", "2.00"]
+    assert list(plain.rows()[0]) == [
+        "example",
+        "nats",
+        "nats_stderr",
+        "bits_per_dim",
+        "bits_per_dim_stderr",
+        "evaluations",
+    ]
+    assert plain.record() | {"strangest": []} == {
+        "num_examples": 4, "mean_bits_per_dim": 9.5, "evaluations": 70, "open": 0, "strangest": [],
+    }  # fmt: skip
+    assert close.record()["open"] == 3
+
+
+def test_a_score_that_is_no_number_is_null_in_the_record_and_left_out_of_the_mean():
+    found = scored()
+    found.ranking.scores.bits_per_dim[2] = math.nan
+    record = found.record()
+    assert [one["bits_per_dim"] for one in record["strangest"]] == [None, 8]
+    assert record["mean_bits_per_dim"] == pytest.approx((8 + 9 + 11) / 3)
+
+
+def test_the_defaults_of_scores_are_twenty_examples_128_evaluations_and_eight_estimates_for_a_map():
+    defaults = {name: one.default for name, one in inspect.signature(score.score).parameters.items()}
+    assert (defaults["top"], defaults["evaluations"], defaults["error"], defaults["seed"]) == (20, 128, None, 0)
+    asked = []
+    latents = SimpleNamespace(cond_of=lambda x: None, estimates=lambda *given: asked.append(given[1:]) or [given[0]])
+    model = SimpleNamespace(
+        examples=lambda data: data,
+        batches=lambda data, seed: lambda rows: data[rows],
+        family=SimpleNamespace(latents=lambda model: latents),
+    )
+    score.error_map(model, torch.zeros(2, 1, 3, 3), 4)
+    ((num, randomness, cond),) = asked
+    assert (num, cond) == (8, None)
+    assert torch.equal(torch.randn(3, generator=randomness), torch.randn(3, generator=stream(4, "map")))
+
+
+def test_files_of_tools_have_their_endings_and_one_example_is_a_number_or_an_image(files, tmp_path):
+    path, data = files / "discretized.safetensors", str(files / "x.npy")
+    for use, words in (
+        (lambda: encode.encode_file(path, data, tmp_path / "z.csv"), r"--out must end in \.npy, got .*z\.csv"),
+        (lambda: interpolate.interpolate_file(path, "0", "1", tmp_path / "i.gif"), r"end in \.png or \.npy, got"),
+        (lambda: score.score(path, data, out=tmp_path / "s.txt"), r"end in \.csv, got"),
+        (lambda: score.score(path, data, map=tmp_path / "m.npy"), r"end in \.png, got"),
+        (
+            lambda: one_example(load(path), path, "no.png"),
+            "number of a held-out example or an image file, got 'no.png'",
+        ),
+    ):
+        with pytest.raises(InputError, match=words):
+            use()
+    (tmp_path / "damaged.png").write_bytes(b"none")
+    with pytest.raises(InputError, match=r"damaged\.png is not a usable image \(.*give one image file of any size"):
+        one_example(load(path), path, str(tmp_path / "damaged.png"))
+    assert encode.encode_file(path, data, tmp_path / "new" / "Z.NPY") == (7, 3)
+    with pytest.raises(InputError, match="exists and is left unchanged"):
+        encode.encode_file(path, data, tmp_path / "new" / "Z.NPY")
+
+
+def test_the_number_of_a_held_out_example_is_below_their_number(monkeypatch):
+    dataset = SimpleNamespace(test=torch.arange(3))
+    monkeypatch.setattr("kakusan.run.tools.files.data_of", lambda *given: dataset)
+    monkeypatch.setattr("kakusan.run.tools.files.open_source", lambda run: None)
+    with pytest.raises(InputError, match=r"held-out examples are 0\.\.2, got 3"):
+        one_example(None, "run", "3")

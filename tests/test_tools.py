@@ -16,17 +16,20 @@ from harness.faults import catches
 from harness.support import call, seeded
 from kakusan.errors import InputError
 from kakusan.likelihood.evaluation import Estimate, summarize
+from kakusan.likelihood.sequential import confidence_radius
+from kakusan.likelihood.step_groups import default_law
 from kakusan.models.diffusion import Diffusion
 from kakusan.oracles import GaussianWorld
 from kakusan.recipes import find
 from kakusan.run.build import build
 from kakusan.run.evaluate import measure_bound
+from kakusan.run.families.hierarchy import HierarchyConfig
 from kakusan.run.finish import averaged_model
-from kakusan.run.looks import measure_until_decided
+from kakusan.run.looks import Stopped, _interval, measure_until_decided
 from kakusan.run.precision import plan_words, repeated_until
 from kakusan.run.tools.files import write_new
 from kakusan.run.tools.interpolate import interpolate, interpolate_file
-from kakusan.run.tools.latents import NoiseLatents
+from kakusan.run.tools.latents import MeanLatents, NoiseLatents
 from kakusan.run.tools.reconstruct import in_pairs
 from kakusan.run.trained_model import TrainedModel
 from kakusan.schedule import Schedule
@@ -432,3 +435,82 @@ def test_a_run_ends_with_its_averaged_weights(vae):
     for found, wanted in zip(model.chain.parameters(), averaged.parameters(), strict=True):
         assert torch.equal(found, wanted)
     assert any(not torch.equal(a, b) for a, b in zip(last.parameters(), averaged.parameters()))
+
+
+@pytest.mark.parametrize(("num", "looks"), [(1, "1 look"), (3, "3 looks")])
+def test_the_decision_of_a_comparison_is_told_with_its_looks_and_its_interval(num, looks):
+    stopped = Stopped(True, -0.5, -0.25, 0.95, num, 1234)
+    interval = "(95% interval at every look, now -0.5000 to -0.2500 bits/dim)"
+    assert stopped.words(("a", "b")) == f"decided after {looks}: a needs fewer bits {interval}"
+    assert dataclasses.replace(stopped, decided=False).words(("a", "b")) == (
+        f"not decided after {looks} at all 1,234 examples; only more examples help {interval}"
+    )
+
+
+def test_the_interval_of_a_comparison_is_in_bits_per_value_around_the_mean_difference():
+    nats = torch.tensor([[3.0, 1.0, 5.0], [1.0, 1.0, 1.0]], dtype=torch.float64)
+    blocks = [
+        tuple(summarize(Estimate({"bound": x}, {"bound": None}, None, None, 3, ""), 4) for x in nats) for _ in range(2)
+    ]
+    low, high = _interval(blocks)
+    difference = torch.tensor([2.0, 0.0, 4.0] * 2, dtype=torch.float64)
+    radius = confidence_radius(difference.std(), 6).item() / (4 * math.log(2))
+    assert (low, high) == pytest.approx((-2 / (4 * math.log(2)) - radius, -2 / (4 * math.log(2)) + radius))
+
+
+def test_a_reconstruction_of_a_hierarchy_draws_up_to_its_level_and_comes_down_by_the_means():
+    torch.manual_seed(0)
+    chain = build(HierarchyConfig(hidden=8, latents=(3, 2), variance="learned"), (1, 4, 4)).double()
+    x, latents = torch.rand(2, 1, 4, 4, dtype=torch.float64), MeanLatents(chain)
+    with torch.no_grad():
+        for t in (1, 2):
+            streams, again = ([seeded(5), seeded(6)] for _ in range(2))
+            z = chain.encode(x, 1).sample(again)
+            if t == 2:
+                z = chain.decode(chain.encode(z, 2).sample(again), 2).mean
+            assert_close(latents.through(x, t, streams), chain.decode(z, 1).mean, rtol=0, atol=0)
+        found = latents.estimates(x, 3, seeded(7))
+        generator = seeded(7)
+        wanted = [chain.decode(chain.encode(x, 1).sample(generator), 1).mean for _ in range(3)]
+        assert_close(found, wanted, rtol=0, atol=0)
+    for t in (0, 3):
+        with pytest.raises(InputError, match=rf"t must lie in 1\.\.2, the model's levels, got {t}"):
+            latents.through(x, t, [seeded(0), seeded(1)])
+    with pytest.raises(InputError, match=r"1\.\.400, the model's timesteps, got 0"):
+        NoiseLatents(CHAIN).through(x, 0, [])
+
+
+def test_estimates_for_a_map_share_their_noise_and_have_the_timesteps_of_equal_cost():
+    x = WORLD.sample(3, seeded(5))
+    found = NoiseLatents(CHAIN).estimates(x, 4, seeded(8))
+    generator = seeded(8)
+    eps = torch.randn(1, 2, generator=generator, dtype=torch.float64)
+    times = default_law(CHAIN).draw(4, generator).tolist()
+    for t, estimate in zip(times, found, strict=True):
+        z = SCHEDULE.signal[t] * x + SCHEDULE.noise[t] * eps
+        assert_close(estimate, CHAIN.data_estimate(z, t))
+
+
+def test_in_a_model_of_labels_the_first_half_of_an_interpolation_has_the_class_of_its_first_end(monkeypatch):
+    seen = []
+    latents = SimpleNamespace(
+        cond_of=lambda x: torch.tensor([2, 5]),
+        encode=lambda x, cond: x,
+        between=lambda a, b, share: (1 - share) * a + share * b,
+        decode=lambda z, cond: seen.append(cond.tolist()) or z,
+    )
+    model = SimpleNamespace(
+        event_shape=(2,),
+        examples=lambda x: torch.as_tensor(x),
+        family=SimpleNamespace(latents=lambda model, steps, solver: latents),
+        batches=lambda x, seed: lambda rows: x[rows],
+        chain=SimpleNamespace(validate=lambda x: None),
+        stored=lambda parts: parts[0],
+    )
+    interpolate(model, np.zeros(2), np.ones(2), 3)
+    assert seen == [[2], [5], [5]]
+    for n in (1, True, 2.0):
+        with pytest.raises(InputError, match="at least 2 examples, its ends, got n = "):
+            interpolate(model, np.zeros(2), np.ones(2), n)
+    with pytest.raises(InputError, match="as many examples, got 1 and 2"):
+        interpolate(model, np.zeros(2), np.ones((2, 2)), 2)
