@@ -17,7 +17,8 @@ from harness.faults import catches
 from harness.support import call
 from kakusan import data as kk_data
 from kakusan.data import open as opening
-from kakusan.data.dataset import from_arrays, split_rows
+from kakusan.data.arrays import dataset_of
+from kakusan.data.dataset import class_indices, from_arrays, split_rows
 from kakusan.data.digits import mnist, mnist_labels
 from kakusan.data.idx import read_idx
 from kakusan.data.open import lasting, open_data
@@ -561,3 +562,206 @@ def test_counts_whose_sum_float64_does_not_hold_are_refused(tmp_path):
     np.save(tmp_path / "x.npy", np.array([[3, 4], [2**53, 2]]))
     with pytest.raises(InputError, match=r"at most 9,007,199,254,740,992, got .* in row 1"):
         open_data(tmp_path / "x.npy", whole=True)
+
+
+NOT_PIXELS = "x: images must be uint8 from 0 to 255, got "
+CORNERS = np.zeros((5, 4, 4))
+
+
+def with_corner(low, high, dtype=np.float64):
+    array = np.full((5, 4, 4), low, dtype)
+    array[4, 3, 3] = high
+    return array
+
+
+@pytest.mark.parametrize(
+    ("array", "sentence"),
+    [
+        (
+            with_corner(0, 1),
+            f"{NOT_PIXELS}float64; if black to white is [0, 1], save (255 * x).round().astype('uint8')",
+        ),
+        (
+            with_corner(-1, 1, np.float32),
+            f"{NOT_PIXELS}float32; if black to white is [-1, 1], save (127.5 * (x + 1)).round().astype('uint8')",
+        ),
+        (
+            with_corner(-1, 1.5),
+            f"{NOT_PIXELS}float64; if black to white is [-1, 1.5], save ((x + 1) * (255 / 2.5)).round().astype('uint8')",
+        ),
+        (
+            with_corner(-1.25, 0.75),
+            f"{NOT_PIXELS}float64; if black to white is [0, 1], save ((x + 1.25) * (255 / 2)).round().astype('uint8')",
+        ),
+        (
+            with_corner(0, 127),
+            f"{NOT_PIXELS}float64; if black to white is [0, 127], save (x * (255 / 127)).round().astype('uint8')",
+        ),
+        (with_corner(0, 128), f"{NOT_PIXELS}float64; if black to white is [0, 128], save x.round().astype('uint8')"),
+        (with_corner(3, 255), f"{NOT_PIXELS}float64; if black to white is [0, 255], save x.round().astype('uint8')"),
+        (
+            with_corner(0, 256),
+            f"{NOT_PIXELS}float64; if black to white is [0, 256], save (x * (255 / 256)).round().astype('uint8')",
+        ),
+        (with_corner(0, np.inf), f"{NOT_PIXELS}float64; it holds NaN or infinite values, which no pixel has"),
+        (CORNERS.astype(complex), f"{NOT_PIXELS}complex128; save numbers from 0 to 255 with .astype('uint8')"),
+        (CORNERS[:0], f"{NOT_PIXELS}float64; save numbers from 0 to 255 with .astype('uint8')"),
+        (np.zeros(5), "x: expected images (N, H, W), (N, H, W, C) or counts (N, K), got shape (5,) of float64"),
+        (
+            np.zeros((16, 16, 3), np.uint8),
+            "x: shape (16, 16, 3) is one image of 3 channels; expected many images, (N, H, W, C)",
+        ),
+        (np.zeros((5, 1, 1), np.uint8), "x: an image must have at least two values, got shape (5, 1, 1, 1)"),
+        (
+            np.zeros((5, 9, 9, 2), np.uint8),
+            "x: expected 1, 3 or 4 channels in the last or second axis, got shape (5, 9, 9, 2)",
+        ),
+        (np.ones((4, 1), int), "x: counts need K >= 2 categories, got shape (4, 1)"),
+        (
+            np.ones((4, 2), bool),
+            "x: an array (N, K) must hold counts, got bool; flattened images belong into x.reshape(n, height, width)",
+        ),
+        (np.full((2, 4097), 0.5), "x: a table has at most 4,096 columns, got 4,097"),
+    ],
+)
+def test_an_array_that_is_no_data_set_is_refused_with_the_way_to_make_it_one(array, sentence):
+    with pytest.raises(InputError) as caught:
+        dataset_of("x", array)
+    assert str(caught.value) == sentence
+
+
+def test_a_short_array_of_three_columns_is_many_images_and_no_photograph():
+    data = dataset_of("x", images(15, 16, 3))
+    assert (data.kind, data.event_shape) == ("images", (1, 16, 3))
+
+
+@pytest.mark.parametrize(
+    ("arrays", "sentence"),
+    [
+        (
+            {"a": (3, 4, 4), "b": (3, 4, 4)},
+            ": expected one array, or arrays named train_images and test_images, got a, b",
+        ),
+        ({}, ": expected one array, or arrays named train_images and test_images, got none"),
+        (
+            {"x_train": (3, 4, 4), "x_test": (3, 5, 4)},
+            ": training and test examples must have one shape, got (1, 4, 4) and (1, 5, 4)",
+        ),
+        (
+            {"x_train": (3, 4, 4), "x_test": (3, 4)},
+            ": training and test arrays must be of one kind, got images and counts",
+        ),
+        ({"train": (3, 4, 4), "training": (3, 4, 4), "test": (3, 4, 4)}, "train, training; rename one"),
+        ({"x_train": (0, 4, 4), "x_test": (2, 4, 4)}, ": expected examples to train on and to hold out, got 0 and 2"),
+    ],
+)
+def test_an_archive_that_is_no_data_set_says_which_arrays_it_has(tmp_path, arrays, sentence):
+    np.savez(tmp_path / "x.npz", **{name: images(*shape) for name, shape in arrays.items()})
+    with pytest.raises(InputError) as caught:
+        open_data(tmp_path / "x.npz")
+    assert str(caught.value).endswith(sentence)
+
+
+def test_data_may_take_half_of_the_memory_and_what_takes_more_is_refused_with_its_size(tmp_path, monkeypatch):
+    from kakusan.data import arrays
+
+    assert arrays.memory_for_data() == os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2
+    np.save(tmp_path / "x.npy", images(4, 8, 8))
+    np.savez(tmp_path / "x.npz", x=images(4, 8, 8))
+    monkeypatch.setattr(arrays, "memory_for_data", lambda: 4 * 64 + 128)  # the header of the file has 128 bytes
+    assert len(open_data(tmp_path / "x.npy", whole=True).train) == len(open_data(tmp_path / "x.npz", whole=True).train)
+    monkeypatch.setattr(arrays, "memory_for_data", lambda: 4 * 64 + 127)
+    for name, words in (("x.npy", "0 GiB do not fit"), ("x.npz", "0 GiB unpacked do not fit")):
+        with pytest.raises(InputError, match=f"{name}: {words} into half of this machine's memory"):
+            open_data(tmp_path / name)
+
+
+CONVERSIONS = {
+    "one image is not a data set: put many images into a folder and give its name": (
+        ".png .jpg .jpeg .webp .gif .tif .tiff .bmp .avif .heic .JPG"
+    ),
+    "save the table as .csv": ".xls .xlsx .ods",
+    "unpack it, and give the folder": ".zip .tar .gz .tgz .7z",
+    "save the array with np.save('x.npy', x)": ".pt .pth .pkl .h5 .hdf5 .mat .safetensors",
+}
+
+
+@pytest.mark.parametrize("advice", CONVERSIONS)
+def test_a_file_of_another_kind_is_refused_with_the_way_to_convert_it(tmp_path, advice):
+    for ending in CONVERSIONS[advice].split():
+        path = tmp_path / f"x{ending}"
+        path.write_bytes(b"x")
+        with pytest.raises(InputError) as caught:
+            open_data(path)
+        assert str(caught.value) == f"{path}: a file {ending.lower()} is not readable as data; {advice}"
+
+
+def test_labels_are_classes_if_at_most_half_of_them_differ_or_the_user_chose_them():
+    half, more = np.arange(10) // 2, np.array([0, 1, 2, 3, 4, 5, 0, 1, 2, 3])
+    assert class_indices(half, None)[2] == ("0", "1", "2", "3", "4")
+    assert class_indices(more, None) == (None, None, ())
+    assert class_indices(more, None, certain=True)[2] == ("0", "1", "2", "3", "4", "5")
+    assert class_indices(np.array([0, 1]), None)[2] == ("0", "1")  # two classes are always few
+    assert class_indices(np.array([0, 1, 2]), None)[2] == ()
+    assert len(class_indices(np.arange(10_000), None, certain=True)[2]) == 10_000
+    assert class_indices(np.arange(10_001), None, certain=True)[2] == ()
+
+
+def test_a_data_set_describes_its_parts_classes_and_unlabeled_examples():
+    labels = np.array(["a", "b", "", "a", "b", "a"])
+    data = from_arrays("x", "counts", torch.ones(6, 3), torch.ones(2, 3), labels=labels)
+    assert data.describe() == (
+        "x: 8 count vectors of 3 categories; 6 to train, 2 held out (its own test part); "
+        "2 classes, 1 training examples unlabeled"
+    )
+    one = from_arrays("x", "counts", torch.ones(4, 3), labels=np.array(["a"] * 4), whole=True)
+    assert one.describe() == "x: 4 count vectors of 3 categories; taken whole; 1 class"
+    assert one.num_dims == 3
+    different = from_arrays("x", "counts", torch.ones(4, 3), labels=np.arange(4))
+    assert different.prepared == "labels left out: almost all differ"
+    for whole, words in ((False, "at least 2 examples, got 1"), (True, "at least 1 example, got 0")):
+        with pytest.raises(InputError, match=f"x: expected {words}$"):
+            from_arrays("x", "counts", torch.ones(1 - whole, 3), whole=whole)
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"\0\0\x09\3" + bytes(12), "expected an IDX file of unsigned bytes (first bytes 0, 0, 8), got [0, 0, 9]"),
+        (b"\0\1\x08\3" + bytes(12), "expected an IDX file of unsigned bytes (first bytes 0, 0, 8), got [0, 1, 8]"),
+        (
+            struct.pack(">HBB3I", 0, 8, 3, 2, 2, 2) + bytes(7),
+            "expected images (N, H, W) and their bytes, got 3 dimensions, shape (2, 2, 2) and 7 bytes of data",
+        ),
+        (
+            struct.pack(">HBB3I", 0, 8, 3, 2, 2, 2) + bytes(9),
+            "expected images (N, H, W) and their bytes, got 3 dimensions, shape (2, 2, 2) and more bytes of data",
+        ),
+        (
+            struct.pack(">HBB3I", 0, 8, 1, 2, 2, 2) + bytes(8),
+            "expected images (N, H, W) and their bytes, got 1 dimensions, shape (2, 2, 2) and 8 bytes of data",
+        ),
+        (
+            struct.pack(">HBB3I", 0, 8, 3, 2**31, 2**31, 9),
+            "shape (2147483648, 2147483648, 9) does not fit into half of this machine's memory",
+        ),
+    ],
+)
+def test_a_damaged_idx_file_is_refused_with_what_it_holds(tmp_path, content, sentence):
+    path = tmp_path / "train-images-idx3-ubyte"
+    path.write_bytes(content)
+    with pytest.raises(InputError) as caught:
+        read_idx(path)
+    assert str(caught.value) == f"{path}: {sentence}"
+
+
+def test_idx_labels_of_another_number_are_left_out_and_damaged_ones_are_refused(tmp_path):
+    write_idx(tmp_path / "train-images-idx3-ubyte", images(20, 4, 4))
+    write_idx(tmp_path / "train-labels-idx1-ubyte", np.zeros(19, np.uint8))
+    write_idx(tmp_path / "test-images-idx3-ubyte", images(5, 4, 4))
+    data = open_data(tmp_path)
+    assert (len(data.train), len(data.test), data.train_cond) == (20, 5, None)
+    assert data.prepared == "train-labels-idx1-ubyte left out: 19 labels for 20 images"
+    write_idx(tmp_path / "train-labels-idx1-ubyte", images(2, 4, 4))
+    with pytest.raises(InputError, match=r"expected labels \(N\) and their bytes, got 3 dimensions"):
+        open_data(tmp_path)

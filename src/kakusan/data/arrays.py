@@ -156,8 +156,8 @@ def dataset_of(
     convert = {"images": _images, "counts": _counts, "series": series_of}.get(kind)
     if convert is None:
         return table_of_array(name, train, test, columns, whole, labels=labels, test_labels=test_labels)
-    if test is not None and kind_of_array(name, test, columns) != kind:
-        raise InputError(f"{name}: training and test arrays must be of one kind, got {train.dtype} and {test.dtype}")
+    if test is not None and (other := kind_of_array(name, test, columns)) != kind:
+        raise InputError(f"{name}: training and test arrays must be of one kind, got {kind} and {other}")
     converted = convert(name, train), None if test is None else convert(name, test)
     return from_arrays(name, kind, *converted, labels=labels, test_labels=test_labels, whole=whole)
 
