@@ -19,7 +19,7 @@ from kakusan.run.families.diffusion import DiffusionConfig
 from kakusan.run.families.hierarchy import HierarchyConfig
 from kakusan.run.families.vae import VAEConfig
 from kakusan.run.recipe import Recipe
-from kakusan.run.summary import error_words, floor_bits, floor_lines
+from kakusan.run.summary import error_words, floor_bits, floor_lines, noise_caution
 from kakusan.run.trained_model import TrainedModel
 
 
@@ -159,3 +159,10 @@ def test_counts_of_few_categories_do_not_look_like_pixels():
     counts = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (500, 10)).astype(float))
     counts[0] = 255
     assert cautions(from_arrays("x", "counts", counts)) == []
+
+
+def test_the_bits_of_uniform_noise_alone_are_no_caution():
+    model = untrained(VAEConfig(hidden=(4,), latent=2))
+    assert noise_caution(model, 8.0) == []
+    assert noise_caution(model, 8.01) == ["caution: above the 8 bits/dim of uniform noise; train longer"]
+    assert noise_caution(untrained(VAEConfig(hidden=(4,), latent=2, likelihood="bernoulli")), 9.0) == []

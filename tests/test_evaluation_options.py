@@ -526,3 +526,87 @@ def test_the_summary_measures_the_first_held_out_examples_with_their_labels(mode
     assert x.tolist() == labels.tolist() == [0, 1, 2, 3, 4]
     assert "the first 5 of 12" in lines[-1]
     assert "the first" not in summary.summarize(models[0], DATASET, 12)["lines"][-1]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"importance": 5}, "--importance is an option of the bound, .* got 5; omit --importance"),
+        ({"limit": 5}, "--limit is an option of the bound"),
+        ({"repeats": 2}, "--repeats is an option of the bound"),
+        ({"split": "train"}, "--split is an option of the bound, .* got train"),
+        ({"estimators": True}, "--estimators is an option of the bound"),
+        ({"error": 0.5}, "--error is an option of the bound"),
+        ({"limit": 0}, "--limit must be at least 1, got 0"),
+        ({"importance": 0}, "--importance must be at least 1"),
+        ({"samples": None, "features": "digits"}, "--features digits needs a number of samples: add --samples 10000"),
+        ({"features": "x.npz"}, "give --samples, or --features with a file"),
+    ],
+)
+def test_a_student_has_samples_and_no_options_of_the_bound(models, monkeypatch, options, words):
+    monkeypatch.setattr(models[0], "family", SimpleNamespace(form=ImageForm(), has_bound=False), raising=False)
+    monkeypatch.setattr(evaluate, "load", lambda run, device: models[0])
+    with pytest.raises(InputError, match=words):
+        evaluate.evaluate("run", **{"samples": 300, **options})
+    quality = SimpleNamespace(lines=lambda: ["quality"], record=lambda: {"n": 1})
+    monkeypatch.setattr(evaluate, "sample_quality", lambda *given: quality)
+    found = evaluate.evaluate("run", samples=300)
+    assert found.record() == {"samples": {"n": 1}}
+    assert found.lines() == [
+        "a student has no bound: it draws samples in few network evaluations and does not score given examples", "quality",
+    ]  # fmt: skip
+    assert models[0].calls == []
+
+
+def test_estimators_are_for_models_with_timesteps(models, monkeypatch):
+    family = SimpleNamespace(**{**vars(Heard.family), "estimators": ()})
+    monkeypatch.setattr(models[0], "family", family, raising=False)
+    monkeypatch.setattr(models[0], "recipe", SimpleNamespace(model=None, name="vae"), raising=False)
+    with pytest.raises(InputError, match="--estimators is for diffusion models; omit it for the model vae"):
+        evaluate.evaluate("run", estimators=True)
+
+
+@pytest.mark.parametrize(
+    ("error", "noise", "examples", "num", "words"),
+    [
+        (None, None, None, 5, "too few network evaluations to tell the error (--repeats adds some)"),
+        (None, None, None, 1, "the Monte Carlo part of the error was not measured"),
+        (0.5, None, None, 5, "the Monte Carlo part of the error was not measured"),
+        (0.5, 0.0, 0.5, 5, "no Monte Carlo error"),
+        (0.5, 0.25, None, 5, "Monte Carlo error 0.2500 (--repeats lowers it), error from the examples unknown"),
+    ],
+)
+def test_what_is_known_of_an_error_is_told(error, noise, examples, num, words):
+    found = dataclasses.replace(
+        result(TEST),
+        standard_error=error,
+        standard_error_monte_carlo=noise,
+        standard_error_images=examples,
+        num_images=num,
+    )
+    assert evaluate.error_words(found) == words
+
+
+def test_a_comparison_needs_two_examples_of_one_kind(models):
+    with pytest.raises(InputError, match="--limit must be at least 2, got 1"):
+        compare.compare("a", "b", limit=1)
+    models[1].measured_in = "counts"
+    with pytest.raises(InputError, match="a measures numbers and b counts; they cannot be compared"):
+        compare.compare("a", "b", limit=2)
+    with pytest.raises(InputError, match="--limit must be at least 1, got 0"):
+        bayes.classify("a", limit=0)
+
+
+def test_two_equal_models_differ_by_exactly_nothing():
+    lines = compare.Compared(
+        ("one", "two"), (result(TEST), result(TEST)), Comparison(0.0, 0.0, 0.5, 1.0, 0.0, 3)
+    ).lines()
+    assert lines[-1] == (
+        "difference +0.0000 ± 0.0000 bits/dim over the same 3 examples (exactly; unpaired it would be ± 0.5000)"
+    )
+
+
+def test_an_importance_weighted_bound_is_for_models_that_draw_latents():
+    family = SimpleNamespace(draws_latents=False)
+    with pytest.raises(InputError, match="exists only for a VAE or hierarchical VAE; omit it for other models"):
+        importance.importance_estimate(SimpleNamespace(family=family), TEST, 3, 0)

@@ -11,6 +11,7 @@ from harness.faults import catches
 from harness.support import seeded
 from kakusan.bound import sample_path
 from kakusan.data.forms.images import ImageForm
+from kakusan.errors import InputError
 from kakusan.images import Images
 from kakusan.noise import stream
 from kakusan.recipes import find
@@ -352,3 +353,95 @@ def test_the_description_of_a_run_has_its_counts_and_the_commands_that_made_it(t
     assert lines[1] == "data: x, 90 for training, 10 held out, shape (1, 2, 3)"
     assert lines[2] == f"not finished; resume with: kakusan train --resume {tmp_path}"
     assert lines[-2:] == ["made by: kakusan train 'a b'", "made by: kakusan train --resume r"]
+
+
+def test_curves_of_wide_range_have_logarithmic_axes_and_begin_at_the_first_example(drawn):
+    for rates in ([1.0, 10.1], [1.0, 10.0], [-1.0, 20.0]):
+        figures.bound_curve([{"examples": 0, "bits_per_dim": rate, "standard_error": 0.0} for rate in rates])
+    for rates in ([1.0, 10.1], [1.0, 10.0]):
+        figures.loss_curve([{"examples": 0, "loss": rate} for rate in rates])
+    scales = [axes[0].get_yscale() for axes in drawn]
+    assert scales == ["log", "linear", "linear", "log", "linear"]
+    for number, label in ((0, "bits/dim"), (3, "training loss")):
+        (axes,) = drawn[number]
+        assert (axes.get_xscale(), axes.get_xlabel(), axes.get_ylabel()) == ("log", "training examples", label)
+        assert axes.lines[0].get_xdata().tolist() == [1, 1]
+    assert drawn[0][0].get_legend() is None
+
+
+def test_names_of_records_are_shown_short_and_never_as_formulas(drawn):
+    figures.term_bars({"$" * 61: 1.0, "b": -0.5})
+    (axes,) = drawn[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["b", r"\$" * 60]
+    assert (axes.get_xlabel(), [text.get_text() for text in axes.texts]) == ("bits/dim", ["-0.500", "1.000"])
+    for log_snr in (None, [], ["x"], [1]):
+        assert figures._level_name({"name": "t = 1", "log_snr": log_snr}) == "t = 1"
+    assert figures._level_name({"name": "t", "log_snr": [-0.25, 1.0]}) == "t   log SNR -0.2"
+
+
+def test_models_in_stacked_bars_are_named_from_the_top_with_a_legend_of_their_terms(drawn):
+    figures.stacked_bars({"a": {"x": 1.0}, "b": {"y": 2.0}})
+    (axes,) = drawn[0]
+    assert bars_of(axes)[0][0] == "a"
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["x", "y"]
+    assert axes.get_xlabel() == "bits/dim"
+
+
+def test_the_clusters_that_are_shown_are_the_first_128_in_rows_of_16(monkeypatch):
+    shown = []
+    model = SimpleNamespace(chain=None, scale=SimpleNamespace(to_pixels=lambda x: shown.append(len(x)) or x.numpy()))
+    for num, most, columns in ((200, 128, 16), (5, 5, 5)):
+        clusters = SimpleNamespace(images=lambda num=num: torch.zeros(num, 2, 2, 1, dtype=torch.uint8))
+        monkeypatch.setattr(run_figures, "split", lambda chain, clusters=clusters: (None, clusters))
+        assert run_figures.cluster_centroids(model)["clusters.png"][1] == columns
+        assert shown.pop() == most
+    for clusters in (None, SimpleNamespace(images=lambda: torch.zeros(0, 1))):
+        monkeypatch.setattr(run_figures, "split", lambda chain, clusters=clusters: (None, clusters))
+        assert run_figures.cluster_centroids(model) == {}
+
+
+def test_duplicates_are_searched_among_the_first_20000_images_of_both_parts(monkeypatch):
+    sizes = []
+
+    def searched(*parts):
+        sizes.append([len(part) for part in parts])
+        return SimpleNamespace(equal=1234, near=5, compared=6)
+
+    monkeypatch.setattr(data_report, "duplicates", searched)
+    monkeypatch.setattr(data_report, "images_per_second", lambda dataset: 1.0)
+    train, test = torch.zeros(10_001, 1, dtype=torch.uint8), torch.zeros(7, 1, dtype=torch.uint8)
+    dataset = SimpleNamespace(train=train, test=test, num_dims=2**20, event_shape=(1, 256, 256))
+    lines = data_report.image_lines(dataset)
+    assert sizes == [[10_000, 7]]
+    assert lines[:2] == [
+        "duplicates of the first 10,007 images: 1,234 equal, 5 nearly equal among 6 compared",
+        "memory: 10,008.0 MiB of pixels",
+    ]
+    assert lines[2].startswith("time: recipe images trains on about 1 images/s")
+    dataset.event_shape, dataset.test = (1, 257, 256), train
+    assert data_report.image_lines(dataset)[1:] == [
+        "memory: 10,001.0 MiB of pixels",
+        "time: not measured for images larger than 256 x 256; --size 256 makes them smaller",
+    ]
+    assert sizes[1] == [10_001]
+
+
+def test_an_image_or_file_of_another_kind_is_described_or_refused(tmp_path):
+    Images(np.zeros((1, 4, 6, 1), np.uint8)).save(tmp_path / "x.png", {"note": "n" * 201})
+    lines = info(tmp_path / "x.png")
+    assert lines[0].startswith(f"{tmp_path / 'x.png'}: ")
+    assert lines[0].endswith(" L")
+    assert f"note: {'n' * 200}" in lines
+    assert not any(line.startswith("made by") for line in lines)
+    (tmp_path / "y.png").write_bytes(b"no image")
+    (tmp_path / "z.csv").touch()
+    for name, words in (
+        ("y.png", "y.png: not a PNG image"),
+        ("none", "no file or run at .*none; give a run directory, a .safetensors file or a .png figure"),
+        ("z.csv", "z.csv: expected a run directory, .*; for data type: kakusan data .*z.csv"),
+    ):
+        with pytest.raises(InputError, match=words):
+            info(tmp_path / name)
+    (tmp_path / "run.json").touch()
+    with pytest.raises(InputError, match="; for the run type: kakusan info"):
+        info(tmp_path / "z.csv")

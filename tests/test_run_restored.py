@@ -375,3 +375,38 @@ def test_a_rung_is_trained_with_the_size_seed_and_budget_of_its_ladder_and_names
         "--out", str(tmp_path / "v1.0"), "--data", "data-2.0", "--size", "8x6", "--minutes", "3", "--seed", "5",
         "--device", "cpu",
     ]  # fmt: skip
+
+
+def test_sixteen_examples_of_a_replayed_batch_are_all_listed():
+    found = Replayed(1, 0.25, 0.5, 2.0, 3.0, False, {}, [*range(16)], [1.0], 0)
+    assert "more" not in found.lines()[-1]
+    assert found.lines()[1] == "loss 2.000000, gradient norm 3.000000"
+
+
+@pytest.mark.parametrize(("finished", "steps", "last"), [(True, None, 5), (False, None, 10_005), (False, 8, 8)])
+def test_steps_that_can_be_replayed_end_with_the_budget_or_ten_thousand_after_the_last_save(
+    monkeypatch, finished, steps, last
+):
+    monkeypatch.setattr(replaying, "trainer_of", lambda job: None)
+    monkeypatch.setattr(replaying.checkpoint, "exists", lambda path: True)
+    monkeypatch.setattr(replaying.checkpoint, "latest", lambda path: "newest")
+    monkeypatch.setattr(replaying.checkpoint, "state_of", lambda path: SimpleNamespace(step=5))
+    run = SimpleNamespace(path="r", checkpoints="c", finished=finished)
+    job = SimpleNamespace(run=run, budget=SimpleNamespace(steps=steps))
+    more = "it is finished" if finished else "5 are saved"
+    for step in (0, last + 1):
+        with pytest.raises(kk.InputError, match=rf"--step must lie in 1\.\.{last}, .* of r \({more}\); got {step}$"):
+            replaying._before(job, step)
+
+
+def test_the_figure_of_a_batch_is_a_new_png_of_images(tmp_path):
+    for has_figure, name, words in (
+        (False, "x.png", "d holds no images to write to .*x.png; omit --out"),
+        (True, "x.jpg", "--out must end in .png, got .*x.jpg"),
+    ):
+        dataset = SimpleNamespace(name="d", form=SimpleNamespace(has_figure=has_figure))
+        with pytest.raises(kk.InputError, match=words):
+            replaying._check_out(SimpleNamespace(dataset=dataset), tmp_path / "new" / name)
+        replaying._check_out(SimpleNamespace(dataset=dataset), None)
+    replaying._check_out(SimpleNamespace(dataset=dataset), tmp_path / "new" / "x.png")
+    assert (tmp_path / "new").is_dir()

@@ -148,3 +148,26 @@ def test_a_model_without_steps_is_sampled_with_the_seed_class_and_output_that_we
     assert [one.initial_seed() for one in streams] == [one.initial_seed() for one in wanted]
     with pytest.raises(InputError, match="solver and steps are for diffusion models; r samples in one pass"):
         OnePass("model", SimpleNamespace(name="r"), mean_output=True).sampler(solver=None, steps=3)
+
+
+def test_what_a_solver_or_a_number_of_steps_is_not_for_is_told_or_refused():
+    student = "a student is trained for --steps 1; 4 steps use noise levels that it was not trained at"
+    assert [policy(kind=StudentPolicy).warning("renoise", steps) for steps in (None, 1, 4)] == [None, None, student]
+    found = policy()
+    assert [found.warning(solver, 4) for solver in (None, "ddim")] == [None, None]
+    assert found.warning("renoise", None) == (
+        "renoise is for distilled students: samples of other models vary less than their data; omit it"
+    )
+    assert (SamplingPolicy.solver, StudentPolicy.solver) == ("dpm++2m-sde", "renoise")
+    one = OnePass(None, recipe(), False)
+    assert one.warning("renoise", 4) is None
+    assert (one.evaluations_per_sample, one.denoisers) == (1, [])
+    with pytest.raises(InputError, match=r"steps, solver and spacing are for diffusion models; .* samples in one pass"):
+        one.sampler(steps=None, solver="ddim", spacing=None)
+    for asked, words in (
+        (lambda: found.chain(guidance="2"), "guidance must be a number, got '2'"),
+        (lambda: found.chain(autoguidance=[1]), "autoguidance must be a number"),
+        (lambda: found.times(end_log_snr="1"), "end_log_snr must be a number"),
+    ):
+        with pytest.raises(InputError, match=words):
+            asked()

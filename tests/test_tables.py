@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -24,6 +25,8 @@ from kakusan.errors import InputError
 from kakusan.likelihoods.table import Table
 from kakusan.nets.table import LinearPlusMLP, factors, start_at_factors
 from kakusan.run.evaluate import evaluate
+from kakusan.run.families import tables as table_family
+from kakusan.run.families.values import SeriesConfig, SeriesFamily
 from kakusan.run.sample import sample
 from kakusan.run.tools.score import score
 from kakusan.run.trained_model import load
@@ -916,3 +919,37 @@ def test_a_row_that_does_not_fit_its_columns_is_refused_with_the_column():
             scale.to_model(torch.tensor([row], dtype=torch.float64))
         assert str(caught.value) == sentence
     assert (scale.num_numbers, scale.measured_in) == (3, "rows of a table")
+
+
+@pytest.mark.parametrize(("rows", "columns", "most"), [(200, 30, 20), (200, 3, 3), (23, 30, 5), (3, 30, 1)])
+def test_a_table_has_at_most_twenty_factors_and_one_for_four_rows(monkeypatch, rows, columns, most):
+    monkeypatch.setattr(table_family, "records_of", lambda data: tuple(one.record() for one in data.columns))
+    kinds = tuple(Column(f"c{k}", "real") for k in range(columns))
+    dataset = SimpleNamespace(columns=kinds, train=torch.zeros(rows, columns), label_column="")
+    config = table_family.TableFamily().for_data(table_family.TableConfig(), dataset, True)
+    assert config.latent == most
+    assert len(config.columns) == columns
+    assert table_family.TableFamily().for_data(table_family.TableConfig(latent=7), dataset, True).latent == 7
+    with pytest.raises(kk.InputError, match=r"needs the columns of a table; train it with --data TABLE\.csv"):
+        table_family.columns_of(table_family.TableConfig())
+
+
+def test_the_mean_of_a_class_is_that_of_its_observed_values_from_the_mean_of_all():
+    values = torch.tensor([[1.0, 9.0], [3.0, 5.0], [8.0, 0.0]], dtype=torch.float64)
+    seen = torch.tensor([[1.0, 0.0], [1.0, 1.0], [1.0, 1.0]], dtype=torch.float64)
+    shares = torch.tensor([[1.0, 0.0, 0.0], [0.5, 0.5, 0.0], [0.0, 1.0, 0.0]], dtype=torch.float64)
+    # means 4 and 2.5; the first class has the rows 1 and half of 2, and the second one the others
+    wanted = [[(1 + 0.5 * 3) / 1.5 - 4, 5 - 2.5], [(0.5 * 3 + 8) / 1.5 - 4, 0.5 * 5 / 1.5 - 2.5], [0, 0]]
+    torch.testing.assert_close(
+        table_family.class_means(values, seen, shares), torch.tensor(wanted, dtype=torch.float64)
+    )
+
+
+def test_channels_of_series_have_their_mean_and_deviation_and_a_constant_one_the_scale_1():
+    train = torch.tensor([[[1.0, 5.0], [3.0, 5.0]], [[5.0, 5.0], [7.0, 5.0]]], dtype=torch.float64)
+    family, dataset = SeriesFamily(), SimpleNamespace(kind="series", train=train)
+    config = family.for_data(SeriesConfig(), dataset, True)
+    assert (config.centers, config.scales) == ((4, 5), (math.sqrt(5), 1))
+    assert family.for_data(config, SimpleNamespace(kind="series", train=train + 1), True) is config
+    plain = SeriesConfig()
+    assert family.for_data(plain, SimpleNamespace(kind="tables", train=train), True) is plain

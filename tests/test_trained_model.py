@@ -8,9 +8,11 @@ import pytest
 import torch
 
 from harness.faults import catches
+from kakusan.errors import InputError
 from kakusan.likelihood import scores
 from kakusan.likelihood.evaluation import Estimate
 from kakusan.recipes import find
+from kakusan.run import build as build_module
 from kakusan.run import trained_model
 from kakusan.run.build import build
 from kakusan.run.trained_model import TrainedModel
@@ -130,3 +132,47 @@ def test_a_trained_model_and_its_weaker_one_are_not_in_training():
     assert not any(part.training for chain in (model.chain, model.weaker) for part in chain.modules())
     name, weight = next(iter(model.weaker.state_dict().items()))
     assert torch.equal(weight, early[name])
+
+
+def test_the_number_of_samples_is_that_of_the_labels_or_one_and_a_whole_number():
+    model = Heard()
+    assert [len(model.sample()), len(model.sample(label="b")), len(model.sample(label=["a", "b"]))] == [1, 1, 2]
+    assert len(model.sample(3, cond=2)) == 3
+    assert model.calls[-1][1]["cond"].tolist() == [2, 2, 2]
+    for n in (-1, True, 2.0):
+        with pytest.raises(InputError, match=f"must be a whole number, 0 or more, got {n}"):
+            model.sample(n)
+
+
+def test_a_model_refuses_what_does_not_fit_and_describes_itself():
+    recipe = find("mnist-vae")
+    module = build(recipe.model, (1, 4, 4))
+    model = TrainedModel(recipe, module, (1, 4, 4), torch.device("cpu"))
+    parameters = sum(one.numel() for one in module.parameters())
+    assert repr(model) == f"TrainedModel(mnist-vae, depth 1, {parameters:,} parameters, on cpu)"
+    assert (model.num_dims, model.classes, model.diffusion, model.measured_in) == (16, (), None, "gray levels")
+    assert model.grid_nats() == 0
+    with pytest.raises(InputError, match="samples are not finite numbers"):
+        model.stored([torch.zeros(1, 1, 4, 4), torch.full((1, 1, 4, 4), math.inf)])
+    data = SimpleNamespace(event_shape=(1, 4, 5), name="x")
+    with pytest.raises(InputError, match=r"of shape \(1, 4, 4\), and x has \(1, 4, 5\); give PATH with that shape"):
+        model.check_data(data, "PATH")
+    with pytest.raises(InputError, match="of the recipe mnist-vae has no labels, so it cannot classify"):
+        model.classify(torch.zeros(1, 1, 4, 4, dtype=torch.uint8))
+    with pytest.raises(InputError, match="steps and solver are for diffusion models; omit them for mnist-vae"):
+        model.encode(torch.zeros(1, 1, 4, 4, dtype=torch.uint8), solver="ddim")
+    with pytest.raises(InputError, match="a timestep distribution is for diffusion models; mnist-vae has no timesteps"):
+        model.family.estimate(model, torch.zeros(1, 1, 4, 4), 0, "law")
+    with pytest.raises(InputError, match="makes a student of a diffusion model, got a vae model"):
+        model.family.student()
+    model.family = SimpleNamespace(has_bound=False)
+    with pytest.raises(InputError, match=r"a student has no bound, .* kakusan evaluate RUN --samples 1000"):
+        model.check_bound()
+
+
+@pytest.mark.parametrize("shape", [[1, 4], [0, 4, 4], [1, 4, 4.0], [1, True, 4], (1, 4, 4), "144", [1, 4, 10**9]])
+def test_the_shape_of_an_example_in_a_record_is_checked(shape):
+    family = build_module.family_of(find("mnist-vae").model)
+    assert family.event_shape([1, 4, 5]) == (1, 4, 5)
+    with pytest.raises(InputError, match="the record's event_shape must be"):
+        family.event_shape(shape)
