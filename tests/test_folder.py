@@ -38,11 +38,12 @@ from harness.image_corpus import (
     table_bomb,
 )
 from harness.support import call
-from kakusan.data.folder import MOST_LINES, _contents, _suggestion
-from kakusan.data.image_file import Unusable, _check_decoding, centered_box, read_image, shrinkage
+from kakusan.data.folder import MOST_LINES, _contents, _sizes, _suggestion
+from kakusan.data.image_file import JPEG, Unusable, _check_decoding, _opener, centered_box, read_image, shrinkage
 from kakusan.data.open import open_data
 from kakusan.data.options import ImageOptions, size_named
 from kakusan.data.scan import Scan, scan
+from kakusan.data.sizes import choose_size
 from kakusan.errors import InputError, printable
 from kakusan.images import Images
 from kakusan.recipes import find
@@ -848,3 +849,132 @@ def test_the_facts_of_images_are_the_range_and_the_mean_of_their_values(tmp_path
     np.save(tmp_path / "x.npy", np.array([[[0, 10], [20, 30]], [[40, 50], [60, 255]]], np.uint8))
     data = open_data(tmp_path / "x.npy", whole=True)
     assert data.form.facts(data) == ["values from 0 to 255, mean 58.12"]
+
+
+def decoding(mode, info, form, width, height):
+    bands = {"L": "L", "1": "1", "RGB": "RGB", "RGBA": "RGBA", "P": "P"}[mode]
+    return cast(
+        Any, SimpleNamespace(mode=mode, info=info, format=form, size=(width, height), getbands=lambda: tuple(bands))
+    )
+
+
+@pytest.mark.parametrize(
+    ("mode", "info", "form", "most", "needed"),
+    [
+        ("L", {}, "PNG", 65_536, 129),  # 64 megapixels, before memory is the limit
+        ("RGB", {}, "PNG", 40_960, 161),
+        ("RGBA", {}, "PNG", 20_480, 161),
+        ("P", {}, "PNG", 13_653, 161),
+        ("RGB", {"transparency": 1}, "PNG", 13_653, 161),
+        ("RGB", {}, "WEBP", 8_856, 161),
+        ("L", {"progressive": 1}, "JPEG", 40_960, 161),
+        ("RGB", {"progressive": 1}, "JPEG", 16_384, 161),
+    ],
+)
+def test_the_memory_for_decoding_is_limited_by_the_kind_of_pixels(mode, info, form, most, needed):
+    _check_decoding(decoding(mode, info, form, 1024, most), b"", 1)
+    with pytest.raises(Unusable) as caught:
+        _check_decoding(decoding(mode, info, form, 1024, most + 1), b"", 1)
+    assert str(caught.value) == (
+        f"1,024 x {most + 1:,} pixels as {form} would take {needed} MiB to decode; the limits are 160 MiB and 64 "
+        "megapixels: save it smaller"
+    )
+
+
+def test_the_parts_of_a_file_are_limited_exactly():
+    whole = encoded(Image.fromarray(colors(1)), "WEBP")
+    pixels, extra = b"\xff\xda\0\0", segment(0xFE, b"")
+    beside = chunk(b"tEXt", b"x" * (4 * 2**20 - 13))  # the header has 13 bytes
+    for good, bad, words in (
+        (png(4, 4, beside=chunk(b"abCd", b"") * 19_997), chunk(b"abCd", b""), "more than 20,000 chunks"),
+        (
+            png(4, 4, beside=chunk(b"zTXt", b"") * 16),
+            chunk(b"iTXt", b""),
+            "17 compressed texts or profiles, at most 16",
+        ),
+        (png(4, 4, beside=beside), chunk(b"tEXt", b"y"), "4 MiB of metadata, at most 4"),
+    ):
+        assert _opener(good).format == "PNG"
+        with pytest.raises(Unusable, match=f"^{words}$"):
+            _opener(good[:33] + bad + good[33:])
+    assert _opener(JPEG + extra[1:] + extra * 998 + pixels).format == "JPEG"
+    with pytest.raises(Unusable, match=r"^more than 1,000 segments before its pixels$"):
+        _opener(JPEG + extra[1:] + extra * 999 + pixels)
+    for marker in range(0xC0, 0xD0):
+        content = JPEG[:2] + segment(marker, b"") + pixels
+        if marker in (0xC0, 0xC1, 0xC2, 0xC4, 0xC8, 0xCC):
+            assert _opener(content).format == "JPEG"
+            continue
+        words = rf"^an unusual kind of JPEG \(frame {marker:x}\); save it as an ordinary one$"
+        with pytest.raises(Unusable, match=words):
+            _opener(content)
+    assert _opener(whole).format == "WEBP"
+    with pytest.raises(Unusable, match=rf"^truncated \({len(whole):,} bytes announced\)$"):
+        _opener(whole[:-1])
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"BM\0\1", "a BMP"),
+        (b"II*\0", "a TIFF"),
+        (b"MM\0*", "a TIFF"),
+        (b"%PDF", "a PDF"),
+        (b"PK\3\4", "a zip file"),
+        (b"\xff\x0a", "a JPEG XL"),
+        (b"\x93NUMPY", "a numpy array"),
+        (b"\0\0\0\x1cftypavif", "a HEIF, AVIF or video"),
+        (b"words ~\t\r\n", "text"),
+        (b"words\x7f", "unknown content (it begins with 77 6f 72 64)"),
+        (b"\1\2\3\4\5", "unknown content (it begins with 01 02 03 04)"),
+    ],
+)
+def test_a_file_of_another_format_is_named_by_its_first_bytes(tmp_path, content, words):
+    (tmp_path / "x.png").write_bytes(content)
+    with pytest.raises(Unusable) as caught:
+        read_image(tmp_path / "x.png", ImageOptions())
+    assert str(caught.value) == f"{words}, not a PNG, JPEG, WebP or GIF image"
+
+
+def test_the_size_of_a_folder_is_chosen_from_its_median_and_its_proportions(tmp_path):
+    def chosen(*sizes):
+        for k, (height, width) in enumerate(sizes):
+            (tmp_path / f"{k}.png").write_bytes(png(width, height))
+        return choose_size(tmp_path, [f"{k}.png" for k in range(len(sizes))])
+
+    assert chosen((64, 80)) == ((64, 80), "")
+    words = "size 64 x 80: the median shorter side is 65, limited to 64; --size sets another"
+    assert chosen((65, 81)) == ((64, 80), words)
+    assert chosen((7, 9), (7, 9)) == ((7, 9), "")
+    assert chosen((4, 8), (5, 10), (6, 12)) == (
+        (8, 16),
+        "size 8 x 16: the median shorter side is 5; --size sets another",
+    )
+    wide, square = (20, 40), (20, 20)
+    assert chosen(*[wide] * 9, square) == (
+        (20, 40),
+        "size 20 x 40: the median shorter side is 20; --size sets another",
+    )
+    assert chosen(*[wide] * 8, square, square)[0] == (20, 20)
+    assert chosen(*[(100, 200)] * 8, (100, 206), (100, 194))[0] == (64, 128)
+    assert chosen(*[(100, 200)] * 8, (100, 207), (100, 207))[0] == (64, 64)
+    assert choose_size(tmp_path, []) is None
+    assert choose_size(tmp_path, ["absent.png"]) is None
+
+
+def test_a_folder_without_images_says_what_it_holds(tmp_path):
+    start = f"{tmp_path}: expected images (.png, .jpg, .webp or .gif), or IDX files (train-images-idx3-ubyte), got "
+    for count, listing in ((0, "an empty folder"), (4, "0.txt, 1.txt, 2.txt, 3.txt"), (5, None)):
+        for k in range(count):
+            (tmp_path / f"{k}.txt").write_text("x")
+        with pytest.raises(InputError) as caught:
+            open_data(tmp_path)
+        assert str(caught.value) == start + (listing or "0.txt, 1.txt, 2.txt, 3.txt and 1 more")
+    (tmp_path / "run.json").write_text("{}")
+    with pytest.raises(InputError, match=r"got 0.txt.* and 2 more \(1 figures or runs of kakusan passed over\)$"):
+        open_data(tmp_path)
+
+
+def test_the_most_common_sizes_of_a_folder_are_listed_first():
+    sizes = Counter({(9, 9): 1, (8, 9): 1, (70, 90): 2000, (5, 6): 3, (4, 6): 3, (3, 3): 1, (2, 2): 1})
+    assert _sizes(Scan(sizes=sizes)) == ("70 x 90 (2,000), 4 x 6 (3), 5 x 6 (3), 2 x 2 (1), 3 x 3 (1), 2 other sizes")

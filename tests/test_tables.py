@@ -13,13 +13,15 @@ import kakusan as kk
 from harness.faults import catches
 from kakusan.columns import Column, from_record, num_numbers
 from kakusan.data import open_data, table_columns, table_file
+from kakusan.data.arrays import dataset_of
 from kakusan.data.cautions import cautions
-from kakusan.data.column_types import column_of, read_types, written_types
+from kakusan.data.column_types import column_of, numbers_of, read_types, written_types
 from kakusan.data.options import ImageOptions
 from kakusan.data.table_columns import fitted
 from kakusan.data.table_file import _delimiter, _text, named, with_columns
 from kakusan.data.table_scale import TableScale, transform
 from kakusan.distributions import Normal
+from kakusan.errors import InputError
 from kakusan.likelihoods.table import Table
 from kakusan.nets.table import LinearPlusMLP, factors, start_at_factors
 from kakusan.run.evaluate import evaluate
@@ -744,6 +746,180 @@ def test_repeated_names_are_numbered_and_the_delimiter_is_the_most_common_one(tm
     assert named(["a", "a", "", "a", "a.2"]) == ["a", "a.2", "column", "a.3", "a.2.2"]
     assert _delimiter(tmp_path / "x.csv", "a") == ","
     assert _delimiter(tmp_path / "x.csv", "a|b,c|d\n") == "|"
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (
+            b"a,b\n1,2\n1,\xe9\n",
+            "expected text in UTF-8, and line 3 has the byte 0xe9; save the table with the encoding UTF-8",
+        ),
+        (b"a,b\n1,2\n\n\n", None),
+        (
+            b"a,b\n1,2\n3,4,5\n",
+            "line 3 has 3 columns, and the first has 2; put quotes around text that contains ','",
+        ),
+        (b"\n\n", "expected a header and rows, got an empty file"),
+        (b"a\0b", "expected a table of text, got null bytes; the file is damaged or in UTF-16"),
+        (b"a,b\n", "the table has a header and no rows"),
+        (b",".join([b"1"] * 4097), "expected at most 4,096 columns, got 4,097; save them as a .npy file"),
+        (b",".join([b"1"] * 4096), None),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_a_text_that_is_no_table_is_refused_with_what_is_wrong_in_it(tmp_path, content, sentence):
+    path = tmp_path / "x.csv"
+    path.write_bytes(content)
+    if sentence is None:
+        assert len(table_file.read_text(path)[1][0]) == 1
+        return
+    with pytest.raises(InputError) as caught:
+        table_file.read_text(path)
+    assert str(caught.value) == f"{path}: {sentence}"
+
+
+@pytest.mark.parametrize(
+    ("cells", "wanted", "sentence"),
+    [
+        (
+            ["1", "?", "1.5"],
+            "integer",
+            "x: column a needs a whole number, got '1.5' in row 3; choose another type, e.g. --columns a=categorical",
+        ),
+        (
+            ["1", "word"],
+            "real",
+            "x: column a needs a finite number, got 'word' in row 2; choose another type, e.g. --columns a=categorical",
+        ),
+        (
+            ["2", "inf"],
+            "real",
+            "x: column a needs a finite number, got 'inf' in row 2; choose another type, e.g. --columns a=categorical",
+        ),
+        (
+            ["9007199254740994", "2"],
+            "integer",
+            "x: column a needs a whole number, got '9007199254740994' in row 1; choose another type, e.g. "
+            "--columns a=categorical",
+        ),
+        (["NA", ""], None, "x: column a has no values; leave it out with --columns a=skip"),
+        (
+            [f"name {k}" for k in range(20)],
+            None,
+            "x: column a has 20 different texts in 20 rows, like names or dates; leave it out with --columns a=skip",
+        ),
+        (
+            [f"name {k}" for k in range(1001)] * 2,
+            "categorical",
+            "x: column a has 1,001 different texts in 2,002 rows, like names or dates; leave it out with "
+            "--columns a=skip",
+        ),
+        (
+            [f"{k},5" for k in range(20)],
+            None,
+            "x: column a has texts that look like numbers with decimal commas; write points (1.5, not 1,5)",
+        ),
+    ],
+)
+def test_cells_that_make_no_column_are_refused_with_the_way_out(cells, wanted, sentence):
+    with pytest.raises(InputError) as caught:
+        numbers_of("x", column_of("x", "a", cells, wanted), cells)
+    assert str(caught.value).endswith(sentence)
+
+
+def test_the_limits_of_names_and_categories_are_met_exactly():
+    nineteen, thousand = [f"name {k}" for k in range(19)], [f"name {k:03}" for k in range(1000)]
+    assert column_of("x", "a", nineteen, None).categories == tuple(sorted(nineteen))
+    assert column_of("x", "a", [f"name {k}" for k in range(20)], "categorical").width == 20
+    assert column_of("x", "a", [*thousand, "name 000"], None).width == 1000
+    assert [column_of("x", "a", cells, None).type for cells in (["0", "1"], ["0", "1", "2"])] == [
+        "categorical",
+        "integer",
+    ]
+    values = numbers_of("x", Column("a", "integer"), ["9007199254740992", "-3", "+4"])
+    assert values.tolist() == [2.0**53, -3, 4]
+
+
+@pytest.mark.parametrize(
+    ("types", "sentence"),
+    [
+        (
+            "a",
+            "--columns takes NAME=TYPE with a type of real, integer, categorical, skip, got 'a'; "
+            "e.g. --columns age=categorical",
+        ),
+        ("age=date", "got 'age=date'; e.g. --columns age=categorical"),
+        ("ages=real", "x: there is no column 'ages'; did you mean 'age'? there are: age, b=c"),
+    ],
+)
+def test_a_choice_of_types_that_names_none_is_refused(types, sentence):
+    with pytest.raises(InputError) as caught:
+        read_types(types, ["age", "b=c"], "x")
+    assert str(caught.value).endswith(sentence)
+    assert read_types("age=real, ,b=c=skip", ["age", "b=c"], "x") == {"age": "real", "b=c": "skip"}
+
+
+def test_rows_of_another_table_are_refused_with_what_the_model_knows(tmp_path):
+    (tmp_path / "x.csv").write_text("a,kind\n1.5,dog\n2.5,cat\n3.5,cow\n3.5,cow\n")
+    data = open_data(tmp_path / "x.csv", whole=True)
+    known, other = Column("kind", "categorical", categories=("cat", "dog")), Column("b")
+    for columns, sentence in (
+        ((other,), "x.csv lacks the column b of the model; it has a, kind"),
+        (
+            (known,),
+            "x.csv: column kind has the category cow, which the model has not seen; it knows cat, dog",
+        ),
+        ((Column("kind"),), "x.csv: column kind is categorical, and the model's is real"),
+        ((Column("a", "categorical", categories=("1",)),), "x.csv: column a is real, and the model's is categorical"),
+    ):
+        with pytest.raises(InputError) as caught:
+            with_columns(data, columns)
+        assert str(caught.value) == sentence
+    more = with_columns(data, (Column("kind", "categorical", categories=("ant", "cow", "dog", "cat")), Column("a")))
+    assert more.train.tolist() == [[2, 1.5], [3, 2.5], [1, 3.5], [1, 3.5]]
+    assert more.test is more.train
+
+
+@pytest.mark.parametrize(
+    ("array", "types", "sentence"),
+    [
+        (
+            [[1.5, 2.25], [3, 4]],
+            "column2=integer",
+            "x: column column2 needs whole numbers, got 2.25",
+        ),
+        ([[1.5, 2], [3, 4]], "column1=skip,column2=skip", "x: every column is left out; keep one or more"),
+        (
+            [[1.5, math.inf], [3, 4]],
+            None,
+            "x: column column2 holds an infinite value; replace it, or write NaN for a missing one",
+        ),
+        (
+            [[1.5, math.nan], [3, math.nan]],
+            None,
+            "x: column column2 has no values; leave it out with --columns column2=skip",
+        ),
+    ],
+)
+def test_numbers_that_are_no_table_are_refused_with_the_way_out(array, types, sentence):
+    with pytest.raises(InputError) as caught:
+        dataset_of("x", np.array(array), columns=types)
+    assert str(caught.value) == sentence
+
+
+def test_a_row_that_does_not_fit_its_columns_is_refused_with_the_column():
+    scale = TableScale((Column("a"), Column("kind", "categorical", categories=("cat", "dog"))))
+    for row, sentence in (
+        ([math.nan, 0], "column a has a missing value, but had none in the training data"),
+        ([1.0, 2], "column kind has the codes 0 to 1 of its categories, got 2"),
+        ([1.0, -1], "column kind has the codes 0 to 1 of its categories, got -1"),
+        ([1.0, 0.5], "column kind has the codes 0 to 1 of its categories, got 0.5"),
+    ):
+        with pytest.raises(InputError) as caught:
+            scale.to_model(torch.tensor([row], dtype=torch.float64))
+        assert str(caught.value) == sentence
+    assert (scale.num_numbers, scale.measured_in) == (3, "rows of a table")
 
 
 @pytest.mark.parametrize(("rows", "columns", "most"), [(200, 30, 20), (200, 3, 3), (23, 30, 5), (3, 30, 1)])
