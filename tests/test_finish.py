@@ -185,3 +185,17 @@ def test_a_summary_without_a_bound_says_so_and_one_of_a_part_says_how_many():
         "a student has no bound: it draws samples in few network evaluations and does not score given examples"
     ]
     assert (summary.SUMMARY_SAMPLES, summary.SUMMARY_SEED, summary.LEVELS_BITS) == (1000, 1, 8)
+
+
+def test_the_last_figures_of_a_run_have_64_samples_and_those_of_its_family(monkeypatch):
+    saved = []
+    monkeypatch.setattr(figures, "_save", lambda model, *given, columns=None: saved.append((*given, columns)))
+    model = SimpleNamespace(
+        classes=(), sample=lambda n, seed: (n, seed), recipe=SimpleNamespace(name="r"),
+        family=SimpleNamespace(figures=lambda model, x: {"a.png": (x, 9)}),
+    )  # fmt: skip
+    figures.final_figures(model, SimpleNamespace(test="held out"), Path("f"))
+    (samples, path, facts, *columns), own = saved
+    assert (samples, path, facts, columns) == ((64, 0), Path("f/samples.png"), {"recipe": "r", "seed": 0}, [None, None])
+    assert own == ("held out", Path("f/a.png"), 9)
+    assert (figures.GRID_SAMPLES, figures.STRIP_ROWS, figures.STRIP_COLUMNS) == (16, 4, 9)
