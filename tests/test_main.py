@@ -239,7 +239,7 @@ def test_words_that_do_not_fit_train_are_answered_with_those_that_do(capsys):
         (
             ["--resume", "x", "--seed=3"],
             "a run keeps its own data and settings, so --seed cannot be given; --resume takes --minutes, --steps, "
-            "--device, --rollback, --data, --devices, --restarts",
+            "--data, --rollback, --device, --devices, --restarts",
         ),
     ):
         assert call(capsys, "train", *words) == (2, "", f"kakusan: {line}\n")
