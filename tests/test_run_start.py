@@ -181,12 +181,12 @@ def test_images_for_a_recipe_of_other_data_are_refused_before_they_are_read(monk
     own_data.check_images(dataclasses.replace(find("mnist-vae"), data="photos"))
 
 
-def test_data_of_other_shapes_than_the_first_model_or_the_teacher_are_refused(monkeypatch):
+def test_data_of_another_shape_than_those_of_the_first_model_are_refused(monkeypatch, tmp_path):
     other = SimpleNamespace(facts=SimpleNamespace(event_shape=(1, 2, 4)))
     monkeypatch.setattr(train, "read_initial", lambda path, recipe: other)
     monkeypatch.setattr(train, "fine_tuned", lambda recipe, initial: recipe)
     monkeypatch.setattr(train, "_prepared", lambda wanted, device: (None, DATASET, wanted.recipe))
-    wanted = Start(find("mnist-vae"), Path("none"), device="cpu", init=Path("i"))
+    wanted = Start(find("mnist-vae"), tmp_path / "none", device="cpu", init=Path("i"))
     with pytest.raises(
         InputError, match=r"--init is of examples of shape \(1, 2, 4\), and x has \(1, 2, 3\); give --data"
     ):
