@@ -610,3 +610,64 @@ def test_an_importance_weighted_bound_is_for_models_that_draw_latents():
     family = SimpleNamespace(draws_latents=False)
     with pytest.raises(InputError, match="exists only for a VAE or hierarchical VAE; omit it for other models"):
         importance.importance_estimate(SimpleNamespace(family=family), TEST, 3, 0)
+
+
+@pytest.mark.parametrize("floor", [None, 2.25])
+def test_a_summary_is_described_with_its_rate_its_costs_its_errors_and_its_floor(models, monkeypatch, floor):
+    found = dataclasses.replace(
+        result(TEST[:5], 1200), bits_per_dim=2.5, standard_error=0.5, bits_per_example=6.125,
+        standard_error_monte_carlo=0.0,
+    )  # fmt: skip
+    measured = evaluate.Measured(found, {"extra": 1}, ["more"])
+    monkeypatch.setattr(summary, "measure_bound", lambda model, x, labels: measured)
+    monkeypatch.setattr(summary, "floor_bits", lambda model: floor)
+    models[0].measured_in = "gray levels"
+    above = "  0.2500 bits/dim above 2.2500, the least that a density of unit variance can reach"
+    entries = {"likelihood": found.record(), "extra": 1}
+    assert summary.summarize(models[0], DATASET, 5) == {
+        **(entries if floor is None else entries | {"floor_bits_per_dim": floor}),
+        "lines": [
+            "held-out bound: 2.5000 ± 0.5000 bits/dim = 6.1 bits per example (5 examples, 1,200 network evaluations)",
+            "  no Monte Carlo error",
+            "more",
+            *([] if floor is None else [above]),
+            "  the first 5 of 12; the command evaluate measures all",
+        ],
+    }
+
+
+def test_the_bound_given_labels_is_told_first_with_its_own_rate(models, monkeypatch):
+    found = dataclasses.replace(result(TEST), bits_per_dim=3.0, standard_error=0.5, terms={"class": 0.25, "x": 2.75})
+    monkeypatch.setattr(evaluate, "averaged", lambda estimates: found)
+    family = SimpleNamespace(**{**vars(Heard.family), "detail_lines": lambda details: ["detail"]})
+    monkeypatch.setattr(models[0], "family", family, raising=False)
+    measured = evaluate.measure_bound(models[0], TEST, labels=TEST)
+    assert measured.details == {"given_labels": {"bits_per_dim": 2.75, "standard_error": 0.5}}
+    assert measured.lines == ["  given the label     2.7500 ± 0.5000 bits/dim, without log p(label)", "detail"]
+
+
+def test_other_data_are_classified_whole_by_their_names_and_without_labels_if_they_have_none(models, monkeypatch):
+    seen = []
+    other = SimpleNamespace(**{**vars(DATASET), "names": tuple(f"{k}.png" for k in range(12)), "classes": ()})
+    monkeypatch.setattr(bayes, "data_of", lambda *given: seen.append(given[2:]) or other)
+    monkeypatch.setattr(summary, "noise_caution", lambda model, bits: ["caution"])
+    found = bayes.classify("run", "photos", split="train", limit=2)
+    assert seen == [("photos", "DATA")]
+    assert models[0].calls[0]["x"].tolist() == [0, 1]
+    assert (found.names, found.labels, found.cautions) == (("0.png", "1.png"), None, ("caution",))
+    assert found.classes == ("a", "b")
+
+
+def test_an_importance_weighted_bound_has_the_variance_of_its_examples_and_names_its_draws(monkeypatch):
+    monkeypatch.setattr(importance, "importance_bound", lambda chain, x, samples, generator, cond: x.double())
+    monkeypatch.setattr(importance, "assigned", lambda *given: None)
+    family = SimpleNamespace(draws_latents=True, evaluations_per_draw=lambda chain: 2)
+    model = SimpleNamespace(
+        batches=lambda data, seed: lambda rows: data[rows], chain=SimpleNamespace(depth=1), device="cpu", family=family
+    )
+    found = importance.importance_estimate(model, TEST, 4, 0)
+    assert found.words == "importance-weighted, K = 4"
+    assert found.var == pytest.approx(13.0 / 12)  # the variance of 0, ..., 11 is 12 (12 + 1) / 12
+    assert found.vars == {"bound": found.var}
+    assert found.var_monte_carlo is None
+    assert found.evaluations == 12 * (2 * 4 - 3)  # the encoder of the lowest latents is evaluated once

@@ -199,3 +199,37 @@ def test_the_last_figures_of_a_run_have_64_samples_and_those_of_its_family(monke
     assert (samples, path, facts, columns) == ((64, 0), Path("f/samples.png"), {"recipe": "r", "seed": 0}, [None, None])
     assert own == ("held out", Path("f/a.png"), 9)
     assert (figures.GRID_SAMPLES, figures.STRIP_ROWS, figures.STRIP_COLUMNS) == (16, 4, 9)
+
+
+def test_the_end_of_a_run_is_told_and_leaves_out_figures_and_samples_that_the_data_or_the_cost_forbid(monkeypatch):
+    run, told = Written(), []
+    dataset = SimpleNamespace(train=range(40), test=range(2000), form=SimpleNamespace(has_figure=False))
+    fakes = {
+        "averaged_model": lambda *given: "model",
+        "final_figures": lambda *given: pytest.fail("data without figures have one"),
+        "_affordable": lambda model, dataset, trained: (1100, 0),
+        "summarize": lambda model, dataset, held_out: {"lines": ["bound"]},
+        "quality_of": lambda *given: pytest.fail("samples are measured though they cost too much"),
+        "family_of": lambda config: SimpleNamespace(finish=lambda module, data: ({}, [])),
+        "render": lambda run, summary: "",
+        "tell": told.append,
+        "digest": lambda weights: "",
+    }
+    for name, fake in fakes.items():
+        monkeypatch.setattr(finish, name, fake)
+    finish.finish(run, SimpleNamespace(model=None, distil=None), dataset, TRAINER)
+    assert run.written["summary.json"]["lines"] == ["bound"]
+    assert told == [
+        "trained for 7 steps, 1.4 epochs; drawing samples",
+        f"{run.report} shows samples; measuring on 1,100 of 2,000 held-out examples",
+    ]
+
+
+def test_a_figure_is_written_by_the_first_process_alone_with_its_facts_and_columns(monkeypatch, tmp_path):
+    saved = []
+    form = SimpleNamespace(save_figure=lambda *given: saved.append(given))
+    model = SimpleNamespace(family=SimpleNamespace(form=form))
+    for first in (True, False):
+        monkeypatch.setattr(figures.distributed, "is_rank0", lambda first=first: first)
+        figures._save(model, "samples", tmp_path / "x.png", {"seed": 0}, 3)
+    assert saved == [("samples", tmp_path / "x.png", {"seed": 0}, 3)]

@@ -213,3 +213,30 @@ def test_several_processes_are_told_with_their_number_and_kind_of_device(monkeyp
     job = SimpleNamespace(device=SimpleNamespace(type="cuda"))
     monkeypatch.setattr(session.distributed, "world_size", lambda: 3)
     assert session._place(job) == "3 x cuda"
+
+
+@pytest.mark.parametrize(
+    ("rate", "error", "told"),
+    [(102.0, None, False), (102.1, None, True), (103.9, 1.0, False), (104.1, 1.0, True), (None, None, False)],
+)
+def test_a_rise_is_explained_if_two_standard_errors_leave_more_than_two_percent_of_it(monkeypatch, rate, error, told):
+    one, seen = resumed(monkeypatch, {})
+    one._rate_before = 100.0
+    one._explain_a_rise({"bits_per_dim": rate, "standard_error": error})
+    assert seen["told"] == (
+        ["bits/dim rose: early in training it may, while samples improve; the report says why"] if told else []
+    )
+
+
+@pytest.mark.parametrize("newest", [None, "step-3"])
+def test_a_session_knows_that_its_first_checkpoint_is_intact_and_tells_progress_in_the_unit_of_the_data(
+    monkeypatch, newest
+):
+    trainer = SimpleNamespace(settings=SimpleNamespace(batch=7))
+    monkeypatch.setattr(session, "trainer_of", lambda job: trainer)
+    monkeypatch.setattr(session, "memory_errors", lambda recipe: nullcontext())
+    monkeypatch.setattr(session, "ProgressLine", lambda batch, unit: (batch, unit))
+    job = SimpleNamespace(recipe=None, dataset=SimpleNamespace(form=SimpleNamespace(unit="nats")))
+    one = Session(job, newest, fresh=False)
+    assert (one.newest, one.intact) == (newest, {newest} if newest else set())
+    assert (one.progress, one.failed, one.fresh) == ((7, "nats"), None, False)
