@@ -1,5 +1,6 @@
 """Data larger than memory: converted once to files that are mapped, equal to the data in memory."""
 
+import hashlib
 import os
 import re
 import shutil
@@ -273,3 +274,34 @@ def test_large_arrays_of_series_and_of_numbers_are_read_as_small_ones(tmp_path, 
     monkeypatch.setattr(arrays, "CACHE_FROM", 1000)
     large = open_data(tmp_path / "x.npy", ImageOptions(cache=str(tmp_path / "data-cache"), columns=columns))
     assert (large.kind, large.digest(), large.columns) == (plain.kind, plain.digest(), plain.columns)
+
+
+def test_the_progress_of_a_conversion_is_told_after_five_seconds_each(monkeypatch):
+    now, lines = [0.0], []
+    monkeypatch.setattr(cache.time, "monotonic", lambda: now[0])
+    tick = cache.Ticker(lines.append, "x\n", 20_000)
+    for seconds, done in ((5.0, 1), (5.5, 1000), (10.4, 1001), (10.6, 1002)):
+        now[0] = seconds
+        tick(done)
+    assert lines == ["x\\n: 1,000 of 20,000 images converted", "x\\n: 1,002 of 20,000 images converted"]
+
+
+def test_the_state_of_files_is_their_names_sizes_and_times(tmp_path):
+    paths = [tmp_path / name for name in ("a", "b")]
+    for path in paths:
+        path.write_bytes(b"1")
+        os.utime(path, ns=(5, 7))
+    first = cache.state_of_files(tmp_path, ["a", "b"])
+    assert first == hashlib.sha256(b"a\0" + b"1 7\nb\0" + b"1 7\n").hexdigest()
+    assert cache.state_of_files(tmp_path, ["c"]) == hashlib.sha256(b"c\0unreadable\n").hexdigest()
+
+
+def test_the_record_of_a_cache_that_is_none_is_named(tmp_path):
+    path = tmp_path / "cache.json"
+    with pytest.raises(InputError) as caught:
+        cache._read_record(path)
+    assert str(caught.value) == f"{path} cannot be read (No such file or directory); delete its folder"
+    path.write_text("[]")
+    with pytest.raises(InputError) as caught:
+        cache._read_record(path)
+    assert str(caught.value) == f"{path} is not the record of a cache; delete its folder"

@@ -8,8 +8,9 @@ import torch
 
 from harness.faults import catches
 from harness.support import status
+from kakusan.columns import Column
 from kakusan.data.cautions import cautions
-from kakusan.data.dataset import from_arrays
+from kakusan.data.dataset import Dataset, from_arrays
 from kakusan.data.open import open_data
 from kakusan.errors import ScheduleWarning
 from kakusan.likelihood.evaluation import Evaluation
@@ -166,3 +167,35 @@ def test_the_bits_of_uniform_noise_alone_are_no_caution():
     assert noise_caution(model, 8.0) == []
     assert noise_caution(model, 8.01) == ["caution: above the 8 bits/dim of uniform noise; train longer"]
     assert noise_caution(untrained(VAEConfig(hidden=(4,), latent=2, likelihood="bernoulli")), 9.0) == []
+
+
+def test_images_are_nearly_black_below_a_quarter_of_white_and_the_way_out_is_said():
+    examples = np.zeros((200, 4), int)
+    examples[::2] = RANDOM[::2] % 63
+    examples[:, 0] = np.arange(200) % 64
+    assert cautions(dataset(examples)) == [
+        "caution: the values of mine.npy reach only 63 of 255, so that images are nearly black; if 63 is white, save "
+        "(x * (255 / 63)).round().astype('uint8')"
+    ]
+    examples[:, 0] += 1
+    assert cautions(dataset(examples)) == []
+    assert cautions(dataset(RANDOM[:2])) == [
+        "caution: only 1 training example, so a model is likely to memorize it; a few thousand are usual"
+    ]
+    assert cautions(dataset(RANDOM[:3])) == [
+        "caution: only 2 training examples, so a model is likely to memorize them; a few thousand are usual"
+    ]
+
+
+def test_a_column_that_teaches_nothing_or_gives_labels_away_is_told_with_the_way_out():
+    columns = (Column("same"), Column("copy"), Column("free"), Column("comma", "categorical", categories=("1,5", "2")))
+    labels = torch.arange(120) % 3 - 1  # -1 is unlabeled
+    rows = torch.stack([torch.ones(120), labels * 2.0, torch.arange(120.0), torch.arange(120.0) % 2], 1).double()
+    table = Dataset("x", "tables", rows, rows, "taken whole", train_cond=labels, columns=columns)
+    assert cautions(table) == [
+        "caution: column same of x has only one value, so its density is not defined; leave it out with --columns same=skip",
+        "caution: column copy of x has one value for each label, so it gives the labels away; leave it out with "
+        "--columns copy=skip",
+        "caution: column comma of x is categorical, with texts that look like numbers with decimal commas; write points "
+        "(1.5, not 1,5) for a real column",
+    ]

@@ -666,3 +666,18 @@ def test_a_hundred_damaged_lines_are_left_out_and_one_more_is_too_many(tmp_path)
         warnings.simplefilter("ignore", DamageWarning)
         with pytest.raises(InputError, match="is damaged"):
             run.history()
+
+
+def test_damaged_lines_are_named_with_their_number_and_reason(tmp_path):
+    run, path = RunDirectory(tmp_path), tmp_path / "history.jsonl"
+    path.write_bytes(b'{"step": 1}\nx\n{"step": 2}\n')
+    with pytest.warns(DamageWarning) as caught:
+        assert [one["step"] for one in run.history()] == [1, 2]
+    start = f"line 2 of {path} is damaged and left out (it is not valid JSON ("
+    assert str(caught[0].message).startswith(start)
+    assert str(caught[0].message).endswith("))")
+    path.write_bytes(b"x\n" * 101)
+    with pytest.raises(InputError, match=r", and 100 more lines are$"):
+        run.history()
+    path.unlink()
+    assert run.history() == []

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from harness.faults import catches
-from kakusan import oracles
+from kakusan import checks, oracles
 from kakusan.bound import elbo, importance_bound, sample_path
 from kakusan.chain import LatentChain, log_weight
 from kakusan.checks import check_grid, check_range, shape_advice
@@ -444,3 +444,78 @@ def test_places_of_columns_follow_one_another_with_their_flags():
     found = [(place.column.name, place.index, place.start, place.stop, place.flag) for place in places(columns)]
     assert found == [("a", 0, 0, 1, 1), ("b", 1, 2, 5, None), ("c", 2, 5, 7, 7), ("d", 3, 8, 9, None)]
     assert num_numbers(columns) == 9
+
+
+@pytest.mark.parametrize(
+    ("refuse", "sentence"),
+    [
+        (lambda: checks.numbers(torch.ones(2) > 0, "x"), "x must be real numbers, got torch.bool; pass x.double()"),
+        (
+            lambda: checks.array_tensor("a/b"),
+            "examples must be a tensor or an array of numbers, got the path 'a/b'; kakusan.data.open_data('a/b').test "
+            "has that form",
+        ),
+        (
+            lambda: checks.array_tensor({}),
+            "examples must be a tensor or an array of numbers, got dict; kakusan.data.open_data(path).test has that form",
+        ),
+        (lambda: checks.check_event([1.0]), "x must be a tensor, got list; convert it with torch.as_tensor(x)"),
+        (
+            lambda: checks.check_event(torch.ones(3)),
+            "x must have shape (b, *event), one row per example, got (3,); x[None] is a batch of one",
+        ),
+        (
+            lambda: checks.check_event(torch.ones(3, 2, 5), (2, 4), "z"),
+            "z must have shape (b, 2, 4), one row per example, got (3, 2, 5); reshape it",
+        ),
+        (
+            lambda: checks.check_event(torch.ones(3, 2, dtype=torch.bfloat16)),
+            "x must be float32 or float64, since a bound loses whole nats in torch.bfloat16; pass x.float()",
+        ),
+        (lambda: checks.check_cond([0], 1), "cond must be a tensor, got list; pass torch.as_tensor(cond)"),
+        (
+            lambda: checks.check_cond(torch.zeros(2, dtype=torch.int32), 2),
+            "cond must be int64 class indices of shape (2,) or float features (2, ...), one row per example; got "
+            "torch.int32 (2,)",
+        ),
+        (
+            lambda: checks.check_steps(torch.ones(2), torch.ones(2, 3), (3,), 9),
+            "t must be a step, or int64 of shape (2,), one per example; got torch.float32 (2,)",
+        ),
+        (lambda: checks.check_steps(10, torch.ones(2, 3), (3,), 9), "steps t must lie in 1..9, got 10"),
+        (
+            lambda: checks.check_steps(torch.tensor([0, 10]), torch.ones(2, 3), (3,), 9),
+            "steps t must lie in 1..9, got 0",
+        ),
+        (
+            lambda: checks.check_steps(torch.tensor([2, 10]), torch.ones(2, 3), (3,), 9, 2),
+            "steps t must lie in 2..9, got 10",
+        ),
+        (
+            lambda: checks.check_together(torch.ones(2, 3), torch.ones(4, 3), (3,)),
+            "x and z_t must have the same number of rows, got 2 and 4",
+        ),
+        (
+            lambda: checks.check_finite(torch.tensor([[1.0, math.inf], [math.nan, 2.0]])),
+            "values must be finite, found inf at [0, 1], one of 2 such values of 4; repair or leave out such examples",
+        ),
+        (
+            lambda: checks.check_bits(torch.tensor([0.0, 1.0, 0.25])),
+            "values must be 0 or 1, found 0.25 at [2], one of 1 such values of 3; draw bits from gray levels with "
+            "(torch.rand_like(x) < x).to(x), or choose a gaussian likelihood",
+        ),
+        (
+            lambda: checks.check_range(torch.tensor([0.0, 1.5]), -1, 1),
+            "values must lie in the model's range [-1, 1], found 1.5 at [1], one of 1 such values of 2; scale the data "
+            "to it, or build the model with another clip",
+        ),
+        (
+            lambda: checks.check_count(0, "path"),
+            "there is nothing to evaluate: expected at least one path, got 0",
+        ),
+    ],
+)
+def test_a_check_says_what_was_expected_what_was_found_and_what_to_do(refuse, sentence):
+    with pytest.raises(InputError) as caught:
+        refuse()
+    assert str(caught.value) == sentence

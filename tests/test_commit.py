@@ -509,3 +509,28 @@ def test_with_nobody_watching_an_operation_asks_one_name_and_no_more(tmp_path):
         publish(tmp_path, 1)
     assert files.watch is None
     assert len(operations) == 16
+
+
+def test_the_problem_of_a_file_is_a_sentence_with_its_sizes(two):
+    folder = two / "step-00000002"
+    (folder / "a.bin").write_bytes(b"x" * 1279)
+    (folder / "b.bin").write_bytes(b"x" * 700)
+    (folder / "state.json").unlink()
+    assert commit.verify(folder) == [
+        "a.bin has 1,279 bytes, expected 1,280",
+        "the content of b.bin has changed (SHA-256)",
+        "state.json is missing",
+    ]
+    assert commit.verify(folder, contents=False) == [
+        "a.bin has 1,279 bytes, expected 1,280",
+        "state.json is missing",
+    ]
+    newest, damaged = commit.newest_good(two)
+    assert newest == two / "step-00000001"
+    assert damaged == [(folder, "; ".join(commit.verify(folder)))]
+    assert commit.newest_good(two, at_most=1) == (newest, [])
+    assert commit.newest_good(two, at_most=0) == (None, [])
+    aside = commit.set_aside(folder)
+    assert aside.name == "damaged-1-step-00000002"
+    publish(two, 2)
+    assert commit.set_aside(folder).name == "damaged-2-step-00000002"

@@ -11,7 +11,9 @@ import pytest
 
 from harness.faults import catches
 from kakusan import console
-from kakusan.console import command, counted, entry, program, quiet, quoted, say, tell
+from kakusan.console import command, counted, entry, minutes, program, quiet, quoted, say, tell, tell_measuring, writing
+from kakusan.errors import InputError, SaveError, Stopped, printable, shown
+from kakusan.registry import Registry, did_you_mean, missing, nearest
 
 NASTY = [
     "a b",
@@ -157,3 +159,70 @@ def test_a_command_in_a_message_is_printed_as_it_can_be_typed_here():
                 plain.append(f"{path.relative_to(package)}: {text}")
     elsewhere = ("cli/", "exchange/card.py")  # help; the card of a file, which is read on another machine
     assert [line for line in plain if not line.startswith(elsewhere)] == []
+
+
+def test_durations_and_numbers_of_things_are_written_as_people_write_them():
+    assert [minutes(seconds) for seconds in (-3, 0.4, 59.6, 125, 3600)] == ["0:00", "0:00", "1:00", "2:05", "60:00"]
+    assert [counted(number, "file") for number in (0, 1, 2, 1000)] == ["0 files", "1 file", "2 files", "1,000 files"]
+
+
+def test_an_entry_has_two_columns_if_its_name_is_short_and_the_terminal_wide(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    assert entry("a" * 26, "Text.") == f"  {'a' * 26}  Text."
+    assert entry("a" * 27, "Text.") == f"  {'a' * 27}\n{' ' * 30}Text."
+    assert entry("name", "") == "  name"
+    monkeypatch.setenv("COLUMNS", "79")
+    assert entry("name", "Text.") == "  name\n      Text."
+    for columns, width in ((80, 79), (120, 119), (200, 119)):
+        monkeypatch.setenv("COLUMNS", str(columns))
+        assert console.line_width() == width
+
+
+def test_a_measurement_of_a_thousand_examples_is_announced(capsys):
+    tell_measuring(999)
+    tell_measuring(1000)
+    tell_measuring(20_000, " by run-1")
+    with quiet():
+        tell_measuring(20_000)
+    assert capsys.readouterr().err == (
+        "measuring the bound of 1,000 examples\nmeasuring the bound of 20,000 examples by run-1\n"
+    )
+
+
+def test_a_file_that_cannot_be_written_is_named_once(tmp_path):
+    for error, name in (
+        (OSError(28, "No space left on device", "a"), "a"),
+        (OSError(28, "No space left on device", "a", None, "b"), "b"),
+        (OSError(28, "No space left on device"), "out.npy"),
+    ):
+        with pytest.raises(SaveError) as caught, writing(Path("out.npy")):
+            raise error
+        assert str(caught.value) == f"cannot write {name} (No space left on device); choose another --out"
+
+
+def test_a_value_from_outside_is_one_short_line():
+    assert shown("x" * 100) == f"'{'x' * 37}...{'x' * 38}'"
+    assert shown("x" * 78) == f"'{'x' * 78}'"
+    assert shown(10**40) == repr(10**40)[:18] + "..." + repr(10**40)[-19:]
+    assert shown(10**40 + 1) == "a whole number of 133 bits"
+    assert shown(-(2**200)) == "a whole number of 201 bits"
+    assert printable("a\n\x1b\u202e\u00e9") == "a\\n\\x1b\\u202e\u00e9"
+    assert (Stopped(15).number, Stopped(15).args) == (15, (15,))
+
+
+def test_a_name_is_suggested_if_it_is_similar_enough():
+    assert nearest("abcde", ["abcxy", "vwxyz"]) == "abcxy"  # three of five letters are the same
+    assert nearest("abcde", ["abxyz"]) is None
+    assert did_you_mean("heum", ["ddim", "heun"]) == "did you mean 'heun'? "
+    assert did_you_mean(3, ["ddim"]) == ""
+    assert missing("kakusan", "lode", ["load"]) == "module 'kakusan' has no attribute 'lode'; did you mean 'load'?"
+    assert missing("kakusan", "qqq", ["load"]) == "module 'kakusan' has no attribute 'qqq'"
+    registry = Registry("thing", {"path": "pathlib:Path", "counter": "collections:Counter"})
+    assert (list(registry), len(registry), registry["path"], "path" in registry) == (["path", "counter"], 2, Path, True)
+    for name, sentence in (
+        ("paht", "no thing 'paht'; did you mean 'path'? there are: path, counter"),
+        (3, "no thing 3; there are: path, counter"),
+    ):
+        with pytest.raises(InputError) as caught:
+            registry[name]
+        assert str(caught.value) == sentence

@@ -3,11 +3,14 @@
 import gzip
 import hashlib
 import io
+import itertools
+import math
 import os
 import struct
 import subprocess
 import sys
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,6 +23,7 @@ from kakusan.data import open as opening
 from kakusan.data.arrays import dataset_of
 from kakusan.data.dataset import class_indices, from_arrays, split_rows
 from kakusan.data.digits import mnist, mnist_labels
+from kakusan.data.forms import FORMS
 from kakusan.data.idx import read_idx
 from kakusan.data.open import lasting, open_data
 from kakusan.data.scale import BINARY, SIGNED, UNIT
@@ -765,3 +769,61 @@ def test_idx_labels_of_another_number_are_left_out_and_damaged_ones_are_refused(
     write_idx(tmp_path / "train-labels-idx1-ubyte", images(2, 4, 4))
     with pytest.raises(InputError, match=r"expected labels \(N\) and their bytes, got 3 dimensions"):
         open_data(tmp_path)
+
+
+def test_each_form_describes_its_examples_and_its_bound():
+    forms = {name: FORMS[name]() for name in FORMS}
+    described = {
+        ("images", (1, 28, 20), True): "1,000 gray images, 28 x 20, bits",
+        ("images", (3, 28, 20), False): "1,000 color images, 28 x 20, 8-bit",
+        ("images", (4, 28, 20), False): "1,000 color with alpha images, 28 x 20, 8-bit",
+        ("counts", (7,), False): "1,000 count vectors of 7 categories",
+        ("tables", (1,), False): "1,000 rows of 1 column",
+        ("tables", (2,), False): "1,000 rows of 2 columns",
+        ("series", (1200, 1), False): "1,000 series of length 1,200 with 1 channel",
+        ("series", (8, 2), False): "1,000 series of length 8 with 2 channels",
+    }
+    assert {key: forms[key[0]].describe(1000, *key[1:]) for key in described} == described
+    ln4 = 2 * math.log(2)  # one bit for each of two dimensions
+    assert forms["images"].rate(1.0, 0.25, 2) == "1.0000 ± 0.2500 bits/dim"
+    assert forms["counts"].rate(-1e-9, None, 2, digits=3) == "0.000 ± unknown bits/dim"
+    assert forms["tables"].rate(1.0, 0.25, 2) == f"{-ln4:.3f} ± {ln4 / 4:.3f} nats per row"
+    assert forms["series"].rate(0.0, None, 2) == "0.000 ± unknown nats per series"
+    assert [forms[name].in_unit(1.0, 2) for name in ("images", "counts", "tables", "series")] == [1.0, 1.0, ln4, ln4]
+    sides = {"images": [(1, 2, 2), (3, 2, 2), (4, 2, 2)], "counts": [(5,)], "tables": [(4096,)], "series": [(8, 2)]}
+    shapes = [*itertools.chain(*sides.values()), (4097,), (2, 2, 2), (8, 2, 2, 2)]
+    fitting = {name: [shape for shape in shapes if form.fits(shape)] for name, form in forms.items()}
+    assert fitting == {**sides, "counts": [(5,), (4096,), (4097,)], "tables": [(5,), (4096,)]}
+
+
+@pytest.mark.parametrize(
+    ("kind", "examples", "event", "sentence"),
+    [
+        (
+            "images",
+            torch.zeros(2, 8, 8, dtype=torch.uint8),
+            (1, 8, 8),
+            "the model takes uint8 pixels of shape (n, 1, 8, 8) or (n, 8, 8, 1), got torch.uint8 (2, 8, 8); "
+            "x[:, None] has one channel",
+        ),
+        (
+            "series",
+            torch.zeros(8, 2),
+            (8, 2),
+            "the model takes series of shape (n, 8, 2), got torch.float32 (8, 2); x[None] is a batch of one",
+        ),
+        (
+            "tables",
+            torch.zeros(8, 3),
+            (2,),
+            "the model takes rows of shape (n, 2), got torch.float32 (8, 3); kakusan.data.open_data(path).test has that "
+            "form",
+        ),
+    ],
+)
+def test_examples_of_another_form_are_refused_with_the_form_of_the_model(kind, examples, event, sentence):
+    with pytest.raises(InputError) as caught:
+        FORMS[kind]().stored(examples, event)
+    assert str(caught.value) == sentence
+    with pytest.raises(InputError, match=r"^counts have no figure; omit x.png$"):
+        FORMS["counts"]().save_figure(np.zeros((1, 2)), Path("x.png"))

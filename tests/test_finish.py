@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from harness.faults import catches
+from kakusan.data.forms.images import ImageForm
 from kakusan.images import Images
 from kakusan.measure.metric import Value
 from kakusan.measure.samples import Quality
@@ -156,3 +157,45 @@ def test_the_figure_of_the_reverse_chain_has_each_sample_below_its_latents(monke
     latents = list(range(0, 17, 2))
     guesses = [k + 50 for k in latents[:-1]] + [16]
     assert rows.tolist() == [latents, guesses, [k + 100 for k in latents], [k + 100 for k in guesses]]
+
+
+def test_a_student_has_no_bound_at_a_mark_and_a_figure_only_of_data_with_figures(monkeypatch):
+    drawn = []
+    monkeypatch.setattr(finish, "sample_grid", lambda model, path: drawn.append((model, path)))
+    for has_figure in (False, True):
+        dataset = SimpleNamespace(form=SimpleNamespace(has_figure=has_figure))
+        finish.draw("model", TRAINER, dataset, Written())
+    assert drawn == [("model", Path("r/samples/step-00000007.png"))]
+    student = SimpleNamespace(family=SimpleNamespace(has_bound=False))
+    line = finish.measure(student, TRAINER, dataset)
+    assert "bits_per_dim" not in line
+    assert finish.measured_words(line, dataset) == ""
+    dataset = SimpleNamespace(form=ImageForm(), num_dims=4)
+    assert finish.measured_words({"bits_per_dim": 2.0, "standard_error": 0.25}, dataset) == "2.000 ± 0.2500 bits/dim"
+    assert (finish.MARKS, finish.MEASURED_IMAGES, finish.FEWEST_IMAGES) == (
+        [0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0],
+        1000,
+        250,
+    )
+
+
+def test_a_summary_without_a_bound_says_so_and_one_of_a_part_says_how_many():
+    student = SimpleNamespace(family=SimpleNamespace(has_bound=False))
+    assert summary.summarize(student, None, 5)["lines"] == [
+        "a student has no bound: it draws samples in few network evaluations and does not score given examples"
+    ]
+    assert (summary.SUMMARY_SAMPLES, summary.SUMMARY_SEED, summary.LEVELS_BITS) == (1000, 1, 8)
+
+
+def test_the_last_figures_of_a_run_have_64_samples_and_those_of_its_family(monkeypatch):
+    saved = []
+    monkeypatch.setattr(figures, "_save", lambda model, *given, columns=None: saved.append((*given, columns)))
+    model = SimpleNamespace(
+        classes=(), sample=lambda n, seed: (n, seed), recipe=SimpleNamespace(name="r"),
+        family=SimpleNamespace(figures=lambda model, x: {"a.png": (x, 9)}),
+    )  # fmt: skip
+    figures.final_figures(model, SimpleNamespace(test="held out"), Path("f"))
+    (samples, path, facts, *columns), own = saved
+    assert (samples, path, facts, columns) == ((64, 0), Path("f/samples.png"), {"recipe": "r", "seed": 0}, [None, None])
+    assert own == ("held out", Path("f/a.png"), 9)
+    assert (figures.GRID_SAMPLES, figures.STRIP_ROWS, figures.STRIP_COLUMNS) == (16, 4, 9)

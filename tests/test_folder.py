@@ -38,7 +38,7 @@ from harness.image_corpus import (
     table_bomb,
 )
 from harness.support import call
-from kakusan.data.folder import MOST_LINES, _contents, _sizes, _suggestion
+from kakusan.data.folder import MOST_LINES, _contents, _preparation, _sizes, _suggestion
 from kakusan.data.image_file import JPEG, Unusable, _check_decoding, _opener, centered_box, read_image, shrinkage
 from kakusan.data.open import open_data
 from kakusan.data.options import ImageOptions, size_named
@@ -978,3 +978,31 @@ def test_a_folder_without_images_says_what_it_holds(tmp_path):
 def test_the_most_common_sizes_of_a_folder_are_listed_first():
     sizes = Counter({(9, 9): 1, (8, 9): 1, (70, 90): 2000, (5, 6): 3, (4, 6): 3, (3, 3): 1, (2, 2): 1})
     assert _sizes(Scan(sizes=sizes)) == ("70 x 90 (2,000), 4 x 6 (3), 5 x 6 (3), 2 x 2 (1), 3 x 3 (1), 2 other sizes")
+
+
+def test_every_change_to_the_images_of_a_folder_is_described():
+    sizes = Counter({(4, 20): 2, (6, 6): 1, (30, 60): 9})
+    found = Scan(names=[f"{k}.png" for k in range(12)], sizes=sizes, tiny=["0.png", "1.png", "2.png"], color=5)
+    found.blended, found.deep, found.animated, found.others, found.made_here = 3, 2, 4, 1, 6
+    found.bad, found.parts = {"x.png": "empty"}, ("train", "test")
+    resized = "cropped in the middle and resized (Lanczos) to 8 x 9 from 30 x 60 (9), 4 x 20 (2), 6 x 6 (1)"
+    small = "3 images smaller than 8 pixels enlarged, the smallest 4 x 20 (0.png, 1.png)"
+    others = [
+        "3 with an alpha channel put on white",
+        "2 of 16 bits reduced to their upper 8",
+        "4 animated ones: first frame only",
+    ]
+    rest = [
+        "1 bad files left out",
+        "only the folders train and test are read",
+        "1 other file passed over",
+        "6 figures or runs of kakusan passed over",
+    ]
+    gray, color = "7 gray ones as color", "5 color ones as gray (ITU-R 601 luma)"
+    assert _preparation(found, ImageOptions((8, 9)), 3).split("; ") == [resized, small, *others, gray, *rest]
+    assert _preparation(found, ImageOptions((7, 9)), 1).split("; ")[1:] == [*others, color, *rest]
+    assert _preparation(Scan(names=["a.png"], sizes=Counter({(8, 9): 1}), color=1), ImageOptions((8, 9)), 3) == ""
+    assert _contents(found) == (
+        "12 images (5 in color, 7 gray, 2 of 16 bits, 3 with an alpha channel): width / height 1.00 to 5.00; "
+        "30 x 60 (9), 4 x 20 (2), 6 x 6 (1)"
+    )

@@ -1,5 +1,6 @@
 """Nobody can hurt you with a model file or a configuration: each is used as it says or refused in one line."""
 
+import functools
 import json
 import os
 import pickle
@@ -355,3 +356,122 @@ def test_a_pickle_is_not_unpickled(tmp_path, monkeypatch):
     with pytest.raises(InputError):
         load("model.safetensors")
     assert not (tmp_path / "unpickled").exists()
+
+
+def safetensors_bytes(table: object, data: int, length: int | None = None) -> bytes:
+    """A file with this header and so many bytes of data; `length` replaces the length of the header."""
+    text = json.dumps(table).encode()
+    return (len(text) if length is None else length).to_bytes(8, "little") + text + bytes(data)
+
+
+def one_tensor(**changes: object) -> dict[str, object]:
+    return {"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8], **changes}}
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"1234567", "not a complete safetensors file; it has 7 bytes, and its header alone should have "),
+        (safetensors_bytes({}, 0, 3), "not a complete safetensors file; it has 10 bytes, and its header alone"),
+        (safetensors_bytes({}, 2**20, 2**20 + 1), "the header may have at most 1,048,576 bytes, got 1,048,577"),
+        (safetensors_bytes([1], 0), "the header must be a table of tensors, got [1]"),
+        (
+            safetensors_bytes({"__metadata__": {"a": 1}}, 0),
+            "the header's metadata must be a table of texts, got {'a': 1}",
+        ),
+        (
+            safetensors_bytes({str(k): {} for k in range(20_001)}, 0),
+            "a file may hold at most 20,000 tensors, got 20,001",
+        ),
+        (
+            safetensors_bytes({"a": {"dtype": "F32"}}, 0),
+            "a must have dtype, shape and data_offsets, got {'dtype': 'F32'}",
+        ),
+        (
+            safetensors_bytes(one_tensor(dtype="F31"), 8),
+            "the dtype of a must be one of F64, F32, F16, BF16, I64, I32, ",
+        ),
+        (safetensors_bytes(one_tensor(shape=[2.0]), 8), "the shape of a must be up to 8 sizes, got [2.0]"),
+        (
+            safetensors_bytes(one_tensor(shape=[1] * 9), 4),
+            "the shape of a must be up to 8 sizes, got [1, 1, 1, 1, 1, 1,",
+        ),
+        (
+            safetensors_bytes(one_tensor(data_offsets=[0, 4, 8]), 8),
+            "the offsets of a must be two positions, got [0, 4, 8]",
+        ),
+        (safetensors_bytes(one_tensor(shape=[3]), 8), "a has 8 bytes, which do not fit F32 [3]"),
+        (
+            safetensors_bytes(one_tensor(data_offsets=[1, 9]), 9),
+            "the bytes of a must begin at 0, where those before it end",
+        ),
+        (safetensors_bytes(one_tensor(), 7), " bytes by its header, got "),
+        (
+            safetensors_bytes({"a" * 257: one_tensor()["a"]}, 8),
+            "a tensor's name is 1 to 256 of A-Z a-z 0-9 _ and ., got 'aaaa",
+        ),
+        (safetensors_bytes({"ä": one_tensor()["a"]}, 8), "a tensor's name is 1 to 256 of A-Z a-z 0-9 _ and ., got 'ä'"),
+    ],
+    ids=lambda value: str(value[:40]),
+)
+def test_a_header_that_is_wrong_is_refused_with_what_it_holds(tmp_path, content, sentence):
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(content)
+    message = refusal(lambda: tensors.header(path))
+    start, _, rest = message.partition(": ")
+    assert start == str(path)
+    assert sentence in rest
+    assert rest.startswith((sentence, "must have "))
+
+
+def test_the_limits_of_a_header_are_met_exactly(tmp_path):
+    path, name = tmp_path / "x.safetensors", "a" * 256
+    path.write_bytes(safetensors_bytes({name: one_tensor(shape=[2] + [1] * 7)["a"]}, 8))
+    assert tensors.header(path).entries[name] == tensors.Entry(torch.float32, (2, *[1] * 7), 0, 8)
+    text = json.dumps({}).ljust(2**20).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text)
+    assert tensors.header(path).data_start == 2**20 + 8
+    path.write_bytes(safetensors_bytes(one_tensor(), 7))
+    size = path.stat().st_size
+    assert f"must have {size + 1} bytes by its header, got {size}; fetch it again" in refusal(
+        lambda: tensors.header(path)
+    )
+
+
+def test_tensors_that_are_not_those_of_the_model_are_named():
+    found = {"a": ((2,), torch.float32), "b": ((3,), torch.float32)}
+    tensors.check_expected(found, dict(reversed(found.items())), "x")
+    for expected, sentence in (
+        (
+            {"a": found["a"], "c": found["a"], "d": found["a"]},
+            "x: not the tensors of the model it describes (2 missing, e.g. c; 1 too many, e.g. b)",
+        ),
+        ({"a": found["a"]}, "x: not the tensors of the model it describes (1 too many, e.g. b)"),
+        (
+            {**found, "b": ((3,), torch.float64)},
+            "x: b must be float64 of shape (3,) for the model it describes, got float32 of shape (3,)",
+        ),
+        (
+            {**found, "b": ((3, 1), torch.float32)},
+            "x: b must be float32 of shape (3, 1) for the model it describes, got float32 of shape (3,)",
+        ),
+    ):
+        assert refusal(functools.partial(tensors.check_expected, found, expected, "x")) == sentence
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("x" * 65_537, "it must be JSON of at most 65,536 bytes, got 65,537"),
+        ("[" * 60_000, "it is nested too deep"),
+        ('{"a": 1, "a": 2}', "it is not valid JSON (the key 'a' appears twice)"),
+        ("[NaN]", "it is not valid JSON (NaN is not a JSON number)"),
+        ("[-Infinity]", "it is not valid JSON (-Infinity is not a JSON number)"),
+        ("[1e999999999999999999999]", "it is not valid JSON (1e999999999999999999 is too large)"),
+        (b"\xff", "it is not valid JSON (invalid start byte)"),
+    ],
+    ids=lambda value: str(value[:40]),
+)
+def test_a_record_that_is_no_strict_json_is_refused_with_the_reason(text, sentence):
+    assert refusal(lambda: records.parse(text, "it")) == sentence
+    assert records.parse("1".rjust(65_536), "it") == 1

@@ -261,3 +261,79 @@ def test_unlabeled_examples_of_other_data_stay_unlabeled_in_either_part(tmp_path
     data = dataclasses.replace(data, train_cond=train, test_cond=test)
     assert indices_for(("dog", "cat"), data, "train").tolist() == [1, -1, 0]
     assert indices_for(("dog", "cat"), data, "test").tolist() == [-1, 0, 1]
+
+
+PAIR_WORDS = 'expected {"labels": [["cat1.png", 0], ...]}'
+COLUMN_WORDS = "expected two columns, name and label, e.g. cat1.png,cat"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "sentence"),
+    [
+        ("x.csv", b"a.png,cat\n\na.png,dog\n", "a.png has two labels, cat and dog; keep one of them"),
+        ("x.csv", b"a.png,cat\n\nb.png\n", f"{COLUMN_WORDS}, got 1 in line 3: b.png"),
+        ("x.csv", b"a.png,cat,3\n", f"{COLUMN_WORDS}, got 3 in line 1: a.png,cat,3"),
+        ("x.csv", b"\xff", f"not a table of labels (it is not UTF-8 text); {COLUMN_WORDS}"),
+        ("y.csv", None, f"not a table of labels (No such file or directory); {COLUMN_WORDS}"),
+        ("y.JSON", None, f"not a table of labels (No such file or directory); {PAIR_WORDS}"),
+        ("x.json", b"{", f"{PAIR_WORDS}, got a file that is not JSON"),
+        ("x.json", b"[]", f"{PAIR_WORDS}, got no list of labels"),
+        ("x.json", b'{"labels": {}}', f"{PAIR_WORDS}, got no list of labels"),
+        ("x.json", b'{"labels": [["a", 1], ["b", 1.5]]}', f"{PAIR_WORDS}, got ['b', 1.5]"),
+        ("x.json", b'{"labels": [["a", true]]}', f"{PAIR_WORDS}, got ['a', True]"),
+        ("x.json", b'{"labels": [[1, 2]]}', f"{PAIR_WORDS}, got [1, 2]"),
+    ],
+)
+def test_a_table_of_labels_that_is_none_is_refused_with_its_line(tmp_path, name, content, sentence):
+    path = tmp_path / name
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(InputError) as caught:
+        read_table(path)
+    assert str(caught.value) == f"{path}: {sentence}"
+
+
+def test_a_table_of_labels_may_have_any_usual_header_and_holes(tmp_path):
+    heads = ("name", "file", "filename", "path", "image", "example", "row", "index", " Name ")
+    for head in heads:
+        (tmp_path / "x.csv").write_text(f"{head},label\n ./a\\b.png , cat \nname,\n")
+        assert read_table(tmp_path / "x.csv") == {"a/b.png": "cat", "name": ""}
+    (tmp_path / "x.csv").write_text("nam,label\n")
+    assert read_table(tmp_path / "x.csv") == {"nam": "label"}
+    (tmp_path / "x.json").write_text('{"labels": [["a", null], ["b", -1], ["c", 0], ["d", "-1"]]}')
+    assert read_table(tmp_path / "x.json") == {"a": "", "b": "", "c": "0", "d": "-1"}
+
+
+def test_names_of_a_table_that_fit_nothing_are_counted_and_the_first_is_named(tmp_path):
+    np.save(tmp_path / "x.npy", np.arange(40, dtype=np.uint8).reshape(10, 2, 2))
+    table = tmp_path / "t.csv"
+    table.write_text("0,cat\n3,dog\n10,dog\n99,cow\n")
+    data = open_data(tmp_path / "x.npy", ImageOptions(labels=str(table)))
+    assert data.prepared == "2 names of t.csv fit none of the 10 training examples, the first 10"
+    assert data.labels() == "2 classes from t.csv, 7 training examples unlabeled"
+    table.write_text("10,dog\n99,cow\n")
+    with pytest.raises(InputError) as caught:
+        open_data(tmp_path / "x.npy", ImageOptions(labels=str(table)))
+    assert str(caught.value) == f"{table}: no name matches an example, got 2 names, the first 10; {COLUMN_WORDS}"
+    with pytest.raises(InputError) as caught:
+        open_data(tmp_path / "x.npy", ImageOptions(labels="folders"))
+    assert str(caught.value) == (
+        "--labels folders is for a folder of images, and x.npy is not one; give a table, or --labels none"
+    )
+    np.save(tmp_path / "r.npy", np.linspace(0, 1, 20).reshape(10, 2))
+    with pytest.raises(InputError) as caught:
+        open_data(tmp_path / "r.npy", ImageOptions(labels="colum1"))
+    assert str(caught.value) == (
+        "r.npy: --labels 'colum1' is neither a column nor a file; did you mean 'column1'? there are the columns "
+        "column1, column2"
+    )
+
+
+def test_a_label_that_a_model_does_not_know_is_named_with_those_that_it_knows(tmp_path):
+    data = open_data(folder(tmp_path / "x", "ant/a.png", "bee/b.png", "cat/c.png"), whole=True)
+    assert indices_for(["cat", "dog", "bee", "ant"], data, "train").tolist() == [3, 2, 0]
+    with pytest.raises(InputError) as caught:
+        indices_for(["dog", "bee"], data, "test")
+    assert str(caught.value) == (
+        "x: the label ant is not among the model's classes, dog, bee; rename it, or leave it empty"
+    )

@@ -13,6 +13,7 @@ from harness.faults import catches
 from harness.support import call
 from kakusan import __main__, nets, solvers
 from kakusan.cli import _refusal, commands
+from kakusan.cli.arguments import COMMANDS
 from kakusan.errors import InputError, PeerFailed, Stopped
 from kakusan.images import Images
 
@@ -191,3 +192,54 @@ def test_ctrl_c_while_the_modules_of_the_command_are_imported_is_one_line(monkey
         ended = error
     assert getattr(ended, "code", None) == 130
     assert capsys.readouterr() == ("", "kakusan: interrupted\n")
+
+
+def test_out_of_memory_names_what_to_lower_in_each_command():
+    lowered = {
+        ("train", "mnist-ddpm"): "--optim.batch or the size of the model",
+        ("sample", "x"): "-n",
+        ("data", "x"): "--size",
+        ("evaluate", "x"): "the number of examples",
+        (): "the number of examples",
+    }
+    for words, what in lowered.items():
+        line = f"out of memory; lower {what}, or use a machine with more memory"
+        assert _refusal(MemoryError(), list(words)) == line
+
+
+def test_the_list_of_commands_and_an_unknown_command_name_them_all(capsys):
+    code, out, _ = call(capsys)
+    lines = out.splitlines()
+    assert (code, lines[0]) == (0, "kakusan trains, measures and samples generative models under one ELBO.")
+    assert (code, out) == call(capsys, "--help")[:2] == call(capsys, "help")[:2]
+    text = " ".join(out.split())
+    assert "kakusan train RECIPE Train a recipe, on your own images or counts with --data." in text
+    assert "kakusan train --resume RUN Resume a run from its newest checkpoint." in text
+    assert text.endswith("Every command has --help. kakusan train RECIPE --help lists all settings of a recipe.")
+    assert call(capsys, "--version")[:2] == (0, f"{kakusan.__version__}\n")
+    verbs = ", ".join(["train", *COMMANDS])
+    meant = {
+        "resume": "train --resume",
+        "generate": "sample",
+        "draw": "sample",
+        "check": "doctor",
+        "evaluat": "evaluate",
+    }
+    for word, near in meant.items():
+        line = f"kakusan: no command {word!r}; did you mean {near!r}? there are: {verbs}\n"
+        assert call(capsys, word) == (2, "", line)
+    assert call(capsys, "qqq") == (2, "", f"kakusan: no command 'qqq'; there are: {verbs}\n")
+
+
+def test_words_that_do_not_fit_train_are_answered_with_those_that_do(capsys):
+    for words, line in (
+        (["--steps", "3"], "expected a recipe first, got '--steps'; type: kakusan train images --steps 3"),
+        (["mnist-ddpm", "--resume", "x"], "--resume takes no recipe; type: kakusan train --resume x"),
+        (["mnist-ddpm", "--steps", "3", "--minutes", "1"], "expected --minutes or --steps, got both; leave one out"),
+        (
+            ["--resume", "x", "--seed=3"],
+            "a run keeps its own data and settings, so --seed cannot be given; --resume takes --minutes, --steps, "
+            "--data, --rollback, --device, --devices, --restarts",
+        ),
+    ):
+        assert call(capsys, "train", *words) == (2, "", f"kakusan: {line}\n")

@@ -355,3 +355,60 @@ def test_the_log_odds_of_pixels_that_are_never_or_always_set_begin_at_a_thousand
     start_at(module, config, data.view(2, 1, 1, 3))
     odds = np.log(np.array([0.001, 0.999, 0.5]) / np.array([0.999, 0.001, 0.5]))
     np.testing.assert_allclose(module.decoder.out.bias.detach().numpy(), odds, rtol=0, atol=1e-4)
+
+
+def test_the_fixed_choices_of_learned_noise_and_of_diffusion_models_of_values_are_these():
+    kind = LearnedNoiseConfig
+    assert (kind.variance, kind.likelihood, kind.prediction) == ("learned", "discretized", "v")
+    assert (kind.time, kind.num_conditions, kind.fold, kind.refine, kind.checkpointing) == (
+        "sinusoidal",
+        0,
+        2,
+        0,
+        False,
+    )
+    assert (SeriesConfig.plan, SeriesConfig.begin, SeriesConfig.guidance) == ("fixed", None, 1.0)
+
+
+def test_each_family_says_what_it_has_and_what_its_training_costs():
+    families = {name: family() for name, family in FAMILIES.items()}
+    noised = {"diffusion", "diffusers", "table-diffusion", "series"}
+    for name, family in families.items():
+        assert family.name == name == family.config.family
+        assert family.has_bound
+        assert family.draws_latents == (name not in noised | {"dirichlet"})
+        assert family.closed_form == (name == "dirichlet")
+        assert tuple(family.estimators) == (("path", "pair", "single") if name in noised else ())
+        assert family.splits_over_threads == (name in noised)
+        assert family.config.guided == (name in noised - {"table-diffusion", "series"})
+    assert not families["diffusion"].is_cheap(DiffusionConfig(objective="path"))
+    assert families["diffusion"].is_cheap(DiffusionConfig(objective="pair"))
+    assert families["vae"].is_cheap(VAEConfig())
+    student = families["diffusion"].student()
+    assert (student.has_bound, student.estimators, student.figures(None, None)) == (False, (), {})
+    with pytest.raises(InputError, match="a student has no latents of given examples"):
+        student.latents(None)
+
+
+@pytest.mark.parametrize(
+    ("shape", "num", "words", "sizes"),
+    [
+        ((1, 48, 48), 10, "10 gray images of 48 x 48", (2, 32, 64)),
+        ((1, 49, 48), 10, "10 gray images of 49 x 48", (4, 64, 96)),
+        ((3, 48, 48), 999, "999 color images of 48 x 48", (2, 32, 64)),
+        ((3, 48, 48), 1000, "1,000 color images of 48 x 48", (2, 48, 96)),
+        ((2, 160, 160), 1000, "1,000 2-channel images of 160 x 160", (4, 64, 96)),
+        ((3, 161, 160), 1000, "1,000 color images of 161 x 160", (8, 96, 128)),
+    ],
+)
+def test_a_u_net_is_planned_by_the_size_the_color_and_the_number_of_images(shape, num, words, sizes):
+    family, asked = FAMILIES["diffusion"](), DiffusionConfig(plan="data")
+    config, told = family.plan(asked, shape, num)
+    assert (config.fold, config.width, config.inner_width, config.refine, config.plan) == (*sizes, 16, "fixed")
+    fold, width, inner = sizes
+    assert told.startswith(f"network for {words}: U-Net over {fold} x {fold} pixels, {width} and {inner} channels; ")
+    own, _ = family.plan(dataclasses.replace(asked, width=40), shape, num)
+    assert (own.width, own.inner_width) == (40, inner)
+    other = dataclasses.replace(asked, network="convnext")
+    assert family.plan(other, shape, num) == (dataclasses.replace(other, plan="fixed"), "")
+    assert family.plan(DiffusionConfig(), shape, num) == (DiffusionConfig(), "")

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 import re
 import sys
 import types
@@ -9,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import numpy as np
 import pytest
 
 from harness.faults import catches
@@ -18,7 +20,8 @@ from kakusan.cli.train import _parser as parser_of_recipe
 from kakusan.errors import InputError
 from kakusan.recipes import RECIPES
 from kakusan.registry import Registry
-from kakusan.settings import Between, Choice, check, from_values, settings_of
+from kakusan.settings import Between, Choice, Length, check, fits, from_values, seed_of, settings_of
+from kakusan.settings import words as words_of
 
 MOST_WORDS = 25
 
@@ -303,3 +306,67 @@ def test_settings_of_a_class_without_source_have_no_help():
     except KeyError as error:
         pytest.fail(f"the source is needed: {error}")
     assert (setting.name, setting.default, setting.help) == ("width", 3, "")
+
+
+@pytest.mark.parametrize(
+    ("hint", "described"),
+    [
+        (bool, "true or false"),
+        (str, "text"),
+        (Path | None, "a path or None"),
+        (dict[str, int], "a table"),
+        (Annotated[str, Length(1, 1000)], "text of 1 to 1,000 printable characters"),
+        (Annotated[tuple[int, ...], Length(0, 4)], "0 to 4 values, each a whole number"),
+        (tuple[int, ...], "(a whole number, ...)"),
+        (tuple[float, str], "(a number, text)"),
+        (Literal[1, 3] | None, "one of 1, 3 or None"),
+        (Literal[1, 3], "one of 1, 3"),
+        (Annotated[int, Between(1)] | None, "a whole number of at least 1 or None"),
+        (Any, "Any"),
+        (3, "another kind of value"),
+    ],
+)
+def test_a_type_is_described_in_words(hint, described):
+    assert words_of(hint) == described
+
+
+@pytest.mark.parametrize(
+    ("hint", "right", "wrong"),
+    [
+        (Annotated[float, Between(0, 1)], [0, 1, 0.5], [-1e-9, 1.001, True, math.nan, "0", None]),
+        (Annotated[float, Between(0, 1, "()")], [0.5], [0, 1]),
+        (Annotated[float, Between(0, 1, "(]")], [1], [0]),
+        (Annotated[float, Between(0, 1, "[)")], [0], [1]),
+        (Annotated[str, Length(1, 3)], ["a", "abc"], ["", "abcd", "a\n", 3]),
+        (Annotated[tuple[int, ...], Length(1, 2)], [(1,), (1, 2)], [(), (1, 2, 3), [1], (1.0,)]),
+        (tuple[int, str], [(1, "a")], [(1,), (1, "a", 2), ("a", 1)]),
+        (Literal[1, "a"], [1, "a"], [True, 1.0, "b"]),
+        (dict[str, int], [{}, {"a": 1}], [{"a": "b"}, {1: 1}, [], None]),
+        (int | None, [None, 3], [False, 3.0]),
+    ],
+)
+def test_a_value_fits_a_type_within_its_limits_alone(hint, right, wrong):
+    assert [value for value in right if not fits(value, hint)] == []
+    assert [value for value in wrong if fits(value, hint)] == []
+
+
+def test_a_seed_is_a_whole_number_from_zero_of_any_kind():
+    assert [seed_of(value) for value in (0, np.int64(7), np.uint8(255))] == [0, 7, 255]
+    assert type(seed_of(np.int64(7))) is int
+    for value in (-1, True, 1.0, "1", None):
+        with pytest.raises(InputError, match=r"^seed must be a whole number of at least 0, got "):
+            seed_of(value)
+
+
+def test_an_unknown_or_missing_setting_is_answered_with_those_there_are():
+    with pytest.raises(InputError) as caught:
+        from_values(Net, {"widths": 3}, "net")
+    assert str(caught.value) == (
+        "the record's net has a setting that this version does not know: 'widths'; there are: hidden, pair, rate, "
+        "clip, residual, learn"
+    )
+    with pytest.raises(InputError) as caught:
+        from_values(Net, [1], "net")
+    assert str(caught.value) == "the record's net must be a table of settings, got [1]"
+    with pytest.raises(InputError, match=r"^RUN must be a path, got ''$"):
+        Parser(Command, "kakusan test", {"net": Net()}).parse([""])

@@ -1,5 +1,6 @@
 """The report says what its numbers mean, in English and in Japanese."""
 
+import base64
 import copy
 import re
 import string
@@ -8,10 +9,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import kakusan as kk
 from harness.faults import catches
 from harness.support import call
+from kakusan.errors import DamageWarning
+from kakusan.images import Images
 from kakusan.run.directory import RunDirectory
 from kakusan.run.figures import closest_pairs
 from kakusan.run.report import page
@@ -259,3 +263,36 @@ def test_settings_are_listed_by_their_dotted_names_and_former_spellings_have_the
     (row,) = page._measures({"measures": {"recognised": {"value": 0.5}}, "floor": {}}, ENGLISH)
     meaning = ENGLISH["meanings"]["recognized"]
     assert row == {"name": "recognized", "value": "0.5000", "error": "", "real": "", "meaning": meaning}
+
+
+def test_tiles_are_shown_for_what_was_measured_of_samples_and_of_real_images():
+    assert page._tiles({}, ENGLISH) == []
+    quality = copy.deepcopy(QUALITY)
+    likelihood = {"bits_per_dim": 1.23456, "standard_error": None}
+    titles = [one["title"] for one in page._tiles({"samples": quality, "likelihood": likelihood}, ENGLISH)]
+    assert titles == ["recognized", "distance to real images", "bits/dim"]
+    rate = page._tiles({"likelihood": likelihood}, ENGLISH)[0]
+    assert (rate["value"], rate["error"], rate["meaning"]) == ("1.235", "", ENGLISH["rate_is"])
+    del quality["floor"]["recognized"], quality["measures"]["frechet_distance_n1000"]
+    assert page._tiles({"samples": quality}, ENGLISH) == []
+
+
+@pytest.mark.parametrize(("side", "kept"), [(10, True), (11, False)])
+def test_a_figure_of_too_many_pixels_is_left_out_with_a_warning(tmp_path, monkeypatch, side, kept):
+    monkeypatch.setattr(page, "MOST_PIXELS", 100)
+    Images(np.zeros((1, side, 10, 1), np.uint8)).save(tmp_path / "x.png", {})
+    with Image.open(tmp_path / "x.png") as image:
+        monkeypatch.setattr(page, "MOST_PIXELS", image.width * image.height - (not kept))
+    if kept:
+        content = base64.b64encode((tmp_path / "x.png").read_bytes()).decode()
+        assert page.png(RunDirectory(tmp_path), "x.png") == f"data:image/png;base64,{content}"
+        assert page.png(RunDirectory(tmp_path), "none.png") is None
+    else:
+        with pytest.warns(DamageWarning, match=r"x\.png is left out: not an image that kakusan wrote \(.* pixels\)"):
+            assert page.png(RunDirectory(tmp_path), "x.png") is None
+
+
+def test_an_unfinished_run_has_no_report_of_its_own(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(RunDirectory, "finished", False)
+    with pytest.raises(kk.InputError, match="is not finished; resume with: kakusan train --resume"):
+        write_report(run.path, tmp_path / "r.html")

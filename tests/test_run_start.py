@@ -11,8 +11,12 @@ from harness.faults import catches
 from kakusan.data.options import ImageOptions
 from kakusan.errors import InputError
 from kakusan.recipes import find
-from kakusan.run import evaluation_data, own_data, train
+from kakusan.run import evaluation_data, initial, own_data, train
+from kakusan.run import job as jobs
+from kakusan.run.families.conditional import ConditionalConfig
+from kakusan.run.families.diffusion import DiffusionConfig
 from kakusan.run.initial import fine_tuned
+from kakusan.run.recipe import Distil
 from kakusan.run.train import Resume, Start
 from kakusan.training.settings import Budget
 from kakusan.training.state import State
@@ -147,3 +151,111 @@ def test_images_of_any_size_are_brought_to_the_shape_of_the_model(monkeypatch):
     assert (found.size, found.channels, found.bad) == ((24, 16), 3, "skip")
     assert evaluation_data.options_for("photos", (7,), wanted) is wanted
     assert evaluation_data.options_for("x.npy", (3, 24, 16), wanted) is None
+
+
+@pytest.mark.parametrize(
+    ("threads", "batch", "num", "groups"), [(2, 128, 2, 2), (1, 128, 2, 1), (2, 127, 2, 1), (2, 128, 1, 1)]
+)
+def test_a_small_diffusion_model_has_two_micro_batches_if_two_threads_can_share_them(
+    monkeypatch, threads, batch, num, groups
+):
+    monkeypatch.setattr(train.torch, "get_num_threads", lambda: threads)
+    monkeypatch.setattr(train, "allows_threads", lambda optim, device: True)
+    for name, found in (("mnist-ddpm", groups), ("mnist-vae", 1)):
+        recipe = find(name)
+        recipe = dataclasses.replace(recipe, optim=dataclasses.replace(recipe.optim, batch=batch, groups=None))
+        assert train.with_groups(recipe, torch.device("cpu"), num).optim.groups == found
+    monkeypatch.setattr(train, "allows_threads", lambda optim, device: False)
+    assert train.with_groups(recipe, torch.device("cpu"), num).optim.groups == 1
+
+
+def test_images_for_a_recipe_of_other_data_are_refused_before_they_are_read(monkeypatch):
+    monkeypatch.setattr(own_data, "takes", lambda path, option: (path, option) == ("photos", "size"))
+    counts = dataclasses.replace(find("counts-dirichlet"), data="photos")
+    with pytest.raises(
+        InputError,
+        match=r"recipe counts-dirichlet needs counts, and photos is a folder of images; .*kakusan train images --data photos",
+    ):
+        own_data.check_images(counts)
+    own_data.check_images(dataclasses.replace(counts, data="x.npy"))
+    own_data.check_images(dataclasses.replace(find("mnist-vae"), data="photos"))
+
+
+def test_data_of_another_shape_than_those_of_the_first_model_are_refused(monkeypatch, tmp_path):
+    other = SimpleNamespace(facts=SimpleNamespace(event_shape=(1, 2, 4)))
+    monkeypatch.setattr(train, "read_initial", lambda path, recipe: other)
+    monkeypatch.setattr(train, "fine_tuned", lambda recipe, initial: recipe)
+    monkeypatch.setattr(train, "_prepared", lambda wanted, device: (None, DATASET, wanted.recipe))
+    wanted = Start(find("mnist-vae"), tmp_path / "none", device="cpu", init=Path("i"))
+    with pytest.raises(
+        InputError, match=r"--init is of examples of shape \(1, 2, 4\), and x has \(1, 2, 3\); give --data"
+    ):
+        train.start(wanted, [])
+
+
+def test_students_are_no_first_models(monkeypatch):
+    plain = find("mnist-ddpm")
+    student = dataclasses.replace(plain, distil=Distil())
+    for recipe, theirs in ((student, plain), (plain, student)):
+        shared = SimpleNamespace(facts=SimpleNamespace(recipe=theirs))
+        monkeypatch.setattr(
+            initial, "open_source", lambda path, shared=shared: SimpleNamespace(read_shareable=lambda: shared)
+        )
+        with pytest.raises(
+            InputError, match="--init is not for students, and i or recipe mnist-ddpm is one; omit --init"
+        ):
+            initial.read_initial(Path("i"), recipe)
+    shared = SimpleNamespace(facts=SimpleNamespace(recipe=plain))
+    monkeypatch.setattr(initial, "open_source", lambda path: SimpleNamespace(read_shareable=lambda: shared))
+    assert initial.read_initial(Path("i"), plain) is shared
+    own = dataclasses.replace(plain, name="own", model=dataclasses.replace(plain.model, width=16))
+    assert initial.read_initial(Path("i"), own) is shared  # a recipe that is not of the library keeps no settings
+
+
+def test_weights_of_another_network_are_refused_as_first_weights():
+    module, given = torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)
+    initial.start_from(module, SimpleNamespace(weights={**given.state_dict(), "clusters.centroids": torch.ones(1)}))
+    assert torch.equal(module.weight, given.weight)
+    for weights in ({"weight": given.weight}, {**given.state_dict(), "other": torch.ones(1)}):
+        with pytest.raises(InputError, match="the weights of --init do not fit the model of its own settings"):
+            initial.start_from(module, SimpleNamespace(weights=weights))
+
+
+def test_every_micro_batch_needs_an_example():
+    recipe = find("mnist-vae")
+    recipe = dataclasses.replace(recipe, optim=dataclasses.replace(recipe.optim, groups=4, batch=8))
+    data = SimpleNamespace(train=torch.zeros(3, 1, 2, 3, dtype=torch.uint8))
+    module = jobs.untrained(recipe, (1, 2, 3), None)
+    one = SimpleNamespace(
+        dataset=data, device=torch.device("cpu"), module=module, recipe=recipe, teacher=None, initial=None
+    )
+    with pytest.raises(InputError, match="4 micro-batches need at least as many training examples, got 3"):
+        jobs.trainer_of(one)
+
+
+def test_a_condition_that_the_data_or_the_settings_lack_is_refused():
+    data = SimpleNamespace(labeled_by="", classes=("a",), train_cond=None, name="x", labels=lambda: "1 class")
+    data.form = SimpleNamespace(how_to_label="label them")
+    with pytest.raises(InputError, match=r"model\.condition clusters needs their number; add --model\.clusters 128"):
+        DiffusionConfig(condition="clusters").for_labels(data)
+    with pytest.raises(InputError, match="labels of two classes or more, and x has 1 class; label them"):
+        DiffusionConfig(condition="labels").for_labels(data)
+    data.labels = lambda: ""
+    with pytest.raises(InputError, match="and x has none; label them"):
+        DiffusionConfig(condition="labels").for_labels(data)
+    data.labeled_by = "folders"
+    assert DiffusionConfig().for_labels(data) == DiffusionConfig()
+    assert (ConditionalConfig.conditional, DiffusionConfig().null_share, DiffusionConfig().column_of_labels) == (
+        True,
+        0.1,
+        "",
+    )
+
+
+def test_the_jobs_of_a_launcher_have_its_id_and_other_runs_have_none(monkeypatch, tmp_path):
+    (tmp_path / "run.json").touch()
+    monkeypatch.setattr(train.RunDirectory, "read", lambda self, name: {"job": "7"})
+    for given, job_id, own in (("7", "7", True), ("8", "8", False), ("none", "", False), (None, "", False)):
+        monkeypatch.setenv("TORCHELASTIC_RUN_ID", given) if given else monkeypatch.delenv("TORCHELASTIC_RUN_ID")
+        assert (train._job_id(), train._is_of_this_job(tmp_path)) == (job_id, own)
+        assert not train._is_of_this_job(tmp_path / "other")

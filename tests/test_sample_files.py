@@ -4,10 +4,12 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import pytest
 
 from harness.faults import catches
 from kakusan.errors import InputError
 from kakusan.run import memory, sample
+from kakusan.solvers import solver_named
 
 
 @catches("""run/sample.py: samples that end at log-SNR 0 go where the default ones go
@@ -94,3 +96,38 @@ class Counted:
 
     def __exit__(self, *given):
         pass
+
+
+def test_samples_never_replace_files_and_go_to_the_next_number(tmp_path, monkeypatch):
+    out, tried, with_name = tmp_path / "s", [], Path.with_name
+    monkeypatch.setattr(Path, "with_name", lambda self, name: tried.append(name) or with_name(self, name))
+    assert sample._unused(out) == out
+    assert tried == []
+    for number, name in enumerate(("samples.npy", "samples.png", "samples.csv", "labels.csv"), 2):
+        folder = out if number == 2 else tmp_path / f"s-{number - 1}"
+        folder.mkdir()
+        (folder / name).touch()
+        assert sample._unused(out) == tmp_path / f"s-{number}"
+        assert len(tried) < 20  # numbers are tried one after another
+        with pytest.raises(InputError, match=f"{name} exists and is left unchanged; choose another --out"):
+            sample._check_folder(folder)
+    sample._check_folder(tmp_path / "new" / "folder")
+    assert not (tmp_path / "new").exists()
+    (tmp_path / "kept").mkdir()
+    sample._check_folder(tmp_path / "kept")
+    assert not any((tmp_path / "kept").iterdir())
+
+
+@pytest.mark.parametrize(("label", "num", "each"), [("each", 20, True), ("each", 21, False), ("a", 20, False)])
+def test_a_figure_has_a_column_for_each_of_at_most_twenty_classes(label, num, each):
+    model = SimpleNamespace(classes=tuple(map(str, range(num))))
+    assert sample.choices_each(model, {"label": label}) == each
+
+
+def test_a_request_without_samples_is_refused_and_a_solver_is_built_only_if_asked_for():
+    with pytest.raises(InputError, match="-n must be at least 1, got 0"):
+        sample.sample("r", 0)
+    model = SimpleNamespace(sampling=SimpleNamespace(solver="heun"))
+    assert sample._arguments(model, {"steps": 3, "sampler": None, "churn": None}) == {"steps": 3}
+    assert sample._arguments(model, {"churn": 2.0})["solver"] == solver_named("heun", churn=2.0)
+    assert sample._arguments(model, {"sampler": "ddim", "label": "a"}) == {"label": "a", "solver": solver_named("ddim")}

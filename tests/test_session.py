@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from harness.faults import catches
-from kakusan.errors import SaveError
+from kakusan.errors import InputError, PeerFailed, SaveError
 from kakusan.run import session
 from kakusan.run.session import Session
 
@@ -128,3 +128,88 @@ class Progress:
 
     def __exit__(self, *given):
         pass
+
+
+def test_a_failed_save_is_told_and_the_next_one_forgets_it(monkeypatch):
+    one, seen = resumed(monkeypatch, {})
+    one.intact = {"step-1"}
+    results = iter([SaveError("the disk is full"), PeerFailed("a process failed"), "step-2"])
+
+    def save(trainer, folder, intact):
+        assert (trainer, folder, intact) == (one.trainer, "c", {"step-1"})
+        result = next(results)
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+    monkeypatch.setattr(session.checkpoint, "save", save)
+    for words in ("the disk is full", "a process failed"):
+        one._on_save(one.trainer)
+        assert seen["told"][-1] == f"{words}; training continues, the next save tries again"
+        assert str(one.failed) == words
+    one._on_save(one.trainer)
+    assert (one.failed, one.intact) == (None, {"step-1", "step-2"})
+    assert len(seen["told"]) == 2
+
+
+def marked(monkeypatch):
+    """A session at a mark whose history has step 5 only, and what it does there."""
+    one, seen = resumed(monkeypatch, {})
+    seen["history"] = [{"step": 5}]
+    one.job.run.history, one.job.run.append_history = (lambda: seen["history"]), seen["history"].append
+    one.progress, one._rate_before = SimpleNamespace(measured="", effort=SimpleNamespace(flops=2e6)), None
+    monkeypatch.setattr(session, "averaged_model", lambda trainer, recipe, dataset: "model")
+    monkeypatch.setattr(session, "measure", lambda *given: {"step": 9, "examples_per_second": 61.7283951})
+    monkeypatch.setattr(session, "measured_words", lambda line, dataset: "words")
+    monkeypatch.setattr(session, "draw", lambda *given: seen.update(drawn=given))
+    return one, seen
+
+
+def test_a_mark_is_measured_once_with_its_operations_per_second_to_four_digits(monkeypatch):
+    one, seen = marked(monkeypatch)
+    one._on_mark(one.trainer)
+    assert seen["history"] == [{"step": 5}, {"step": 9, "examples_per_second": 61.7283951, "gflops_per_second": 0.1235}]
+    assert seen["drawn"] == ("model", one.trainer, one.job.dataset, one.job.run)
+    assert one.progress.measured == "words"
+    one._on_mark(one.trainer)
+    assert len(seen["history"]) == 2
+    one.trainer.state.step, one.progress.effort.flops = 10, 0
+    one._on_mark(one.trainer)
+    assert "gflops_per_second" not in seen["history"][-1]
+
+
+def test_training_continues_if_a_mark_cannot_be_measured_unless_another_process_failed(monkeypatch):
+    one, seen = marked(monkeypatch)
+
+    def fails(error):
+        raise error
+
+    monkeypatch.setattr(session, "draw", lambda *given: fails(InputError("not finite")))
+    one._on_mark(one.trainer)
+    assert seen["told"] == ["not finite; training continues"]
+    one.trainer.state.step = 11
+    monkeypatch.setattr(session, "measure", lambda *given: fails(PeerFailed("gone")))
+    with pytest.raises(PeerFailed):
+        one._on_mark(one.trainer)
+
+
+@pytest.mark.parametrize(("needed", "told"), [(89, None), (91, "caution"), (150, "caution"), (151, "refused")])
+def test_a_step_is_refused_from_one_and_a_half_times_the_free_memory_on(monkeypatch, needed, told):
+    one, seen = resumed(monkeypatch, {})
+    seen["cheap"] = True
+    monkeypatch.setattr(session, "available_bytes", lambda device: 100)
+    monkeypatch.setattr(session, "step_bytes", lambda trainer: needed)
+    if told == "refused":
+        with pytest.raises(InputError, match="a step needs about 0"):
+            one._check_memory()
+    else:
+        one._check_memory()
+    assert [line.split(":")[0] for line in seen["told"]] == ([told] if told == "caution" else [])
+    monkeypatch.setattr(session, "available_bytes", lambda device: None)
+    one._check_memory()
+
+
+def test_several_processes_are_told_with_their_number_and_kind_of_device(monkeypatch):
+    job = SimpleNamespace(device=SimpleNamespace(type="cuda"))
+    monkeypatch.setattr(session.distributed, "world_size", lambda: 3)
+    assert session._place(job) == "3 x cuda"

@@ -766,6 +766,7 @@ def test_repeated_names_are_numbered_and_the_delimiter_is_the_most_common_one(tm
         (b",".join([b"1"] * 4097), "expected at most 4,096 columns, got 4,097; save them as a .npy file"),
         (b",".join([b"1"] * 4096), None),
     ],
+    ids=lambda value: str(value)[:40],
 )
 def test_a_text_that_is_no_table_is_refused_with_what_is_wrong_in_it(tmp_path, content, sentence):
     path = tmp_path / "x.csv"

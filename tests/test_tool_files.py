@@ -368,3 +368,57 @@ def test_the_number_of_a_held_out_example_is_below_their_number(monkeypatch):
     monkeypatch.setattr("kakusan.run.tools.files.open_source", lambda run: None)
     with pytest.raises(InputError, match=r"held-out examples are 0\.\.2, got 3"):
         one_example(None, "run", "3")
+
+
+def test_a_full_last_row_of_pairs_is_not_padded_and_one_row_alone_never():
+    upper, lower = (np.arange(10).reshape(10, 1, 1, 1) + k for k in (0, 50))
+    given = reconstruct.in_pairs
+    assert given(upper[:6], lower[:6], 3).ravel().tolist() == [0, 1, 2, 50, 51, 52, 3, 4, 5, 53, 54, 55]
+    assert given(upper[:2], lower[:2], 3).ravel().tolist() == [0, 1, 50, 51]
+    assert given(upper, lower).ravel().tolist() == [*range(10), *range(50, 60)]
+
+
+def test_a_figure_of_reconstructions_has_at_most_a_hundred_examples_in_rows_of_ten(tmp_path, monkeypatch):
+    figures, form = (
+        [],
+        SimpleNamespace(has_figure=True, samples=lambda x: x, save_figure=lambda *given: figures.append(given)),
+    )
+    model = SimpleNamespace(family=SimpleNamespace(form=form))
+    dataset = SimpleNamespace(test=np.zeros((120, 1, 1, 1), np.uint8))
+    monkeypatch.setattr(reconstruct, "examples_of", lambda *given: (model, dataset))
+    monkeypatch.setattr(reconstruct, "reconstruct", lambda model, given, t, **choices: np.asarray(given) + 1)
+    written = reconstruct.reconstruct_files("run", "data", tmp_path / "r")
+    assert written == [tmp_path / "r" / "reconstructions.png", tmp_path / "r" / "reconstructions.npy"]
+    ((shown, path, facts, columns),) = figures
+    assert (len(shown), path, facts, columns) == (200, written[0], {"run": "run", "upper row": "examples"}, 10)
+    assert shown.ravel()[:20].tolist() == [0] * 10 + [1] * 10
+    assert len(np.load(written[1])) == 120
+    form.has_figure = False
+    assert reconstruct.reconstruct_files("run", "data", tmp_path / "q") == [tmp_path / "q" / "reconstructions.npy"]
+    with pytest.raises(InputError, match=r"reconstructions\.npy exists and is left unchanged"):
+        reconstruct.reconstruct_files("run", "data", tmp_path / "q")
+
+
+def test_the_arc_between_two_latents_is_divided_by_its_angle():
+    latents, (a, third, b) = object.__new__(NoiseLatents), (
+        torch.tensor([[2 * math.cos(math.radians(at)), 2 * math.sin(math.radians(at))]], dtype=torch.float64)
+        for at in (0, 20, 60)
+    )  # fmt: skip
+    assert_close(latents.between(a, b, 1 / 3), third, rtol=1e-12, atol=1e-12)
+    assert_close(latents.between(a, 3 * a, 0.25), 1.5 * a, rtol=1e-12, atol=0)  # parallel: a straight line
+    assert_close(MeanLatents.between(latents, a, b, 0.25), 0.75 * a + 0.25 * b)
+
+
+def test_a_figure_is_refused_for_data_without_one_and_names_both_ends(files, tmp_path, monkeypatch):
+    figures, path = [], files / "discretized.safetensors"
+    ends = [str(tmp_path / "a.png"), str(tmp_path / "b.png")]
+    for end, shade in zip(ends, pixels(2)):
+        Image.fromarray(shade).save(end)
+    monkeypatch.setattr(ImageForm, "save_figure", lambda self, *given: figures.append(given))
+    out = interpolate.interpolate_file(path, *ends, tmp_path / "i.png")
+    ((shown, where, facts, columns),) = figures
+    assert (len(shown), where, columns) == (8, out, 8)
+    assert facts == {"run": path, "from": ends[0], "to": ends[1]}
+    monkeypatch.setattr(ImageForm, "has_figure", False)
+    with pytest.raises(InputError, match=r"have no figure; give --out a name that ends in \.npy, got .*j\.png"):
+        interpolate.interpolate_file(path, *ends, tmp_path / "j.png")

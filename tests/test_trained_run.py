@@ -16,7 +16,7 @@ from kakusan.errors import InputError, SaveError
 from kakusan.recipes import find
 from kakusan.run.doctor import examine
 from kakusan.run.finish import SUMMARY_SAMPLES, _affordable, _examples_at_a_mark
-from kakusan.run.trained_run import default_out, with_settings
+from kakusan.run.trained_run import default_out, typed_words, with_settings
 from kakusan.training import checkpoint
 from kakusan.training.progress import ProgressLine
 
@@ -260,3 +260,38 @@ def test_an_array_in_place_of_a_path_is_answered_with_what_to_do(tmp_path):
     ):
         kk.train("images", data=np.zeros((30, 8, 8), np.uint8), steps=2, out=tmp_path / "run")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"recipe": "mnist-vae", "resume": "r"}, "a run keeps its recipe, settings, teacher and directory"),
+        ({"resume": "r", "out": "o"}, "a run keeps its recipe"),
+        ({"resume": "r", "teacher": "t"}, "a run keeps its recipe"),
+        ({"resume": "r", "init": "i"}, "a run keeps its recipe"),
+        ({"resume": "r", "latent": 3}, "a run keeps its recipe"),
+        ({}, "train needs a recipe"),
+        ({"recipe": "mnist-vae", "steps": 1, "minutes": 1}, "give minutes or steps, not both"),
+    ],
+)
+def test_arguments_of_train_that_exclude_each_other_are_refused(given, words):
+    with pytest.raises(InputError, match=words):
+        kk.train(given.pop("recipe", None), **given)
+
+
+def test_settings_become_the_flags_that_set_them():
+    recipe = find("images")
+    assert with_settings(recipe, {"size": [8, 16]}).pictures.size == (8, 16)
+    assert with_settings(recipe, {"size": 8}).pictures.size == (8, 8)
+    assert with_settings(recipe, {"size": None}).pictures.size is None
+    settings = {"bad_images": "skip", "model": {"end_log_snr": 2.0}, "optim.lr": 0.5, "focus": (1.0, 2.0)}
+    assert with_settings(recipe, settings).pictures.bad == "skip"
+    words = typed_words(recipe, settings, data="a b", steps=None, seed=3)
+    assert words == [
+        "kakusan", "train", "images", "--data", "a b", "--seed", "3", "--bad-images", "skip", "--model.end-log-snr", "2.0",
+        "--optim.lr", "0.5", "--model.focus", "1.0", "2.0",
+    ]  # fmt: skip
+
+
+def test_a_run_shows_its_recipe_and_whether_it_is_finished(run):
+    assert repr(run) == f"Run({str(run.path)!r}, mnist-vae, finished)"

@@ -9,7 +9,7 @@ from torch.testing import assert_close
 from harness.faults import catches
 from harness.support import oracle
 from kakusan.errors import InputError
-from kakusan.units import bits_per_dim, grid_nats
+from kakusan.units import bits_per_dim, grid_nats, nats
 
 BPD = oracle("gaussians")["bpd"]
 
@@ -52,3 +52,19 @@ def test_a_better_likelihood_is_a_lower_rate():
 def test_a_rate_over_no_dimensions_is_refused(num_dims):
     with pytest.raises(InputError, match="num_dims"):
         bits_per_dim(1.0, num_dims)
+
+
+def test_nats_and_rates_are_numbers_and_convert_back():
+    assert nats(bits_per_dim(-3.5, 12), 12) == pytest.approx(3.5, rel=1e-15)
+    assert nats(2.0, 3) == pytest.approx(6 * math.log(2), rel=1e-15)
+    for value, found in ((True, "bool"), (torch.ones(2) > 0, "torch.bool"), ("1", "str"), (None, "NoneType")):
+        with pytest.raises(InputError, match=f"^nats must be a tensor or a number, got {found}$"):
+            bits_per_dim(value, 1)
+    with pytest.raises(InputError) as caught:
+        bits_per_dim(1.0, 0)
+    assert str(caught.value) == "num_dims must be a positive number of scalars, got 0; pass x[0].numel()"
+    for num_dims, width in ((0, 1.0), (1, 0.0), (1, math.inf), (1, math.nan)):
+        words = f"^a grid needs num_dims > 0 and a finite bin_width > 0, got {num_dims} and {width}$"
+        with pytest.raises(InputError, match=words):
+            grid_nats(num_dims, width)
+    assert grid_nats(1, 0.5) == -math.log(2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 from dataclasses import dataclass
@@ -112,7 +113,8 @@ def choices_each(model: TrainedModel, facts: dict[str, Any]) -> bool:
 
 def _unused(out: Path) -> Path:
     """Return the folder, or the first numbered folder next to it without samples."""
-    return next(path for path in (out, *(out.with_name(f"{out.name}-{k}") for k in range(2, 10**6))) if not _held(path))
+    numbered = (out.with_name(f"{out.name}-{number}") for number in itertools.count(2))
+    return next(path for path in itertools.chain([out], numbered) if not _held(path))
 
 
 def _held(out: Path) -> list[Path]:
