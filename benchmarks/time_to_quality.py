@@ -143,7 +143,7 @@ def main() -> None:
         from quality import NOTE
     else:
         from images_task import NOTE
-    of_what = "" if task.data == DIGITS else f" of {Path(task.data).name}, {task.size} x {task.size}"
+    of_what = "" if task.data == DIGITS else f" of {Path(task.data).name}, {task.size} x {task.size},"
     Result(
         "time_to_quality" if task.data == DIGITS else f"time_to_quality-{Path(task.data).name}-{task.size}",
         f"How long until samples{of_what} are as good as another library's after {given.rival_minutes:g} minutes?",
