@@ -143,7 +143,7 @@ def main() -> None:
         from quality import NOTE
     else:
         from images_task import NOTE
-    of_what = "" if task.data == DIGITS else f" of {Path(task.data).name}, {task.size} x {task.size}"
+    of_what = "" if task.data == DIGITS else f" of {Path(task.data).name}, {task.size} x {task.size},"
     Result(
         "time_to_quality" if task.data == DIGITS else f"time_to_quality-{Path(task.data).name}-{task.size}",
         f"How long until samples{of_what} are as good as another library's after {given.rival_minutes:g} minutes?",
@@ -153,7 +153,7 @@ def main() -> None:
             "setup are included and count twice, because they keep one core busy. Drawing the measured samples is not "
             "included.",
             "The other libraries have networks small enough to learn something in that time, data in memory, averaged "
-            "weights, and the best of their own samplers. They use Adam with linear decay of the learning rate over "
+            "weights, and the best of the samplers of theirs that were run. They use Adam with linear decay of the learning rate over "
             f"their {given.rival_minutes:g} minutes.",
             NOTE,
         ],

@@ -164,3 +164,49 @@ def test_an_example_is_open_within_two_standard_errors_of_the_boundary():
     assert _near_boundary(nats, f64([1.1, 0.4, 0.6, 0.1]), 2).tolist() == [0, 2]
     assert _near_boundary(nats, f64([0.9, 0.4, 0.4, 3.6]), 2).tolist() == [3]
     assert _near_boundary(nats, f64([math.inf] * 4), 4).tolist() == []
+
+
+@pytest.mark.parametrize(
+    ("mistake", "sentence"),
+    [
+        (
+            lambda: posterior(mixture(), rows, 5, most=1),
+            "a class needs at least 2 evaluations for a standard error, got 1; 256 is the default",
+        ),
+        (
+            lambda: posterior(mixture(), rows, 5, most=True),
+            "a class needs at least 2 evaluations for a standard error, got True; 256 is the default",
+        ),
+        (lambda: posterior(mixture(), rows, 0), "there is nothing to evaluate: expected at least one example, got 0"),
+        (
+            lambda: assigned(ExactByClass(MEANS, MEANS.abs() + 1), rows, 5, K),
+            "labels were given, and this model is not conditional on labels; leave them out",
+        ),
+        (
+            lambda: assigned(mixture(), rows, 5, K[:3]),
+            "labels must be int64 of shape (5,), one for each example, got torch.int64 (3,)",
+        ),
+        (
+            lambda: assigned(mixture(), rows, 5, K.float()),
+            "labels must be int64 of shape (5,), one for each example, got torch.float32 (5,)",
+        ),
+        (
+            lambda: assigned(mixture(), rows, 5, torch.ones(5, 3, dtype=torch.int64)),
+            "labels must be int64 of shape (5,), one for each example, got torch.int64 (5, 3)",
+        ),
+        (
+            lambda: rank_examples(mixture(), rows, 5, 1, 0),
+            "the number of strangest examples must be at least 1, got 0",
+        ),
+    ],
+)
+def test_classes_that_cannot_be_found_are_refused_with_the_way_out(mistake, sentence):
+    with pytest.raises(InputError) as caught:
+        mistake()
+    assert str(caught.value) == sentence
+
+
+def test_bayes_rule_takes_at_least_two_and_by_default_at_most_256_evaluations():
+    model = Mixture(Noisy(0.0, 1.0), Labels(2, (1,)))
+    evaluate = lambda **choices: posterior(model, lambda rows: torch.zeros(len(rows), 1, dtype=F64), 1, **choices)  # noqa: E731
+    assert [evaluate(**choices).evaluations for choices in ({}, {"most": 2}, {"most": 17})] == [512, 4, 34]

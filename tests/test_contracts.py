@@ -17,6 +17,15 @@ from kakusan.likelihood.diffusion import of_diffusion
 from kakusan.likelihood.scores import score_examples
 from kakusan.models.diffusion import Diffusion
 from kakusan.models.dirichlet_multinomial import DirichletMultinomial
+from kakusan.models.networks import (
+    as_denoiser,
+    as_module,
+    as_shape,
+    decoder_output,
+    denoiser_output,
+    encoder_output,
+    evaluate,
+)
 from kakusan.models.vae import VAE
 from kakusan.oracles import GaussianWorld
 from kakusan.run.families.diffusion import DiffusionConfig
@@ -378,3 +387,180 @@ def test_a_coarser_chain_visits_the_steps_nearest_to_even_spacing():
     chain = Diffusion(lambda z, t: z, Schedule.cosine(11), 2)
     assert chain.respaced(4).denoiser.times.tolist() == [0, 3, 6, 8, 11]  # of 2.75, 5.5, 8.25 and 11
     assert chain.respaced([2, 11]).denoiser.times.tolist() == [0, 2, 11]
+
+
+Z = torch.zeros(3, 2)
+
+
+class Embedded(nn.Module):
+    """A table of five steps and classes."""
+
+    def __init__(self):
+        super().__init__()
+        self.table, self.most_steps = nn.Embedding(5, 2), 5
+
+    def forward(self, z, t, cond=None):
+        return z + self.table(t) + (0 if cond is None else self.table(cond))
+
+
+@pytest.mark.parametrize(
+    ("mistake", "sentence"),
+    [
+        (lambda: as_module(3), "a network must be an nn.Module or a function, got int"),
+        (
+            lambda: as_denoiser(Embedded(), 6),
+            "the network was built with num_steps=5, and the schedule has 6 steps; build both with the same",
+        ),
+        (lambda: evaluate(nn.Identity(), [1], cond=None), "the input of a network must be a tensor, got list"),
+        (
+            lambda: evaluate(as_module(lambda z: z), Z, cond=torch.arange(3)),
+            "the network is called as net(z, cond), and its signature is (z); wrap it in a module that takes these",
+        ),
+        (
+            lambda: evaluate(nn.Identity(), Z, torch.arange(3), cond=torch.arange(3)),
+            "the network is called as net(z_t, t, cond), and its signature is (input: torch.Tensor) -> torch.Tensor; "
+            "wrap it in a module that takes these",
+        ),
+        (
+            lambda: evaluate(nn.Linear(2, 2), Z.double(), cond=None),
+            "the network computes in torch.float32, and its input is torch.float64; pass x.to(torch.float32), or "
+            "convert the model",
+        ),
+        (
+            lambda: evaluate(Embedded(), Z, torch.arange(3), cond=torch.zeros(3)),
+            "the network takes class indices, int64, as cond, got torch.float32",
+        ),
+        (
+            lambda: denoiser_output((Z, Z), Z, False),
+            "a denoiser returns one tensor, and with variance='learned' a pair (prediction, v); got a tuple with "
+            "variance not learned",
+        ),
+        (
+            lambda: denoiser_output((Z,), Z, True),
+            "a denoiser returns one tensor, and with variance='learned' a pair (prediction, v); got a Tensor with "
+            "variance learned",
+        ),
+        (
+            lambda: denoiser_output((Z, Z + f64([-0.5, 1.25])), Z, True),
+            "v of a learned variance must lie in [0, 1], got -0.5 to 1.25; end with a sigmoid",
+        ),
+        (
+            lambda: denoiser_output((Z, Z > 0), Z, True),
+            "the denoiser's v must be a floating-point tensor, got torch.bool",
+        ),
+        (lambda: denoiser_output((Z, [1]), Z, True), "the denoiser's v must be a floating-point tensor, got list"),
+        (
+            lambda: denoiser_output(Z[:, :1], Z, False),
+            "the denoiser's prediction must have the shape of z_t, (3, 2), got (3, 1); check the number of output "
+            "channels, and pass variance='learned' if the network also predicts a variance",
+        ),
+        (
+            lambda: encoder_output(Z, (2,), 3),
+            "an encoder returns a pair (mean, log_var), got a tensor of torch.float32",
+        ),
+        (lambda: encoder_output([Z, Z], (2,), 3), "an encoder returns a pair (mean, log_var), got a list"),
+        (lambda: encoder_output((Z[:2], Z), (2,), 3), "the encoder's mean must have shape (3, 2), got (2, 2)"),
+        (
+            lambda: encoder_output((Z, Z > 0), (2,), 3),
+            "the encoder's log_var must be a floating-point tensor, got a tensor of torch.bool",
+        ),
+        (
+            lambda: decoder_output((Z, Z, Z), None, 3),
+            "a decoder returns one tensor, or a pair (mean, log_var), got a tuple",
+        ),
+        (lambda: decoder_output([Z], None, 3), "a decoder returns one tensor, or a pair (mean, log_var), got a list"),
+        (lambda: decoder_output(Z, None, 4), "the decoder's output must have 4 rows, got (3, 2)"),
+        (lambda: decoder_output(Z, (3,), 3), "the decoder's output must have shape (3, 3), got (3, 2)"),
+        (
+            lambda: decoder_output(Z.long(), None, 3),
+            "the decoder's output must be a floating-point tensor, got a tensor of torch.int64",
+        ),
+        (
+            lambda: decoder_output((Z, Z[:, :1]), None, 3),
+            "mean and log_var of a decoder must have one shape, got (3, 2) and (3, 1)",
+        ),
+        *(
+            (lambda shape=shape: as_shape(shape), f"a shape needs positive whole numbers, got {shape!r}; e.g. (20,)")
+            for shape in ((), 0, (2, -1), True, (2, True), "ab", 2.5, (2.0,))
+        ),
+    ],
+)
+def test_a_network_that_does_not_fit_is_answered_with_what_was_expected(mistake, sentence):
+    with pytest.raises(InputError) as caught:
+        mistake()
+    assert str(caught.value) == sentence
+
+
+@pytest.mark.parametrize(
+    ("network", "inputs", "cond", "start", "end"),
+    [
+        (nn.Linear(4, 2), (Z,), None, "the network does not take an input of shape (3, 2) (", ")"),
+        (nn.LayerNorm(4), (Z,), None, "the network does not take an input of shape (3, 2) (", ")"),
+        (
+            nn.Conv2d(3, 2, 1),
+            (Z[..., None, None],),
+            None,
+            "the network does not take an input of shape (3, 2, 1, 1) (",
+            ")",
+        ),
+        (nn.Conv2d(2, 2, 1), (Z,), None, "the network does not take an input of shape (3, 2) (", ")"),
+        (
+            nn.Conv1d(2, 2, 1),
+            (Z[..., None, None],),
+            None,
+            "the network does not take an input of shape (3, 2, 1, 1) (",
+            ")",
+        ),
+        (
+            as_module(lambda z: z + torch.zeros(3)),
+            (Z,),
+            None,
+            "the network does not take an input of shape (3, 2) (",
+            ")",
+        ),
+        (
+            Embedded(),
+            (Z, torch.tensor([1, 2, 9])),
+            None,
+            "the network has no embedding for some of the steps or class indices 1..9 (",
+            "); build it with num_steps = T of the schedule and num_classes above the largest class",
+        ),
+        (
+            Embedded(),
+            (Z, torch.tensor([1, 2, 3])),
+            torch.tensor([0, 9, -1]),
+            "the network has no embedding for some of the steps or class indices 1..3 and -1..9 (",
+            "); build it with num_steps = T of the schedule and num_classes above the largest class",
+        ),
+    ],
+)
+def test_an_error_of_torch_is_told_in_terms_of_what_the_network_was_given(network, inputs, cond, start, end):
+    with pytest.raises(InputError) as caught:
+        evaluate(network, *inputs, cond=cond)
+    cause = str(caught.value.__cause__)
+    assert str(caught.value) == start + cause + end
+
+
+def test_an_error_that_the_inputs_do_not_explain_is_raised_as_it_is():
+    def index(z):
+        return z[:, 7]
+
+    def kind(z):
+        return z + None
+
+    def type_of(z):
+        raise RuntimeError("a type of my own")
+
+    for function, error in ((index, IndexError), (kind, TypeError), (type_of, RuntimeError)):
+        with pytest.raises(error) as caught:
+            evaluate(as_module(function), Z, cond=None)
+        assert not isinstance(caught.value, InputError)
+
+    class Broken(nn.Linear):
+        def forward(self, z):
+            raise RuntimeError("no room")
+
+    with pytest.raises(RuntimeError, match=r"^no room$"):  # although the numbers are of another kind
+        evaluate(Broken(2, 2), Z.double(), cond=None)
+    assert as_shape(7) == as_shape([7]) == (7,)
+    assert as_denoiser(Embedded(), 5).most_steps == 5

@@ -15,10 +15,11 @@ from kakusan.errors import InputError
 from kakusan.likelihood.chains import of_terms
 from kakusan.likelihood.compare import compare
 from kakusan.likelihood.control_variate.wiener import Wiener
-from kakusan.likelihood.diffusion import of_diffusion
+from kakusan.likelihood.diffusion import check_law, of_diffusion
 from kakusan.likelihood.evaluation import Estimate, stratified_var, summarize
 from kakusan.likelihood.information import latent_line, of_latents
 from kakusan.likelihood.step_groups import StepGroups, default_law, free_cost
+from kakusan.likelihood.three import three_estimates
 from kakusan.models.diffusion import Diffusion
 from kakusan.models.hierarchical_vae import HierarchicalVAE
 from kakusan.models.vae import VAE
@@ -490,3 +491,47 @@ def test_no_bits_are_zero_and_not_minus_zero():
     estimate = Estimate({"prior": torch.zeros(3), "rest": torch.ones(3)}, {"prior": 0.0, "rest": 0.1}, 0.1, 0.0, 0, "")
     assert "-0.0" not in json.dumps(summarize(estimate, 2).record())
     assert ImageForm().rate(-1e-9, None, 2) == "0.0000 ± unknown bits/dim"
+
+
+@pytest.mark.parametrize(
+    ("mistake", "sentence"),
+    [
+        (
+            lambda: compare(evaluated(torch.zeros(3, dtype=F64)), evaluated(torch.zeros(4, dtype=F64), 5)),
+            "a paired comparison needs the same examples, got 3 of 2 values and 4 of 5",
+        ),
+        (
+            lambda: compare(evaluated(torch.zeros(1, dtype=F64)), evaluated(torch.zeros(1, dtype=F64))),
+            "a paired comparison needs at least two examples",
+        ),
+        (
+            lambda: check_law(StepLaw(f64([0.25, 0.75])), 3),
+            "the timestep distribution needs a positive probability for each of the 3 steps, got 2, the least 0.25; "
+            "mix in StepLaw.uniform(3)",
+        ),
+        (
+            lambda: check_law(StepLaw(f64([0.25, 0.0, 0.75])), 3),
+            "the timestep distribution needs a positive probability for each of the 3 steps, got 3, the least 0; "
+            "mix in StepLaw.uniform(3)",
+        ),
+        (
+            lambda: three_estimates(model_of(GAUSSIAN, [0.5]), lambda rows: torch.zeros(1, 2, dtype=F64), 1, paths=1),
+            "the standard error of whole paths needs at least two of them, got 1",
+        ),
+    ],
+)
+def test_an_estimate_that_cannot_be_made_is_refused_with_the_way_out(mistake, sentence):
+    with pytest.raises(InputError) as caught:
+        mistake()
+    assert str(caught.value) == sentence
+    assert compare(evaluated(f64([1.0, 2.0])), evaluated(f64([1.0, 4.0]))).num_images == 2
+    check_law(StepLaw(f64([0.25, 0.25, 0.5])), 3)
+    check_law(None, 3)
+
+
+def test_ten_evaluations_state_an_error_and_nine_state_none():
+    x, model = MIXTURE.sample(10, seeded(10)), model_of(MIXTURE, betas_of(60))
+    for num in (9, 10):
+        found = of_diffusion(model, lambda rows: x[rows], num)
+        errors = [found.var, found.var_monte_carlo, *found.vars.values(), *(level[3] for level in found.levels)]
+        assert [error is None for error in errors] == [num == 9] * len(errors)

@@ -81,7 +81,8 @@ def test_every_number_of_a_summary_follows_from_the_estimate():
     assert near == Part("t = 1", pytest.approx(1.5 / BITS), pytest.approx(0.1 / BITS), None, True)
     assert far == Part("t = 2..3", pytest.approx(3.5 / BITS), None, (2.0, -1.0), False)
     assert (found.num_images, found.num_dims, found.network_evaluations) == (2, 3, 7)
-    assert found.estimator == f"by hand; {APPROXIMATE}"
+    approximate = "approximate: the probability of a gray level is taken as density times width"
+    assert found.estimator == f"by hand; {approximate}" == f"by hand; {APPROXIMATE}"
     assert found.strata is ORDER
     assert found.per_example.tolist() == [-9.0, -11.0]
     assert found.record()["elbo_nats"] == -10.0
@@ -163,6 +164,7 @@ def test_every_number_of_an_estimate_in_closed_form_follows_from_the_terms():
     assert found.vars == pytest.approx({name: value.var().item() / 3 for name, value in terms.items()}, rel=1e-12)
     assert found.var == pytest.approx(evidence.var().item() / 3, rel=1e-9)
     assert (found.var_monte_carlo, found.evaluations) == (0.0, 0)
+    assert found.words == "in closed form; the bound is the log-likelihood itself"
 
 
 @catches("""likelihood/classes.py: evaluations spent on the classes are not counted
@@ -334,7 +336,8 @@ def test_the_method_names_the_control_variate_where_it_is_used():
     x = examples(1000)
     for num, control, used in ((999, True, False), (1000, True, True), (1000, False, False)):
         found = of_diffusion(chain(4), lambda rows: x[rows], num, control=control)
-        assert ("control variate" in found.words) == used
+        method = "one evaluation per example at stratified steps"
+        assert found.words == method + (", with a fitted control variate" if used else "")
         assert found.strata is not None
         assert len(found.strata) == (10 if used else 1)  # steps are stratified over all examples, or over each fold
 

@@ -265,3 +265,44 @@ def test_classes_in_one_batch_have_the_bounds_that_they_have_alone(name):
     for k in range(3):
         alone = draws_of(model, x, 16, stream(0, "classes", 0), torch.full((2,), k))
         assert_close(found.bounds[:, k], alone.mean(1), rtol=1e-12, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("choices", "sentence"),
+    [
+        (
+            {"evaluations": 1},
+            "scores need at least 2 evaluations per example for a standard error, got 1",
+        ),
+        (
+            {"evaluations": True},
+            "scores need at least 2 evaluations per example for a standard error, got True",
+        ),
+        (
+            {"evaluations": 4.0},
+            "scores need at least 2 evaluations per example for a standard error, got 4.0",
+        ),
+        ({"error": 0.0}, "the wanted standard error must be a positive number of nats, got 0.0"),
+        ({"error": math.nan}, "the wanted standard error must be a positive number of nats, got nan"),
+    ],
+)
+def test_scores_with_an_error_that_cannot_be_measured_are_refused(choices, sentence):
+    x = WORLD.sample(2, seeded(0))
+    with pytest.raises(kk.InputError) as caught:
+        score_examples(MODEL, lambda rows: x[rows], 2, 4, **choices)
+    assert str(caught.value) == sentence
+
+
+def test_scores_and_rankings_begin_with_128_draws_and_scores_with_fewest_take_two():
+    x = WORLD.sample(2, seeded(0))
+    found = score_examples(MODEL, lambda rows: x[rows], 2, 4)
+    assert found.evaluations == 128
+    assert len(found) == 2
+    assert score_examples(MODEL, lambda rows: x[rows], 2, 4, 2).evaluations == 2
+    ranked = rank_examples(MODEL, lambda rows: x[rows], 2, 4, 2)  # both are the strangest, so none is close
+    assert (ranked.draws.tolist(), ranked.num_open) == ([128, 128], 0)
+
+
+def test_a_row_without_noise_has_no_error_and_its_neighbors_keep_theirs():
+    draws = torch.tensor([[3.0, 3.0, 3.0], [1.0, 2.0, 5.0]], dtype=F64)
+    assert_close(stderr_of(draws), torch.tensor([0.0, (5 / 6) ** 0.5], dtype=F64))  # (1 + 9) / 2 / (2 * 3)

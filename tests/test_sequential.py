@@ -82,3 +82,10 @@ def test_the_radius_at_one_look_equals_the_published_formula():
     assert abs(confidence_radius(1.0, n).item() - wanted.item()) < 1e-4
     with pytest.raises(InputError, match="strictly between 0 and 1"):
         confidence_radius(1.0, 10, confidence=1.0)
+
+
+@pytest.mark.parametrize("confidence", [0.0, 1.0, 1.5])
+def test_a_confidence_that_is_no_probability_between_0_and_1_is_refused(confidence):
+    with pytest.raises(InputError) as caught:
+        confidence_radius(1.0, 10, confidence=confidence)
+    assert str(caught.value) == f"confidence must lie strictly between 0 and 1, got {confidence}"

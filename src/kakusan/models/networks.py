@@ -20,6 +20,7 @@ WRONG_SHAPE = (
     "shapes cannot be multiplied",
     "expected input",
     "Expected input",
+    "(batched) input",
     "The size of tensor",
 )  # torch's messages
 
@@ -201,8 +202,8 @@ def _check_shape(name: str, part: Any, shape: Sequence[int] | None, batch: int) 
     if not isinstance(part, Tensor) or not part.is_floating_point():
         raise InputError(f"{name} must be a floating-point tensor, got {_described(part)}")
     if len(part) != batch or (shape is not None and part.shape[1:] != tuple(shape)):
-        expected = "the event's shape" if shape is None else str((batch, *shape))
-        raise InputError(f"{name} must have shape {expected} with {batch} rows, got {tuple(part.shape)}")
+        expected = f"{batch} rows" if shape is None else f"shape {(batch, *shape)}"
+        raise InputError(f"{name} must have {expected}, got {tuple(part.shape)}")
 
 
 def _described(value: Any) -> str:
