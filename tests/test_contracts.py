@@ -557,7 +557,7 @@ def test_an_error_that_the_inputs_do_not_explain_is_raised_as_it_is():
         assert not isinstance(caught.value, InputError)
 
     class Broken(nn.Linear):
-        def forward(self, z):
+        def forward(self, input):
             raise RuntimeError("no room")
 
     with pytest.raises(RuntimeError, match=r"^no room$"):  # although the numbers are of another kind

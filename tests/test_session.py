@@ -173,7 +173,7 @@ def test_a_mark_is_measured_once_with_its_operations_per_second_to_four_digits(m
     assert one.progress.measured == "words"
     one._on_mark(one.trainer)
     assert len(seen["history"]) == 2
-    one.trainer.state.step, one.progress.effort.flops = 10, 0
+    one.trainer.state.step, one.progress.effort.flops = 10, 0  # pyrefly: ignore[read-only]
     one._on_mark(one.trainer)
     assert "gflops_per_second" not in seen["history"][-1]
 

@@ -411,14 +411,14 @@ def test_the_arc_between_two_latents_is_divided_by_its_angle():
 
 def test_a_figure_is_refused_for_data_without_one_and_names_both_ends(files, tmp_path, monkeypatch):
     figures, path = [], files / "discretized.safetensors"
-    ends = [str(tmp_path / "a.png"), str(tmp_path / "b.png")]
-    for end, shade in zip(ends, pixels(2)):
+    a, b = str(tmp_path / "a.png"), str(tmp_path / "b.png")
+    for end, shade in zip((a, b), pixels(2)):
         Image.fromarray(shade).save(end)
     monkeypatch.setattr(ImageForm, "save_figure", lambda self, *given: figures.append(given))
-    out = interpolate.interpolate_file(path, *ends, tmp_path / "i.png")
+    out = interpolate.interpolate_file(path, a, b, tmp_path / "i.png")
     ((shown, where, facts, columns),) = figures
     assert (len(shown), where, columns) == (8, out, 8)
-    assert facts == {"run": path, "from": ends[0], "to": ends[1]}
+    assert facts == {"run": path, "from": a, "to": b}
     monkeypatch.setattr(ImageForm, "has_figure", False)
     with pytest.raises(InputError, match=r"have no figure; give --out a name that ends in \.npy, got .*j\.png"):
-        interpolate.interpolate_file(path, *ends, tmp_path / "j.png")
+        interpolate.interpolate_file(path, a, b, tmp_path / "j.png")
