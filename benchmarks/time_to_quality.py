@@ -153,7 +153,7 @@ def main() -> None:
             "setup are included and count twice, because they keep one core busy. Drawing the measured samples is not "
             "included.",
             "The other libraries have networks small enough to learn something in that time, data in memory, averaged "
-            "weights, and the best of the samplers of theirs that were run. They use Adam with linear decay of the learning rate over "
+            "weights, and the best of their measured samplers. They use Adam with linear decay of the learning rate over "
             f"their {given.rival_minutes:g} minutes.",
             NOTE,
         ],

@@ -103,12 +103,12 @@ def test_a_reading_is_due_after_half_a_second_or_a_hundredth_of_the_run():
     now[0] = 0.4375
     assert clock.wanted(8) is None
     now[0] = 0.5
-    assert clock.wanted(17) == Reading(17, 17.0, 0.05)  # the time so far is never less than was said of a step
+    assert clock.wanted(17) == Reading(17, 17.0, 0.05)  # the time so far is never less than the extrapolation
     clock.take(Reading(17, 1000.0, 0.5))
     now[0] = 10.0
     assert clock.wanted(18) is None  # 9.5 s of 1000.5
     now[0] = 10.75
-    assert clock.wanted(22) == Reading(22, 1002.5, 2.05)  # 10.25 s in five steps, and at most one hundredth before them
+    assert clock.wanted(22) == Reading(22, 1002.5, 2.05)  # 10.25 s are over 1 % of 1,002.5 s
     clock.stopped = True
     now[0] = 1000.0
     assert clock.wanted(30) is None

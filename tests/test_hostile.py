@@ -359,7 +359,7 @@ def test_a_pickle_is_not_unpickled(tmp_path, monkeypatch):
 
 
 def safetensors_bytes(table: object, data: int, length: int | None = None) -> bytes:
-    """A file with this header and so many bytes of data; `length` replaces the length of the header."""
+    """A file with this header and this many bytes of data; `length` replaces the length of the header."""
     text = json.dumps(table).encode()
     return (len(text) if length is None else length).to_bytes(8, "little") + text + bytes(data)
 

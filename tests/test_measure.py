@@ -970,5 +970,5 @@ def test_real_examples_have_an_even_chance_to_be_nearer_and_their_own_share_of_c
     found, floor = metric.compute(sets), metric.floor(sets)
     assert list(found) == list(floor) == [f"nearer_{kind}", f"copied_{kind}"]
     assert (floor[f"nearer_{kind}"], floor[f"copied_{kind}"].value) == (Value(0.5), 2 / 5)  # of as many as samples
-    # samples at distance nought beat three held-out examples of five and tie with two
+    # samples at distance zero beat three held-out examples of five and tie with two
     assert (found[f"nearer_{kind}"].value, found[f"copied_{kind}"].value) == (3 / 5 + 2 / 5 / 2, 1)

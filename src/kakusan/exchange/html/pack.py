@@ -1,4 +1,7 @@
-"""Weights as text: the upper three bytes of each float32, compressed, in base64."""
+"""Weights as text: the upper three bytes of each float32, compressed, in base64.
+
+The relative error of a weight is at most 2^-16.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +13,6 @@ import numpy as np
 import torch
 
 from kakusan.exchange.html.lower import Program
-
-KEPT = 3  # bytes kept of each 4; the relative error of a weight is at most 2^-16
 
 
 def table(program: Program) -> dict[str, Any]:
